@@ -1,0 +1,1 @@
+"""The contestants: reference methods that meet the judge through files only."""

@@ -1,0 +1,34 @@
+"""palette_bench: the Palette evaluation protocol for image-to-image models, as files and numbers.
+
+Public names are imported only when they are used: `import palette_bench` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BenchSet": "palette_bench.benchset.manifest",
+    "check": "palette_bench.submission.check",
+    "frechet_distance": "palette_bench.scoring.metrics.frechet",
+    "generate": "palette_bench.benchset.generate",
+    "restore": "palette_bench.submission.restore",
+    "score": "palette_bench.scoring.run",
+    "verify": "palette_bench.benchset.verify",
+}
+__all__ = sorted(_HOMES)  # noqa: PLE0605  # computed: one table names every public thing once
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'palette_bench' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return list(__all__)

@@ -1,0 +1,1 @@
+"""Benchmark sets: sources, generation, verification, reading."""

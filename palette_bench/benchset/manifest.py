@@ -1,0 +1,212 @@
+"""The benchmark set on disk: its manifest, the part contestants see, and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from palette_bench.core.errors import BenchSetError, problem
+from palette_bench.core.fingerprint import lines_digest
+from palette_bench.core.png import PngError, decode_strict, read_regular
+from palette_bench.core.records import Part, Record, Sha
+from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
+from palette_bench.tasks.protocol import ProtocolSpec, load
+
+MANIFEST = "manifest.json"
+PUBLIC = "public.json"
+
+
+class Item(Part):
+    """One picture of a set; null where not applicable."""
+
+    id: str
+    label: int | None
+    source_path: str
+    source_sha256: Sha
+    source_size: tuple[int, int]  # height, width
+    reference_px: Sha
+    input_px: Sha
+    mask_px: Sha | None
+    hole_pixels: int | None
+    drawn: dict[str, int | str] | None
+
+
+class Header(Part):
+    """What defines a set, apart from its items; the first nine fields enter its fingerprint."""
+
+    protocol: str
+    task: str
+    variant: str
+    source: str
+    preprocess: str
+    degradation: str
+    masks: str  # "generated", "none" or NAME:<file sha256>:<pairing>
+    rekey: str
+    n: int
+
+
+class Manifest(Record):
+    """`manifest.json`: everything about a set; for the judge only."""
+
+    kind: ClassVar[str] = "manifest"
+    protocol: str
+    protocol_fingerprint: Sha
+    task: str
+    variant: str
+    source: str
+    source_state: str  # "registered" or "unregistered"
+    split_sha256: Sha
+    n: int
+    n_enlarged: int
+    preprocess: str
+    degradation: str
+    masks: str
+    rekey: str
+    set_fingerprint: Sha
+    environment: dict[str, str]
+    items: tuple[Item, ...]
+
+    @property
+    def header(self) -> Header:
+        """Return the nine fields that enter the fingerprint."""
+        return Header(**{key: getattr(self, key) for key in Header.model_fields})
+
+    @cached_property
+    def by_id(self) -> dict[ImageId, Item]:
+        """Return the items by id."""
+        return {item.id: item for item in self.items}
+
+
+class PublicItem(Part):
+    """What a contestant may know of one picture."""
+
+    id: str
+    input_px: Sha
+    mask_px: Sha | None
+
+
+class PublicSet(Record):
+    """`public.json`: the part of a set that contestants see."""
+
+    kind: ClassVar[str] = "public"
+    protocol: str
+    task: str
+    variant: str
+    source: str
+    set_fingerprint: Sha
+    items: tuple[PublicItem, ...]
+
+
+def set_fingerprint(header: Header, items: Iterable[Item]) -> Fingerprint:
+    """Return the fingerprint of a set.
+
+    Source: protocol, section 6: nine header fields one per line, then a line per item in id order,
+    `-` for none. Source bytes, paths and the environment stay outside.
+    """
+    fields = [f"{key}={getattr(header, key)}" for key in Header.model_fields]
+    lines = [
+        f"{item.id} {'-' if item.label is None else item.label} "
+        f"{item.reference_px} {item.input_px} {item.mask_px or '-'}"
+        for item in sorted(items, key=lambda item: item.id)
+    ]
+    return lines_digest(["pb-set-v1", *fields, *lines])
+
+
+@dataclass(frozen=True)
+class BenchSet:
+    """An opened set: its manifest, protocol and pictures."""
+
+    folder: Path
+    manifest: Manifest
+    protocol: ProtocolSpec
+
+    @classmethod
+    def open(cls, folder: Path) -> BenchSet:
+        """Open a finished set.
+
+        Raises:
+            BenchSetError: there is no manifest, so the set was never finished; or the protocol that
+                made it is not the one shipped here (PB601).
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise BenchSetError(
+                problem(
+                    "PB801",
+                    str(path),
+                    expected="the manifest of a finished set",
+                    found="no such file",
+                    fix=_hint(folder),
+                )
+            )
+        manifest = Manifest.read(path)
+        protocol = load(manifest.protocol)
+        if manifest.protocol_fingerprint != protocol.fingerprint:
+            raise BenchSetError(
+                problem(
+                    "PB601",
+                    str(path),
+                    expected=protocol.fingerprint[:12],
+                    found=manifest.protocol_fingerprint[:12],
+                    fix="generate the set again with this version of palette-bench",
+                )
+            )
+        return cls(folder, manifest, protocol)
+
+    @property
+    def ids(self) -> list[ImageId]:
+        """Return the ids in order."""
+        return [item.id for item in self.manifest.items]
+
+    @property
+    def has_masks(self) -> bool:
+        """Return whether the task has holes."""
+        return self.manifest.masks != "none"
+
+    def path(self, kind: str, image_id: ImageId) -> Path:
+        """Return the path of a picture; `kind` is reference, input or mask."""
+        return self.folder / kind / f"{image_id}.png"
+
+    def reference(self, image_id: ImageId) -> Image:
+        """Return (S, S, 3) uint8."""
+        return self._read("reference", image_id, 3)
+
+    def input(self, image_id: ImageId) -> Image:
+        """Return (S, S, 3) uint8, or (S, S, 1) for colorization."""
+        return self._read("input", image_id, input_channels(self.manifest.degradation))
+
+    def mask(self, image_id: ImageId) -> Mask | None:
+        """Return (S, S) bool, True = hole, or None for tasks without holes."""
+        return self._read("mask", image_id, 1)[:, :, 0] == 255 if self.has_masks else None
+
+    def condition(self, image_id: ImageId) -> Image:
+        """Return the input as (S, S, 3): gray is repeated in each channel."""
+        return np.broadcast_to(self.input(image_id), (self.protocol.side, self.protocol.side, 3))
+
+    def _read(self, kind: str, image_id: ImageId, channels: int) -> Image:
+        path = self.path(kind, image_id)
+        side = self.protocol.side
+        try:
+            return decode_strict(read_regular(path), side, side, channels)[0]
+        except (PngError, OSError) as error:
+            code = error.code if isinstance(error, PngError) else "PB801"
+            raise BenchSetError(
+                problem(code, str(path), found=str(error), fix=f"palette-bench verify {self.folder}")
+            ) from error
+
+
+def input_channels(degradation: str) -> int:
+    """Return the channels of a task's inputs: 1 for gray, else 3."""
+    return 1 if degradation == "gray-v1" else 3
+
+
+def _hint(folder: Path) -> str:
+    sets = sorted(p.parent.name for p in folder.glob(f"*/{MANIFEST}"))
+    if sets:
+        return f"this folder holds {len(sets)} sets; name one, e.g. {folder / sets[0]}"
+    return f"palette-bench generate PROTOCOL TASK -o {folder}   (run again, it resumes)"

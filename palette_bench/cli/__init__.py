@@ -1,0 +1,107 @@
+"""The command line: one table of verbs, each loaded only when it is used."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from palette_bench.core.errors import PaletteBenchError, suggest
+from palette_bench.core.interrupt import Interrupted
+
+# verb -> one-line help; the verb's module is palette_bench.cli.VERB, its command `command`
+VERBS: dict[str, str] = {
+    "generate": "Make benchmark sets from a folder of pictures.",
+    "verify": "Recompute a set and name every changed, missing or foreign file.",
+    "restore": "Run a method on a set: its outputs become a submission.",
+    "check": "Check a submission against its set; list every problem at once.",
+    "score": "Score a submission into a scorecard.",
+    "report": "Write a scorecard as an HTML page.",
+    "board": "Collect scorecards and build the leaderboard site.",
+    "weights": "List, fetch or verify network weights.",
+    "ls": "List protocols, tasks, metrics or baselines.",
+    "show": "Print any record file in short.",
+    "demo": "Run the whole chain on bundled photographs, offline.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb's module only when the verb is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of the work."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb."""
+        if cmd_name not in VERBS:
+            return None
+        command = import_module(f"palette_bench.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the verbs from the table: click's own way would import them all."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Add a suggestion to click's message about an unknown verb."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}: {suggest(args[0], VERBS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("-v", "--verbose", is_flag=True, help="Say more of what is done.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@click.version_option(package_name="palette-bench")
+@click.pass_context
+def main(ctx: click.Context, verbose: bool, quiet: bool) -> None:
+    """Generate, score and publish benchmarks of image-to-image models, as Palette proposed them."""
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("palette_bench").setLevel(level)
+    ctx.obj = {"quiet": quiet}
+
+
+def run() -> None:
+    """Run the command line and end the process with the promised exit code."""
+    sys.exit(exit_code())
+
+
+def exit_code() -> int:
+    """Run the command line; return 0, 2-6, 130 or 143."""
+    try:
+        main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except Interrupted as error:
+        click.echo(f"stopped by {error}; run the same command again to go on", err=True)
+        return error.exit_code
+    except PaletteBenchError as error:
+        click.echo(str(error), err=True)
+        return error.exit_code
+    except Exception:
+        click.echo(f"internal error; details in {_crash_file()}", err=True)
+        return 6
+    return 0
+
+
+def _crash_file() -> Path:
+    from palette_bench.core import atomic
+
+    path = Path(tempfile.mkdtemp(prefix="palette-bench-")) / "crash.txt"
+    atomic.write_text(path, f"{' '.join(sys.argv)}\n{sys.version}\n\n{traceback.format_exc()}")
+    return path

@@ -1,0 +1,190 @@
+"""The only module that opens files for writing.
+
+A name either holds the old content or the whole new one: temporary file beside the target, flush,
+fsync, replace, fsync of the folder. Source: trust, section 2.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import socket
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from palette_bench.core.errors import StorageError, problem
+
+# pid, then 4 hex digits of the host and 4 random ones: a temporary is swept only on its own host
+_TEMPORARY = re.compile(r"\..+\.pb-(\d+)-([0-9a-f]{4})[0-9a-f]{4}\.tmp")
+
+
+def _host_tag() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()) & 0xFFFF:04x}"
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.pb-{os.getpid()}-{_host_tag()}{os.urandom(2).hex()}.tmp")
+
+
+def cannot_write(path: Path, error: OSError) -> StorageError:
+    """Return the error for a failed write, naming the path and the reason."""
+    return StorageError(
+        problem(
+            "PB802",
+            str(path),
+            found=f"{error.strerror or error} (errno {error.errno})",
+            fix="free space or change permissions, then run the same command again: it resumes",
+        )
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_temporary(path: Path, data: bytes) -> tuple[Path, int]:
+    """Write `data` beside `path`; return the temporary name and its open handle, not yet synced."""
+    temporary = _temporary(path)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+    except OSError:
+        os.close(handle)
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary, handle
+
+
+class Batch:
+    """Files that share one fsync round; all appear when the block ends, none if it raises."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._pending: list[tuple[Path, Path, int]] = []
+
+    def __enter__(self) -> Batch:
+        """Return the batch."""
+        return self
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write `data` to a temporary beside `path`.
+
+        Raises:
+            StorageError: PB802.
+        """
+        try:
+            temporary, handle = _write_temporary(path, data)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        self._pending.append((path, temporary, handle))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give every file its final name, or remove every temporary."""
+        try:
+            if kind is None:
+                self._commit()
+        finally:
+            for _, temporary, handle in self._pending:
+                os.close(handle)
+                temporary.unlink(missing_ok=True)
+
+    def _commit(self) -> None:
+        path = Path()
+        try:
+            for path, _, handle in self._pending:
+                os.fsync(handle)
+            for path, temporary, _ in self._pending:
+                os.replace(temporary, path)
+            for folder in {path.parent for path, _, _ in self._pending}:
+                _sync_folder(folder)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, making its folder if needed.
+
+    Raises:
+        StorageError: PB802; the old file is intact.
+    """
+    make_folder(path.parent)
+    with Batch() as batch:
+        batch.write(path, data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all; line feeds stay as they are."""
+    write_bytes(path, text.encode())
+
+
+def write_gzip(path: Path, data: bytes) -> None:
+    """Write `data` gzipped, with no name and no time inside, so equal content is equal bytes."""
+    write_bytes(path, gzip.compress(data, compresslevel=9, mtime=0))
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Append whole lines to a journal and sync it; a crash can tear only the last line."""
+    data = "".join(f"{line}\n" for line in lines).encode()
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        try:
+            os.write(handle, data)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def open_lock_file(path: Path) -> int:
+    """Return a handle for locking `path`; the file is made if absent and keeps its content."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents.
+
+    Raises:
+        StorageError: PB802.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporaries that dead runs of this host left in `folder`; nothing else is touched."""
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match and match[2] == _host_tag() and not _alive(int(match[1])):
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether `name` is a temporary of ours, finished or not."""
+    return _TEMPORARY.fullmatch(name) is not None

@@ -1,0 +1,233 @@
+"""The error tree, and the problems an error carries.
+
+    PaletteBenchError
+      UsageError          2   cannot be meant
+      InputError          3   SpecError SourceError BenchSetError SubmissionError RecordError
+                              IncomparableError
+      StackError          4   CodecError WeightsError DeviceError
+      StorageError        5   disk full, locked, not permitted
+
+The number is the exit code of the command line. Every error lists all problems found, not the first.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "info"]
+
+SHOWN_IDS = 20  # ids listed per problem; the count is always exact
+
+CODES: dict[str, str] = {
+    "PB101": "no submission.toml found",
+    "PB102": "archive member name refused",
+    "PB103": "archive over a cap or encrypted",
+    "PB104": "archive type not accepted",
+    "PB105": "not a regular file",
+    "PB106": "unexpected file",
+    "PB201": "images missing",
+    "PB202": "ids not in the set",
+    "PB203": "same id twice",
+    "PB204": "malformed id",
+    "PB206": "too few samples per image",
+    "PB207": "metric missing or not finite",
+    "PB208": "too few images for the metric",
+    "PB301": "not a PNG",
+    "PB302": "wrong size",
+    "PB303": "wrong colour type or depth",
+    "PB304": "interlaced or animated",
+    "PB305": "broken chunk, CRC or ending",
+    "PB306": "pixel data short, long or corrupt",
+    "PB307": "file too large",
+    "PB309": "source picture unreadable or of a refused kind",
+    "PB320": "metadata ignored",
+    "PB321": "outputs equal to the target",
+    "PB322": "outputs equal to the input",
+    "PB323": "outputs equal to each other",
+    "PB324": "small errors on all known pixels: lossy step?",
+    "PB325": "ids look permuted",
+    "PB326": "constant images",
+    "PB401": "TOML or JSON unreadable",
+    "PB402": "unknown key",
+    "PB403": "value missing or of wrong type",
+    "PB404": "slug malformed or taken",
+    "PB407": "record digest wrong",
+    "PB408": "per-image table contradicts the card",
+    "PB410": "trained on test images",
+    "PB411": "schema version unknown",
+    "PB601": "protocol fingerprint differs",
+    "PB602": "set or outputs fingerprint differs",
+    "PB603": "extractor fingerprint differs",
+    "PB604": "reference fingerprint differs",
+    "PB605": "resumed with another configuration",
+    "PB606": "set differs from the published digest",
+    "PB607": "source picture, list or labels are not the listed ones",
+    "PB608": "mode cannot be ranked",
+    "PB609": "unknown protocol, task, variant or source",
+    "PB701": "JPEG decoder differs",
+    "PB702": "JPEG encoder differs from reference",
+    "PB703": "integer canary failed",
+    "PB705": "weights absent or digest wrong",
+    "PB707": "device absent or unsuitable",
+    "PB711": "optional package missing",
+    "PB801": "cannot read",
+    "PB802": "cannot write",
+    "PB803": "folder locked by another run",
+    "PB804": "not enough space",
+    "PB805": "stored item damaged, redone",
+    "PB807": "worker died at an item",
+    "PB808": "cache entry damaged, recomputed",
+    "PB809": "output folder holds foreign files",
+}
+_WARNINGS = frozenset("PB207 PB208 PB321 PB322 PB323 PB324 PB325 PB326 PB410 PB608".split())
+_NOTICES = frozenset("PB320 PB805 PB808".split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One finding: what rule, where, what was expected and found, how to mend it.
+
+    `ids` holds the first 20 names; `count` is the number of all.
+    """
+
+    code: str
+    severity: Severity
+    where: str
+    expected: str = ""
+    found: str = ""
+    fix: str = ""
+    count: int = 1
+    ids: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Return the text of the code, with the count where it is not one."""
+        text = CODES[self.code]
+        return text if self.count == 1 else f"{text}: {self.count:,} times"
+
+    def __str__(self) -> str:
+        """Return the finding as lines for a person."""
+        lines = [f"{self.code} {self.severity}  {self.title}"]
+        shown = ", ".join(self.ids) + (", ..." if self.count > len(self.ids) else "")
+        where = f"{self.where} ({shown})" if self.ids and self.where != shown else self.where
+        for name, text in (
+            ("where", where),
+            ("expected", self.expected),
+            ("found", self.found),
+            ("fix", self.fix),
+        ):
+            if text:
+                lines.append(f"  {name:<9} {text}")
+        return "\n".join(lines)
+
+
+def problem(
+    code: str,
+    where: str,
+    *,
+    expected: str = "",
+    found: str = "",
+    fix: str = "",
+    ids: Sequence[str] | None = None,
+) -> Problem:
+    """Return a problem whose severity follows from its code; `ids` are all names it concerns."""
+    severity: Severity = (
+        "warning" if code in _WARNINGS else "info" if code in _NOTICES else "error"
+    )
+    names = tuple(ids or ())
+    return Problem(
+        code=code,
+        severity=severity,
+        where=where,
+        expected=expected,
+        found=found,
+        fix=fix,
+        count=len(names) or 1,
+        ids=names[:SHOWN_IDS],
+    )
+
+
+def errors_of(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems that are errors, leaving warnings and notices."""
+    return [p for p in problems if p.severity == "error"]
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return 'did you mean ...?' or the list of known names, for an unknown `name`."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(choices)}"
+
+
+class PaletteBenchError(Exception):
+    """Base of all errors a user can cause or mend; carries every problem found."""
+
+    exit_code = 6
+
+    def __init__(self, *findings: Problem | str) -> None:
+        """Keep the problems apart from plain sentences."""
+        self.problems = tuple(f for f in findings if isinstance(f, Problem))
+        super().__init__("\n".join(str(f) for f in findings))
+
+
+class UsageError(PaletteBenchError):
+    """The command or call cannot be meant."""
+
+    exit_code = 2
+
+
+class InputError(PaletteBenchError):
+    """Something given to us is wrong."""
+
+    exit_code = 3
+
+
+class SpecError(InputError):
+    """A protocol is unknown or malformed."""
+
+
+class SourceError(InputError):
+    """The source pictures, lists or labels are not usable."""
+
+
+class BenchSetError(InputError):
+    """A benchmark set is incomplete or damaged."""
+
+
+class SubmissionError(InputError):
+    """A submission breaks a rule."""
+
+
+class RecordError(InputError):
+    """A record file is malformed, edited or of an unknown version."""
+
+
+class IncomparableError(InputError):
+    """Two things that do not belong in one table; names the fingerprint that differs."""
+
+
+class StackError(PaletteBenchError):
+    """This machine's libraries, weights or devices cannot be trusted or are absent."""
+
+    exit_code = 4
+
+
+class CodecError(StackError):
+    """An image codec does not do what the protocol defines."""
+
+
+class WeightsError(StackError):
+    """Network weights are absent or not the pinned ones."""
+
+
+class DeviceError(StackError):
+    """A device was asked for that is not there."""
+
+
+class StorageError(PaletteBenchError):
+    """Reading or writing failed: disk full, locked, not permitted."""
+
+    exit_code = 5

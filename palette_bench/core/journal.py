@@ -1,0 +1,147 @@
+"""Per-item journals and folder locks: how a run resumes and two runs keep apart.
+
+`journal.I-of-N.jsonl` opens with a header line naming the configuration; then one line per item.
+Resume trusts pixel digests, never the existence of a file. Source: trust, section 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palette_bench.core import atomic
+from palette_bench.core.errors import InputError, StorageError, problem
+from palette_bench.core.fingerprint import canonical_json
+from palette_bench.core.records import read_file
+
+LOCK = ".pb-lock"
+_JOURNAL = re.compile(r"journal\.\d+-of-\d+\.jsonl")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count` of a run; items are dealt round-robin in id order."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def name(self) -> str:
+        """Return the shard's name in file names."""
+        return f"{self.index}-of-{self.count}"
+
+    def __str__(self) -> str:
+        """Return the form people type."""
+        return f"{self.index}/{self.count}"
+
+
+WHOLE = Shard()
+
+
+def is_ours(name: str) -> bool:
+    """Return whether a file name is bookkeeping of ours: journal, lock or temporary."""
+    return name.startswith(LOCK) or bool(_JOURNAL.fullmatch(name)) or atomic.is_temporary(name)
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return canonical_json(value).decode()
+
+
+def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Return header and entries of one journal; a torn last line is ignored."""
+    lines = []
+    for text in read_file(path).splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break  # torn: this item and what follows are redone
+    return (lines[0] if lines else None), lines[1:]
+
+
+class Journal:
+    """The journal of one shard of a run, together with what all shards have finished."""
+
+    def __init__(self, folder: Path, header: dict[str, Any], shard: Shard = WHOLE) -> None:
+        """Read every journal in `folder`.
+
+        Raises:
+            InputError: PB605, the folder was begun with another configuration.
+        """
+        self.path = folder / f"journal.{shard.name}.jsonl"
+        self.header = header
+        self.entries: dict[str, dict[str, Any]] = {}
+        for path in sorted(folder.glob("journal.*.jsonl")):
+            found, entries = _read(path)
+            if found not in (None, header):
+                raise InputError(_other_configuration(path, header, found or {}))
+            self.entries.update((entry["id"], entry) for entry in entries)
+
+    def start(self, kept: Iterable[dict[str, Any]]) -> None:
+        """Write this shard's journal anew with the entries that are still true."""
+        lines = [_dump(self.header), *(_dump(entry) for entry in kept)]
+        atomic.write_text(self.path, "".join(f"{line}\n" for line in lines))
+
+    def add(self, entries: list[dict[str, Any]]) -> None:
+        """Append finished items; they are on disk when this returns."""
+        atomic.append_lines(self.path, map(_dump, entries))
+        self.entries.update((entry["id"], entry) for entry in entries)
+
+
+def _other_configuration(path: Path, header: dict[str, Any], found: dict[str, Any]) -> Any:
+    keys = sorted(k for k in header.keys() | found.keys() if header.get(k) != found.get(k))
+    return problem(
+        "PB605",
+        str(path),
+        expected=", ".join(f"{k}={header.get(k)}" for k in keys),
+        found=", ".join(f"{k}={found.get(k)}" for k in keys),
+        fix="use another output folder, or repeat the first command",
+    )
+
+
+def _lock(path: Path, mode: int) -> int:
+    handle = atomic.open_lock_file(path)
+    try:
+        fcntl.flock(handle, mode | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(handle, 64, 0).decode(errors="replace").strip()
+        os.close(handle)
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise atomic.cannot_write(path, error) from error
+        raise StorageError(
+            problem(
+                "PB803",
+                str(path.parent),
+                found=f"in use by process {holder or 'unknown'}",
+                fix="wait for it to end, or use another output folder",
+            )
+        ) from error
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+@contextmanager
+def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
+    """Hold a folder against other runs; shards of one run share it.
+
+    Raises:
+        StorageError: PB803, naming the process that holds it.
+    """
+    atomic.make_folder(folder)
+    alone = shard.count == 1
+    handles = [_lock(folder / LOCK, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)]
+    try:
+        if not alone:
+            handles.append(_lock(folder / f"{LOCK}.{shard.name}", fcntl.LOCK_EX))
+        yield
+    finally:
+        for handle in handles:
+            os.close(handle)

@@ -1,0 +1,191 @@
+"""The plain PNG writer and the strict PNG reader.
+
+The reader takes nothing on trust: Pillow alone accepts an image that ends after 100 of 256 rows,
+clips 16-bit gray, and reads a JPEG named .png. Source: trust, section 4.1.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from palette_bench.core.types import Image
+
+MAX_BYTES = 1 << 20
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPE = {1: 0, 3: 2}  # channels -> IHDR colour type
+_COLOUR_NAMES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
+_UP = 2  # one filter for every row: photographs deflate as well as with a search per row
+
+
+@dataclass
+class PngError(Exception):
+    """A file the strict reader refuses: code, what was expected and found."""
+
+    code: str
+    expected: str
+    found: str
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _header(height: int, width: int, channels: int) -> bytes:
+    return struct.pack(">2I5B", width, height, 8, _COLOUR_TYPE[channels], 0, 0, 0)
+
+
+def encode(pixels: Image) -> bytes:
+    """Return pixels as a PNG of IHDR, IDAT and IEND only.
+
+    Args:
+        pixels: (H, W), (H, W, 1) or (H, W, 3) uint8.
+
+    Filter Up, deflate level 1 with run lengths: 1.6 ms and 133 kB for a 256x256 photograph, against
+    5.2 ms and 132 kB for Pillow's level 1.
+    """
+    height, width = pixels.shape[:2]
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    samples = pixels.reshape(height, width * channels)
+    rows = np.empty((height, 1 + width * channels), np.uint8)
+    rows[:, 0] = _UP
+    rows[0, 1:] = samples[0]
+    np.subtract(samples[1:], samples[:-1], out=rows[1:, 1:])
+    deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+    data = deflate.compress(rows.tobytes()) + deflate.flush()
+    return _assemble(_header(height, width, channels), data)
+
+
+def _assemble(header: bytes, data: bytes) -> bytes:
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """Return the bytes of a regular file; links, pipes and devices are refused without blocking.
+
+    Raises:
+        PngError: PB105 or PB307.
+        OSError: the file cannot be opened.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise PngError("PB105", "a regular file", "a link or special file") from error
+        raise
+    with open(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise PngError("PB105", "a regular file", "a folder or special file")
+        if status.st_size > limit:
+            raise PngError("PB307", f"at most {limit:,} bytes", f"{status.st_size:,} bytes")
+        return file.read(limit + 1)
+
+
+def decode_strict(data: bytes, height: int, width: int, channels: int) -> tuple[Image, bool]:
+    """Return the pixels of a PNG of exactly this size and kind, and whether it carried metadata.
+
+    Returns:
+        (H, W, 3) or (H, W, 1) uint8; True if ancillary chunks were skipped (PB320).
+
+    Raises:
+        PngError: PB301-PB307, with what was expected and found.
+    """
+    if len(data) > MAX_BYTES:
+        raise PngError("PB307", f"at most {MAX_BYTES:,} bytes", f"{len(data):,} bytes")
+    if not data.startswith(_SIGNATURE):
+        raise PngError("PB301", "a PNG signature", f"{data[:8]!r}" if data else "an empty file")
+    header, body, metadata = _walk(data)
+    _check_header(header, height, width, channels)
+    _check_stream(body, height, 1 + width * channels)
+    with PillowImage.open(io.BytesIO(_assemble(header, body)), formats=["PNG"]) as image:
+        return np.asarray(image).reshape(height, width, channels), metadata
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (kind, body) of each chunk up to IEND, which must end the file."""
+    at = len(_SIGNATURE)
+    kind = b""
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise PngError("PB305", "an IEND chunk", "end of file")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if length > len(data) - at - 12:
+            raise PngError("PB305", f"{length:,} bytes of {kind!r}", "end of file")
+        body = data[at + 8 : at + 8 + length]
+        if struct.unpack_from(">I", data, at + 8 + length)[0] != zlib.crc32(kind + body):
+            raise PngError("PB305", f"the checksum of {kind!r}", "another checksum")
+        yield kind, body
+        at += 12 + length
+    if at != len(data):
+        raise PngError("PB305", "nothing after IEND", f"{len(data) - at:,} bytes")
+
+
+def _walk(data: bytes) -> tuple[bytes, bytes, bool]:
+    """Return IHDR, the joined IDAT bodies and whether other chunks were skipped."""
+    header = b""
+    parts: list[bytes] = []
+    before = b""
+    metadata = False
+    for kind, body in _chunks(data):
+        if (kind == b"IHDR") != (before == b""):
+            raise PngError("PB305", "IHDR first and once", f"{kind!r} after {before!r}")
+        if kind == b"IHDR":
+            header = body
+        elif kind == b"IDAT":
+            if parts and before != b"IDAT":
+                raise PngError("PB305", "consecutive IDAT chunks", "a gap between them")
+            parts.append(body)
+        elif kind != b"IEND":
+            _check_other(kind)
+            metadata = True
+        before = kind
+    return header, b"".join(parts), metadata
+
+
+def _check_other(kind: bytes) -> None:
+    if kind in (b"acTL", b"fcTL", b"fdAT"):
+        raise PngError("PB304", "a still image", "an animation")
+    if kind in (b"PLTE", b"tRNS"):
+        raise PngError("PB303", "8-bit samples without palette or transparency", f"a {kind.decode()} chunk")
+    if not kind[0] & 0x20:
+        raise PngError("PB305", "known critical chunks", f"{kind!r}")
+
+
+def _check_header(header: bytes, height: int, width: int, channels: int) -> None:
+    if len(header) != 13:
+        raise PngError("PB305", "13 bytes of IHDR", f"{len(header)} bytes")
+    found_width, found_height, depth, colour, method, filters, interlace = struct.unpack(">2I5B", header)
+    if (found_height, found_width) != (height, width):
+        raise PngError("PB302", f"{width} x {height}", f"{found_width} x {found_height}")
+    if (depth, colour) != (8, _COLOUR_TYPE[channels]):
+        name = _COLOUR_NAMES.get(colour, f"colour type {colour}")
+        raise PngError("PB303", f"8-bit {_COLOUR_NAMES[_COLOUR_TYPE[channels]]}", f"{depth}-bit {name}")
+    if (method, filters) != (0, 0):
+        raise PngError("PB305", "compression and filter method 0", f"{method} and {filters}")
+    if interlace:
+        raise PngError("PB304", "no interlacing", "Adam7 interlacing")
+
+
+def _check_stream(body: bytes, height: int, stride: int) -> None:
+    """Refuse a stream that does not inflate to exactly the rows of the image."""
+    inflate = zlib.decompressobj()
+    try:
+        rows = inflate.decompress(body, height * stride + 1)
+    except zlib.error as error:
+        raise PngError("PB306", "a deflate stream", str(error)) from None
+    if len(rows) != height * stride or not inflate.eof or inflate.unused_data:
+        found = "more" if len(rows) > height * stride or inflate.unused_data else f"{len(rows):,} bytes"
+        raise PngError("PB306", f"exactly {height * stride:,} bytes of pixel data", found)
+    filters = np.frombuffer(rows, np.uint8)[::stride]
+    if filters.max(initial=0) > 4:
+        raise PngError("PB306", "row filters 0 to 4", f"filter {filters.max()}")

@@ -1,0 +1,176 @@
+"""The base of every record file: strict, frozen, versioned, refused with a code when wrong.
+
+TOML is parsed, re-serialised to JSON and validated by the JSON path: strict mode on Python objects
+refuses a list where a tuple is declared, and lenient mode would turn "256" into 256.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from palette_bench.core import atomic
+from palette_bench.core.errors import (
+    InputError,
+    Problem,
+    RecordError,
+    StorageError,
+    errors_of,
+    problem,
+    suggest,
+)
+from palette_bench.core.fingerprint import fingerprint
+
+_BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
+
+
+def _plain_text(text: str) -> str:
+    if any(ord(c) < 32 or ord(c) == 127 or c in _BIDI for c in text):
+        raise ValueError("control and bidirectional characters are not allowed")
+    return text
+
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
+Text = Annotated[str, Field(max_length=200), AfterValidator(_plain_text)]
+Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Link = Annotated[str, Field(pattern=r"^(https:|doi:|arXiv:)\S+$", max_length=300), AfterValidator(_plain_text)]
+
+
+class Part(BaseModel):
+    """A piece of a record: frozen, no unknown keys, no silent conversions, no NaN."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+P = TypeVar("P", bound=Part)
+
+
+class Record(Part):
+    """A record file. `kind` names its schema; the file opens with `schema`."""
+
+    kind: ClassVar[str]
+    schema_id: str = Field(alias="schema")
+
+    @classmethod
+    def schema_name(cls) -> str:
+        """Return the schema this class reads and writes, e.g. palette-bench/scorecard/1.0."""
+        return f"palette-bench/{cls.kind}/1.0"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and validate a record file (TOML or JSON by suffix).
+
+        Raises:
+            RecordError: PB401-PB404, PB411; all problems at once.
+            StorageError: PB801, the file cannot be read.
+        """
+        return cls.parse(read_file(path), path.name)
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> Self:
+        """Validate the bytes of a record file; `name` is shown in problems and tells the format."""
+        value = _load(data, name)
+        version = value.get("schema")
+        if version != cls.schema_name():
+            raise RecordError(
+                problem(
+                    "PB411",
+                    f"{name}: schema",
+                    expected=cls.schema_name(),
+                    found=str(version),
+                    fix="update palette-bench if the file is newer, else write the expected schema",
+                )
+            )
+        return validate(cls, value, name)
+
+    def to_json(self) -> str:
+        """Return the canonical file text: sorted keys, two-space indent, no NaN."""
+        value = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the record as JSON, whole or not at all."""
+        atomic.write_text(path, self.to_json())
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the record's canonical JSON without `content_sha256`."""
+        value = self.model_dump(mode="json", by_alias=True)
+        value.pop("content_sha256", None)
+        return fingerprint(value)
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        StorageError: PB801.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            problem("PB801", str(path), found=error.strerror or str(error), fix="check the path")
+        ) from error
+
+
+def _load(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        text = data.decode("utf-8")
+        value = tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RecordError(
+            problem("PB401", name, found=str(error)[:200], fix="mend the syntax; numbers must be finite")
+        ) from error
+    if not isinstance(value, dict):
+        raise RecordError(problem("PB401", name, expected="a table of keys", found=type(value).__name__))
+    return value
+
+
+def validate(cls: type[P], value: dict[str, Any], name: str, error_type: type[InputError] = RecordError) -> P:
+    """Return `value` as `cls`, or raise all problems at once (PB402-PB404)."""
+    try:
+        return cls.model_validate_json(json.dumps(value), by_alias=True)
+    except ValidationError as error:
+        raise error_type(*(_as_problem(e, cls, name) for e in error.errors(include_url=False))) from None
+
+
+def _as_problem(error: Any, cls: type[BaseModel], name: str) -> Problem:
+    path = ".".join(str(step) for step in error["loc"])
+    where = f"{name}: {path}"
+    if error["type"] == "extra_forbidden":
+        return problem("PB402", where, fix=suggest(str(error["loc"][-1]), _keys_at(cls, error["loc"][:-1])))
+    if error["type"] == "missing":
+        return problem("PB403", where, expected="a value", found="nothing", fix="add the key")
+    code = "PB404" if str(error["loc"][-1]) == "slug" else "PB403"
+    return problem(code, where, expected=str(error["msg"]), found=repr(error["input"])[:80])
+
+
+def _keys_at(cls: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys the model allows at `loc`, for a suggestion."""
+    for step in loc:
+        field = getattr(cls, "model_fields", {}).get(step)
+        cls = field.annotation if field else cls
+    fields = getattr(cls, "model_fields", {})
+    return [f.alias or key for key, f in fields.items()]
+
+
+def raise_errors(problems: list[Problem], error_type: type[InputError]) -> None:
+    """Raise `error_type` with every problem if one of them is an error."""
+    if errors_of(problems):
+        raise error_type(*problems)
+
+
+def today() -> str:
+    """Return the UTC day records carry, or that of SOURCE_DATE_EPOCH."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return moment.date().isoformat()

@@ -1,0 +1,45 @@
+"""The only door to the data shipped beside the code: `protocols/` and `reports/`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from palette_bench.core.errors import SpecError, StackError, problem, suggest
+
+
+def _package(name: str) -> Traversable:
+    try:
+        return files(f"palette_bench.{name}")
+    except ModuleNotFoundError as error:
+        raise StackError(
+            f"palette_bench.{name} is not installed: the checkout alone is not the package.\n"
+            "  fix       pip install -e .   (or leave the checkout's folder, if a wheel is installed)"
+        ) from error
+
+
+def protocol_ids() -> list[str]:
+    """Return the ids of the protocols shipped, sorted."""
+    folders = _package("protocols").iterdir()
+    return sorted(f.name for f in folders if f.is_dir() and (f / "protocol.toml").is_file())
+
+
+def protocol_file(protocol: str, name: str) -> bytes:
+    """Return the bytes of one file of a protocol's folder.
+
+    Raises:
+        SpecError: PB609, the protocol is unknown.
+    """
+    known = protocol_ids()
+    if protocol not in known:
+        raise SpecError(
+            problem(
+                "PB609", "protocol", expected="a known protocol", found=protocol, fix=suggest(protocol, known)
+            )
+        )
+    return (_package("protocols") / protocol / name).read_bytes()
+
+
+def report_text(name: str) -> str:
+    """Return a template or asset of the pages, by its path inside `reports/`."""
+    return _package("reports").joinpath(*name.split("/")).read_text(encoding="utf-8")

@@ -1,0 +1,28 @@
+"""Array types and the progress interface (NumPy only)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[np.uint8]  # (H, W, 1 or 3), sRGB in [0, 255]
+Mask: TypeAlias = NDArray[np.bool_]  # (H, W), True = hole
+Features: TypeAlias = NDArray[np.float32]  # (N, D); row i belongs to ids[i]
+Fingerprint: TypeAlias = str  # 64 lower-case hexadecimal digits of a SHA-256
+ImageId: TypeAlias = str  # [A-Za-z0-9_-]{1,64}
+
+# progress(label, total) is a context manager that yields advance(count)
+Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
+
+
+@contextmanager
+def silent(label: str, total: int) -> Iterator[Callable[[int], Any]]:
+    """Report no progress."""
+    yield lambda count: None
+
+
+SILENT: Progress = silent

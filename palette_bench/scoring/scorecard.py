@@ -1,0 +1,157 @@
+"""`scorecard.json` and its per-image table: one method on one set.
+
+Source: reports and studies, sections 1.3 and 1.4.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from palette_bench.core import atomic
+from palette_bench.core.errors import Problem, RecordError, problem
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.records import Part, Record, Sha, read_file
+from palette_bench.submission.card import Declared, Method, Sampling, Training
+
+Direction = Literal["lower", "higher", "none"]
+
+
+class Score(Part):
+    """One number: value, interval, and from what it came. A null carries a note that says why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    se: float | None = None
+    level: float = 0.95
+    interval: str | None = None
+    n: int
+    direction: Direction
+    unit: str
+    extractor: str | None = None
+    reference: Sha | None = None
+    params: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Fingerprints(Part):
+    """What must agree before two cards share a table."""
+
+    protocol: Sha
+    set: Sha
+    outputs: Sha
+    references: dict[str, Sha]  # metric -> reference pictures and their extractor
+    extractors: dict[str, Sha]
+
+
+class TableLink(Part):
+    """The per-image table that belongs to a card; the digest covers the uncompressed bytes."""
+
+    file: str
+    sha256: Sha
+    rows: int
+
+
+class Scorecard(Record):
+    """The scores of one method on one set."""
+
+    kind: ClassVar[str] = "scorecard"
+    content_sha256: Sha
+    date: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
+    method: Method
+    training: Training
+    sampling: Sampling
+    declared: Declared
+    protocol: str
+    source: str
+    task: str
+    variant: str | None
+    fingerprints: Fingerprints
+    n_expected: int
+    n_scored: int
+    scores: dict[str, Score]
+    per_image: TableLink
+    problems: tuple[Problem, ...]
+    environment: dict[str, str | bool | None]
+    parents: tuple[Sha, ...] = ()
+
+    def signed(self) -> Scorecard:
+        """Return the card with its digest filled in."""
+        return self.model_copy(update={"content_sha256": self.digest()})
+
+    @property
+    def watermarks(self) -> tuple[str, ...]:
+        """Return the reasons why no score of this card may rank, e.g. random weights."""
+        return tuple(sorted({note for s in self.scores.values() for note in s.notes if note in BARRING}))
+
+
+# notes that bar a score from ranking (metrics, section 6)
+BARRING = frozenset(
+    "rank-deficient low-coverage preview audit random-weights partial imported-reference unpinned-weights".split()
+)
+
+
+def table_path(card: Path) -> Path:
+    """Return where the per-image table of a card file lies: CARD.images.csv.gz beside it."""
+    return card.with_name(f"{card.name.removesuffix('.json')}.images.csv.gz")
+
+
+def table_bytes(table: pd.DataFrame) -> bytes:
+    """Return the canonical CSV of a per-image table: sorted by id, floats by repr, LF."""
+    text = table.sort_values("image_id").to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+def write_scorecard(card: Scorecard, table: pd.DataFrame, path: Path) -> Scorecard:
+    """Write table, then card; return the card with table link and digest filled in."""
+    data = table_bytes(table)
+    link = TableLink(file=table_path(path).name, sha256=sha256(data), rows=len(table))
+    finished = card.model_copy(update={"per_image": link}).signed()
+    atomic.make_folder(path.parent)
+    atomic.write_gzip(table_path(path), data)
+    finished.write(path)
+    return finished
+
+
+def read_scorecard(path: Path) -> Scorecard:
+    """Read a card and prove it unedited.
+
+    Raises:
+        RecordError: PB401-PB403, PB411, or PB407 when a digit was changed.
+    """
+    card = Scorecard.read(path)
+    if card.digest() != card.content_sha256:
+        raise RecordError(
+            problem(
+                "PB407",
+                path.name,
+                expected=card.content_sha256[:12],
+                found=card.digest()[:12],
+                fix="score the submission again; a card is never edited",
+            )
+        )
+    return card
+
+
+def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
+    """Return the per-image table beside the card at `path`.
+
+    Raises:
+        RecordError: PB408, absent or not the table the card was written with.
+    """
+    file = path.with_name(card.per_image.file)
+    try:
+        data = gzip.decompress(read_file(file))
+    except (OSError, EOFError) as error:
+        raise RecordError(problem("PB408", file.name, found=str(error))) from error
+    if sha256(data) != card.per_image.sha256:
+        raise RecordError(
+            problem("PB408", file.name, expected=card.per_image.sha256[:12], found=sha256(data)[:12])
+        )
+    return pd.read_csv(io.BytesIO(data), dtype={"image_id": str})

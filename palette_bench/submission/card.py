@@ -1,0 +1,74 @@
+"""`submission.toml`: who made these outputs, for which set, with what."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from palette_bench.core.records import Link, Part, Record, Sha, Slug, Text
+
+CARD = "submission.toml"
+
+
+class Method(Part):
+    """The method and its authors."""
+
+    slug: Slug
+    name: Text
+    version: Text
+    authors: tuple[Text, ...]
+    license: Text
+    url: Link | None = None
+    paper: Link | None = None
+    code: Link | None = None
+    code_commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+
+
+class Target(Part):
+    """The one benchmark set these outputs answer."""
+
+    protocol: str
+    source: str
+    task: str
+    variant: str | None = None
+    set: Sha
+    samples_per_image: int = Field(default=1, ge=1)
+
+
+class Training(Part):
+    """What the method was trained on."""
+
+    datasets: tuple[Text, ...]
+    saw_test_images: Literal["no", "yes", "unknown"]
+    parameters: int | None = Field(default=None, ge=0)
+    task_specific: bool
+
+
+class Sampling(Part):
+    """How the outputs were sampled and what it cost."""
+
+    sampler: Text
+    steps: int | None = Field(default=None, ge=0)
+    seed: int | None = None
+    seconds_per_image: float | None = Field(default=None, ge=0)
+    hardware: Text | None = None
+
+
+class Declared(Part):
+    """What the method used beyond its input."""
+
+    uses_mask: bool
+    uses_label: bool
+    postprocess: Text | None = None
+
+
+class SubmissionCard(Record):
+    """The card of one submission: one method, one set."""
+
+    kind: ClassVar[str] = "submission"
+    method: Method
+    target: Target
+    training: Training
+    sampling: Sampling
+    declared: Declared

@@ -1,0 +1,203 @@
+"""Protocols as validated TOML: tasks, variants, sources and the metrics that rank.
+
+A published protocol never changes; a correction gets a new id.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from palette_bench.core.errors import SpecError, problem, suggest
+from palette_bench.core.fingerprint import fingerprint, sha256
+from palette_bench.core.records import Part, Record, Sha, Slug, Text
+from palette_bench.core.resources import protocol_file
+from palette_bench.core.types import Fingerprint
+
+Preprocess = Literal["crop-area-v1", "crop256-v1"]
+DegradationId = Literal["gray-v1", "jpeg-v1", "hole-v1"]
+Span = tuple[int, int]  # first and last index, 0-based, both included
+
+
+class Box(Part):
+    """A rectangle of pixels."""
+
+    rows: Span
+    columns: Span
+
+
+class VariantSpec(Part):
+    """One variant of a task; exactly the field its degradation needs is set.
+
+    `hole` is a rectangle cut out, `kept` a rectangle spared, `freeform_pixels` the half-open range of
+    hole pixels a drawn mask must fall in, `quality` the JPEG quality factor.
+    """
+
+    title: Text
+    paper: bool = False
+    hole: Box | None = None
+    kept: Box | None = None
+    freeform_pixels: Span | None = None  # both included
+    quality: int | None = Field(default=None, ge=1, le=100)
+
+
+class TaskSpec(Part):
+    """A task: preprocessing, degradation, its variants and where its pictures may come from."""
+
+    title: Text
+    preprocess: Preprocess
+    degradation: DegradationId
+    sources: tuple[str, ...]
+    variants: dict[str, VariantSpec]
+
+
+class ImageNetSource(Part):
+    """10,000 ImageNet validation images chosen by the rule of protocol 3.1."""
+
+    kind: Literal["imagenet-ctest10k"]
+    title: Text
+    redistributable: bool
+    skip: int  # leading entries of the class-by-class order left out
+    dropped: str  # file of validation numbers left out
+    names_sha256: Sha  # sorted file names, a line feed after each
+    labels_sha256: Sha  # the 50,000 labels in file order, decimal, a line feed after each
+    subset_labels_sha256: Sha  # sorted lines `ID LABEL` of the chosen images
+
+
+class PlacesSource(Part):
+    """The first images of each class of the Places365 validation list (protocol 3.2)."""
+
+    kind: Literal["places"]
+    title: Text
+    redistributable: bool
+    per_class: int
+    list_md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Window(Part):
+    """A rectangle of a bundled photograph."""
+
+    photo: str
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Photo(Part):
+    """A bundled photograph; `sha256` is the leading 16 hexadecimal digits of its file digest."""
+
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+
+class PhotoSource(Part):
+    """Windows of bundled photographs: listed by id, or `drawn` many from the keyed stream."""
+
+    kind: Literal["photos"]
+    title: Text
+    redistributable: bool
+    photos: dict[str, Photo]
+    windows: dict[str, Window] = {}
+    drawn: int = 0
+    smallest: int = 96  # shortest side of a drawn window
+
+
+SourceSpec = Annotated[ImageNetSource | PlacesSource | PhotoSource, Field(discriminator="kind")]
+
+
+class ProtocolSpec(Record):
+    """One protocol, as declared in `protocol.toml`."""
+
+    kind: ClassVar[str] = "protocol"
+    id: Slug
+    title: Text
+    stream: Slug
+    side: int = Field(multiple_of=16)
+    known_pixels: Literal["recomposite"]
+    folder_labels: tuple[Literal["labels.csv", "wnid-folders"], ...]
+    classifier_crop: str
+    extractors: tuple[str, ...]
+    ranked: dict[str, tuple[str, ...]]  # source id, or "folder" -> metric ids, the first sorts boards
+    tasks: dict[str, TaskSpec]
+    sources: dict[str, SourceSpec]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Return the digest of the declaration and of the lists it names."""
+        lists = {
+            source.dropped: sha256(protocol_file(self.id, source.dropped))
+            for source in self.sources.values()
+            if isinstance(source, ImageNetSource)
+        }
+        return fingerprint({"protocol": self.model_dump(mode="json", by_alias=True), "lists": lists})
+
+    def task(self, name: str) -> TaskSpec:
+        """Return a task by name.
+
+        Raises:
+            SpecError: PB609, with a suggestion.
+        """
+        if name not in self.tasks:
+            raise _unknown("task", name, f"a task of {self.id}", self.tasks)
+        return self.tasks[name]
+
+    def variant(self, task: str, name: str) -> VariantSpec:
+        """Return a variant of a task.
+
+        Raises:
+            SpecError: PB609, with a suggestion.
+        """
+        variants = self.task(task).variants
+        if name not in variants:
+            raise _unknown("variant", name or "none", f"a variant of {task}", variants)
+        return variants[name]
+
+    def pairs(self, wanted: str) -> list[tuple[str, str]]:
+        """Return the (task, variant) pairs that `TASK`, `TASK/VARIANT` or `all` stands for."""
+        task, _, variant = wanted.partition("/")
+        if variant:
+            self.variant(task, variant)
+            return [(task, variant)]
+        tasks = list(self.tasks) if task == "all" else [task]
+        return [(t, v) for t in tasks for v in self.task(t).variants]
+
+    def ranked_metrics(self, source: str) -> tuple[str, ...]:
+        """Return the metric ids that rank boards of a source; folders share one entry."""
+        return self.ranked.get(source, self.ranked["folder"])
+
+
+def _unknown(what: str, name: str, expected: str, known: object) -> SpecError:
+    names = list(known)  # type: ignore[call-overload]  # a dict of names
+    return SpecError(problem("PB609", what, expected=expected, found=name, fix=suggest(name, names)))
+
+
+@cache
+def load(protocol: str) -> ProtocolSpec:
+    """Return a shipped protocol by id.
+
+    Raises:
+        SpecError: PB609, no such protocol.
+    """
+    return ProtocolSpec.parse(protocol_file(protocol, "protocol.toml"), f"{protocol}/protocol.toml")
+
+
+def published_fingerprint(protocol: str, source: str, folder: str) -> str | None:
+    """Return the registered set fingerprint (leading hex digits), or None if none is registered.
+
+    Args:
+        protocol: protocol id.
+        source: source id.
+        folder: the set's folder name, TASK.VARIANT or TASK.
+    """
+    table = tomllib.loads(protocol_file(protocol, "fingerprints.toml").decode())
+    value = table.get("sets", {}).get(source, {}).get(folder)
+    return None if value is None else str(value)
+
+
+def set_folder(task: str, variant: str) -> str:
+    """Return the folder name of a set: TASK.VARIANT, or TASK where there is one default variant."""
+    return task if variant == "default" else f"{task}.{variant}"

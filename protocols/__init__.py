@@ -1,0 +1,1 @@
+"""The rules: one folder per protocol; data, no code."""

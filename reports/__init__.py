@@ -1,0 +1,1 @@
+"""The record and its pages: scorecards, templates, assets; data, no code."""
