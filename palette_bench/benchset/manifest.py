@@ -15,7 +15,7 @@ from palette_bench.core.fingerprint import lines_digest
 from palette_bench.core.png import PngError, decode_strict, read_regular
 from palette_bench.core.records import Part, Record, Sha
 from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
-from palette_bench.tasks.protocol import ProtocolSpec, load
+from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, load
 
 MANIFEST = "manifest.json"
 PUBLIC = "public.json"
@@ -50,6 +50,29 @@ class Header(Part):
     n: int
 
 
+class PublicItem(Part):
+    """What a contestant may know of one picture."""
+
+    id: str
+    input_px: Sha
+    mask_px: Sha | None
+
+
+class PublicSet(Record):
+    """`public.json`: the part of a set that contestants see."""
+
+    kind: ClassVar[str] = "public"
+    protocol: str
+    task: str
+    variant: str
+    source: str
+    set_fingerprint: Sha
+    items: tuple[PublicItem, ...]
+
+
+_OWN = ("schema_id", "items")  # fields of PublicSet that are not copied from the manifest
+
+
 class Manifest(Record):
     """`manifest.json`: everything about a set; for the judge only."""
 
@@ -76,30 +99,16 @@ class Manifest(Record):
         """Return the nine fields that enter the fingerprint."""
         return Header(**{key: getattr(self, key) for key in Header.model_fields})
 
+    def public(self) -> PublicSet:
+        """Return the part contestants see."""
+        shared = {key: getattr(self, key) for key in PublicSet.model_fields if key not in _OWN}
+        items = tuple(PublicItem(id=i.id, input_px=i.input_px, mask_px=i.mask_px) for i in self.items)
+        return PublicSet(schema=PublicSet.schema_name(), items=items, **shared)
+
     @cached_property
     def by_id(self) -> dict[ImageId, Item]:
         """Return the items by id."""
         return {item.id: item for item in self.items}
-
-
-class PublicItem(Part):
-    """What a contestant may know of one picture."""
-
-    id: str
-    input_px: Sha
-    mask_px: Sha | None
-
-
-class PublicSet(Record):
-    """`public.json`: the part of a set that contestants see."""
-
-    kind: ClassVar[str] = "public"
-    protocol: str
-    task: str
-    variant: str
-    source: str
-    set_fingerprint: Sha
-    items: tuple[PublicItem, ...]
 
 
 def set_fingerprint(header: Header, items: Iterable[Item]) -> Fingerprint:
@@ -118,67 +127,45 @@ def set_fingerprint(header: Header, items: Iterable[Item]) -> Fingerprint:
 
 
 @dataclass(frozen=True)
-class BenchSet:
-    """An opened set: its manifest, protocol and pictures."""
+class ContestantSet:
+    """The part of a set that contestants may see: inputs, masks and `public.json`."""
 
     folder: Path
-    manifest: Manifest
+    public: PublicSet
     protocol: ProtocolSpec
 
     @classmethod
-    def open(cls, folder: Path) -> BenchSet:
-        """Open a finished set.
+    def open(cls, folder: Path) -> ContestantSet:
+        """Open a finished set, or the folder `generate --public` wrote.
 
         Raises:
-            BenchSetError: there is no manifest, so the set was never finished; or the protocol that
-                made it is not the one shipped here (PB601).
+            BenchSetError: there is no `public.json`.
         """
-        path = folder / MANIFEST
-        if not path.is_file():
-            raise BenchSetError(
-                problem(
-                    "PB801",
-                    str(path),
-                    expected="the manifest of a finished set",
-                    found="no such file",
-                    fix=_hint(folder),
-                )
-            )
-        manifest = Manifest.read(path)
-        protocol = load(manifest.protocol)
-        if manifest.protocol_fingerprint != protocol.fingerprint:
-            raise BenchSetError(
-                problem(
-                    "PB601",
-                    str(path),
-                    expected=protocol.fingerprint[:12],
-                    found=manifest.protocol_fingerprint[:12],
-                    fix="generate the set again with this version of palette-bench",
-                )
-            )
-        return cls(folder, manifest, protocol)
+        public = PublicSet.read(_present(folder, PUBLIC))
+        return ContestantSet(folder, public, load(public.protocol))
 
     @property
     def ids(self) -> list[ImageId]:
         """Return the ids in order."""
-        return [item.id for item in self.manifest.items]
+        return [item.id for item in self.public.items]
+
+    @property
+    def task(self) -> TaskSpec:
+        """Return the task the set asks."""
+        return self.protocol.task(self.public.task)
 
     @property
     def has_masks(self) -> bool:
         """Return whether the task has holes."""
-        return self.manifest.masks != "none"
+        return self.task.degradation == "hole-v1"
 
     def path(self, kind: str, image_id: ImageId) -> Path:
         """Return the path of a picture; `kind` is reference, input or mask."""
         return self.folder / kind / f"{image_id}.png"
 
-    def reference(self, image_id: ImageId) -> Image:
-        """Return (S, S, 3) uint8."""
-        return self._read("reference", image_id, 3)
-
     def input(self, image_id: ImageId) -> Image:
         """Return (S, S, 3) uint8, or (S, S, 1) for colorization."""
-        return self._read("input", image_id, input_channels(self.manifest.degradation))
+        return self._read("input", image_id, input_channels(self.task.degradation))
 
     def mask(self, image_id: ImageId) -> Mask | None:
         """Return (S, S) bool, True = hole, or None for tasks without holes."""
@@ -193,11 +180,46 @@ class BenchSet:
         side = self.protocol.side
         try:
             return decode_strict(read_regular(path), side, side, channels)[0]
-        except (PngError, OSError) as error:
-            code = error.code if isinstance(error, PngError) else "PB801"
+        except PngError as error:
+            code, found = error.code, error.found
+        except OSError as error:
+            code, found = "PB801", error.strerror or str(error)
+        raise BenchSetError(
+            problem(code, str(path), found=found, fix=f"palette-bench verify {self.folder}")
+        )
+
+
+@dataclass(frozen=True)
+class BenchSet(ContestantSet):
+    """An opened set with everything the judge sees: manifest and references too."""
+
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: Path) -> BenchSet:
+        """Open a finished set.
+
+        Raises:
+            BenchSetError: there is no manifest, so the set was never finished; or the protocol that
+                made it is not the one shipped here (PB601).
+        """
+        manifest = Manifest.read(_present(folder, MANIFEST))
+        protocol = load(manifest.protocol)
+        if manifest.protocol_fingerprint != protocol.fingerprint:
             raise BenchSetError(
-                problem(code, str(path), found=str(error), fix=f"palette-bench verify {self.folder}")
-            ) from error
+                problem(
+                    "PB601",
+                    str(folder / MANIFEST),
+                    expected=protocol.fingerprint[:12],
+                    found=manifest.protocol_fingerprint[:12],
+                    fix="generate the set again with this version of palette-bench",
+                )
+            )
+        return cls(folder, manifest.public(), protocol, manifest)
+
+    def reference(self, image_id: ImageId) -> Image:
+        """Return (S, S, 3) uint8."""
+        return self._read("reference", image_id, 3)
 
 
 def input_channels(degradation: str) -> int:
@@ -205,8 +227,23 @@ def input_channels(degradation: str) -> int:
     return 1 if degradation == "gray-v1" else 3
 
 
-def _hint(folder: Path) -> str:
-    sets = sorted(p.parent.name for p in folder.glob(f"*/{MANIFEST}"))
+def _present(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise BenchSetError(
+            problem(
+                "PB801",
+                str(path),
+                expected="a file of a finished set",
+                found="no such file",
+                fix=_hint(folder, name),
+            )
+        )
+    return path
+
+
+def _hint(folder: Path, name: str) -> str:
+    sets = sorted(p.parent.name for p in folder.glob(f"*/{name}"))
     if sets:
         return f"this folder holds {len(sets)} sets; name one, e.g. {folder / sets[0]}"
     return f"palette-bench generate PROTOCOL TASK -o {folder}   (run again, it resumes)"

@@ -41,16 +41,17 @@ def cannot_write(path: Path, error: OSError) -> StorageError:
     )
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _write_temporary(path: Path, data: bytes) -> tuple[Path, int]:
-    """Write `data` beside `path`; return the temporary name and its open handle, not yet synced."""
+def _write_temporary(path: Path, data: bytes) -> Path:
+    """Write `data` beside `path`; return the temporary name, not yet synced."""
     temporary = _temporary(path)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
@@ -58,10 +59,11 @@ def _write_temporary(path: Path, data: bytes) -> tuple[Path, int]:
         while view:
             view = view[os.write(handle, view) :]
     except OSError:
-        os.close(handle)
         temporary.unlink(missing_ok=True)
         raise
-    return temporary, handle
+    finally:
+        os.close(handle)
+    return temporary
 
 
 class Batch:
@@ -69,7 +71,7 @@ class Batch:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._pending: list[tuple[Path, Path, int]] = []
+        self._pending: list[tuple[Path, Path]] = []
 
     def __enter__(self) -> Batch:
         """Return the batch."""
@@ -82,10 +84,9 @@ class Batch:
             StorageError: PB802.
         """
         try:
-            temporary, handle = _write_temporary(path, data)
+            self._pending.append((path, _write_temporary(path, data)))
         except OSError as error:
             raise cannot_write(path, error) from error
-        self._pending.append((path, temporary, handle))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -95,19 +96,18 @@ class Batch:
             if kind is None:
                 self._commit()
         finally:
-            for _, temporary, handle in self._pending:
-                os.close(handle)
+            for _, temporary in self._pending:
                 temporary.unlink(missing_ok=True)
 
     def _commit(self) -> None:
         path = Path()
         try:
-            for path, _, handle in self._pending:
-                os.fsync(handle)
-            for path, temporary, _ in self._pending:
+            for path, temporary in self._pending:
+                _sync(temporary)
+            for path, temporary in self._pending:
                 os.replace(temporary, path)
-            for folder in {path.parent for path, _, _ in self._pending}:
-                _sync_folder(folder)
+            for folder in {path.parent for path, _ in self._pending}:
+                _sync(folder)
         except OSError as error:
             raise cannot_write(path, error) from error
 

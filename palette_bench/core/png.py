@@ -35,6 +35,10 @@ class PngError(Exception):
     expected: str
     found: str
 
+    def __str__(self) -> str:
+        """Return both sides as one sentence."""
+        return f"expected {self.expected}, found {self.found}"
+
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -82,13 +86,16 @@ def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise PngError("PB105", "a regular file", "a link or special file") from error
         raise
-    with open(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise PngError("PB105", "a regular file", "a folder or special file")
         if status.st_size > limit:
             raise PngError("PB307", f"at most {limit:,} bytes", f"{status.st_size:,} bytes")
-        return file.read(limit + 1)
+        with open(handle, "rb", closefd=False) as file:  # after the checks: open() refuses folders itself
+            return file.read(limit + 1)
+    finally:
+        os.close(handle)
 
 
 def decode_strict(data: bytes, height: int, width: int, channels: int) -> tuple[Image, bool]:
@@ -114,18 +121,22 @@ def decode_strict(data: bytes, height: int, width: int, channels: int) -> tuple[
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield (kind, body) of each chunk up to IEND, which must end the file."""
     at = len(_SIGNATURE)
-    kind = b""
+    kind, length = b"", 0
     while kind != b"IEND":
         if at + 12 > len(data):
             raise PngError("PB305", "an IEND chunk", "end of file")
         length, kind = struct.unpack_from(">I4s", data, at)
         if length > len(data) - at - 12:
             raise PngError("PB305", f"{length:,} bytes of {kind!r}", "end of file")
+        if not kind.isalpha():
+            raise PngError("PB305", "four letters as the name of a chunk", f"{kind!r}")
         body = data[at + 8 : at + 8 + length]
         if struct.unpack_from(">I", data, at + 8 + length)[0] != zlib.crc32(kind + body):
             raise PngError("PB305", f"the checksum of {kind!r}", "another checksum")
         yield kind, body
         at += 12 + length
+    if length:
+        raise PngError("PB305", "an empty IEND chunk", f"{length:,} bytes in it")
     if at != len(data):
         raise PngError("PB305", "nothing after IEND", f"{len(data) - at:,} bytes")
 
@@ -183,9 +194,13 @@ def _check_stream(body: bytes, height: int, stride: int) -> None:
         rows = inflate.decompress(body, height * stride + 1)
     except zlib.error as error:
         raise PngError("PB306", "a deflate stream", str(error)) from None
-    if len(rows) != height * stride or not inflate.eof or inflate.unused_data:
-        found = "more" if len(rows) > height * stride or inflate.unused_data else f"{len(rows):,} bytes"
-        raise PngError("PB306", f"exactly {height * stride:,} bytes of pixel data", found)
+    expected = f"exactly {height * stride:,} bytes of pixel data"
+    if len(rows) > height * stride or inflate.unused_data:
+        raise PngError("PB306", expected, "more")
+    if len(rows) < height * stride:
+        raise PngError("PB306", expected, f"{len(rows):,} bytes")
+    if not inflate.eof:
+        raise PngError("PB306", "a deflate stream with its ending", "a cut stream")
     filters = np.frombuffer(rows, np.uint8)[::stride]
     if filters.max(initial=0) > 4:
         raise PngError("PB306", "row filters 0 to 4", f"filter {filters.max()}")

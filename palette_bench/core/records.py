@@ -144,6 +144,8 @@ def validate(cls: type[P], value: dict[str, Any], name: str, error_type: type[In
 
 
 def _as_problem(error: Any, cls: type[BaseModel], name: str) -> Problem:
+    if not error["loc"]:  # pydantic's parser is stricter than ours: half a surrogate pair, deep nesting
+        return problem("PB401", name, found=str(error["msg"]), fix="write plain text, nested a few levels deep")
     path = ".".join(str(step) for step in error["loc"])
     where = f"{name}: {path}"
     if error["type"] == "extra_forbidden":

@@ -119,6 +119,7 @@ class ProtocolSpec(Record):
     side: int = Field(multiple_of=16)
     known_pixels: Literal["recomposite"]
     folder_labels: tuple[Literal["labels.csv", "wnid-folders"], ...]
+    wnids: str | None = None  # file whose line i is the wnid of label i
     classifier_crop: str
     extractors: tuple[str, ...]
     ranked: dict[str, tuple[str, ...]]  # source id, or "folder" -> metric ids, the first sorts boards
@@ -128,11 +129,9 @@ class ProtocolSpec(Record):
     @property
     def fingerprint(self) -> Fingerprint:
         """Return the digest of the declaration and of the lists it names."""
-        lists = {
-            source.dropped: sha256(protocol_file(self.id, source.dropped))
-            for source in self.sources.values()
-            if isinstance(source, ImageNetSource)
-        }
+        names = [s.dropped for s in self.sources.values() if isinstance(s, ImageNetSource)]
+        names += [self.wnids] if self.wnids else []
+        lists = {name: sha256(protocol_file(self.id, name)) for name in names}
         return fingerprint({"protocol": self.model_dump(mode="json", by_alias=True), "lists": lists})
 
     def task(self, name: str) -> TaskSpec:

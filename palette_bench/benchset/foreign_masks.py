@@ -1,0 +1,204 @@
+"""Masks made by somebody else, imported by name: nothing is resized or thresholded.
+
+Source: protocol, section 5.4.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from palette_bench.benchset.sources import Source, file_sha256
+from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
+from palette_bench.core.fingerprint import lines_digest
+from palette_bench.core.records import read_file
+from palette_bench.core.types import ImageId, Mask
+from palette_bench.tasks.protocol import VariantSpec
+
+# format -> the values that mean hole; None: the user says
+HOLE_VALUES: dict[str, tuple[int, ...] | None] = {
+    "palette-release": (1,),
+    "lama": (255,),
+    "janspiry": (1, 255),
+    "repaint": (0,),
+    "mat": (0,),
+    "binary": None,
+}
+PAIRINGS = ("stem", "sorted", "sorted-by-class", "sorted-by-id", "cyclic")
+_LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
+_RELEASE_SIDE = 256
+_RELEASE_BYTES = _RELEASE_SIDE * _RELEASE_SIDE // 8
+_RELEASE_MEMBERS = {f"freeform-{b}": f"{b}% freeform" for b in ("10-20", "20-30", "30-40")}
+
+
+@dataclass(frozen=True)
+class ForeignMasks:
+    """Where each picture's mask comes from: a file below `path`, or an index into its members."""
+
+    format: str
+    path: Path
+    pairing: str
+    sha256: str
+    hole_values: tuple[int, ...]
+    of: dict[ImageId, str | int]
+
+    @property
+    def label(self) -> str:
+        """Return how a set records these masks."""
+        return f"{self.format}:{self.sha256}:{self.pairing}"
+
+    def mask(self, image_id: ImageId, variant: str, side: int) -> Mask:
+        """Return (side, side) bool, True = hole.
+
+        Raises:
+            SourceError: PB309, not a two-valued lossless picture of that size.
+        """
+        place = self.of[image_id]
+        if isinstance(place, int):
+            return _release_mask(_release_member(self.path, variant, len(self.of)), place)
+        return _picture_mask(self.path / place, side, self.hole_values)
+
+
+def open_masks(
+    path: Path, mask_format: str, source: Source, pairing: str | None = None, hole_value: int | None = None
+) -> ForeignMasks:
+    """Return the masks of a foreign tool, one for each picture of the source.
+
+    Raises:
+        UsageError: format, pairing or hole value cannot be meant.
+        SourceError: PB201, pictures without a mask.
+    """
+    if mask_format not in HOLE_VALUES:
+        raise UsageError(f"--mask-format {mask_format}: {suggest(mask_format, HOLE_VALUES)}")
+    values = HOLE_VALUES[mask_format] or ((hole_value,) if hole_value in (0, 255) else None)
+    if values is None:
+        raise UsageError("--mask-format binary needs --hole-value 0 or 255")
+    if mask_format == "palette-release":
+        pairing = pairing or "sorted-by-class"
+        order = _release_order(source, pairing)
+        return ForeignMasks(mask_format, path, pairing, file_sha256(path), values, dict(order))
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in _LOSSLESS)
+    digest = lines_digest(f"{p.name} {file_sha256(p)}".encode("ascii", "replace").decode() for p in files)
+    pairing = pairing or "stem"
+    of: dict[ImageId, str | int] = dict(_paired(files, source, pairing, mask_format))
+    missing = sorted(p.id for p in source.pictures if p.id not in of)
+    if missing:
+        raise SourceError(
+            problem("PB201", str(path), expected="a mask per picture", fix="or --pair sorted", ids=missing)
+        )
+    return ForeignMasks(mask_format, path, pairing, digest, values, of)
+
+
+def _paired(files: list[Path], source: Source, pairing: str, mask_format: str) -> dict[ImageId, str]:
+    ids = [picture.id for picture in source.pictures]
+    if pairing == "sorted":
+        return {image_id: file.name for image_id, file in zip(ids, files, strict=False)}
+    if pairing == "cyclic":
+        return {image_id: files[i % len(files)].name for i, image_id in enumerate(ids) if files}
+    if pairing != "stem":
+        raise UsageError(f"--pair {pairing}: {suggest(pairing, PAIRINGS)}")
+    return {_stem(file, mask_format): file.name for file in files}
+
+
+def _stem(file: Path, mask_format: str) -> str:
+    """Return the picture id in a mask's name; LaMa appends `_mask` and digits."""
+    if mask_format != "lama":
+        return file.stem
+    head, separator, tail = file.stem.rpartition("_mask")
+    return head if separator and (not tail or tail.isdecimal()) else file.stem
+
+
+def _picture_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
+    try:
+        with PillowImage.open(io.BytesIO(read_file(path)), formats=["PNG", "BMP", "TIFF"]) as image:
+            values = np.asarray(image.convert("L") if image.mode in ("1", "RGB") else image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SourceError(problem("PB309", str(path), found=str(error))) from error
+    levels = set(np.unique(values).tolist())
+    if values.shape != (side, side) or not (levels <= {0, 255} or levels <= {0, 1}):
+        raise SourceError(
+            problem(
+                "PB309",
+                str(path),
+                expected=f"{side} x {side}, values 0 and 255 (or 0 and 1)",
+                found=f"shape {values.shape}, {len(levels)} values",
+                fix="nothing is resized or thresholded: convert the mask yourself",
+            )
+        )
+    return np.isin(values, hole_values)
+
+
+def _release_order(source: Source, pairing: str) -> list[tuple[ImageId, int]]:
+    """Return (id, index) pairs: mask i belongs to picture i of the list sorted by (wnid, name)."""
+    pictures = list(source.pictures)
+    if pairing == "sorted-by-class":
+        pictures.sort(key=lambda p: (-1 if p.label is None else p.label, p.id))
+    elif pairing != "sorted-by-id":
+        raise UsageError(f"--pair {pairing}: palette-release masks pair sorted-by-class or sorted-by-id")
+    return [(picture.id, i) for i, picture in enumerate(pictures)]
+
+
+@lru_cache(maxsize=1)
+def _release_member(path: Path, variant: str, count: int) -> NDArray[np.uint8]:
+    """Return one member of the authors' file, (count, 8192) packed bits; sizes are proven first."""
+    name = _RELEASE_MEMBERS.get(variant)
+    if name is None:
+        raise UsageError(f"palette-release holds masks for {', '.join(_RELEASE_MEMBERS)}, not {variant}")
+    expected = count * _RELEASE_BYTES
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: member.file_size for member in archive.infolist()}
+    wanted = {f"{member}.npy" for member in _RELEASE_MEMBERS.values()}
+    if set(members) != wanted or any(abs(size - expected) > 4096 for size in members.values()):
+        raise SourceError(
+            problem(
+                "PB309",
+                str(path),
+                expected=f"members {sorted(wanted)} of {expected:,} bytes",
+                found=str(members),
+                fix="take imagenet_freeform_masks.npz as released",
+            )
+        )
+    with np.load(path, allow_pickle=False) as data:
+        packed = data[name]
+    if packed.dtype != np.uint8 or packed.shape != (expected,):
+        raise SourceError(
+            problem("PB309", str(path), expected=f"({expected},) uint8", found=f"{packed.shape} {packed.dtype}")
+        )
+    return packed.reshape(count, _RELEASE_BYTES)
+
+
+def _release_mask(packed: NDArray[np.uint8], index: int) -> Mask:
+    bits = np.unpackbits(packed[index])  # the first pixel is the highest bit
+    return bits.reshape(_RELEASE_SIDE, _RELEASE_SIDE).astype(bool)
+
+
+def area_problems(masks: ForeignMasks, variant: str, spec: VariantSpec, side: int) -> list[Problem]:
+    """Return what is wrong with the hole shares: outside the variant's bin, or holes and rest swapped.
+
+    Masks of the authors' release are only warned about: some of them lie outside.
+    """
+    if spec.freeform_pixels is None:
+        return []
+    low, high = spec.freeform_pixels
+    outside, inverted = [], []
+    for image_id in sorted(masks.of):
+        holes = int(masks.mask(image_id, variant, side).sum())
+        if not low <= holes <= high:
+            outside.append(image_id)
+            if low <= side * side - holes <= high:
+                inverted.append(image_id)
+    if outside and len(inverted) == len(outside):
+        return [
+            problem("PB607", str(masks.path), found="polarity looks inverted", fix="another format", ids=inverted)
+        ]
+    if outside and masks.format != "palette-release":
+        expected = f"{low} to {high} hole pixels"
+        return [problem("PB607", str(masks.path), expected=expected, fix="another variant", ids=outside)]
+    return []

@@ -1,0 +1,181 @@
+"""One picture becomes the items of one or many sets; a stored item is proven by its pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from palette_bench.benchset.foreign_masks import ForeignMasks
+from palette_bench.benchset.manifest import Item, input_channels
+from palette_bench.benchset.pictures import Picture
+from palette_bench.core import png
+from palette_bench.core.atomic import Batch
+from palette_bench.core.errors import CodecError, problem
+from palette_bench.core.fingerprint import pixel_digest, sha256
+from palette_bench.core.rng import Stream, stream_key
+from palette_bench.core.types import Image
+from palette_bench.tasks.degradations import DEGRADATIONS
+from palette_bench.tasks.degradations.degraded import Degraded
+from palette_bench.tasks.degradations.hole import punch
+from palette_bench.tasks.degradations.jpeg import reference_jpeg
+from palette_bench.tasks.preprocess import PREPROCESS, DecodeError
+from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, VariantSpec
+
+KINDS = ("reference", "input", "mask")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One set to make: a task and variant, and its folder."""
+
+    task: str
+    variant: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything an item depends on but its picture."""
+
+    protocol: ProtocolSpec
+    source: str
+    rekey: str = ""
+    verify_all: bool = False
+    masks: ForeignMasks | None = None
+
+    def task(self, target: Target) -> TaskSpec:
+        """Return the task of a target."""
+        return self.protocol.task(target.task)
+
+    def variant(self, target: Target) -> VariantSpec:
+        """Return the variant of a target."""
+        return self.protocol.variant(target.task, target.variant)
+
+    def stream(self, target: Target, image_id: str) -> Stream:
+        """Return the draws of a picture's mask."""
+        key = stream_key(
+            self.protocol.stream, target.task, target.variant, self.source, image_id, "mask", self.rekey
+        )
+        return Stream(key)
+
+
+@dataclass
+class Made:
+    """What became of a chunk: finished items by target folder, and pictures that cannot be decoded."""
+
+    items: dict[Path, list[Item]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def degrade(recipe: Recipe, target: Target, image_id: str, reference: Image) -> Degraded:
+    """Return the input, mask and draws of one picture, by the stream or with a foreign mask."""
+    spec = recipe.variant(target)
+    if recipe.masks and recipe.task(target).degradation == "hole-v1":
+        mask = recipe.masks.mask(image_id, target.variant, recipe.protocol.side)
+        return Degraded(punch(reference, mask), mask)
+    stream = recipe.stream(target, image_id)
+    return DEGRADATIONS[recipe.task(target).degradation](reference, spec, stream)
+
+
+def make_chunk(recipe: Recipe, work: list[tuple[Picture, list[Target]]]) -> Made:
+    """Make the items of some pictures, each decoded once; their files appear together.
+
+    Raises:
+        CodecError: PB702, libjpeg differs from the integer definition.
+        StorageError: PB802.
+    """
+    made = Made()
+    with Batch() as batch:
+        for picture, targets in work:
+            try:
+                _make_picture(recipe, picture, targets, batch, made)
+            except (DecodeError, OSError) as error:
+                made.unreadable[picture.place.name] = str(error)
+    return made
+
+
+def _make_picture(recipe: Recipe, picture: Picture, targets: list[Target], batch: Batch, made: Made) -> None:
+    data = picture.place.read()
+    pixels = picture.pixels(data)
+    source_sha256 = sha256(data)
+    crops: dict[str, _Encoded] = {}
+    for target in targets:
+        preprocess = recipe.task(target).preprocess
+        if preprocess not in crops:
+            crops[preprocess] = _Encoded(PREPROCESS[preprocess](pixels, recipe.protocol.side))
+        reference = crops[preprocess]
+        degraded = degrade(recipe, target, picture.id, reference.pixels)
+        _prove_jpeg(recipe, target, picture.id, reference.pixels, degraded)
+        files = {"reference": reference, "input": _Encoded(degraded.input)}
+        if degraded.mask is not None:
+            files["mask"] = _Encoded(degraded.mask.astype(np.uint8) * 255)
+        for kind, encoded in files.items():
+            batch.write(target.folder / kind / f"{picture.id}.png", encoded.png)
+        item = Item(
+            id=picture.id,
+            label=picture.label,
+            source_path=picture.place.name,
+            source_sha256=source_sha256,
+            source_size=(pixels.shape[0], pixels.shape[1]),
+            reference_px=reference.digest,
+            input_px=files["input"].digest,
+            mask_px=files["mask"].digest if "mask" in files else None,
+            hole_pixels=None if degraded.mask is None else int(degraded.mask.sum()),
+            drawn=degraded.drawn or None,
+        )
+        made.items.setdefault(target.folder, []).append(item)
+
+
+class _Encoded:
+    """Pixels with their file and digest, computed once for all sets that share them."""
+
+    def __init__(self, pixels: Image) -> None:
+        self.pixels = pixels
+        self.png = png.encode(pixels)
+        self.digest = pixel_digest(pixels)
+
+
+def _prove_jpeg(recipe: Recipe, target: Target, image_id: str, reference: Image, degraded: Degraded) -> None:
+    """Compare libjpeg's picture with the integer definition, for 1 in 64 ids or for all.
+
+    Raises:
+        CodecError: PB702.
+    """
+    quality = recipe.variant(target).quality
+    sampled = hashlib.sha256(image_id.encode()).digest()[0] < 4
+    if quality is None or not (sampled or recipe.verify_all):
+        return
+    expected = reference_jpeg(reference, quality)
+    if not np.array_equal(expected, degraded.input):
+        raise CodecError(
+            problem(
+                "PB702",
+                f"{image_id} at QF {quality}",
+                expected=pixel_digest(expected)[:16],
+                found=pixel_digest(degraded.input)[:16],
+                fix="install Pillow from its wheel: pip install --force-reinstall pillow",
+            )
+        )
+
+
+def damage(folder: Path, item: Item, side: int, degradation: str) -> dict[Path, str]:
+    """Return what is wrong with a stored item: path -> reason; nothing if every pixel is right."""
+    wanted = {"reference": (item.reference_px, 3), "input": (item.input_px, input_channels(degradation))}
+    if item.mask_px:
+        wanted["mask"] = (item.mask_px, 1)
+    found = {}
+    for kind, (digest, channels) in wanted.items():
+        path = folder / kind / f"{item.id}.png"
+        try:
+            pixels, _ = png.decode_strict(png.read_regular(path), side, side, channels)
+        except FileNotFoundError:
+            found[path] = "missing"
+        except (OSError, png.PngError) as error:
+            found[path] = getattr(error, "found", str(error))
+        else:
+            if pixel_digest(pixels) != digest:
+                found[path] = "other pixels"
+    return found

@@ -1,0 +1,362 @@
+"""Sources: which pictures a set is made of, with every problem found before anything is written.
+
+Source: protocol, section 3.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from palette_bench.benchset import splits
+from palette_bench.benchset.pictures import Picture, Place, find_pictures, photo_path, walk
+from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
+from palette_bench.core.fingerprint import lines_digest, sha256
+from palette_bench.core.records import read_file
+from palette_bench.core.resources import protocol_file
+from palette_bench.core.rng import Stream, stream_key
+from palette_bench.core.types import SILENT, Fingerprint, Progress
+from palette_bench.tasks.preprocess import DecodeError, picture_size
+from palette_bench.tasks.protocol import ImageNetSource, PhotoSource, PlacesSource, ProtocolSpec, Window
+
+FOLDER = "folder:"
+SMALLEST_SIDE = 64
+_FOLDER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_LABEL_FILES = (
+    "val_labels.txt",
+    "val.txt",
+    "LOC_val_solution.csv",
+    "ILSVRC2012_validation_ground_truth.txt",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The pictures of a source, by id; `ignored` counts files outside the split."""
+
+    id: str
+    pictures: tuple[Picture, ...]
+    registered: bool = False
+    ignored: int = 0
+
+    @property
+    def state(self) -> str:
+        """Return whether the very pictures are pinned by digest."""
+        return "registered" if self.registered else "unregistered"
+
+    @property
+    def split_sha256(self) -> Fingerprint:
+        """Return the digest of the sorted ids."""
+        return lines_digest(picture.id for picture in self.pictures)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for: the source and where its files are."""
+
+    id: str
+    images: Path | None = None
+    labels: Path | None = None
+    limit: int | None = None
+    allow_unknown: bool = False
+
+
+def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = SILENT) -> Source:
+    """Return a source whose every picture is present, named well and of an accepted kind.
+
+    Raises:
+        SourceError: PB2xx, PB309, PB607, all problems at once; PB609, the source is unknown.
+        UsageError: an option does not fit the source.
+    """
+    if request.limit is not None and not request.id.startswith(FOLDER):
+        raise UsageError("--limit is for folder sources; the others are fixed lists")
+    if request.id.startswith(FOLDER):
+        return _checked(_folder(protocol, request), progress)
+    spec = protocol.sources.get(request.id)
+    if isinstance(spec, PhotoSource):
+        return _photos(protocol, request, spec)
+    if isinstance(spec, ImageNetSource):
+        return _checked(_imagenet(protocol, request, spec), progress, request)
+    if isinstance(spec, PlacesSource):
+        return _checked(_places(request, spec), progress, request)
+    raise SourceError(
+        problem(
+            "PB609",
+            "source",
+            expected=f"a source of {protocol.id}, or folder:NAME",
+            found=request.id,
+            fix=suggest(request.id, protocol.sources),
+        )
+    )
+
+
+def _needed(request: Request) -> Path:
+    if request.images is None:
+        raise UsageError(f"source {request.id} needs --images DIR")
+    if not request.images.exists():
+        raise SourceError(
+            problem("PB801", str(request.images), found="no such folder", fix="check --images")
+        )
+    return request.images
+
+
+def _sorted(source_id: str, pictures: Iterable[Picture], ignored: int = 0) -> Source:
+    return Source(source_id, tuple(sorted(pictures, key=lambda p: p.id)), ignored=ignored)
+
+
+# --- published editions -----------------------------------------------------------------------
+
+
+def _imagenet(protocol: ProtocolSpec, request: Request, spec: ImageNetSource) -> Source:
+    places = find_pictures(
+        _needed(request), "ILSVRC2012_img_val.tar", lambda name: splits.imagenet_number(name) is not None
+    )
+    dropped = [int(text) for text in protocol_file(protocol.id, spec.dropped).split()]
+    chosen = splits.ctest10k(_imagenet_labels(request, places), spec, dropped)
+    wanted = {splits.imagenet_id(number): label for number, label in chosen.items()}
+    return _select(request.id, places, wanted)
+
+
+def _imagenet_labels(request: Request, places: list[Place]) -> dict[int, int]:
+    """Return labels from --labels, else the class folders, else a label file lying with the pictures."""
+    if request.labels:
+        return splits.read_imagenet_labels(request.labels)
+    folders = {place.name: PurePosixPath(place.name).parent.name for place in places}
+    if all(splits.is_wnid(folder) for folder in folders.values()):
+        return splits.labels_of_wnids(folders)
+    images = _needed(request)
+    for folder in (images, images.parent):
+        for name in _LABEL_FILES:
+            if (folder / name).is_file():
+                return splits.read_imagenet_labels(folder / name)
+    raise SourceError(
+        problem(
+            "PB607",
+            str(images),
+            expected=f"class folders, or one of {', '.join(_LABEL_FILES)}",
+            found="pictures without labels",
+            fix="give the labels with --labels FILE",
+        )
+    )
+
+
+def _places(request: Request, spec: PlacesSource) -> Source:
+    images = _needed(request)
+    lists = [request.labels, images / "places365_val.txt", images.parent / "places365_val.txt"]
+    found = next((path for path in lists if path and path.is_file()), None)
+    if found is None:
+        raise SourceError(
+            problem(
+                "PB607", str(images), expected="places365_val.txt", found="no list", fix="give it with --labels"
+            )
+        )
+    chosen = {PurePosixPath(name).stem: label for name, label in splits.places10k(found, spec).items()}
+    return _select(request.id, find_pictures(images, "val_large.tar", lambda name: True), chosen)
+
+
+def _select(source_id: str, places: list[Place], wanted: dict[str, int]) -> Source:
+    """Return the pictures of a split.
+
+    Raises:
+        SourceError: PB201 missing and PB203 double pictures, all of them.
+    """
+    by_id: dict[str, list[Place]] = defaultdict(list)
+    for place in places:
+        by_id[PurePosixPath(place.name).stem].append(place)
+    missing = sorted(image_id for image_id in wanted if image_id not in by_id)
+    double = sorted(image_id for image_id in wanted if len(by_id.get(image_id, ())) > 1)
+    problems = []
+    if missing:
+        problems.append(problem("PB201", source_id, fix="complete the copy of the pictures", ids=missing))
+    if double:
+        problems.append(problem("PB203", source_id, fix="keep one file of each", ids=double))
+    if problems:
+        raise SourceError(*problems)
+    pictures = [Picture(image_id, label, by_id[image_id][0]) for image_id, label in wanted.items()]
+    return _sorted(source_id, pictures, ignored=len(places) - len(pictures))
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+def _folder(protocol: ProtocolSpec, request: Request) -> Source:
+    if not _FOLDER_NAME.fullmatch(request.id.removeprefix(FOLDER)):
+        raise UsageError(f"{request.id}: the name after folder: must match {_FOLDER_NAME.pattern}")
+    places = list(walk(_needed(request)))
+    if not places:
+        raise SourceError(
+            problem("PB201", str(request.images), expected=".jpg, .jpeg or .png files", found="none")
+        )
+    labels = _folder_labels(protocol, request, places)
+    pictures = [Picture(folder_id(place.name), labels.get(place.name), place) for place in places]
+    _raise_twins(pictures)
+    if request.limit is not None:
+        pictures.sort(key=lambda p: sha256(f"palette-bench/subset-v1|{p.id}".encode()))
+        pictures = pictures[: request.limit]
+    return _sorted(request.id, pictures)
+
+
+def folder_id(name: str) -> str:
+    """Return the id of a picture of a folder: its relative path without suffix, in [A-Za-z0-9_-].
+
+    Above 64 characters: the first 47, `-`, and 16 hexadecimal digits of SHA-256(path without suffix).
+    """
+    path = PurePosixPath(name).with_suffix("").as_posix()
+    image_id = re.sub(r"[^A-Za-z0-9_-]", "_", path)
+    return image_id if len(image_id) <= 64 else f"{image_id[:47]}-{sha256(path.encode())[:16]}"
+
+
+def _raise_twins(pictures: list[Picture]) -> None:
+    same = [i for i, count in Counter(p.id for p in pictures).items() if count > 1]
+    alike = [i for i, count in Counter(i.casefold() for i in {p.id for p in pictures}).items() if count > 1]
+    problems = []
+    if same:
+        problems.append(problem("PB203", "folder", fix="rename or remove all but one", ids=sorted(same)))
+    if alike:
+        problems.append(
+            problem(
+                "PB204", "folder", found="ids equal ignoring case", fix="rename all but one", ids=sorted(alike)
+            )
+        )
+    if problems:
+        raise SourceError(*problems)
+
+
+def _folder_labels(protocol: ProtocolSpec, request: Request, places: list[Place]) -> dict[str, int]:
+    """Return relative name -> ImageNet label, or nothing for an unlabelled folder."""
+    file = request.labels or _needed(request) / "labels.csv"
+    if file.is_file():
+        return _csv_labels(file, places)
+    tops = {place.name: PurePosixPath(place.name).parts[0] for place in places}
+    if protocol.wnids and "wnid-folders" in protocol.folder_labels:
+        wnids = protocol_file(protocol.id, protocol.wnids).decode().split()
+        index = {wnid: label for label, wnid in enumerate(wnids)}
+        if all(top in index for top in tops.values()):
+            return {name: index[top] for name, top in tops.items()}
+    return {}
+
+
+def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
+    """Read `labels.csv`: columns `file` and `label` (or `class_index`), ImageNet indices 0..999.
+
+    A row names a picture by its path below the folder, or by its file name alone.
+    """
+    rows = list(csv.DictReader(read_file(file).decode("utf-8-sig").splitlines()))
+    column = next((c for c in ("label", "class_index") if rows and c in rows[0]), None)
+    if column is None or "file" not in rows[0]:
+        raise SourceError(
+            problem("PB607", str(file), expected="columns file and label", fix="add the header file,label")
+        )
+    labels = {row["file"]: row[column] or "" for row in rows}
+    bad = sorted(name for name, text in labels.items() if not (text.isdecimal() and int(text) < splits.CLASSES))
+    found = {p.name: labels.get(p.name, labels.get(PurePosixPath(p.name).name)) for p in places}
+    missing = sorted(name for name, text in found.items() if text is None)
+    problems = []
+    if bad:
+        problems.append(problem("PB607", str(file), expected="labels in 0..999", ids=bad))
+    if missing:
+        problems.append(problem("PB607", str(file), expected="a label for every picture", ids=missing))
+    if problems:
+        raise SourceError(*problems)
+    return {name: int(text) for name, text in found.items() if text is not None}
+
+
+# --- bundled photographs ----------------------------------------------------------------------
+
+
+def _photos(protocol: ProtocolSpec, request: Request, spec: PhotoSource) -> Source:
+    places = {name: Place(photo.file, photo_path(photo.file)) for name, photo in spec.photos.items()}
+    data = {name: read_file(place.file) for name, place in places.items()}
+    wrong = sorted(n for n, photo in spec.photos.items() if sha256(data[n])[:16] != photo.sha256)
+    if wrong and not request.allow_unknown:
+        raise SourceError(
+            problem("PB607", "scikit-image's photographs", fix="pip install -U scikit-image", ids=wrong)
+        )
+    windows = spec.windows or drawn_windows(protocol, request.id, spec, data)
+    pictures = [Picture(image_id, None, places[w.photo], w) for image_id, w in windows.items()]
+    return replace(_sorted(request.id, pictures), registered=not wrong)
+
+
+def drawn_windows(
+    protocol: ProtocolSpec, source_id: str, spec: PhotoSource, data: dict[str, bytes]
+) -> dict[str, Window]:
+    """Return the drawn square windows, id -> window, in drawing order.
+
+    Source: protocol, section 12, photos-64.
+    """
+    names = sorted(spec.photos)
+    sizes = {name: picture_size(data[name]) for name in names}
+    windows = {}
+    for j in range(spec.drawn):
+        stream = Stream(stream_key(protocol.stream, "windows", "default", source_id, f"{j:03d}", "window"))
+        photo = names[stream.below(len(names))]
+        height, width = sizes[photo]
+        side = spec.smallest + stream.below(min(height, width) - (spec.smallest - 1))
+        top = stream.below(height - side + 1)
+        left = stream.below(width - side + 1)
+        windows[f"{photo}-{j:03d}"] = Window(photo=photo, top=top, left=left, height=side, width=side)
+    return windows
+
+
+# --- checks -----------------------------------------------------------------------------------
+
+
+def _checked(source: Source, progress: Progress, request: Request | None = None) -> Source:
+    """Return the source after reading every picture's header and ending.
+
+    Raises:
+        SourceError: PB309 unreadable or too small; PB607, a published edition that was resized.
+    """
+    sizes: dict[str, tuple[int, int]] = {}
+    broken: dict[str, str] = {}
+    with progress("checking pictures", len(source.pictures)) as advance:
+        for picture in source.pictures:
+            try:
+                sizes[picture.id] = picture_size(picture.place.read())
+            except (DecodeError, OSError) as error:
+                broken[picture.place.name] = str(error)
+            advance(1)
+    problems = unreadable(source.id, broken)
+    small = sorted(i for i, size in sizes.items() if min(size) < SMALLEST_SIDE)
+    if small:
+        problems.append(
+            problem("PB309", source.id, expected=f"sides of at least {SMALLEST_SIDE} pixels", ids=small)
+        )
+    resized = request is not None and len(sizes) > 1 and len(set(sizes.values())) == 1
+    if resized and request and not request.allow_unknown:
+        problems.append(_resized(source.id, next(iter(sizes.values()))))
+    if problems:
+        raise SourceError(*problems)
+    return source
+
+
+def unreadable(source_id: str, broken: dict[str, str]) -> list[Problem]:
+    """Return one PB309 per reason, with the names of the files it concerns."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(broken):
+        by_reason[broken[name]].append(name)
+    return [
+        problem("PB309", source_id, found=why, fix="replace or remove these files", ids=names)
+        for why, names in sorted(by_reason.items())
+    ]
+
+
+def _resized(source_id: str, size: tuple[int, int]) -> Problem:
+    return problem(
+        "PB607",
+        source_id,
+        expected="pictures of many sizes, as published",
+        found=f"every picture is {size[1]} x {size[0]}: a resized copy",
+        fix="use the original edition; --allow-unknown-source makes a set that no board compares",
+    )
+
+
+def file_sha256(path: Path) -> Fingerprint:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

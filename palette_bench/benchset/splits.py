@@ -1,0 +1,209 @@
+"""Which pictures of ImageNet and Places2 validation belong to a split, rebuilt by rule.
+
+Source: protocol, sections 3.1, 3.2 and 3.5.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from palette_bench.core.errors import Problem, SourceError, problem
+from palette_bench.core.fingerprint import lines_digest
+from palette_bench.core.records import read_file
+from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
+
+CLASSES = 1000
+IMAGENET_COUNT = 50_000
+_NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
+_WNID = re.compile(r"n\d{8}")
+
+
+def imagenet_id(number: int) -> str:
+    """Return the id of ImageNet validation picture `number`, 1..50,000."""
+    return f"ILSVRC2012_val_{number:08d}"
+
+
+def imagenet_number(name: str) -> int | None:
+    """Return the number in a path or file name of ImageNet validation, or None."""
+    match = _NUMBER.search(name)
+    return int(match[1]) if match else None
+
+
+def is_wnid(name: str) -> bool:
+    """Return whether `name` has the form of a WordNet id, n and eight digits."""
+    return _WNID.fullmatch(name) is not None
+
+
+def class_by_class(labels: Mapping[int, int]) -> list[int]:
+    """Return all picture numbers: the first of each class, then the second of each, and so on."""
+    of_class: dict[int, list[int]] = defaultdict(list)
+    for number in sorted(labels):
+        of_class[labels[number]].append(number)
+    rounds = max(map(len, of_class.values()), default=0)
+    return [of_class[c][r] for r in range(rounds) for c in sorted(of_class) if r < len(of_class[c])]
+
+
+def ctest10k(labels: Mapping[int, int], spec: ImageNetSource, dropped: Iterable[int]) -> dict[int, int]:
+    """Return number -> label of the 10,000 pictures of ctest10k, in the order of the published list.
+
+    Args:
+        labels: number -> label; all 50,000, or those of exactly the 10,000.
+        spec: the source, with its digests.
+        dropped: numbers the rule leaves out.
+
+    Raises:
+        SourceError: PB607, the labels or the resulting names are not the listed ones.
+    """
+    if len(labels) != IMAGENET_COUNT:
+        return _listed_subset(labels, spec)
+    found = lines_digest(str(labels[number]) for number in sorted(labels))
+    if found != spec.labels_sha256:
+        raise SourceError(_wrong("the 50,000 labels", spec.labels_sha256, found))
+    left_out = set(dropped)
+    chosen = [n for n in class_by_class(labels)[spec.skip :] if n not in left_out]
+    names = lines_digest(sorted(f"{imagenet_id(number)}.JPEG" for number in chosen))
+    if names != spec.names_sha256:
+        raise SourceError(_wrong("the chosen names", spec.names_sha256, names))
+    return {number: labels[number] for number in chosen}
+
+
+def _listed_subset(labels: Mapping[int, int], spec: ImageNetSource) -> dict[int, int]:
+    found = lines_digest(sorted(f"{imagenet_id(n)} {label}" for n, label in labels.items()))
+    if found != spec.subset_labels_sha256:
+        raise SourceError(
+            problem(
+                "PB607",
+                "ImageNet labels",
+                expected=f"all {IMAGENET_COUNT:,} labels, or those of exactly the pictures of the split",
+                found=f"{len(labels):,} labels of another set",
+                fix="give the label file with --labels FILE, or a complete copy",
+            )
+        )
+    return dict(sorted(labels.items()))
+
+
+def _wrong(what: str, expected: str, found: str) -> Problem:
+    return problem(
+        "PB607",
+        what,
+        expected=expected[:12],
+        found=found[:12],
+        fix="labels are 0..999 in the order of the sorted wnids; check the label file",
+    )
+
+
+def read_imagenet_labels(path: Path) -> dict[int, int]:
+    """Return number -> label from any form people have labels in.
+
+    Forms: 50,000 decimal lines; lines `name label` (label a number or a wnid); the CSV with
+    `ImageId,PredictionString`; the development kit's ground truth (ids 1..1000) beside its `meta.mat`.
+
+    Raises:
+        SourceError: PB607, none of these forms.
+    """
+    lines = read_file(path).decode("utf-8", errors="replace").split("\n")
+    lines = [line.strip() for line in lines if line.strip()]
+    if lines and lines[0].lower().startswith("imageid,"):
+        rows = list(csv.reader(io.StringIO("\n".join(lines[1:]))))
+        return labels_of_wnids({row[0]: row[1].split()[0] for row in rows})
+    pairs = [line.rsplit(maxsplit=1) for line in lines]
+    if pairs and all(len(pair) == 2 for pair in pairs):
+        named = {name: label for name, label in pairs}
+        if all(is_wnid(label) for label in named.values()):
+            return labels_of_wnids(named)
+        return _numbered({name: _label(label, path) for name, label in named.items()}, path)
+    values = [_label(line, path) for line in lines]
+    if values and min(values) == 1 and max(values) == CLASSES:
+        index = _development_kit_labels(path.with_name("meta.mat"))
+        values = [index[value] for value in values]
+    return dict(enumerate(values, start=1))
+
+
+def _label(text: str, path: Path) -> int:
+    if not text.isdecimal():
+        raise SourceError(
+            problem(
+                "PB607",
+                str(path),
+                expected="one label per line, `name label` lines, or the ImageId CSV",
+                found=text[:60],
+                fix="give another file with --labels",
+            )
+        )
+    return int(text)
+
+
+def _numbered(named: Mapping[str, int], path: Path) -> dict[int, int]:
+    numbers = {name: imagenet_number(name) for name in named}
+    strangers = [name for name, number in numbers.items() if number is None]
+    if strangers:
+        raise SourceError(
+            problem("PB607", str(path), expected="names like ILSVRC2012_val_00000001.JPEG", ids=strangers)
+        )
+    return {number: named[name] for name, number in numbers.items() if number is not None}
+
+
+def labels_of_wnids(wnids: Mapping[str, str]) -> dict[int, int]:
+    """Return number -> label from file name -> wnid; labels index the sorted wnids.
+
+    Raises:
+        SourceError: PB607, there are not 1,000 wnids, so their order is not known.
+    """
+    known = sorted(set(wnids.values()))
+    if len(known) != CLASSES:
+        raise SourceError(
+            problem(
+                "PB607",
+                "ImageNet class folders",
+                expected=f"{CLASSES:,} wnids",
+                found=f"{len(known):,}",
+                fix="give the labels with --labels FILE",
+            )
+        )
+    index = {wnid: label for label, wnid in enumerate(known)}
+    return _numbered({name: index[wnid] for name, wnid in wnids.items()}, Path("class folders"))
+
+
+def _development_kit_labels(table: Path) -> dict[int, int]:
+    """Return development-kit id (1..1000) -> label from the kit's `meta.mat`."""
+    from scipy.io import loadmat
+
+    synsets = loadmat(io.BytesIO(read_file(table)), squeeze_me=True)["synsets"]
+    wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+    leaves = {kit_id: wnid for kit_id, wnid in wnids.items() if kit_id <= CLASSES}
+    index = {wnid: label for label, wnid in enumerate(sorted(leaves.values()))}
+    return {kit_id: index[wnid] for kit_id, wnid in leaves.items()}
+
+
+def places10k(path: Path, spec: PlacesSource) -> dict[str, int]:
+    """Return file name -> label of the first `per_class` pictures of each class, in name order.
+
+    Raises:
+        SourceError: PB607, the list is not `places365_val.txt` of Places365-Standard.
+    """
+    data = read_file(path)
+    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if found != spec.list_md5:
+        raise SourceError(
+            problem(
+                "PB607",
+                str(path),
+                expected=f"places365_val.txt of Places365-Standard, MD5 {spec.list_md5}",
+                found=f"MD5 {found}",
+                fix="take the list from the Places365-Standard file lists",
+            )
+        )
+    taken: dict[int, int] = defaultdict(int)
+    chosen = {}
+    for name, text in sorted(line.split() for line in data.decode("ascii").splitlines()):
+        label = int(text)
+        taken[label] += 1
+        if taken[label] <= spec.per_class:
+            chosen[name] = label
+    return chosen

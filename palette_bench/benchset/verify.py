@@ -1,0 +1,119 @@
+"""`verify`: recompute a set and name every changed, missing and foreign file."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from palette_bench.benchset.generate import OURS
+from palette_bench.benchset.items import KINDS, Recipe, Target, damage, degrade
+from palette_bench.benchset.manifest import MANIFEST, PUBLIC, BenchSet, Item, PublicSet, set_fingerprint
+from palette_bench.core.errors import Problem, problem
+from palette_bench.core.journal import is_ours
+from palette_bench.core.types import SILENT, ImageId, Progress
+from palette_bench.core.workers import in_processes
+from palette_bench.tasks import canary
+from palette_bench.tasks.degradations.degraded import Degraded
+from palette_bench.tasks.degradations.hole import punch
+
+_CHUNK = 64
+_REPAIR = "delete the file and run the same generate command again: it is redone"
+
+
+def verify(folder: Path, *, workers: int = 1, progress: Progress = SILENT) -> list[Problem]:
+    """Return everything that is wrong with a set; nothing if it is what its manifest says.
+
+    Every picture is read strictly and digested, every input and drawn mask is recomputed from its
+    reference, the fingerprint from the items, and files nobody named are listed.
+
+    Raises:
+        BenchSetError: there is no finished set.
+        CodecError: this machine cannot judge.
+    """
+    canary.prove()
+    benchset = BenchSet.open(folder)
+    items = benchset.manifest.items
+    chunks = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
+    changed: dict[Path, str] = {}
+    with progress("verifying", len(items)) as advance:
+        for found in in_processes(partial(_verify_chunk, folder), chunks, workers):
+            changed |= found
+            advance(min(_CHUNK, len(items)))
+    return [*_by_reason(folder, changed), *_records(benchset), *_foreign(benchset)]
+
+
+def _verify_chunk(folder: Path, items: tuple[Item, ...]) -> dict[Path, str]:
+    benchset = BenchSet.open(folder)
+    found: dict[Path, str] = {}
+    for item in items:
+        stored = damage(folder, item, benchset.protocol.side, benchset.task.degradation)
+        found |= stored or _recomputed(benchset, item)
+    return found
+
+
+def _recomputed(benchset: BenchSet, item: Item) -> dict[Path, str]:
+    """Return the files of an item that the protocol would make differently."""
+    degraded = _degraded_again(benchset, item.id)
+    found = {}
+    if not np.array_equal(degraded.input, benchset.input(item.id)):
+        found[benchset.path("input", item.id)] = "not what the protocol makes of the reference"
+    if degraded.mask is not None and not np.array_equal(degraded.mask, benchset.mask(item.id)):
+        found[benchset.path("mask", item.id)] = "not the mask the protocol draws"
+    return found
+
+
+def _degraded_again(benchset: BenchSet, image_id: ImageId) -> Degraded:
+    manifest = benchset.manifest
+    reference = benchset.reference(image_id)
+    if manifest.masks in ("generated", "none"):
+        recipe = Recipe(benchset.protocol, manifest.source, manifest.rekey)
+        target = Target(manifest.task, manifest.variant, benchset.folder)
+        return degrade(recipe, target, image_id, reference)
+    mask = benchset.mask(image_id)  # foreign masks are only known by their digests
+    assert mask is not None, "foreign masks belong to hole-v1"
+    return Degraded(punch(reference, mask), mask)
+
+
+def _by_reason(folder: Path, changed: dict[Path, str]) -> list[Problem]:
+    return [
+        problem(
+            "PB201" if reason == "missing" else "PB602",
+            str(folder),
+            expected="the pictures of the manifest",
+            found=reason,
+            fix=_REPAIR,
+            ids=sorted(p.relative_to(folder).as_posix() for p, why in changed.items() if why == reason),
+        )
+        for reason in sorted(set(changed.values()))
+    ]
+
+
+def _records(benchset: BenchSet) -> list[Problem]:
+    """Return problems of manifest and public.json: a fingerprint that does not follow from the items."""
+    manifest = benchset.manifest
+    found = set_fingerprint(manifest.header, manifest.items)
+    problems = []
+    if found != manifest.set_fingerprint or manifest.n != len(manifest.items):
+        problems.append(
+            problem("PB602", MANIFEST, expected=manifest.set_fingerprint[:12], found=found[:12], fix=_REPAIR)
+        )
+    public = benchset.folder / PUBLIC
+    if not public.is_file() or PublicSet.read(public) != manifest.public():
+        problems.append(problem("PB602", PUBLIC, expected="the manifest's public part", fix=_REPAIR))
+    return problems
+
+
+def _foreign(benchset: BenchSet) -> list[Problem]:
+    """Return the files nobody named."""
+    names = {f"{image_id}.png" for image_id in benchset.ids}
+    folder = benchset.folder
+    found = [p.name for p in folder.iterdir() if p.name not in OURS and not is_ours(p.name)]
+    for kind in KINDS if benchset.has_masks else KINDS[:2]:
+        found += [f"{kind}/{p.name}" for p in (folder / kind).iterdir() if p.name not in names]
+    if not benchset.has_masks and (folder / "mask").exists():
+        found.append("mask")
+    if not found:
+        return []
+    return [problem("PB106", str(folder), fix="remove what does not belong to the set", ids=sorted(found))]

@@ -1,0 +1,75 @@
+"""Work on many chunks in several processes: order kept, memory flat, no orphans.
+
+Workers ignore Ctrl-C (the parent decides) and end when the parent dies, so that a killed run leaves
+nothing behind that still writes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import TypeVar
+
+from palette_bench.core.errors import StorageError, problem
+
+Chunk = TypeVar("Chunk")
+Result = TypeVar("Result")
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+
+    def end_with_parent() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def in_processes(
+    function: Callable[[Chunk], Result], chunks: Iterable[Chunk], workers: int
+) -> Iterator[Result]:
+    """Yield function(chunk) in order; with one worker, in this process.
+
+    Args:
+        function: picklable.
+        chunks: picklable pieces of work; at most 2 * workers are in flight.
+        workers: >= 1.
+
+    Raises:
+        StorageError: PB807, a worker was killed; running again resumes.
+    """
+    if workers == 1:
+        yield from map(function, chunks)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(function, chunk))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise StorageError(
+            problem(
+                "PB807",
+                "worker process",
+                found="killed, perhaps for memory",
+                fix="run the same command again: it resumes; fewer --workers need less memory",
+            )
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)

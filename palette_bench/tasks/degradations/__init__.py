@@ -1,0 +1,13 @@
+"""The degradations: pure functions from a reference and a keyed stream to an input.
+
+One table, id -> function. An id never changes meaning.
+"""
+
+from __future__ import annotations
+
+from palette_bench.tasks.degradations.degraded import Degradation
+from palette_bench.tasks.degradations.gray import gray_v1
+from palette_bench.tasks.degradations.hole import hole_v1
+from palette_bench.tasks.degradations.jpeg import jpeg_v1
+
+DEGRADATIONS: dict[str, Degradation] = {"gray-v1": gray_v1, "jpeg-v1": jpeg_v1, "hole-v1": hole_v1}

@@ -1,0 +1,107 @@
+"""Masks: fixed rectangles, and free-form strokes drawn from the keyed stream.
+
+Source: protocol, section 5.3 (freeform-v1: Yu et al. 2019, Algorithm 1, with the constants of its
+public code, in integers).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palette_bench.core.errors import UsageError
+from palette_bench.core.rng import FULL_TURN, Stream, cosine_table
+from palette_bench.core.types import Mask
+from palette_bench.tasks.protocol import Box, Span, VariantSpec
+
+CANVAS = 256  # strokes are drawn at this size; smaller protocols reduce the drawn mask
+_MOST_DRAWS = 10_000
+_Point = tuple[int, int]  # column, row
+
+
+def box_mask(box: Box, side: int) -> Mask:
+    """Return (side, side) bool, True inside the rectangle."""
+    mask = np.zeros((side, side), bool)
+    mask[box.rows[0] : box.rows[1] + 1, box.columns[0] : box.columns[1] + 1] = True
+    return mask
+
+
+def _draw_capsule(mask: Mask, start: _Point, end: _Point, width: int) -> None:
+    """Add the pixels p with 4 dist(p, start-end)^2 <= width^2, decided in int64."""
+    reach = width // 2 + 1
+    rows, columns = (
+        np.arange(max(0, min(a, b) - reach), min(CANVAS, max(a, b) + reach + 1), dtype=np.int64)
+        for a, b in ((start[1], end[1]), (start[0], end[0]))
+    )
+    if not (len(rows) and len(columns)):
+        return
+    x, y = columns[None, :] - start[0], rows[:, None] - start[1]
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    along, length = x * dx + y * dy, dx * dx + dy * dy
+    square = width * width
+    inside = np.where(
+        along <= 0,
+        4 * (x * x + y * y) <= square,
+        np.where(
+            along >= length,
+            4 * ((x - dx) ** 2 + (y - dy) ** 2) <= square,
+            4 * (x * dy - y * dx) ** 2 <= square * length,
+        ),
+    )
+    mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] |= inside
+
+
+def _clamp(value: int, high: int) -> int:
+    return min(max(value, 0), high)
+
+
+def _draw_stroke(mask: Mask, stream: Stream) -> None:
+    segments = 4 + stream.below(8)
+    low, high = 720 - stream.below(241), 720 + stream.below(241)
+    width = 12 + stream.below(28)
+    x, y = stream.below(CANVAS), stream.below(CANVAS)
+    cosine = cosine_table()
+    for i in range(segments):
+        angle = low + stream.below(high - low + 1)
+        if i % 2 == 0:
+            angle = FULL_TURN - angle
+        radius = _clamp(11585 + (11 * stream.normal() >> 3), 23170)  # 1/256 pixel
+        u = _clamp(x + (radius * int(cosine[angle % FULL_TURN]) >> 24), CANVAS)
+        v = _clamp(y + (radius * int(cosine[(angle - 900) % FULL_TURN]) >> 24), CANVAS)
+        _draw_capsule(mask, (x, y), (u, v), width)
+        x, y = u, v
+
+
+def freeform(stream: Stream) -> Mask:
+    """Return one free-form mask, (256, 256) bool, of whatever area the draws give."""
+    mask = np.zeros((CANVAS, CANVAS), bool)
+    for _ in range(1 + stream.below(3)):
+        _draw_stroke(mask, stream)
+    return mask
+
+
+def _reduced(mask: Mask, side: int) -> Mask:
+    """Return the mask at `side`: a pixel is hole where at least half of its block is."""
+    factor = CANVAS // side
+    blocks = mask.reshape(side, factor, side, factor).sum(axis=(1, 3))
+    return 2 * blocks >= factor * factor
+
+
+def freeform_in(pixels: Span, side: int, stream: Stream) -> tuple[Mask, int]:
+    """Return the first drawn mask whose hole count lies in `pixels`, and the number of draws."""
+    for draws in range(1, _MOST_DRAWS + 1):
+        mask = _reduced(freeform(stream), side) if side < CANVAS else freeform(stream)
+        if pixels[0] <= int(mask.sum()) <= pixels[1]:
+            return mask, draws
+    raise AssertionError(f"no mask with {pixels} hole pixels in {_MOST_DRAWS:,} draws")
+
+
+def draw_mask(variant: VariantSpec, side: int, stream: Stream) -> tuple[Mask, dict[str, int | str]]:
+    """Return the mask of a variant, (side, side) bool, True = hole, and what was drawn."""
+    if variant.freeform_pixels:
+        mask, draws = freeform_in(variant.freeform_pixels, side, stream)
+        return mask, {"draws": draws}
+    if variant.hole:
+        return box_mask(variant.hole, side), {}
+    if variant.kept:
+        return ~box_mask(variant.kept, side), {}
+    raise UsageError("a hole-v1 variant needs one of hole, kept, freeform_pixels")

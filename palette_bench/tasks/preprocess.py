@@ -1,0 +1,138 @@
+"""Decoding a source picture and cropping it to the protocol's square, in exact integers.
+
+Source: protocol, section 4.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from palette_bench.core.types import Image
+
+_MODES = frozenset({"1", "L", "P", "RGB", "CMYK"})
+
+
+class DecodeError(ValueError):
+    """A source picture is unreadable or of a refused kind; the message says which."""
+
+
+def _opened(data: bytes) -> PillowImage.Image:
+    image = PillowImage.open(io.BytesIO(data), formats=["JPEG", "PNG"])
+    if image.mode not in _MODES or "transparency" in image.info:
+        raise DecodeError(f"mode {image.mode}: 16-bit and transparent pictures are refused")
+    if getattr(image, "n_frames", 1) > 1:
+        raise DecodeError("more than one frame")
+    return image
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) from the header, proving kind and ending without decoding the pixels.
+
+    Raises:
+        DecodeError: not a JPEG or PNG, of a refused kind, or cut off.
+    """
+    try:
+        with _opened(data) as image:
+            ending = b"IEND" if image.format == "PNG" else b"\xff\xd9"
+            size = image.height, image.width
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DecodeError(str(error)) from error
+    if ending not in data[-4096:]:  # some cameras pad after the end marker
+        raise DecodeError("truncated: the end marker is missing")
+    return size
+
+
+def decode(data: bytes) -> Image:
+    """Return a source picture as (H, W, 3) uint8.
+
+    EXIF orientation and colour profiles are ignored; gray, palette and CMYK pictures are converted.
+
+    Raises:
+        DecodeError: not a JPEG or PNG inside, truncated, 16-bit, transparent or animated.
+    """
+    try:
+        with _opened(data) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DecodeError(str(error)) from error
+
+
+@lru_cache(maxsize=64)
+def _taps(source: int, side: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Return, for each output row, the input rows it overlaps and by how much.
+
+    Returns:
+        indices: (taps, side); weights: (taps, side), w(i,k) = max(0, min((i+1)s, (k+1)side) -
+        max(is, k side)); rows beyond the overlap weigh 0.
+    """
+    rows = np.arange(side)
+    count = source // side + 2
+    indices = (rows * source) // side + np.arange(count)[:, None]
+    overlap = np.minimum((rows + 1) * source, (indices + 1) * side) - np.maximum(
+        rows * source, indices * side
+    )
+    weights = np.maximum(overlap, 0)
+    return np.minimum(indices, source - 1), weights
+
+
+def _weighted_rows(
+    pixels: NDArray[np.integer], taps: tuple[NDArray[np.intp], NDArray[np.int64]], dtype: type
+) -> NDArray[np.integer]:
+    total = np.zeros((taps[0].shape[1], *pixels.shape[1:]), dtype)
+    for indices, weights in zip(*taps, strict=True):
+        if weights.any():
+            total += pixels[indices] * weights.astype(dtype)[:, None, None]
+    return total
+
+
+def crop_area(pixels: Image, side: int) -> Image:
+    """Return the central square averaged over areas to (side, side, 3); crop-area-v1.
+
+    With S the overlap-weighted sum of samples and s the shorter side, output =
+    (2S + s^2) // (2 s^2). The same formula enlarges pictures smaller than `side`.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        side: output side, pixels.
+
+    Source: protocol, section 4.
+    """
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    square = pixels[top : top + short, left : left + short]
+    if short == side:
+        return square.copy()
+    # 2S + s^2 <= 511 s^2 must fit; int32 is twice as fast and enough up to 2,049 pixels
+    dtype = np.int32 if 511 * short * short < 2**31 else np.int64
+    taps = _taps(short, side)
+    by_rows = _weighted_rows(square, taps, dtype)
+    total = _weighted_rows(by_rows.transpose(1, 0, 2), taps, dtype).transpose(1, 0, 2)
+    area = short * short
+    return ((2 * total + area) // (2 * area)).astype(np.uint8)
+
+
+def crop_window(pixels: Image, side: int) -> Image:
+    """Return the central (side, side, 3) window without resampling; crop256-v1.
+
+    Pictures with a side under `side` go through `crop_area`.
+
+    Source: protocol, section 4.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < side:
+        return crop_area(pixels, side)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side].copy()
+
+
+PREPROCESS: dict[str, Callable[[Image, int], Image]] = {
+    "crop-area-v1": crop_area,
+    "crop256-v1": crop_window,
+}
