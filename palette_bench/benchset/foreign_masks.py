@@ -169,7 +169,9 @@ def _release_member(path: Path, variant: str, count: int) -> NDArray[np.uint8]:
         packed = data[name]
     if packed.dtype != np.uint8 or packed.shape != (expected,):
         raise SourceError(
-            problem("PB309", str(path), expected=f"({expected},) uint8", found=f"{packed.shape} {packed.dtype}")
+            problem(
+                "PB309", str(path), expected=f"({expected},) uint8", found=f"{packed.shape} {packed.dtype}"
+            )
         )
     return packed.reshape(count, _RELEASE_BYTES)
 
@@ -196,7 +198,9 @@ def area_problems(masks: ForeignMasks, variant: str, spec: VariantSpec, side: in
                 inverted.append(image_id)
     if outside and len(inverted) == len(outside):
         return [
-            problem("PB607", str(masks.path), found="polarity looks inverted", fix="another format", ids=inverted)
+            problem(
+                "PB607", str(masks.path), found="polarity looks inverted", fix="another format", ids=inverted
+            )
         ]
     if outside and masks.format != "palette-release":
         expected = f"{low} to {high} hole pixels"

@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,8 +113,7 @@ def generate(
             stack.enter_context(locked(target.folder, shard))
         run.resume()
         run.make()
-        finished = [run.close(target) for target in targets] if shard == WHOLE else []
-    return finished or [run.close_alone(target) for target in targets]
+        return [run.close(target) for target in targets]
 
 
 def _check_masks(recipe: Recipe, target: Target) -> None:
@@ -135,24 +134,23 @@ def _refuse_strangers(folder: Path) -> None:
         )
 
 
+@dataclass
 class _Run:
     """One run of `generate`: journals, what is left to do, and closing."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        source: Source,
-        targets: list[Target],
-        shard: Shard,
-        workers: int,
-        progress: Progress,
-    ) -> None:
-        self.recipe, self.source, self.targets = recipe, source, targets
-        self.shard, self.workers, self.progress = shard, workers, progress
-        self.pictures = source.pictures[shard.index :: shard.count]
-        self.headers = {target: self._header(target) for target in targets}
-        self.journals: dict[Target, Journal] = {}
-        self.redone: dict[Target, int] = {}
+    recipe: Recipe
+    source: Source
+    targets: list[Target]
+    shard: Shard
+    workers: int
+    progress: Progress
+    journals: dict[Target, Journal] = field(default_factory=dict)
+    redone: dict[Target, int] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Return the pictures of this shard."""
+        return self.source.pictures[self.shard.index :: self.shard.count]
 
     def _header(self, target: Target) -> Header:
         task = self.recipe.task(target)
@@ -178,7 +176,7 @@ class _Run:
                 atomic.make_folder(target.folder / kind)
                 atomic.sweep(target.folder / kind)
             atomic.sweep(target.folder)
-            header = self.headers[target].model_dump() | {"split": self.source.split_sha256}
+            header = self._header(target).model_dump() | {"split": self.source.split_sha256}
             self.journals[target] = Journal(target.folder, header, self.shard)
         stored = [(target, self._mine(target)) for target in self.targets]
         with self.progress("checking stored items", sum(len(items) for _, items in stored)) as advance:
@@ -186,7 +184,9 @@ class _Run:
                 kept = self._kept(target, items, advance)
                 self.redone[target] = len(items) - len(kept)
                 if self.redone[target]:
-                    log.warning("PB805 info  %d stored items damaged, redone: %s", self.redone[target], target.folder)
+                    log.warning(
+                        "PB805 info  %d stored items damaged, redone: %s", self.redone[target], target.folder
+                    )
                 self.journals[target].start(kept)
 
     def _mine(self, target: Target) -> list[Item]:
@@ -249,21 +249,19 @@ class _Run:
         )
         if needed > free:
             raise StorageError(
-                problem("PB804", str(self.targets[0].folder), expected=_bytes(needed), found=f"{_bytes(free)} free")
+                problem(
+                    "PB804",
+                    str(self.targets[0].folder),
+                    expected=_bytes(needed),
+                    found=f"{_bytes(free)} free",
+                )
             )
 
-    def close_alone(self, target: Target) -> Finished:
-        """Close a sharded set if no other shard still runs; the last one to end does it."""
-        try:
-            with locked(target.folder):
-                return self.close(target)
-        except StorageError as error:
-            if error.problems[0].code != "PB803":
-                raise
-            return Finished(target.folder, None, None, self.redone[target])
-
     def close(self, target: Target) -> Finished:
-        """Write `public.json`, then the manifest, once every item of every shard is journalled."""
+        """Write `public.json`, then the manifest, once every item of every shard is journalled.
+
+        Two shards that end together may both do it: they write the same bytes.
+        """
         entries = Journal(target.folder, self.journals[target].header, self.shard).entries
         published = self._published(target)
         if len(entries) < len(self.source.pictures):
@@ -282,7 +280,7 @@ class _Run:
 
     def _manifest(self, target: Target, entries: dict[str, dict[str, Any]]) -> Manifest:
         items = tuple(_item(entries[p.id]) for p in self.source.pictures)
-        header = self.headers[target]
+        header = self._header(target)
         side = self.recipe.protocol.side
         return Manifest(
             schema=Manifest.schema_name(),

@@ -184,9 +184,7 @@ class ContestantSet:
             code, found = error.code, error.found
         except OSError as error:
             code, found = "PB801", error.strerror or str(error)
-        raise BenchSetError(
-            problem(code, str(path), found=found, fix=f"palette-bench verify {self.folder}")
-        )
+        raise BenchSetError(problem(code, str(path), found=found, fix=f"palette-bench verify {self.folder}"))
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,7 @@ def _needed(request: Request) -> Path:
     if request.images is None:
         raise UsageError(f"source {request.id} needs --images DIR")
     if not request.images.exists():
-        raise SourceError(
-            problem("PB801", str(request.images), found="no such folder", fix="check --images")
-        )
+        raise SourceError(problem("PB801", str(request.images), found="no such folder", fix="check --images"))
     return request.images
 
 
@@ -152,7 +150,11 @@ def _places(request: Request, spec: PlacesSource) -> Source:
     if found is None:
         raise SourceError(
             problem(
-                "PB607", str(images), expected="places365_val.txt", found="no list", fix="give it with --labels"
+                "PB607",
+                str(images),
+                expected="places365_val.txt",
+                found="no list",
+                fix="give it with --labels",
             )
         )
     chosen = {PurePosixPath(name).stem: label for name, label in splits.places10k(found, spec).items()}
@@ -220,7 +222,11 @@ def _raise_twins(pictures: list[Picture]) -> None:
     if alike:
         problems.append(
             problem(
-                "PB204", "folder", found="ids equal ignoring case", fix="rename all but one", ids=sorted(alike)
+                "PB204",
+                "folder",
+                found="ids equal ignoring case",
+                fix="rename all but one",
+                ids=sorted(alike),
             )
         )
     if problems:
@@ -253,7 +259,9 @@ def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
             problem("PB607", str(file), expected="columns file and label", fix="add the header file,label")
         )
     labels = {row["file"]: row[column] or "" for row in rows}
-    bad = sorted(name for name, text in labels.items() if not (text.isdecimal() and int(text) < splits.CLASSES))
+    bad = sorted(
+        name for name, text in labels.items() if not (text.isdecimal() and int(text) < splits.CLASSES)
+    )
     found = {p.name: labels.get(p.name, labels.get(PurePosixPath(p.name).name)) for p in places}
     missing = sorted(name for name, text in found.items() if text is None)
     problems = []

@@ -114,7 +114,7 @@ def read_imagenet_labels(path: Path) -> dict[int, int]:
         return labels_of_wnids({row[0]: row[1].split()[0] for row in rows})
     pairs = [line.rsplit(maxsplit=1) for line in lines]
     if pairs and all(len(pair) == 2 for pair in pairs):
-        named = {name: label for name, label in pairs}
+        named = dict(pairs)
         if all(is_wnid(label) for label in named.values()):
             return labels_of_wnids(named)
         return _numbered({name: _label(label, path) for name, label in named.items()}, path)
@@ -172,9 +172,9 @@ def labels_of_wnids(wnids: Mapping[str, str]) -> dict[int, int]:
 
 def _development_kit_labels(table: Path) -> dict[int, int]:
     """Return development-kit id (1..1000) -> label from the kit's `meta.mat`."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat  # noqa: PLC0415  # slow to import, and only this form needs it
 
-    synsets = loadmat(io.BytesIO(read_file(table)), squeeze_me=True)["synsets"]
+    synsets = loadmat(str(table), squeeze_me=True)["synsets"]
     wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
     leaves = {kit_id: wnid for kit_id, wnid in wnids.items() if kit_id <= CLASSES}
     index = {wnid: label for label, wnid in enumerate(sorted(leaves.values()))}

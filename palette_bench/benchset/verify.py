@@ -59,7 +59,8 @@ def _recomputed(benchset: BenchSet, item: Item) -> dict[Path, str]:
     found = {}
     if not np.array_equal(degraded.input, benchset.input(item.id)):
         found[benchset.path("input", item.id)] = "not what the protocol makes of the reference"
-    if degraded.mask is not None and not np.array_equal(degraded.mask, benchset.mask(item.id)):
+    mask = benchset.mask(item.id)
+    if degraded.mask is not None and mask is not None and not np.array_equal(degraded.mask, mask):
         found[benchset.path("mask", item.id)] = "not the mask the protocol draws"
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 
-class ShardType(click.ParamType):
+class ShardType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
     """`i/n`: part i of n, counted from 0."""
 
     name = "i/n"
@@ -33,5 +33,9 @@ WORKERS = click.option(
     help="Processes.",
 )
 SHARD = click.option(
-    "--shard", type=ShardType(), default="0/1", show_default=True, help="Make part i of n; the last one closes the set."
+    "--shard",
+    type=ShardType(),
+    default="0/1",
+    show_default=True,
+    help="Make part i of n; the last one closes the set.",
 )

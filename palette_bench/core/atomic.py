@@ -100,16 +100,15 @@ class Batch:
                 temporary.unlink(missing_ok=True)
 
     def _commit(self) -> None:
-        path = Path()
         try:
-            for path, temporary in self._pending:
+            for _, temporary in self._pending:
                 _sync(temporary)
             for path, temporary in self._pending:
                 os.replace(temporary, path)
             for folder in {path.parent for path, _ in self._pending}:
                 _sync(folder)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise cannot_write(Path(error.filename2 or error.filename or "."), error) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

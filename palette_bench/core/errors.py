@@ -82,8 +82,8 @@ CODES: dict[str, str] = {
     "PB808": "cache entry damaged, recomputed",
     "PB809": "output folder holds foreign files",
 }
-_WARNINGS = frozenset("PB207 PB208 PB321 PB322 PB323 PB324 PB325 PB326 PB410 PB608".split())
-_NOTICES = frozenset("PB320 PB805 PB808".split())
+_WARNINGS = {"PB207", "PB208", "PB321", "PB322", "PB323", "PB324", "PB325", "PB326", "PB410", "PB608"}
+_NOTICES = {"PB320", "PB805", "PB808"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +112,15 @@ class Problem:
         """Return the finding as lines for a person."""
         lines = [f"{self.code} {self.severity}  {self.title}"]
         shown = ", ".join(self.ids) + (", ..." if self.count > len(self.ids) else "")
-        where = f"{self.where} ({shown})" if self.ids and self.where != shown else self.where
+        named = self.where == shown or all(f"/{name}." in self.where for name in self.ids)
         for name, text in (
-            ("where", where),
+            ("where", self.where if named else f"{self.where} ({shown})"),
             ("expected", self.expected),
             ("found", self.found),
             ("fix", self.fix),
         ):
             if text:
-                lines.append(f"  {name:<9} {text}")
+                lines.append(f"  {name:<9} {_printable(text)}")
         return "\n".join(lines)
 
 
@@ -134,9 +134,7 @@ def problem(
     ids: Sequence[str] | None = None,
 ) -> Problem:
     """Return a problem whose severity follows from its code; `ids` are all names it concerns."""
-    severity: Severity = (
-        "warning" if code in _WARNINGS else "info" if code in _NOTICES else "error"
-    )
+    severity: Severity = "warning" if code in _WARNINGS else "info" if code in _NOTICES else "error"
     names = tuple(ids or ())
     return Problem(
         code=code,
@@ -148,6 +146,11 @@ def problem(
         count=len(names) or 1,
         ids=names[:SHOWN_IDS],
     )
+
+
+def _printable(text: str) -> str:
+    """Return text with control, bidi and undecodable characters escaped: names come from strangers."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def errors_of(problems: Iterable[Problem]) -> list[Problem]:

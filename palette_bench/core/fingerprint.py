@@ -19,9 +19,7 @@ from palette_bench.core.types import Fingerprint, ImageId
 
 def canonical_json(value: Any) -> bytes:
     """Return `value` as UTF-8 JSON with sorted keys and no spaces; NaN and infinities are refused."""
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
 
 
@@ -36,12 +34,12 @@ def fingerprint(value: Any) -> Fingerprint:
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> Fingerprint:
-    """Return the digest of pixels, whatever file they came from.
+    r"""Return the digest of pixels, whatever file they came from.
 
     Args:
         pixels: (H, W) or (H, W, C) uint8, row-major.
 
-    Source: protocol, section 6: SHA-256 of `pb-px-v1\\0`, height, width, channels (u32
+    Source: protocol, section 6: SHA-256 of `pb-px-v1\0`, height, width, channels (u32
         little-endian), samples.
     """
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 FULL_TURN = 3600  # angles are counted in tenths of a degree
-_WORDS_PER_BLOCK = 8
 
 
 @cache
@@ -47,9 +46,7 @@ def stream_key(
     stream: str, task: str, variant: str, source: str, item: str, purpose: str, rekey: str = ""
 ) -> str:
     """Return the key of one item's draws for one purpose (`mask`, `fill`, `window`)."""
-    return "|".join(
-        ("palette-bench/stream-v1", stream, task, variant, source, item, purpose, rekey)
-    )
+    return "|".join(("palette-bench/stream-v1", stream, task, variant, source, item, purpose, rekey))
 
 
 def _blocks(key: str) -> Iterator[bytes]:
@@ -65,9 +62,7 @@ class Stream:
 
     def __init__(self, key: str) -> None:
         """Start at the first word of `key`."""
-        self._words = (
-            word for block in _blocks(key) for word in struct.unpack(f"<{_WORDS_PER_BLOCK}I", block)
-        )
+        self._words: Iterator[int] = (w for block in _blocks(key) for w in struct.unpack("<8I", block))
 
     def u32(self) -> int:
         """Return the next 32-bit word."""
@@ -93,7 +88,8 @@ def normals(key: str, shape: tuple[int, ...]) -> NDArray[np.int16]:
     count = math.prod(shape)
     blocks = _blocks(key)
     data = b"".join(next(blocks) for _ in range(-(-2 * count // 32)))
-    return normal_table()[np.frombuffer(data, dtype="<u2", count=count)].reshape(shape)
+    words = np.frombuffer(data, dtype="<u2", count=count)
+    return np.take(normal_table(), words).reshape(shape)
 
 
 def fill(key: str, side: int) -> NDArray[np.float32]:

@@ -36,7 +36,7 @@ class Score(Part):
     unit: str
     extractor: str | None = None
     reference: Sha | None = None
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -92,9 +92,16 @@ class Scorecard(Record):
 
 
 # notes that bar a score from ranking (metrics, section 6)
-BARRING = frozenset(
-    "rank-deficient low-coverage preview audit random-weights partial imported-reference unpinned-weights".split()
-)
+BARRING = {
+    "rank-deficient",
+    "low-coverage",
+    "preview",
+    "audit",
+    "random-weights",
+    "partial",
+    "imported-reference",
+    "unpinned-weights",
+}
 
 
 def table_path(card: Path) -> Path:

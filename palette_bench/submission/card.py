@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -72,3 +73,14 @@ class SubmissionCard(Record):
     training: Training
     sampling: Sampling
     declared: Declared
+
+
+def to_toml(card: SubmissionCard) -> str:
+    """Return the card as TOML; keys without a value are left out."""
+    value = card.model_dump(mode="json", by_alias=True, exclude_none=True)
+    lines = [f'schema = "{value.pop("schema")}"']
+    for section, fields in value.items():
+        lines += ["", f"[{section}]"]
+        # JSON strings, numbers, booleans and lists of them are TOML as they stand
+        lines += [f"{key} = {json.dumps(item, ensure_ascii=False)}" for key, item in fields.items()]
+    return "\n".join(lines) + "\n"

@@ -115,7 +115,8 @@ def crop_area(pixels: Image, side: int) -> Image:
     by_rows = _weighted_rows(square, taps, dtype)
     total = _weighted_rows(by_rows.transpose(1, 0, 2), taps, dtype).transpose(1, 0, 2)
     area = short * short
-    return ((2 * total + area) // (2 * area)).astype(np.uint8)
+    averaged: Image = ((2 * total + area) // (2 * area)).astype(np.uint8)
+    return averaged
 
 
 def crop_window(pixels: Image, side: int) -> Image:

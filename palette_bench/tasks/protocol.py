@@ -101,7 +101,7 @@ class PhotoSource(Part):
     title: Text
     redistributable: bool
     photos: dict[str, Photo]
-    windows: dict[str, Window] = {}
+    windows: dict[str, Window] = Field(default_factory=dict)
     drawn: int = 0
     smallest: int = 96  # shortest side of a drawn window
 

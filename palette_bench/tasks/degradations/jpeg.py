@@ -23,10 +23,26 @@ from palette_bench.tasks.protocol import VariantSpec
 _Ints = NDArray[np.int64]
 
 # ITU-T T.81, Annex K, tables K.1 (luminance) and K.2 (chrominance), row by row
-_LUMINANCE = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
-18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
-_CHROMINANCE = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
-99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"""
+_LUMINANCE = """
+16 11 10 16 24 40 51 61
+12 12 14 19 26 58 60 55
+14 13 16 24 40 57 69 56
+14 17 22 29 51 87 80 62
+18 22 37 56 68 109 103 77
+24 35 55 64 81 104 113 92
+49 64 78 87 103 121 120 101
+72 92 95 98 112 100 103 99
+"""
+_CHROMINANCE = """
+17 18 24 47 99 99 99 99
+18 21 26 66 99 99 99 99
+24 26 56 99 99 99 99 99
+47 66 99 99 99 99 99 99
+99 99 99 99 99 99 99 99
+99 99 99 99 99 99 99 99
+99 99 99 99 99 99 99 99
+99 99 99 99 99 99 99 99
+"""
 
 
 def _cosines() -> _Ints:
@@ -81,7 +97,8 @@ def _halved(plane: _Ints) -> _Ints:
     """Return 2x2 block sums over 4, biased by 1 in even and 2 in odd output columns."""
     height, width = plane.shape
     sums = plane.reshape(height // 2, 2, width // 2, 2).sum(axis=(1, 3))
-    return (sums + 1 + np.arange(width // 2) % 2) >> 2
+    halved: _Ints = (sums + 1 + np.arange(width // 2) % 2) >> 2
+    return halved
 
 
 def _neighbours(plane: _Ints, axis: int) -> tuple[_Ints, _Ints]:
@@ -123,7 +140,8 @@ def reference_jpeg(pixels: Image, quality: int) -> Image:
         y + ((-22554 * u - 46802 * v + 32768) >> 16),
         y + ((116130 * u + 32768) >> 16),
     )
-    return np.clip(np.stack(rgb, axis=2), 0, 255).astype(np.uint8)
+    restored: Image = np.clip(np.stack(rgb, axis=2), 0, 255).astype(np.uint8)
+    return restored
 
 
 def fast_jpeg(pixels: Image, quality: int) -> Image:

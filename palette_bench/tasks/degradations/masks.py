@@ -83,7 +83,8 @@ def _reduced(mask: Mask, side: int) -> Mask:
     """Return the mask at `side`: a pixel is hole where at least half of its block is."""
     factor = CANVAS // side
     blocks = mask.reshape(side, factor, side, factor).sum(axis=(1, 3))
-    return 2 * blocks >= factor * factor
+    reduced: Mask = 2 * blocks >= factor * factor
+    return reduced
 
 
 def freeform_in(pixels: Span, side: int, stream: Stream) -> tuple[Mask, int]:

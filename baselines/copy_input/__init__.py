@@ -1,0 +1,38 @@
+"""The floor of every board: the input is handed back unchanged. The smallest example of a contestant."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.benchset.manifest import ContestantSet
+from palette_bench.submission.card import Declared, Method, Sampling, Training
+from palette_bench.submission.restore import About, Batch, Restorer
+
+
+class CopyInput:
+    """Returns its input; a gray input in all three channels."""
+
+    about = About(
+        method=Method(
+            slug="copy-input",
+            name="copy-input",
+            version="1",
+            authors=("palette-bench",),
+            license="Apache-2.0",
+        ),
+        training=Training(datasets=(), saw_test_images="no", parameters=0, task_specific=False),
+        sampling=Sampling(sampler="none", steps=0),
+        declared=Declared(uses_mask=False, uses_label=False),
+    )
+
+    def restorer(self, benchset: ContestantSet) -> Restorer:
+        """Return itself: there is nothing to load."""
+        return self
+
+    def restore(self, batch: Batch) -> NDArray[np.uint8]:
+        """Return the inputs, (N, S, S, 3) uint8."""
+        return np.broadcast_to(batch.inputs, (*batch.inputs.shape[:3], 3))
+
+
+baseline = CopyInput()

@@ -1,0 +1,53 @@
+"""`palette-bench ls`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import click
+
+
+def _protocols() -> Iterator[tuple[str, str]]:
+    from palette_bench.core.resources import protocol_ids
+    from palette_bench.tasks.protocol import load
+
+    return ((name, load(name).title) for name in protocol_ids())
+
+
+def _tasks() -> Iterator[tuple[str, str]]:
+    from palette_bench.core.resources import protocol_ids
+    from palette_bench.tasks.protocol import load
+
+    for name in protocol_ids():
+        rules = load(name)
+        for task, variant in rules.pairs("all"):
+            spec = rules.variant(task, variant)
+            yield f"{name} {task}/{variant}", f"{spec.title}{'  (in the paper)' if spec.paper else ''}"
+
+
+def _metrics() -> Iterator[tuple[str, str]]:
+    from palette_bench.scoring.metrics import METRICS
+
+    return ((name, f"{metric.title}; better: {metric.direction}") for name, metric in METRICS.items())
+
+
+def _baselines() -> Iterator[tuple[str, str]]:
+    from palette_bench.submission.restore import baselines
+
+    return ((name, point.value) for name, point in sorted(baselines().items()))
+
+
+_LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
+    "protocols": _protocols,
+    "tasks": _tasks,
+    "metrics": _metrics,
+    "baselines": _baselines,
+}
+
+
+@click.command("ls", short_help="List protocols, tasks, metrics or baselines.")
+@click.argument("what", type=click.Choice(list(_LISTS)), default="protocols")
+def command(what: str) -> None:
+    """List what is installed, a name and a short text per line."""
+    for name, text in _LISTS[what]():
+        click.echo(f"{name:<38} {text}")
