@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from palette_bench.benchset.generate import generate, targets_of
-from palette_bench.benchset.sources import Request, open_source
-from palette_bench.tasks.protocol import load
+from palette_bench.benchset import splits
+from palette_bench.benchset.generate import generate
+from palette_bench.core.resources import protocol_file
+from palette_bench.tasks.protocol import ImageNetSource, load
 
 settings.register_profile("palette_bench", deadline=None, derandomize=True)
 settings.load_profile("palette_bench")
@@ -25,28 +26,20 @@ SHARED = REPOSITORY.parent / "shared"  # real pictures and weights, where a deve
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def make_sets(protocol: str, wanted: str, source: str, out: Path, workers: int = 1) -> Path:
-    """Generate sets of a bundled source in this process."""
-    rules = load(protocol)
-    generate(
-        rules,
-        targets_of(rules, wanted, source, out),
-        open_source(rules, Request(source)),
-        workers=workers,
-    )
-    return out
-
-
 @pytest.fixture(scope="session")
 def smoke_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All 13 sets of `smoke` (12 pictures, 256x256); read-only: copy a set before changing it."""
-    return make_sets("smoke", "all", "smoke-photos", tmp_path_factory.mktemp("smoke"))
+    out = tmp_path_factory.mktemp("smoke")
+    generate("smoke", "all", out)
+    return out
 
 
 @pytest.fixture(scope="session")
 def mini_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All 13 sets of `palette-mini` (256 pictures, 64x64); read-only."""
-    return make_sets("palette-mini", "all", "photos-64", tmp_path_factory.mktemp("mini"))
+    out = tmp_path_factory.mktemp("mini")
+    generate("palette-mini", "all", out)
+    return out
 
 
 @pytest.fixture
@@ -76,3 +69,22 @@ def run_cli(tmp_path: Path) -> RunCli:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def imagenet_labels() -> Path:
+    """The 50,000 validation labels, where a developer has them."""
+    path = SHARED / "data" / "imagenet-lists" / "val_labels.txt"
+    if not path.is_file():
+        pytest.skip("needs the ImageNet validation labels")
+    return path
+
+
+@pytest.fixture(scope="session")
+def ctest10k_ids(imagenet_labels: Path) -> list[str]:
+    """The ids of ctest10k, sorted."""
+    spec = load("palette-2022").sources["imagenet-ctest10k"]
+    assert isinstance(spec, ImageNetSource)
+    dropped = [int(text) for text in protocol_file("palette-2022", spec.dropped).split()]
+    chosen = splits.ctest10k(splits.read_imagenet_labels(imagenet_labels), spec, dropped)
+    return sorted(map(splits.imagenet_id, chosen))

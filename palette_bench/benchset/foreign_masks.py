@@ -39,6 +39,16 @@ _RELEASE_MEMBERS = {f"freeform-{b}": f"{b}% freeform" for b in ("10-20", "20-30"
 
 
 @dataclass(frozen=True)
+class MaskRequest:
+    """Which foreign masks a person asked for."""
+
+    path: Path
+    format: str
+    pairing: str | None = None
+    hole_value: int | None = None
+
+
+@dataclass(frozen=True)
 class ForeignMasks:
     """Where each picture's mask comes from: a file below `path`, or an index into its members."""
 
@@ -66,27 +76,26 @@ class ForeignMasks:
         return _picture_mask(self.path / place, side, self.hole_values)
 
 
-def open_masks(
-    path: Path, mask_format: str, source: Source, pairing: str | None = None, hole_value: int | None = None
-) -> ForeignMasks:
+def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
     """Return the masks of a foreign tool, one for each picture of the source.
 
     Raises:
         UsageError: format, pairing or hole value cannot be meant.
         SourceError: PB201, pictures without a mask.
     """
+    path, mask_format = request.path, request.format
     if mask_format not in HOLE_VALUES:
         raise UsageError(f"--mask-format {mask_format}: {suggest(mask_format, HOLE_VALUES)}")
-    values = HOLE_VALUES[mask_format] or ((hole_value,) if hole_value in (0, 255) else None)
+    values = HOLE_VALUES[mask_format] or ((request.hole_value,) if request.hole_value in (0, 255) else None)
     if values is None:
         raise UsageError("--mask-format binary needs --hole-value 0 or 255")
     if mask_format == "palette-release":
-        pairing = pairing or "sorted-by-class"
+        pairing = request.pairing or "sorted-by-class"
         order = _release_order(source, pairing)
         return ForeignMasks(mask_format, path, pairing, file_sha256(path), values, dict(order))
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in _LOSSLESS)
     digest = lines_digest(f"{p.name} {file_sha256(p)}".encode("ascii", "replace").decode() for p in files)
-    pairing = pairing or "stem"
+    pairing = request.pairing or "stem"
     of: dict[ImageId, str | int] = dict(_paired(files, source, pairing, mask_format))
     missing = sorted(p.id for p in source.pictures if p.id not in of)
     if missing:
@@ -173,7 +182,8 @@ def _release_member(path: Path, variant: str, count: int) -> NDArray[np.uint8]:
                 "PB309", str(path), expected=f"({expected},) uint8", found=f"{packed.shape} {packed.dtype}"
             )
         )
-    return packed.reshape(count, _RELEASE_BYTES)
+    rows: NDArray[np.uint8] = packed.reshape(count, _RELEASE_BYTES)
+    return rows
 
 
 def _release_mask(packed: NDArray[np.uint8], index: int) -> Mask:

@@ -5,16 +5,18 @@ Any order, any number of processes, shards, kills and resumes give the same set 
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from palette_bench.benchset.foreign_masks import ForeignMasks, area_problems
+from palette_bench.benchset.foreign_masks import ForeignMasks, MaskRequest, area_problems, open_masks
 from palette_bench.benchset.items import KINDS, Made, Recipe, Target, damage, make_chunk
 from palette_bench.benchset.manifest import (
     MANIFEST,
@@ -25,22 +27,51 @@ from palette_bench.benchset.manifest import (
     set_fingerprint,
 )
 from palette_bench.benchset.pictures import Picture
-from palette_bench.benchset.sources import Source, unreadable
+from palette_bench.benchset.sources import Request, Source, open_source, unreadable
 from palette_bench.core import atomic
-from palette_bench.core.errors import BenchSetError, SourceError, SpecError, StorageError, problem
+from palette_bench.core.errors import (
+    BenchSetError,
+    SourceError,
+    SpecError,
+    StorageError,
+    UsageError,
+    problem,
+)
 from palette_bench.core.fingerprint import canonical_json
 from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import WHOLE, Journal, Shard, is_ours, locked
 from palette_bench.core.types import SILENT, Progress
 from palette_bench.core.workers import in_processes
 from palette_bench.tasks import canary
-from palette_bench.tasks.protocol import ProtocolSpec, published_fingerprint, set_folder
+from palette_bench.tasks.protocol import ProtocolSpec, load, published_fingerprint, set_folder
 
 log = logging.getLogger(__name__)
 
 REPORT = "source-report.json"
 _FSYNC_GROUP = 64  # files of this many items share one fsync round
 OURS = {MANIFEST, PUBLIC, REPORT, *KINDS}  # what a set's folder may hold, beside journals and locks
+
+
+@dataclass(frozen=True)
+class Options:
+    """How sets are made; nothing here but `rekey` changes a pixel.
+
+    Attributes:
+        workers: processes.
+        shard: part of the pictures to make; the last shard to end closes the sets.
+        rekey: key of a control set with fresh masks, [a-z0-9-]{1,32}; empty for the public set.
+        verify_all: prove every JPEG against the integer definition, not 1 in 64.
+    """
+
+    workers: int = 1
+    shard: Shard = WHOLE
+    rekey: str = ""
+    verify_all: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a key that could collide with the other fields of a stream key."""
+        if not re.fullmatch(r"[a-z0-9-]{0,32}", self.rekey):
+            raise UsageError(f"rekey {self.rekey!r}: up to 32 of a-z, 0-9 and -")
 
 
 @dataclass(frozen=True)
@@ -72,29 +103,58 @@ def targets_of(protocol: ProtocolSpec, wanted: str, source: str, out: Path) -> l
 
 
 def generate(
+    protocol: str,
+    wanted: str,
+    out: Path,
+    *,
+    request: Request = Request(),
+    masks: MaskRequest | None = None,
+    options: Options = Options(),
+    progress: Progress = SILENT,
+) -> list[Finished]:
+    """Make the sets of `TASK/VARIANT`, `TASK` or `all` under a protocol.
+
+    Args:
+        protocol: id of a shipped protocol.
+        wanted: which of its tasks and variants.
+        out: folder of the set, or of one folder per set.
+        request: source and where its pictures are.
+        masks: foreign masks instead of drawn ones.
+        options: processes, shard, control key, verification.
+        progress: where to report.
+
+    Raises:
+        SpecError, SourceError: what was asked for cannot be made; every problem is listed, and all
+            names stand in `source-report.json` in `out`.
+        CodecError, BenchSetError, StorageError: see `make_sets`.
+    """
+    rules = load(protocol)
+    request = replace(request, id=request.id or rules.task(rules.pairs(wanted)[0][0]).sources[0])
+    targets = targets_of(rules, wanted, request.id, out)
+    try:
+        source = open_source(rules, request, progress)
+        foreign = open_masks(masks, source) if masks else None
+    except SourceError as error:
+        findings = [asdict(finding) for finding in error.problems]
+        atomic.write_text(out / REPORT, json.dumps(findings, indent=2, ensure_ascii=False) + "\n")
+        raise
+    ignored = f", {source.ignored:,} files outside the split ignored" if source.ignored else ""
+    log.info("source %s: %s pictures%s", source.id, f"{len(source.pictures):,}", ignored)
+    return make_sets(rules, targets, source, masks=foreign, options=options, progress=progress)
+
+
+def make_sets(
     protocol: ProtocolSpec,
     targets: list[Target],
     source: Source,
     *,
-    workers: int = 1,
-    shard: Shard = WHOLE,
-    rekey: str = "",
     masks: ForeignMasks | None = None,
-    verify_all: bool = False,
+    options: Options,
     progress: Progress = SILENT,
 ) -> list[Finished]:
-    """Make sets from a source, resuming what is there by pixel digest.
+    """Make sets from an opened source, resuming what is there by pixel digest.
 
-    Args:
-        protocol: the rules.
-        targets: the sets; each picture is decoded once for all of them.
-        source: the pictures, already checked.
-        workers: processes.
-        shard: part of the pictures to make; the last shard to end closes the sets.
-        rekey: key of a control set with fresh masks; empty for the public set.
-        masks: foreign masks instead of drawn ones.
-        verify_all: prove every JPEG against the integer definition, not 1 in 64.
-        progress: where to report.
+    Each picture is decoded once for all sets.
 
     Raises:
         CodecError: PB701-PB703, a canary failed; nothing was written.
@@ -103,14 +163,14 @@ def generate(
         StorageError: PB802-PB804, PB807, PB809.
     """
     canary.prove()
-    recipe = Recipe(protocol, source.id, rekey, verify_all, masks)
+    recipe = Recipe(protocol, source.id, options.rekey, options.verify_all, masks)
     for target in targets:
         _check_masks(recipe, target)
         _refuse_strangers(target.folder)
-    run = _Run(recipe, source, targets, shard, workers, progress)
+    run = _Run(recipe, source, targets, options.shard, options.workers, progress)
     with ExitStack() as stack:
         for target in targets:
-            stack.enter_context(locked(target.folder, shard))
+            stack.enter_context(locked(target.folder, options.shard))
         run.resume()
         run.make()
         return [run.close(target) for target in targets]

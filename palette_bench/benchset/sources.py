@@ -57,9 +57,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for: the source and where its files are."""
+    """What a person asked for: the source (the task's first, if not said) and where its files are."""
 
-    id: str
+    id: str = ""
     images: Path | None = None
     labels: Path | None = None
     limit: int | None = None

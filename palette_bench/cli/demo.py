@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from palette_bench.cli.terminal import finish, progress, say
 
-PROTOCOL, SOURCE, EXTRACTOR = "palette-mini", "photos-64", "smoke-random"
+PROTOCOL, EXTRACTOR = "palette-mini", "smoke-random"
 METHODS = ("original", "copy-input")
 SHOWN = ("inpainting.freeform-20-30", "copy-input")  # the set and method of the report page
 
@@ -34,18 +35,14 @@ def command(out: Path) -> None:
     page = _report(out)
     say("", f"board        {out / 'site' / 'index.html'}", "report       " + str(page))
     say("These scores come from random weights: they prove the machinery, not a model.")
-    finish(page, next_command=f"score SUB --set {out / 'sets' / SHOWN[0]} -o CARD.json --extractor {EXTRACTOR}")
+    finish(page, next_command=f"restore METHOD --set {out / 'sets' / SHOWN[0]} -o SUB")
 
 
 def _generate(out: Path) -> list[str]:
-    from palette_bench.benchset.generate import generate, targets_of
-    from palette_bench.benchset.sources import Request, open_source
-    from palette_bench.tasks.protocol import load
+    from palette_bench.benchset.generate import Options, generate
 
-    rules = load(PROTOCOL)
-    targets = targets_of(rules, "all", SOURCE, out)
-    generate(rules, targets, open_source(rules, Request(SOURCE)), progress=progress)
-    return [target.folder.name for target in targets]
+    options = Options(workers=os.cpu_count() or 1)
+    return [done.folder.name for done in generate(PROTOCOL, "all", out, options=options, progress=progress)]
 
 
 def _restore_and_score(out: Path, name: str, method: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,25 +12,33 @@ from palette_bench.cli.terminal import finish, progress, say
 
 if TYPE_CHECKING:
     from palette_bench.benchset.generate import Finished
-    from palette_bench.benchset.sources import Request, Source
     from palette_bench.core.journal import Shard
-    from palette_bench.tasks.protocol import ProtocolSpec
 
 
 @click.command("generate", short_help="Make benchmark sets from a folder of pictures.")
 @click.argument("protocol")
 @click.argument("task", metavar="TASK[/VARIANT]|all")
-@click.option("--source", help="Source id, or folder:NAME for a folder of your own.  [default: the task's first]")
+@click.option(
+    "--source", help="Source id, or folder:NAME for a folder of your own.  [default: the task's first]"
+)
 @click.option("--images", type=click.Path(path_type=Path), help="Folder or tar with the source pictures.")
-@click.option("--labels", type=click.Path(path_type=Path), help="Labels, where the pictures do not tell them.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the set or sets.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="Labels, where the pictures do not tell them."
+)
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the set or sets."
+)
 @WORKERS
 @SHARD
 @click.option("--limit", type=click.IntRange(1), help="Take N pictures of a folder, chosen by their ids.")
 @click.option("--rekey", default="", help="Key of a control set with fresh masks; not for boards.")
-@click.option("--masks", type=click.Path(path_type=Path), help="Foreign masks: a folder, or the released file.")
+@click.option(
+    "--masks", type=click.Path(path_type=Path), help="Foreign masks: a folder, or the released file."
+)
 @click.option("--mask-format", help="palette-release, lama, janspiry, repaint, mat or binary.")
-@click.option("--pair", help="How masks and pictures pair: stem, sorted, sorted-by-class, sorted-by-id, cyclic.")
+@click.option(
+    "--pair", help="How masks and pictures pair: stem, sorted, sorted-by-class, sorted-by-id, cyclic."
+)
 @click.option("--hole-value", type=click.Choice(["0", "255"]), help="Which value is hole, for binary masks.")
 @click.option(
     "--verify",
@@ -43,7 +48,9 @@ if TYPE_CHECKING:
     help="Prove 1 JPEG in 64, or all, against the integer definition.",
 )
 @click.option("--allow-unknown-source", is_flag=True, help="Accept other pictures than the listed ones.")
-@click.option("--public", type=click.Path(path_type=Path), help="Also write the part contestants may see here.")
+@click.option(
+    "--public", type=click.Path(path_type=Path), help="Also write the part contestants may see here."
+)
 def command(
     protocol: str,
     task: str,
@@ -63,67 +70,30 @@ def command(
     allow_unknown_source: bool,
     public: Path | None,
 ) -> None:
-    """Make the benchmark set of TASK/VARIANT, or of every one with `all`, under PROTOCOL.
+    r"""Make the benchmark set of TASK/VARIANT, or of every one with `all`, under PROTOCOL.
 
     \b
     palette-bench generate smoke all -o sets
     palette-bench generate palette-2022 inpainting/center128 --images ILSVRC2012/val -o set
     palette-bench generate palette-2022 all --source folder:mine --images DIR -o sets
     """
-    from palette_bench.benchset.generate import generate, targets_of
+    from palette_bench.benchset.foreign_masks import MaskRequest
+    from palette_bench.benchset.generate import Options, generate
     from palette_bench.benchset.sources import Request
-    from palette_bench.tasks.protocol import load
 
-    _check_rekey(rekey)
-    rules = load(protocol)
-    source = source or rules.task(rules.pairs(task)[0][0]).sources[0]
-    targets = targets_of(rules, task, source, out)
-    pictures = _open(rules, Request(source, images, labels, limit, allow_unknown_source), out)
-    foreign = None
-    if masks:
-        from palette_bench.benchset.foreign_masks import open_masks
-
-        value = int(hole_value) if hole_value else None
-        foreign = open_masks(masks, mask_format or "", pictures, pair, value)
+    value = int(hole_value) if hole_value else None
     finished = generate(
-        rules,
-        targets,
-        pictures,
-        workers=workers,
-        shard=shard,
-        rekey=rekey,
-        masks=foreign,
-        verify_all=verify == "full",
+        protocol,
+        task,
+        out,
+        request=Request(source or "", images, labels, limit, allow_unknown_source),
+        masks=MaskRequest(masks, mask_format or "", pair, value) if masks else None,
+        options=Options(workers, shard, rekey, verify_all=verify == "full"),
         progress=progress,
     )
     if public:
         _write_public(finished, public)
     _tell(finished, out)
-
-
-def _check_rekey(rekey: str) -> None:
-    import re
-
-    if not re.fullmatch(r"[a-z0-9-]{0,32}", rekey):
-        raise click.BadParameter("up to 32 of a-z, 0-9 and -", param_hint="--rekey")
-
-
-def _open(rules: ProtocolSpec, request: Request, out: Path) -> Source:
-    """Open the source; where it is wrong, the full list goes into source-report.json."""
-    from palette_bench.benchset.generate import REPORT
-    from palette_bench.benchset.sources import open_source
-    from palette_bench.core.atomic import write_text
-    from palette_bench.core.errors import SourceError
-
-    try:
-        source = open_source(rules, request, progress)
-    except SourceError as error:
-        report = [asdict(p) for p in error.problems]
-        write_text(out / REPORT, json.dumps(report, indent=2, ensure_ascii=False) + os.linesep)
-        raise
-    ignored = f", {source.ignored:,} files outside the split ignored" if source.ignored else ""
-    say(f"source {source.id}: {len(source.pictures):,} pictures{ignored}")
-    return source
 
 
 def _write_public(finished: list[Finished], public: Path) -> None:
@@ -141,6 +111,8 @@ def _tell(finished: list[Finished], out: Path) -> None:
             continue
         verdict = "matches the published set" if done.published else "no published set to compare with"
         redone = f", {done.redone} items redone" if done.redone else ""
-        say(f"{done.folder.name:<28} {done.manifest.set_fingerprint[:12]}  {done.manifest.n:,} items, {verdict}{redone}")
+        say(
+            f"{done.folder.name:<28} {done.manifest.set_fingerprint[:12]}  {done.manifest.n:,} items, {verdict}{redone}"
+        )
     first = finished[0].folder
-    finish(out, next_command=f"restore METHOD --set {first} -o SUB   (or give {first} to your own tool)")
+    finish(out, next_command=f"restore METHOD --set {first} -o SUB")

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Severity = Literal["error", "warning", "info"]
 
-SHOWN_IDS = 20  # ids listed per problem; the count is always exact
+SHOWN_IDS = 20  # ids shown per problem; the count is always exact
 
 CODES: dict[str, str] = {
     "PB101": "no submission.toml found",
@@ -90,7 +90,7 @@ _NOTICES = {"PB320", "PB805", "PB808"}
 class Problem:
     """One finding: what rule, where, what was expected and found, how to mend it.
 
-    `ids` holds the first 20 names; `count` is the number of all.
+    `ids` holds every name; records keep `brief()`, with the first 20.
     """
 
     code: str
@@ -108,10 +108,14 @@ class Problem:
         text = CODES[self.code]
         return text if self.count == 1 else f"{text}: {self.count:,} times"
 
+    def brief(self) -> Problem:
+        """Return the finding with the first 20 names; the count stays that of all."""
+        return replace(self, ids=self.ids[:SHOWN_IDS])
+
     def __str__(self) -> str:
         """Return the finding as lines for a person."""
         lines = [f"{self.code} {self.severity}  {self.title}"]
-        shown = ", ".join(self.ids) + (", ..." if self.count > len(self.ids) else "")
+        shown = ", ".join(self.ids[:SHOWN_IDS]) + (", ..." if self.count > SHOWN_IDS else "")
         named = self.where == shown or all(f"/{name}." in self.where for name in self.ids)
         for name, text in (
             ("where", self.where if named else f"{self.where} ({shown})"),
@@ -144,7 +148,7 @@ def problem(
         found=found,
         fix=fix,
         count=len(names) or 1,
-        ids=names[:SHOWN_IDS],
+        ids=names,
     )
 
 

@@ -39,7 +39,9 @@ def _plain_text(text: str) -> str:
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
 Text = Annotated[str, Field(max_length=200), AfterValidator(_plain_text)]
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Link = Annotated[str, Field(pattern=r"^(https:|doi:|arXiv:)\S+$", max_length=300), AfterValidator(_plain_text)]
+Link = Annotated[
+    str, Field(pattern=r"^(https:|doi:|arXiv:)\S+$", max_length=300), AfterValidator(_plain_text)
+]
 
 
 class Part(BaseModel):
@@ -131,7 +133,8 @@ def _load(data: bytes, name: str) -> dict[str, Any]:
             problem("PB401", name, found=str(error)[:200], fix="mend the syntax; numbers must be finite")
         ) from error
     if not isinstance(value, dict):
-        raise RecordError(problem("PB401", name, expected="a table of keys", found=type(value).__name__))
+        fix = "open the file with a table of keys"
+        raise RecordError(problem("PB401", name, expected="a table", found=type(value).__name__, fix=fix))
     return value
 
 
@@ -145,15 +148,20 @@ def validate(cls: type[P], value: dict[str, Any], name: str, error_type: type[In
 
 def _as_problem(error: Any, cls: type[BaseModel], name: str) -> Problem:
     if not error["loc"]:  # pydantic's parser is stricter than ours: half a surrogate pair, deep nesting
-        return problem("PB401", name, found=str(error["msg"]), fix="write plain text, nested a few levels deep")
+        return problem(
+            "PB401", name, found=str(error["msg"]), fix="write plain text, nested a few levels deep"
+        )
     path = ".".join(str(step) for step in error["loc"])
     where = f"{name}: {path}"
     if error["type"] == "extra_forbidden":
         return problem("PB402", where, fix=suggest(str(error["loc"][-1]), _keys_at(cls, error["loc"][:-1])))
     if error["type"] == "missing":
         return problem("PB403", where, expected="a value", found="nothing", fix="add the key")
-    code = "PB404" if str(error["loc"][-1]) == "slug" else "PB403"
-    return problem(code, where, expected=str(error["msg"]), found=repr(error["input"])[:80])
+    found = repr(error["input"])[:80]
+    if error["loc"][-1] == "slug":
+        fix = "lower-case letters, digits and hyphens: 2 to 63 of them, no hyphen first"
+        return problem("PB404", where, expected=str(error["msg"]), found=found, fix=fix)
+    return problem("PB403", where, expected=str(error["msg"]), found=found, fix="write such a value")
 
 
 def _keys_at(cls: Any, loc: tuple[int | str, ...]) -> list[str]:

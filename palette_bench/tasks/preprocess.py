@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 
 from palette_bench.core.types import Image
 
@@ -23,7 +24,10 @@ class DecodeError(ValueError):
 
 
 def _opened(data: bytes) -> PillowImage.Image:
-    image = PillowImage.open(io.BytesIO(data), formats=["JPEG", "PNG"])
+    try:
+        image = PillowImage.open(io.BytesIO(data), formats=["JPEG", "PNG"])
+    except UnidentifiedImageError:
+        raise DecodeError("not a JPEG or PNG inside") from None
     if image.mode not in _MODES or "transparency" in image.info:
         raise DecodeError(f"mode {image.mode}: 16-bit and transparent pictures are refused")
     if getattr(image, "n_frames", 1) > 1:

@@ -1,0 +1,38 @@
+# Everything from a fresh clone: `make demo` and `make test` each set up what they need, once.
+PYTHON   ?= python3
+VENV     ?= .venv
+PIP_ARGS ?=
+
+bin   := $(VENV)/bin
+ready := $(VENV)/.ready
+
+.PHONY: demo test lint types check wheel clean
+
+demo: $(ready)        ## the main job on bundled photographs, offline: ends with the path of a report
+	$(bin)/palette-bench demo -o demo
+
+test: $(ready)        ## every test that needs no download
+	$(bin)/python -m pytest -n auto -q
+
+lint: $(ready)
+	$(bin)/ruff format --check .
+	$(bin)/ruff check .
+
+types: $(ready)
+	$(bin)/mypy
+
+check: lint types test
+
+wheel: $(ready)
+	$(bin)/pip wheel --no-deps -q -w dist .
+
+clean:
+	rm -rf $(VENV) build dist demo
+
+$(ready): pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "palette-bench needs Python 3.11 or later; name one:  make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(bin)/python -m pip install -q --upgrade pip
+	$(bin)/python -m pip install -q $(PIP_ARGS) -e '.[test,lint]'
+	@touch $@

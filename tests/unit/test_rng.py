@@ -1,0 +1,61 @@
+"""stream-v1 against the golden values of the protocol, appendix B."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.rng import Stream, cosine_table, fill, normal_table, normals, stream_key
+
+KEY = stream_key(
+    "palette-2022", "inpainting", "freeform-20-30", "imagenet-ctest10k", "ILSVRC2012_val_00025275", "mask"
+)
+
+
+def test_the_tables_have_the_published_digests() -> None:
+    assert sha256(normal_table().astype("<i2").tobytes()) == (
+        "1ea009ce409dac97d6bd609266910f809c5fb912f78e16bd89145b08174d6fc5"
+    )
+    assert sha256(cosine_table().astype("<i4").tobytes()) == (
+        "cdd64e43c9954d42ae8507473f36e4345d021ff9b0cbed784367501f5c0a25e3"
+    )
+
+
+def test_words_bounded_integers_and_normals_are_the_published_ones() -> None:
+    words, bounded, normal = Stream(KEY), Stream(KEY), Stream(KEY)
+    assert [words.u32() for _ in range(4)] == [872388430, 3885269449, 970505555, 2353510029]
+    assert [bounded.below(n) for n in (3, 8, 241, 28, 256)] == [1, 1, 1, 17, 75]
+    assert [normal.normal() for _ in range(4)] == [-3402, 5359, -3081, 494]
+
+
+def test_the_fill_is_the_published_one_and_exact_in_float32() -> None:
+    key = KEY.replace("|mask|", "|fill|")
+    content = fill(key, 256)
+    assert content.dtype == np.float32
+    assert content[0, 0] == pytest.approx([-0.32788086, 0.13598633, -1.5795898], abs=1e-8)
+    assert sha256((content * 4096).astype("<i2").tobytes())[:16] == "a3f176712be6b724"
+    np.testing.assert_array_equal(content * 4096, normals(key, (256, 256, 3)))
+
+
+def test_the_normal_table_is_symmetric_with_unit_variance() -> None:
+    table = normal_table().astype(float) / 4096
+    np.testing.assert_array_equal(table, -table[::-1])
+    assert table.var() == pytest.approx(0.99998, abs=1e-5)
+
+
+@given(st.integers(1, 2**32), st.text("abc-", max_size=8))
+def test_bounded_integers_stay_in_range(n: int, item: str) -> None:
+    stream = Stream(stream_key("p", "t", "v", "s", item, "mask"))
+    assert all(0 <= stream.below(n) < n for _ in range(8))
+
+
+def test_each_field_of_the_key_changes_the_draws() -> None:
+    fields = ["palette-2022", "inpainting", "center128", "source", "id", "mask", ""]
+    first = {Stream(stream_key(*fields)).u32()}
+    for i in range(len(fields)):
+        changed = [*fields[:i], fields[i] + "x", *fields[i + 1 :]]
+        first.add(Stream(stream_key(*changed)).u32())
+    assert len(first) == len(fields) + 1

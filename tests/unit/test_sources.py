@@ -1,0 +1,233 @@
+"""Sources: every layout, every refusal, before anything is written."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image as PillowImage
+
+from palette_bench.benchset.sources import Request, Source, drawn_windows, folder_id, open_source, photo_path
+from palette_bench.benchset.splits import imagenet_id
+from palette_bench.core.errors import SourceError, UsageError
+from palette_bench.core.fingerprint import lines_digest, sha256
+from palette_bench.core.resources import protocol_file
+from palette_bench.tasks.protocol import ImageNetSource, PhotoSource, ProtocolSpec, load
+
+RULES = load("palette-2022")
+
+
+def jpeg(height: int = 64, width: int = 72) -> bytes:
+    file = io.BytesIO()
+    PillowImage.new("RGB", (width, height), (9, 99, 199)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def folder(protocol: str, images: Path, **options: object) -> Source:
+    return open_source(load(protocol), Request("folder:mine", images, **options))  # type: ignore[arg-type]
+
+
+def write(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg())
+    return root
+
+
+# --- folders
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/b c.jpg", "a_b_c"),
+        ("ü.png", "_"),
+        ("x" * 70 + ".png", "x" * 47 + "-" + sha256(b"x" * 70)[:16]),
+        ("x" * 64 + ".png", "x" * 64),
+    ],
+)
+def test_folder_ids(name: str, expected: str) -> None:
+    assert folder_id(name) == expected
+
+
+def test_a_folder_is_walked_in_id_order_whatever_the_depth(tmp_path: Path) -> None:
+    write(tmp_path, "b/2.JPG", "a.jpeg", "b/1.png.jpg", "notes.txt")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpeg")
+    source = folder("palette-2022", tmp_path)
+    assert [p.id for p in source.pictures] == ["a", "b_1_png", "b_2"]
+    assert source.state == "unregistered"
+
+
+def test_twins_are_all_named(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "a.png", "B.jpg", "b.jpg")
+    with pytest.raises(SourceError) as error:
+        folder("palette-2022", tmp_path)
+    assert {p.code: p.ids for p in error.value.problems} == {"PB203": ("a",), "PB204": ("b",)}
+
+
+def test_unreadable_and_small_pictures_are_all_named(tmp_path: Path) -> None:
+    write(tmp_path, "good.jpg")
+    (tmp_path / "cut.jpg").write_bytes(jpeg()[:-300])
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "small.jpg").write_bytes(jpeg(63, 100))
+    with pytest.raises(SourceError) as error:
+        folder("palette-2022", tmp_path)
+    assert [p.code for p in error.value.problems] == ["PB309"] * 3
+    assert all(name in str(error.value) for name in ("cut.jpg", "text.png", "small"))
+
+
+def test_limit_takes_a_subset_that_does_not_depend_on_the_rest(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{i}.jpg" for i in range(20)))
+    five = {p.id for p in folder("palette-2022", tmp_path, limit=5).pictures}
+    seven = {p.id for p in folder("palette-2022", tmp_path, limit=7).pictures}
+    assert len(five) == 5
+    assert five < seven
+
+
+def test_labels_csv_names_pictures_by_path_or_file_name(tmp_path: Path) -> None:
+    write(tmp_path, "images/a.jpg", "images/b.jpg")
+    (tmp_path / "labels.csv").write_text("file,label\na.jpg,7\nimages/b.jpg,999\n")
+    assert [p.label for p in folder("palette-2022", tmp_path).pictures] == [7, 999]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("file,label\na.jpg,7\n", "a label for every picture"),
+        ("file,label\na.jpg,7\nb.jpg,1000\n", "labels in 0..999"),
+        ("name,class\n", "columns file and label"),
+    ],
+)
+def test_bad_labels_are_refused(text: str, problem: str, tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(SourceError, match=problem):
+        folder("palette-2022", tmp_path)
+
+
+def test_wnid_folders_label_the_small_protocol_only(tmp_path: Path) -> None:
+    write(tmp_path, "n01440764/a.jpg", "n15075141/b.jpg")
+    assert [p.label for p in folder("palette-mini", tmp_path).pictures] == [0, 999]
+    assert [p.label for p in folder("palette-2022", tmp_path).pictures] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["folder:", "folder:Big", "folder:a/b"])
+def test_folder_names_are_slugs(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        open_source(RULES, Request(name, tmp_path))
+
+
+# --- ImageNet, at the size of one picture per class
+
+
+def small_imagenet(rules: ProtocolSpec) -> tuple[ProtocolSpec, dict[int, int], list[int]]:
+    """Return the protocol with ctest10k cut down to one picture per class, all labels, and the chosen.
+
+    The chosen are the highest number of each class; none of them is among the dropped ones.
+    """
+    spec = rules.sources["imagenet-ctest10k"]
+    assert isinstance(spec, ImageNetSource)
+    dropped = {int(text) for text in protocol_file(rules.id, spec.dropped).split()}
+    chosen = [n for n in range(50_000, 0, -1) if n not in dropped][:1000]
+    others = sorted(set(range(1, 50_001)) - set(chosen), reverse=True)  # dropped ones first: class of 50,000
+    labels = {n: c for c, n in enumerate(chosen)} | {n: i // 49 for i, n in enumerate(others)}
+    chosen.sort()
+    small = spec.model_copy(
+        update={
+            "skip": 49_000,
+            "names_sha256": lines_digest(f"{imagenet_id(n)}.JPEG" for n in chosen),
+            "labels_sha256": lines_digest(str(labels[n]) for n in sorted(labels)),
+            "subset_labels_sha256": lines_digest(f"{imagenet_id(n)} {labels[n]}" for n in chosen),
+        }
+    )
+    return rules.model_copy(update={"sources": {"imagenet-ctest10k": small}}), labels, chosen
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> tuple[ProtocolSpec, dict[int, int], list[int]]:
+    return small_imagenet(RULES)
+
+
+def lay_out(form: str, root: Path, labels: dict[int, int], chosen: list[int]) -> Request:
+    """Put one tiny picture per chosen number, as people have them."""
+    listed = root / "val_labels.txt"
+    listed.write_text("".join(f"{labels[n]}\n" for n in sorted(labels)))
+    images = root / "val"
+    images.mkdir()
+    pictures = {n: jpeg(64 + n % 2) for n in chosen}
+    if form == "tar":
+        with tarfile.open(images / "ILSVRC2012_img_val.tar", "w") as archive:
+            for n, data in pictures.items():
+                member = tarfile.TarInfo(f"{imagenet_id(n)}.JPEG")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    for n, data in pictures.items() if form != "tar" else ():
+        parent = images / f"n{labels[n]:08d}" if form == "class folders" else images
+        parent.mkdir(exist_ok=True)
+        (parent / f"{imagenet_id(n)}.JPEG").write_bytes(data)
+    if form == "class folders":
+        listed.unlink()
+    return Request("imagenet-ctest10k", images)
+
+
+@pytest.mark.parametrize("form", ["flat", "class folders", "tar"])
+def test_imagenet_in_every_layout_gives_the_same_split(
+    form: str, imagenet: tuple[ProtocolSpec, dict[int, int], list[int]], tmp_path: Path
+) -> None:
+    rules, labels, chosen = imagenet
+    source = open_source(rules, lay_out(form, tmp_path, labels, chosen))
+    assert [(p.id, p.label) for p in source.pictures] == [(imagenet_id(n), labels[n]) for n in chosen]
+    assert source.pictures[0].place.read() == jpeg(64 + chosen[0] % 2)
+
+
+def test_missing_and_double_imagenet_pictures_are_named(
+    imagenet: tuple[ProtocolSpec, dict[int, int], list[int]], tmp_path: Path
+) -> None:
+    rules, labels, chosen = imagenet
+    request = lay_out("flat", tmp_path, labels, chosen)
+    (tmp_path / "val" / f"{imagenet_id(chosen[3])}.JPEG").unlink()
+    write(tmp_path / "val", f"again/{imagenet_id(chosen[5])}.JPEG")
+    with pytest.raises(SourceError) as error:
+        open_source(rules, request)
+    found = {p.code: p.ids for p in error.value.problems}
+    assert found == {"PB201": (imagenet_id(chosen[3]),), "PB203": (imagenet_id(chosen[5]),)}
+
+
+def test_a_resized_copy_is_refused_unless_allowed(
+    imagenet: tuple[ProtocolSpec, dict[int, int], list[int]], tmp_path: Path
+) -> None:
+    rules, labels, chosen = imagenet
+    request = lay_out("flat", tmp_path, labels, chosen)
+    for n in chosen:
+        (tmp_path / "val" / f"{imagenet_id(n)}.JPEG").write_bytes(jpeg())
+    with pytest.raises(SourceError, match="a resized copy"):
+        open_source(rules, request)
+    allowed = Request(request.id, request.images, allow_unknown=True)
+    assert len(open_source(rules, allowed).pictures) == 1000
+
+
+# --- bundled photographs
+
+
+def test_the_256_windows_are_the_published_ones() -> None:
+    rules = load("palette-mini")
+    spec = rules.sources["photos-64"]
+    assert isinstance(spec, PhotoSource)
+    data = {name: photo_path(photo.file).read_bytes() for name, photo in spec.photos.items()}
+    windows = drawn_windows(rules, "photos-64", spec, data)
+    lines = (f"{i} {w.height} {w.top} {w.left}" for i, w in windows.items())
+    assert lines_digest(lines)[:16] == "b3d2c2b2c9d303e1"
+
+
+def test_the_bundled_photographs_are_registered() -> None:
+    assert open_source(load("smoke"), Request("smoke-photos")).state == "registered"
+
+
+def test_fixed_sources_take_no_limit_and_unknown_ones_get_a_suggestion() -> None:
+    with pytest.raises(UsageError, match="--limit"):
+        open_source(load("smoke"), Request("smoke-photos", limit=3))
+    with pytest.raises(SourceError, match="did you mean smoke-photos"):
+        open_source(load("smoke"), Request("smoke-photo"))
