@@ -141,7 +141,7 @@ def _load(data: bytes, name: str) -> dict[str, Any]:
 def validate(cls: type[P], value: dict[str, Any], name: str, error_type: type[InputError] = RecordError) -> P:
     """Return `value` as `cls`, or raise all problems at once (PB402-PB404)."""
     try:
-        return cls.model_validate_json(json.dumps(value), by_alias=True)
+        return cls.model_validate_json(json.dumps(value))
     except ValidationError as error:
         raise error_type(*(_as_problem(e, cls, name) for e in error.errors(include_url=False))) from None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ import pandas as pd
 from pydantic import Field
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import Problem, RecordError, problem
+from palette_bench.core.errors import Problem, RecordError, StorageError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Part, Record, Sha, read_file
 from palette_bench.submission.card import Declared, Method, Sampling, Training
@@ -152,11 +153,12 @@ def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
     Raises:
         RecordError: PB408, absent or not the table the card was written with.
     """
-    file = path.with_name(card.per_image.file)
+    file = table_path(path)  # never the name inside the card: a stranger wrote it
     try:
         data = gzip.decompress(read_file(file))
-    except (OSError, EOFError) as error:
-        raise RecordError(problem("PB408", file.name, found=str(error))) from error
+    except (OSError, EOFError, zlib.error, StorageError) as error:
+        reason = "a gzip file that ends early or is damaged" if file.is_file() else "no such file"
+        raise RecordError(problem("PB408", file.name, expected="the card's table", found=reason)) from error
     if sha256(data) != card.per_image.sha256:
         raise RecordError(
             problem("PB408", file.name, expected=card.per_image.sha256[:12], found=sha256(data)[:12])

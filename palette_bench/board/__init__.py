@@ -1,0 +1,1 @@
+"""Pages: the scorecard report and the leaderboard."""

@@ -1,0 +1,138 @@
+"""Which cards may share a table, what tells two apart, and which may be placed by value.
+
+Source: reports and studies, section 2; architecture, "Identity".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from palette_bench.core.errors import Problem, problem
+from palette_bench.core.fingerprint import fingerprint
+from palette_bench.core.types import Fingerprint
+from palette_bench.scoring.scorecard import Scorecard
+from palette_bench.tasks.protocol import load
+
+# the names of metrics that keep the paper's word for the paper's network, and their general form
+GENERAL_FORM = {
+    "fid": "frechet_distance",
+    "inception_score": "classifier_score",
+    "classification_accuracy": "classification_agreement",
+}
+ANCHORS = {"original": "ceiling", "copy-input": "floor"}
+
+# (code of the difference, what it is the fingerprint of) -> fingerprint
+Identity: TypeAlias = dict[tuple[str, str], Fingerprint]
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Why a card is not placed by value."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cards that may share a table; `identity` is what they have in common."""
+
+    identity: Identity
+    cards: tuple[Scorecard, ...]
+
+    @property
+    def digest(self) -> Fingerprint:
+        """Return one digest for everything the cards share."""
+        return fingerprint({f"{code} {name}": sha for (code, name), sha in self.identity.items()})
+
+
+def metric_for(role: str, card: Scorecard) -> str | None:
+    """Return the card's metric for a ranked one: itself, its general form, or None."""
+    return next((key for key in (role, GENERAL_FORM.get(role)) if key in card.scores), None)
+
+
+def ranked_keys(card: Scorecard) -> tuple[str, ...]:
+    """Return the card's ranked metrics in the protocol's order; the first sorts boards."""
+    roles = load(card.protocol).ranked_metrics(card.source)
+    return tuple(key for role in roles if (key := metric_for(role, card)) is not None)
+
+
+def identity(card: Scorecard) -> Identity:
+    """Return the fingerprints that must agree before this card shares a table with another.
+
+    Extractors and references count where a ranked metric uses them: another diagnostic must not part
+    two methods. They are filed under the ranked metric, so that FID and a Fréchet distance on other
+    features meet, and differ.
+    """
+    prints = card.fingerprints
+    shared: Identity = {("PB601", "protocol"): prints.protocol, ("PB602", "set"): prints.set}
+    for role in load(card.protocol).ranked_metrics(card.source):
+        key = metric_for(role, card)
+        if key is None:
+            continue
+        extractor = card.scores[key].extractor
+        if extractor in prints.extractors:
+            shared["PB603", f"extractor of {role}"] = prints.extractors[extractor]
+        if key in prints.references:
+            shared["PB604", f"reference of {role}"] = prints.references[key]
+    return shared
+
+
+def differences(one: Identity, other: Identity) -> list[Problem]:
+    """Return what keeps two identities apart, one problem per fingerprint; none if they can share a table.
+
+    A fingerprint only one of them has (a metric the other lacks) keeps nothing apart.
+    """
+    return [
+        problem(code, name, expected=one[code, name][:12], found=other[code, name][:12])
+        for code, name in sorted(one.keys() & other.keys())
+        if one[code, name] != other[code, name]
+    ]
+
+
+def groups(cards: Iterable[Scorecard]) -> list[Group]:
+    """Return the boards a key's cards open: those free to rank first, then the larger.
+
+    Cards with more fingerprints are dealt first, so that one lacking a metric joins a full board.
+    """
+    dealt = sorted(cards, key=lambda c: (-len(identity(c)), c.content_sha256))
+    found: list[Group] = []
+    for card in dealt:
+        own = identity(card)
+        at = next((i for i, group in enumerate(found) if not differences(group.identity, own)), None)
+        if at is None:
+            found.append(Group(own, (card,)))
+        else:
+            found[at] = Group({**own, **found[at].identity}, (*found[at].cards, card))
+    return sorted(found, key=lambda g: (-sum(not c.watermarks for c in g.cards), -len(g.cards), g.digest))
+
+
+def unfit(card: Scorecard, sort: str | None) -> list[Unfit]:
+    """Return every reason why a card is not placed by the value of `sort`; none if it is."""
+    reasons = []
+    if card.n_scored < card.n_expected:
+        reasons.append(Unfit("PB205", f"{card.n_scored:,} of {card.n_expected:,} pictures were scored"))
+    if card.training.saw_test_images == "yes":
+        reasons.append(Unfit("PB410", "its training saw test images"))
+    if sort is None or sort not in card.scores or card.scores[sort].value is None:
+        reasons.append(Unfit("PB207", "the metric this board is sorted by is missing"))
+    for mark in card.watermarks:
+        if mark == "rank-deficient":
+            reasons.append(Unfit("PB208", "too few pictures for the metric"))
+        elif mark != "partial":
+            reasons.append(Unfit("PB608", mark.replace("-", " ")))
+    return reasons
+
+
+def by_value(cards: Sequence[Scorecard], sort: str) -> list[Scorecard]:
+    """Return cards best first by one metric; equal values by slug and digest."""
+
+    def place(card: Scorecard) -> tuple[float, str, str]:
+        value = card.scores[sort].value
+        assert value is not None  # such cards are unfit
+        sign = -1.0 if card.scores[sort].direction == "higher" else 1.0
+        return sign * value, card.method.slug, card.content_sha256
+
+    return sorted(cards, key=place)

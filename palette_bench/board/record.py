@@ -1,0 +1,141 @@
+"""The record of published scorecards: PROTOCOL/KEY/SLUG/DIGEST.json with its table beside it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from palette_bench.board.comparability import differences, identity
+from palette_bench.core import atomic
+from palette_bench.core.errors import Problem, RecordError, SpecError, problem
+from palette_bench.core.fingerprint import table_digest
+from palette_bench.core.records import read_file
+from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
+from palette_bench.tasks.protocol import load
+
+_ID = r"[A-Za-z0-9_-]{1,64}"
+_SHA = r"[0-9a-f]{64}"
+_FOLDER = re.compile(r"folder:[a-z0-9][a-z0-9-]{0,62}")
+
+
+def read_proven(path: Path) -> tuple[Scorecard, pd.DataFrame]:
+    """Return a card and its per-image table, both proven unedited and of one piece.
+
+    Raises:
+        RecordError: PB407, the card was edited; PB408, the table is absent, was edited, or lists other
+            outputs than the card.
+    """
+    card = read_scorecard(path)
+    try:
+        table = read_table(card, path)
+        fault = _table_fault(card, table)
+    except ValueError as error:  # pandas: not a table at all
+        fault = str(error)
+    if fault:
+        file, fix = table_path(path).name, "score the submission again"
+        raise RecordError(problem("PB408", file, expected="the table of this card", found=fault, fix=fix))
+    return card, table
+
+
+def _table_fault(card: Scorecard, table: pd.DataFrame) -> str:
+    """Return what makes a table unfit to be the card's; digests alone prove no form, strangers make both."""
+    if not {"image_id", "pixels"} <= set(table.columns):
+        return "no columns image_id and pixels"
+    ids, pixels = table["image_id"].astype(str), table["pixels"].astype(str)
+    if not (ids.str.fullmatch(_ID).all() and pixels.str.fullmatch(_SHA).all() and ids.is_unique):
+        return "malformed or repeated ids or digests"
+    distances = table.get("perceptual_distance", pd.Series(dtype=float))
+    if not (is_numeric_dtype(distances) and np.isfinite(distances.dropna()).all()):
+        return "distances that are no finite numbers"
+    outputs = table_digest(dict(zip(ids, pixels, strict=True)))
+    if outputs != card.fingerprints.outputs or len(table) != card.n_scored:
+        return f"{len(table):,} outputs, {outputs[:12]}; the card says {card.fingerprints.outputs[:12]}"
+    return ""
+
+
+def board_key(card: Scorecard) -> str:
+    """Return TASK.SOURCE.VARIANT, fit for a file name.
+
+    Raises:
+        SpecError: PB609, the card names a protocol, task, variant or source that does not exist.
+    """
+    spec = load(card.protocol)
+    variant = card.variant or "default"
+    spec.variant(card.task, variant)
+    if card.source not in spec.sources and not _FOLDER.fullmatch(card.source):
+        expected = f"a source of {spec.id} or folder:NAME"
+        raise SpecError(problem("PB609", "source", expected=expected, found=card.source[:80]))
+    return f"{card.task}.{card.source.replace(':', '-')}.{variant}"
+
+
+def record_path(record: Path, card: Scorecard) -> Path:
+    """Return where a card lies in a record."""
+    return record / card.protocol / board_key(card) / card.method.slug / f"{card.content_sha256[:12]}.json"
+
+
+def add_card(card_path: Path, record: Path) -> tuple[Path, bool]:
+    """Copy a proven card and its table into a record.
+
+    Returns:
+        The card's path in the record, and whether it is new there.
+
+    Raises:
+        RecordError: PB407, PB408 the card is not whole; PB404, its method and version stand on this
+            board already with another card.
+    """
+    card, _ = read_proven(card_path)
+    target = record_path(record, card)
+    if target.is_file() and read_scorecard(target).content_sha256 == card.content_sha256:
+        return target, False
+    taken = _taken(card, target.parent)
+    if taken:
+        raise RecordError(*taken)
+    atomic.write_bytes(table_path(target), read_file(table_path(card_path)))
+    atomic.write_bytes(target, read_file(card_path))
+    return target, True
+
+
+def _taken(card: Scorecard, folder: Path) -> list[Problem]:
+    """Return the cards of the same method, version and board."""
+    own = identity(card)
+    return [
+        problem(
+            "PB404",
+            f"{card.method.slug} {card.method.version}",
+            expected="one card per method and version on a board",
+            found=f"another card, {path}",
+            fix="give the new outputs their own version in submission.toml; published cards are never edited",
+        )
+        for path in sorted(folder.glob("*.json"))
+        if (other := read_scorecard(path)).method.version == card.method.version
+        and not differences(own, identity(other))
+    ]
+
+
+def read_record(record: Path) -> list[Scorecard]:
+    """Return every card of a record, proven, in path order.
+
+    Raises:
+        RecordError: all problems of all cards: edited, incomplete, or filed in the wrong place.
+    """
+    cards: list[Scorecard] = []
+    problems: list[Problem | str] = []
+    for path in sorted(record.glob("*/*/*/*.json")):
+        try:
+            card, _ = read_proven(path)
+            if path != record_path(record, card):
+                raise RecordError(_misfiled(path.relative_to(record), record_path(Path(), card)))
+            cards.append(card)
+        except (RecordError, SpecError) as error:
+            problems += error.problems
+    if problems:
+        raise RecordError(*problems)
+    return cards
+
+
+def _misfiled(found: Path, expected: Path) -> Problem:
+    return problem("PB407", "record", expected=str(expected), found=str(found), fix="use `board add`")

@@ -1,0 +1,169 @@
+"""Metrics, notes and numbers in words: what a page prints for a key of a scorecard."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from palette_bench.core.errors import SpecError
+from palette_bench.scoring.scorecard import Direction, Score, Scorecard
+from palette_bench.tasks.protocol import load
+
+
+@dataclass(frozen=True)
+class MetricWords:
+    """A metric's name on a page and what it looks at, in one clause."""
+
+    name: str
+    meaning: str
+
+
+METRICS: dict[str, MetricWords] = {
+    "fid": MetricWords("FID", "distance between the feature clouds of outputs and reference"),
+    "fid_matched": MetricWords("FID, matched crop", "FID against a reference cropped like the set"),
+    "frechet_distance": MetricWords("Fréchet distance", "FID's arithmetic on other features than FID's"),
+    "kid": MetricWords("KID", "kernel distance between outputs and reference"),
+    "kernel_distance": MetricWords("Kernel distance", "KID's arithmetic on other features than KID's"),
+    "inception_score": MetricWords("Inception Score", "sure of each picture, varied over all"),
+    "inception_score_10": MetricWords("Inception Score, 10 splits", "the mean over ten shuffled splits"),
+    "classifier_score": MetricWords("Classifier score", "Inception Score's arithmetic on another classifier"),
+    "classification_accuracy": MetricWords("Classification accuracy", "outputs recognised as their class"),
+    "classification_agreement": MetricWords("Classification agreement", "same class as the original"),
+    "perceptual_distance": MetricWords("Perceptual distance", "squared feature distance to the original"),
+    "perceptual_distance_googlenet": MetricWords(
+        "Perceptual distance, GoogLeNet", "squared feature distance to the original, other network"
+    ),
+    "diversity_lpips": MetricWords("Diversity, LPIPS", "difference of consecutive samples"),
+    "diversity_ms_ssim": MetricWords("Diversity, MS-SSIM", "likeness of the samples of one input"),
+    "psnr": MetricWords("PSNR", "pixel error against the original"),
+    "ssim": MetricWords("SSIM", "local structure shared with the original"),
+    "known_region_error": MetricWords("Known-region error", "change outside the hole, before pasting"),
+    "gray_consistency": MetricWords("Gray consistency", "change of luma against the input"),
+}
+
+DIRECTIONS: dict[Direction, str] = {
+    "lower": "lower is better",
+    "higher": "higher is better",
+    "none": "no better side",
+}
+
+NOTES: dict[str, str] = {
+    "random-weights": (
+        "These numbers come from random weights: they show that the machinery works, not how good a model is."
+    ),
+    "rank-deficient": "Fewer pictures than feature dimensions: the distance has no interval and cannot rank.",
+    "low-coverage": "The pictures cover too few classes for this metric.",
+    "preview": "Computed in a preview precision; preview numbers never rank.",
+    "audit": "Computed in an audit mode; such numbers never rank.",
+    "partial": "Some pictures of the set are missing; a partial card never ranks.",
+    "imported-reference": "The reference statistics were imported and cannot be traced to pictures.",
+    "unpinned-weights": "The weights have no pinned digest yet.",
+    "small-n": "Under 2,048 pictures: small sets make this distance larger.",
+    "no-interval": "No interval is computed for this number yet.",
+    "capped": "Equal pictures have no finite value; they count with the largest one.",
+    "n<2": "One picture has no spread, so there is no interval.",
+    "numerical-failure": "The arithmetic did not close within its error bound.",
+}
+
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+_SHOWN_UNITS = frozenset({"%", "dB"})
+
+
+def metric_words(key: str) -> MetricWords:
+    """Return the words for a metric id; an unknown id is its own name."""
+    base, _, suffix = key.partition("@")
+    known = METRICS.get(base) or MetricWords(base.replace("_", " "), "")
+    return MetricWords(f"{known.name}, {suffix}", known.meaning) if suffix else known
+
+
+def note_words(note: str) -> str:
+    """Return a note of a score as a sentence; an unknown note stays as it is."""
+    return NOTES.get(note, note)
+
+
+def is_percent(score: Score) -> bool:
+    """Return whether a score runs from 0 to 100 per cent."""
+    return score.unit == "%"
+
+
+def decimals(score: Score) -> int:
+    """Return the decimals that show two digits of the interval's half width, 0 to 4.
+
+    Without an interval three digits of the value are shown.
+    """
+    value = score.value or 0.0
+    spread = abs(value) / 10 if score.low is None or score.high is None else (score.high - score.low) / 2
+    return max(0, min(4, 1 - math.floor(math.log10(spread)))) if spread > 0 else 0 if value == 0 else 2
+
+
+def number(value: float | None, digits: int) -> str:
+    """Return a number for a person: thousands parted, a true minus sign; a dash for none."""
+    if value is None:
+        return NOTHING
+    text = f"{value:,.{digits}f}"
+    return MINUS + text[1:] if text.startswith("-") and text.strip("-0.,") else text.lstrip("-")
+
+
+def value_text(score: Score) -> str:
+    """Return a score's value as printed, with its unit where people say one."""
+    text = number(score.value, decimals(score))
+    return f"{text} {score.unit}" if score.unit in _SHOWN_UNITS and score.value is not None else text
+
+
+def interval_text(score: Score) -> str:
+    """Return 'low to high', or nothing without an interval."""
+    if score.low is None or score.high is None:
+        return ""
+    digits = decimals(score)
+    return f"{number(score.low, digits)} to {number(score.high, digits)}"
+
+
+def compact(count: int) -> str:
+    """Return a count in short: 62600000 is '62.6 M'."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {letter}"
+    return str(count)
+
+
+def task_words(protocol: str, task: str, variant: str | None) -> str:
+    """Return 'Inpainting, central 32x32 hole'.
+
+    Raises:
+        SpecError: PB609, the protocol has no such task or variant.
+    """
+    spec = load(protocol)
+    return f"{spec.task(task).title}, {spec.variant(task, variant or 'default').title}"
+
+
+def source_words(protocol: str, source: str) -> str:
+    """Return the title of a source; a folder is named as what it is."""
+    known = load(protocol).sources.get(source)
+    if known:
+        return known.title
+    if not source.startswith("folder:"):
+        raise SpecError(f"{source!r} is no source of {protocol}")
+    return f"the folder {source.removeprefix('folder:')!r}"
+
+
+def place(task: str, variant: str | None) -> str:
+    """Return 'inpainting / center32', or the task alone where it has one variant."""
+    return task if variant in (None, "default") else f"{task} / {variant}"
+
+
+def headline(card: Scorecard, ranked: tuple[str, ...]) -> str:
+    """Return the sentence that sums a card up, by one rule for every method.
+
+    The first ranked metric and the perceptual distance, with values; then the number of pictures.
+    """
+    keys = dict.fromkeys(k for k in (*ranked[:1], "perceptual_distance") if k in card.scores)
+    parts = [f"{_mid_sentence(metric_words(k).name)} {value_text(card.scores[k])}" for k in keys]
+    scores = ", ".join(parts) or "no scores"
+    return f"{card.method.name} on {place(card.task, card.variant)}: {scores} over {card.n_scored:,} pictures"
+
+
+def _mid_sentence(name: str) -> str:
+    """Return a name as it stands inside a sentence: abbreviations and people keep their capital."""
+    keeps = name[:2].isupper() or name.startswith(("Fréchet", "Inception"))
+    return name if keeps else name[0].lower() + name[1:]

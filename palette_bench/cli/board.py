@@ -1,0 +1,45 @@
+"""`palette-bench board add | build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_RECORD = click.Path(exists=True, file_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group("board", short_help="Collect scorecards and build the leaderboard site.")
+def command() -> None:
+    """Collect scorecards and build the leaderboard site."""
+
+
+@command.command("add")
+@click.argument("card", type=_FILE, metavar="CARD.json")
+@click.option("--record", required=True, type=_FOLDER, help="The folder that collects scorecards.")
+def add(card: Path, record: Path) -> None:
+    """Copy a scorecard and its per-image table into a record, once they are proven unedited."""
+    from palette_bench.board.record import add_card
+    from palette_bench.cli.terminal import finish, say
+
+    path, new = add_card(card, record)
+    if not new:
+        say("this very card is in the record already")
+    finish(path, next_command=f"board build {record} -o SITE")
+
+
+@command.command("build")
+@click.argument("record", type=_RECORD)
+@click.option("-o", "--out", "site", required=True, type=_FOLDER, help="The folder of the site.")
+@click.option(
+    "--check", is_flag=True, help="Write nothing; exit 3 if the site is not what the record builds to."
+)
+def build(record: Path, site: Path, check: bool) -> None:
+    """Build the leaderboard site of a record: HTML, JSON and CSV."""
+    from palette_bench.board.site import INDEX, build_site, check_site
+    from palette_bench.cli.terminal import finish
+
+    (check_site if check else build_site)(record, site)
+    finish(site / INDEX)

@@ -1,0 +1,174 @@
+"""Pages in a real browser, from files, offline: no request, no error, both themes, narrow, scripts off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cards import card_of, make_scores, write_card
+from submissions import original, submit
+
+from palette_bench.board.record import add_card
+from palette_bench.board.report import write_report
+from palette_bench.board.site import build_site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.enable_socket  # playwright's event loop asks for a socket pair; nothing is connected
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+NAMES = ("report.html", "site/index.html", "site/boards/inpainting.photos-64.center32.html")
+
+
+@pytest.fixture(scope="module")
+def pages(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a report with pictures and a site with a hostile name."""
+    folder = tmp_path_factory.mktemp("pages")
+    benchset = smoke_sets / "uncropping.right"
+    submission = submit(benchset, folder / "sub", original)
+    card = card_of(
+        submission, benchset, folder / "card.json", scores=make_scores(12, notes=("random-weights",))
+    )
+    write_report(card, folder / "report.html", benchset=benchset, submission=submission)
+    for at, (slug, frechet) in enumerate(
+        {"blur": 9.8, "painter": 3.1, "original": 0.2, "copy-input": 14.0}.items()
+    ):
+        name = {"method": {"name": "</script><img src=x onerror=alert(1)>{{7*7}}"}} if slug == "blur" else {}
+        path = write_card(folder, slug, seed=at, scores=make_scores(30, frechet), **name)
+        add_card(path, folder / "record")
+    build_site(folder / "record", folder / "site")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start Chromium; without it the tests skip, or fail where CI is set."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    playwright = pytest.importorskip("playwright.sync_api")
+    if executable is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI promises a browser and there is no chromium")
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+def open_page(browser: Browser, path: Path, faults: list[str], **options: Any) -> Page:
+    """Open a file; whatever asks for more than the file, or complains, is added to `faults`."""
+    page = browser.new_context(offline=True, **options).new_page()
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+
+    def watch(request: Any) -> None:
+        if request.url.partition(":")[0] not in ("file", "data", "blob"):
+            faults.append(request.url)
+
+    page.on("request", watch)
+    page.goto(path.as_uri())
+    return page
+
+
+def shown(page: Page, selector: str) -> list[bool]:
+    return [element.is_visible() for element in page.query_selector_all(selector)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_open_without_a_word(browser: Browser, pages: Path, name: str, scheme: str) -> None:
+    faults: list[str] = []
+    page = open_page(browser, pages / name, faults, color_scheme=scheme)
+    page.wait_for_load_state("load")
+    assert faults == []
+    assert page.locator("h1").count() == 1
+    assert page.evaluate(
+        "[...document.images].every(i => i.complete && i.naturalWidth > 0 || !i.checkVisibility())"
+    )
+    ratios = page.evaluate(CONTRAST)
+    assert min(ratios.values()) >= 4.5, ratios
+    for theme in ("light", "dark"):
+        assert set(shown(page, f"img.on-{theme}")) <= {theme == scheme}
+    page.context.close()
+
+
+# the lowest contrast of text against its background, by colour pair
+CONTRAST = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const rgb = (colour) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = (c) => c.slice(0, 3).map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
+  const found = {};
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (!node.textContent.trim() || !element.checkVisibility() || element.matches("script, style")) continue;
+    let ground = element;
+    while (ground && rgb(getComputedStyle(ground).backgroundColor)[3] === 0) ground = ground.parentElement;
+    const a = light(rgb(getComputedStyle(element).color)), b = light(rgb(getComputedStyle(ground ?? document.body).backgroundColor));
+    const key = `${getComputedStyle(element).color} on ${getComputedStyle(ground ?? document.body).backgroundColor}`;
+    found[key] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  }
+  return found;
+}"""  # noqa: E501
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pages_fit_320_pixels(browser: Browser, pages: Path, name: str) -> None:
+    page = open_page(browser, pages / name, [], viewport={"width": 320, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    regions = page.locator("[role=region]").all()
+    assert all(region.get_attribute("tabindex") == "0" for region in regions)
+    page.context.close()
+
+
+def test_the_theme_switch_wins_over_the_system(browser: Browser, pages: Path) -> None:
+    page = open_page(browser, pages / "report.html", [], color_scheme="light")
+    page.locator("label", has_text="Dark").click()
+    assert shown(page, "img.on-dark") == [True]
+    assert shown(page, "img.on-light") == [False]
+    page.emulate_media(media="print")
+    assert shown(page, "img.on-light") == [True]
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(31, 29, 26)"
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", NAMES[::2])
+def test_scripts_off_every_number_is_there(browser: Browser, pages: Path, name: str) -> None:
+    page = open_page(browser, pages / name, [], java_script_enabled=False)
+    text = page.locator("main").inner_text()
+    for number in ("3.10", "2.80 to 3.40", "61.7 %", "55.6 to 67.5", "Fréchet distance"):
+        assert number in text
+    page.context.close()
+
+
+def test_a_hostile_name_is_only_a_name(browser: Browser, pages: Path) -> None:
+    page = open_page(browser, pages / NAMES[2], [])
+    assert page.locator("th", has_text="</script><img src=x onerror=alert(1)>{{7*7}}").count() >= 1
+    assert page.locator("script").count() == 1
+    assert page.locator("img:not([src^='data:'])").count() == 0
+    page.context.close()
+
+
+def test_columns_sort_by_keyboard_and_survive_a_reload(browser: Browser, pages: Path) -> None:
+    page = open_page(browser, pages / NAMES[2], [])
+    rows = page.locator("table.sortable tbody th small")
+    assert rows.all_inner_texts() == ["painter 1", "blur 1"]
+    head = page.locator("table.sortable thead th").nth(1)
+    for direction, order in (("ascending", ["painter 1", "blur 1"]), ("descending", ["blur 1", "painter 1"])):
+        head.locator("button").press("Enter")
+        assert head.get_attribute("aria-sort") == direction
+        assert rows.all_inner_texts() == order
+    assert page.locator("#sort-note").inner_text() == "Sorted by Fréchet distance, descending"
+    page.reload()
+    assert rows.all_inner_texts() == ["blur 1", "painter 1"]
+    page.context.close()

@@ -1,0 +1,323 @@
+"""Boards: who shares a table, who is pinned, who is unranked and why, and what the paper printed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from cards import make_card, make_scores, make_table, sha, write_card
+
+from palette_bench.board.comparability import differences, groups, identity, unfit
+from palette_bench.board.leaderboard import Board, Leaderboard, assemble
+from palette_bench.board.quoted import quoted_rows
+from palette_bench.board.record import add_card, board_key, read_record
+from palette_bench.board.site import build_site, check_site, site_files
+from palette_bench.core.errors import InputError, RecordError, SpecError
+from palette_bench.core.records import validate
+from palette_bench.scoring.scorecard import Score, Scorecard, read_scorecard, write_scorecard
+from palette_bench.submission.card import Method
+
+NO_VALUE = Score(value=None, n=30, direction="lower", unit="")
+Spoil = Callable[[pd.DataFrame], pd.DataFrame]
+TABLE = make_table([f"p{i}" for i in range(30)])
+
+
+def signed(slug: str, **changes: object) -> Scorecard:
+    return make_card(TABLE, slug, **changes).signed()
+
+
+def scored(slug: str, frechet: float, **changes: object) -> Scorecard:
+    return signed(slug, scores=make_scores(30, frechet), **changes)
+
+
+def only_board(*cards: Scorecard) -> Board:
+    boards = assemble(cards).boards
+    assert len(boards) == 1
+    return boards[0]
+
+
+def test_rows_stand_by_the_first_ranked_metric() -> None:
+    board = only_board(scored("cc", 9.0), scored("aa", 3.0), scored("bb", 5.0))
+    assert board.sort == "frechet_distance"  # fid's arithmetic on other features
+    assert [row.slug for row in board.rows] == ["aa", "bb", "cc"]
+
+
+def test_equal_values_stand_by_name() -> None:
+    board = only_board(scored("b2", 3.0), scored("a1", 3.0))
+    assert [row.slug for row in board.rows] == ["a1", "b2"]
+
+
+def test_anchors_are_pinned_whatever_they_score() -> None:
+    board = only_board(scored("copy-input", 0.1), scored("painter", 3.0), scored("original", 9.0))
+    assert [row.slug for row in board.anchors] == ["original", "copy-input"]
+    assert [row.slug for row in board.rows] == ["painter"]
+    assert board.warnings == ()
+
+
+def test_a_missing_anchor_is_a_warning() -> None:
+    board = only_board(scored("painter", 3.0), scored("original", 0.0))
+    assert board.warnings == ("The anchor copy-input is missing, so this board has no floor.",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"training": {"saw_test_images": "yes"}}, "PB410"),
+        ({"n_expected": 31}, "PB205"),
+        ({"scores": make_scores(30, notes=("random-weights",))}, "PB608"),
+        ({"scores": make_scores(30, notes=("rank-deficient",))}, "PB208"),
+        ({"scores": make_scores(30) | {"frechet_distance": NO_VALUE}}, "PB207"),
+    ],
+)  # fmt: skip
+def test_unranked_cards_are_listed_with_their_reason(changes: dict[str, object], code: str) -> None:
+    board = only_board(scored("painter", 9.0), signed("odd", **changes))
+    assert [row.slug for row in board.rows] == ["painter"]
+    assert [(u.slug, u.code) for u in board.unranked] == [("odd", code)]
+    assert code in board.unranked[0].reason
+
+
+def test_a_card_without_the_sort_metric_joins_the_board_unranked() -> None:
+    scores = make_scores(30)
+    del scores["frechet_distance"]
+    board = only_board(scored("painter", 3.0), signed("odd", scores=scores))
+    assert [(u.slug, u.code) for u in board.unranked] == [("odd", "PB207")]
+
+
+def test_an_unknown_training_set_is_no_bar() -> None:
+    assert unfit(signed("aa", training={"saw_test_images": "unknown"}), "frechet_distance") == []
+
+
+@pytest.mark.parametrize(
+    ("fingerprints", "code"),
+    [
+        ({"protocol": sha("other")}, "PB601"),
+        ({"set": sha("other")}, "PB602"),
+        ({"extractors": {"smoke-random": sha("other")}}, "PB603"),
+        ({"references": {"frechet_distance": sha("other")}}, "PB604"),
+    ],
+)
+def test_other_fingerprints_open_another_board_that_names_them(
+    fingerprints: dict[str, object], code: str
+) -> None:
+    here, there = signed("aa"), signed("bb", fingerprints=fingerprints)
+    assert {p.code for p in differences(identity(here), identity(there))} == {code}
+    boards = assemble([here, there]).boards
+    assert len(boards) == 2
+    assert boards[0].page == "boards/inpainting.photos-64.center32.html"
+    assert boards[1].page.startswith("boards/inpainting.photos-64.center32-")
+    assert boards[0].siblings[0].page == boards[1].page
+    assert all(code in text for text in boards[0].siblings[0].differs)
+
+
+def test_outputs_and_unranked_extractors_part_nobody() -> None:
+    other = signed(
+        "bb", fingerprints={"extractors": {"smoke-random": sha("extractor"), "lpips-alex": sha("l")}}
+    )
+    assert len(groups([signed("aa"), other])) == 1
+
+
+def test_fid_and_other_features_never_share_a_board() -> None:
+    scores = make_scores(30)
+    scores["fid"] = scores.pop("frechet_distance").model_copy(update={"extractor": "inception-v3-fid"})
+    fid = signed(
+        "bb", scores=scores, fingerprints={"extractors": {"inception-v3-fid": sha("i")}, "references": {}}
+    )
+    assert {p.code for p in differences(identity(signed("aa")), identity(fid))} == {"PB603"}
+    assert len(groups([signed("aa"), fid])) == 2
+
+
+def test_grouping_ignores_the_order_of_cards() -> None:
+    cards = [scored(f"m{i}", float(i), fingerprints={"set": sha(str(i % 3))}) for i in range(9)]
+    assert assemble(cards) == assemble(list(reversed(cards)))
+
+
+def test_the_board_key_is_fit_for_a_file_name() -> None:
+    assert board_key(signed("aa", source="folder:my-pictures")) == "inpainting.folder-my-pictures.center32"
+    assert board_key(signed("aa", task="colorization", variant=None)) == "colorization.photos-64.default"
+    for bad in ({"source": "folder:../../x"}, {"source": "elsewhere"}, {"task": "x/y"}, {"protocol": "../p"}):
+        with pytest.raises(SpecError, match="PB609"):
+            board_key(signed("aa", **bad))
+
+
+def test_a_card_is_added_once_and_never_replaced(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    card = write_card(tmp_path)
+    path, new = add_card(card, record)
+    digest = read_scorecard(card).content_sha256
+    assert path == record / "palette-mini/inpainting.photos-64.center32/painter" / f"{digest[:12]}.json"
+    assert path.read_bytes() == card.read_bytes()
+    assert new
+    assert add_card(card, record) == (path, False)
+    with pytest.raises(RecordError, match="PB404"):
+        add_card(write_card(tmp_path / "again", seed=5), record)
+    add_card(write_card(tmp_path / "two", seed=5, method={"version": "2"}), record)
+    add_card(write_card(tmp_path / "three", seed=6, fingerprints={"set": sha("another set")}), record)
+    assert len(read_record(record)) == 3
+
+
+def test_a_record_with_damage_names_every_file(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    paths = [add_card(write_card(tmp_path, slug), record)[0] for slug in ("one", "two", "three")]
+    paths[0].write_text(paths[0].read_text().replace("A. Person", "B. Person"))
+    paths[1].with_suffix("").with_name(paths[1].stem + ".images.csv.gz").unlink()
+    paths[2].rename(paths[2].with_name("0123456789ab.json"))
+    paths[2].with_name(paths[2].stem + ".images.csv.gz").rename(
+        paths[2].with_name("0123456789ab.images.csv.gz")
+    )
+    with pytest.raises(RecordError) as caught:
+        build_site(record, tmp_path / "site")
+    assert sorted(p.code for p in caught.value.problems) == ["PB407", "PB407", "PB408"]
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: t.drop(columns="pixels"),
+        lambda t: t.assign(image_id="../" + t["image_id"]),
+        lambda t: t.assign(image_id="same"),
+        lambda t: t.assign(pixels="<script>"),
+        lambda t: t.assign(perceptual_distance="=1+1"),
+        lambda t: t.assign(perceptual_distance=float("inf")),
+        lambda t: t.iloc[:-1],
+    ],
+)
+def test_a_stranger_s_table_is_refused_whatever_it_holds(spoil: Spoil, tmp_path: Path) -> None:
+    write_scorecard(make_card(TABLE), spoil(TABLE), tmp_path / "card.json")
+    with pytest.raises(RecordError, match="PB408"):
+        add_card(tmp_path / "card.json", tmp_path / "record")
+    assert not (tmp_path / "record").exists()
+
+
+def test_two_builds_are_equal_and_a_changed_site_is_noticed(tmp_path: Path) -> None:
+    record, site = tmp_path / "record", tmp_path / "site"
+    for at, slug in enumerate(("painter", "original", "copy-input")):
+        add_card(write_card(tmp_path, slug, seed=at), record)
+    assert site_files(record) == site_files(record)
+    build_site(record, site)
+    check_site(record, site)
+    (site / "leaderboard.csv").write_text("")
+    (site / "index.html").unlink()
+    with pytest.raises(InputError, match=r"index\.html\n.*leaderboard\.csv"):
+        check_site(record, site)
+
+
+def test_pages_of_boards_that_are_gone_are_removed_and_foreign_files_stay(tmp_path: Path) -> None:
+    record, site = tmp_path / "record", tmp_path / "site"
+    path, _ = add_card(write_card(tmp_path, "painter"), record)
+    add_card(write_card(tmp_path, "gray", task="colorization", variant=None), record)
+    build_site(record, site)
+    (site / "boards" / "notes.html").write_text("mine")
+    path.unlink()
+    with pytest.raises(InputError, match="inpainting"):
+        check_site(record, site)
+    build_site(record, site)
+    assert sorted(p.name for p in (site / "boards").iterdir()) == [
+        "colorization.photos-64.default.html",
+        "notes.html",
+    ]
+
+
+def test_json_and_csv_hold_the_same_numbers(tmp_path: Path) -> None:
+    record, site = tmp_path / "record", tmp_path / "site"
+    add_card(write_card(tmp_path, "painter", method={"version": "=1+1"}), record)
+    build_site(record, site)
+    board = Leaderboard.read(site / "leaderboard.json").boards[0]
+    rows = list(csv.DictReader(io.StringIO((site / "leaderboard.csv").read_text())))
+    assert {r["metric"]: float(r["value"]) for r in rows} == {
+        k: s.value for k, s in board.rows[0].scores.items()
+    }
+    assert {r["version"] for r in rows} == {"'=1+1"}  # a spreadsheet must not compute it
+    assert "NaN" not in (site / "leaderboard.json").read_text()
+
+
+def test_an_empty_record_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "record").mkdir()
+    files = site_files(tmp_path / "record")
+    assert sorted(files) == ["index.html", "leaderboard.csv", "leaderboard.json"]
+    assert json.loads(files["leaderboard.json"])["boards"] == []
+
+
+def test_script_links_are_refused_where_they_enter() -> None:
+    method = {
+        "slug": "ab",
+        "name": "n",
+        "version": "1",
+        "authors": [],
+        "license": "x",
+        "url": "javascript:alert(1)",
+    }
+    with pytest.raises(RecordError, match="PB403"):
+        validate(Method, method, "submission.toml")
+
+
+def test_the_paper_is_quoted_for_its_own_pictures_only() -> None:
+    rows = {r.method: r for r in quoted_rows("palette-2022", "inpainting", "center128", "imagenet-ctest10k")}
+    assert rows["Palette (I+P)"].values == {
+        "fid": "6.6",
+        "inception_score": "173.9",
+        "classification_accuracy": "69.3",
+        "perceptual_distance": "59.5",
+    }
+    assert rows["Palette (I+P)"].tables == (2, 7, 9)  # one number is shown once
+    assert "printed as Palette specialist in table 7" in rows["Palette (I+P)"].notes
+    assert rows["original"].values["fid"] == "5.1"  # variant "all" stands on every board
+    assert not any(row.other_images for row in rows.values())
+    assert "Palette specialist" not in rows
+
+
+@pytest.mark.parametrize(
+    ("protocol", "task", "variant", "source"),
+    [
+        ("palette-2022", "inpainting", "center128", "folder:mine"),
+        ("palette-mini", "jpeg", "qf5", "photos-64"),
+        ("smoke", "jpeg", "qf5", "smoke-photos"),
+        ("palette-2022", "uncropping", "left", "imagenet-ctest10k"),
+    ],
+)
+def test_other_pictures_quote_nothing(protocol: str, task: str, variant: str, source: str) -> None:
+    rows = quoted_rows(protocol, task, variant, source)
+    assert [r for r in rows if r.method != "original"] == []
+
+
+def test_other_images_are_marked() -> None:
+    colour = quoted_rows("palette-2022", "colorization", "default", "imagenet-ctest10k")
+    assert {r.tables for r in colour if r.other_images} == {(1,)}
+    places = quoted_rows("palette-2022", "inpainting", "center128", "places10k-r1")
+    assert places
+    assert all(r.other_images for r in places)  # another list of pictures
+    right = quoted_rows("palette-2022", "uncropping", "right", "imagenet-ctest10k")
+    assert {r.tables[0]: r.other_images for r in right if r.split == "unstated"} == {3: True}
+
+
+def test_quoted_numbers_are_folded_but_never_lost() -> None:
+    """Table 8 holds what tables 6 and 7 repeat; the sample diversity of table 6 joins its method."""
+    colour = quoted_rows("palette-2022", "colorization", "default", "imagenet-ctest10k")
+    rows = {r.method: r for r in colour if not r.other_images}
+    assert rows["Palette L2"].tables == (6, 7, 8)
+    assert rows["Palette L2"].values["diversity_lpips"] == "0.15"
+    assert set(rows) == {
+        "Palette L1",
+        "Palette L2",
+        "Palette multi-task",
+        "Regression specialist",
+        "original",
+    }
+
+
+def test_quoted_rows_stand_apart_on_the_page(tmp_path: Path) -> None:
+    scores = make_scores(30)
+    scores["fid"] = scores.pop("frechet_distance")
+    card = write_card(
+        tmp_path, protocol="palette-2022", source="imagenet-ctest10k", variant="center128", scores=scores
+    )  # fmt: skip
+    add_card(card, tmp_path / "record")
+    files = site_files(tmp_path / "record")
+    page = files["boards/inpainting.imagenet-ctest10k.center128.html"].decode()
+    assert page.index('id="systems"') < page.index('id="quoted"') < page.index("173.9")
+    assert "no ranks claimed" in page
