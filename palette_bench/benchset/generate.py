@@ -236,7 +236,10 @@ class _Run:
                 atomic.make_folder(target.folder / kind)
                 atomic.sweep(target.folder / kind)
             atomic.sweep(target.folder)
-            header = self._header(target).model_dump() | {"split": self.source.split_sha256}
+            header = self._header(target).model_dump() | {
+                "rules": self.recipe.protocol.fingerprint,
+                "split": self.source.split_sha256,
+            }
             self.journals[target] = Journal(target.folder, header, self.shard)
         stored = [(target, self._mine(target)) for target in self.targets]
         with self.progress("checking stored items", sum(len(items) for _, items in stored)) as advance:

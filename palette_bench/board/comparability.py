@@ -23,6 +23,14 @@ GENERAL_FORM = {
 }
 ANCHORS = {"original": "ceiling", "copy-input": "floor"}
 
+# what a ranked metric is called where FID and a Fréchet distance on other features meet
+_ROLE_NAMES = {
+    "fid": "Fréchet distance",
+    "inception_score": "classifier score",
+    "classification_accuracy": "classification",
+    "perceptual_distance": "perceptual distance",
+}
+
 # (code of the difference, what it is the fingerprint of) -> fingerprint
 Identity: TypeAlias = dict[tuple[str, str], Fingerprint]
 
@@ -74,9 +82,9 @@ def identity(card: Scorecard) -> Identity:
             continue
         extractor = card.scores[key].extractor
         if extractor in prints.extractors:
-            shared["PB603", f"extractor of {role}"] = prints.extractors[extractor]
+            shared["PB603", f"extractor of {_ROLE_NAMES.get(role, role)}"] = prints.extractors[extractor]
         if key in prints.references:
-            shared["PB604", f"reference of {role}"] = prints.references[key]
+            shared["PB604", f"reference of {_ROLE_NAMES.get(role, role)}"] = prints.references[key]
     return shared
 
 

@@ -25,6 +25,7 @@ from palette_bench.board.record import board_key
 from palette_bench.core.errors import CODES
 from palette_bench.core.records import Link, Part, Record, Sha
 from palette_bench.scoring.scorecard import Score, Scorecard
+from palette_bench.tasks.protocol import load
 
 
 class Row(Part):
@@ -98,9 +99,16 @@ def assemble(cards: Sequence[Scorecard]) -> Leaderboard:
     for key, members in groupby(sorted(cards, key=board_key), key=board_key):
         family = [(_page(key, group, first=at == 0), group) for at, group in enumerate(groups(members))]
         boards += [_board(group, page, family) for page, group in family]
+    boards.sort(key=_protocol_place)
     return Leaderboard(
         schema=Leaderboard.schema_name(), generator=f"palette-bench {__version__}", boards=tuple(boards)
     )
+
+
+def _protocol_place(board: Board) -> tuple[str, int, str]:
+    """Return where a board stands: tasks and variants in their protocol's order."""
+    pairs = load(board.protocol).pairs("all")
+    return board.protocol, pairs.index((board.task, board.variant or "default")), board.source
 
 
 def _page(key: str, group: Group, *, first: bool) -> str:

@@ -51,6 +51,8 @@ def _restore_and_score(out: Path, name: str, method: str) -> None:
     from palette_bench.submission.restore import load_baseline, restore
 
     folder, submission = out / "sets" / name, out / "submissions" / method / name
+    if _card(out, name, method).exists():
+        return  # a card is never made twice: its day would differ
     say(f"     {name}: {method}")
     restore(load_baseline(method), ContestantSet.open(folder), submission)
     score(submission, folder, _card(out, name, method), extractors=(EXTRACTOR,))
