@@ -34,7 +34,7 @@ class Original:
             authors=("palette-bench",),
             license="Apache-2.0",
         ),
-        training=Training(datasets=(), saw_test_images="yes", parameters=0, task_specific=False),
+        training=Training(datasets=(), saw_test_images="no", parameters=0, task_specific=False),
         sampling=Sampling(sampler="none", steps=0),
         declared=Declared(uses_mask=False, uses_label=False),
     )

@@ -12,15 +12,9 @@ from typing import TypeAlias
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Fingerprint
-from palette_bench.scoring.scorecard import Scorecard
+from palette_bench.scoring.scorecard import GENERAL_FORM, Scorecard
 from palette_bench.tasks.protocol import load
 
-# the names of metrics that keep the paper's word for the paper's network, and their general form
-GENERAL_FORM = {
-    "fid": "frechet_distance",
-    "inception_score": "classifier_score",
-    "classification_accuracy": "classification_agreement",
-}
 ANCHORS = {"original": "ceiling", "copy-input": "floor"}
 
 # what a ranked metric is called where FID and a Fréchet distance on other features meet

@@ -58,7 +58,9 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say more of what is done.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 @click.version_option(package_name="palette-bench")
@@ -79,9 +81,7 @@ def run() -> None:
 def exit_code() -> int:
     """Run the command line; return 0, 2-6, 130 or 143."""
     try:
-        main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        return error.exit_code
+        code = main(standalone_mode=False)  # without standalone mode, what ctx.exit() was given
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -96,7 +96,7 @@ def exit_code() -> int:
     except Exception:
         click.echo(f"internal error; details in {_crash_file()}", err=True)
         return 6
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _crash_file() -> Path:

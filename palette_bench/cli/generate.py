@@ -111,8 +111,7 @@ def _tell(finished: list[Finished], out: Path) -> None:
             continue
         verdict = "matches the published set" if done.published else "no published set to compare with"
         redone = f", {done.redone} items redone" if done.redone else ""
-        say(
-            f"{done.folder.name:<28} {done.manifest.set_fingerprint[:12]}  {done.manifest.n:,} items, {verdict}{redone}"
-        )
+        name, digest = done.folder.name, done.manifest.set_fingerprint[:12]
+        say(f"{name:<28} {digest}  {done.manifest.n:,} items, {verdict}{redone}")
     first = finished[0].folder
     finish(out, next_command=f"restore METHOD --set {first} -o SUB")

@@ -16,8 +16,7 @@ from palette_bench.core.errors import Problem
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], Any]]:
     """Show a bar with time left; without a terminal, a line per 5 %."""
-    ctx = click.get_current_context(silent=True)
-    if ctx and ctx.find_root().obj and ctx.find_root().obj.get("quiet"):
+    if _quiet():
         yield lambda count: None
     elif sys.stderr.isatty():
         from tqdm import tqdm
@@ -40,9 +39,14 @@ def _line_per_twentieth(label: str, total: int) -> Callable[[int], Any]:
     return advance
 
 
+def _quiet() -> bool:
+    context = click.get_current_context(silent=True)
+    return bool(context and context.find_root().obj and context.find_root().obj["quiet"])
+
+
 def say(*lines: str) -> None:
-    """Tell the person something."""
-    for line in lines:
+    """Tell the person something, unless they asked for quiet."""
+    for line in () if _quiet() else lines:
         click.echo(line, err=True)
 
 

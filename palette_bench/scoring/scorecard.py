@@ -22,6 +22,13 @@ from palette_bench.submission.card import Declared, Method, Sampling, Training
 
 Direction = Literal["lower", "higher", "none"]
 
+# reserved names, and what the same arithmetic is called without the FID network or without labels
+GENERAL_FORM = {
+    "fid": "frechet_distance",
+    "inception_score": "classifier_score",
+    "classification_accuracy": "classification_agreement",
+}
+
 
 class Score(Part):
     """One number: value, interval, and from what it came. A null carries a note that says why."""

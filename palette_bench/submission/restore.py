@@ -200,7 +200,7 @@ def _is_stored(outputs: Path, entry: dict[str, Any], benchset: ContestantSet) ->
         pixels, _ = png.decode_strict(png.read_regular(outputs / f"{entry['id']}.png"), side, side, 3)
     except (OSError, png.PngError):
         return False
-    return pixel_digest(pixels) == entry["px"]
+    return bool(pixel_digest(pixels) == entry["px"])
 
 
 def _batches(benchset: ContestantSet, ids: list[ImageId], size: int) -> Iterator[Batch]:

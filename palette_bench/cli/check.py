@@ -1,0 +1,49 @@
+"""`palette-bench check`: every problem of a submission at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from palette_bench.cli import terminal
+
+
+@click.command("check", short_help="Check a submission against its set; list every problem at once.")
+@click.argument("submission", metavar="SUB", type=click.Path(path_type=Path))
+@click.option(
+    "--set",
+    "benchset",
+    metavar="SET",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The set it answers.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--strict", is_flag=True, help="Count warnings as errors.")
+@click.pass_context
+def command(ctx: click.Context, submission: Path, benchset: Path, as_json: bool, strict: bool) -> None:
+    """Check a submission against its set; list every problem at once.
+
+    SUB is a folder or a .zip that holds submission.toml and outputs/ID.png. Nothing is written, resized
+    or repaired. Exit code 3 if there is an error.
+    """
+    import json
+
+    from palette_bench.submission.check import check
+
+    report = check(submission, benchset, strict=strict, progress=terminal.progress)
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2, sort_keys=True))
+    else:
+        terminal.show_problems(report.problems)
+    counts = report.to_json()["counts"]
+    verdict = "passed" if report.ok else "refused"
+    terminal.say(
+        f"{verdict}: {len(report.pixels):,} good outputs, {counts['error']} errors, "
+        f"{counts['warning']} warnings, {counts['info']} notices"
+    )
+    if not report.ok:
+        ctx.exit(3)
+    if not as_json:
+        terminal.finish(submission, report.outputs, f"score {submission} --set {benchset} -o CARD.json")

@@ -1,0 +1,87 @@
+"""Seeded random weights: a network whose machinery works and whose scores mean nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from palette_bench.core.errors import UsageError
+
+PREFIX = "random:"
+RANDOM_NOTE = "random-weights"
+_CALIBRATION_PICTURES = 16
+_CALIBRATION_SIDE = 256
+
+
+def seed_of(name: str, given: str | None) -> int | None:
+    """Return SEED of `random:SEED`, or None if `given` is a path or nothing.
+
+    Raises:
+        UsageError: the seed is no number.
+    """
+    if given is None or not given.startswith(PREFIX):
+        return None
+    text = given.removeprefix(PREFIX)
+    if not text.isdecimal():
+        raise UsageError(f"--weights {name}={given}: write {PREFIX}SEED with a number, e.g. {PREFIX}0")
+    return int(text)
+
+
+def _normals(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return keyed normals: NumPy's, for torch's own vary with the machine."""
+    key = hashlib.sha256(f"pb-random-weights|{seed}|{name}".encode()).digest()[:16]
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+    return generator.standard_normal(shape, dtype=np.float32)
+
+
+@torch.no_grad()
+def randomise(network: nn.Module, model: nn.Module, seed: int) -> None:
+    """Fill a model with He-normal weights and calibrate its batch norms on 16 drawn pictures.
+
+    Args:
+        network: maps (N, 3, H, W) uint8 to features through `model`.
+        model: what is filled, in place.
+        seed: >= 0; each tensor draws from its own key.
+
+    Source: He et al. 2015 for the scale; calibrating is ours, else activations explode with depth.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2:
+            scale = math.sqrt(2 / math.prod(parameter.shape[1:]))
+            parameter.copy_(
+                torch.from_numpy(_normals(seed, name, tuple(parameter.shape)) * np.float32(scale))
+            )
+        else:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+    _calibrate(network)
+
+
+def _calibrate(network: nn.Module) -> None:
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over batches
+        norm.train()
+    network(_pictures())
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def _pictures() -> Tensor:
+    """Return (16, 3, 256, 256) uint8: coarse patches of colour with fine noise."""
+    side, patch = _CALIBRATION_SIDE, 32
+    draw = np.random.Generator(np.random.Philox(key=0))
+    coarse: NDArray[Any] = draw.integers(0, 256, (_CALIBRATION_PICTURES, 3, side // patch, side // patch))
+    fine = draw.integers(-20, 21, (_CALIBRATION_PICTURES, 3, side, side))
+    pixels = np.clip(coarse.repeat(patch, axis=2).repeat(patch, axis=3) + fine, 0, 255)
+    return torch.from_numpy(pixels.astype(np.uint8))

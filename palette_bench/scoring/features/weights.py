@@ -1,0 +1,212 @@
+"""The weights store: which file an extractor needs, where it may lie, and proof that it is the one.
+
+`weights.toml` lists file names, bytes, digest, licence and origin. The digest is computed over the very
+bytes that are then parsed, on every load. Only `fetch` opens a connection. Source: metrics, section 2.1.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tomllib
+import urllib.error
+import urllib.request
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from palette_bench.core import atomic
+from palette_bench.core.errors import UsageError, WeightsError, problem, suggest
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.records import Part, Sha, validate
+from palette_bench.core.types import SILENT, Progress
+
+log = logging.getLogger(__name__)
+
+STORE_VARIABLE = "PALETTE_BENCH_WEIGHTS"
+_PIECE = 1 << 20
+
+
+class WeightsFile(Part):
+    """A pinned weights file; `files` are the names it goes by, all of the same bytes."""
+
+    files: tuple[str, ...]
+    bytes: int
+    sha256: Sha
+    licence: str
+    origin: str
+
+
+@cache
+def pinned() -> dict[str, WeightsFile]:
+    """Return the rows of weights.toml by extractor id."""
+    text = files(__package__).joinpath("weights.toml").read_text(encoding="utf-8")
+    rows = tomllib.loads(text)["weights"]
+    return {name: validate(WeightsFile, row, f"weights.toml: {name}") for name, row in rows.items()}
+
+
+def pinned_file(name: str) -> WeightsFile:
+    """Return the row of one extractor.
+
+    Raises:
+        UsageError: no weights are pinned under this name.
+    """
+    if name not in pinned():
+        raise UsageError(f"no pinned weights for {name!r}: {suggest(name, pinned())}")
+    return pinned()[name]
+
+
+def store_folder() -> Path | None:
+    """Return $PALETTE_BENCH_WEIGHTS, or None if it is unset."""
+    value = os.environ.get(STORE_VARIABLE)
+    return Path(value) if value else None
+
+
+def library_cache() -> Path:
+    """Return where torch.hub keeps checkpoints, without importing torch."""
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("TORCH_HOME") or cache_home / "torch") / "hub" / "checkpoints"
+
+
+def _read_proven(path: Path, row: WeightsFile) -> bytes | str:
+    """Return the bytes of a file if they are the pinned ones, else what is wrong with it."""
+    try:
+        if path.stat().st_size != row.bytes:
+            return f"{path} has {path.stat().st_size:,} bytes"
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return "absent"
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return data if sha256(data) == row.sha256 else f"{path} has another sha256"
+
+
+def find(name: str, row: WeightsFile) -> tuple[Path, bytes]:
+    """Return path and proven bytes of an extractor's weights; wrong files are named and passed over.
+
+    Raises:
+        WeightsError: PB705, nowhere; says where was looked and what was wrong there.
+    """
+    looked = ["--weights: not given"]
+    for place, folder in ((STORE_VARIABLE, store_folder()), ("library cache", library_cache())):
+        if folder is None:
+            looked.append(f"{place}: unset")
+            continue
+        faults = []
+        for path in (folder / file for file in row.files):
+            found = _read_proven(path, row)
+            if isinstance(found, bytes):
+                return path, found
+            if found != "absent":
+                faults.append(found)
+                log.warning("weights of %s passed over: %s", name, found)
+        looked.append(f"{place}: {', '.join(faults) or 'absent'}")
+    raise WeightsError(_not_found(name, row, looked))
+
+
+def _not_found(name: str, row: WeightsFile, looked: list[str]) -> str:
+    return "\n".join(
+        (
+            f"PB705 error  weights absent or digest wrong: {name} not found",
+            f"  file    {row.files[0]}, {row.bytes:,} bytes",
+            f"  sha256  {row.sha256}",
+            f"  looked  {' | '.join(looked)}",
+            f"  fix     palette-bench weights fetch {name}",
+            f"          offline: copy the file into a folder and set {STORE_VARIABLE} to it",
+        )
+    )
+
+
+def read_pinned(name: str, given: str | None) -> bytes:
+    """Return the pinned bytes of an extractor's weights.
+
+    Args:
+        name: extractor id.
+        given: an explicit path, which must be right; None searches the store.
+
+    Raises:
+        WeightsError: PB705.
+    """
+    row = pinned_file(name)
+    if given is None:
+        return find(name, row)[1]
+    data = read_given(name, given)
+    if sha256(data) != row.sha256:
+        raise WeightsError(
+            problem(
+                "PB705",
+                f"--weights {name}={given}",
+                expected=f"{row.bytes:,} bytes, sha256 {row.sha256}",
+                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
+                fix=f"palette-bench weights fetch {name}",
+            )
+        )
+    return data
+
+
+def read_given(name: str, given: str) -> bytes:
+    """Return the bytes of an explicit weights file.
+
+    Raises:
+        WeightsError: PB705, it cannot be read.
+    """
+    try:
+        return Path(given).read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            problem(
+                "PB705", f"--weights {name}={given}", found=error.strerror or str(error), fix="check the path"
+            )
+        ) from error
+
+
+def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
+    """Download an extractor's weights, prove them and put them where `find` looks.
+
+    A file already there and right is left alone. Nothing appears under the final name unless its digest
+    is the pinned one.
+
+    Raises:
+        WeightsError: PB705, the origin cannot be read or sends other bytes.
+        StorageError: PB802.
+    """
+    try:
+        return find(name, row)[0]
+    except WeightsError:
+        path = (store_folder() or library_cache()) / row.files[0]
+    data = _download(row, progress)
+    if sha256(data) != row.sha256:
+        raise WeightsError(
+            problem(
+                "PB705",
+                row.origin,
+                expected=f"{row.bytes:,} bytes, sha256 {row.sha256}",
+                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
+                fix="the origin changed or a proxy answered; get the file elsewhere and check its digest",
+            )
+        )
+    atomic.write_bytes(path, data)
+    return path
+
+
+def _download(row: WeightsFile, progress: Progress) -> bytes:
+    """Return what the origin sends, at most one byte more than expected."""
+    data = bytearray()
+    try:
+        with (
+            urllib.request.urlopen(row.origin, timeout=60) as answer,
+            progress("fetching", row.bytes) as advance,
+        ):
+            while len(data) <= row.bytes and (piece := answer.read(min(_PIECE, row.bytes + 1 - len(data)))):
+                data += piece
+                advance(len(piece))
+    except (urllib.error.URLError, OSError) as error:
+        raise WeightsError(
+            problem(
+                "PB705",
+                row.origin,
+                found=f"not reachable: {getattr(error, 'reason', error)}",
+                fix=f"on a machine with network, fetch it; then copy it here and set {STORE_VARIABLE}",
+            )
+        ) from error
+    return bytes(data)

@@ -1,0 +1,271 @@
+"""Zip archives of strangers: read member by member in memory, never extracted, never repaired.
+
+Our own reader, because the standard one mends what it finds: it cuts names at NUL, skips bytes before
+the first member, and drops what a member holds beyond its declared size. Source: trust, section 4.2;
+the format after PKWARE's APPNOTE.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from palette_bench.core.errors import SubmissionError, problem
+from palette_bench.core.png import MAX_BYTES, PngError
+
+SPARE_ENTRIES = 64  # the card, folders, journals and litter beside the pictures
+MAX_SAMPLES = 10  # pictures per id in an archive; a folder has no such cap
+MAX_RATIO = 100
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+
+_STORED, _DEFLATED = 0, 8
+_ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # member, strong, masked headers
+_NARROW = 0xFFFFFFFF  # the value stands in the 64-bit field instead
+_ENTRY_BYTES = 512  # of the directory, on average: twice what the longest id needs
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+_END = struct.Struct("<4s2H2H2LH")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_END64 = struct.Struct("<4s20x4Q")
+_CENTRAL = struct.Struct("<4s4x2H4x3L3H4x2L")
+_LOCAL = struct.Struct("<4s2x2H16x2H")
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One row of the central directory; `size` and `packed` are what it declares."""
+
+    name: str
+    flags: int
+    method: int
+    crc: int
+    packed: int
+    size: int
+    offset: int
+    mode: int  # POSIX file type and permissions; 0 where the archiver wrote none
+
+    @property
+    def is_folder(self) -> bool:
+        return self.name.endswith("/")
+
+
+class Archive:
+    """An open zip: the names of its files, those refused with the reason, and their bytes."""
+
+    def __init__(self, handle: int, label: str, n_ids: int) -> None:
+        """Read and judge the directory; `n_ids` sets the caps, `label` names the archive in problems.
+
+        Raises:
+            SubmissionError: PB103, PB104; nothing of the archive can be used.
+        """
+        self._handle = handle
+        self._label = label
+        count, offset, length = self._find_directory()
+        most = n_ids * MAX_SAMPLES + SPARE_ENTRIES
+        if count > most:
+            raise self._over_cap(f"at most {most:,} entries", f"{count:,} entries")
+        if length > (count + SPARE_ENTRIES) * _ENTRY_BYTES:
+            raise self._over_cap("names and no long comments", f"a directory of {length:,} bytes")
+        members = list(self._members(os.pread(handle, length, offset), count))
+        self._check_totals(members, n_ids)
+        self.refused = _refusals(members)
+        self._places: dict[str, tuple[_Member, int]] = {}
+        self._place(members, offset)
+        self.names = tuple(sorted({m.name for m in members if not m.is_folder} | self.refused.keys()))
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return a member's bytes, inflating no further than its declared size.
+
+        Raises:
+            PngError: PB307, larger than `limit`; PB305, not what the directory declares.
+        """
+        member, start = self._places[name]
+        if member.size > limit:
+            raise PngError("PB307", f"at most {limit:,} bytes", f"{member.size:,} bytes")
+        packed = os.pread(self._handle, member.packed, start)
+        data = packed if member.method == _STORED else _inflate(packed, member.size)
+        if len(data) != member.size or zlib.crc32(data) != member.crc:
+            raise PngError("PB305", "the size and checksum its archive declares", "others")
+        return data
+
+    def _damaged(self, found: str) -> SubmissionError:
+        return SubmissionError(
+            problem(
+                "PB104",
+                self._label,
+                expected="a whole .zip archive",
+                found=found,
+                fix="make it again with zip, or give the folder itself",
+            )
+        )
+
+    def _over_cap(self, expected: str, found: str) -> SubmissionError:
+        return SubmissionError(
+            problem(
+                "PB103",
+                self._label,
+                expected=expected,
+                found=found,
+                fix="keep only submission.toml, outputs/ and samples/, or give the folder itself",
+            )
+        )
+
+    def _find_directory(self) -> tuple[int, int, int]:
+        """Return entries, offset and length of the directory; the end record must follow it at once."""
+        size = os.fstat(self._handle).st_size
+        base = max(0, size - _END.size - 0xFFFF)
+        tail = os.pread(self._handle, size - base, base)
+        at = tail.rfind(b"PK\x05\x06")
+        if at < 0 or at + _END.size > len(tail):
+            raise self._damaged("no end record: cut, or not a zip")
+        _, disk, _, _, count, length, offset, comment = _END.unpack_from(tail, at)
+        if disk or at + _END.size + comment != len(tail):
+            raise self._damaged("an end record that does not end the file")
+        end = base + at
+        locator = os.pread(self._handle, _LOCATOR64.size, max(0, end - _LOCATOR64.size))
+        if locator.startswith(b"PK\x06\x07") and len(locator) == _LOCATOR64.size:
+            # some write 64-bit records before the old fields run over: their presence decides
+            end = min(_LOCATOR64.unpack(locator)[2], end)
+            count, length, offset = self._read_end64(end)
+        if offset + length != end:
+            raise self._damaged("a directory that does not lie before the end record")
+        return count, offset, length
+
+    def _read_end64(self, at: int) -> tuple[int, int, int]:
+        """Return entries, length and offset of the directory from the 64-bit end record."""
+        record = os.pread(self._handle, _END64.size, at)
+        if len(record) < _END64.size or not record.startswith(b"PK\x06\x06"):
+            raise self._damaged("no 64-bit end record")
+        _, _, count, length, offset = _END64.unpack(record)
+        return count, length, offset
+
+    def _members(self, directory: bytes, count: int) -> Iterator[_Member]:
+        at = 0
+        for _ in range(count):
+            if not directory.startswith(b"PK\x01\x02", at) or at + _CENTRAL.size > len(directory):
+                raise self._damaged("a broken directory")
+            fields = _CENTRAL.unpack_from(directory, at)
+            _, flags, method, crc, packed, size, n_name, n_extra, n_comment, attributes, offset = fields
+            at += _CENTRAL.size + n_name
+            name = directory[at - n_name : at].decode("utf-8", "surrogateescape")
+            size, packed, offset = _widen(directory[at : at + n_extra], size, packed, offset)
+            yield _Member(name, flags, method, crc, packed, size, offset, attributes >> 16)
+            at += n_extra + n_comment
+        if at != len(directory):
+            raise self._damaged("a broken directory")
+
+    def _check_totals(self, members: list[_Member], n_ids: int) -> None:
+        """Hold the archive to its caps: those of one sample, times the samples it has folders for."""
+        folders = {m.name.split("/")[1] for m in members if re.match(r"samples/\d+/.", m.name)}
+        n_pictures = n_ids * min(1 + len(folders), MAX_SAMPLES)
+        if len(members) > n_pictures + SPARE_ENTRIES:
+            raise self._over_cap(
+                f"at most {n_pictures + SPARE_ENTRIES:,} entries", f"{len(members):,} entries"
+            )
+        total = sum(m.size for m in members)
+        if total > n_pictures * MAX_BYTES:
+            raise self._over_cap(f"at most {n_pictures * MAX_BYTES:,} bytes unpacked", f"{total:,} bytes")
+
+    def _place(self, members: list[_Member], directory_at: int) -> None:
+        """Find each member's data; those that overlap or contradict the directory are refused."""
+        ordered = sorted(members, key=lambda m: m.offset)
+        limits = [m.offset for m in ordered[1:]] + [directory_at]
+        for member, limit in zip(ordered, limits, strict=False):  # an empty archive has one limit too many
+            start = self._data_start(member)
+            if start is None:
+                fault = PngError("PB103", "members as the directory declares them", "another local header")
+            elif start + member.packed > limit:
+                fault = PngError("PB103", "members one after the other", "members that overlap")
+            else:
+                self._places[member.name] = (member, start)
+                continue
+            self.refused.setdefault(member.name, fault)
+
+    def _data_start(self, member: _Member) -> int | None:
+        """Return where a member's data starts, or None if its local header tells another story."""
+        name = member.name.encode("utf-8", "surrogateescape")
+        if member.offset > os.fstat(self._handle).st_size:
+            return None
+        header = os.pread(self._handle, _LOCAL.size + len(name), member.offset)
+        if len(header) < _LOCAL.size:
+            return None
+        signature, flags, method, n_name, n_extra = _LOCAL.unpack_from(header)
+        told = (signature, flags & _ENCRYPTED, method, n_name, header[_LOCAL.size :])
+        declared = (b"PK\x03\x04", member.flags & _ENCRYPTED, member.method, len(name), name)
+        return member.offset + _LOCAL.size + n_name + n_extra if told == declared else None
+
+
+def _widen(extra: bytes, *values: int) -> list[int]:
+    """Return size, packed size and offset, each from the 64-bit extra field where it stands there."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        body = extra[at + 4 : at + 4 + length]
+        if kind == 1:
+            wide = (int.from_bytes(body[i : i + 8], "little") for i in range(0, len(body), 8))
+            return [next(wide, value) if value == _NARROW else value for value in values]
+        at += 4 + length
+    return list(values)
+
+
+def _refusals(members: list[_Member]) -> dict[str, PngError]:
+    """Return the names refused by what the directory alone says, with the first reason of each."""
+    copies = Counter(m.name for m in members)
+    refused: dict[str, PngError] = {}
+    for member in members:
+        if copies[member.name] > 1:
+            refused[member.name] = PngError("PB102", "each name once", f"{copies[member.name]} members")
+        for fault in _faults(member):
+            refused.setdefault(member.name, fault)
+    return refused
+
+
+def _faults(member: _Member) -> Iterator[PngError]:
+    if found := _unsafe(member.name):
+        yield PngError("PB102", "a relative path of plain names with / between them", found)
+    if member.is_folder:
+        return
+    if stat.S_IFMT(member.mode) not in (0, stat.S_IFREG):
+        yield PngError("PB105", "a regular file", "a link or special file")
+    if member.flags & _ENCRYPTED:
+        yield PngError("PB103", "a readable member", "an encrypted one")
+    if member.method not in (_STORED, _DEFLATED):
+        yield PngError("PB103", "stored or deflated members", f"compression method {member.method}")
+    if max(member.size, member.packed) > MAX_BYTES:
+        yield PngError("PB103", f"at most {MAX_BYTES:,} bytes per member", f"{member.size:,} bytes")
+    if member.size > MAX_RATIO * member.packed:
+        yield PngError("PB103", f"a compression ratio of at most {MAX_RATIO}", "a higher one")
+    if member.name.lower().endswith(ARCHIVES):
+        yield PngError("PB103", "no archive inside the archive", "one")
+
+
+def _unsafe(name: str) -> str:
+    """Return why a member's name is refused, or nothing."""
+    parts = name.removesuffix("/").split("/")
+    faults = {
+        "a NUL": "\0" in name,
+        "a backslash": "\\" in name,
+        "an absolute path": name.startswith("/"),
+        "a drive letter": bool(_DRIVE.match(name)),
+        "a step to another folder": ".." in parts,
+        "an empty step": "" in parts or "." in parts,
+    }
+    return next((fault for fault, present in faults.items() if present), "")
+
+
+def _inflate(packed: bytes, size: int) -> bytes:
+    """Return what raw deflate data holds, at most one byte beyond `size`."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflate.decompress(packed, size + 1)
+    except zlib.error as error:
+        raise PngError("PB305", "a deflated member", "damaged data") from error
+    if not inflate.eof or inflate.unused_data:
+        raise PngError("PB305", "the size and checksum its archive declares", "others")
+    return data

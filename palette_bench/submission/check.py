@@ -1,0 +1,282 @@
+"""Check a submission against its benchmark set: every problem at once, nothing written.
+
+`score` runs the same check first and then reads the same files through `read_output`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.core.errors import Problem, RecordError, SubmissionError, errors_of, problem
+from palette_bench.core.fingerprint import pixel_digest, table_digest
+from palette_bench.core.png import PngError, decode_strict
+from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId, Progress
+from palette_bench.submission.card import CARD, SubmissionCard
+from palette_bench.submission.files import Submission, open_submission, output_name
+from palette_bench.submission.layout import Layout, arrange, of_files
+from palette_bench.submission.suspicion import Suspicion
+from palette_bench.tasks import canary
+
+CARD_BYTES = 1 << 16
+
+# what a passed check has shown, and the codes that would have denied it
+_RULES = {
+    "every file is safe to read": "PB102 PB103 PB104 PB105 PB307 PB801",
+    "submission.toml is complete and valid": "PB101 PB401 PB402 PB403 PB404 PB411",
+    "the outputs answer this set": "PB601 PB602",
+    "every id is answered once, by a file of the right name": "PB201 PB202 PB203 PB204 PB206",
+    "nothing else is in the submission": "PB106",
+    "every output is an intact 8-bit RGB PNG of the right size": "PB301 PB302 PB303 PB304 PB305 PB306",
+    "no output looks copied, mixed up or lossy": "PB321 PB322 PB323 PB324 PB325 PB326",
+    "the test images were not used in training": "PB410",
+}
+_NEED_CARD = frozenset({"the outputs answer this set", "the test images were not used in training"})
+
+_FIXES = {
+    "PB102": "zip the content of the submission's folder: names such as outputs/ID.png, each once",
+    "PB103": "make the archive again with plain zip: no encryption, no archive inside, no huge members",
+    "PB105": "put the file itself there; links, pipes and devices are never read",
+    "PB301": "save it as PNG; renaming a JPEG or WebP file does not convert it",
+    "PB302": "write the method's own output of that size; nothing is resized for you",
+    "PB303": "convert to 8-bit RGB before saving: no alpha, no palette, no 16 bits, no gray",
+    "PB304": "save a plain PNG: not interlaced, not animated",
+    "PB305": "write the file again: it was cut or changed after it was saved",
+    "PB306": "write the file again: its pixel data does not fill the picture exactly",
+    "PB307": "save plain pixels without metadata: that never needs so much",
+    "PB320": "nothing to do: only pixels count; EXIF, colour profiles and gamma are not applied",
+    "PB801": "make the file readable, then check again",
+}
+
+# what an anchor is made of: reported, but not held against it
+_ANCHORS = {"original": "PB321", "copy-input": "PB322"}
+_RANK = {"error": 0, "warning": 1, "info": 2}
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found.
+
+    Attributes:
+        problems: errors first, then warnings and notices, each by code.
+        card: the submission's card, or None if it cannot be read.
+        pixels: pixel digest of every good output (sample 1) by id.
+        checked: the rules that hold, as sentences.
+    """
+
+    problems: tuple[Problem, ...]
+    card: SubmissionCard | None = None
+    pixels: dict[ImageId, Fingerprint] = field(default_factory=dict)
+    checked: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Return whether there are no errors."""
+        return not errors_of(self.problems)
+
+    @property
+    def outputs(self) -> Fingerprint:
+        """Return the digest over the sorted (id, pixel digest) list of the good outputs."""
+        return table_digest(self.pixels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return verdict, problems, counts by severity and the outputs digest, for machines."""
+        counts = Counter(p.severity for p in self.problems)
+        return {
+            "verdict": "ok" if self.ok else "refused",
+            "problems": [asdict(p.brief()) for p in self.problems],
+            "counts": {severity: counts[severity] for severity in ("error", "warning", "info")},
+            "checked": list(self.checked),
+            "n_good": len(self.pixels),
+            "outputs": self.outputs,
+        }
+
+
+def check(
+    submission: Path, benchset: Path, *, strict: bool = False, progress: Progress = SILENT
+) -> CheckReport:
+    """Read every file of a submission and report everything that is wrong or odd.
+
+    Args:
+        submission: a folder or a .zip.
+        benchset: the set it answers, with the judge's part.
+        strict: count warnings as errors.
+        progress: told of every picture.
+
+    Raises:
+        BenchSetError: the set itself is unfinished or damaged.
+        CodecError: PB701-PB703, this machine's libraries cannot be trusted.
+    """
+    canary.prove()
+    target = BenchSet.open(benchset)
+    try:
+        with open_submission(submission, len(target.ids)) as files:
+            return _report(files, target, strict, progress)
+    except SubmissionError as error:  # nothing of it can be read
+        return CheckReport(error.problems)
+
+
+def read_output(files: Submission, image_id: ImageId, side: int, sample: int = 1) -> Image:
+    """Return one output of an opened submission, (side, side, 3) uint8.
+
+    Args:
+        files: the submission.
+        image_id: of the set.
+        side: of the protocol, pixels.
+        sample: 1 for outputs/ID.png, 2 for samples/1/ID.png, and so on.
+
+    Raises:
+        PngError: PB105, PB201, PB301-PB307, PB801.
+    """
+    return _decode(files, output_name(image_id, sample), side)[0]
+
+
+def _decode(files: Submission, name: str, side: int) -> tuple[Image, bool]:
+    return decode_strict(files.read(name), side, side, 3)
+
+
+def _report(files: Submission, target: BenchSet, strict: bool, progress: Progress) -> CheckReport:
+    card, problems = _read_card(files)
+    if card:
+        problems += _target_problems(card, target) + _training_problems(card)
+    samples = card.target.samples_per_image if card else None
+    layout = arrange(files.names, files.refused, target.ids, samples)
+    pixels, found = _read_pictures(files, target, layout, progress)
+    problems += layout.problems + found
+    problems = [_weighed(p, card.method.slug if card else "", strict) for p in problems]
+    ordered = tuple(sorted(problems, key=lambda p: (_RANK[p.severity], p.code)))
+    return CheckReport(ordered, card, pixels, _holding(ordered, card))
+
+
+def _weighed(finding: Problem, slug: str, strict: bool) -> Problem:
+    """Return a warning as a notice if an anchor must earn it, as an error if checks are strict."""
+    if finding.severity != "warning":
+        return finding
+    if _ANCHORS.get(slug) == finding.code:
+        return replace(finding, severity="info")
+    return replace(finding, severity="error") if strict else finding
+
+
+def _holding(problems: tuple[Problem, ...], card: SubmissionCard | None) -> tuple[str, ...]:
+    denied = {p.code for p in problems if p.severity != "info"}
+    return tuple(
+        rule
+        for rule, codes in _RULES.items()
+        if not denied & set(codes.split()) and (card or rule not in _NEED_CARD)
+    )
+
+
+def _read_card(files: Submission) -> tuple[SubmissionCard | None, list[Problem]]:
+    if CARD in files.refused:  # reported with the other refused files
+        return None, []
+    if CARD not in files.names:
+        return None, [_no_card(files)]
+    try:
+        return SubmissionCard.parse(files.read(CARD, CARD_BYTES), CARD), []
+    except PngError as error:
+        fix = f"keep {CARD} a short readable text"
+        return None, [problem(error.code, CARD, expected=error.expected, found=error.found, fix=fix)]
+    except RecordError as error:
+        return None, list(error.problems)
+
+
+def _no_card(files: Submission) -> Problem:
+    deeper = [name for name in files.names if name.endswith(f"/{CARD}")]
+    return problem(
+        "PB101",
+        CARD,
+        expected=f"{CARD} at the top of the submission",
+        found=f"one at {deeper[0]}" if deeper else "none",
+        fix="give the folder that holds it, or zip that folder's content instead of the folder"
+        if deeper
+        else f"write {CARD} beside outputs/: who made these outputs, with what, for which set",
+    )
+
+
+def _target_problems(card: SubmissionCard, target: BenchSet) -> list[Problem]:
+    """Return PB601 and PB602 for each key of [target] that names something else than this set."""
+    manifest = target.manifest
+    claims = {
+        "protocol": (card.target.protocol, manifest.protocol),
+        "source": (card.target.source, manifest.source),
+        "task": (card.target.task, manifest.task),
+        "variant": (card.target.variant or "default", manifest.variant),
+        "set": (card.target.set, manifest.set_fingerprint),
+    }
+    return [
+        problem(
+            "PB601" if key == "protocol" else "PB602",
+            f"{CARD}: target.{key}",
+            expected=known,
+            found=claimed,
+            fix="check against the set these outputs were made from; if it is this one, "
+            f'write {key} = "{known}"',
+        )
+        for key, (claimed, known) in claims.items()
+        if claimed != known
+    ]
+
+
+def _training_problems(card: SubmissionCard) -> list[Problem]:
+    if card.training.saw_test_images != "yes":
+        return []
+    return [
+        problem(
+            "PB410",
+            f"{CARD}: training.saw_test_images",
+            expected="no",
+            found="yes",
+            fix="train without the test images; such scores are shown, never ranked",
+        )
+    ]
+
+
+def _read_pictures(
+    files: Submission, target: BenchSet, layout: Layout, progress: Progress
+) -> tuple[dict[ImageId, Fingerprint], list[Problem]]:
+    """Decode every answer; return the digests of the good ones (sample 1), and what is wrong or odd."""
+    side = target.protocol.side
+    faults = _Faults()
+    for name, refused in files.refused.items():
+        faults.add(refused, name)
+    suspicion = Suspicion(target)
+    pixels: dict[ImageId, Fingerprint] = {}
+    answers = [(sample, i) for sample, ids in sorted(layout.answers.items()) for i in ids]
+    with progress("checking", len(answers)) as advance:
+        for sample, image_id in answers:
+            name = output_name(image_id, sample)
+            advance(1)
+            if name in files.refused:
+                continue
+            try:
+                image, has_metadata = _decode(files, name, side)
+            except PngError as error:
+                faults.add(error, name)
+                continue
+            if has_metadata:
+                faults.add(PngError("PB320", "pixels only", "other chunks, skipped"), name)
+            if sample == 1:
+                pixels[image_id] = pixel_digest(image)
+                suspicion.add(image_id, image, pixels[image_id])
+    return pixels, faults.problems() + suspicion.problems()
+
+
+class _Faults:
+    """Files found at fault, grouped so that each fault is one problem with all its files."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+
+    def add(self, fault: PngError, name: str) -> None:
+        self._names[fault.code, fault.expected, fault.found].append(name)
+
+    def problems(self) -> list[Problem]:
+        groups = sorted(self._names.items())
+        return [
+            one
+            for (code, expected, found), names in groups
+            for one in of_files(code, sorted(names), expected=expected, found=found, fix=_FIXES.get(code, ""))
+        ]

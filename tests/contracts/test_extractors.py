@@ -1,0 +1,209 @@
+"""What every extractor promises: heads, shapes, bits, fingerprints, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.core.errors import DeviceError, InputError, UsageError, WeightsError
+from palette_bench.core.types import Image
+from palette_bench.scoring.features import open_extractor
+from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
+from palette_bench.scoring.features.tables import extract
+from palette_bench.scoring.metrics.classifier import agreement
+from palette_bench.scoring.metrics.frechet import frechet_distance
+from palette_bench.scoring.metrics.outcome import Tables
+from palette_bench.scoring.metrics.perceptual import squared_distances
+
+SHARED_RESNET = (
+    Path(__file__).resolve().parents[3] / "shared" / "weights" / "resnet50-compressed-fp16.safetensors"
+)
+
+# id -> (weights, width of the features head, classes, label space, notes)
+EXTRACTORS = {
+    "smoke-random": (None, 64, 100, None, ("random-weights",)),
+    "inception-v3-fid": ("random:0", 2048, 1008, None, ("random-weights",)),
+    "resnet50-v1": ("random:0", 2048, 1000, "imagenet-1k", ("random-weights",)),
+    "timm:resnet18.tv_in1k": ("random:0", 512, 1000, "imagenet-1k", ("random-weights",)),
+    "timm:vit_tiny_patch16_224": ("random:0", 192, 1000, "imagenet-1k", ("random-weights",)),
+}
+
+
+@pytest.fixture(scope="module", params=EXTRACTORS)
+def extractor(request: pytest.FixtureRequest) -> FeatureExtractor:
+    return open_extractor(request.param, EXTRACTORS[request.param][0], "center224", "cpu")
+
+
+def pictures(count: int, side: int = 256) -> list[Image]:
+    draw = np.random.default_rng(3)
+    return list(draw.integers(0, 256, (count, side, side, 3), dtype=np.uint8))
+
+
+def test_heads_have_the_promised_names_types_and_widths(extractor: FeatureExtractor) -> None:
+    _, width, classes, label_space, notes = EXTRACTORS[extractor.id]
+    tables = extractor(as_images(pictures(2)))
+    features, logits = (tables[extractor.heads[role]] for role in ("features", "logits"))
+    assert (features.shape, features.dtype) == ((2, width), np.float32)
+    assert (logits.shape, logits.dtype) == ((2, classes), np.float32)
+    assert (extractor.label_space, extractor.notes) == (label_space, notes)
+
+
+def test_the_same_pictures_give_the_same_bits(extractor: FeatureExtractor) -> None:
+    images = as_images(pictures(2))
+    for head, table in extractor(images).items():
+        assert np.array_equal(table, extractor(images)[head])
+
+
+def test_another_batch_moves_features_by_rounding_only(extractor: FeatureExtractor) -> None:
+    images = as_images(pictures(2))
+    for head, table in extractor(images).items():
+        alone = np.concatenate([extractor(image[None])[head] for image in images])
+        assert alone == pytest.approx(table, rel=1e-4, abs=1e-4 * float(np.abs(table).max()))
+
+
+def test_the_callers_settings_come_back(extractor: FeatureExtractor) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        extractor(as_images(pictures(1)))
+        assert torch.backends.cuda.matmul.allow_tf32
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def test_random_weights_depend_on_their_seed_alone() -> None:
+    prints = [
+        open_extractor("timm:resnet18.tv_in1k", f"random:{seed}", "center224", "cpu").fingerprint
+        for seed in (1, 1, 2)
+    ]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_the_crop_is_part_of_a_classifiers_identity() -> None:
+    central, whole = (
+        open_extractor("timm:resnet18.tv_in1k", "random:1", crop, "cpu")
+        for crop in ("center224", "whole224-bicubic")
+    )
+    assert central.fingerprint != whole.fingerprint
+    small = as_images(pictures(1, side=64))
+    assert whole(small)["logits"].shape == (1, 1000)
+    with pytest.raises(InputError, match="at least 224 x 224"):
+        central(small)
+
+
+def test_center224_sees_the_middle_and_nothing_else() -> None:
+    extractor = open_extractor("timm:resnet18.tv_in1k", "random:1", "center224", "cpu")
+    picture = pictures(1)[0]
+    border = picture.copy()
+    border[:16] = border[-16:] = 0
+    border[:, :16] = border[:, -16:] = 0
+    inner = picture.copy()
+    inner[16, 16] ^= 255
+    logits = [extractor(as_images([p]))["logits"] for p in (picture, border, inner)]
+    assert np.array_equal(logits[0], logits[1])
+    assert not np.array_equal(logits[0], logits[2])
+
+
+def test_given_weights_are_loaded_strictly_and_noted(tmp_path: Path) -> None:
+    source = timm.create_model("resnet18", pretrained=False).half().state_dict()
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(safetensors.torch.save(source))
+    extractor = open_extractor("timm:resnet18", str(path), "center224", "cpu")
+    assert extractor.notes == ("unpinned-weights",)
+    path.write_bytes(safetensors.torch.save({k: v for k, v in source.items() if k != "fc.bias"}))
+    with pytest.raises(WeightsError, match=r"1 differences, first: missing fc\.bias"):
+        open_extractor("timm:resnet18", str(path), "center224", "cpu")
+    with pytest.raises(WeightsError, match=r"missing layer1\.2\.conv1\.weight"):
+        open_extractor("timm:resnet34", str(path), "center224", "cpu")
+
+
+def test_names_crops_and_devices_are_refused_with_a_way_on() -> None:
+    with pytest.raises(UsageError, match="did you mean resnet50-v1"):
+        open_extractor("resnet50", None, "center224", "cpu")
+    with pytest.raises(UsageError, match="timm has no model 'resnet5': did you mean resnet50"):
+        open_extractor("timm:resnet5", None, "center224", "cpu")
+    with pytest.raises(UsageError, match="did you mean center224"):
+        open_extractor("timm:resnet18", "random:0", "centre224", "cpu")
+    with pytest.raises(WeightsError, match="--weights timm:resnet18=FILE"):
+        open_extractor("timm:resnet18", None, "center224", "cpu")
+    with pytest.raises(UsageError, match="takes none"):
+        open_extractor("smoke-random", "random:1", "center224", "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_an_absent_gpu_is_named_and_nothing_falls_back() -> None:
+    with pytest.raises(DeviceError, match="PB707"):
+        open_extractor("smoke-random", None, "center224", "cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_equal_bits_twice_and_nearly_the_cpus(extractor: FeatureExtractor) -> None:
+    images = as_images(pictures(3))
+    graphics = open_extractor(extractor.id, EXTRACTORS[extractor.id][0], "center224", "cuda")
+    for head, table in extractor(images).items():
+        found = graphics(images)[head]
+        assert np.array_equal(found, graphics(images)[head])
+        assert found == pytest.approx(table, rel=1e-3, abs=1e-3 * float(np.abs(table).max()))
+
+
+# smoke-random
+
+
+def test_the_smoke_network_has_one_fingerprint_everywhere() -> None:
+    found = open_extractor("smoke-random", None, "center224", "cpu").fingerprint
+    assert found == "a4634deeee47d5b818c13fb4d88ca60cf42ba9022f0e3cf6be636e877416cd36"
+    assert found == open_extractor("smoke-random", None, "whole224-bicubic", "cpu").fingerprint
+
+
+def test_the_smoke_network_reduces_by_exact_block_means() -> None:
+    extractor = open_extractor("smoke-random", None, "center224", "cpu")
+    small = pictures(2, side=64)
+    large = [p.repeat(4, axis=0).repeat(4, axis=1) for p in small]
+    assert np.array_equal(extractor(as_images(small))["pool"], extractor(as_images(large))["pool"])
+    with pytest.raises(InputError, match="multiple of 64"):
+        extractor(as_images(pictures(1, side=96)))
+
+
+def _tables(benchset: BenchSet, extractor: FeatureExtractor, kind: str) -> dict[str, np.ndarray]:
+    read = benchset.reference if kind == "reference" else benchset.condition
+    ids = benchset.ids
+    return dict(extract([extractor], map(read, ids), len(ids), lambda count: None)[0])
+
+
+@pytest.mark.parametrize("sets", ["smoke_sets", "mini_sets"])
+def test_stronger_jpeg_loss_lies_farther_from_the_originals(
+    sets: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(sets)
+    extractor = open_extractor("smoke-random", None, "center224", "cpu")
+    references = _tables(BenchSet.open(folder / "jpeg.qf5"), extractor, "reference")["pool"]
+    losses = [
+        _tables(BenchSet.open(folder / f"jpeg.qf{qf}"), extractor, "input")["pool"] for qf in (5, 10, 20)
+    ]
+    frechet = [frechet_distance(loss, references).value for loss in losses]
+    perceptual = [squared_distances(loss, references).mean() for loss in losses]
+    assert frechet[0] > frechet[1] > frechet[2] > 0  # type: ignore[operator]
+    assert perceptual[0] > perceptual[1] > perceptual[2] > 0
+
+
+# a real network, where a developer has one
+
+
+@pytest.mark.weights
+@pytest.mark.skipif(not SHARED_RESNET.is_file(), reason="no real ResNet-50 weights beside the checkout")
+def test_a_real_network_prefers_weaker_jpeg_loss(smoke_sets: Path) -> None:
+    extractor = open_extractor("timm:resnet50.tv_in1k", str(SHARED_RESNET), "center224", "cpu")
+    assert extractor.notes == ("unpinned-weights",)
+    reference = _tables(BenchSet.open(smoke_sets / "jpeg.qf5"), extractor, "reference")
+    strong, weak = (_tables(BenchSet.open(smoke_sets / f"jpeg.qf{qf}"), extractor, "input") for qf in (5, 20))
+    distances = [frechet_distance(t["avgpool"], reference["avgpool"]).value for t in (strong, weak)]
+    agreements = [agreement(Tables(t["logits"], reference["logits"])).value for t in (strong, weak)]
+    assert distances[0] > distances[1] > 0  # type: ignore[operator]
+    assert agreements[0] < agreements[1]  # type: ignore[operator]

@@ -1,0 +1,51 @@
+"""Closed-form intervals against SciPy and hand values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from palette_bench.core.intervals import log_mean, mean_t, wilson
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 12), (9, 12), (7601, 10_000), (10, 10)])
+def test_wilson_equals_scipy(successes: int, n: int) -> None:
+    expected = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    found = wilson(successes, n)
+    assert found.low == pytest.approx(expected.low, abs=1e-12)
+    assert found.high == pytest.approx(expected.high, abs=1e-12)
+
+
+def test_wilson_of_half_by_hand() -> None:
+    # centre 1/2; half width z sqrt(1/(4n) + z^2/(4n^2)) / (1 + z^2/n) with n = 4
+    z = 1.959963984540054
+    half = z * math.sqrt(1 / 16 + z * z / 64) / (1 + z * z / 4)
+    found = wilson(2, 4)
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-12)
+    assert found.se == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("n", [2, 3, 40, 5_000])
+def test_mean_t_equals_scipy(n: int) -> None:
+    values = np.random.default_rng(n).normal(3.0, 2.0, n)
+    low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
+    found = mean_t(values)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_log_mean_is_the_exponential_of_a_normal_interval() -> None:
+    values = np.array([0.0, 1.0, 2.0])  # mean 1, sd 1, se 1/sqrt 3
+    reach = 1.959963984540054 / math.sqrt(3)
+    found = log_mean(values)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((math.exp(1 - reach), math.exp(1 + reach)), rel=1e-12)
+    assert found.se == pytest.approx(math.e / math.sqrt(3), rel=1e-12)
+
+
+def test_one_value_has_no_interval() -> None:
+    assert mean_t(np.array([1.0])) is None
+    assert log_mean(np.array([1.0])) is None
