@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BenchSet": "palette_bench.benchset.manifest",
+    "Evaluator": "palette_bench.scoring.evaluator",
     "check": "palette_bench.submission.check",
     "frechet_distance": "palette_bench.scoring.metrics.frechet",
     "generate": "palette_bench.benchset.generate",
@@ -24,6 +25,8 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605  # computed: one table names every pub
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
+    if name == "compat":
+        return import_module("palette_bench.compat")
     if name not in _HOMES:
         raise AttributeError(f"module 'palette_bench' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -13,9 +13,12 @@ TOWER = ["core", "tasks", "benchset", "submission", "scoring", "board", "cli"]
 CORE = [
     {"errors", "types"},
     {"resources", "fingerprint", "rng", "atomic", "interrupt", "workers"},
-    {"records", "journal", "png", "intervals"},
+    {"records", "journal", "png", "intervals", "significance"},
 ]
-TORCH_IN = ("scoring/features/", "scoring/run.py", "submission/restore.py")
+TORCH_IN = (
+    *("scoring/features/", "scoring/networks.py", "scoring/distributed.py", "scoring/compat.py"),
+    "submission/restore.py",
+)
 HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "lpips"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,36 +61,113 @@ class WeightsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # g
     help="File of a network's weights, or ID=random:SEED to try the machinery; repeat for more.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp64"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the networks; only fp32 ranks.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["tf1", "clean", "pytorch"]),
+    help="How the FID network's pictures are resized; modes never share a column.  [default: tf1]",
+)
+@click.option(
+    "--reference",
+    metavar="REF",
+    help="What FID compares with: originals, val-full@crop-area-v1, val-full@crop256-v1, or a FILE.npz of "
+    "statistics (with --mode and --n).  [default: the validation set once it is cached, else originals]",
+)
+@click.option(
+    "--reference-images",
+    metavar="DIR",
+    type=click.Path(exists=True, path_type=Path),
+    help="Pictures of the validation set, needed the first time it is the reference.",
+)
+@click.option("--n", type=int, help="Pictures behind a FILE.npz.")
+@click.option("--partial", is_flag=True, help="Score what there is if ids are missing; never ranked.")
+@click.option("--calibrate", is_flag=True, help="Print the originals' own scores beside the paper's.")
+@click.option(
+    "--explain",
+    metavar="K",
+    type=click.IntRange(1),
+    help="Print the K pictures that move FID most.",
+)
+@click.option(
+    "--export-statistics",
+    metavar="FILE.npz",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write mean and covariance of the outputs' features, as pytorch-fid reads them.",
+)
 @click.option("--fresh", is_flag=True, help="Compute features anew even if they are cached.")
 def command(
     submission: Path,
-    benchset: Path,
     out: Path,
-    extractors: tuple[str, ...],
     weights: tuple[tuple[str, str], ...],
-    device: str,
-    fresh: bool,
+    calibrate: bool,
+    explain: int | None,
+    **options: Any,
 ) -> None:
     """Score a submission into a scorecard.
 
     The submission is checked first: any error stops before a number is computed. Nothing is downloaded;
-    `palette-bench weights fetch` does that.
+    `palette-bench weights fetch` does that. On several GPUs or machines:
+    `torchrun --nproc-per-node W -m palette_bench score ...` gives the same card.
     """
+    from palette_bench.scoring.distributed import speaks
     from palette_bench.scoring.run import score
 
-    card = score(
-        submission,
-        benchset,
-        out,
-        extractors=extractors,
-        weights=dict(weights),
-        device=device,
-        fresh=fresh,
-        progress=terminal.progress,
-    )
+    card = score(submission, out=out, weights=dict(weights), progress=terminal.progress, **options)
+    if not speaks():
+        return
     terminal.show_problems(p for p in card.problems if p.severity == "warning")
-    terminal.say(*_lines(card))
+    terminal.say(*_lines(card), *_reference_lines(card))
+    if calibrate:
+        terminal.say("", *_calibration_lines(card))
+    if explain:
+        terminal.say("", *_influence_lines(card, out, explain))
     terminal.finish(out, card.content_sha256, f"report {out} -o report.html")
+
+
+def _reference_lines(card: Scorecard) -> list[str]:
+    """Return what FID was compared with, once per reference."""
+    found = {
+        (score.params["reference"], score.params["reference_n"])
+        for score in card.scores.values()
+        if "reference" in score.params
+    }
+    return [f"reference    {name}, {n:,} pictures" for name, n in sorted(found)]
+
+
+def _calibration_lines(card: Scorecard) -> list[str]:
+    """Return the original row beside the paper's, a line per metric."""
+    from palette_bench.scoring.calibration import calibration, paper_row
+
+    lines = ["the originals scored as outputs, beside the paper's original row:"]
+    for anchor in calibration(card):
+        ours = "-" if anchor.original is None else f"{anchor.original:.2f}"
+        theirs = "-" if anchor.paper is None else f"{anchor.paper:g} +- {anchor.tolerance or 0:g}"
+        verdict = f"anchor: {anchor.verdict}" if anchor.verdict else f"no verdict: {anchor.reason}"
+        lines.append(f"  {anchor.metric:<24} {ours:>10}  paper {theirs:<12} {verdict}")
+    if not paper_row(card.protocol, card.task, card.source):
+        lines.append(f"  the paper has no original row for {card.task} on {card.source}")
+    return lines
+
+
+def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
+    """Return the pictures that move FID most, largest first, with what they add to or take from it."""
+    from palette_bench.scoring.scorecard import read_table
+
+    table = read_table(card, out)
+    if "fid_influence" not in table:
+        return ["no picture's influence on FID is known: it needs more pictures than feature dimensions"]
+    order = table["fid_influence"].abs().sort_values(ascending=False, kind="stable").index[:count]
+    rows = [(table["image_id"][i], table["fid_influence"][i] / len(table)) for i in order]
+    return [
+        "pictures that move FID most, and by how much:",
+        *(f"  {name:<32} {moved:+.4f}" for name, moved in rows),
+    ]
 
 
 def _lines(card: Scorecard) -> list[str]:

@@ -27,9 +27,7 @@ def list_weights() -> None:
             place = str(find(name, row)[0])
         except WeightsError:
             place = "absent"
-        click.echo(
-            f"{name}  {row.files[0]}  {row.bytes:,} bytes  sha256 {row.sha256}  {row.licence}  {place}"
-        )
+        click.echo(f"{name}  {row.files[0]}  {row.size}  sha256 {row.sha256}  {row.licence}  {place}")
 
 
 @command.command()
@@ -48,15 +46,18 @@ def fetch(extractors: tuple[str, ...]) -> None:
 @command.command()
 @click.argument("extractors", metavar="[ID...]", nargs=-1)
 def verify(extractors: tuple[str, ...]) -> None:
-    """Prove that the weights of extractors (default: all) are there and are the pinned bytes."""
+    """Prove that the weights of extractors (default: all) are there and are the pinned bytes and tensors."""
+    from palette_bench.scoring.features.tensors import prove_tensors
     from palette_bench.scoring.features.weights import find, pinned, pinned_file
 
-    missing = []
+    faults = []
     for name in extractors or pinned():
+        row = pinned_file(name)
         try:
-            path, _ = find(name, pinned_file(name))
-            click.echo(f"{name}  ok  {path}")
+            path, data = find(name, row)
+            digest = prove_tensors(data, row.tensors, name)
+            click.echo(f"{name}  ok  {path}  tensors {digest}")
         except WeightsError as error:
-            missing.append(error)
-    if missing:
-        raise WeightsError(*map(str, missing))
+            faults.append(error)
+    if faults:
+        raise WeightsError(*map(str, faults))

@@ -6,6 +6,7 @@
                               IncomparableError
       StackError          4   CodecError WeightsError DeviceError
       StorageError        5   disk full, locked, not permitted
+      RankError               another process of the same run failed; its exit code
 
 The number is the exit code of the command line. Every error lists all problems found, not the first.
 """
@@ -32,6 +33,7 @@ CODES: dict[str, str] = {
     "PB202": "ids not in the set",
     "PB203": "same id twice",
     "PB204": "malformed id",
+    "PB205": "partial scorecard",
     "PB206": "too few samples per image",
     "PB207": "metric missing or not finite",
     "PB208": "too few images for the metric",
@@ -58,6 +60,7 @@ CODES: dict[str, str] = {
     "PB408": "per-image table contradicts the card",
     "PB410": "trained on test images",
     "PB411": "schema version unknown",
+    "PB412": "feature file of wrong dtype, shape or value",
     "PB601": "protocol fingerprint differs",
     "PB602": "set or outputs fingerprint differs",
     "PB603": "extractor fingerprint differs",
@@ -72,6 +75,7 @@ CODES: dict[str, str] = {
     "PB703": "integer canary failed",
     "PB705": "weights absent or digest wrong",
     "PB707": "device absent or unsuitable",
+    "PB710": "ranks disagree on a fingerprint",
     "PB711": "optional package missing",
     "PB801": "cannot read",
     "PB802": "cannot write",
@@ -82,7 +86,10 @@ CODES: dict[str, str] = {
     "PB808": "cache entry damaged, recomputed",
     "PB809": "output folder holds foreign files",
 }
-_WARNINGS = {"PB207", "PB208", "PB321", "PB322", "PB323", "PB324", "PB325", "PB326", "PB410", "PB608"}
+_WARNINGS = {
+    *("PB205", "PB207", "PB208", "PB410", "PB608"),
+    *("PB321", "PB322", "PB323", "PB324", "PB325", "PB326"),
+}
 _NOTICES = {"PB320", "PB805", "PB808"}
 
 
@@ -238,3 +245,12 @@ class StorageError(PaletteBenchError):
     """Reading or writing failed: disk full, locked, not permitted."""
 
     exit_code = 5
+
+
+class RankError(PaletteBenchError):
+    """Another process of this distributed run failed, so this one ends too, with its exit code."""
+
+    def __init__(self, rank: int, exit_code: int) -> None:
+        """Keep the exit code of the process that failed; its own message says why."""
+        self.exit_code = exit_code
+        super().__init__(f"stopped: rank {rank} failed and says why (exit {exit_code})")

@@ -54,6 +54,22 @@ def mean_t(values: NDArray[np.float64]) -> Interval | None:
     return Interval(mean - half, mean + half, se, "mean-t-v1")
 
 
+def linear(value: float, influence: NDArray[np.float64], method: str) -> Interval | None:
+    """Return value +- 1.96 sd(h) / sqrt N of a number that (N,) pictures move by h; None for N < 2.
+
+    Args:
+        value: the number.
+        influence: (N,) first-order influence of each picture; a constant added to all changes nothing.
+        method: `influence-v1` or `ustat-v1`.
+    """
+    n = len(influence)
+    if n < 2:
+        return None
+    se = float(influence.std(ddof=1)) / math.sqrt(n)
+    reach = NORMAL_QUANTILE * se
+    return Interval(value - reach, value + reach, se, method)
+
+
 def log_mean(values: NDArray[np.float64]) -> Interval | None:
     """Return the interval of exp(mean of values), normal on the log scale; None for N < 2.
 

@@ -8,24 +8,34 @@ from pathlib import Path
 
 from palette_bench.tasks import canary
 
+# precision -> type of the arithmetic, TF32, level of determinism (trust, section 1.1)
+_PRECISION = {
+    "fp32": ("float32", False, "L0"),
+    "tf32": ("float32", True, "L2"),
+    "bf16": ("bfloat16", False, "L2"),
+    "fp64": ("float64", False, "L0"),
+}
 
-def environment(torch_version: str, device: str) -> dict[str, str | bool | None]:
+
+def environment(torch_version: str, device: str, precision: str) -> dict[str, str | bool | None]:
     """Return the environment of a scorecard; it enters no fingerprint.
 
     Args:
         torch_version: as torch reports it.
         device: kind and model, e.g. `cuda (NVIDIA H200)`.
+        precision: of the networks, e.g. `fp32`.
     """
     versions = canary.environment()
     commit = _git("rev-parse", "HEAD")
+    dtype, tf32, level = _PRECISION[precision]
     return {
         **{key: versions[key] for key in ("palette_bench", "python", "numpy", "pillow", "os")},
         "libjpeg": versions["libjpeg_turbo"],
         "torch": torch_version,
         "device": device,
-        "dtype": "float32",
-        "tf32": False,
-        "level": "L0",
+        "dtype": dtype,
+        "tf32": tf32,
+        "level": level,
         "git": commit,
         "dirty": bool(commit and _git("status", "--porcelain")),
         "command": _command(sys.argv),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.png import PngError
 from palette_bench.core.types import Fingerprint, Image, ImageId
 from palette_bench.scoring.metrics.diagnostics import Diagnostic, Picture, Reading
-from palette_bench.submission.check import read_output
+from palette_bench.submission.check import Answer, read_output
 from palette_bench.submission.files import Submission, output_name
 from palette_bench.tasks.degradations.hole import recomposite
 
@@ -25,36 +25,30 @@ class Pictures:
     files: Submission
     target: BenchSet
 
-    def raw(self, image_id: ImageId) -> Image:
+    def raw(self, image_id: ImageId, sample: int = 1) -> Image:
         """Return an output as submitted.
 
         Raises:
             SubmissionError: it passed the check and cannot be read now.
         """
         try:
-            return read_output(self.files, image_id, self.target.protocol.side)
+            return read_output(self.files, image_id, self.target.protocol.side, sample)
         except PngError as error:
             raise SubmissionError(
                 problem(
                     error.code,
-                    output_name(image_id),
+                    output_name(image_id, sample),
                     expected=error.expected,
                     found=error.found,
                     fix="leave the submission alone while it is scored",
                 )
             ) from error
 
-    def scored(self, image_id: ImageId) -> Image:
+    def scored(self, image_id: ImageId, sample: int = 1) -> Image:
         """Return what is scored: known pixels re-imposed where the task has a hole."""
         mask = self.target.mask(image_id)
-        raw = self.raw(image_id)
+        raw = self.raw(image_id, sample)
         return raw if mask is None else recomposite(raw, self.target.condition(image_id), mask)
-
-    def all_of(self, image_id: ImageId) -> Picture:
-        """Return an output with everything of its set."""
-        raw, condition, mask = self.raw(image_id), self.target.condition(image_id), self.target.mask(image_id)
-        scored = raw if mask is None else recomposite(raw, condition, mask)
-        return Picture(raw, scored, self.target.reference(image_id), condition, mask)
 
 
 @dataclass(frozen=True)
@@ -70,41 +64,63 @@ class Measured:
     readings: Mapping[str, Sequence[Reading]]
 
 
-def measure(
-    pictures: Pictures,
-    ids: Sequence[ImageId],
-    diagnostics: Sequence[Diagnostic],
-    advance: Callable[[int], object],
-) -> Measured:
-    """Read every picture once: digests of what is scored, diagnostics, and proof of the set's own files.
+class Look:
+    """Looks at every answer while the check has it decoded.
 
-    Raises:
-        BenchSetError: PB602, pictures of the set are not the ones its manifest names; all are listed.
+    Takes the digest of what is scored, the diagnostics, and proof that the set's own files are those its
+    manifest names.
     """
-    digests: dict[ImageId, Fingerprint] = {}
-    readings: dict[str, list[Reading]] = {d.id: [] for d in diagnostics}
-    damaged = []
-    for image_id in ids:
-        picture = pictures.all_of(image_id)
-        if not _is_intact(picture, pictures.target, image_id):
-            damaged.append(image_id)
-        digests[image_id] = pixel_digest(picture.scored)
-        for diagnostic in diagnostics:
-            readings[diagnostic.id].append(diagnostic.read(picture))
-        advance(1)
-    if damaged:
-        folder = pictures.target.folder
-        raise BenchSetError(
-            problem(
-                "PB602",
-                str(folder),
-                expected="the pixels the manifest names",
-                found="other pixels in reference, input or mask",
-                fix=f"palette-bench verify {folder}",
-                ids=damaged,
+
+    def __init__(self, target: BenchSet, diagnostics: Sequence[Diagnostic]) -> None:
+        """Start with no picture seen."""
+        self._target = target
+        self._diagnostics = diagnostics
+        self._digests: dict[ImageId, Fingerprint] = {}
+        self._readings: dict[ImageId, list[Reading]] = {}
+        self._damaged: set[ImageId] = set()
+
+    def __call__(self, answer: Answer) -> None:
+        """Note one answer; several threads may call this, each with its own.
+
+        Raises:
+            BenchSetError: the set's reference cannot be read.
+        """
+        image_id = answer.image_id
+        picture = _picture(answer, self._target.reference(image_id))
+        if not _is_intact(picture, self._target, image_id):
+            self._damaged.add(image_id)
+        self._readings[image_id] = [diagnostic.read(picture) for diagnostic in self._diagnostics]
+        self._digests[image_id] = pixel_digest(picture.scored)
+
+    def measured(self, ids: Sequence[ImageId]) -> Measured:
+        """Return what was seen of these pictures, in this order.
+
+        Raises:
+            BenchSetError: PB602, pictures of the set are not the ones its manifest names; all are listed.
+        """
+        if self._damaged:
+            folder = self._target.folder
+            raise BenchSetError(
+                problem(
+                    "PB602",
+                    str(folder),
+                    expected="the pixels the manifest names",
+                    found="other pixels in reference, input or mask",
+                    fix=f"palette-bench verify {folder}",
+                    ids=sorted(self._damaged),
+                )
             )
-        )
-    return Measured(digests, readings)
+        readings = {
+            diagnostic.id: [self._readings[i][at] for i in ids]
+            for at, diagnostic in enumerate(self._diagnostics)
+        }
+        return Measured({i: self._digests[i] for i in ids}, readings)
+
+
+def _picture(answer: Answer, reference: Image) -> Picture:
+    raw, condition, mask = answer.output, answer.condition, answer.mask
+    scored = raw if mask is None else recomposite(raw, condition, mask)
+    return Picture(raw, scored, reference, condition, mask)
 
 
 def _is_intact(picture: Picture, target: BenchSet, image_id: ImageId) -> bool:

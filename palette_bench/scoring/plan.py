@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palette_bench.core.errors import UsageError
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.core.errors import UsageError, suggest
 from palette_bench.scoring.features import FID_NETWORK, IMAGENET
 from palette_bench.scoring.metrics import FEATURE_METRICS
 from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
 from palette_bench.scoring.metrics.outcome import Metric
 from palette_bench.scoring.scorecard import GENERAL_FORM
+from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
 
 if TYPE_CHECKING:
     from palette_bench.scoring.features.extractor import FeatureExtractor
@@ -26,29 +28,73 @@ class Step:
     metric: Metric
     extractor: FeatureExtractor
 
+    @property
+    def head(self) -> str:
+        """Return the extractor's head that the metric reads."""
+        return self.extractor.heads[self.metric.head]
+
+
+def wanted_metrics(target: BenchSet, extractors: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics of a card: those that rank, then those that are only shown.
+
+    KID stands beside FID where sets are too small for it: everywhere but on the paper's own sources
+    (protocol, section 8). A metric defined on one network alone comes with that network.
+    """
+    source = target.manifest.source
+    ranked = target.protocol.ranked_metrics(source)
+    is_papers = isinstance(target.protocol.sources.get(source), ImageNetSource | PlacesSource)
+    bound = [m.id for m in FEATURE_METRICS.values() if m.extractor in extractors]
+    return (*ranked, *(() if is_papers else ("kid",)), *bound)
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """Accept ids of metrics on features.
+
+    Raises:
+        UsageError: an unknown one, with a suggestion.
+    """
+    unknown = [name for name in names if name not in FEATURE_METRICS]
+    if unknown:
+        raise UsageError(f"unknown metric {unknown[0]!r}: {suggest(unknown[0], FEATURE_METRICS)}")
+
+
+def needed_extractors(metrics: Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
+    """Return which of a protocol's extractors some metrics need: the classifier only where classes count.
+
+    Args:
+        metrics: ids.
+        available: extractors in the protocol's order, the one FID is computed on first.
+    """
+    bound = [FEATURE_METRICS[name].extractor for name in metrics]
+    classifies = any(name.startswith("classification") for name in metrics)
+    shared = available if classifies else available[:1]
+    return (*shared, *dict.fromkeys(name for name in bound if name))
+
 
 def plan(wanted: Sequence[str], extractors: Sequence[FeatureExtractor], labelled: bool) -> tuple[Step, ...]:
     """Return a step per wanted metric.
 
     Args:
-        wanted: metric ids of the protocol; reserved and general names mean the same arithmetic.
+        wanted: metric ids; reserved and general names mean the same arithmetic.
         extractors: in the order chosen; the first that offers the needed head is taken.
         labelled: every picture has a class.
 
     Raises:
-        UsageError: no extractor offers a head that a metric needs.
+        UsageError: an unknown metric, or no extractor offers a head that a metric needs.
 
     Source: metrics, section 4, "Reserved names".
     """
+    check_metrics(wanted)
     return tuple(_step(_RESERVED_FORM.get(name, name), extractors, labelled) for name in wanted)
 
 
 def _step(name: str, extractors: Sequence[FeatureExtractor], labelled: bool) -> Step:
-    head = FEATURE_METRICS[name].head
-    offering = [e for e in extractors if head in e.heads]
+    metric = FEATURE_METRICS[name]
+    offering = [e for e in extractors if metric.head in e.heads and metric.extractor in (None, e.id)]
     if not offering:
         chosen = ", ".join(e.id for e in extractors)
-        raise UsageError(f"{name} needs an extractor with a {head} head; chosen: {chosen}")
+        needed = metric.extractor or f"an extractor with a {metric.head} head"
+        raise UsageError(f"{name} needs {needed}; chosen: {chosen}")
     extractor = offering[0]
     keeps_name = name not in GENERAL_FORM or extractor.id == FID_NETWORK
     if name == "classification_accuracy":

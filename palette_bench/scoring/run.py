@@ -1,40 +1,51 @@
-"""`score`: a submission and its set become a scorecard. Check, plan, extract, compute, write last."""
+"""`score`: a submission and its set become a scorecard. Check, plan, extract, compute, write last.
+
+Every rank of a distributed run goes through the same steps; rank 0 checks, closes and writes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-import pandas as pd
-import torch
-from numpy.typing import NDArray
-
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core import atomic
-from palette_bench.core.errors import SubmissionError, UsageError, WeightsError
+from palette_bench.core.errors import Problem, SubmissionError, UsageError, errors_of, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.interrupt import stoppable
-from palette_bench.core.records import today
-from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId, Progress
-from palette_bench.scoring.environment import environment
-from palette_bench.scoring.features import check_name, open_extractor
-from palette_bench.scoring.features.cache import FeatureCache, HeadTables, cache_key
-from palette_bench.scoring.features.extractor import FeatureExtractor
-from palette_bench.scoring.features.tables import MICRO_BATCH, extract
-from palette_bench.scoring.metrics.diagnostics import Diagnostic, summarise
-from palette_bench.scoring.metrics.outcome import Metric, Outcome, Tables
-from palette_bench.scoring.pictures import Measured, Pictures, measure
-from palette_bench.scoring.plan import Step, diagnostics, plan
-from palette_bench.scoring.scorecard import Fingerprints, Score, Scorecard, TableLink, write_scorecard
+from palette_bench.core.types import SILENT, ImageId, Progress
+from palette_bench.scoring import distributed
+from palette_bench.scoring.calibration import anchored, paper_row
+from palette_bench.scoring.card import make_card, make_table
+from palette_bench.scoring.choice import Chooser
+from palette_bench.scoring.closing import (
+    MATCHED,
+    PARTIAL_NOTE,
+    Labels,
+    Material,
+    Scored,
+    as_score,
+    close,
+    close_matched,
+)
+from palette_bench.scoring.extraction import Extraction, Side, obeying
+from palette_bench.scoring.features import check_name
+from palette_bench.scoring.features.cache import ArrayCache
+from palette_bench.scoring.metrics.diagnostics import summarise
+from palette_bench.scoring.metrics.moments import Moments
+from palette_bench.scoring.networks import DEFAULT_MODE, Networks, Weights
+from palette_bench.scoring.pictures import Look, Measured, Pictures
+from palette_bench.scoring.plan import Step, diagnostics, plan, wanted_metrics
+from palette_bench.scoring.references import ORIGINALS, PictureReference, ReferenceRequest, ReferenceSource
+from palette_bench.scoring.sampling import PAIR_WEIGHTS, Samples
+from palette_bench.scoring.scorecard import Score, Scorecard, write_scorecard
+from palette_bench.scoring.statistics_files import write_statistics
 from palette_bench.submission.check import CheckReport, check
 from palette_bench.submission.files import open_submission
 
-_UNSIGNED = "0" * 64  # digests that `write_scorecard` fills in
-
-Weights = Mapping[str, str]  # extractor id -> path, or random:SEED
+_BY_ID = frozenset({"PB201", "PB202", "PB206"})  # findings that leave an intersection to score
 
 
 def score(
@@ -45,12 +56,20 @@ def score(
     extractors: Sequence[str] = (),
     weights: Weights = MappingProxyType({}),
     device: str = "cpu",
+    precision: str = "fp32",
+    mode: str | None = None,
+    reference: str | None = None,
+    reference_images: Path | None = None,
+    n: int | None = None,
+    partial: bool = False,
     fresh: bool = False,
+    export_statistics: Path | None = None,
     progress: Progress = SILENT,
 ) -> Scorecard:
     """Score a submission and write its card, with the per-image table beside it.
 
-    Nothing is scored unless every file passes the check, and nothing is downloaded.
+    Nothing is scored unless every file passes the check, and nothing is downloaded. Under torchrun all
+    ranks share the work and return the same card.
 
     Args:
         submission: a folder or a .zip.
@@ -59,7 +78,15 @@ def score(
         extractors: ids in order of preference; the protocol's if empty.
         weights: extractor id -> path of its weights, or `random:SEED`.
         device: cpu or cuda.
+        precision: fp32; previews tf32 and bf16; audit fp64.
+        mode: resize of the FID network: tf1 (the default), clean or pytorch.
+        reference: `originals`, `val-full@crop-area-v1`, `val-full@crop256-v1`, or an .npz of statistics,
+            which needs mode and n; None takes the remembered validation set, else the originals.
+        reference_images: pictures of the validation set, the first time it is asked for.
+        n: pictures behind an .npz.
+        partial: score what there is if ids are missing or unknown; watermarked, never ranked.
         fresh: compute features anew even if they are cached.
+        export_statistics: an .npz to write, with mean and covariance of the outputs' FID features.
         progress: where to report.
 
     Returns:
@@ -69,21 +96,34 @@ def score(
         UsageError: an extractor or option that cannot be meant.
         SubmissionError: the check found errors; all are listed.
         BenchSetError: the set is unfinished or damaged.
+        SourceError: a reference picture cannot be decoded.
+        RecordError: PB412, the statistics file is not one.
         WeightsError: PB705, for every extractor that lacks its weights.
         DeviceError: PB707.
         StorageError: PB802, the card cannot be written.
     """
+    request = ReferenceRequest(reference, reference_images, mode, n)
+    request.require_sense()
     target = BenchSet.open(benchset)
-    names = _names(extractors or target.protocol.extractors, weights, out)
-    report = check(submission, benchset, progress=progress)
-    if not report.ok:
-        raise SubmissionError(*report.problems)
-    opened = _open_all(names, weights, target.protocol.classifier_crop, device)
-    run = _Run(target, report, opened, FeatureCache(fresh=fresh), device, progress)
-    atomic.make_folder(out.parent)
-    with open_submission(submission, len(target.ids)) as files, stoppable() as stop:
-        card, table = run.score(Pictures(files, target), stop)
-    return write_scorecard(card.model_copy(update={"environment": _environment(device)}), table, out)
+    networks = Networks(
+        _names(extractors or target.protocol.extractors, weights, out),
+        weights,
+        target.protocol.classifier_crop,
+        device,
+        precision,
+        mode or DEFAULT_MODE,
+    )
+    with distributed.world() as world, stoppable() as stop:
+        world.agree("set", target.manifest.set_fingerprint)
+        told = obeying(progress if world.leads else SILENT, stop)
+        seen = world.lead(lambda: _seen(submission, target, partial, told))
+        opened = world.each(networks.open)
+        world.agree("extractors", fingerprint([e.fingerprint for e in opened]))
+        world.lead(lambda: atomic.make_folder(out.parent))
+        extraction = Extraction(opened, ArrayCache("features", fresh=fresh), device, world, told)
+        run = _Run(target, seen, networks, extraction, fresh)
+        with open_submission(submission, len(target.ids)) as files:
+            return run.card(Pictures(files, target), request, out, export_statistics)
 
 
 def _names(extractors: Sequence[str], weights: Weights, out: Path) -> list[str]:
@@ -91,7 +131,7 @@ def _names(extractors: Sequence[str], weights: Weights, out: Path) -> list[str]:
     names = list(dict.fromkeys(extractors))
     for name in names:
         check_name(name)
-    idle = sorted(set(weights) - set(names))
+    idle = sorted(set(weights) - {*names, *PAIR_WEIGHTS})
     if idle:
         raise UsageError(f"--weights for {', '.join(idle)}, but the extractors are {', '.join(names)}")
     if out.is_dir():
@@ -99,45 +139,46 @@ def _names(extractors: Sequence[str], weights: Weights, out: Path) -> list[str]:
     return names
 
 
-def _open_all(names: Sequence[str], weights: Weights, crop: str, device: str) -> list[FeatureExtractor]:
-    """Return all extractors, or one error naming every one that lacks its weights."""
-    opened, missing = [], []
-    for name in names:
-        try:
-            opened.append(open_extractor(name, weights.get(name), crop, device))
-        except WeightsError as error:
-            missing.append(error)
+@dataclass(frozen=True)
+class _Seen:
+    """What one look at every picture gave."""
+
+    report: CheckReport
+    measured: Measured
+    problems: tuple[Problem, ...]
+
+    @property
+    def ids(self) -> list[ImageId]:
+        """Return the ids to score, in the order of every table."""
+        return sorted(self.report.pixels)
+
+
+def _seen(submission: Path, target: BenchSet, partial: bool, progress: Progress) -> _Seen:
+    """Check a submission and take its diagnostics from the same decoded pictures.
+
+    Raises:
+        SubmissionError: the check found errors, and not only missing and unknown ids if `partial`.
+        BenchSetError: PB602.
+    """
+    look = Look(target, diagnostics(target.task.degradation))
+    report = check(submission, target.folder, progress=progress, witness=look)
+    problems = report.problems
+    if partial and report.pixels and report.card and {p.code for p in errors_of(problems)} <= _BY_ID:
+        problems = _partial(report, target)
+    elif not report.ok:
+        raise SubmissionError(*problems)
+    return _Seen(report, look.measured(sorted(report.pixels)), problems)
+
+
+def _partial(report: CheckReport, target: BenchSet) -> tuple[Problem, ...]:
+    """Return the findings of an incomplete submission as warnings, with PB205 if pictures are missing."""
+    findings = [replace(p, severity="warning") if p.severity == "error" else p for p in report.problems]
+    missing = [i for i in target.ids if i not in report.pixels]
     if missing:
-        raise WeightsError(*(finding for error in missing for finding in error.problems or (str(error),)))
-    return opened
-
-
-def _environment(device: str) -> dict[str, str | bool | None]:
-    model = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return environment(torch.__version__, f"{device} ({model})")
-
-
-@dataclass(frozen=True)
-class _Side:
-    """The outputs or the originals: what the networks see, and where it is read."""
-
-    label: str
-    digests: Mapping[ImageId, Fingerprint]
-    read: Callable[[ImageId], Image]
-
-
-@dataclass(frozen=True)
-class _Features:
-    """Tables of both sides by extractor id, and the fingerprint of each extractor's originals."""
-
-    outputs: Mapping[str, HeadTables]
-    references: Mapping[str, HeadTables]
-    reference_prints: Mapping[str, Fingerprint]
-
-    def tables(self, step: Step, labels: NDArray[np.int64] | None) -> Tables:
-        """Return what a metric reads."""
-        head, name = step.extractor.heads[step.metric.head], step.extractor.id
-        return Tables(self.outputs[name][head], self.references[name][head], labels)
+        found = f"{len(report.pixels):,} of {len(target.ids):,} pictures"
+        fix = "restore the missing pictures; a partial card is shown, never ranked"
+        findings.insert(0, problem("PB205", "outputs", expected="all", found=found, fix=fix))
+    return tuple(findings)
 
 
 @dataclass(frozen=True)
@@ -145,151 +186,100 @@ class _Run:
     """One submission on one set, checked, with its networks ready."""
 
     target: BenchSet
-    report: CheckReport
-    extractors: Sequence[FeatureExtractor]
-    cache: FeatureCache
-    device: str
-    progress: Progress
+    seen: _Seen
+    networks: Networks
+    extraction: Extraction
+    fresh: bool
+
+    def card(
+        self, pictures: Pictures, request: ReferenceRequest, out: Path, export: Path | None
+    ) -> Scorecard:
+        """Return the card as rank 0 wrote it."""
+        labels = Labels.of(self.target, self.seen.ids)
+        wanted = wanted_metrics(self.target, self.networks.names)
+        steps = plan(wanted, self.extraction.extractors, labels is not None)
+        if export and not any(step.metric.referenced for step in steps):
+            raise UsageError("--export-statistics needs a Fréchet distance among the metrics; there is none")
+        statistics = ArrayCache("statistics", fresh=self.fresh)
+        chooser = Chooser(self.target, self.extraction, statistics, steps, self.fresh)
+        reference = chooser.choose(request)
+        material = self._material(pictures, reference, labels, statistics)
+        diversities = self._diversities(pictures)
+
+        def finish() -> Scorecard:
+            closed = self._closed(steps, material, chooser)
+            if export:
+                self._export(export, steps, material)
+            return self._write(closed, diversities, out)
+
+        return self.extraction.world.lead(finish)
 
     @property
-    def ids(self) -> list[ImageId]:
-        """Return the ids in the order of every table."""
-        return sorted(self.target.ids)
+    def _notes(self) -> tuple[str, ...]:
+        return (PARTIAL_NOTE,) if len(self.seen.ids) < self.target.manifest.n else ()
 
-    def score(self, pictures: Pictures, stop: Callable[[], None]) -> tuple[Scorecard, pd.DataFrame]:
-        """Return the card, not yet signed, and the per-image table."""
-        labels = self._labels()
-        wanted = self.target.protocol.ranked_metrics(self.target.manifest.source)
-        steps = plan(wanted, self.extractors, labels is not None)
-        rows = diagnostics(self.target.task.degradation)
-        with self.progress("reading", len(self.ids)) as advance:
-            measured = measure(pictures, self.ids, rows, _both(advance, stop))
-        features = self._features(pictures, measured, stop)
-        found: dict[str, Outcome] = {s.metric.id: s.metric.score(features.tables(s, labels)) for s in steps}
-        scores = {s.metric.id: self._feature_score(s, found[s.metric.id], features) for s in steps}
-        for row in rows:
-            found[row.id] = summarise(row, measured.readings[row.id])
-            scores[row.id] = _as_score(row, found[row.id], len(self.ids))
-        return self._card(scores, steps, features), self._table(list(found.values()))
+    def _material(
+        self,
+        pictures: Pictures,
+        reference: ReferenceSource | None,
+        labels: Labels | None,
+        statistics: ArrayCache,
+    ) -> Material:
+        """Return both sides' features, the originals first: they fail before anything is spent."""
+        digests = {i: self.target.manifest.by_id[i].reference_px for i in self.seen.ids}
+        originals = self.extraction.tables(Side("originals", digests, self.target.reference))
+        outputs = self.extraction.tables(Side("outputs", self.seen.measured.digests, pictures.scored))
+        keys = self.extraction.keys(digests)
+        own = PictureReference(ORIGINALS, len(digests), keys, originals.__getitem__, statistics)
+        return Material(len(digests), outputs, originals, keys, reference or own, labels, self._notes)
 
-    def _labels(self) -> NDArray[np.int64] | None:
-        """Return (N,) class indices, or None if a picture has none."""
-        labels = [self.target.manifest.by_id[i].label for i in self.ids]
-        known = [label for label in labels if label is not None]
-        return np.array(known, np.int64) if len(known) == len(labels) else None
+    def _diversities(self, pictures: Pictures) -> dict[str, Score]:
+        card = self.seen.report.card
+        assert card is not None, "a report without errors has a card"
+        count = card.target.samples_per_image
+        if count < 2 or any(p.code == "PB206" for p in self.seen.problems):
+            return {}
+        samples = Samples(pictures, self.seen.ids, count, self.extraction.world, self.extraction.progress)
+        own = {name: path for name, path in self.networks.weights.items() if name in PAIR_WEIGHTS}
+        return samples.scores(own, self.networks.device, self._notes)
 
-    def _features(self, pictures: Pictures, measured: Measured, stop: Callable[[], None]) -> _Features:
-        originals = {i: self.target.manifest.by_id[i].reference_px for i in self.ids}
-        references = self._side(_Side("originals", originals, self.target.reference), stop)
-        outputs = self._side(_Side("outputs", measured.digests, pictures.scored), stop)
-        prints = {
-            e.id: fingerprint({"pictures": sorted(originals.items()), "extractor": e.fingerprint})
-            for e in self.extractors
-        }
-        return _Features(outputs, references, prints)
+    def _closed(self, steps: Sequence[Step], material: Material, chooser: Chooser) -> dict[str, Scored]:
+        """Return features' scores and diagnostics, in the order of the card."""
+        closed = close(steps, material)
+        matched = chooser.matched(material.reference)
+        for step in steps:
+            if step.metric.id == "fid" and matched is not None:
+                closed[MATCHED] = close_matched(step, replace(material, reference=matched))
+        for row in diagnostics(self.target.task.degradation):
+            outcome = summarise(row, self.seen.measured.readings[row.id])
+            closed[row.id] = Scored(outcome, as_score(row, outcome, material.n, notes=self._notes))
+        return closed
 
-    def _side(self, side: _Side, stop: Callable[[], None]) -> dict[str, HeadTables]:
-        """Return the tables of one side by extractor id: cached ones, and the others in one pass."""
-        keys = {e.id: cache_key(side.digests, e.fingerprint) for e in self.extractors}
-        stored = {e.id: self.cache.load(keys[e.id]) for e in self.extractors}
-        tables = {name: table for name, table in stored.items() if table is not None}
-        missing = [e for e in self.extractors if e.id not in tables]
-        if missing:
-            with self.progress(side.label, len(self.ids)) as advance:
-                computed = extract(missing, map(side.read, self.ids), len(self.ids), _both(advance, stop))
-            for extractor, table in zip(missing, computed, strict=True):
-                self.cache.store(
-                    keys[extractor.id], table, {"batch": str(MICRO_BATCH), "device": self.device}
-                )
-                tables[extractor.id] = table
-        return tables
+    def _export(self, path: Path, steps: Sequence[Step], material: Material) -> None:
+        """Write the statistics of the outputs in the features that FID reads."""
+        step = next(s for s in steps if s.metric.referenced)
+        moments = Moments.of(material.outputs[step.extractor.id][step.head])
+        key = self.extraction.keys(self.seen.measured.digests)[step.extractor.id]
+        write_statistics(path, moments, self.networks.mode, key)
 
-    def _feature_score(self, step: Step, outcome: Outcome, features: _Features) -> Score:
-        return _as_score(
-            step.metric,
-            outcome,
-            len(self.ids),
-            extractor=step.extractor.id,
-            reference=features.reference_prints[step.extractor.id] if step.metric.paired else None,
-            notes=step.extractor.notes,
+    def _write(self, closed: dict[str, Scored], diversities: dict[str, Score], out: Path) -> Scorecard:
+        paper = paper_row(
+            self.target.manifest.protocol, self.target.manifest.task, self.target.manifest.source
         )
-
-    def _card(self, scores: dict[str, Score], steps: Sequence[Step], features: _Features) -> Scorecard:
-        manifest, declared = self.target.manifest, self.report.card
-        assert declared is not None, "a report without errors has a card"
-        return Scorecard(
-            schema=Scorecard.schema_name(),
-            content_sha256=_UNSIGNED,
-            date=today(),
-            method=declared.method,
-            training=declared.training,
-            sampling=declared.sampling,
-            declared=declared.declared,
-            protocol=manifest.protocol,
-            source=manifest.source,
-            task=manifest.task,
-            variant=None if manifest.variant == "default" else manifest.variant,
-            fingerprints=Fingerprints(
-                protocol=manifest.protocol_fingerprint,
-                set=manifest.set_fingerprint,
-                outputs=self.report.outputs,
-                references={
-                    s.metric.id: features.reference_prints[s.extractor.id] for s in steps if s.metric.paired
-                },
-                extractors={e.id: e.fingerprint for e in self.extractors},
-            ),
-            n_expected=manifest.n,
-            n_scored=len(self.ids),
-            scores=scores,
-            per_image=TableLink(file="", sha256=_UNSIGNED, rows=0),
-            problems=tuple(p.brief() for p in self.report.problems),
-            environment={},
+        scores = {name: _anchored(name, one.score, paper) for name, one in closed.items()}
+        card = make_card(
+            self.target,
+            self.seen.report,
+            {**scores, **diversities},
+            {e.id: e.fingerprint for e in self.extraction.extractors},
+            self.seen.problems,
+            self.networks.environment(),
         )
-
-    def _table(self, outcomes: Sequence[Outcome]) -> pd.DataFrame:
-        """Return the per-image table: a row per id, a column for whatever a metric says of one picture."""
-        by_id = self.target.manifest.by_id
-        columns = {
-            "image_id": self.ids,
-            "label": pd.array([by_id[i].label for i in self.ids], dtype="Int64"),
-            "pixels": [self.report.pixels[i] for i in self.ids],
-        }
-        for outcome in outcomes:
-            columns.update(outcome.columns)
-        return pd.DataFrame(columns)
+        outcomes = [one.outcome for one in closed.values()]
+        table = make_table(self.target, self.seen.ids, self.seen.report.pixels, outcomes)
+        return write_scorecard(card, table, out)
 
 
-def _both(advance: Callable[[int], object], stop: Callable[[], None]) -> Callable[[int], None]:
-    """Return a step that reports progress and obeys Ctrl-C and SIGTERM."""
-
-    def step(count: int) -> None:
-        advance(count)
-        stop()
-
-    return step
-
-
-def _as_score(
-    row: Metric | Diagnostic,
-    outcome: Outcome,
-    n: int,
-    *,
-    extractor: str | None = None,
-    reference: Fingerprint | None = None,
-    notes: tuple[str, ...] = (),
-) -> Score:
-    interval = outcome.interval
-    return Score(
-        value=outcome.value,
-        low=interval.low if interval else None,
-        high=interval.high if interval else None,
-        se=interval.se if interval else None,
-        interval=interval.method if interval else None,
-        n=n,
-        direction=row.direction,
-        unit=row.unit,
-        extractor=extractor,
-        reference=reference,
-        params=outcome.params,
-        notes=(*outcome.notes, *notes),
-    )
+def _anchored(name: str, score: Score, paper: dict[str, float]) -> Score:
+    """Return a score that says whether it stands on the paper's scale, where that can be said."""
+    return score.model_copy(update={"params": {**score.params, **anchored(name, score, paper)}})

@@ -25,7 +25,9 @@ Direction = Literal["lower", "higher", "none"]
 # reserved names, and what the same arithmetic is called without the FID network or without labels
 GENERAL_FORM = {
     "fid": "frechet_distance",
+    "kid": "kernel_distance",
     "inception_score": "classifier_score",
+    "inception_score_10": "classifier_score_10",
     "classification_accuracy": "classification_agreement",
 }
 

@@ -1,20 +1,23 @@
 """Check a submission against its benchmark set: every problem at once, nothing written.
 
-`score` runs the same check first and then reads the same files through `read_output`.
+`score` runs the same check and looks at every decoded answer with it; for features it reads the same files
+once more, through `read_output`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import Problem, RecordError, SubmissionError, errors_of, problem
 from palette_bench.core.fingerprint import pixel_digest, table_digest
 from palette_bench.core.png import PngError, decode_strict
-from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId, Progress
+from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId, Mask, Progress
+from palette_bench.core.workers import in_threads
 from palette_bench.submission.card import CARD, SubmissionCard
 from palette_bench.submission.files import Submission, open_submission, output_name
 from palette_bench.submission.layout import Layout, arrange, of_files
@@ -57,6 +60,25 @@ _RANK = {"error": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A good output (sample 1) with what it answers, decoded once for all who look at it.
+
+    Attributes:
+        output: (S, S, 3) uint8, as submitted.
+        condition: (S, S, 3) uint8, the input; gray is repeated in each channel.
+        mask: (S, S) bool, True = hole, or None.
+    """
+
+    image_id: ImageId
+    output: Image
+    condition: Image
+    mask: Mask | None
+
+
+Witness: TypeAlias = Callable[[Answer], object]  # called by several threads, once per good output
+
+
+@dataclass(frozen=True)
 class CheckReport:
     """What `check` found.
 
@@ -96,7 +118,12 @@ class CheckReport:
 
 
 def check(
-    submission: Path, benchset: Path, *, strict: bool = False, progress: Progress = SILENT
+    submission: Path,
+    benchset: Path,
+    *,
+    strict: bool = False,
+    progress: Progress = SILENT,
+    witness: Witness | None = None,
 ) -> CheckReport:
     """Read every file of a submission and report everything that is wrong or odd.
 
@@ -105,6 +132,7 @@ def check(
         benchset: the set it answers, with the judge's part.
         strict: count warnings as errors.
         progress: told of every picture.
+        witness: shown every good output while it is decoded, so that nobody decodes it again.
 
     Raises:
         BenchSetError: the set itself is unfinished or damaged.
@@ -114,7 +142,7 @@ def check(
     target = BenchSet.open(benchset)
     try:
         with open_submission(submission, len(target.ids)) as files:
-            return _report(files, target, strict, progress)
+            return _report(files, target, strict, progress, witness)
     except SubmissionError as error:  # nothing of it can be read
         return CheckReport(error.problems)
 
@@ -138,13 +166,15 @@ def _decode(files: Submission, name: str, side: int) -> tuple[Image, bool]:
     return decode_strict(files.read(name), side, side, 3)
 
 
-def _report(files: Submission, target: BenchSet, strict: bool, progress: Progress) -> CheckReport:
+def _report(
+    files: Submission, target: BenchSet, strict: bool, progress: Progress, witness: Witness | None
+) -> CheckReport:
     card, problems = _read_card(files)
     if card:
         problems += _target_problems(card, target) + _training_problems(card)
     samples = card.target.samples_per_image if card else None
     layout = arrange(files.names, files.refused, target.ids, samples)
-    pixels, found = _read_pictures(files, target, layout, progress)
+    pixels, found = _read_pictures(_Reader(files, target, witness), layout, progress)
     problems += layout.problems + found
     problems = [_weighed(p, card.method.slug if card else "", strict) for p in problems]
     ordered = tuple(sorted(problems, key=lambda p: (_RANK[p.severity], p.code)))
@@ -234,33 +264,64 @@ def _training_problems(card: SubmissionCard) -> list[Problem]:
     ]
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What reading one file gave: pixels that answer an id, or the reason why it has none."""
+
+    name: str
+    answer: Answer | None = None
+    digest: Fingerprint = ""
+    has_metadata: bool = False
+    fault: PngError | None = None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Decodes answers, several at a time."""
+
+    files: Submission
+    target: BenchSet
+    witness: Witness | None
+
+    def read(self, place: tuple[int, ImageId]) -> _Read:
+        """Return the answer at (sample, id); only sample 1 is looked at closely."""
+        sample, image_id = place
+        name = output_name(image_id, sample)
+        if name in self.files.refused:  # reported with all refused files
+            return _Read(name)
+        try:
+            image, has_metadata = _decode(self.files, name, self.target.protocol.side)
+        except PngError as error:
+            return _Read(name, fault=error)
+        if sample > 1:
+            return _Read(name, has_metadata=has_metadata)
+        answer = Answer(image_id, image, self.target.condition(image_id), self.target.mask(image_id))
+        if self.witness:
+            self.witness(answer)
+        return _Read(name, answer, pixel_digest(image), has_metadata)
+
+
 def _read_pictures(
-    files: Submission, target: BenchSet, layout: Layout, progress: Progress
+    reader: _Reader, layout: Layout, progress: Progress
 ) -> tuple[dict[ImageId, Fingerprint], list[Problem]]:
     """Decode every answer; return the digests of the good ones (sample 1), and what is wrong or odd."""
-    side = target.protocol.side
     faults = _Faults()
-    for name, refused in files.refused.items():
+    for name, refused in reader.files.refused.items():
         faults.add(refused, name)
-    suspicion = Suspicion(target)
+    suspicion = Suspicion(reader.target)
     pixels: dict[ImageId, Fingerprint] = {}
-    answers = [(sample, i) for sample, ids in sorted(layout.answers.items()) for i in ids]
-    with progress("checking", len(answers)) as advance:
-        for sample, image_id in answers:
-            name = output_name(image_id, sample)
+    places = [(sample, i) for sample, ids in sorted(layout.answers.items()) for i in ids]
+    with progress("checking", len(places)) as advance:
+        for read in in_threads(reader.read, places):
             advance(1)
-            if name in files.refused:
-                continue
-            try:
-                image, has_metadata = _decode(files, name, side)
-            except PngError as error:
-                faults.add(error, name)
-                continue
-            if has_metadata:
-                faults.add(PngError("PB320", "pixels only", "other chunks, skipped"), name)
-            if sample == 1:
-                pixels[image_id] = pixel_digest(image)
-                suspicion.add(image_id, image, pixels[image_id])
+            if read.fault:
+                faults.add(read.fault, read.name)
+            if read.has_metadata:
+                faults.add(PngError("PB320", "pixels only", "other chunks, skipped"), read.name)
+            if read.answer:
+                one = read.answer
+                pixels[one.image_id] = read.digest
+                suspicion.add(one.image_id, one.output, one.condition, one.mask, read.digest)
     return pixels, faults.problems() + suspicion.problems()
 
 

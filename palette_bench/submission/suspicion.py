@@ -57,14 +57,10 @@ class Suspicion:
         self._inputs: list[_Grid] = []
         self._known: list[NDArray[np.bool_]] = []
 
-    def add(self, image_id: ImageId, output: Image, digest: Fingerprint) -> None:
-        """Note one output, (S, S, 3) uint8, and its pixel digest.
-
-        Raises:
-            BenchSetError: the set's own picture is damaged.
-        """
-        condition = self._target.condition(image_id)
-        mask = self._target.mask(image_id)
+    def add(
+        self, image_id: ImageId, output: Image, condition: Image, mask: Mask | None, digest: Fingerprint
+    ) -> None:
+        """Note one output with its input, (S, S, 3) uint8 each, its mask and its pixel digest."""
         self._digests[image_id] = digest
         self._conditions[image_id] = pixel_digest(condition)
         if (output == output[0, 0]).all():

@@ -8,21 +8,33 @@ import logging
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from palette_bench import score
+from palette_bench.benchset import manifest
 from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.core import png
-from palette_bench.core.errors import BenchSetError, SubmissionError, UsageError, WeightsError
+from palette_bench.core.errors import (
+    BenchSetError,
+    RecordError,
+    StorageError,
+    SubmissionError,
+    UsageError,
+    WeightsError,
+)
 from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.interrupt import Interrupted
-from palette_bench.scoring import run as scoring_run
+from palette_bench.scoring import extraction, networks
+from palette_bench.scoring.features.weights import pinned
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
+from palette_bench.submission import files
 from palette_bench.submission.restore import load_baseline, restore
 
 LOG = "palette_bench.scoring.features.cache"
@@ -62,13 +74,12 @@ def test_originals_score_perfectly_and_inputs_do_not(
         score(answer(method, name), smoke_sets / name, tmp_path / f"{method}.json")
         for method in ("original", "copy-input")
     )
-    assert values(best) | {"psnr": 0, "classifier_score": 0} == values(best) | {
-        "frechet_distance": 0.0,
-        "perceptual_distance": 0.0,
-        "classification_agreement": 100.0,
-        "psnr": 0,
-        "classifier_score": 0,
-    }
+    perfect = {"frechet_distance": 0.0, "perceptual_distance": 0.0, "classification_agreement": 100.0}
+    assert values(best) | perfect == values(best)
+    assert best.scores["ssim"].value == pytest.approx(1.0)
+    kernel = best.scores["kernel_distance"].value
+    assert kernel is not None
+    assert kernel < 0  # unbiased: a cloud lies nearer to itself than to its next draw
     for metric in ("frechet_distance", "perceptual_distance", "classification_agreement", "psnr"):
         one, other = best.scores[metric], floor.scores[metric]
         assert one.value is not None
@@ -104,8 +115,8 @@ def test_the_per_image_table_holds_what_the_scores_are_means_of(
     card = score(answer("copy-input", "inpainting.center128"), smoke_sets / "inpainting.center128", out)
     table = read_table(card, out)
     assert list(table.columns) == [
-        *("image_id", "label", "pixels", "is_kl", "top1", "perceptual_distance", "psnr"),
-        "known_region_error",
+        *("image_id", "label", "pixels", "is_kl", "top1", "perceptual_distance", "perceptual_distance_root"),
+        *("psnr", "ssim", "known_region_error", "colour_shift"),
     ]
     means = {name: table[name].mean() for name in ("perceptual_distance", "psnr", "known_region_error")}
     for name, mean in means.items():
@@ -147,7 +158,7 @@ def test_a_broken_submission_is_refused_with_every_problem_and_nothing_is_writte
     outputs = sorted((submission / "outputs").iterdir())
     outputs[0].unlink()
     outputs[1].write_bytes(outputs[1].read_bytes()[:-20])
-    monkeypatch.setattr(scoring_run, "open_extractor", None)  # no network is even opened
+    monkeypatch.setattr(networks, "open_extractor", None)  # no network is even opened
     with pytest.raises(SubmissionError) as caught:
         score(submission, smoke_sets / "jpeg.qf5", tmp_path / "cards" / "card.json")
     assert {p.code for p in caught.value.problems} >= {"PB201", "PB305"}
@@ -194,7 +205,7 @@ def test_a_stop_signal_ends_the_run_after_the_current_picture_without_a_card(
     def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
         def advance(count: int) -> None:
             seen.append(label)
-            if label == "reading":
+            if label == "checking":
                 signal.raise_signal(signal.SIGTERM)
 
         yield advance
@@ -203,7 +214,7 @@ def test_a_stop_signal_ends_the_run_after_the_current_picture_without_a_card(
     with pytest.raises(Interrupted) as caught:
         score(submission, smoke_sets / "jpeg.qf5", tmp_path / "card.json", progress=progress)
     assert caught.value.exit_code == 143
-    assert seen.count("reading") == 1
+    assert seen.count("checking") == 1
     assert not list(tmp_path.glob("card*"))
 
 
@@ -232,7 +243,7 @@ def test_cached_features_give_an_equal_card_without_running_the_network(
     first = out.read_bytes(), gzip.decompress(table_path(out).read_bytes())
     score(submission, target, out, fresh=True)
     assert (out.read_bytes(), gzip.decompress(table_path(out).read_bytes())) == first
-    monkeypatch.setattr(scoring_run, "extract", None)
+    monkeypatch.setattr(extraction, "extract", None)
     score(submission, target, out)
     assert (out.read_bytes(), gzip.decompress(table_path(out).read_bytes())) == first
 
@@ -284,6 +295,216 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(
     assert card.scores["perceptual_distance"].value == 0.0
 
 
+# references, statistics, partial submissions, several samples
+
+
+def test_exported_statistics_come_back_as_a_reference_that_never_ranks(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    target, exported = smoke_sets / "jpeg.qf5", tmp_path / "originals.npz"
+    score(answer("original", "jpeg.qf5"), target, tmp_path / "a.json", export_statistics=exported)
+    floor = answer("copy-input", "jpeg.qf5")
+    own = score(floor, target, tmp_path / "b.json").scores["frechet_distance"]
+    options = {"reference": str(exported), "mode": "tf1", "n": 12}
+    card = score(floor, target, tmp_path / "c.json", **options)  # type: ignore[arg-type]
+    imported = card.scores["frechet_distance"]
+    assert imported.value == pytest.approx(own.value, rel=1e-9)
+    assert imported.params["reference"].startswith("imported:")
+    assert imported.params["reference_n"] == 12
+    assert imported.reference != own.reference
+    assert "imported-reference" in card.watermarks
+    kernel = card.scores["kernel_distance"]
+    assert (kernel.value, "needs-features" in kernel.notes) == (None, True)
+    with pytest.raises(RecordError, match="PB412"):
+        score(floor, target, tmp_path / "d.json", **options, extractors=["timm:resnet18"],  # type: ignore[arg-type]
+              weights={"timm:resnet18": "random:1"})  # fmt: skip
+    assert not (tmp_path / "d.json").exists()
+
+
+def test_a_validation_set_is_the_reference_that_was_asked_for(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    target, submission = smoke_sets / "inpainting.center128", answer("original", "inpainting.center128")
+    options = {"reference": "val-full@crop-area-v1", "reference_images": target / "reference"}
+    card = score(submission, target, tmp_path / "a.json", **options)  # type: ignore[arg-type]
+    distance = card.scores["frechet_distance"]
+    # the same twelve pictures: the distance is 0, the identity another name for the same pixels
+    assert (distance.value, distance.params["reference"]) == (0.0, "val-full@crop-area-v1")
+    assert distance.params["original"] == 0.0
+    own = score(submission, target, tmp_path / "b.json", reference="originals").scores["frechet_distance"]
+    assert own.reference == distance.reference
+    assert own.params["reference"] == "originals"
+
+
+def test_fid_on_a_matched_crop_stands_beside_it_where_it_is_remembered(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    target, submission = smoke_sets / "inpainting.center128", answer("copy-input", "inpainting.center128")
+    fid = {"extractors": ["inception-v3-fid"], "weights": {"inception-v3-fid": "random:3"}}
+    images = tmp_path / "val"
+    images.mkdir()
+    for path in sorted((target / "reference").iterdir())[:3]:
+        shutil.copy(path, images)
+    matched = {"reference": "val-full@crop256-v1", "reference_images": images}
+    first = score(submission, target, tmp_path / "a.json", **matched, **fid)  # type: ignore[arg-type]
+    assert "fid_matched" not in first.scores
+    card = score(submission, target, tmp_path / "b.json", **fid)  # type: ignore[arg-type]
+    assert card.scores["fid"].params["reference"] == "originals"
+    both = card.scores["fid_matched"]
+    assert (both.value, both.reference) == (first.scores["fid"].value, first.scores["fid"].reference)
+    assert both.params["reference"] == "val-full@crop256-v1"
+
+
+def test_a_partial_submission_is_scored_only_when_asked_and_says_so(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    submission, target = answer("copy-input", "jpeg.qf5"), smoke_sets / "jpeg.qf5"
+    lost, renamed, *_ = sorted((submission / "outputs").iterdir())
+    lost.unlink()
+    renamed.rename(renamed.with_name("stranger.png"))
+    with pytest.raises(SubmissionError, match="PB201"):
+        score(submission, target, tmp_path / "card.json")
+    card = score(submission, target, tmp_path / "card.json", partial=True)
+    assert (card.n_scored, card.n_expected) == (10, 12)
+    assert all("partial" in s.notes and s.n == 10 for s in card.scores.values())
+    assert "partial" in card.watermarks
+    assert {p.code: p.severity for p in card.problems}.items() >= {
+        ("PB205", "warning"), ("PB201", "warning"), ("PB202", "warning")
+    }  # fmt: skip
+    assert len(read_table(card, tmp_path / "card.json")) == 10
+    sorted((submission / "outputs").iterdir())[0].write_bytes(b"no picture")
+    with pytest.raises(SubmissionError, match="PB301"):  # a damaged file is no missing one
+        score(submission, target, tmp_path / "d.json", partial=True)
+
+
+def test_previews_are_watermarked_and_do_not_claim_equal_bits(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    card = score(
+        answer("copy-input", "jpeg.qf5"), smoke_sets / "jpeg.qf5", tmp_path / "c.json", precision="bf16"
+    )
+    assert "preview" in card.watermarks
+    assert (card.environment["dtype"], card.environment["level"]) == ("bfloat16", "L2")
+
+
+def test_several_samples_are_told_apart(
+    smoke_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    monkeypatch.delenv("PALETTE_BENCH_WEIGHTS", raising=False)
+    target, submission = BenchSet.open(smoke_sets / "jpeg.qf5"), tmp_path / "sub"
+    restore(load_baseline("copy-input"), target, submission)
+    declared = submission / "submission.toml"
+    declared.write_text(declared.read_text().replace("samples_per_image = 1", "samples_per_image = 3"))
+    for sample, other in ((1, "jpeg.qf10"), (2, "jpeg.qf10")):
+        shutil.copytree(smoke_sets / other / "input", submission / "samples" / str(sample))
+    card = score(submission, target.folder, tmp_path / "a.json")
+    likeness = card.scores["diversity_ms_ssim"]
+    assert likeness.value is not None
+    assert 0.5 < likeness.value < 1
+    assert (likeness.params, likeness.n) == ({"samples": 3, "pairs": "first"}, 12)
+    assert card.scores["diversity_lpips"].notes == ("no-weights",)
+    drawn = score(submission, target.folder, tmp_path / "b.json", weights={"lpips-alex": "random:1"})
+    lpips = drawn.scores["diversity_lpips"]
+    assert lpips.value is not None
+    assert lpips.value > 0  # samples 1 and 2 differ, samples 2 and 3 do not
+    assert "random-weights" in lpips.notes
+
+
+def test_calibration_and_explanation_are_printed(
+    mini_sets: Path, tmp_path: Path, run_cli: Callable[..., object]
+) -> None:
+    restore(load_baseline("copy-input"), ContestantSet.open(mini_sets / "jpeg.qf5"), tmp_path / "sub")
+    arguments = ("sub", "--set", mini_sets / "jpeg.qf5", "--extractor", "smoke-random", "-o", "card.json")
+    done = run_cli("score", *arguments, "--calibrate", "--explain", 3)
+    assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
+    text = done.stderr  # type: ignore[attr-defined]
+    assert "reference    originals, 256 pictures" in text
+    assert "the paper has no original row for jpeg on photos-64" in text
+    card = read_scorecard(tmp_path / "card.json")
+    table = read_table(card, tmp_path / "card.json")
+    strongest = table.loc[table["fid_influence"].abs().nlargest(3).index, "image_id"]
+    places = [text.index(f"  {name} ") for name in strongest]
+    assert places == sorted(places)
+    assert card.scores["frechet_distance"].interval == "influence-v1"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--reference", "x.npz"), 2, "give both --mode MODE and --n N"),
+        (("--reference", "val-full@crop-area-v1"), 2, "--reference-images DIR"),
+        (("--reference", "x.npz", "--mode", "tf1", "--n", "9"), 5, "PB801"),
+        (("--weights", "smoke-random"), 2, "is not ID=PATH"),
+    ],
+)
+def test_references_that_cannot_be_had_are_refused(
+    options: tuple[str, ...],
+    code: int,
+    message: str,
+    smoke_sets: Path,
+    answer: Callable[[str, str], Path],
+    tmp_path: Path,
+    run_cli: Callable[..., object],
+) -> None:
+    submission = answer("copy-input", "jpeg.qf5")
+    done = run_cli("score", submission, "--set", smoke_sets / "jpeg.qf5", "-o", "card.json", *options)
+    assert done.returncode == code, done.stderr  # type: ignore[attr-defined]
+    assert message in done.stderr  # type: ignore[attr-defined]
+    assert not (tmp_path / "card.json").exists()
+
+
+def test_a_card_that_cannot_be_written_is_said_before_networks_run(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    monkeypatch.setattr(extraction, "extract", None)
+    submission = answer("copy-input", "jpeg.qf5")
+    with pytest.raises(StorageError, match="PB802"):
+        score(submission, smoke_sets / "jpeg.qf5", tmp_path / "taken" / "card.json")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_an_absent_gpu_ends_with_exit_4(
+    smoke_sets: Path, answer: Callable[[str, str], Path], run_cli: Callable[..., object]
+) -> None:
+    submission = answer("copy-input", "jpeg.qf5")
+    done = run_cli("score", submission, "--set", smoke_sets / "jpeg.qf5", "-o", "c.json", "--device", "cuda")
+    assert done.returncode == 4  # type: ignore[attr-defined]
+    assert "PB707" in done.stderr  # type: ignore[attr-defined]
+
+
+def test_mixed_up_ids_are_scored_with_a_warning_that_names_the_pairs(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    submission = answer("copy-input", "jpeg.qf20")
+    first, second = (submission / "outputs" / f"{name}.png" for name in ("astronaut", "retina"))
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    card = score(submission, smoke_sets / "jpeg.qf20", tmp_path / "card.json")
+    (found,) = (p for p in card.problems if p.code == "PB325")
+    assert (found.severity, "astronaut shows retina" in found.found) == ("warning", True)
+
+
+def test_each_picture_is_read_twice_at_most(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: Counter[str] = Counter()
+    real = png.read_regular
+
+    def counted(path: Path, limit: int = png.MAX_BYTES) -> bytes:
+        counts["/".join(path.parts[-2:])] += path.suffix == ".png"
+        return real(path, limit)
+
+    submission = answer("copy-input", "inpainting.center128")
+    monkeypatch.setattr(files, "read_regular", counted)
+    monkeypatch.setattr(manifest, "read_regular", counted)
+    score(submission, smoke_sets / "inpainting.center128", tmp_path / "card.json")
+    assert max(counts.values()) == 2
+    assert len([name for name, count in counts.items() if count]) == 4 * 12
+
+
 # other networks and the help
 
 
@@ -303,7 +524,8 @@ def test_two_networks_share_one_pass_and_each_metric_takes_the_first_that_fits(
         "classifier_score": "smoke-random",
         "classification_agreement": "timm:resnet18",
         "perceptual_distance": "smoke-random",
-        "psnr": None,
+        "kernel_distance": "smoke-random",
+        **dict.fromkeys(("psnr", "ssim", "colour_shift")),
     }
     assert set(card.fingerprints.extractors) == {"smoke-random", "timm:resnet18"}
     prints = card.fingerprints.references
@@ -314,7 +536,7 @@ def test_two_networks_share_one_pass_and_each_metric_takes_the_first_that_fits(
 def test_weights_verb_lists_and_refuses(run_cli: Callable[..., object], tmp_path: Path) -> None:
     empty = {"TORCH_HOME": str(tmp_path / "none"), "PALETTE_BENCH_WEIGHTS": str(tmp_path / "none")}
     listed = run_cli("weights", "list", **empty)
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["inception-v3-fid", "resnet50-v1"]  # type: ignore[attr-defined]
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(pinned())  # type: ignore[attr-defined]
     verified = run_cli("weights", "verify", "resnet50-v1", **empty)
     assert verified.returncode == 4  # type: ignore[attr-defined]
     assert "resnet50-v1 not found" in verified.stderr  # type: ignore[attr-defined]

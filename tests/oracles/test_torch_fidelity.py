@@ -10,15 +10,17 @@ import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
 from torchvision.models import resnet50
 
 from palette_bench.scoring.features import weights
 from palette_bench.scoring.features.extractor import TorchExtractor, as_images
 from palette_bench.scoring.features.inception import open_network as open_inception
 from palette_bench.scoring.features.timm_models import open_network as open_classifier
-from palette_bench.scoring.metrics.classifier import accuracy, inception_score
+from palette_bench.scoring.metrics.classifier import accuracy, inception_score, inception_score_10
 from palette_bench.scoring.metrics.frechet import frechet_distance
-from palette_bench.scoring.metrics.outcome import Tables
+from palette_bench.scoring.metrics.kid import kernel_distance, kid_subsets
+from palette_bench.scoring.metrics.outcome import Reference, Tables
 
 
 def drawn(seed: int, n: int, d: int) -> torch.Tensor:
@@ -26,7 +28,9 @@ def drawn(seed: int, n: int, d: int) -> torch.Tensor:
     return torch.from_numpy(draw.normal(size=(n, d)) @ draw.normal(size=(d, d)) + draw.normal(size=d))
 
 
-@pytest.mark.parametrize(("n", "d"), [(64, 2), (200, 16), (1000, 64), (4096, 256)])
+@pytest.mark.parametrize(
+    ("n", "d"), [(8, 2), (64, 2), (40, 16), (200, 16), (1000, 64), (300, 256), (4096, 256)]
+)
 def test_frechet_equals_torch_fidelity_above_the_dimension(n: int, d: int) -> None:
     one, two = drawn(1, n, d), drawn(2, n, d)
     expected = fid_statistics_to_metric(
@@ -41,6 +45,33 @@ def test_inception_score_equals_torch_fidelity_with_one_split(n: int, k: int) ->
     expected = isc_features_to_metric(logits, splits=1, shuffle=False)["inception_score_mean"]
     found = inception_score(Tables(logits.numpy(), logits.numpy()))
     assert found.value == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize(("n", "k"), [(57, 5), (500, 100)])
+def test_ten_shuffled_splits_equal_torch_fidelitys(n: int, k: int) -> None:
+    logits = drawn(3, n, k).float()
+    expected = isc_features_to_metric(logits)
+    found = inception_score_10(Tables(logits.numpy(), logits.numpy()))
+    assert found.value == pytest.approx(expected["inception_score_mean"], rel=1e-10)
+    assert found.params["sd"] == pytest.approx(expected["inception_score_std"], rel=1e-9)
+
+
+@pytest.mark.parametrize(("subsets", "size"), [(1, 300), (20, 100)])
+def test_kernel_distance_of_subsets_equals_torch_fidelity(subsets: int, size: int) -> None:
+    one, two = drawn(1, 300, 32), drawn(2, 400, 32)
+    expected = kid_features_to_metric(one, two, kid_subsets=subsets, kid_subset_size=size, verbose=False)
+    mean, sd = kid_subsets(one.numpy(), two.numpy(), subsets=subsets, size=size)
+    assert mean == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-10)
+    assert sd == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-9, abs=1e-12)
+
+
+def test_kernel_distance_over_all_pairs_is_torch_fidelitys_one_subset_of_everything() -> None:
+    one, two = (drawn(seed, 250, 32).float() for seed in (1, 2))
+    expected = kid_features_to_metric(
+        one.double(), two.double(), kid_subsets=1, kid_subset_size=250, verbose=False
+    )
+    found = kernel_distance(Tables(one.numpy(), one.numpy(), Reference.of("originals", two.numpy())))
+    assert found.value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-10)
 
 
 def _pictures(count: int, side: int = 256) -> torch.Tensor:
@@ -104,4 +135,4 @@ def test_resnet_and_accuracy_equal_torchvision() -> None:
     labels = expected.argmax(dim=1).numpy().copy()
     labels[:2] = (labels[:2] + 1) % 1000
     share = (expected.argmax(dim=1).numpy() == labels).mean()
-    assert accuracy(Tables(logits, logits, labels)).value == pytest.approx(100 * share)
+    assert accuracy(Tables(logits, logits, labels=labels)).value == pytest.approx(100 * share)

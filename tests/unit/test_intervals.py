@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from palette_bench.core.intervals import log_mean, mean_t, wilson
+from palette_bench.core.intervals import linear, log_mean, mean_t, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 12), (9, 12), (7601, 10_000), (10, 10)])
@@ -46,6 +46,19 @@ def test_log_mean_is_the_exponential_of_a_normal_interval() -> None:
     assert found.se == pytest.approx(math.e / math.sqrt(3), rel=1e-12)
 
 
+def test_linear_reaches_two_standard_errors_about_a_value_that_is_no_mean() -> None:
+    influence = np.array([-1.0, 0.0, 1.0])  # sd 1, se 1/sqrt 3
+    reach = 1.959963984540054 / math.sqrt(3)
+    found = linear(12.5, influence, "influence-v1")
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((12.5 - reach, 12.5 + reach), abs=1e-12)
+    assert found.method == "influence-v1"
+    shifted = linear(12.5, influence + 7.0, "influence-v1")
+    assert shifted is not None
+    assert shifted.se == pytest.approx(found.se, abs=1e-15)
+
+
 def test_one_value_has_no_interval() -> None:
+    assert linear(1.0, np.array([0.0]), "ustat-v1") is None
     assert mean_t(np.array([1.0])) is None
     assert log_mean(np.array([1.0])) is None

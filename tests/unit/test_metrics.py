@@ -1,152 +1,40 @@
-"""Metric arithmetic: closed forms, high precision, invariances, and every edge of small or odd input."""
+"""What classifiers and pairs say, the contract of every metric, golden values, and the plan."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import mpmath
 import numpy as np
 import pytest
+from clouds import drawn, tables
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from palette_bench import frechet_distance
 from palette_bench.core.errors import InputError, UsageError
+from palette_bench.core.rng import normals
 from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS
-from palette_bench.scoring.metrics.classifier import accuracy, agreement, divergences, inception_score
-from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Picture, Reading, summarise
+from palette_bench.scoring.metrics.classifier import (
+    _expected_classes,
+    accuracy,
+    agreement,
+    divergences,
+    inception_score,
+    inception_score_10,
+    shuffled_splits,
+    split_scores,
+)
 from palette_bench.scoring.metrics.frechet import frechet
-from palette_bench.scoring.metrics.outcome import Tables
+from palette_bench.scoring.metrics.kid import kernel_distance
+from palette_bench.scoring.metrics.outcome import Metric, Outcome, Tables
 from palette_bench.scoring.metrics.perceptual import perceptual_distance, squared_distances
-from palette_bench.scoring.plan import diagnostics, plan
+from palette_bench.scoring.plan import plan
 
 Features = NDArray[np.float32]
-
-
-def drawn(seed: int, n: int, d: int) -> NDArray[np.float64]:
-    draw = np.random.default_rng(seed)
-    return draw.normal(size=(n, d)) @ draw.normal(size=(d, d)) / np.sqrt(d)
-
-
-# Fréchet distance
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.5, 3.0])
-def test_moving_all_features_moves_the_distance_by_the_squared_length(shift: float) -> None:
-    features = drawn(7, 512, 16)
-    expected = 16 * shift**2  # equal covariances: only the means differ, in 16 dimensions
-    assert frechet_distance(features + shift, features).value == pytest.approx(expected, abs=1e-9)
-
-
-def test_diagonal_covariances_have_a_closed_form() -> None:
-    # columns are +-1 patterns, orthogonal and centred, so that covariances are exactly diagonal
-    signs = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], float)
-    one, two = signs * [1.0, 2.0, 3.0], signs * [2.0, 2.0, 1.0] + [0.0, 1.0, 0.0]
-    variances = 4 / 3  # of a +-1 column, divisor N - 1
-    expected = 1.0 + variances * ((1 - 2) ** 2 + 0 + (3 - 1) ** 2)
-    assert frechet_distance(one, two).value == pytest.approx(expected, abs=1e-12)
-
-
-def test_one_dimension_is_the_textbook_formula() -> None:
-    one, two = drawn(1, 50, 1), 3 * drawn(2, 70, 1) + 1
-    expected = (one.mean() - two.mean()) ** 2 + (one.std(ddof=1) - two.std(ddof=1)) ** 2
-    assert frechet_distance(one, two).value == pytest.approx(expected, abs=1e-12)
-
-
-def _exact(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
-    """Return the distance with 40 digits; tr (S1 S2)^1/2 from the smaller Gram form."""
-    with mpmath.workdps(40):
-        sides = []
-        for features in (one, two):
-            rows = mpmath.matrix(features.tolist())
-            mean = [mpmath.fsum(rows[:, j]) / rows.rows for j in range(rows.cols)]
-            scale = mpmath.sqrt(rows.rows - 1)
-            centred = mpmath.matrix(rows.rows, rows.cols)
-            for i in range(rows.rows):
-                for j in range(rows.cols):
-                    centred[i, j] = (rows[i, j] - mean[j]) / scale
-            sides.append((mean, centred))
-        (mean_1, f_1), (mean_2, f_2) = sides
-        gap = mpmath.fsum((a - b) ** 2 for a, b in zip(mean_1, mean_2, strict=True))
-        traces = mpmath.fsum(x * x for f in (f_1, f_2) for x in f)
-        if len(one) <= one.shape[1]:
-            cross = f_1 * f_2.T
-        else:
-            cross = mpmath.cholesky(f_1.T * f_1).T * mpmath.cholesky(f_2.T * f_2)
-        roots = mpmath.eigsy(cross * cross.T, eigvals_only=True)
-        return float(gap + traces - 2 * mpmath.fsum(mpmath.sqrt(max(w, 0)) for w in roots))
-
-
-@pytest.mark.parametrize(
-    ("d", "n", "tolerance"), [(48, 16, 1e-12), (64, 12, 1e-12), (24, 120, 1e-12), (256, 16, 1e-10)]
-)
-def test_distance_equals_40_digits(d: int, n: int, tolerance: float) -> None:
-    one, two = drawn(d, n, d), drawn(d + 1, n, d) + 0.1
-    found = frechet_distance(one, two)
-    assert found.value == pytest.approx(_exact(one, two), rel=tolerance)
-    assert found.method == (("rows",) * 2 if n <= d else ("qr",) * 2)
-    assert found.rank == ((n - 1,) * 2 if n <= d else (d,) * 2)
-
-
-@pytest.mark.parametrize("n", [2, 10, 100])
-def test_equal_clouds_are_at_distance_zero(n: int) -> None:
-    features = drawn(3, n, 12).astype(np.float32)
-    assert frechet_distance(features, features).value == 0.0
-    turned = frechet_distance(features, features[::-1]).value
-    assert turned == pytest.approx(0.0, abs=1e-9 * float(features.var(axis=0).sum()))
-
-
-def test_the_order_of_rows_does_not_matter_and_sides_may_swap() -> None:
-    one, two = drawn(4, 90, 20), drawn(5, 60, 20)
-    value = frechet_distance(one, two).value
-    shuffled = one[np.random.default_rng(0).permutation(90)]
-    assert frechet_distance(shuffled, two).value == pytest.approx(value, rel=1e-12)
-    assert frechet_distance(two, one).value == pytest.approx(value, rel=1e-12)
-
-
-def test_constant_features_on_one_side_leave_the_other_trace() -> None:
-    flat, features = np.ones((40, 8)), drawn(6, 40, 8)
-    found = frechet_distance(flat, features)
-    gap = np.ones(8) - features.mean(axis=0)
-    assert found.value == pytest.approx(gap @ gap + features.var(axis=0, ddof=1).sum(), rel=1e-12)
-    assert found.rank == (0, 8)
-    assert frechet_distance(flat, flat).value == 0.0
-
-
-def test_a_dead_channel_is_no_obstacle() -> None:
-    features = drawn(8, 100, 6)
-    features[:, 2] = 0.0
-    assert frechet_distance(features + 1.0, features).value == pytest.approx(6.0, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("n", "notes"),
-    [
-        (1, ("n<2", "rank-deficient", "small-n")),
-        (2, ("rank-deficient", "small-n")),
-        (4, ("rank-deficient", "small-n")),
-        (5, ("small-n",)),
-        (2048, ()),
-    ],
-)
-def test_the_size_of_the_smaller_side_is_noted(n: int, notes: tuple[str, ...]) -> None:
-    found = frechet_distance(drawn(9, n, 4), drawn(10, 3000, 4))
-    assert found.notes == notes
-    assert (found.value is None) == (n == 1)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_not_finite_are_refused_with_their_row(value: float) -> None:
-    features = drawn(11, 10, 4)
-    features[9, 3] = value
-    with pytest.raises(InputError, match="references: 1 of 10 rows are not finite, first 9"):
-        frechet_distance(drawn(11, 10, 4), features)
-
-
-def test_features_of_other_widths_are_refused() -> None:
-    with pytest.raises(InputError, match=r"\(4, 3\) and \(4, 5\)"):
-        frechet_distance(np.zeros((4, 3)), np.zeros((4, 5)))
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
 # what a classifier says
@@ -174,7 +62,9 @@ def test_divergences_equal_the_double_loop() -> None:
 
 def test_accuracy_counts_first_classes_in_percent() -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.5, 0.3, 0.2]]))
-    found = accuracy(Tables(logits.astype(np.float32), logits.astype(np.float32), np.array([0, 1, 0, 0])))
+    found = accuracy(
+        Tables(logits.astype(np.float32), logits.astype(np.float32), labels=np.array([0, 1, 0, 0]))
+    )
     assert found.value == 75.0
     assert found.columns["top1"].tolist() == [1, 1, 0, 1]
     assert found.columns["p_label"] == pytest.approx([0.7, 0.6, 0.2, 0.5], abs=1e-6)
@@ -185,13 +75,20 @@ def test_accuracy_counts_first_classes_in_percent() -> None:
 def test_labels_outside_the_classes_are_refused() -> None:
     logits = np.zeros((2, 3), np.float32)
     with pytest.raises(InputError, match=r"0\.\.3, the classifier's classes in 0\.\.2"):
-        accuracy(Tables(logits, logits, np.array([0, 3])))
+        accuracy(Tables(logits, logits, labels=np.array([0, 3])))
+
+
+def test_accuracy_without_labels_is_refused() -> None:
+    logits = np.zeros((2, 3), np.float32)
+    with pytest.raises(InputError, match="a label for every picture"):
+        accuracy(Tables(logits, logits))
 
 
 def test_agreement_compares_with_the_original() -> None:
     outputs = np.eye(4, dtype=np.float32)
-    references = outputs[[0, 1, 3, 2]]
-    assert agreement(Tables(outputs, references)).value == 50.0
+    originals = outputs[[0, 1, 3, 2]]
+    found = agreement(Tables(outputs, originals))
+    assert (found.value, found.columns["top1"].tolist()) == (50.0, [1, 1, 0, 0])
     assert agreement(Tables(outputs, outputs)).value == 100.0
 
 
@@ -200,10 +97,29 @@ def test_agreement_compares_with_the_original() -> None:
 
 def test_perceptual_distance_is_the_mean_squared_length() -> None:
     outputs = np.array([[1, 2], [3, 4]], np.float32)
-    references = np.array([[1, 0], [0, 0]], np.float32)
-    assert squared_distances(outputs, references).tolist() == [4.0, 25.0]
-    assert perceptual_distance(Tables(outputs, references)).value == 14.5
+    originals = np.array([[1, 0], [0, 0]], np.float32)
+    assert squared_distances(outputs, originals).tolist() == [4.0, 25.0]
+    found = perceptual_distance(Tables(outputs, originals))
+    assert found.value == 14.5
+    assert {name: column.tolist() for name, column in found.columns.items()} == {
+        "perceptual_distance": [4.0, 25.0],
+        "perceptual_distance_root": [2.0, 5.0],
+    }
     assert perceptual_distance(Tables(outputs, outputs)).value == 0.0
+
+
+def test_perceptual_distance_equals_the_direct_sum() -> None:
+    outputs, originals = drawn(1, 30, 9).astype(np.float32), drawn(2, 30, 9).astype(np.float32)
+    expected = [
+        sum((float(outputs[i, k]) - float(originals[i, k])) ** 2 for k in range(9)) for i in range(30)
+    ]
+    assert squared_distances(outputs, originals) == pytest.approx(expected, rel=1e-12)
+
+
+def test_googlenets_columns_are_its_own() -> None:
+    outputs, originals = drawn(1, 30, 9).astype(np.float32), drawn(2, 30, 9).astype(np.float32)
+    found = FEATURE_METRICS["perceptual_distance_googlenet"].score(Tables(outputs, originals))
+    assert set(found.columns) == {"perceptual_distance_googlenet", "perceptual_distance_googlenet_root"}
 
 
 def test_unpaired_features_are_refused() -> None:
@@ -211,31 +127,127 @@ def test_unpaired_features_are_refused() -> None:
         squared_distances(np.zeros((3, 2), np.float32), np.zeros((4, 2), np.float32))
 
 
+# ten splits
+
+
+def test_ten_splits_share_out_every_row_once() -> None:
+    splits = shuffled_splits(105)
+    assert sorted(np.concatenate(splits).tolist()) == list(range(105))
+    assert {len(rows) for rows in splits} == {10, 11}
+    assert splits[0].tolist() != sorted(splits[0].tolist())
+
+
+def test_ten_splits_give_the_mean_of_their_scores() -> None:
+    logits = drawn(4, 200, 6).astype(np.float32) * 3
+    scores = [np.exp(divergences(logits[rows]).mean()) for rows in shuffled_splits(200)]
+    found = inception_score_10(Tables(logits, logits))
+    assert split_scores(logits, shuffled_splits(200)).tolist() == scores
+    assert found.value == pytest.approx(np.mean(scores), rel=1e-12)
+    assert found.params == {"splits": 10, "seed": 2020, "sd": pytest.approx(np.std(scores))}
+    one = inception_score(Tables(logits, logits)).value
+    assert one is not None
+    assert found.value is not None
+    assert found.value < one  # fewer images spread over fewer classes
+
+
+def test_more_splits_than_images_are_refused_with_both_numbers() -> None:
+    logits = np.zeros((9, 3), np.float32)
+    with pytest.raises(UsageError, match="10 splits of 9 images"):
+        inception_score_10(Tables(logits, logits))
+
+
+def test_a_split_with_too_few_classes_has_no_score() -> None:
+    # 100 classes of 10: by chance a tenth holds 63 of them, a sorted tenth holds 10
+    labels = np.repeat(np.arange(100), 10)
+    logits = np.eye(100, dtype=np.float32)[labels]
+    shuffled = Tables(logits, logits, labels=labels)
+    assert inception_score_10(shuffled).value is not None
+    first = slice(0, 100)
+    part = Tables(logits[first], logits[first], labels=labels[first], classes=100)
+    found = inception_score(part)
+    assert (found.value, found.interval, found.notes) == (None, None, ("low-coverage",))
+    ones = Tables(logits[first], logits[first], labels=np.ones(100, np.int64), classes=100)
+    assert inception_score_10(ones).notes == ("low-coverage",)
+    assert inception_score(Tables(logits[first], logits[first])).value is not None  # no labels, no guard
+    assert inception_score(Tables(logits[first], logits[first], labels=labels[first])).value is not None
+
+
+def test_the_expected_number_of_classes_by_simulation() -> None:
+    labels = np.repeat([0, 1, 2, 3], [1, 5, 10, 24])
+    draw = np.random.default_rng(0)
+    seen = [len(np.unique(draw.choice(labels, 6, replace=False))) for _ in range(20_000)]
+    assert _expected_classes(labels, None, 6) == pytest.approx(np.mean(seen), abs=0.02)
+    assert _expected_classes(labels, 4, 40) == pytest.approx(4.0)
+    assert _expected_classes(labels, 100, 1) == pytest.approx(1.0)
+
+
 # every row of the table
+
+
+def scored(metric: Metric, n: int, d: int = 5) -> Outcome:
+    features = drawn(n, n, d)
+    return metric.score(tables(features, features[::-1] + 0.1, labels=np.arange(n) % d))
 
 
 @pytest.mark.parametrize("name", FEATURE_METRICS)
 @pytest.mark.parametrize("n", [1, 2, 40])
 def test_every_metric_is_json_at_any_size(name: str, n: int) -> None:
-    features = drawn(n, n, 5).astype(np.float32)
-    found = FEATURE_METRICS[name].score(Tables(features, features[::-1].copy(), np.zeros(n, np.int64)))
+    if name.endswith("_10") and n < 10:
+        pytest.skip("ten splits need ten images")
+    found = scored(FEATURE_METRICS[name], n)
     json.dumps([found.value, found.params, list(found.notes)], allow_nan=False)
     assert found.value is not None or found.notes
     assert found.interval is not None or found.notes
     assert all(len(column) == n for column in found.columns.values())
+    assert all(np.isfinite(column).all() for column in found.columns.values())
+
+
+@pytest.mark.parametrize("name", FEATURE_METRICS)
+def test_every_metric_has_an_interval_about_its_value(name: str) -> None:
+    found = scored(FEATURE_METRICS[name], 40)
+    assert found.interval is not None
+    assert found.value is not None
+    assert found.interval.low <= found.value <= found.interval.high
+    assert found.interval.se > 0
 
 
 @pytest.mark.parametrize("name", FEATURE_METRICS)
 def test_every_metric_prefers_equal_features(name: str) -> None:
     draw = np.random.default_rng(5)
-    references = (10 * np.kron(np.eye(8), np.ones((6, 1)))).astype(np.float32)
-    labels = references.argmax(axis=1)
-    noisy = (0.3 * references + draw.normal(size=references.shape) * 2).astype(np.float32)
+    originals = 10 * np.kron(np.eye(8), np.ones((30, 1)))
+    labels = originals.argmax(axis=1)
+    noisy = 0.3 * originals + draw.normal(size=originals.shape) * 2
     metric = FEATURE_METRICS[name]
-    best, worse = (metric.score(Tables(x, references, labels)).value for x in (references, noisy))
+    best, worse = (metric.score(tables(x, originals, labels=labels)).value for x in (originals, noisy))
     assert best is not None
     assert worse is not None
     assert best < worse if metric.direction == "lower" else best > worse
+
+
+@pytest.mark.parametrize("name", FEATURE_METRICS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_every_metric_refuses_what_is_not_finite(name: str, value: float) -> None:
+    originals = drawn(1, 30, 5).astype(np.float32)
+    outputs = originals.copy()
+    outputs[29, 4] = value
+    whole = tables(originals, originals, labels=np.zeros(30, np.int64))
+    with pytest.raises(InputError, match="1 of 30 rows are not finite, first 29"):
+        FEATURE_METRICS[name].score(
+            Tables(outputs, originals, whole.reference, np.zeros(30, np.int64), whole.classes)
+        )
+
+
+@pytest.mark.parametrize("name", FEATURE_METRICS)
+@given(order=st.permutations(range(30)))
+def test_arrival_order_changes_no_bit_of_any_metric(name: str, order: list[int]) -> None:
+    features, originals = drawn(1, 30, 5).astype(np.float32), drawn(2, 30, 5).astype(np.float32)
+    labels = np.arange(30) % 5
+    arrived = {f"id{i:02}": (features[i], originals[i], labels[i]) for i in order}
+    outputs, references, classes = zip(*(arrived[name] for name in sorted(arrived)), strict=True)
+    metric = FEATURE_METRICS[name]
+    found = metric.score(tables(np.stack(outputs), np.stack(references), labels=np.array(classes)))
+    expected = metric.score(tables(features, originals, labels=labels))
+    assert (found.value, found.interval) == (expected.value, expected.interval)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -245,62 +257,37 @@ def test_every_row_knows_its_own_name(name: str) -> None:
 
 
 def test_the_two_names_of_one_arithmetic_share_it() -> None:
-    assert FEATURE_METRICS["fid"].score is FEATURE_METRICS["frechet_distance"].score is frechet
+    for reserved, general, score in (
+        ("fid", "frechet_distance", frechet),
+        ("kid", "kernel_distance", kernel_distance),
+        ("inception_score", "classifier_score", inception_score),
+        ("inception_score_10", "classifier_score_10", inception_score_10),
+    ):
+        assert FEATURE_METRICS[reserved].score is FEATURE_METRICS[general].score is score
 
 
-# diagnostics
+def test_only_distances_of_clouds_read_the_reference() -> None:
+    referenced = {name for name, row in FEATURE_METRICS.items() if row.referenced}
+    assert referenced == {"fid", "frechet_distance", "kid", "kernel_distance"}
+    assert not any(row.paired and row.referenced for row in FEATURE_METRICS.values())
 
 
-def picture(scored: Any = 100, reference: Any = 100, condition: Any = 100, raw: Any = None) -> Picture:
-    side = 8
-    images = [np.full((side, side, 3), v, np.uint8) for v in (scored, reference, condition)]
-    mask = np.zeros((side, side), bool)
-    mask[:4] = True
-    return Picture(images[0] if raw is None else np.full((side, side, 3), raw, np.uint8), *images, mask)
+# golden values: a change needs a new forward revision (metrics, section 9)
 
 
-def test_psnr_by_hand() -> None:
-    # every sample 10 levels off: 10 log10(65025 / 100)
-    assert DIAGNOSTICS["psnr"].read(picture(110)) == Reading(pytest.approx(28.130803608679106), 10)
+def golden_tables() -> Tables:
+    """Return 256 outputs near 256 originals in 8 dimensions, from integers alone."""
+    originals = normals("golden|originals", (256, 8)) / 4096
+    outputs = originals * 0.9 + normals("golden|noise", (256, 8)) / 8192
+    return tables(outputs, originals, labels=np.asarray(originals.argmax(axis=1)))
 
 
-def test_psnr_of_equal_pictures_is_that_of_one_level_in_one_sample_and_noted() -> None:
-    near = picture()
-    near.scored[0, 0, 0] += 1
-    equal = DIAGNOSTICS["psnr"].read(picture())
-    assert equal.value == DIAGNOSTICS["psnr"].read(near).value == pytest.approx(10 * np.log10(255**2 * 192))
-    found = summarise(DIAGNOSTICS["psnr"], [equal, equal])
-    assert "capped" in found.notes
-    assert found.params["equal"] == 2
-
-
-def test_known_region_error_looks_at_the_raw_output_outside_the_hole_only() -> None:
-    inside = picture(raw=100)
-    inside.raw[:4] = 255
-    assert DIAGNOSTICS["known_region_error"].read(inside) == Reading(0.0, 0)
-    outside = picture(raw=100)
-    outside.raw[7, 7, 1] = 90  # one of 4 * 8 * 3 known samples
-    assert DIAGNOSTICS["known_region_error"].read(outside) == Reading(pytest.approx(10 / 96), 10)
-
-
-def test_known_region_error_of_a_full_hole_is_zero() -> None:
-    full = picture(raw=0)
-    assert full.mask is not None
-    full.mask[:] = True
-    assert DIAGNOSTICS["known_region_error"].read(full) == Reading(0.0, 0)
-
-
-def test_gray_consistency_compares_lumas() -> None:
-    assert DIAGNOSTICS["gray_consistency"].read(picture(103, condition=100)) == Reading(3.0, 3)
-
-
-def test_diagnostics_follow_the_task() -> None:
-    ids = {name: [d.id for d in diagnostics(name)] for name in ("jpeg-v1", "hole-v1", "gray-v1")}
-    assert ids == {
-        "jpeg-v1": ["psnr"],
-        "hole-v1": ["psnr", "known_region_error"],
-        "gray-v1": ["psnr", "gray_consistency"],
-    }
+@pytest.mark.parametrize("name", FEATURE_METRICS)
+def test_golden_values(name: str) -> None:
+    golden = json.loads((GOLDEN / "metrics.json").read_text())
+    found = FEATURE_METRICS[name].score(golden_tables())
+    assert found.interval is not None
+    assert {"value": found.value, "se": found.interval.se} == pytest.approx(golden[name], rel=1e-9)
 
 
 # plan

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from click.testing import CliRunner
 from torch import nn
 
+from palette_bench.cli.weights import command
 from palette_bench.core.errors import UsageError, WeightsError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.scoring.features import weights
@@ -50,7 +52,60 @@ def test_the_pinned_digests_are_those_of_the_specification() -> None:
     assert {name: (r.bytes, r.sha256) for name, r in pinned().items()} == {
         "inception-v3-fid": (95_628_359, "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"),
         "resnet50-v1": (102_530_333, "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
+        "efficientnet-b0-v1": (
+            21_444_401,
+            "7f5810bc96def8f7552d5b7e68d53c4786f81167d28291b21c0d90e1fca14934",
+        ),
+        "googlenet-v1": (None, "1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef"),
+        "lpips-alex": (244_408_911, "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
+        "lpips-alex-heads": (6_009, "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
     }
+
+
+def test_a_file_whose_size_is_not_pinned_is_proven_by_its_digest(
+    row: WeightsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALETTE_BENCH_WEIGHTS", str(tmp_path / "own"))
+    sizeless = row.model_copy(update={"bytes": None})
+    wrong = put(tmp_path / "own", "net.pth", b"another network")
+    with pytest.raises(WeightsError, match="size not pinned") as caught:
+        find("net", sizeless)
+    assert f"{wrong} has another sha256" in str(caught.value)
+    wrong.unlink()
+    assert fetch("net", sizeless).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_tensor_digest_does_not_know_packings(order: int) -> None:
+    tensors = {**nn.BatchNorm2d(3).state_dict(), "z": torch.arange(6.0).view(2, 3)}
+    repacked = dict(list(tensors.items())[::order])
+    repacked.pop("num_batches_tracked")
+    strided = {**repacked, "z": tensors["z"].t().contiguous().t()}
+    assert tensor_digest(repacked) == tensor_digest(strided) == tensor_digest(tensors)
+    assert tensor_digest({**repacked, "z": tensors["z"].reshape(3, 2)}) != tensor_digest(tensors)
+
+
+def test_the_command_line_lists_and_verifies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: WeightsFile
+) -> None:
+    path = put(tmp_path / "own", "net.safetensors", safetensors.torch.save(nn.Linear(3, 2).state_dict()))
+    data = path.read_bytes()
+    digest = tensor_digest(parse_tensors(data, "net"))
+    known = row.model_copy(
+        update={"files": (path.name,), "bytes": len(data), "sha256": sha256(data), "tensors": digest}
+    )
+    monkeypatch.setenv("PALETTE_BENCH_WEIGHTS", str(tmp_path / "own"))
+    monkeypatch.setattr(weights, "pinned", lambda: {"net": known, "absent": row})
+    listed = CliRunner().invoke(command, ["list"])
+    assert listed.output.splitlines()[0].endswith(f"MIT  {path}")
+    assert listed.output.splitlines()[1].endswith("absent")
+    verified = CliRunner().invoke(command, ["verify", "net"])
+    assert verified.output == f"net  ok  {path}  tensors {digest}\n"
+    missing = CliRunner().invoke(command, ["verify"])
+    assert isinstance(missing.exception, WeightsError)
+    monkeypatch.setattr(weights, "pinned", lambda: {"net": known.model_copy(update={"tensors": "0" * 64})})
+    other = CliRunner().invoke(command, ["verify"])
+    assert isinstance(other.exception, WeightsError)
 
 
 def test_absent_weights_say_what_where_and_how() -> None:

@@ -1,4 +1,4 @@
-"""Features cached by content: the same pixels through the same network are computed once.
+"""Features and their statistics cached by content: the same pixels through the same network count once.
 
 The key knows no name and no path, so a replaced folder is a new key and references and anchors are shared
 by all sets that hold the same pictures. A damaged entry is recomputed; a cache that cannot be written
@@ -11,8 +11,10 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.numpy
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from palette_bench.core import atomic
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 CACHE_VARIABLE = "PALETTE_BENCH_CACHE"
 
 HeadTables = Mapping[str, Features]  # head -> (N, D) float32, rows in id order
+Arrays = Mapping[str, NDArray[Any]]
 
 
 def cache_folder() -> Path:
@@ -44,53 +47,68 @@ def cache_key(digests: Mapping[ImageId, Fingerprint], extractor: Fingerprint) ->
     return fingerprint({"pictures": sorted(digests.items()), "extractor": extractor})
 
 
-def _payload_digest(tables: HeadTables) -> Fingerprint:
-    return fingerprint([[head, list(t.shape), sha256(t.tobytes())] for head, t in sorted(tables.items())])
+def statistics_key(features: Fingerprint, head: str, what: str) -> Fingerprint:
+    """Return the key of what was computed from one head of cached features, e.g. its `moments`."""
+    return fingerprint({"features": features, "head": head, "statistics": f"{what}-v1"})
 
 
-class FeatureCache:
-    """The cache on disk; `fresh` ignores what it holds and replaces it."""
+def _payload_digest(arrays: Arrays) -> Fingerprint:
+    return fingerprint([[name, list(t.shape), sha256(t.tobytes())] for name, t in sorted(arrays.items())])
 
-    def __init__(self, *, fresh: bool = False) -> None:
-        """Use the folder the environment names."""
-        self._folder = cache_folder() / "features"
+
+class ArrayCache:
+    """Named arrays on disk under a key; `fresh` ignores what was there before and replaces it."""
+
+    def __init__(self, kind: str, *, fresh: bool = False) -> None:
+        """Use a sub-folder of the folder the environment names.
+
+        Args:
+            kind: `features`, head -> (N, D) float32; or `statistics`, float64.
+            fresh: compute everything anew.
+        """
+        self._folder = cache_folder() / kind
         self._fresh = fresh
+        self._made: set[Fingerprint] = set()
+        self._unwritable = False
 
     def _path(self, key: Fingerprint) -> Path:
         return self._folder / f"{key}.safetensors"
 
-    def load(self, key: Fingerprint) -> HeadTables | None:
-        """Return the stored tables, bit for bit, or None if there are none or they are damaged (PB808)."""
+    def load(self, key: Fingerprint) -> Arrays | None:
+        """Return the stored arrays, bit for bit, or None if there are none or they are damaged (PB808)."""
         path = self._path(key)
-        if self._fresh or not path.is_file():
+        if (self._fresh and key not in self._made) or not path.is_file():
             return None
         try:
             with safe_open(path, framework="numpy") as file:
-                tables = {head: file.get_tensor(head) for head in file.keys()}  # noqa: SIM118  # not a dict
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
                 payload = (file.metadata() or {}).get("payload")
         except (SafetensorError, OSError, ValueError) as error:
             self._report_damage(path, str(error))
             return None
-        if payload != _payload_digest(tables):
+        if payload != _payload_digest(arrays):
             self._report_damage(path, "another payload digest")
             return None
-        return tables
+        return arrays
 
     def _report_damage(self, path: Path, found: str) -> None:
         log.warning("%s", problem("PB808", str(path), expected="an intact entry", found=found))
 
-    def store(self, key: Fingerprint, tables: HeadTables, about: Mapping[str, str]) -> None:
-        """Keep tables under a key; a folder that cannot be written is a warning.
+    def store(self, key: Fingerprint, arrays: Arrays, about: Mapping[str, str]) -> None:
+        """Keep arrays under a key, whole or not at all; a folder that cannot be written is one warning.
 
         Args:
-            key: from `cache_key`.
-            tables: head -> (N, D) float32.
+            key: from `cache_key` or `statistics_key`.
+            arrays: C-contiguous, by name.
             about: device and micro-batch, for readers; they are no part of the key.
         """
-        header = {**about, "payload": _payload_digest(tables)}
+        header = {**about, "payload": _payload_digest(arrays)}
         try:
             atomic.make_folder(self._folder)
             atomic.sweep(self._folder)
-            atomic.write_bytes(self._path(key), safetensors.numpy.save(dict(tables), header))
+            atomic.write_bytes(self._path(key), safetensors.numpy.save(dict(arrays), header))
+            self._made.add(key)
         except StorageError as error:
-            log.warning("scored without a cache, nothing is kept for the next run:\n%s", error)
+            if not self._unwritable:
+                log.warning("scored without a cache, nothing is kept for the next run:\n%s", error)
+            self._unwritable = True

@@ -1,24 +1,30 @@
-"""What an extractor is, and the one way all of ours run: float32, repeatable, no gradients."""
+"""What an extractor is, and the one way all of ours run: repeatable, no gradients, weights folded."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from palette_bench.core.errors import DeviceError, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Features, Fingerprint
-from palette_bench.scoring.features.tensors import Tensors, tensor_digest
+from palette_bench.scoring.features import Wanted
+from palette_bench.scoring.features.folding import fold
+from palette_bench.scoring.features.network import Network
+from palette_bench.scoring.features.precision import Precision, find_precision, repeatable
+from palette_bench.scoring.features.random_weights import drawn_pictures
 from palette_bench.scoring.metrics.outcome import Role
 
-FORWARD_REVISION = 1  # raised when the same weights and pixels give other features
+# raised when the same weights and pixels give other features: 2 folds batch norms and uses the fast
+# TF1 resize (differences up to 1e-4)
+FORWARD_REVISION = 2
+
+MICRO_BATCH = {"cpu": 16, "cuda": 64}
 
 
 class FeatureExtractor(Protocol):
@@ -30,6 +36,8 @@ class FeatureExtractor(Protocol):
         label_space: what its classes are, `imagenet-1k` or None.
         notes: what every score from it carries, e.g. `random-weights`.
         fingerprint: digest of id, weights, preprocessing, precision, heads and forward revision.
+        precision: `fp32` unless a preview or an audit was asked for.
+        micro_batch: pictures per call; fixed, for another batch may change the last bits of features.
     """
 
     @property
@@ -42,67 +50,111 @@ class FeatureExtractor(Protocol):
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def fingerprint(self) -> Fingerprint: ...  # noqa: D102
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def micro_batch(self) -> int: ...  # noqa: D102
 
     def __call__(self, images: Tensor) -> dict[str, Features]:
         """Return {head: (N, D) float32} of (N, 3, H, W) uint8 RGB."""
 
 
 @dataclass(frozen=True)
+class Description:
+    """What is known of a network beside its weights.
+
+    Attributes:
+        heads: role -> head.
+        preprocess: everything done to pixels before the first layer, in words that differ when it does.
+        label_space: `imagenet-1k` or None.
+        notes: carried by every score, e.g. `random-weights`.
+        revision: of its forward pass.
+        folds: its batch norms may be folded and its layout changed.
+    """
+
+    heads: Mapping[Role, str]
+    preprocess: str
+    label_space: str | None = None
+    notes: tuple[str, ...] = ()
+    revision: int = FORWARD_REVISION
+    folds: bool = True
+
+
+@dataclass(frozen=True)
 class TorchExtractor:
-    """A module that maps (N, 3, H, W) uint8 to {head: (N, D)}, with what is known about it."""
+    """A network with what is known about it."""
 
     id: str
-    network: nn.Module
-    heads: Mapping[Role, str]
-    label_space: str | None
-    notes: tuple[str, ...]
+    network: Network
+    about: Description
+    numbers: Precision
     fingerprint: Fingerprint
     device: torch.device
 
+    @property
+    def heads(self) -> Mapping[Role, str]:
+        """Return role -> head."""
+        return self.about.heads
+
+    @property
+    def label_space(self) -> str | None:
+        """Return what its classes are."""
+        return self.about.label_space
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return the notes of its weights and of its precision."""
+        return (*self.about.notes, *self.numbers.notes)
+
+    @property
+    def precision(self) -> str:
+        """Return the id of its precision."""
+        return self.numbers.id
+
+    @property
+    def micro_batch(self) -> int:
+        """Return the pictures per call on its device."""
+        return MICRO_BATCH[self.device.type]
+
     def __call__(self, images: Tensor) -> dict[str, Features]:
         """Return {head: (N, D) float32} of (N, 3, H, W) uint8 RGB."""
-        with torch.inference_mode(), repeatable():
-            tables = self.network(images.to(self.device))
+        with torch.inference_mode(), repeatable(self.numbers.tf32):
+            inputs = self.network.prepare(images.to(self.device).to(self.numbers.pixels))
+            layout = torch.channels_last if self.about.folds else torch.preserve_format
+            tables = self.network(inputs.to(self.numbers.layers, memory_format=layout))
         return {head: table.to("cpu", torch.float32).numpy() for head, table in tables.items()}
 
 
-def assemble(
-    name: str,
-    network: nn.Module,
-    weights: Tensors,
-    *,
-    heads: Mapping[Role, str],
-    preprocess: str,
-    device: str,
-    label_space: str | None = None,
-    notes: tuple[str, ...] = (),
-) -> TorchExtractor:
-    """Return the extractor of a loaded network: frozen, on its device, fingerprinted.
+def assemble(wanted: Wanted, network: Network, weights: Fingerprint, about: Description) -> TorchExtractor:
+    """Return the extractor of a loaded network: folded, cast, frozen, on its device, fingerprinted.
 
     Args:
-        name: id.
-        network: maps (N, 3, H, W) uint8 to {head: (N, D)}; preprocessing included.
-        weights: its tensors, under the names of their file.
-        heads: role -> head.
-        preprocess: everything done to pixels before the first layer, in words that differ when it does.
-        device: cpu or cuda.
-        label_space: `imagenet-1k` or None.
-        notes: carried by every score.
+        wanted: name, device and precision.
+        network: with its weights.
+        weights: digest of its tensors, under the names of their file.
+        about: what else is known of it.
 
     Raises:
+        UsageError: unknown precision.
         DeviceError: PB707.
     """
-    where = open_device(device)
+    where = open_device(wanted.device)
+    numbers = find_precision(wanted.precision, where)
     identity = {
-        "id": name,
-        "weights": tensor_digest(weights),
-        "preprocess": preprocess,
-        "precision": "fp32",
-        "taps": {role: heads[role] for role in sorted(heads)},
-        "forward": FORWARD_REVISION,
+        "id": wanted.name,
+        "weights": weights,
+        "preprocess": about.preprocess,
+        "precision": numbers.id,
+        "taps": {role: about.heads[role] for role in sorted(about.heads)},
+        "forward": about.revision,
     }
-    frozen = network.eval().requires_grad_(False).to(where)
-    return TorchExtractor(name, frozen, heads, label_space, notes, fingerprint(identity), where)
+    network.eval().requires_grad_(False).to(numbers.pixels)
+    if about.folds:
+        with torch.no_grad(), repeatable():  # tensors made in inference mode could not be cast later
+            fold(network, network.smallest(network.prepare(drawn_pictures(1).to(numbers.pixels))))
+        network.to(memory_format=torch.channels_last)
+    network.to(where, numbers.layers)
+    return TorchExtractor(wanted.name, network, about, numbers, fingerprint(identity), where)
 
 
 def open_device(name: str) -> torch.device:
@@ -122,29 +174,6 @@ def open_device(name: str) -> torch.device:
             )
         )
     return torch.device(name)
-
-
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """Run with the settings of level L0, and restore the caller's afterwards.
-
-    Deterministic algorithms, no cuDNN search, no TF32: equal bits on equal machines. Source: trust,
-    section 1.1.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    strict, warn = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    tf32 = torch.backends.cuda.matmul.allow_tf32
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.use_deterministic_algorithms(strict, warn_only=warn)
 
 
 def as_images(pictures: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:

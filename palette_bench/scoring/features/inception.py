@@ -1,8 +1,7 @@
 """`inception-v3-fid`: the network that FID and Inception Score are defined on.
 
-The module is torch-fidelity's, with TensorFlow 1's resize inside (mode `tf1`). Its own constructor
-downloads when given no path and unpickles freely: it is handed a buffer with our proven tensors.
-Source: metrics, sections 2.1 and 2.2.
+The module is torch-fidelity's. Its own constructor downloads when given no path and unpickles freely: it
+is handed an empty buffer, and our proven tensors are loaded afterwards. Source: metrics, section 2.
 """
 
 from __future__ import annotations
@@ -11,65 +10,88 @@ import io
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from palette_bench.scoring.features.extractor import TorchExtractor, assemble
-from palette_bench.scoring.features.random_weights import RANDOM_NOTE, randomise, seed_of
-from palette_bench.scoring.features.tensors import Tensors, parse_tensors
-from palette_bench.scoring.features.weights import read_pinned
+from palette_bench.scoring.features import FID_NETWORK, Wanted
+from palette_bench.scoring.features.extractor import Description, TorchExtractor, assemble
+from palette_bench.scoring.features.loading import fill
+from palette_bench.scoring.features.network import Network
+from palette_bench.scoring.features.resize import MODES, Mode, find_mode
+from palette_bench.scoring.features.tensors import Tensors, tensor_digest
 
-_TAPS = ["2048", "logits_unbiased"]
+# the layers in the order of torch-fidelity's forward, from the resized picture to pool_3
+_TRUNK = (
+    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1"),
+    *("Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2"),
+    *("Mixed_5b", "Mixed_5c", "Mixed_5d"),
+    *("Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    *("Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool"),
+)
+_CORNER = 107  # at 75 the last maps have one pixel, here four
 
 
 class _Unloaded(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-fidelity ships no types
     """The module as built: its constructor insists on loading something."""
 
-    def load_state_dict(self, *args: Any, **options: Any) -> None:
-        """Load nothing."""
+    def __init__(self) -> None:
+        """Build the layers."""
+        empty = io.BytesIO()
+        torch.save({}, empty)
+        empty.seek(0)
+        super().__init__(FID_NETWORK, ["2048", "logits_unbiased"], feature_extractor_weights_path=empty)
+
+    def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
+        """Load nothing while the constructor runs, which passes an empty dictionary."""
+        return super().load_state_dict(state_dict, *args, **options) if state_dict else None
 
 
-class InceptionNetwork(nn.Module):
-    """(N, 3, H, W) uint8 -> `pool_3` (N, 2048) and `logits` (N, 1008), without bias."""
+class InceptionNetwork(Network):
+    """(N, 3, 299, 299) -> `pool_3` (N, 2048) and `logits` (N, 1008), without bias."""
 
-    def __init__(self, model: nn.Module) -> None:
-        """Wrap torch-fidelity's module."""
+    def __init__(self, mode: Mode) -> None:
+        """Build torch-fidelity's module behind a resize."""
         super().__init__()
-        self.model = model
+        self.mode = mode
+        self.model = _Unloaded()
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Return (N, 3, 299, 299), about in [-1, 1]."""
+        return self.mode(pixels)
+
+    def smallest(self, inputs: Tensor) -> Tensor:
+        """Return a corner: every layer still has an output, at an eighth of the work."""
+        return inputs[:, :, :_CORNER, :_CORNER]
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Return both heads."""
-        pool, logits = self.model(images)
-        return {"pool_3": pool, "logits": logits}
+        maps = inputs
+        for name in _TRUNK:
+            maps = getattr(self.model, name)(maps)
+        pool = maps.flatten(1)
+        return {"pool_3": pool, "logits": pool @ self.model.fc.weight.T}
 
 
-def _build(cls: type[nn.Module], tensors: Tensors) -> nn.Module:
-    buffer = io.BytesIO()
-    torch.save(dict(tensors), buffer)
-    buffer.seek(0)
-    return cls("inception-v3-fid", _TAPS, feature_extractor_weights_path=buffer)
+def random_tensors(seed: int) -> Tensors:
+    """Return the tensors of `random:SEED` under the names of the weights file.
+
+    They let tests and benchmarks hand one and the same network to other programs.
+    """
+    network = InceptionNetwork(MODES["tf1"])
+    fill(network, network.model, Wanted(FID_NETWORK, f"random:{seed}"))
+    return dict(network.model.state_dict())
 
 
-def open_network(name: str, weights: str | None, crop: str, device: str) -> TorchExtractor:
-    """Return the extractor; `crop` is for classifiers and does not concern it.
+def open_network(wanted: Wanted) -> TorchExtractor:
+    """Return the extractor; the crop is for classifiers and does not concern it.
 
     Raises:
+        UsageError: unknown mode or precision.
         WeightsError: PB705.
         DeviceError: PB707.
     """
-    seed = seed_of(name, weights)
-    if seed is None:
-        tensors = parse_tensors(read_pinned(name, weights), name)
-        network = InceptionNetwork(_build(FeatureExtractorInceptionV3, tensors))
-    else:
-        network = InceptionNetwork(_build(_Unloaded, {}))
-        randomise(network, network.model, seed)
-    return assemble(
-        name,
-        network,
-        network.model.state_dict(),
-        heads={"features": "pool_3", "logits": "logits"},
-        preprocess="tf1: bilinear to 299, src = dst * in/out, no antialias; (x - 128) / 128",
-        device=device,
-        notes=() if seed is None else (RANDOM_NOTE,),
-    )
+    mode = find_mode(wanted.mode)
+    network = InceptionNetwork(mode)
+    notes = fill(network, network.model, wanted)
+    about = Description(heads={"features": "pool_3", "logits": "logits"}, preprocess=mode.words, notes=notes)
+    return assemble(wanted, network, tensor_digest(network.model.state_dict()), about)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from palette_bench.core.errors import UsageError
+from palette_bench.scoring.features.network import Network
 
 PREFIX = "random:"
 RANDOM_NOTE = "random-weights"
@@ -34,7 +35,7 @@ def seed_of(name: str, given: str | None) -> int | None:
     return int(text)
 
 
-def _normals(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def normals(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return keyed normals: NumPy's, for torch's own vary with the machine."""
     key = hashlib.sha256(f"pb-random-weights|{seed}|{name}".encode()).digest()[:16]
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
@@ -42,46 +43,55 @@ def _normals(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32
 
 
 @torch.no_grad()
-def randomise(network: nn.Module, model: nn.Module, seed: int) -> None:
-    """Fill a model with He-normal weights and calibrate its batch norms on 16 drawn pictures.
+def he_normal(model: nn.Module, seed: int) -> None:
+    """Fill a model, in place, with He-normal weights; each tensor draws from its own key.
 
-    Args:
-        network: maps (N, 3, H, W) uint8 to features through `model`.
-        model: what is filled, in place.
-        seed: >= 0; each tensor draws from its own key.
-
-    Source: He et al. 2015 for the scale; calibrating is ours, else activations explode with depth.
+    Source: He et al. 2015.
     """
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
-            scale = math.sqrt(2 / math.prod(parameter.shape[1:]))
-            parameter.copy_(
-                torch.from_numpy(_normals(seed, name, tuple(parameter.shape)) * np.float32(scale))
-            )
+            scale = np.float32(math.sqrt(2 / math.prod(parameter.shape[1:])))
+            parameter.copy_(torch.from_numpy(normals(seed, name, tuple(parameter.shape)) * scale))
         else:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+
+
+def randomise(network: Network, model: nn.Module, seed: int) -> None:
+    """Fill a model with He-normal weights and calibrate its batch norms on 16 drawn pictures.
+
+    Calibrating is ours: without it activations explode with depth.
+
+    Args:
+        network: runs through `model`.
+        model: what is filled, in place.
+        seed: >= 0.
+    """
+    he_normal(model, seed)
     _calibrate(network)
 
 
-def _calibrate(network: nn.Module) -> None:
+@torch.no_grad()
+def _calibrate(network: Network) -> None:
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over batches
         norm.train()
-    network(_pictures())
+    network(network.prepare(drawn_pictures(_CALIBRATION_PICTURES).float()))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
 
 
-def _pictures() -> Tensor:
-    """Return (16, 3, 256, 256) uint8: coarse patches of colour with fine noise."""
+def drawn_pictures(count: int) -> Tensor:
+    """Return (count, 3, 256, 256) uint8, count <= 16: coarse patches of colour with fine noise."""
     side, patch = _CALIBRATION_SIDE, 32
     draw = np.random.Generator(np.random.Philox(key=0))
     coarse: NDArray[Any] = draw.integers(0, 256, (_CALIBRATION_PICTURES, 3, side // patch, side // patch))
     fine = draw.integers(-20, 21, (_CALIBRATION_PICTURES, 3, side, side))
     pixels = np.clip(coarse.repeat(patch, axis=2).repeat(patch, axis=3) + fine, 0, 255)
-    return torch.from_numpy(pixels.astype(np.uint8))
+    return torch.from_numpy(pixels[:count].astype(np.uint8))

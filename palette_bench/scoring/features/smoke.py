@@ -17,8 +17,11 @@ from torch.nn import functional
 
 from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.rng import normals
-from palette_bench.scoring.features.extractor import TorchExtractor, assemble
+from palette_bench.scoring.features import Wanted
+from palette_bench.scoring.features.extractor import Description, TorchExtractor, assemble
+from palette_bench.scoring.features.network import Network
 from palette_bench.scoring.features.random_weights import RANDOM_NOTE
+from palette_bench.scoring.features.tensors import tensor_digest
 
 _SIDE = 64
 _WIDTHS = (16, 32, 64)
@@ -48,8 +51,8 @@ def _constants(text: str) -> Tensor:
     return torch.tensor([int(word) for word in text.split()], dtype=torch.float32) / 10_000
 
 
-class SmokeNetwork(nn.Module):
-    """(N, 3, H, W) uint8 -> `pool` (N, 64), about standardised, and `logits` (N, 100)."""
+class SmokeNetwork(Network):
+    """(N, 3, 64, 64) -> `pool` (N, 64), about standardised, and `logits` (N, 100)."""
 
     centres: Tensor
     scales: Tensor
@@ -68,9 +71,17 @@ class SmokeNetwork(nn.Module):
         self.register_buffer("centres", _constants(_CENTRES))
         self.register_buffer("scales", _constants(_SCALES))
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Return (N, 3, 64, 64), in [-2, 2].
+
+        Raises:
+            InputError: not square, or the side is no multiple of 64.
+        """
+        return (_reduced(pixels) - 128) / 64
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Return both heads."""
-        maps = _activate(functional.conv2d((_reduced(images) - 128) / 64, self.stem, padding=1))
+        maps = _activate(functional.conv2d(inputs, self.stem, padding=1))
         for i in range(len(_WIDTHS)):
             if i:
                 maps = _activate(functional.conv2d(maps, self.steps[i - 1], stride=2, padding=1))
@@ -85,36 +96,33 @@ def _activate(maps: Tensor) -> Tensor:
     return functional.leaky_relu(maps, _SLOPE)
 
 
-def _reduced(images: Tensor) -> Tensor:
-    """Return pictures at 64 x 64 in float32; larger ones by the mean of whole blocks.
-
-    Raises:
-        InputError: not square, or the side is no multiple of 64.
-    """
-    height, width = images.shape[2:]
+def _reduced(pixels: Tensor) -> Tensor:
+    """Return pictures at 64 x 64; larger ones by the mean of whole blocks."""
+    height, width = pixels.shape[2:]
     if height != width or height % _SIDE:
         raise InputError(
             f"smoke-random needs squares of a multiple of {_SIDE} pixels, not {width} x {height}"
         )
-    return functional.avg_pool2d(images.float(), height // _SIDE)
+    return functional.avg_pool2d(pixels, height // _SIDE)
 
 
-def open_network(name: str, weights: str | None, crop: str, device: str) -> TorchExtractor:
-    """Return the extractor; `crop` is for classifiers and does not concern it.
+def open_network(wanted: Wanted) -> TorchExtractor:
+    """Return the extractor; crop and mode are for others and do not concern it.
 
     Raises:
         UsageError: weights were given; it has its own.
         DeviceError: PB707.
     """
-    if weights is not None:
-        raise UsageError(f"--weights {name}={weights}: {name} draws its own weights and takes none")
+    if wanted.weights is not None:
+        raise UsageError(
+            f"--weights {wanted.name}={wanted.weights}: {wanted.name} draws its own weights and takes none"
+        )
     network = SmokeNetwork()
-    return assemble(
-        name,
-        network,
-        network.state_dict(),
+    about = Description(
         heads={"features": "pool", "logits": "logits"},
         preprocess="block mean to 64; (x - 128) / 64",
-        device=device,
         notes=(RANDOM_NOTE,),
+        revision=1,
+        folds=False,
     )
+    return assemble(wanted, network, tensor_digest(network.state_dict()), about)

@@ -67,6 +67,31 @@ def tensor_digest(tensors: Tensors) -> Fingerprint:
     return fingerprint(rows)
 
 
+def prove_tensors(data: bytes, pinned: Fingerprint | None, where: str) -> Fingerprint:
+    """Return the tensor digest of a weights file, after comparing it with the pinned one if there is one.
+
+    Args:
+        data: the bytes of the file.
+        pinned: digest its tensors must have, or None.
+        where: shown in problems.
+
+    Raises:
+        WeightsError: PB705, another digest, or no state dictionary.
+    """
+    digest = tensor_digest(parse_tensors(data, where))
+    if pinned not in (None, digest):
+        raise WeightsError(
+            problem(
+                "PB705",
+                where,
+                expected=f"tensors {pinned}",
+                found=f"tensors {digest}",
+                fix="report this: the file is the pinned one and is read otherwise",
+            )
+        )
+    return digest
+
+
 def load_strictly(network: nn.Module, tensors: Tensors, where: str) -> None:
     """Load weights into a network; half precision is widened to the network's own type.
 

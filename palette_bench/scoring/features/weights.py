@@ -25,16 +25,32 @@ log = logging.getLogger(__name__)
 
 STORE_VARIABLE = "PALETTE_BENCH_WEIGHTS"
 _PIECE = 1 << 20
+_LARGEST = 1 << 30  # of a file whose size is not pinned
 
 
 class WeightsFile(Part):
-    """A pinned weights file; `files` are the names it goes by, all of the same bytes."""
+    """A pinned weights file.
+
+    Attributes:
+        files: the names it goes by, all of the same bytes.
+        bytes: its size, None where it is not known yet.
+        sha256: of the file.
+        tensors: digest of its sorted tensors, equal for all packings; None where it is not known yet.
+        licence: of the weights.
+        origin: where `fetch` gets it.
+    """
 
     files: tuple[str, ...]
-    bytes: int
+    bytes: int | None = None
     sha256: Sha
+    tensors: Sha | None = None
     licence: str
     origin: str
+
+    @property
+    def size(self) -> str:
+        """Return the size in words."""
+        return "size not pinned" if self.bytes is None else f"{self.bytes:,} bytes"
 
 
 @cache
@@ -71,7 +87,7 @@ def library_cache() -> Path:
 def _read_proven(path: Path, row: WeightsFile) -> bytes | str:
     """Return the bytes of a file if they are the pinned ones, else what is wrong with it."""
     try:
-        if path.stat().st_size != row.bytes:
+        if row.bytes not in (None, path.stat().st_size):
             return f"{path} has {path.stat().st_size:,} bytes"
         data = path.read_bytes()
     except FileNotFoundError:
@@ -108,7 +124,7 @@ def _not_found(name: str, row: WeightsFile, looked: list[str]) -> str:
     return "\n".join(
         (
             f"PB705 error  weights absent or digest wrong: {name} not found",
-            f"  file    {row.files[0]}, {row.bytes:,} bytes",
+            f"  file    {row.files[0]}, {row.size}",
             f"  sha256  {row.sha256}",
             f"  looked  {' | '.join(looked)}",
             f"  fix     palette-bench weights fetch {name}",
@@ -136,7 +152,7 @@ def read_pinned(name: str, given: str | None) -> bytes:
             problem(
                 "PB705",
                 f"--weights {name}={given}",
-                expected=f"{row.bytes:,} bytes, sha256 {row.sha256}",
+                expected=f"{row.size}, sha256 {row.sha256}",
                 found=f"{len(data):,} bytes, sha256 {sha256(data)}",
                 fix=f"palette-bench weights fetch {name}",
             )
@@ -180,7 +196,7 @@ def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
             problem(
                 "PB705",
                 row.origin,
-                expected=f"{row.bytes:,} bytes, sha256 {row.sha256}",
+                expected=f"{row.size}, sha256 {row.sha256}",
                 found=f"{len(data):,} bytes, sha256 {sha256(data)}",
                 fix="the origin changed or a proxy answered; get the file elsewhere and check its digest",
             )
@@ -191,13 +207,13 @@ def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
 
 def _download(row: WeightsFile, progress: Progress) -> bytes:
     """Return what the origin sends, at most one byte more than expected."""
-    data = bytearray()
+    data, limit = bytearray(), row.bytes or _LARGEST
     try:
         with (
             urllib.request.urlopen(row.origin, timeout=60) as answer,
-            progress("fetching", row.bytes) as advance,
+            progress("fetching", limit) as advance,
         ):
-            while len(data) <= row.bytes and (piece := answer.read(min(_PIECE, row.bytes + 1 - len(data)))):
+            while len(data) <= limit and (piece := answer.read(min(_PIECE, limit + 1 - len(data)))):
                 data += piece
                 advance(len(piece))
     except (urllib.error.URLError, OSError) as error:

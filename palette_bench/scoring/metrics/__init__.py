@@ -1,65 +1,67 @@
 """The metrics: features to numbers, intervals and per-image columns. NumPy and SciPy only.
 
-One table, id -> row. `fid` and `inception_score` are reserved for the FID network: with any other the
+One table, id -> row. `fid`, `kid` and `inception_score` are reserved for the FID network: with any other the
 same arithmetic has its general name, so that no page prints FID for a number that is not.
 """
 
 from __future__ import annotations
 
-from palette_bench.scoring.metrics.classifier import accuracy, agreement, inception_score
+from collections.abc import Callable
+
+from palette_bench.scoring.metrics.classifier import (
+    accuracy,
+    agreement,
+    inception_score,
+    inception_score_10,
+)
 from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
+from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
 from palette_bench.scoring.metrics.frechet import frechet
-from palette_bench.scoring.metrics.outcome import Metric
-from palette_bench.scoring.metrics.perceptual import perceptual_distance
+from palette_bench.scoring.metrics.kid import kernel_distance
+from palette_bench.scoring.metrics.outcome import Metric, Outcome, Tables
+from palette_bench.scoring.metrics.perceptual import perceptual_distance, perceptual_distance_googlenet
 
 _SQUARED = "squared feature units"
+_KERNEL = "squared kernel units"
+_ELSEWHERE = "'s arithmetic on another network"
+
+Score = Callable[[Tables], Outcome]
+
+
+def _to_reference(name: str, title: str, unit: str, score: Score) -> Metric:
+    return Metric(name, title, "lower", unit, "features", False, score, referenced=True)
+
+
+def _to_originals(name: str, title: str, score: Score, extractor: str | None = None) -> Metric:
+    return Metric(name, title, "lower", _SQUARED, "features", True, score, extractor=extractor)
+
+
+def _of_classes(name: str, title: str, unit: str, score: Score, *, paired: bool = False) -> Metric:
+    return Metric(name, title, "higher", unit, "logits", paired, score)
+
 
 FEATURE_METRICS: dict[str, Metric] = {
     row.id: row
     for row in (
-        Metric("fid", "Fréchet Inception distance", "lower", _SQUARED, "features", True, frechet),
-        Metric(
-            "frechet_distance",
-            "FID's arithmetic on another network",
-            "lower",
-            _SQUARED,
-            "features",
-            True,
-            frechet,
-        ),
-        Metric("inception_score", "Inception Score", "higher", "classes", "logits", False, inception_score),
-        Metric(
-            "classifier_score",
-            "Inception Score's arithmetic on another network",
-            "higher",
-            "classes",
-            "logits",
-            False,
-            inception_score,
-        ),
-        Metric(
-            "classification_accuracy",
-            "outputs recognised as their class",
-            "higher",
-            "%",
-            "logits",
-            False,
-            accuracy,
-        ),
-        Metric(
-            "classification_agreement", "same class as the original", "higher", "%", "logits", True, agreement
-        ),
-        Metric(
-            "perceptual_distance",
-            "squared feature distance to the original",
-            "lower",
-            _SQUARED,
-            "features",
-            True,
-            perceptual_distance,
+        _to_reference("fid", "Fréchet Inception distance", _SQUARED, frechet),
+        _to_reference("frechet_distance", "FID" + _ELSEWHERE, _SQUARED, frechet),
+        _to_reference("kid", "kernel Inception distance, all pairs", _KERNEL, kernel_distance),
+        _to_reference("kernel_distance", "KID" + _ELSEWHERE, _KERNEL, kernel_distance),
+        _of_classes("inception_score", "Inception Score, one split", "classes", inception_score),
+        _of_classes("classifier_score", "Inception Score" + _ELSEWHERE, "classes", inception_score),
+        _of_classes("inception_score_10", "Inception Score, ten splits", "classes", inception_score_10),
+        _of_classes("classifier_score_10", "ten splits on another network", "classes", inception_score_10),
+        _of_classes("classification_accuracy", "outputs recognised as their class", "%", accuracy),
+        _of_classes("classification_agreement", "same class as the original", "%", agreement, paired=True),
+        _to_originals("perceptual_distance", "squared feature distance to the original", perceptual_distance),
+        _to_originals(
+            "perceptual_distance_googlenet",
+            "the same on torchvision's GoogLeNet",
+            perceptual_distance_googlenet,
+            "googlenet-v1",
         ),
     )
 }
 
 # everything a scorecard may hold
-METRICS: dict[str, Metric | Diagnostic] = {**FEATURE_METRICS, **DIAGNOSTICS}
+METRICS: dict[str, Metric | Diversity | Diagnostic] = {**FEATURE_METRICS, **DIVERSITIES, **DIAGNOSTICS}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from palette_bench.core.errors import InputError
-from palette_bench.core.intervals import Interval, log_mean, wilson
+from palette_bench.core.errors import InputError, UsageError
+from palette_bench.core.intervals import Interval, log_mean, mean_t, wilson
 from palette_bench.core.types import Features
-from palette_bench.scoring.metrics.outcome import Outcome, Tables, require_finite
+from palette_bench.scoring.metrics.outcome import Outcome, Tables, check_finite, require_finite
+
+SPLITS, SEED = 10, 2020  # of `inception_score_10`: torch-fidelity's defaults
 
 
 def divergences(logits: Features) -> NDArray[np.float64]:
@@ -36,14 +39,85 @@ def divergences(logits: Features) -> NDArray[np.float64]:
 def inception_score(tables: Tables) -> Outcome:
     """Return exp of the mean divergence, one split: 1 (all alike) to K (each class, each time sure)."""
     values = divergences(tables.outputs)
+    params = {"splits": 1}
+    if _low_coverage(tables, np.arange(len(values))):
+        return Outcome(None, params=params, notes=("low-coverage",), columns={"is_kl": values})
     interval = log_mean(values)
     return Outcome(
         float(np.exp(values.mean())),
         interval,
-        params={"splits": 1},
+        params=params,
         notes=() if interval else ("n<2",),
         columns={"is_kl": values},
     )
+
+
+def split_scores(logits: Features, splits: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Return the score of each split of (N, K) logits; a split is the indices of its rows."""
+    return np.array([np.exp(divergences(logits[rows]).mean()) for rows in splits])
+
+
+def shuffled_splits(n: int, splits: int = SPLITS, seed: int = SEED) -> list[NDArray[np.int64]]:
+    """Return the rows of each split after shuffling N of them.
+
+    Raises:
+        UsageError: more splits than rows.
+
+    Source: torch-fidelity 0.4, metric_isc.py; the same seed gives the same splits.
+    """
+    if splits > n:
+        raise UsageError(f"{splits:,} splits of {n:,} images: choose at most as many splits as images")
+    order = np.random.RandomState(seed).permutation(n)
+    return [order[i * n // splits : (i + 1) * n // splits] for i in range(splits)]
+
+
+def inception_score_10(tables: Tables) -> Outcome:
+    """Return the mean score of ten shuffled splits; `params.sd` is what papers print behind +-.
+
+    A tenth of the images has fewer classes than all, so it lies below the score of one split; never ranked.
+
+    Raises:
+        InputError: a value is not finite.
+        UsageError: fewer than ten images.
+    """
+    check_finite(tables.outputs, "logits")
+    splits = shuffled_splits(len(tables.outputs))
+    params: dict[str, Any] = {"splits": SPLITS, "seed": SEED}
+    if any(_low_coverage(tables, rows) for rows in splits):
+        return Outcome(None, params=params, notes=("low-coverage",))
+    scores = split_scores(tables.outputs, splits)
+    params["sd"] = float(scores.std())  # divisor 10, as elsewhere
+    return Outcome(float(scores.mean()), mean_t(scores), params=params)
+
+
+def _low_coverage(tables: Tables, rows: NDArray[np.int64]) -> bool:
+    """Return whether rows show under half the classes that as many images drawn at random would.
+
+    List order alone has turned a score of 298 into 62 (openai/guided-diffusion, issue 165).
+    """
+    if tables.labels is None:
+        return False
+    found = len(np.unique(tables.labels[rows]))
+    return found < _expected_classes(tables.labels, tables.classes, len(rows)) / 2
+
+
+def _expected_classes(labels: NDArray[np.int64], classes: int | None, size: int) -> float:
+    """Return how many classes a random choice of `size` images shows on average.
+
+    Of the labels at hand, a class of c of n images is missed with chance C(n - c, size) / C(n, size). Where
+    these are part of a set that holds more classes, its classes count as equally frequent.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    if classes is not None and classes > len(counts):
+        return float(classes * (1 - (1 - 1 / classes) ** size))
+    n = len(labels)
+    others = n - counts[n - counts >= size]  # of classes small enough to be missed at all
+    log_missed = _log_choose(others, size) - _log_choose(np.array([n]), size)
+    return float(len(counts) - np.exp(log_missed).sum())
+
+
+def _log_choose(n: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    return np.asarray(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
 
 
 def accuracy(tables: Tables) -> Outcome:
@@ -68,8 +142,8 @@ def agreement(tables: Tables) -> Outcome:
     Raises:
         InputError: a logit is not finite.
     """
-    outputs, references = (require_finite(t, "logits") for t in (tables.outputs, tables.references))
-    return _share(outputs.argmax(axis=1) == references.argmax(axis=1), {})
+    outputs, originals = (require_finite(t, "logits") for t in (tables.outputs, tables.originals))
+    return _share(outputs.argmax(axis=1) == originals.argmax(axis=1), {})
 
 
 def _share(hits: NDArray[np.bool_], columns: dict[str, NDArray[np.float64]]) -> Outcome:

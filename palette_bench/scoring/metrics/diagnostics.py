@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from palette_bench.core.intervals import mean_t
 from palette_bench.core.types import Image, Mask
 from palette_bench.scoring.metrics.outcome import Direction, Outcome
+from palette_bench.scoring.metrics.ssim import structural_similarity
 from palette_bench.tasks.degradations.gray import luma
+
+DECILES = 10
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,28 @@ class Picture:
 
 
 class Reading(NamedTuple):
-    """A diagnostic of one picture, and the largest level difference that entered it."""
+    """A diagnostic of one picture, the largest level difference that entered it, and what explains it."""
 
     value: float
     largest: int
+    detail: tuple[float, ...] = ()
+
+
+def _no_params(readings: Sequence[Reading]) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A row of the table of diagnostics; `degradation` names the only tasks it is for, None all."""
+    """A row of the table of diagnostics.
+
+    Attributes:
+        id: key in the scorecard and column of the per-image table.
+        title: what it is, for lists.
+        degradation: the only tasks it is for, or None for all.
+        read: its value for one picture.
+        explain: what the details of all readings, in id order, add to `params`.
+    """
 
     id: str
     title: str
@@ -51,6 +67,7 @@ class Diagnostic:
     unit: str
     degradation: str | None
     read: Callable[[Picture], Reading]
+    explain: Callable[[Sequence[Reading]], dict[str, Any]] = _no_params
 
 
 def _levels(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -66,7 +83,47 @@ def psnr(picture: Picture) -> Reading:
     """
     gap = _levels(picture.scored, picture.reference)
     squares = max(int((gap * gap).sum()), 1)
-    return Reading(float(10 * np.log10(255**2 * gap.size / squares)), int(gap.max()))
+    hole = () if picture.mask is None else (float(picture.mask.mean()),)
+    return Reading(float(10 * np.log10(255**2 * gap.size / squares)), int(gap.max()), hole)
+
+
+def _by_hole(readings: Sequence[Reading]) -> dict[str, Any]:
+    """Return the mean PSNR of each tenth of the pictures, smallest holes first, where holes differ.
+
+    Each entry is [largest share of the picture that is hole, mean PSNR]; equal shares stay in id order.
+    """
+    shares = np.array([share for reading in readings for share in reading.detail])
+    if len(shares) < DECILES or np.ptp(shares) == 0:
+        return {}
+    values, order = np.array([reading.value for reading in readings]), np.argsort(shares, kind="stable")
+    tenths = np.array_split(order, DECILES)
+    return {"by_hole": [[float(shares[rows[-1]]), float(values[rows].mean())] for rows in tenths]}
+
+
+def ssim(picture: Picture) -> Reading:
+    """Return the structural similarity of what is scored and the original, 1 if equal."""
+    largest = int(_levels(picture.scored, picture.reference).max())
+    return Reading(structural_similarity(picture.scored, picture.reference), largest)
+
+
+def colour_shift(picture: Picture) -> Reading:
+    """Return how far the mean colour moves: mean over channels of |mean(scored - original)|, levels.
+
+    Over the hole where the task has one, else over the whole picture; errors of both signs cancel within a
+    channel, so that it sees a tint and not noise. The detail is the signed shift of red, green and blue.
+    Our choice.
+    """
+    gap = np.subtract(picture.scored, picture.reference, dtype=np.int64)
+    rows = gap.reshape(-1, 3) if picture.mask is None else gap[picture.mask]
+    if not rows.size:
+        return Reading(0.0, 0, (0.0, 0.0, 0.0))
+    shift = rows.mean(axis=0)
+    return Reading(float(np.abs(shift).mean()), int(np.abs(rows).max()), tuple(map(float, shift)))
+
+
+def _tint(readings: Sequence[Reading]) -> dict[str, Any]:
+    """Return the signed shift of red, green and blue, mean over pictures, levels."""
+    return {"signed": [float(mean) for mean in np.mean([r.detail for r in readings], axis=0)]}
 
 
 def known_region_error(picture: Picture) -> Reading:
@@ -90,7 +147,10 @@ def _mean_level(gap: NDArray[np.int64]) -> Reading:
 DIAGNOSTICS: dict[str, Diagnostic] = {
     row.id: row
     for row in (
-        Diagnostic("psnr", "peak signal-to-noise ratio against the original", "higher", "dB", None, psnr),
+        Diagnostic(
+            "psnr", "peak signal-to-noise ratio against the original", "higher", "dB", None, psnr, _by_hole
+        ),
+        Diagnostic("ssim", "structural similarity to the original", "higher", "SSIM", None, ssim),
         Diagnostic(
             "known_region_error",
             "change outside the hole, before pasting",
@@ -106,6 +166,15 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
             "levels",
             "gray-v1",
             gray_consistency,
+        ),
+        Diagnostic(
+            "colour_shift",
+            "tint against the original",
+            "lower",
+            "levels",
+            None,
+            colour_shift,
+            _tint,
         ),
     )
 }
@@ -125,7 +194,11 @@ def summarise(diagnostic: Diagnostic, readings: Sequence[Reading]) -> Outcome:
     return Outcome(
         float(values.mean()),
         interval,
-        params={"max": max(reading.largest for reading in readings), "equal": equal},
+        params={
+            "max": max(reading.largest for reading in readings),
+            "equal": equal,
+            **diagnostic.explain(readings),
+        },
         notes=(() if interval else ("n<2",)) + (("capped",) if capped else ()),
         columns={diagnostic.id: values},
     )

@@ -12,9 +12,39 @@ from numpy.typing import NDArray
 from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import Interval
 from palette_bench.core.types import Features
+from palette_bench.scoring.metrics.moments import Moments
 
 Direction: TypeAlias = Literal["lower", "higher"]
 Role: TypeAlias = Literal["features", "logits"]  # which of an extractor's heads a metric reads
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The pictures that FID and KID compare with.
+
+    Attributes:
+        id: `originals`, `val-full@<preprocessing>` or `imported:<12 hex>`.
+        n: pictures in it.
+        features: (M, D) float32 in id order, or None where only statistics were imported.
+        moments: of the features.
+        kernel_mean: KID's mean over its own pairs (`kid.self_mean`), or None to compute it when needed.
+    """
+
+    id: str
+    n: int
+    features: Features | None
+    moments: Moments
+    kernel_mean: float | None = None
+
+    @classmethod
+    def of(cls, name: str, features: Features) -> Reference:
+        """Return the reference of (M, D) features.
+
+        Raises:
+            InputError: a value is not finite.
+        """
+        check_finite(features, "reference")
+        return cls(name, len(features), features, Moments.of(features))
 
 
 @dataclass(frozen=True)
@@ -23,13 +53,17 @@ class Tables:
 
     Attributes:
         outputs: (N, D) float32.
-        references: (N, D) float32, the originals of the same ids.
+        originals: (N, D) float32, the originals of the same ids.
+        reference: what a `referenced` metric compares with; None for the others.
         labels: (N,) int64 class indices, or None if a picture has none.
+        classes: how many classes the whole set holds, or None to count those of `labels`.
     """
 
     outputs: Features
-    references: Features
+    originals: Features
+    reference: Reference | None = None
     labels: NDArray[np.int64] | None = None
+    classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +88,10 @@ class Metric:
         id: key in the scorecard.
         title: what it is, for lists.
         head: the head it reads.
-        paired: it compares with the originals, so that its score names a reference.
+        paired: each output is compared with its own original.
         score: the arithmetic.
+        referenced: it compares with `Tables.reference`.
+        extractor: the only network it is defined on, or None.
     """
 
     id: str
@@ -65,10 +101,12 @@ class Metric:
     head: Role
     paired: bool
     score: Callable[[Tables], Outcome]
+    referenced: bool = False
+    extractor: str | None = None
 
 
-def require_finite(features: NDArray[np.floating[Any]], name: str) -> NDArray[np.float64]:
-    """Return (N, D) features in float64.
+def check_finite(features: NDArray[np.floating[Any]], name: str) -> None:
+    """Accept (N, D) features without NaN or infinity.
 
     Raises:
         InputError: not two-dimensional, empty, or a value is NaN or infinite; the first row is named.
@@ -81,4 +119,13 @@ def require_finite(features: NDArray[np.floating[Any]], name: str) -> NDArray[np
         raise InputError(
             f"{name}: {int(broken.sum()):,} of {len(broken):,} rows are not finite, first {first}"
         )
+
+
+def require_finite(features: NDArray[np.floating[Any]], name: str) -> NDArray[np.float64]:
+    """Return (N, D) features in float64.
+
+    Raises:
+        InputError: as `check_finite`.
+    """
+    check_finite(features, name)
     return features.astype(np.float64)

@@ -11,14 +11,14 @@ from palette_bench.core.types import Features
 from palette_bench.scoring.metrics.outcome import Outcome, Tables, require_finite
 
 
-def squared_distances(outputs: Features, references: Features) -> NDArray[np.float64]:
+def squared_distances(outputs: Features, originals: Features) -> NDArray[np.float64]:
     """Return the squared L2 distance of each output to its original.
 
     Their mean is `perceptual_distance`; the values feed its interval and the list of worst images.
 
     Args:
         outputs: (N, D) float32 features; row i belongs to ids[i].
-        references: (N, D) float32 features of the originals, same order.
+        originals: (N, D) float32 features of the originals, same order.
 
     Returns:
         (N,) float64, squared feature units; 0 for equal rows, lower is better.
@@ -28,20 +28,29 @@ def squared_distances(outputs: Features, references: Features) -> NDArray[np.flo
 
     Source: Palette, section 4 and Appendix C.5; squaring is inferred, recorded as the metric id.
     """
-    if outputs.shape != references.shape:
-        raise InputError(f"features must be paired: outputs {outputs.shape}, references {references.shape}")
-    gap = require_finite(outputs, "outputs") - require_finite(references, "references")
+    if outputs.shape != originals.shape:
+        raise InputError(f"features must be paired: outputs {outputs.shape}, originals {originals.shape}")
+    gap = require_finite(outputs, "outputs") - require_finite(originals, "originals")
     return np.asarray(np.einsum("nd,nd->n", gap, gap))
 
 
 def perceptual_distance(tables: Tables) -> Outcome:
     """Return the mean squared distance, with a t interval over the pictures."""
-    values = squared_distances(tables.outputs, tables.references)
+    return _outcome(tables, "perceptual_distance")
+
+
+def perceptual_distance_googlenet(tables: Tables) -> Outcome:
+    """Return the same on torchvision's GoogLeNet: other columns, so that both may stand in one table."""
+    return _outcome(tables, "perceptual_distance_googlenet")
+
+
+def _outcome(tables: Tables, name: str) -> Outcome:
+    values = squared_distances(tables.outputs, tables.originals)
     interval = mean_t(values)
     return Outcome(
         float(values.mean()),
         interval,
         params={"power": 2},
         notes=() if interval else ("n<2",),
-        columns={"perceptual_distance": values},
+        columns={name: values, f"{name}_root": np.sqrt(values)},
     )

@@ -1,0 +1,128 @@
+"""Paired differences of two systems over the same pictures, and Holm's correction for many of them.
+
+Each test reads per-image columns in the same id order; delta is first minus second. Source: metrics,
+section 5; reports and studies, sections 2.2 and 2.3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from palette_bench.core.errors import InputError
+
+Column = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two systems, its standard error, two-sided p value, pictures, and the test's id."""
+
+    delta: float
+    se: float
+    p: float
+    n: int
+    test: str
+
+
+def z_of_influence(value: float, other: float, influence: Column, others: Column) -> Difference | None:
+    """Return the difference of two FIDs, z on h_A - h_B; None for N < 2.
+
+    Args:
+        value: FID of the first system.
+        other: FID of the second.
+        influence: (N,) `fid_influence` of the first.
+        others: (N,) the same of the second.
+
+    Raises:
+        InputError: columns of other lengths, or a value that is not finite.
+    """
+    spread = _standard_error(influence, others)
+    return None if spread is None else _normal(value - other, spread, len(influence), "z-influence")
+
+
+def z_of_log_mean(divergences: Column, others: Column) -> Difference | None:
+    """Return the difference of two log Inception Scores, z on KL_A - KL_B of (N,) `is_kl`; None for N < 2.
+
+    Raises:
+        InputError: columns of other lengths, or a value that is not finite.
+    """
+    spread = _standard_error(divergences, others)
+    delta = float(divergences.mean() - others.mean())
+    return None if spread is None else _normal(delta, spread, len(divergences), "z-log-influence")
+
+
+def paired_t(values: Column, others: Column) -> Difference | None:
+    """Return the difference of two means over (N,) paired values, Student's t; None for N < 2.
+
+    Raises:
+        InputError: columns of other lengths, or a value that is not finite.
+    """
+    spread, n = _standard_error(values, others), len(values)
+    if spread is None:
+        return None
+    delta = float((values - others).mean())
+    p = 2 * float(special.stdtr(n - 1, -_ratio(delta, spread)))
+    return Difference(delta, spread, p, n, "paired-t")
+
+
+def mcnemar(hits: NDArray[np.int64], others: NDArray[np.int64]) -> Difference | None:
+    """Return the difference of two shares, percentage points, exact McNemar; None for N < 2.
+
+    Of the b + c pictures that only one system gets right, either is as likely to get it under the null
+    hypothesis: p = min(1, 2 P(X <= min(b, c))), X binomial (b + c, 1/2).
+
+    Args:
+        hits: (N,) 0 or 1, `top1` of the first system.
+        others: (N,) the same of the second.
+
+    Raises:
+        InputError: columns of other lengths, or a value other than 0 and 1.
+    """
+    if not (np.isin(hits, (0, 1)).all() and np.isin(others, (0, 1)).all()):
+        raise InputError("McNemar's test needs columns of 0 and 1")
+    spread, n = _standard_error(hits.astype(np.float64), others.astype(np.float64)), len(hits)
+    if spread is None:
+        return None
+    only, other = int((hits > others).sum()), int((hits < others).sum())
+    p = min(1.0, 2 * float(special.bdtr(min(only, other), only + other, 0.5))) if only + other else 1.0
+    return Difference(100 * (only - other) / n, 100 * spread, p, n, "mcnemar-exact")
+
+
+def _standard_error(values: Column, others: Column) -> float | None:
+    """Return sd(values - others) / sqrt N, or None for N < 2."""
+    if values.shape != others.shape or values.ndim != 1:
+        raise InputError(f"paired columns must have one length: {values.shape} and {others.shape}")
+    gap = values - others
+    if not np.isfinite(gap).all():
+        raise InputError(f"{int((~np.isfinite(gap)).sum()):,} of {len(gap):,} paired values are not finite")
+    return float(gap.std(ddof=1)) / math.sqrt(len(gap)) if len(gap) > 1 else None
+
+
+def _ratio(delta: float, se: float) -> float:
+    """Return |delta| / se; a difference without spread is 0 or beyond all doubt."""
+    if se > 0:
+        return abs(delta) / se
+    return 0.0 if delta == 0 else math.inf
+
+
+def _normal(delta: float, se: float, n: int, test: str) -> Difference:
+    return Difference(delta, se, 2 * float(special.ndtr(-_ratio(delta, se))), n, test)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values corrected for all tests of a family, in the order given.
+
+    With p sorted ascending, p_holm[k] = max over j <= k of min(1, (m - j + 1) p[j]). Source: Holm 1979.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected

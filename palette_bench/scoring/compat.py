@@ -1,0 +1,214 @@
+"""`calculate_metrics`: torch-fidelity's interface and defaults on our features and arithmetic.
+
+For comparing programs; what it returns is never a scorecard. Source: torch-fidelity 0.4, metrics.py and
+defaults.py; metrics, section 7.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from palette_bench.core.errors import InputError, UsageError, suggest
+from palette_bench.core.types import Image
+from palette_bench.core.workers import in_threads
+from palette_bench.scoring.features import FID_NETWORK, open_extractor
+from palette_bench.scoring.features.cache import HeadTables
+from palette_bench.scoring.features.extractor import FeatureExtractor
+from palette_bench.scoring.features.tables import extract
+from palette_bench.scoring.folders import Alpha, FolderPictures, SixteenBit, find_folder
+from palette_bench.scoring.metrics.classifier import SEED, SPLITS, shuffled_splits, split_scores
+from palette_bench.scoring.metrics.frechet import frechet_distance
+from palette_bench.scoring.metrics.kid import kid_subsets
+
+Input: TypeAlias = str | os.PathLike[str] | NDArray[np.uint8]
+
+# what torch-fidelity takes and this does not, with the reason
+_DECLINED = {
+    "batch_size": "the batch is fixed, so that results do not depend on it",
+    "verbose": "nothing is printed",
+    "cache": "nothing is cached under a name; `score` caches by content",
+    "prc": "precision and recall are not part of the protocol",
+    "ppl": "path length is not part of the protocol",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of torch-fidelity that matter here, under its names and defaults.
+
+    Attributes:
+        isc: compute the Inception Score of input1.
+        fid: compute the Fréchet distance of both inputs.
+        kid: compute the kernel distance of both inputs over random subsets.
+        isc_splits: how many parts the Inception Score is the mean over.
+        kid_subsets: how many subsets the kernel distance is the mean over.
+        kid_subset_size: pictures in each.
+        samples_shuffle: shuffle before splitting.
+        rng_seed: of shuffle and subsets.
+        samples_find_deep: look into sub-folders.
+        samples_find_ext: suffixes, separated by commas.
+        feature_extractor_weights_path: file of the FID network, or `random:SEED`; None searches the store.
+        cuda: use a GPU; None uses one if there is one.
+        alpha: what becomes of transparency: `drop`, `black` or `white`; None refuses it.
+        sixteen_bit: `div257`, or None to refuse pictures of 16 bits.
+    """
+
+    isc: bool = False
+    fid: bool = False
+    kid: bool = False
+    isc_splits: int = SPLITS
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+    samples_shuffle: bool = True
+    rng_seed: int = SEED
+    samples_find_deep: bool = False
+    samples_find_ext: str = "png,jpg,jpeg"
+    feature_extractor_weights_path: str | None = None
+    cuda: bool | None = None
+    alpha: Alpha | None = None
+    sixteen_bit: SixteenBit | None = None
+
+
+def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any) -> dict[str, float]:
+    """Return metrics of one or two sets of pictures under torch-fidelity's keys.
+
+    Args:
+        input1: a folder, or (N, H, W, 3) uint8.
+        input2: likewise; needed by `fid` and `kid`.
+        options: fields of `Options`.
+
+    Returns:
+        `inception_score_mean`, `inception_score_std`, `frechet_inception_distance`,
+        `kernel_inception_distance_mean`, `kernel_inception_distance_std`: those asked for.
+
+    Raises:
+        TypeError: an unknown keyword, with a suggestion.
+        UsageError: no metric asked for, more splits than pictures, or subsets larger than a side.
+        InputError: pictures that cannot be read, arrays of another shape or type, or one picture where
+            a spread is needed.
+        WeightsError: PB705.
+        DeviceError: PB707.
+    """
+    chosen = _options(options)
+    one = _opened(input1, chosen)
+    two = None if input2 is None else _opened(input2, chosen)
+    _require_sense(chosen, one, two)
+    gpu = torch.cuda.is_available() if chosen.cuda is None else chosen.cuda
+    weights = chosen.feature_extractor_weights_path
+    extractor = open_extractor(FID_NETWORK, weights, "center224", "cuda" if gpu else "cpu")
+    first = _features(extractor, one)
+    found = _inception_score(first["logits"], chosen) if chosen.isc else {}
+    if two is not None and (chosen.fid or chosen.kid):
+        second = _features(extractor, two)
+        found |= _frechet(first["pool_3"], second["pool_3"]) if chosen.fid else {}
+        found |= _kernel(first["pool_3"], second["pool_3"], chosen) if chosen.kid else {}
+    return found
+
+
+def _options(given: dict[str, Any]) -> Options:
+    known = [field.name for field in fields(Options)]
+    for name in given:
+        if name in _DECLINED:
+            raise TypeError(f"calculate_metrics takes no {name!r}: {_DECLINED[name]}")
+        if name not in known:
+            raise TypeError(f"calculate_metrics has no keyword {name!r}: {suggest(name, known)}")
+    return Options(**given)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """Pictures in memory, read like those of a folder."""
+
+    images: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, at: int) -> Image:
+        picture: Image = self.images[at]
+        return picture
+
+    def by_size(self) -> list[list[int]]:
+        return [list(range(len(self.images)))]
+
+
+_Side: TypeAlias = FolderPictures | _Array
+
+
+def _opened(given: Input, options: Options) -> _Side:
+    if isinstance(given, str | os.PathLike):
+        extensions = [e.strip().lower() for e in options.samples_find_ext.split(",") if e.strip()]
+        return find_folder(
+            Path(given), extensions, options.samples_find_deep, options.alpha, options.sixteen_bit
+        )
+    shape, dtype = getattr(given, "shape", None), getattr(given, "dtype", None)
+    if not isinstance(given, np.ndarray) or dtype != np.uint8 or given.ndim != 4 or given.shape[3] != 3:
+        found = f"{shape} {dtype}" if shape is not None else type(given).__name__
+        raise InputError(f"pictures must be a folder or (N, H, W, 3) uint8 in [0, 255], not {found}")
+    if not len(given):
+        raise InputError("an array of no pictures")
+    return _Array(given)
+
+
+def _require_sense(options: Options, one: _Side, two: _Side | None) -> None:
+    """Refuse what cannot be computed before a network runs."""
+    if not (options.isc or options.fid or options.kid):
+        raise UsageError("ask for at least one metric: isc=True, fid=True or kid=True")
+    if (options.fid or options.kid) and two is None:
+        raise UsageError("fid and kid compare two inputs: give input2")
+    if options.isc:
+        _splits(len(one), options)
+    smaller = min(len(one), len(two)) if two is not None else 0
+    if options.kid and not 2 <= options.kid_subset_size <= smaller:
+        raise UsageError(
+            f"subsets of {options.kid_subset_size:,} pictures from a side of {smaller:,}: "
+            "lower kid_subset_size, 2 or more"
+        )
+
+
+def _features(extractor: FeatureExtractor, side: _Side) -> HeadTables:
+    """Return the tables of one input in its own order; pictures of one size go together."""
+    parts: list[tuple[list[int], HeadTables]] = []
+    for bucket in side.by_size():
+        pictures = in_threads(side.read, bucket)
+        (tables,) = extract([extractor], pictures, len(bucket), lambda count: None)
+        parts.append((bucket, tables))
+    order = np.argsort(np.concatenate([bucket for bucket, _ in parts]))
+    return {head: np.concatenate([tables[head] for _, tables in parts])[order] for head in parts[0][1]}
+
+
+def _splits(n: int, options: Options) -> Sequence[NDArray[np.int64]]:
+    splits = shuffled_splits(n, options.isc_splits, options.rng_seed)
+    if options.samples_shuffle:
+        return splits
+    ends = np.cumsum([len(split) for split in splits])[:-1]
+    return np.split(np.arange(n), ends)
+
+
+def _inception_score(logits: NDArray[np.float32], options: Options) -> dict[str, float]:
+    scores = split_scores(logits, list(_splits(len(logits), options)))
+    return {"inception_score_mean": float(scores.mean()), "inception_score_std": float(scores.std())}
+
+
+def _frechet(one: NDArray[np.float32], two: NDArray[np.float32]) -> dict[str, float]:
+    result = frechet_distance(one, two)
+    if result.value is None:
+        raise InputError(
+            f"no Fréchet distance of {result.n[0]:,} and {result.n[1]:,} pictures: {result.notes[0]}"
+        )
+    return {"frechet_inception_distance": result.value}
+
+
+def _kernel(one: NDArray[np.float32], two: NDArray[np.float32], options: Options) -> dict[str, float]:
+    mean, deviation = kid_subsets(
+        one, two, subsets=options.kid_subsets, size=options.kid_subset_size, seed=options.rng_seed
+    )
+    return {"kernel_inception_distance_mean": mean, "kernel_inception_distance_std": deviation}

@@ -1,0 +1,177 @@
+"""`Evaluator`: scores from Python, batch by batch, in any order, against a benchmark set.
+
+For training loops and notebooks: features and metrics of `score`, without files, card or pixel diagnostics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.core.errors import SHOWN_IDS, IncomparableError, InputError, problem
+from palette_bench.core.types import Features, Fingerprint, Image, ImageId
+from palette_bench.scoring.choice import Chooser
+from palette_bench.scoring.closing import PARTIAL_NOTE, Labels, Material, close
+from palette_bench.scoring.extraction import Extraction, Side
+from palette_bench.scoring.features import open_extractor
+from palette_bench.scoring.features.cache import ArrayCache, HeadTables
+from palette_bench.scoring.features.tables import extract
+from palette_bench.scoring.plan import check_metrics, needed_extractors, plan
+from palette_bench.scoring.references import ORIGINALS, PictureReference, ReferenceRequest
+from palette_bench.scoring.scorecard import Score
+from palette_bench.tasks.degradations.hole import recomposite
+
+_Rows = dict[str, dict[str, Features]]  # extractor id -> head -> (D,)
+
+
+class Evaluator:
+    """Collects outputs of one set and turns them into scores."""
+
+    def __init__(
+        self,
+        benchset: BenchSet | Path,
+        metrics: Sequence[str] = ("fid", "kid"),
+        reference: str | None = None,
+        device: str = "cpu",
+        precision: str = "fp32",
+        weights: Mapping[str, str] | None = None,
+        *,
+        extractors: Sequence[str] = (),
+        mode: str = "tf1",
+    ) -> None:
+        """Open the networks; nothing is downloaded.
+
+        Args:
+            benchset: the set, or its folder.
+            metrics: ids of feature metrics; a reserved name stands for its general form where the
+                network is another.
+            reference: `originals`, `val-full@...` if it is in the cache, or None for the default.
+            device: cpu or cuda.
+            precision: fp32; previews tf32 and bf16; audit fp64.
+            weights: extractor id -> path, or `random:SEED`.
+            extractors: ids in order of preference; those of the protocol that the metrics need if empty.
+            mode: resize of the FID network.
+
+        Raises:
+            UsageError: unknown metric, extractor, reference or option.
+            WeightsError: PB705.
+            DeviceError: PB707.
+        """
+        self.target = benchset if isinstance(benchset, BenchSet) else BenchSet.open(benchset)
+        self._request = ReferenceRequest(reference, mode=mode)
+        self._request.require_sense()
+        check_metrics(metrics)
+        names = extractors or needed_extractors(metrics, self.target.protocol.extractors)
+        given, crop = weights or MappingProxyType({}), self.target.protocol.classifier_crop
+        opened = [open_extractor(name, given.get(name), crop, device, precision, mode) for name in names]
+        self._extraction = Extraction(opened, ArrayCache("features"), device)
+        self._steps = plan(metrics, opened, Labels.of(self.target, self.target.ids) is not None)
+        self._rows: dict[ImageId, _Rows] = {}
+
+    @property
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Return what two evaluators must share before they merge: set and networks."""
+        own = {e.id: e.fingerprint for e in self._extraction.extractors}
+        return {"set": self.target.manifest.set_fingerprint, **own}
+
+    def update(self, images: NDArray[np.uint8], ids: Sequence[ImageId]) -> None:
+        """Add outputs; known pixels are re-imposed where the task has a hole.
+
+        Args:
+            images: (B, S, S, 3) uint8 in [0, 255], any B; S is the protocol's side.
+            ids: (B,) ids of the set, in any order, each once in the evaluator's life.
+
+        Raises:
+            InputError: another shape or type (nothing is rescaled), an id repeated or not of the set.
+        """
+        self._require_pictures(images, ids)
+        pictures = (self._scored(image, i) for image, i in zip(images, ids, strict=True))
+        extractors = self._extraction.extractors
+        tables = extract(extractors, pictures, len(ids), lambda count: None, name=lambda at: ids[at])
+        for at, image_id in enumerate(ids):
+            self._rows[image_id] = {
+                extractor.id: {head: rows[at] for head, rows in table.items()}
+                for extractor, table in zip(extractors, tables, strict=True)
+            }
+
+    def _require_pictures(self, images: Any, ids: Sequence[ImageId]) -> None:
+        side = self.target.protocol.side
+        found = f"{getattr(images, 'shape', type(images).__name__)} {getattr(images, 'dtype', '')}"
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+            raise InputError(f"images must be (B, {side}, {side}, 3) uint8 in [0, 255], not {found}")
+        if images.shape[1:] != (side, side, 3) or len(images) != len(ids):
+            raise InputError(f"{len(ids)} ids need ({len(ids)}, {side}, {side}, 3) uint8 images, not {found}")
+        repeated = sorted({i for i in ids if list(ids).count(i) > 1} | (set(ids) & self._rows.keys()))
+        if repeated:
+            raise InputError(_about("PB203", repeated, "each id once", "ids given again"))
+        unknown = sorted(set(ids) - set(self.target.ids))
+        if unknown:
+            raise InputError(_about("PB202", unknown, "ids of the set", "others"))
+
+    def _scored(self, image: Image, image_id: ImageId) -> Image:
+        mask = self.target.mask(image_id)
+        return image if mask is None else recomposite(image, self.target.condition(image_id), mask)
+
+    def merge(self, other: Evaluator) -> None:
+        """Add what another evaluator of the same set and networks has collected.
+
+        The union is by id, so merging is associative, bit for bit.
+
+        Raises:
+            IncomparableError: set or networks differ.
+            InputError: an id in both.
+        """
+        differing = [
+            name for name, value in self.fingerprints.items() if other.fingerprints.get(name) != value
+        ]
+        if differing or self.fingerprints.keys() != other.fingerprints.keys():
+            named = ", ".join(differing) or "networks"
+            raise IncomparableError(f"evaluators of different {named} do not merge")
+        both = sorted(self._rows.keys() & other._rows.keys())
+        if both:
+            raise InputError(_about("PB203", both, "disjoint ids", "ids in both evaluators"))
+        self._rows.update(other._rows)
+
+    def compute(self, partial: bool = False) -> dict[str, Score]:
+        """Return every metric's score, by id.
+
+        Args:
+            partial: score what there is; every score then carries the note `partial` and never ranks.
+
+        Raises:
+            InputError: PB201, pictures are missing, or there are none at all.
+        """
+        ids = sorted(self._rows)
+        missing = sorted(set(self.target.ids) - set(ids))
+        if missing and not (partial and ids):
+            raise InputError(_about("PB201", missing, f"{len(self.target.ids):,} pictures", f"{len(ids):,}"))
+        digests = {i: self.target.manifest.by_id[i].reference_px for i in ids}
+        originals = self._extraction.tables(Side("originals", digests, self.target.reference))
+        keys, statistics = self._extraction.keys(digests), ArrayCache("statistics")
+        chosen = Chooser(self.target, self._extraction, statistics, self._steps).choose(self._request)
+        own = PictureReference(ORIGINALS, len(ids), keys, originals.__getitem__, statistics)
+        notes = (PARTIAL_NOTE,) if missing else ()
+        labels = Labels.of(self.target, ids)
+        material = Material(len(ids), self._tables(ids), originals, keys, chosen or own, labels, notes)
+        return {name: scored.score for name, scored in close(self._steps, material).items()}
+
+    def _tables(self, ids: Sequence[ImageId]) -> dict[str, HeadTables]:
+        """Return the collected features by extractor, rows in id order."""
+        return {
+            extractor.id: {
+                head: np.stack([self._rows[i][extractor.id][head] for i in ids])
+                for head in self._rows[ids[0]][extractor.id]
+            }
+            for extractor in self._extraction.extractors
+        }
+
+
+def _about(code: str, ids: Sequence[ImageId], expected: str, found: str) -> Any:
+    where = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
+    return problem(code, where, expected=expected, found=found, ids=ids)

@@ -1,0 +1,97 @@
+"""torchvision's classifiers with their first weights: ResNet-50, EfficientNet-B0, GoogLeNet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+from torchvision.models import efficientnet_b0, googlenet, resnet50
+
+from palette_bench.scoring.features import IMAGENET, Wanted
+from palette_bench.scoring.features.crops import (
+    CROPS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocess,
+    find_crop,
+)
+from palette_bench.scoring.features.extractor import Description, TorchExtractor, assemble
+from palette_bench.scoring.features.loading import fill
+from palette_bench.scoring.features.network import Network
+from palette_bench.scoring.features.tensors import tensor_digest
+from palette_bench.scoring.metrics.outcome import Role
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A model: how it is built, its last layer, heads, and the crop it always has, if it has one."""
+
+    build: Callable[[], nn.Module]
+    last: str
+    heads: tuple[Role, ...] = ("features", "logits")
+    crop: str | None = None
+
+
+_ROWS = {
+    "resnet50-v1": _Row(partial(resnet50, weights=None), "fc"),
+    "efficientnet-b0-v1": _Row(partial(efficientnet_b0, weights=None), "classifier"),
+    # the file was made for inputs in [-1, 1] and holds two auxiliary classifiers; PD reads its pool only
+    "googlenet-v1": _Row(
+        partial(googlenet, weights=None, transform_input=True, aux_logits=True, init_weights=False),
+        "fc",
+        ("features",),
+        "whole224-bicubic",
+    ),
+}
+_NAMES: dict[Role, str] = {"features": "avgpool", "logits": "logits"}
+
+
+class TorchvisionNetwork(Network):
+    """(N, 3, S, S) -> `avgpool` (N, D), the input of the last layer, and `logits` (N, 1000)."""
+
+    def __init__(self, model: nn.Module, preprocess: Preprocess, last: str) -> None:
+        """Wrap a torchvision classifier whose last layer is called `last`."""
+        super().__init__()
+        self.preprocess = preprocess
+        self.model = model
+        self.last = last
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Return the normalised crop."""
+        return self.preprocess(pixels)
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Return both heads."""
+        pooled: list[Tensor] = []
+        hook = self.model.get_submodule(self.last).register_forward_pre_hook(
+            lambda module, args: pooled.append(args[0])
+        )
+        try:
+            logits = self.model(inputs)
+        finally:
+            hook.remove()
+        return {"avgpool": pooled[0], "logits": logits}
+
+
+def open_network(wanted: Wanted) -> TorchExtractor:
+    """Return a classifier as an extractor.
+
+    Raises:
+        UsageError: no such crop or precision.
+        WeightsError: PB705, absent, of another digest, or not this network's.
+        DeviceError: PB707.
+    """
+    row = _ROWS[wanted.name]
+    crop = CROPS[row.crop] if row.crop else find_crop(wanted.crop)
+    preprocess = Preprocess(crop, IMAGENET_MEAN, IMAGENET_STD)
+    network = TorchvisionNetwork(row.build(), preprocess, row.last)
+    notes = fill(network, network.model, wanted)
+    about = Description(
+        heads={role: _NAMES[role] for role in row.heads},
+        preprocess=preprocess.words,
+        label_space=IMAGENET if "logits" in row.heads else None,
+        notes=notes,
+    )
+    return assemble(wanted, network, tensor_digest(network.model.state_dict()), about)

@@ -1,0 +1,151 @@
+"""Folders of any pictures, for comparing programs: read as torch-fidelity reads them, but not silently.
+
+Alpha and 16 bits are refused until told what to do; mixed sizes, gray, EXIF turns and other files are
+allowed and said. Source: metrics, section 6.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
+
+from palette_bench.core.errors import InputError, Problem, problem
+from palette_bench.core.types import Image
+
+log = logging.getLogger(__name__)
+
+Alpha = Literal["drop", "black", "white"]
+SixteenBit = Literal["div257"]
+_EXIF_TURN = 0x0112
+_SIXTEEN = frozenset({"I", "I;16", "I;16B", "I;16L"})
+_PNG_DEPTH = 24  # offset of the bit depth in a PNG
+
+
+@dataclass(frozen=True)
+class FolderPictures:
+    """Pictures of a folder in name order, read one by one.
+
+    Attributes:
+        files: resolved paths, sorted.
+        alpha: what becomes of transparency; None refuses it.
+        sixteen_bit: `div257` maps 65,535 to 255; None refuses such pictures.
+    """
+
+    files: Sequence[Path]
+    alpha: Alpha | None = None
+    sixteen_bit: SixteenBit | None = None
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.files)
+
+    def read(self, at: int) -> Image:
+        """Return picture `at` as (H, W, 3) uint8.
+
+        Raises:
+            InputError: unreadable, transparent or of 16 bits, and nothing said about it.
+        """
+        path = self.files[at]
+        data = path.read_bytes()
+        try:
+            with PillowImage.open(io.BytesIO(data)) as image:
+                return self._pixels(image, data, path.name)
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            raise InputError(_refused(path.name, "a whole picture", str(error)[:200])) from error
+
+    def _pixels(self, image: PillowImage.Image, data: bytes, name: str) -> Image:
+        deep_png = data[:4] == b"\x89PNG" and data[_PNG_DEPTH] == 16
+        if image.mode in _SIXTEEN or deep_png:
+            return self._sixteen(image, name)
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            return self._flattened(image.convert("RGBA"), name)
+        return np.asarray(image.convert("RGB"))
+
+    def _sixteen(self, image: PillowImage.Image, name: str) -> Image:
+        if self.sixteen_bit is None:
+            raise InputError(_refused(name, "8 bits", "16 bits", 'convert it, or give sixteen_bit="div257"'))
+        if image.mode not in _SIXTEEN:
+            raise InputError(_refused(name, "8 bits, or gray of 16", "16-bit colour", "convert it to 8 bits"))
+        gray = np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
+
+    def _flattened(self, image: PillowImage.Image, name: str) -> Image:
+        if self.alpha is None:
+            fix = 'flatten it, or give alpha="drop", "black" or "white"'
+            raise InputError(_refused(name, "no transparency", "an alpha channel", fix))
+        if self.alpha == "drop":
+            return np.asarray(image)[:, :, :3].copy()
+        ground = PillowImage.new("RGBA", image.size, self.alpha)
+        return np.asarray(PillowImage.alpha_composite(ground, image).convert("RGB"))
+
+    def by_size(self) -> list[list[int]]:
+        """Return the indices of equal sizes together, in the order of their first picture; mixes are said.
+
+        Raises:
+            InputError: a header cannot be read.
+        """
+        sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+        turned = gray = 0
+        for at, path in enumerate(self.files):
+            try:
+                with PillowImage.open(path) as image:
+                    sizes[image.size].append(at)
+                    gray += image.mode in ("1", "L")
+                    turned += image.getexif().get(_EXIF_TURN, 1) != 1
+            except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+                raise InputError(_refused(path.name, "a picture", str(error)[:200])) from error
+        self._tell(len(sizes), gray, turned)
+        return list(sizes.values())
+
+    def _tell(self, sizes: int, gray: int, turned: int) -> None:
+        folder = self.files[0].parent
+        if sizes > 1:
+            log.warning("%s: pictures of %s sizes, each resized on its own", folder, sizes)
+        if gray:
+            log.warning("%s: %s gray pictures, repeated in every channel", folder, f"{gray:,}")
+        if turned:
+            log.warning("%s: %s EXIF turns, ignored", folder, f"{turned:,}")
+
+
+def find_folder(
+    folder: Path,
+    extensions: Sequence[str],
+    deep: bool,
+    alpha: Alpha | None = None,
+    sixteen_bit: SixteenBit | None = None,
+) -> FolderPictures:
+    """Return the pictures of a folder, sorted by path as torch-fidelity sorts them.
+
+    Args:
+        folder: where they lie.
+        extensions: suffixes without dot, lower case.
+        deep: look below the folder too.
+        alpha: as in `FolderPictures`.
+        sixteen_bit: as in `FolderPictures`.
+
+    Raises:
+        InputError: no such folder, or no pictures in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder of pictures")
+    inside = [path for path in (folder.rglob("*") if deep else folder.iterdir()) if path.is_file()]
+    chosen = [path for path in inside if path.suffix.lower().lstrip(".") in extensions]
+    if not chosen:
+        raise InputError(f"{folder}: no pictures; looked for {', '.join(f'*.{e}' for e in extensions)}")
+    if len(chosen) < len(inside):
+        log.warning("%s: %s other files, ignored", folder, f"{len(inside) - len(chosen):,}")
+    files = sorted((path.resolve() for path in chosen), key=str)
+    return FolderPictures(files, alpha, sixteen_bit)
+
+
+def _refused(name: str, expected: str, found: str, fix: str = "replace the file") -> Problem:
+    return problem("PB309", name, expected=expected, found=found, fix=fix)

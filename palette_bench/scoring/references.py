@@ -1,0 +1,212 @@
+"""What FID and KID compare with: the set's originals, a whole validation set, or imported statistics.
+
+Source: metrics, section 3; protocol, section 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from palette_bench.core.errors import UsageError
+from palette_bench.core.fingerprint import fingerprint
+from palette_bench.core.types import Features, Fingerprint
+from palette_bench.scoring.features.cache import ArrayCache, HeadTables, statistics_key
+from palette_bench.scoring.features.extractor import FeatureExtractor
+from palette_bench.scoring.metrics import kid
+from palette_bench.scoring.metrics.moments import Moments
+from palette_bench.scoring.metrics.outcome import Reference
+from palette_bench.scoring.statistics_files import StatisticsFile, read_statistics
+from palette_bench.tasks.preprocess import PREPROCESS
+
+ORIGINALS = "originals"
+FULL = "val-full@"
+DEFAULT_FULL, MATCHED_FULL = f"{FULL}crop-area-v1", f"{FULL}crop256-v1"
+IMPORTED_NOTE = "imported-reference"
+
+
+@dataclass(frozen=True)
+class ReferenceRequest:
+    """What a person asked FID and KID to be compared with.
+
+    Attributes:
+        name: `originals`, `val-full@<preprocessing>`, the path of an .npz, or None for the default.
+        images: pictures of a validation set, for `val-full@...`.
+        mode: preprocess mode; an .npz does not say its own, so there it must be given.
+        n: pictures an .npz comes from.
+    """
+
+    name: str | None = None
+    images: Path | None = None
+    mode: str | None = None
+    n: int | None = None
+
+    @property
+    def preprocess(self) -> str | None:
+        """Return the preprocessing of a validation set, or None if something else is asked for."""
+        is_full = self.name is not None and self.name.startswith(FULL)
+        return self.name.removeprefix(FULL) if self.name and is_full else None
+
+    @property
+    def file(self) -> Path | None:
+        """Return the statistics file, or None if something else is asked for."""
+        return Path(self.name) if self.name and self.name.endswith(".npz") else None
+
+    def require_sense(self) -> None:
+        """Accept a request that can be meant.
+
+        Raises:
+            UsageError: unknown name, or options that do not go together.
+        """
+        if self.file:
+            if self.mode is None or self.n is None:
+                raise UsageError(
+                    f"{self.file.name} does not say how its pictures were resized, nor how many they were: "
+                    "give both --mode MODE and --n N"
+                )
+            if self.n < 1:
+                raise UsageError(f"--n is the number of pictures behind {self.file.name}, not {self.n}")
+        elif self.n is not None:
+            raise UsageError("--n belongs to --reference FILE.npz; pictures are counted")
+        elif self.name not in (None, ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)):
+            known = ", ".join([ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)])
+            raise UsageError(f"unknown reference {self.name!r}: {known}, or a FILE.npz")
+        if self.images and not self.preprocess:
+            raise UsageError(f"--reference-images goes with --reference {DEFAULT_FULL} or {MATCHED_FULL}")
+
+
+class ReferenceSource(Protocol):
+    """Where references come from, for each extractor and head.
+
+    Attributes:
+        id: `originals`, `val-full@<preprocessing>` or `imported:<12 hex>`.
+        notes: what every score against it carries.
+    """
+
+    @property
+    def id(self) -> str: ...  # noqa: D102  # described above
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> Reference:
+        """Return the reference in one head; `kernel` asks for what KID needs."""
+
+    def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
+        """Return the identity of these pictures seen by one extractor."""
+
+
+@dataclass(frozen=True)
+class PictureReference:
+    """A reference whose pictures we have, or had: features and statistics are cached by content.
+
+    Attributes:
+        id: name in scorecards.
+        n: pictures.
+        keys: extractor id -> fingerprint of the pictures seen by it.
+        load: extractor id -> its tables; called only if statistics are missing or KID needs features.
+        statistics: where moments, their factor and KID's own term are kept.
+    """
+
+    id: str
+    n: int
+    keys: Mapping[str, Fingerprint]
+    load: Callable[[str], HeadTables]
+    statistics: ArrayCache
+    notes: tuple[str, ...] = ()
+    _loaded: dict[str, HeadTables] = field(default_factory=dict)
+
+    def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
+        """Return the digest of ids, pixels and extractor."""
+        return self.keys[extractor.id]
+
+    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> Reference:
+        """Return the reference in one head, without features where moments are enough."""
+
+        def features() -> Features:
+            if extractor.id not in self._loaded:
+                self._loaded[extractor.id] = self.load(extractor.id)
+            return self._loaded[extractor.id][head]
+
+        key = statistics_key(self.keys[extractor.id], head, "moments")
+        moments = self._moments(key, features)
+        needs_features = kernel or self.n <= len(moments.mean) or self.id == ORIGINALS
+        return Reference(
+            self.id,
+            self.n,
+            features() if needs_features else None,
+            moments,
+            self._kernel_mean(extractor, head, features) if kernel and self._is_large(moments) else None,
+        )
+
+    def _moments(self, key: Fingerprint, features: Callable[[], Features]) -> Moments:
+        stored = self.statistics.load(key)
+        if stored is not None:
+            return Moments.from_arrays(stored)
+        moments = Moments.of(features())
+        if self._is_large(moments):
+            self.statistics.store(key, moments.to_arrays(), {})
+        return moments
+
+    def _is_large(self, moments: Moments) -> bool:
+        """Return whether statistics are smaller than the features they save reading."""
+        return self.n > len(moments.mean)
+
+    def _kernel_mean(self, extractor: FeatureExtractor, head: str, features: Callable[[], Features]) -> float:
+        """Return KID's mean over the reference's own pairs: N^2 products, done once."""
+        key = statistics_key(self.keys[extractor.id], head, "kernel-mean")
+        stored = self.statistics.load(key)
+        if stored is None:
+            stored = {"mean": np.array([kid.self_mean(features())])}
+            self.statistics.store(key, stored, {})
+        return float(stored["mean"][0])
+
+
+@dataclass(frozen=True)
+class ImportedReference:
+    """Statistics from a file: no features, nothing that could be traced to pictures."""
+
+    file: StatisticsFile
+    mode: str
+    notes: tuple[str, ...] = (IMPORTED_NOTE,)
+
+    @property
+    def id(self) -> str:
+        """Return imported: and the first digits of the file's digest."""
+        return f"imported:{self.file.digest[:12]}"
+
+    def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
+        """Return the digest of file, count, mode and extractor."""
+        return fingerprint(
+            {
+                "file": self.file.digest,
+                "n": self.file.moments.n,
+                "mode": self.mode,
+                "extractor": extractor.fingerprint,
+            }
+        )
+
+    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> Reference:
+        """Return the statistics; KID against them is null, for it needs features."""
+        return Reference(self.id, self.file.moments.n, None, self.file.moments)
+
+
+def import_reference(request: ReferenceRequest, width: int) -> ImportedReference:
+    """Return the statistics a request names.
+
+    Args:
+        request: with file, mode and n.
+        width: features of the network that they are compared with.
+
+    Raises:
+        UsageError: the request lacks one of them.
+        RecordError: PB412.
+        StorageError: PB801.
+    """
+    path, n, mode = request.file, request.n, request.mode
+    if path is None or n is None or mode is None:
+        raise UsageError("statistics need a file, a mode and a number of pictures")
+    return ImportedReference(read_statistics(path, n, width), mode)

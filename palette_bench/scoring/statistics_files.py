@@ -1,0 +1,112 @@
+"""Means and covariances in the .npz files other programs exchange: read with care, written plainly.
+
+pytorch-fid writes `mu` and `sigma`; ADM's files also hold `mu_s` and `sigma_s`, which are ignored. Such a
+file says neither how many pictures it comes from nor how they were resized. Source: metrics, section 7.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.core import atomic
+from palette_bench.core.errors import InputError, RecordError, problem
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.records import read_file
+from palette_bench.core.types import Fingerprint
+from palette_bench.scoring.metrics.moments import Moments
+
+_FLOATS = ("<f8", "<f4")
+
+
+@dataclass(frozen=True)
+class StatisticsFile:
+    """What a file holds, and the digest of its bytes."""
+
+    moments: Moments
+    digest: Fingerprint
+
+
+def read_statistics(path: Path, n: int, width: int) -> StatisticsFile:
+    """Return the mean and covariance of a file.
+
+    Args:
+        path: an .npz with `mu` and `sigma`; nothing in it is unpickled.
+        n: pictures it comes from, >= 1; the file does not say.
+        width: features of the network, 2048 for FID.
+
+    Raises:
+        RecordError: PB412, not such a file, other shapes or types, a value that is not finite, or a
+            covariance that is not symmetric to 1e-6.
+        StorageError: PB801.
+    """
+    data = read_file(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            mean = _array(archive, "mu", (width,))
+            covariance = _array(archive, "sigma", (width, width))
+        moments = Moments.from_arrays({"n": np.array([float(n)]), "mean": mean, "covariance": covariance})
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, InputError) as error:
+        raise RecordError(
+            problem(
+                "PB412",
+                path.name,
+                expected=f"mu ({width:,},) and sigma ({width:,}, {width:,}), float, finite, symmetric",
+                found=str(error).strip("'\""),
+                fix="give statistics of this very network, as pytorch-fid or --export-statistics writes them",
+            )
+        ) from error
+    return StatisticsFile(moments, sha256(data))
+
+
+def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return a member as float64; its header is judged before its values are read.
+
+    Raises:
+        ValueError: absent, or of another shape or type.
+    """
+    if f"{name}.npy" not in archive.namelist():
+        raise ValueError(f"no {name} among {', '.join(archive.namelist()[:8]) or 'no members'}")
+    with archive.open(f"{name}.npy") as member:
+        found, dtype = _header(member, name)
+        if found != shape or dtype.str not in _FLOATS:
+            raise ValueError(f"{name} {found} {dtype}")
+    with archive.open(f"{name}.npy") as member:
+        values = np.lib.format.read_array(member, allow_pickle=False)
+    return np.asarray(values, np.float64)
+
+
+def _header(member: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(member)
+    if version not in readers:
+        raise ValueError(f"{name} in version {version} of the format")
+    shape, _, dtype = readers[version](member)
+    return shape, dtype
+
+
+def write_statistics(path: Path, moments: Moments, mode: str, fingerprint: Fingerprint) -> None:
+    """Write statistics that pytorch-fid reads: `mu`, `sigma` float64, and `n`, `mode`, `fingerprint`.
+
+    Raises:
+        StorageError: PB802.
+    """
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        mu=moments.mean,
+        sigma=moments.covariance,
+        n=np.array(moments.n),
+        mode=np.array(mode),
+        fingerprint=np.array(fingerprint),
+    )
+    atomic.write_bytes(path, buffer.getvalue())

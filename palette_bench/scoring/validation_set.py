@@ -1,0 +1,242 @@
+"""`val-full@...`: a whole validation set as reference, computed once and remembered.
+
+50,000 ImageNet or 36,500 Places pictures, or any folder. The pictures are cut into parts, each cached by
+content like any other, so that a killed run takes up at the part it had reached; an index says which parts
+make the whole, so that later runs need neither pictures nor networks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from pydantic import ValidationError
+
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.benchset.pictures import Place, find_pictures
+from palette_bench.core import atomic
+from palette_bench.core.errors import InputError, SourceError, StorageError, problem
+from palette_bench.core.fingerprint import fingerprint, pixel_digest
+from palette_bench.core.records import Part, Sha
+from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId
+from palette_bench.core.workers import in_threads
+from palette_bench.scoring.extraction import Extraction, Side
+from palette_bench.scoring.features.cache import ArrayCache, HeadTables, cache_folder, cache_key
+from palette_bench.scoring.features.extractor import FeatureExtractor
+from palette_bench.scoring.features.tables import micro_batch
+from palette_bench.scoring.references import FULL, PictureReference
+from palette_bench.tasks.preprocess import PREPROCESS, DecodeError, decode
+from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
+
+log = logging.getLogger(__name__)
+
+PART = 256  # pictures per cached part, a multiple of every micro-batch: 50 MB of pixels in memory
+_TAR = {"imagenet": "ILSVRC2012_img_val.tar", "places": "val_large.tar"}
+_WHOLE = {"imagenet": 50_000, "places": 36_500}  # pictures; Palette, Appendix C.5
+
+
+class Entry(Part):
+    """What the index knows of one validation set in the features of one extractor."""
+
+    n: int
+    key: Sha  # of the whole: pictures and extractor
+    parts: tuple[Sha, ...]  # keys of the cached features, in order
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """A validation set as some sets need it: which one, how preprocessed, how large.
+
+    Attributes:
+        name: `imagenet`, `places`, or the id of a folder source.
+        preprocess: id of the preprocessing.
+        side: of the protocol, pixels.
+    """
+
+    name: str
+    preprocess: str
+    side: int
+
+    @classmethod
+    def of(cls, target: BenchSet, preprocess: str) -> ValidationSet:
+        """Return the one a benchmark set is compared with."""
+        source = target.manifest.source
+        known = target.protocol.sources.get(source)
+        if isinstance(known, ImageNetSource):
+            source = "imagenet"
+        elif isinstance(known, PlacesSource):
+            source = "places"
+        return cls(source, preprocess, target.protocol.side)
+
+    @property
+    def id(self) -> str:
+        """Return the reference's name in scorecards."""
+        return f"{FULL}{self.preprocess}"
+
+    @property
+    def size(self) -> int | None:
+        """Return how many pictures the whole has, or None for a folder."""
+        return _WHOLE.get(self.name)
+
+    def _path(self, extractor: FeatureExtractor) -> Path:
+        identity = {
+            "set": self.name,
+            "preprocess": self.preprocess,
+            "side": self.side,
+            "extractor": extractor.fingerprint,
+        }
+        return cache_folder() / "references" / f"{fingerprint(identity)}.json"
+
+    def entry(self, extractor: FeatureExtractor) -> Entry | None:
+        """Return what the index knows, or None; a damaged entry counts as none (PB808)."""
+        path = self._path(extractor)
+        if not path.is_file():
+            return None
+        try:
+            return Entry.model_validate_json(path.read_bytes())
+        except (ValidationError, OSError) as error:
+            log.warning("%s", problem("PB808", str(path), expected="an index entry", found=str(error)[:200]))
+            return None
+
+    def remember(self, extractor: FeatureExtractor, entry: Entry) -> None:
+        """Write the index entry; a cache that cannot be written has already been warned of."""
+        try:
+            atomic.write_text(self._path(extractor), json.dumps(entry.model_dump(mode="json")))
+        except StorageError:
+            log.debug("the index of %s is not kept", self.id)
+
+    def remembered(
+        self, extractors: Sequence[FeatureExtractor], features: ArrayCache, statistics: ArrayCache
+    ) -> PictureReference | None:
+        """Return the reference if the index has it for all extractors."""
+        entries = {e.id: entry for e in extractors if (entry := self.entry(e)) is not None}
+        if len(entries) < len(extractors) or not entries:
+            return None
+        keys = {name: entry.key for name, entry in entries.items()}
+        n = next(iter(entries.values())).n
+        load = partial(_load, entries, features)
+        return PictureReference(self.id, n, keys, load, statistics)
+
+    def is_whole(self, reference: PictureReference) -> bool:
+        """Return whether a reference is the published validation set, by its count."""
+        return reference.n == self.size
+
+
+def _load(entries: dict[str, Entry], cache: ArrayCache, name: str) -> HeadTables:
+    """Return the features of one extractor, put together from their parts.
+
+    Raises:
+        InputError: a part is gone or damaged.
+    """
+    parts = [cache.load(key) for key in entries[name].parts]
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        raise InputError(
+            f"{len(parts) - len(whole):,} of {len(parts):,} cached parts of the validation set are gone or "
+            "damaged: name its pictures again with --reference-images DIR"
+        )
+    return _joined(whole)
+
+
+def _joined(parts: Sequence[HeadTables]) -> HeadTables:
+    return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
+
+
+def compute(
+    wanted: ValidationSet, folder: Path, extraction: Extraction, statistics: ArrayCache
+) -> PictureReference:
+    """Return the reference of a folder of pictures, computing what is not cached.
+
+    Args:
+        wanted: how the pictures are preprocessed and named.
+        folder: pictures at any depth, or the edition's original tar.
+        extraction: networks that need the reference; all ranks take part.
+        statistics: where moments are kept.
+
+    Raises:
+        SourceError: PB201, no pictures; PB309, one that cannot be decoded.
+    """
+    places = _by_id(find_pictures(folder, _TAR.get(wanted.name, ""), lambda name: True))
+    if wanted.size and wanted.size != len(places):
+        log.warning("%s: %s pictures, not the %s of the whole", wanted.id, len(places), wanted.size)
+    ids = sorted(places)
+    digests: dict[ImageId, Fingerprint] = {}
+    tables: list[dict[str, HeadTables]] = []
+    keys: list[dict[str, Fingerprint]] = []
+    with extraction.progress("reference", len(ids)) as advance:
+        for start in range(0, len(ids), PART):
+            part = ids[start : start + PART]
+            side = _part(wanted, part, places, extraction)
+            digests.update(side.digests)
+            keys.append(extraction.keys(side.digests))
+            tables.append(replace(extraction, progress=SILENT).tables(side))
+            advance(len(part))
+    return _closed(wanted, digests, keys, tables, extraction, statistics)
+
+
+def _closed(
+    wanted: ValidationSet,
+    digests: dict[ImageId, Fingerprint],
+    keys: Sequence[dict[str, Fingerprint]],
+    tables: Sequence[dict[str, HeadTables]],
+    extraction: Extraction,
+    statistics: ArrayCache,
+) -> PictureReference:
+    """Return the reference of all parts, and enter it in the index."""
+    whole = {e.id: cache_key(digests, e.fingerprint) for e in extraction.extractors}
+    if extraction.world.leads:
+        for extractor in extraction.extractors:
+            parts = tuple(key[extractor.id] for key in keys)
+            wanted.remember(extractor, Entry(n=len(digests), key=whole[extractor.id], parts=parts))
+
+    def load(name: str) -> HeadTables:
+        return _joined([part[name] for part in tables])
+
+    return PictureReference(wanted.id, len(digests), whole, load, statistics)
+
+
+def _part(
+    wanted: ValidationSet, ids: Sequence[ImageId], places: dict[ImageId, Place], extraction: Extraction
+) -> Side:
+    """Return one part, this rank's pictures decoded and the digests of all ranks' together."""
+    mine = extraction.world.dealt(ids, micro_batch(extraction.extractors))
+    pixels: dict[ImageId, Image] = {}
+
+    def work() -> dict[ImageId, Fingerprint]:
+        read = partial(_read, wanted, places)
+        pixels.update(zip(mine, in_threads(read, mine), strict=True))
+        return {image_id: pixel_digest(pixels[image_id]) for image_id in mine}
+
+    shares = extraction.world.share(work)
+    return Side(
+        "reference", {i: digest for share in shares for i, digest in share.items()}, pixels.__getitem__
+    )
+
+
+def _read(wanted: ValidationSet, places: dict[ImageId, Place], image_id: ImageId) -> Image:
+    try:
+        return PREPROCESS[wanted.preprocess](decode(places[image_id].read()), wanted.side)
+    except (DecodeError, OSError) as error:
+        raise SourceError(
+            problem(
+                "PB309",
+                places[image_id].name,
+                expected="a JPEG or PNG of 8 bits",
+                found=str(error),
+                fix="replace the picture: a reference is never made of fewer",
+            )
+        ) from error
+
+
+def _by_id(places: Sequence[Place]) -> dict[ImageId, Place]:
+    """Return places by file stem, so that flat and class folders are one set; by path if stems repeat."""
+    stems = Counter(PurePosixPath(place.name).stem for place in places)
+    if len(stems) == len(places):
+        return {PurePosixPath(place.name).stem: place for place in places}
+    return {place.name: place for place in places}

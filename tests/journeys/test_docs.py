@@ -1,0 +1,40 @@
+"""The Python of the guides runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+SCORES = (REPOSITORY / "docs" / "scores.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_of_the_scores_guide_run(
+    smoke_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(smoke_sets / "jpeg.qf5", tmp_path / "set")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PALETTE_BENCH_CACHE", str(tmp_path / "cache"))
+    blocks = re.findall(r"```python\n(.*?)```", SCORES, flags=re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/scores.md", "exec"), names)
+    distance, result, classes = capsys.readouterr().out.splitlines()
+    assert "rank-deficient" in distance
+    assert "'chol'" in result
+    assert float(classes.split()[0]) >= 1
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--partial", "--explain", "--reference-images", "--export-statistics", "--calibrate", "--mode", "--n"],
+)
+def test_options_the_guide_names_are_options_of_the_command(option: str) -> None:
+    from palette_bench.cli.score import command
+
+    assert option in SCORES
+    assert any(option in parameter.opts for parameter in command.params)

@@ -1,0 +1,342 @@
+"""What FID compares with: statistics files, validation sets, the paper's original row."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.core.errors import InputError, RecordError, SourceError, StorageError, UsageError
+from palette_bench.core.fingerprint import pixel_digest
+from palette_bench.core.interrupt import Interrupted
+from palette_bench.core.types import SILENT
+from palette_bench.scoring import validation_set
+from palette_bench.scoring.calibration import judge, paper_row, tolerance
+from palette_bench.scoring.choice import Chooser
+from palette_bench.scoring.extraction import Extraction
+from palette_bench.scoring.features import open_extractor
+from palette_bench.scoring.features.cache import ArrayCache, cache_key
+from palette_bench.scoring.features.extractor import FeatureExtractor
+from palette_bench.scoring.metrics.frechet import frechet_distance
+from palette_bench.scoring.metrics.moments import Moments
+from palette_bench.scoring.plan import plan
+from palette_bench.scoring.references import PictureReference, ReferenceRequest
+from palette_bench.scoring.scorecard import Score
+from palette_bench.scoring.statistics_files import read_statistics, write_statistics
+from palette_bench.scoring.validation_set import ValidationSet, compute
+from palette_bench.tasks.preprocess import crop_area
+
+D = 6
+FEATURES = np.random.default_rng(1).normal(size=(40, D))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PALETTE_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+# statistics files
+
+
+def saved(path: Path, **arrays: object) -> Path:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    path.write_bytes(buffer.getvalue())
+    return path
+
+
+def test_what_is_exported_is_read_by_pytorch_fid_and_by_us(tmp_path: Path) -> None:
+    fid_score = pytest.importorskip("pytorch_fid.fid_score", reason="pytorch-fid is an oracle only")
+    moments, path = Moments.of(FEATURES), tmp_path / "s.npz"
+    write_statistics(path, moments, "tf1", "f" * 64)
+    mean, covariance = fid_score.compute_statistics_of_path(str(path), None, 1, D, "cpu")
+    assert np.array_equal(mean, moments.mean)
+    assert np.array_equal(covariance, moments.covariance)
+    read = read_statistics(path, 40, D)
+    assert read.moments.equals(moments)
+    with np.load(path, allow_pickle=False) as file:
+        assert (int(file["n"]), str(file["mode"]), str(file["fingerprint"])) == (40, "tf1", "f" * 64)
+
+
+def test_adms_extra_statistics_are_ignored_and_float32_means_widened(tmp_path: Path) -> None:
+    moments = Moments.of(FEATURES)
+    path = saved(
+        tmp_path / "adm.npz",
+        mu=moments.mean.astype(np.float32),
+        sigma=moments.covariance,
+        mu_s=np.zeros(3),
+        sigma_s=np.array([{"an": "object"}]),
+    )
+    assert frechet_distance(read_statistics(path, 40, D).moments, moments).value == pytest.approx(
+        0, abs=1e-12
+    )
+
+
+GOOD = {"mu": np.zeros(D), "sigma": np.eye(D)}
+SKEW = np.eye(D) + 1e-5 * np.triu(np.ones((D, D)), 1)
+SPOILT = np.eye(D)
+SPOILT[2, 3] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mu": np.zeros(D)}, "no sigma"),
+        (GOOD | {"mu": np.zeros(D + 1)}, r"mu \(7,\)"),
+        (GOOD | {"sigma": np.eye(D + 1)}, r"sigma \(7, 7\)"),
+        (GOOD | {"mu": np.zeros(D, np.int64)}, r"mu \(6,\) int64"),
+        (GOOD | {"mu": np.array([None] * D, object)}, r"mu \(6,\) object"),
+        (GOOD | {"mu": np.full(D, np.inf)}, r"mean: 6 values are not finite, first at \(0,\)"),
+        (GOOD | {"sigma": SPOILT}, r"covariance: 1 values are not finite, first at \(2, 3\)"),
+        (GOOD | {"sigma": SKEW}, "not symmetric"),
+    ],
+    ids=["absent", "mean", "covariance", "integers", "objects", "infinite", "nan", "skew"],
+)
+def test_statistics_of_another_kind_are_refused_with_file_and_reason(
+    arrays: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(RecordError, match=message) as caught:
+        read_statistics(path, 40, D)
+    assert (caught.value.problems[0].code, caught.value.problems[0].where) == ("PB412", "wrong.npz")
+
+
+def test_files_that_are_no_archives_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "cut.npz", **GOOD)
+    path.write_bytes(path.read_bytes()[:-50])
+    for data in (b"", b"not a zip", path.read_bytes()):
+        path.write_bytes(data)
+        with pytest.raises(RecordError, match="PB412"):
+            read_statistics(path, 40, D)
+    with pytest.raises(StorageError, match="PB801"):
+        read_statistics(tmp_path / "absent.npz", 40, D)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (ReferenceRequest("a.npz", n=3), "give both --mode MODE and --n N"),
+        (ReferenceRequest("a.npz", mode="tf1"), "give both --mode MODE and --n N"),
+        (ReferenceRequest("a.npz", mode="tf1", n=0), "not 0"),
+        (ReferenceRequest("originals", n=3), "--n belongs to --reference FILE.npz"),
+        (ReferenceRequest("val-full@bicubic"), "unknown reference"),
+        (ReferenceRequest("original"), "unknown reference"),
+        (ReferenceRequest(images=Path()), "goes with --reference val-full@crop-area-v1"),
+    ],
+)
+def test_requests_that_cannot_be_meant_are_refused(request_: ReferenceRequest, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        request_.require_sense()
+
+
+# validation sets
+
+
+@pytest.fixture(scope="module")
+def network() -> FeatureExtractor:
+    return open_extractor("smoke-random", None, "center224", "cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Ten pictures in two class folders, larger than the protocol's side and not square."""
+    folder, draw = tmp_path / "val", np.random.default_rng(5)
+    for at in range(10):
+        place = folder / f"n0{at % 2}" / f"val_{at:02d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        PillowImage.fromarray(draw.integers(0, 256, (90, 70 + at, 3), dtype=np.uint8)).save(place)
+    return folder
+
+
+@pytest.fixture
+def build(network: FeatureExtractor, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PictureReference]:
+    monkeypatch.setattr(validation_set, "PART", 4)
+
+    def run(folder: Path, progress: object = SILENT, name: str = "folder:x") -> PictureReference:
+        extraction = Extraction([network], ArrayCache("features"), "cpu", progress=progress)  # type: ignore[arg-type]
+        wanted = ValidationSet(name, "crop-area-v1", 64)
+        return compute(wanted, folder, extraction, ArrayCache("statistics"))
+
+    return run
+
+
+def test_a_validation_set_is_every_picture_preprocessed_in_sorted_order(
+    build: Callable[..., PictureReference], pictures: Path, network: FeatureExtractor
+) -> None:
+    found = build(pictures)
+    cropped = {
+        path.stem: crop_area(np.asarray(PillowImage.open(path)), 64)
+        for path in sorted(pictures.rglob("*.png"))
+    }
+    digests = {name: pixel_digest(image) for name, image in cropped.items()}
+    assert (found.id, found.n) == ("val-full@crop-area-v1", 10)
+    assert found.fingerprint(network) == cache_key(digests, network.fingerprint)
+    rows = found.load("smoke-random")["pool"]
+    assert rows.shape == (10, 64)
+    assert len(np.unique(rows, axis=0)) == 10
+
+
+def test_flat_and_class_folders_are_one_set(
+    build: Callable[..., PictureReference], pictures: Path, network: FeatureExtractor, tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in pictures.rglob("*.png"):
+        shutil.copy(path, flat)
+    assert build(flat).fingerprint(network) == build(pictures).fingerprint(network)
+
+
+def test_a_killed_computation_takes_up_at_the_part_it_had_reached(
+    build: Callable[..., PictureReference], pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import contextmanager
+
+    from palette_bench.scoring import extraction
+
+    @contextmanager
+    def killed(label: str, total: int) -> object:  # type: ignore[misc]
+        done = []
+
+        def advance(count: int) -> None:
+            done.append(count)
+            if sum(done) == 8:
+                raise Interrupted(15)
+
+        yield advance
+
+    with pytest.raises(Interrupted):
+        build(pictures, killed)
+    seen, real = [], extraction.extract
+
+    def counted(networks: object, images: object, count: int, *rest: object, **more: object) -> object:
+        seen.append(count)
+        return real(networks, images, count, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(extraction, "extract", counted)
+    assert build(pictures).n == 10
+    assert seen == [2]  # parts of 4 and 4 were kept
+
+
+def test_it_is_remembered_without_pictures_and_lost_parts_are_named(
+    build: Callable[..., PictureReference], pictures: Path, network: FeatureExtractor, cache: Path
+) -> None:
+    made = build(pictures)
+    shutil.rmtree(pictures)
+    wanted = ValidationSet("folder:x", "crop-area-v1", 64)
+    found = wanted.remembered([network], ArrayCache("features"), ArrayCache("statistics"))
+    assert found is not None
+    assert found.keys == made.keys
+    assert np.array_equal(found.load("smoke-random")["pool"], made.load("smoke-random")["pool"])
+    for other in (ValidationSet("folder:y", "crop-area-v1", 64), ValidationSet("folder:x", "crop256-v1", 64)):
+        assert other.remembered([network], ArrayCache("features"), ArrayCache("statistics")) is None
+    next(iter((cache / "features").iterdir())).unlink()
+    with pytest.raises(InputError, match="1 of 3 cached parts"):
+        found.load("smoke-random")
+
+
+def test_a_damaged_index_counts_as_none(
+    build: Callable[..., PictureReference],
+    pictures: Path,
+    network: FeatureExtractor,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    build(pictures)
+    (entry,) = (cache / "references").iterdir()
+    entry.write_text(json.dumps({"n": 10}))
+    with caplog.at_level(logging.WARNING):
+        assert ValidationSet("folder:x", "crop-area-v1", 64).entry(network) is None
+    assert "PB808" in caplog.text
+
+
+def test_an_undecodable_picture_stops_everything_and_a_short_set_is_said(
+    build: Callable[..., PictureReference], pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        build(pictures, name="imagenet")
+    assert "10 pictures, not the 50000 of the whole" in caplog.text
+    (pictures / "n00" / "val_02.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    with pytest.raises(SourceError, match=r"PB309(.|\n)*val_02\.png"):
+        build(pictures)
+
+
+def test_the_default_is_the_whole_validation_set_once_it_is_remembered(
+    build: Callable[..., PictureReference],
+    pictures: Path,
+    network: FeatureExtractor,
+    mini_sets: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = BenchSet.open(mini_sets / "jpeg.qf5")
+    steps = plan(("frechet_distance",), [network], labelled=False)
+    extraction = Extraction([network], ArrayCache("features"), "cpu")
+    chooser = Chooser(target, extraction, ArrayCache("statistics"), steps)
+    assert chooser.choose(ReferenceRequest()) is None
+    with pytest.raises(UsageError, match="name its pictures once with --reference-images DIR"):
+        chooser.choose(ReferenceRequest("val-full@crop-area-v1"))
+    build(pictures, name="photos-64")
+    asked = chooser.choose(ReferenceRequest("val-full@crop-area-v1"))
+    assert asked is not None
+    assert asked.id == "val-full@crop-area-v1"
+    assert chooser.choose(ReferenceRequest()) is None  # nobody says that ten pictures are the whole
+    monkeypatch.setitem(validation_set._WHOLE, "photos-64", 10)
+    found = chooser.choose(ReferenceRequest())
+    assert found is not None
+    assert found.id == asked.id
+    assert chooser.choose(ReferenceRequest("originals")) is None
+
+
+# the paper's original row
+
+
+def test_the_papers_original_rows_are_those_of_the_protocol() -> None:
+    elsewhere = {
+        "fid": 2.7,
+        "inception_score": 250.1,
+        "classification_accuracy": 76.0,
+        "perceptual_distance": 0,
+    }
+    for task in ("colorization", "uncropping", "jpeg"):
+        assert paper_row("palette-2022", task, "imagenet-ctest10k") == elsewhere
+    found = paper_row("palette-2022", "inpainting", "imagenet-ctest10k")
+    assert (found["fid"], found["inception_score"], found["classification_accuracy"]) == (5.1, 231.6, 74.6)
+    assert paper_row("palette-2022", "uncropping", "places10k-r1")["fid"] == 2.1
+    assert paper_row("palette-2022", "inpainting", "places10k-r1")["fid"] == 11.4
+    assert paper_row("palette-2022", "inpainting", "folder:mine") == {}
+    assert paper_row("smoke", "inpainting", "smoke-photos") == {}
+
+
+@pytest.mark.parametrize(
+    ("metric", "paper", "allowed"),
+    [
+        ("fid", 2.7, 0.3),
+        ("fid", 11.4, 1.14),
+        ("inception_score", 250.1, 5),
+        ("classification_accuracy", 76, 1),
+    ],
+)
+def test_the_tolerances_are_those_of_the_protocol(metric: str, paper: float, allowed: float) -> None:
+    assert tolerance(metric, paper) == pytest.approx(allowed)
+
+
+def original(value: float, reference: str = "val-full@crop-area-v1", notes: tuple[str, ...] = ()) -> Score:
+    params = {"original": value, "reference": reference}
+    return Score(value=9.0, n=10_000, direction="lower", unit="", params=params, notes=notes)
+
+
+def test_a_verdict_needs_the_papers_reference_and_real_weights() -> None:
+    paper = {"fid": 2.7}
+    assert judge("fid", original(2.95), paper).verdict == "on"
+    assert judge("fid", original(3.05), paper).verdict == "off"
+    assert "full validation set" in judge("fid", original(2.7, "originals"), paper).reason
+    assert "random-weights" in judge("fid", original(2.7, notes=("random-weights",)), paper).reason
+    assert "no such number" in judge("frechet_distance", original(2.7), paper).reason
