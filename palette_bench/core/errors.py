@@ -32,6 +32,7 @@ CODES: dict[str, str] = {
     "PB202": "ids not in the set",
     "PB203": "same id twice",
     "PB204": "malformed id",
+    "PB205": "partial scorecard",
     "PB206": "too few samples per image",
     "PB207": "metric missing or not finite",
     "PB208": "too few images for the metric",
@@ -82,7 +83,19 @@ CODES: dict[str, str] = {
     "PB808": "cache entry damaged, recomputed",
     "PB809": "output folder holds foreign files",
 }
-_WARNINGS = {"PB207", "PB208", "PB321", "PB322", "PB323", "PB324", "PB325", "PB326", "PB410", "PB608"}
+_WARNINGS = {
+    "PB205",
+    "PB207",
+    "PB208",
+    "PB321",
+    "PB322",
+    "PB323",
+    "PB324",
+    "PB325",
+    "PB326",
+    "PB410",
+    "PB608",
+}
 _NOTICES = {"PB320", "PB805", "PB808"}
 
 
@@ -116,7 +129,7 @@ class Problem:
         """Return the finding as lines for a person."""
         lines = [f"{self.code} {self.severity}  {self.title}"]
         shown = ", ".join(self.ids[:SHOWN_IDS]) + (", ..." if self.count > SHOWN_IDS else "")
-        named = self.where == shown or all(f"/{name}." in self.where for name in self.ids)
+        named = self.where == shown or all(f"/{name}." in self.where for name in self.ids[:SHOWN_IDS])
         for name, text in (
             ("where", self.where if named else f"{self.where} ({shown})"),
             ("expected", self.expected),
