@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.generate import Options, generate
+from palette_bench.benchset.generate import generate
+from palette_bench.benchset.making import Options
 from palette_bench.benchset.pictures import photo_path, walk
 from palette_bench.benchset.sources import Request
 from palette_bench.core import png

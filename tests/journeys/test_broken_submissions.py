@@ -83,6 +83,11 @@ def piped(folder: Path) -> None:
     os.mkfifo(coffee(folder))
 
 
+def piped_as_a_whole(folder: Path) -> Path:
+    os.mkfifo(folder.with_name("pipe.zip"))
+    return folder.with_name("pipe.zip")
+
+
 def in_a_tar(folder: Path) -> Path:
     path = folder.with_name("sub.tar")
     with tarfile.open(path, "w") as archive:
@@ -182,6 +187,7 @@ BROKEN: dict[str, tuple[Break, str, str, str]] = {
     ),
     "link": (linked, "PB105", "outputs/coffee.png", "put the file itself there"),
     "pipe": (piped, "PB105", "outputs/coffee.png", "put the file itself there"),
+    "pipe named zip": (piped_as_a_whole, "PB105", "pipe.zip", "give the folder that holds submission.toml"),
     "tar": (in_a_tar, "PB104", "sub.tar", "give the folder that holds submission.toml"),
     "hostile name": (
         in_a_zip_with("../../x"),

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from palette_bench.benchset import generate as module
-from palette_bench.benchset.generate import Options, generate, targets_of
+from palette_bench.benchset import making as module
+from palette_bench.benchset.generate import generate, targets_of
+from palette_bench.benchset.making import Options
 from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.benchset.public import export_public
 from palette_bench.benchset.sources import Request
