@@ -502,6 +502,7 @@ def test_an_anchor_is_not_blamed_for_what_it_is(smoke_sets: Path, tmp_path: Path
     assert found(floor) == [("PB322", "info", N)]
     assert ceiling.ok
     assert floor.ok
+    assert len(ceiling.checked) == len(floor.checked) == 8
 
 
 def test_an_anchor_is_blamed_for_what_the_other_one_is(smoke_sets: Path, tmp_path: Path) -> None:
