@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.generate import Options, generate
+from palette_bench.benchset.generate import generate
+from palette_bench.benchset.making import Options
 from palette_bench.benchset.pictures import photo_path, walk
 from palette_bench.benchset.sources import Request
 from palette_bench.core import png
@@ -145,7 +146,8 @@ def peak_memory(images: Path, out: Path) -> float:
         "import resource, runpy, sys; sys.argv = ['palette-bench', '-q', *sys.argv[1:]]\n"
         "try: runpy.run_module('palette_bench', run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "print(max(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+        "who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)\n"
+        "print(max(resource.getrusage(w).ru_maxrss for w in who))"
     )
     arguments = ["generate", "palette-2022", f"jpeg/qf{QUALITY}", "--source", "folder:bench"]
     arguments += ["--images", images, "-o", out, "--workers", "2"]

@@ -7,99 +7,19 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from palette_bench.benchset.foreign_masks import ForeignMasks, MaskRequest, area_problems, open_masks
-from palette_bench.benchset.items import KINDS, Made, Recipe, Target, damage, make_chunk
-from palette_bench.benchset.manifest import (
-    MANIFEST,
-    PUBLIC,
-    Header,
-    Item,
-    Manifest,
-    set_fingerprint,
-)
-from palette_bench.benchset.pictures import Picture
-from palette_bench.benchset.sources import Request, Source, open_source, unreadable
+from palette_bench.benchset.foreign_masks import MaskRequest, open_masks
+from palette_bench.benchset.items import Target
+from palette_bench.benchset.making import REPORT, Finished, Options, make_sets
+from palette_bench.benchset.sources import FOLDER, Request, open_source
 from palette_bench.core import atomic
-from palette_bench.core.errors import (
-    BenchSetError,
-    SourceError,
-    SpecError,
-    StorageError,
-    UsageError,
-    problem,
-)
-from palette_bench.core.fingerprint import canonical_json
-from palette_bench.core.interrupt import stoppable
-from palette_bench.core.journal import WHOLE, Journal, Shard, is_ours, locked
+from palette_bench.core.errors import SourceError, SpecError, problem
 from palette_bench.core.types import SILENT, Progress
-from palette_bench.core.workers import in_processes
-from palette_bench.tasks import canary
-from palette_bench.tasks.protocol import ProtocolSpec, load, published_fingerprint, set_folder
+from palette_bench.tasks.protocol import ProtocolSpec, load, set_folder
 
 log = logging.getLogger(__name__)
-
-REPORT = "source-report.json"
-_FSYNC_GROUP = 64  # files of this many items share one fsync round
-OURS = {MANIFEST, PUBLIC, REPORT, *KINDS}  # what a set's folder may hold, beside journals and locks
-
-
-@dataclass(frozen=True)
-class Options:
-    """How sets are made; nothing here but `rekey` changes a pixel.
-
-    Attributes:
-        workers: processes.
-        shard: part of the pictures to make; the last shard to end closes the sets.
-        rekey: key of a control set with fresh masks, [a-z0-9-]{1,32}; empty for the public set.
-        verify_all: prove every JPEG against the integer definition, not 1 in 64.
-    """
-
-    workers: int = 1
-    shard: Shard = WHOLE
-    rekey: str = ""
-    verify_all: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse a key that could collide with the other fields of a stream key."""
-        if not re.fullmatch(r"[a-z0-9-]{0,32}", self.rekey):
-            raise UsageError(f"rekey {self.rekey!r}: up to 32 of a-z, 0-9 and -")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A set after a run: its manifest, or None while other shards are missing."""
-
-    folder: Path
-    manifest: Manifest | None
-    published: str | None  # registered fingerprint, if any
-    redone: int
-
-
-def targets_of(protocol: ProtocolSpec, wanted: str, source: str, out: Path) -> list[Target]:
-    """Return the sets that `TASK`, `TASK/VARIANT` or `all` stands for, with their folders.
-
-    Folder sources fit every task; with `all`, tasks that do not use the source are left out.
-
-    Raises:
-        SpecError: PB609, a task named alone does not use the source.
-    """
-    pairs = protocol.pairs(wanted)
-    fitting = [p for p in pairs if source.startswith("folder:") or source in protocol.task(p[0]).sources]
-    if not fitting:
-        sources = ", ".join(protocol.task(pairs[0][0]).sources)
-        raise SpecError(problem("PB609", "source", expected=f"{sources} or folder:NAME", found=source))
-    if len(pairs) == 1:
-        return [Target(*pairs[0], out)]
-    return [Target(task, variant, out / set_folder(task, variant)) for task, variant in fitting]
 
 
 def generate(
@@ -143,247 +63,19 @@ def generate(
     return make_sets(rules, targets, source, masks=foreign, options=options, progress=progress)
 
 
-def make_sets(
-    protocol: ProtocolSpec,
-    targets: list[Target],
-    source: Source,
-    *,
-    masks: ForeignMasks | None = None,
-    options: Options,
-    progress: Progress = SILENT,
-) -> list[Finished]:
-    """Make sets from an opened source, resuming what is there by pixel digest.
+def targets_of(protocol: ProtocolSpec, wanted: str, source: str, out: Path) -> list[Target]:
+    """Return the sets that `TASK`, `TASK/VARIANT` or `all` stands for, with their folders.
 
-    Each picture is decoded once for all sets.
+    Folder sources fit every task; with `all`, tasks that do not use the source are left out.
 
     Raises:
-        CodecError: PB701-PB703, a canary failed; nothing was written.
-        SourceError: PB309, pictures that cannot be decoded; no set is finished.
-        BenchSetError: PB606, a set differs from the registered one; it is not finished.
-        StorageError: PB802-PB804, PB807, PB809.
+        SpecError: PB609, a task named alone does not use the source.
     """
-    canary.prove()
-    recipe = Recipe(protocol, source.id, options.rekey, options.verify_all, masks)
-    for target in targets:
-        _check_masks(recipe, target)
-        _refuse_strangers(target.folder)
-    run = _Run(recipe, source, targets, options.shard, options.workers, progress)
-    with ExitStack() as stack:
-        for target in targets:
-            stack.enter_context(locked(target.folder, options.shard))
-        run.resume()
-        run.make()
-        return [run.close(target) for target in targets]
-
-
-def _check_masks(recipe: Recipe, target: Target) -> None:
-    if recipe.masks and recipe.task(target).degradation == "hole-v1":
-        side = recipe.protocol.side
-        problems = area_problems(recipe.masks, target.variant, recipe.variant(target), side)
-        if problems:
-            raise SourceError(*problems)
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """Refuse a folder that holds anything we did not name (PB809)."""
-    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    strangers = [name for name in names if name not in OURS and not is_ours(name)]
-    if strangers:
-        raise StorageError(
-            problem("PB809", str(folder), fix="use an empty folder, or the folder of this set", ids=strangers)
-        )
-
-
-@dataclass
-class _Run:
-    """One run of `generate`: journals, what is left to do, and closing."""
-
-    recipe: Recipe
-    source: Source
-    targets: list[Target]
-    shard: Shard
-    workers: int
-    progress: Progress
-    journals: dict[Target, Journal] = field(default_factory=dict)
-    redone: dict[Target, int] = field(default_factory=dict)
-
-    @property
-    def pictures(self) -> tuple[Picture, ...]:
-        """Return the pictures of this shard."""
-        return self.source.pictures[self.shard.index :: self.shard.count]
-
-    def _header(self, target: Target) -> Header:
-        task = self.recipe.task(target)
-        masks = "none" if task.degradation != "hole-v1" else "generated"
-        if self.recipe.masks and masks == "generated":
-            masks = self.recipe.masks.label
-        return Header(
-            protocol=self.recipe.protocol.id,
-            task=target.task,
-            variant=target.variant,
-            source=self.source.id,
-            preprocess=task.preprocess,
-            degradation=task.degradation,
-            masks=masks,
-            rekey=self.recipe.rekey,
-            n=len(self.source.pictures),
-        )
-
-    def resume(self) -> None:
-        """Open the journals and keep the items whose stored pixels are still right."""
-        for target in self.targets:
-            for kind in KINDS if self.recipe.task(target).degradation == "hole-v1" else KINDS[:2]:
-                atomic.make_folder(target.folder / kind)
-                atomic.sweep(target.folder / kind)
-            atomic.sweep(target.folder)
-            header = self._header(target).model_dump() | {
-                "rules": self.recipe.protocol.fingerprint,
-                "split": self.source.split_sha256,
-            }
-            self.journals[target] = Journal(target.folder, header, self.shard)
-        stored = [(target, self._mine(target)) for target in self.targets]
-        with self.progress("checking stored items", sum(len(items) for _, items in stored)) as advance:
-            for target, items in stored:
-                kept = self._kept(target, items, advance)
-                self.redone[target] = len(items) - len(kept)
-                if self.redone[target]:
-                    log.warning(
-                        "PB805 info  %d stored items damaged, redone: %s", self.redone[target], target.folder
-                    )
-                self.journals[target].start(kept)
-
-    def _mine(self, target: Target) -> list[Item]:
-        """Return the journalled items of this shard, taken out of the journal's view."""
-        entries = self.journals[target].entries
-        found = [entries.pop(picture.id, None) for picture in self.pictures]
-        return [_item(entry) for entry in found if entry]
-
-    def _kept(self, target: Target, items: list[Item], advance: Any) -> list[dict[str, Any]]:
-        check = partial(
-            _sound_items, target.folder, self.recipe.protocol.side, self.recipe.task(target).degradation
-        )
-        kept: list[Item] = []
-        chunks = list(_chunks(items, _FSYNC_GROUP))
-        workers = self.workers if len(items) > 4 * _FSYNC_GROUP else 1
-        for chunk, good in zip(chunks, in_processes(check, chunks, workers), strict=True):
-            kept += good
-            advance(len(chunk))
-        entries = [item.model_dump(mode="json") for item in kept]
-        self.journals[target].entries.update((entry["id"], entry) for entry in entries)
-        return entries
-
-    def make(self) -> None:
-        """Make what is missing, journalling each chunk; stop signals are obeyed between chunks."""
-        work = [(picture, todo) for picture in self.pictures if (todo := self._missing(picture))]
-        count = sum(len(todo) for _, todo in work)
-        self._reserve(count)
-        broken: dict[str, str] = {}
-        chunks = _chunks(work, max(1, _FSYNC_GROUP // len(self.targets)))
-        function = partial(make_chunk, self.recipe)
-        workers = min(self.workers, max(1, len(work)))
-        with self.progress("generating", count) as advance, stoppable() as check_stop:
-            for made in in_processes(function, chunks, workers):
-                self._journal(made)
-                broken |= made.unreadable
-                advance(sum(map(len, made.items.values())))
-                check_stop()
-        if broken:
-            raise SourceError(*unreadable(self.source.id, broken))
-
-    def _missing(self, picture: Picture) -> list[Target]:
-        return [target for target in self.targets if picture.id not in self.journals[target].entries]
-
-    def _journal(self, made: Made) -> None:
-        for target in self.targets:
-            items = made.items.get(target.folder, [])
-            self.journals[target].add([item.model_dump(mode="json") for item in items])
-
-    def _reserve(self, count: int) -> None:
-        """Say what will be written, and refuse when the disk cannot hold it (PB804)."""
-        side = self.recipe.protocol.side
-        needed = count * side * side * 5  # two photographs at level 1, and the mask
-        free = shutil.disk_usage(self.targets[0].folder).free
-        log.info(
-            "plan: %s items in %d sets, about %s to write, %s free",
-            f"{count:,}",
-            len(self.targets),
-            _bytes(needed),
-            _bytes(free),
-        )
-        if needed > free:
-            raise StorageError(
-                problem(
-                    "PB804",
-                    str(self.targets[0].folder),
-                    expected=_bytes(needed),
-                    found=f"{_bytes(free)} free",
-                )
-            )
-
-    def close(self, target: Target) -> Finished:
-        """Write `public.json`, then the manifest, once every item of every shard is journalled.
-
-        Two shards that end together may both do it: they write the same bytes.
-        """
-        entries = Journal(target.folder, self.journals[target].header, self.shard).entries
-        published = self._published(target)
-        if len(entries) < len(self.source.pictures):
-            return Finished(target.folder, None, published, self.redone[target])
-        manifest = self._manifest(target, entries)
-        _prove_published(target.folder, manifest.set_fingerprint, published)
-        manifest.public().write(target.folder / PUBLIC)
-        manifest.write(target.folder / MANIFEST)
-        return Finished(target.folder, manifest, published, self.redone[target])
-
-    def _published(self, target: Target) -> str | None:
-        if self.recipe.rekey or self.recipe.masks:
-            return None
-        folder = set_folder(target.task, target.variant)
-        return published_fingerprint(self.recipe.protocol.id, self.source.id, folder)
-
-    def _manifest(self, target: Target, entries: dict[str, dict[str, Any]]) -> Manifest:
-        items = tuple(_item(entries[p.id]) for p in self.source.pictures)
-        header = self._header(target)
-        side = self.recipe.protocol.side
-        return Manifest(
-            schema=Manifest.schema_name(),
-            protocol_fingerprint=self.recipe.protocol.fingerprint,
-            source_state=self.source.state,
-            split_sha256=self.source.split_sha256,
-            n_enlarged=sum(min(item.source_size) < side for item in items),
-            set_fingerprint=set_fingerprint(header, items),
-            environment=canary.environment(),
-            items=items,
-            **header.model_dump(),
-        )
-
-
-def _prove_published(folder: Path, found: str, published: str | None) -> None:
-    if published and not found.startswith(published):
-        raise BenchSetError(
-            problem(
-                "PB606",
-                str(folder),
-                expected=published,
-                found=found[:16],
-                fix="this machine makes other pictures than the published set: run palette-bench verify, "
-                "then report the versions in its output",
-            )
-        )
-
-
-def _sound_items(folder: Path, side: int, degradation: str, items: list[Item]) -> list[Item]:
-    return [item for item in items if not damage(folder, item, side, degradation)]
-
-
-def _chunks(values: list[Any], size: int) -> Iterator[list[Any]]:
-    return (values[i : i + size] for i in range(0, len(values), size))
-
-
-def _item(entry: dict[str, Any]) -> Item:
-    """Return a journal entry as an item; strict models read tuples only from JSON."""
-    return Item.model_validate_json(canonical_json(entry))
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    pairs = protocol.pairs(wanted)
+    fitting = [p for p in pairs if source.startswith(FOLDER) or source in protocol.task(p[0]).sources]
+    if not fitting:
+        sources = ", ".join(protocol.task(pairs[0][0]).sources)
+        raise SpecError(problem("PB609", "source", expected=f"{sources} or folder:NAME", found=source))
+    if len(pairs) == 1:
+        return [Target(*pairs[0], out)]
+    return [Target(task, variant, out / set_folder(task, variant)) for task, variant in fitting]

@@ -5,16 +5,16 @@ Source: protocol, section 3.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
-from palette_bench.benchset.pictures import Picture, Place, find_pictures, photo_path, walk
+from palette_bench.benchset.folders import folder_pictures
+from palette_bench.benchset.pictures import Picture, Place, find_pictures, photo_path
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest, sha256
 from palette_bench.core.records import read_file
@@ -76,7 +76,10 @@ def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = S
     if request.limit is not None and not request.id.startswith(FOLDER):
         raise UsageError("--limit is for folder sources; the others are fixed lists")
     if request.id.startswith(FOLDER):
-        return _checked(_folder(protocol, request), progress)
+        if not _FOLDER_NAME.fullmatch(request.id.removeprefix(FOLDER)):
+            raise UsageError(f"{request.id}: the name after folder: must match {_FOLDER_NAME.pattern}")
+        pictures = folder_pictures(protocol, _needed(request), request.labels, request.limit)
+        return _checked(_sorted(request.id, pictures), progress)
     spec = protocol.sources.get(request.id)
     if isinstance(spec, PhotoSource):
         return _photos(protocol, request, spec)
@@ -116,7 +119,7 @@ def _imagenet(protocol: ProtocolSpec, request: Request, spec: ImageNetSource) ->
     )
     dropped = [int(text) for text in protocol_file(protocol.id, spec.dropped).split()]
     chosen = splits.ctest10k(_imagenet_labels(request, places), spec, dropped)
-    wanted = {splits.imagenet_id(number): label for number, label in chosen.items()}
+    wanted: dict[str, int | None] = {splits.imagenet_id(number): label for number, label in chosen.items()}
     return _select(request.id, places, wanted)
 
 
@@ -157,11 +160,12 @@ def _places(request: Request, spec: PlacesSource) -> Source:
                 fix="give it with --labels",
             )
         )
-    chosen = {PurePosixPath(name).stem: label for name, label in splits.places10k(found, spec).items()}
+    # its labels choose the split and score nothing: they are not classes of any network used here
+    chosen: dict[str, int | None] = {PurePosixPath(name).stem: None for name in splits.places10k(found, spec)}
     return _select(request.id, find_pictures(images, "val_large.tar", lambda name: True), chosen)
 
 
-def _select(source_id: str, places: list[Place], wanted: dict[str, int]) -> Source:
+def _select(source_id: str, places: list[Place], wanted: dict[str, int | None]) -> Source:
     """Return the pictures of a split.
 
     Raises:
@@ -181,97 +185,6 @@ def _select(source_id: str, places: list[Place], wanted: dict[str, int]) -> Sour
         raise SourceError(*problems)
     pictures = [Picture(image_id, label, by_id[image_id][0]) for image_id, label in wanted.items()]
     return _sorted(source_id, pictures, ignored=len(places) - len(pictures))
-
-
-# --- folders ----------------------------------------------------------------------------------
-
-
-def _folder(protocol: ProtocolSpec, request: Request) -> Source:
-    if not _FOLDER_NAME.fullmatch(request.id.removeprefix(FOLDER)):
-        raise UsageError(f"{request.id}: the name after folder: must match {_FOLDER_NAME.pattern}")
-    places = list(walk(_needed(request)))
-    if not places:
-        raise SourceError(
-            problem("PB201", str(request.images), expected=".jpg, .jpeg or .png files", found="none")
-        )
-    labels = _folder_labels(protocol, request, places)
-    pictures = [Picture(folder_id(place.name), labels.get(place.name), place) for place in places]
-    _raise_twins(pictures)
-    if request.limit is not None:
-        pictures.sort(key=lambda p: sha256(f"palette-bench/subset-v1|{p.id}".encode()))
-        pictures = pictures[: request.limit]
-    return _sorted(request.id, pictures)
-
-
-def folder_id(name: str) -> str:
-    """Return the id of a picture of a folder: its relative path without suffix, in [A-Za-z0-9_-].
-
-    Above 64 characters: the first 47, `-`, and 16 hexadecimal digits of SHA-256(path without suffix).
-    """
-    path = PurePosixPath(name).with_suffix("").as_posix()
-    image_id = re.sub(r"[^A-Za-z0-9_-]", "_", path)
-    return image_id if len(image_id) <= 64 else f"{image_id[:47]}-{sha256(path.encode())[:16]}"
-
-
-def _raise_twins(pictures: list[Picture]) -> None:
-    same = [i for i, count in Counter(p.id for p in pictures).items() if count > 1]
-    alike = [i for i, count in Counter(i.casefold() for i in {p.id for p in pictures}).items() if count > 1]
-    problems = []
-    if same:
-        problems.append(problem("PB203", "folder", fix="rename or remove all but one", ids=sorted(same)))
-    if alike:
-        problems.append(
-            problem(
-                "PB204",
-                "folder",
-                found="ids equal ignoring case",
-                fix="rename all but one",
-                ids=sorted(alike),
-            )
-        )
-    if problems:
-        raise SourceError(*problems)
-
-
-def _folder_labels(protocol: ProtocolSpec, request: Request, places: list[Place]) -> dict[str, int]:
-    """Return relative name -> ImageNet label, or nothing for an unlabelled folder."""
-    file = request.labels or _needed(request) / "labels.csv"
-    if file.is_file():
-        return _csv_labels(file, places)
-    tops = {place.name: PurePosixPath(place.name).parts[0] for place in places}
-    if protocol.wnids and "wnid-folders" in protocol.folder_labels:
-        wnids = protocol_file(protocol.id, protocol.wnids).decode().split()
-        index = {wnid: label for label, wnid in enumerate(wnids)}
-        if all(top in index for top in tops.values()):
-            return {name: index[top] for name, top in tops.items()}
-    return {}
-
-
-def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
-    """Read `labels.csv`: columns `file` and `label` (or `class_index`), ImageNet indices 0..999.
-
-    A row names a picture by its path below the folder, or by its file name alone.
-    """
-    rows = list(csv.DictReader(read_file(file).decode("utf-8-sig").splitlines()))
-    column = next((c for c in ("label", "class_index") if rows and c in rows[0]), None)
-    if column is None or "file" not in rows[0]:
-        raise SourceError(
-            problem("PB607", str(file), expected="columns file and label", fix="add the header file,label")
-        )
-    labels = {row["file"]: row[column] or "" for row in rows}
-    bad = sorted(
-        name for name, text in labels.items() if not (text.isdecimal() and int(text) < splits.CLASSES)
-    )
-    found = {p.name: labels.get(p.name, labels.get(PurePosixPath(p.name).name)) for p in places}
-    missing = sorted(name for name, text in found.items() if text is None)
-    problems = []
-    if bad:
-        problems.append(problem("PB607", str(file), expected="labels in 0..999", ids=bad))
-    if missing:
-        problems.append(problem("PB607", str(file), expected="a label for every picture", ids=missing))
-    if problems:
-        raise SourceError(*problems)
-    return {name: int(text) for name, text in found.items() if text is not None}
 
 
 # --- bundled photographs ----------------------------------------------------------------------

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from palette_bench.benchset.generate import OURS
 from palette_bench.benchset.items import KINDS, Recipe, Target, damage, degrade
+from palette_bench.benchset.making import OURS
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, BenchSet, Item, PublicSet, set_fingerprint
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.journal import is_ours

@@ -39,7 +39,8 @@ def command(out: Path) -> None:
 
 
 def _generate(out: Path) -> list[str]:
-    from palette_bench.benchset.generate import Options, generate
+    from palette_bench.benchset.generate import generate
+    from palette_bench.benchset.making import Options
 
     options = Options(workers=os.cpu_count() or 1)
     return [done.folder.name for done in generate(PROTOCOL, "all", out, options=options, progress=progress)]

@@ -11,7 +11,7 @@ from palette_bench.cli.options import SHARD, WORKERS
 from palette_bench.cli.terminal import finish, progress, say
 
 if TYPE_CHECKING:
-    from palette_bench.benchset.generate import Finished
+    from palette_bench.benchset.making import Finished
     from palette_bench.core.journal import Shard
 
 
@@ -78,7 +78,8 @@ def command(
     palette-bench generate palette-2022 all --source folder:mine --images DIR -o sets
     """
     from palette_bench.benchset.foreign_masks import MaskRequest
-    from palette_bench.benchset.generate import Options, generate
+    from palette_bench.benchset.generate import generate
+    from palette_bench.benchset.making import Options
     from palette_bench.benchset.sources import Request
 
     value = int(hole_value) if hole_value else None

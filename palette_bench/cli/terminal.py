@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,29 +13,33 @@ import click
 
 from palette_bench.core.errors import Problem
 
+_PATIENCE = 2.0  # seconds before progress is worth a word
+
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], Any]]:
-    """Show a bar with time left; without a terminal, a line per 5 %."""
+    """Show a bar with the time left; without a terminal, a line per 5 %. Nothing within two seconds."""
     if _quiet():
         yield lambda count: None
     elif sys.stderr.isatty():
         from tqdm import tqdm
 
-        with tqdm(total=total, desc=label, unit="picture", dynamic_ncols=True) as bar:
+        with tqdm(total=total, desc=label, unit="picture", dynamic_ncols=True, delay=_PATIENCE) as bar:
             yield bar.update
     else:
         yield _line_per_twentieth(label, total)
 
 
 def _line_per_twentieth(label: str, total: int) -> Callable[[int], Any]:
-    done = 0
+    done, start = 0, time.monotonic()
 
     def advance(count: int) -> None:
         nonlocal done
-        before, done = done * 20 // max(total, 1), done + count
-        if done * 20 // max(total, 1) > before:
-            click.echo(f"{label}: {done:,} of {total:,}", err=True)
+        before, done = done * 20 // total, done + count
+        spent = time.monotonic() - start
+        if done * 20 // total > before and spent >= _PATIENCE:
+            left = spent * (total - done) / done
+            click.echo(f"{label}: {done:,} of {total:,}, about {left:.0f} s left", err=True)
 
     return advance
 

@@ -123,7 +123,7 @@ class Problem:
         """Return the finding as lines for a person."""
         lines = [f"{self.code} {self.severity}  {self.title}"]
         shown = ", ".join(self.ids[:SHOWN_IDS]) + (", ..." if self.count > SHOWN_IDS else "")
-        named = self.where == shown or all(f"/{name}." in self.where for name in self.ids)
+        named = self.where == shown or all(f"/{name}." in self.where for name in self.ids[:SHOWN_IDS])
         for name, text in (
             ("where", self.where if named else f"{self.where} ({shown})"),
             ("expected", self.expected),

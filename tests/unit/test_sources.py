@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.sources import Request, Source, drawn_windows, folder_id, open_source, photo_path
+from palette_bench.benchset.folders import folder_id
+from palette_bench.benchset.pictures import photo_path
+from palette_bench.benchset.sources import Request, Source, drawn_windows, open_source
 from palette_bench.benchset.splits import imagenet_id
 from palette_bench.core.errors import SourceError, UsageError
 from palette_bench.core.fingerprint import lines_digest, sha256
@@ -207,6 +210,24 @@ def test_a_resized_copy_is_refused_unless_allowed(
         open_source(rules, request)
     allowed = Request(request.id, request.images, allow_unknown=True)
     assert len(open_source(rules, allowed).pictures) == 1000
+
+
+def test_places_takes_its_split_from_the_list_and_no_labels(tmp_path: Path) -> None:
+    listed = tmp_path / "places365_val.txt"
+    names = [f"Places365_val_{i:08d}.jpg" for i in range(1, 9)]
+    listed.write_text("".join(f"{name} {i % 2}\n" for i, name in enumerate(names)))
+    spec = RULES.sources["places10k-r1"].model_copy(
+        update={"per_class": 3, "list_md5": hashlib.md5(listed.read_bytes()).hexdigest()}
+    )
+    images = tmp_path / "val_large"
+    images.mkdir()
+    for i, name in enumerate(names):
+        (images / name).write_bytes(jpeg(64 + i))
+    rules = RULES.model_copy(update={"sources": {"places10k-r1": spec}})
+    source = open_source(rules, Request("places10k-r1", images))
+    assert [p.id for p in source.pictures] == [name.removesuffix(".jpg") for name in names[:6]]
+    assert {p.label for p in source.pictures} == {None}
+    assert source.ignored == 2
 
 
 # --- bundled photographs
