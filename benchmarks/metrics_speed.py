@@ -50,6 +50,7 @@ class Stage:
         targets: contender -> least ratio that `--check` accepts.
         tolerance: largest difference from ours, relative to our largest value; by contender or for all.
         once: contenders that run once, being slow; `--quick` leaves them out.
+        without: contenders left out, whose time another stage tells.
         factor: how often a contender's work would be done.
     """
 
@@ -57,6 +58,7 @@ class Stage:
     targets: Mapping[str, float] = field(default_factory=dict)
     tolerance: float = 1e-5
     once: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     factor: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -75,7 +77,7 @@ STAGES = (
         {"torch-fidelity": 2, "pytorch-fid": 6, "clean-fid": 6},
         once=SQRTM,
     ),
-    Stage(f"Frechet from features, N = {LARGE}", once=SQRTM),
+    Stage(f"Frechet from features, N = {LARGE}", without=SQRTM),
     # where N <= d torch-fidelity errs by up to 6e-5 and sqrtm by 9e-5 (metrics, sections 4.1 and 9)
     Stage(
         f"Frechet from features, N = {SMALL}",
@@ -174,7 +176,8 @@ class Contender:
 
 def measure(stage: Stage, folder: Path, options: argparse.Namespace) -> dict[str, Contender]:
     """Run the contenders of a stage, interleaved; the first run of each warms up where it repeats."""
-    names = [n for n in FIELD[stage.name.partition(", N = ")[0]] if not (options.quick and n in stage.once)]
+    left_out = (*stage.without, *(stage.once if options.quick else ()))
+    names = [name for name in FIELD[stage.name.partition(", N = ")[0]] if name not in left_out]
     field_ = {name: Contender(stage.name, name, folder, options.threads) for name in names}
     warms_up = stage.name.startswith(("TF1", "clean", "forward"))
     repeats = min(options.repeats, 2) if stage.name.startswith("end to end") else options.repeats
