@@ -27,6 +27,7 @@ METRICS: dict[str, MetricWords] = {
     "inception_score": MetricWords("Inception Score", "sure of each picture, varied over all"),
     "inception_score_10": MetricWords("Inception Score, 10 splits", "the mean over ten shuffled splits"),
     "classifier_score": MetricWords("Classifier score", "Inception Score's arithmetic on another classifier"),
+    "classifier_score_10": MetricWords("Classifier score, 10 splits", "the mean over ten shuffled splits"),
     "classification_accuracy": MetricWords("Classification accuracy", "outputs recognised as their class"),
     "classification_agreement": MetricWords("Classification agreement", "same class as the original"),
     "perceptual_distance": MetricWords("Perceptual distance", "squared feature distance to the original"),
@@ -38,6 +39,7 @@ METRICS: dict[str, MetricWords] = {
     "psnr": MetricWords("PSNR", "pixel error against the original"),
     "ssim": MetricWords("SSIM", "local structure shared with the original"),
     "known_region_error": MetricWords("Known-region error", "change outside the hole, before pasting"),
+    "colour_shift": MetricWords("Colour shift", "change of each channel's mean against the original"),
     "gray_consistency": MetricWords("Gray consistency", "change of luma against the input"),
 }
 
@@ -59,7 +61,9 @@ NOTES: dict[str, str] = {
     "imported-reference": "The reference statistics were imported and cannot be traced to pictures.",
     "unpinned-weights": "The weights have no pinned digest yet.",
     "small-n": "Under 2,048 pictures: small sets make this distance larger.",
-    "no-interval": "No interval is computed for this number yet.",
+    "needs-features": "Statistics without features cannot give this number.",
+    "no-weights": "The network's weights are not on this machine.",
+    "pictures-too-small": "The pictures are too small for this number.",
     "capped": "Equal pictures have no finite value; they count with the largest one.",
     "n<2": "One picture has no spread, so there is no interval.",
     "numerical-failure": "The arithmetic did not close within its error bound.",

@@ -157,16 +157,16 @@ def _calibration_lines(card: Scorecard) -> list[str]:
 
 def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
     """Return the pictures that move FID most, largest first, with what they add to or take from it."""
+    from palette_bench.scoring.metrics.influence import most_influential
     from palette_bench.scoring.scorecard import read_table
 
     table = read_table(card, out)
     if "fid_influence" not in table:
         return ["no picture's influence on FID is known: it needs more pictures than feature dimensions"]
-    order = table["fid_influence"].abs().sort_values(ascending=False, kind="stable").index[:count]
-    rows = [(table["image_id"][i], table["fid_influence"][i] / len(table)) for i in order]
+    rows = most_influential(list(table["image_id"]), table["fid_influence"].to_numpy(), count)
     return [
         "pictures that move FID most, and by how much:",
-        *(f"  {name:<32} {moved:+.4f}" for name, moved in rows),
+        *(f"  {name:<32} {influence / len(table):+.4f}" for name, influence in rows),
     ]
 
 
