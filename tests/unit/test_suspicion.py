@@ -33,13 +33,11 @@ def findings(
     """Return code and ids of what is suspected of some outputs."""
     digests = {i: pixel_digest((references or {}).get(i, texture(seed_of(i)))) for i in inputs}
     target: Any = SimpleNamespace(
-        condition=inputs.__getitem__,
-        mask=lambda image_id: mask,
         manifest=SimpleNamespace(by_id={i: SimpleNamespace(reference_px=d) for i, d in digests.items()}),
     )
     suspicion = Suspicion(cast(BenchSet, target))
     for image_id, output in outputs.items():
-        suspicion.add(image_id, output, pixel_digest(output))
+        suspicion.add(image_id, output, inputs[image_id], mask, pixel_digest(output))
     return [(p.code, p.ids) for p in suspicion.problems()]
 
 
