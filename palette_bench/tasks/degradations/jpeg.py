@@ -1,7 +1,7 @@
 """jpeg-v1: baseline JPEG loss, defined in integers without entropy coding.
 
 `reference_jpeg` is the definition; `fast_jpeg` is libjpeg-turbo through Pillow, bit-equal to it and
-ten times as fast. Source: protocol, section 5.2.
+several times as fast. Source: protocol, section 5.2.
 """
 
 from __future__ import annotations
