@@ -173,7 +173,16 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Return whether a process has ended and waits to be reaped: in containers often nobody does it."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False  # no such file system, or gone this moment: the next run sweeps
+    return state == "Z"
 
 
 def sweep(folder: Path) -> None:

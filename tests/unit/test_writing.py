@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def test_only_temporaries_of_dead_runs_of_this_host_are_swept(tmp_path: Path) ->
         (tmp_path / name).touch()
     atomic.sweep(tmp_path)
     assert names(tmp_path) == sorted(kept)
+
+
+def test_a_run_that_died_but_was_not_reaped_is_dead(tmp_path: Path) -> None:
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and still a zombie
+    (tmp_path / f".x.pb-{child.pid}-{atomic._host_tag()}abcd.tmp").touch()
+    atomic.sweep(tmp_path)
+    assert names(tmp_path) == []
+    child.wait()
 
 
 def test_gzip_bytes_depend_on_content_alone(tmp_path: Path) -> None:
