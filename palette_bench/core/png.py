@@ -54,7 +54,7 @@ def encode(pixels: Image) -> bytes:
     Args:
         pixels: (H, W), (H, W, 1) or (H, W, 3) uint8.
 
-    Filter Up, deflate level 1 with run lengths: 1.6 ms and 133 kB for a 256x256 photograph, against
+    Filter Up, deflate level 1 with run lengths: 1.9 ms and 133 kB for a 256x256 photograph, against
     5.2 ms and 132 kB for Pillow's level 1.
     """
     height, width = pixels.shape[:2]
