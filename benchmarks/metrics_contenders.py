@@ -380,7 +380,7 @@ def timed(run: Run, device: str) -> tuple[dict[str, float], Any]:
     """
     before = resident_mb("VmRSS")
     cpus, walls = [], []
-    while not walls or sum(walls) < 1 and len(walls) < 25:
+    while not walls or (sum(walls) < 1 and len(walls) < 25):
         cpu, wall = time.process_time(), time.perf_counter()
         found = run()
         if device == "cuda":
