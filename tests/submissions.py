@@ -11,6 +11,7 @@ import numpy as np
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.png import encode
 from palette_bench.core.types import Image
+from palette_bench.submission.contestant import RestoreOptions, Restorer, load_baseline
 
 Draw = Callable[[BenchSet, str], Image]
 
@@ -39,6 +40,11 @@ sampler = "none"
 uses_mask = false
 uses_label = false
 """
+
+
+def ready(method: str) -> Restorer:
+    """Return an installed contestant without options, ready to restore."""
+    return load_baseline(method).restorer(RestoreOptions())
 
 
 def plausible(target: BenchSet, image_id: str) -> Image:

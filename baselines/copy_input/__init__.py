@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.submission.card import Declared, Method, Sampling, Training
-from palette_bench.submission.restore import About, Batch, Restorer
+from palette_bench.submission.contestant import About, Batch, RestoreOptions, Restorer
 
 
 class CopyInput:
@@ -26,8 +25,10 @@ class CopyInput:
         declared=Declared(uses_mask=False, uses_label=False),
     )
 
-    def restorer(self, benchset: ContestantSet) -> Restorer:
-        """Return itself: there is nothing to load."""
+    identity = "copy-input 1"
+
+    def restorer(self, options: RestoreOptions) -> Restorer:
+        """Return itself: there is nothing to load and nothing to choose."""
         return self
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:

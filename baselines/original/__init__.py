@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.benchset.manifest import BenchSet, ContestantSet
+from palette_bench.benchset.manifest import BenchSet
 from palette_bench.submission.card import Declared, Method, Sampling, Training
-from palette_bench.submission.restore import About, Batch, Restorer
-
-
-@dataclass(frozen=True)
-class References:
-    """Reads the judge's references; it needs the whole set, not only its public part."""
-
-    benchset: BenchSet
-
-    def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return the references, (N, S, S, 3) uint8."""
-        return np.stack([self.benchset.reference(image_id) for image_id in batch.ids])
+from palette_bench.submission.contestant import About, Batch, RestoreOptions, Restorer
 
 
 class Original:
@@ -38,10 +28,26 @@ class Original:
         sampling=Sampling(sampler="none", steps=0),
         declared=Declared(uses_mask=False, uses_label=False),
     )
+    identity = "original 1"
 
-    def restorer(self, benchset: ContestantSet) -> Restorer:
-        """Return the references of the set in the same folder."""
-        return References(BenchSet.open(benchset.folder))
+    def restorer(self, options: RestoreOptions) -> Restorer:
+        """Return itself: there is nothing to load and nothing to choose."""
+        return self
+
+    def restore(self, batch: Batch) -> NDArray[np.uint8]:
+        """Return the judge's references, (N, S, S, 3) uint8.
+
+        Raises:
+            BenchSetError: the folder holds only the set's public part.
+        """
+        whole = _whole(batch.benchset.folder)
+        return np.stack([whole.reference(image_id) for image_id in batch.ids])
+
+
+@lru_cache(maxsize=1)
+def _whole(folder: Path) -> BenchSet:
+    """Open the owner's full set, once for all batches of a run."""
+    return BenchSet.open(folder)
 
 
 baseline = Original()

@@ -49,13 +49,14 @@ def _generate(out: Path) -> list[str]:
 def _restore_and_score(out: Path, name: str, method: str) -> None:
     from palette_bench.benchset.manifest import ContestantSet
     from palette_bench.scoring.run import score
-    from palette_bench.submission.restore import load_baseline, restore
+    from palette_bench.submission.contestant import RestoreOptions, load_baseline
+    from palette_bench.submission.restore import restore
 
     folder, submission = out / "sets" / name, out / "submissions" / method / name
     if _card(out, name, method).exists():
         return  # a card is never made twice: its day would differ
     say(f"     {name}: {method}")
-    restore(load_baseline(method), ContestantSet.open(folder), submission)
+    restore(load_baseline(method).restorer(RestoreOptions()), ContestantSet.open(folder), submission)
     score(submission, folder, _card(out, name, method), extractors=(EXTRACTOR,))
 
 

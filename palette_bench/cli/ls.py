@@ -32,7 +32,7 @@ def _metrics() -> Iterator[tuple[str, str]]:
 
 
 def _baselines() -> Iterator[tuple[str, str]]:
-    from palette_bench.submission.restore import baselines
+    from palette_bench.submission.contestant import baselines
 
     return ((name, point.value) for name, point in sorted(baselines().items()))
 

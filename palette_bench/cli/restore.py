@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 def command(method: str, folder: Path, out: Path, batch: int, shard: Shard) -> None:
     """Run METHOD (see `palette-bench ls baselines`) on a set; run again to resume."""
     from palette_bench.benchset.manifest import ContestantSet
-    from palette_bench.submission.restore import load_baseline, restore
+    from palette_bench.submission.contestant import RestoreOptions, load_baseline
+    from palette_bench.submission.restore import restore
 
-    baseline = load_baseline(method)
+    restorer = load_baseline(method).restorer(RestoreOptions())
     benchset = ContestantSet.open(folder)
-    card = restore(baseline, benchset, out, batch_size=batch, shard=shard, progress=progress)
+    card = restore(restorer, benchset, out, batch_size=batch, shard=shard, progress=progress)
     if card is None:
         say("waiting for other shards; the card is written when the last one ends")
     finish(out, benchset.public.set_fingerprint, f"score {out} --set {folder} -o CARD.json")

@@ -1,9 +1,10 @@
-"""Keyed randomness of the protocol (stream-v1).
+"""Keyed randomness of the protocol (stream-v1), and a model's own sampling noise (pb-noise-v1).
 
-A draw depends only on an ASCII key: no library generator, no libm in a draw, no Python `hash()`.
-Everything returned is an integer, except the fill, whose values are exact float32 multiples of 1/4096.
+A draw of the protocol depends only on an ASCII key: no library generator, no libm in a draw, no Python
+`hash()`. Everything returned is an integer, except the fill, whose values are exact float32 multiples of
+1/4096. Sampling noise decides no benchmark set, so there NumPy's normals are good enough.
 
-Source: protocol, section 2.
+Source: protocol, section 2; trust, section 1.2.
 """
 
 from __future__ import annotations
@@ -100,3 +101,26 @@ def fill(key: str, side: int) -> NDArray[np.float32]:
         multiples of 1/4096.
     """
     return normals(key, (side, side, 3)).astype(np.float32) / np.float32(4096)
+
+
+def sampling_noise(
+    seed: int, image_id: str, sample: int, step: int, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Return a model's noise for one picture, sample and step, whatever the batch, rank or order.
+
+    Args:
+        seed: of the run.
+        image_id: of the picture.
+        sample: which of several samples, from 0.
+        step: of the sampler; its own numbering.
+        shape: (3, H, W) for pictures.
+
+    Returns:
+        float32 standard normals; equal on NumPy 1.23 to 2.4, x86-64 and aarch64.
+
+    Source: trust, section 1.2 (pb-noise-v1): the first 16 bytes of SHA-256 of the key are a Philox key,
+        the counter starts at 0.
+    """
+    digest = hashlib.sha256(f"pb-noise-v1|{seed}|{image_id}|{sample}|{step}".encode()).digest()
+    philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"), counter=0)
+    return np.random.Generator(philox).standard_normal(shape, dtype=np.float32)

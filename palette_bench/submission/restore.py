@@ -3,112 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core import atomic, png
-from palette_bench.core.errors import SubmissionError, UsageError, suggest
+from palette_bench.core.errors import SubmissionError
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import WHOLE, Journal, Shard, locked
-from palette_bench.core.rng import fill, stream_key
 from palette_bench.core.types import SILENT, ImageId, Mask, Progress
-from palette_bench.submission.card import (
-    CARD,
-    Declared,
-    Method,
-    Sampling,
-    SubmissionCard,
-    Target,
-    Training,
-    to_toml,
-)
-
-GROUP = "palette_bench.baselines"
-
-
-@dataclass(frozen=True)
-class About:
-    """What a method says of itself on its card."""
-
-    method: Method
-    training: Training
-    sampling: Sampling
-    declared: Declared
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a restorer sees of some pictures.
-
-    Attributes:
-        ids: N names.
-        inputs: (N, S, S, 3) uint8, or (N, S, S, 1) for colorization.
-        masks: (N, S, S) bool, True = hole; None for tasks without holes.
-    """
-
-    ids: tuple[ImageId, ...]
-    inputs: NDArray[np.uint8]
-    masks: NDArray[np.bool_] | None
-    benchset: ContestantSet
-
-    def fill(self) -> NDArray[np.float32]:
-        """Return the hole's Gaussian content, (N, S, S, 3) float32 in the [-1, 1] pixel scale.
-
-        Source: protocol, section 2; one per picture, of the public set.
-        """
-        public = self.benchset.public
-        keys = (
-            stream_key(
-                self.benchset.protocol.stream, public.task, public.variant, public.source, image_id, "fill"
-            )
-            for image_id in self.ids
-        )
-        return np.stack([fill(key, self.benchset.protocol.side) for key in keys])
-
-
-class Restorer(Protocol):
-    """A model ready to restore."""
-
-    def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return (N, S, S, 3) uint8, row i for `batch.ids[i]`."""
-
-
-class Baseline(Protocol):
-    """A contestant, found by the entry-point group `palette_bench.baselines`."""
-
-    about: About
-
-    def restorer(self, benchset: ContestantSet) -> Restorer:
-        """Return the model, ready for this set."""
-
-
-def baselines() -> dict[str, EntryPoint]:
-    """Return the installed contestants by name, not yet imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
-
-
-def load_baseline(name: str) -> Baseline:
-    """Import a contestant.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    known = baselines()
-    if name not in known:
-        raise UsageError(f"no method {name!r} is installed: {suggest(name, known)}")
-    baseline: Baseline = known[name].load()
-    return baseline
+from palette_bench.submission.card import CARD, SubmissionCard, Target, to_toml
+from palette_bench.submission.contestant import About, Batch, Restorer
 
 
 def restore(
-    baseline: Baseline,
+    restorer: Restorer,
     benchset: ContestantSet,
     out: Path,
     *,
@@ -121,7 +34,7 @@ def restore(
     What is already there is kept if its pixels are those the journal names, and redone otherwise.
 
     Args:
-        baseline: the method and what it says of itself.
+        restorer: the model, ready.
         benchset: the set, or its public part.
         out: the submission's folder.
         batch_size: pictures per call of the restorer.
@@ -136,11 +49,11 @@ def restore(
         StorageError: PB802, PB803.
     """
     with locked(out, shard):
-        _restore_shard(baseline, benchset, out, batch_size, shard, progress)
-        finished = len(Journal(out, _header(baseline, benchset), shard).entries) == len(benchset.ids)
+        _restore_shard(restorer, benchset, out, batch_size, shard, progress)
+        finished = len(Journal(out, _header(restorer, benchset), shard).entries) == len(benchset.ids)
         if not finished:
             return None
-        card = card_of(baseline.about, benchset)
+        card = card_of(restorer.about, benchset)
         atomic.write_text(out / CARD, to_toml(card))
         return card
 
@@ -164,13 +77,18 @@ def card_of(about: About, benchset: ContestantSet) -> SubmissionCard:
     )
 
 
-def _header(baseline: Baseline, benchset: ContestantSet) -> dict[str, Any]:
-    method = baseline.about.method
-    return {"set": benchset.public.set_fingerprint, "method": method.slug, "version": method.version}
+def _header(restorer: Restorer, benchset: ContestantSet) -> dict[str, Any]:
+    method = restorer.about.method
+    return {
+        "set": benchset.public.set_fingerprint,
+        "method": method.slug,
+        "version": method.version,
+        "restorer": restorer.identity,
+    }
 
 
 def _restore_shard(
-    baseline: Baseline,
+    restorer: Restorer,
     benchset: ContestantSet,
     out: Path,
     batch_size: int,
@@ -180,13 +98,12 @@ def _restore_shard(
     outputs = out / "outputs"
     atomic.make_folder(outputs)
     atomic.sweep(outputs)
-    journal = Journal(out, _header(baseline, benchset), shard)
+    journal = Journal(out, _header(restorer, benchset), shard)
     mine = benchset.ids[shard.index :: shard.count]
     kept = [e for i in mine if (e := journal.entries.get(i)) and _is_stored(outputs, e, benchset)]
     journal.start(kept)
     done = {entry["id"] for entry in kept}
     todo = [image_id for image_id in mine if image_id not in done]
-    restorer = baseline.restorer(benchset)
     with progress("restoring", len(todo)) as advance, stoppable() as check_stop:
         for batch in _batches(benchset, todo, batch_size):
             journal.add(_write(outputs, batch, restorer.restore(batch)))

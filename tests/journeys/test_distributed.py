@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from submissions import ready
 
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.sources import Request
 from palette_bench.scoring.distributed import World
-from palette_bench.submission.restore import load_baseline, restore
+from palette_bench.submission.restore import restore
 
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -60,7 +61,7 @@ def answered(mini_sets: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A set of 40 pictures and copy-input's answer to it."""
     request = Request("folder:few", mini_sets / "jpeg.qf5" / "reference", limit=N)
     (made,) = generate("palette-mini", "inpainting/center32", tmp_path / "set", request=request)
-    restore(load_baseline("copy-input"), BenchSet.open(made.folder), tmp_path / "sub")
+    restore(ready("copy-input"), BenchSet.open(made.folder), tmp_path / "sub")
     return made.folder, tmp_path / "sub"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from submissions import ready
 
 from palette_bench import score
 from palette_bench.benchset import manifest
@@ -35,7 +36,7 @@ from palette_bench.scoring import extraction, networks
 from palette_bench.scoring.features.weights import pinned
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
 from palette_bench.submission import files
-from palette_bench.submission.restore import load_baseline, restore
+from palette_bench.submission.restore import restore
 
 LOG = "palette_bench.scoring.features.cache"
 
@@ -56,7 +57,7 @@ def answer(smoke_sets: Path, tmp_path: Path) -> Callable[[str, str], Path]:
 
     def make(method: str, name: str) -> Path:
         folder = tmp_path / "submissions" / method / name
-        restore(load_baseline(method), ContestantSet.open(smoke_sets / name), folder)
+        restore(ready(method), ContestantSet.open(smoke_sets / name), folder)
         return folder
 
     return make
@@ -393,7 +394,7 @@ def test_several_samples_are_told_apart(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     monkeypatch.delenv("PALETTE_BENCH_WEIGHTS", raising=False)
     target, submission = BenchSet.open(smoke_sets / "jpeg.qf5"), tmp_path / "sub"
-    restore(load_baseline("copy-input"), target, submission)
+    restore(ready("copy-input"), target, submission)
     declared = submission / "submission.toml"
     declared.write_text(declared.read_text().replace("samples_per_image = 1", "samples_per_image = 3"))
     for sample, other in ((1, "jpeg.qf10"), (2, "jpeg.qf10")):
@@ -414,7 +415,7 @@ def test_several_samples_are_told_apart(
 def test_calibration_and_explanation_are_printed(
     mini_sets: Path, tmp_path: Path, run_cli: Callable[..., object]
 ) -> None:
-    restore(load_baseline("copy-input"), ContestantSet.open(mini_sets / "jpeg.qf5"), tmp_path / "sub")
+    restore(ready("copy-input"), ContestantSet.open(mini_sets / "jpeg.qf5"), tmp_path / "sub")
     arguments = ("sub", "--set", mini_sets / "jpeg.qf5", "--extractor", "smoke-random", "-o", "card.json")
     done = run_cli("score", *arguments, "--calibrate", "--explain", 3)
     assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]

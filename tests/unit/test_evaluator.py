@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from submissions import ready
 
 from palette_bench import Evaluator, restore, score
 from palette_bench.benchset.generate import generate
@@ -15,7 +16,6 @@ from palette_bench.benchset.sources import Request
 from palette_bench.core.errors import IncomparableError, InputError, UsageError, WeightsError
 from palette_bench.scoring import evaluator
 from palette_bench.scoring.scorecard import Score
-from palette_bench.submission.restore import load_baseline
 
 METRICS = ("fid", "kid", "inception_score", "classification_accuracy", "perceptual_distance")
 
@@ -50,7 +50,7 @@ def values(scores: dict[str, Score]) -> dict[str, float | None]:
 def test_a_full_batch_in_order_gives_the_scores_of_the_command(
     target: BenchSet, outputs: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    restore(load_baseline("copy-input"), target, tmp_path / "sub")
+    restore(ready("copy-input"), target, tmp_path / "sub")
     card = score(tmp_path / "sub", target.folder, tmp_path / "card.json")
     found = filled(target, outputs, target.ids).compute()
     assert list(found) == [

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from submissions import ready
 
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.benchset.public import export_public
@@ -17,17 +18,10 @@ from palette_bench.core.journal import Shard
 from palette_bench.core.rng import fill, stream_key
 from palette_bench.submission.card import SubmissionCard
 from palette_bench.submission.check import check
-from palette_bench.submission.restore import (
-    About,
-    Baseline,
-    Batch,
-    Restorer,
-    baselines,
-    load_baseline,
-    restore,
-)
+from palette_bench.submission.contestant import About, Batch, Restorer, baselines, load_baseline
+from palette_bench.submission.restore import restore
 
-COPY = load_baseline("copy-input")
+COPY = ready("copy-input")
 
 
 @dataclass
@@ -38,9 +32,7 @@ class Flat:
     level: int = 9
     shape: tuple[int, ...] = ()
     seen: int = 0
-
-    def restorer(self, benchset: ContestantSet) -> Restorer:
-        return self
+    identity: str = "flat"
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         self.seen += len(batch.ids)
@@ -71,7 +63,7 @@ def test_both_anchors_are_installed() -> None:
 def test_a_restored_submission_passes_the_check(
     method: str, name: str, smoke_sets: Path, tmp_path: Path
 ) -> None:
-    card = restore(load_baseline(method), ContestantSet.open(smoke_sets / name), tmp_path / "sub")
+    card = restore(ready(method), ContestantSet.open(smoke_sets / name), tmp_path / "sub")
     assert card == SubmissionCard.read(tmp_path / "sub" / "submission.toml")
     assert check(tmp_path / "sub", smoke_sets / name).ok
 
@@ -102,7 +94,7 @@ def test_another_method_or_set_is_refused_in_the_same_folder(
     restore(COPY, smoke, tmp_path / "sub")
     for method, target in (("original", smoke), ("copy-input", ContestantSet.open(smoke_sets / "jpeg.qf5"))):
         with pytest.raises(InputError, match="PB605"):
-            restore(load_baseline(method), target, tmp_path / "sub")
+            restore(ready(method), target, tmp_path / "sub")
 
 
 @pytest.mark.parametrize("shape", [(12, 256, 256, 1), (12, 128, 128, 3), (11, 256, 256, 3)])
@@ -119,7 +111,7 @@ def test_contestants_need_only_the_public_part(smoke_sets: Path, tmp_path: Path)
     public = ContestantSet.open(tmp_path / "public")
     assert restore(COPY, public, tmp_path / "sub") is not None
     with pytest.raises(BenchSetError, match=r"manifest\.json"):
-        restore(load_baseline("original"), public, tmp_path / "cheat")
+        restore(ready("original"), public, tmp_path / "cheat")
 
 
 def test_a_batch_holds_the_protocol_s_fill(smoke: ContestantSet, tmp_path: Path) -> None:
@@ -130,7 +122,7 @@ def test_a_batch_holds_the_protocol_s_fill(smoke: ContestantSet, tmp_path: Path)
             found.append(batch.fill())
             return super().restore(batch)
 
-    model: Baseline = Looks(COPY.about)
+    model: Restorer = Looks(COPY.about)
     restore(model, smoke, tmp_path / "sub")
     key = stream_key("smoke", "inpainting", "center128", "smoke-photos", smoke.ids[0], "fill")
     np.testing.assert_array_equal(found[0][0], fill(key, 256))

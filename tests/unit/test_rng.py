@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palette_bench.core.fingerprint import sha256
-from palette_bench.core.rng import Stream, cosine_table, fill, normal_table, normals, stream_key
+from palette_bench.core.rng import (
+    Stream,
+    cosine_table,
+    fill,
+    normal_table,
+    normals,
+    sampling_noise,
+    stream_key,
+)
 
 KEY = stream_key(
     "palette-2022", "inpainting", "freeform-20-30", "imagenet-ctest10k", "ILSVRC2012_val_00025275", "mask"
@@ -59,3 +67,35 @@ def test_each_field_of_the_key_changes_the_draws() -> None:
         changed = [*fields[:i], fields[i] + "x", *fields[i + 1 :]]
         first.add(Stream(stream_key(*changed)).u32())
     assert len(first) == len(fields) + 1
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "first", "digest"),
+    [
+        (
+            (0, "ILSVRC2012_val_00025275", 0, 0),
+            (3, 256, 256),
+            [0.41425231, -0.32438555, -0.30150685, 0.65467989],
+            "485902f027ee7bce",
+        ),
+        (
+            (7, "astronaut", 1, 1000),
+            (3, 64, 64),
+            [-0.08419670, 0.88505143, -1.33965778, 0.63949090],
+            "44a1d54d95c86091",
+        ),
+    ],
+)
+def test_sampling_noise_is_philox_under_the_hashed_key(
+    key: tuple[int, str, int, int], shape: tuple[int, ...], first: list[float], digest: str
+) -> None:
+    noise = sampling_noise(*key, shape)
+    assert (noise.shape, noise.dtype) == (shape, np.float32)
+    assert noise.ravel()[:4] == pytest.approx(first, abs=1e-7)
+    assert sha256(noise.astype("<f4").tobytes())[:16] == digest
+
+
+def test_seed_id_sample_and_step_each_change_the_noise_and_shape_only_cuts_it() -> None:
+    keys = [(0, "a", 0, 0), (1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1)]
+    assert len({sampling_noise(*key, (4,)).tobytes() for key in keys}) == len(keys)
+    np.testing.assert_array_equal(sampling_noise(0, "a", 0, 0, (64,))[:4], sampling_noise(0, "a", 0, 0, (4,)))

@@ -1,0 +1,203 @@
+"""What a contestant is: the one door through which methods are trained and run.
+
+Methods are found by the entry-point group `palette_bench.baselines`; other packages plug in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.benchset.manifest import ContestantSet
+from palette_bench.core.errors import UsageError, suggest
+from palette_bench.core.rng import fill, sampling_noise, stream_key
+from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
+from palette_bench.submission.card import Declared, Method, Sampling, Training
+
+GROUP = "palette_bench.baselines"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a method says of itself on its card."""
+
+    method: Method
+    training: Training
+    sampling: Sampling
+    declared: Declared
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a restorer sees of some pictures.
+
+    Attributes:
+        ids: N names.
+        inputs: (N, S, S, 3) uint8, or (N, S, S, 1) for colorization.
+        masks: (N, S, S) bool, True = hole; None for tasks without holes.
+        benchset: the set, as contestants see it.
+        sample: which of several samples, from 0.
+    """
+
+    ids: tuple[ImageId, ...]
+    inputs: NDArray[np.uint8]
+    masks: NDArray[np.bool_] | None
+    benchset: ContestantSet
+    sample: int = 0
+
+    def fill(self) -> NDArray[np.float32]:
+        """Return the hole's Gaussian content, (N, S, S, 3) float32 in the [-1, 1] pixel scale.
+
+        Source: protocol, section 2; one per picture, of the public set.
+        """
+        public = self.benchset.public
+        keys = (
+            stream_key(
+                self.benchset.protocol.stream, public.task, public.variant, public.source, image_id, "fill"
+            )
+            for image_id in self.ids
+        )
+        return np.stack([fill(key, self.benchset.protocol.side) for key in keys])
+
+    def noise(self, seed: int, step: int) -> NDArray[np.float32]:
+        """Return (N, 3, S, S) float32 normals keyed by run seed, id, sample and step.
+
+        Source: trust, section 1.2 (pb-noise-v1).
+        """
+        side = self.benchset.protocol.side
+        return np.stack([sampling_noise(seed, i, self.sample, step, (3, side, side)) for i in self.ids])
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How a method shall restore; None leaves the choice to the method.
+
+    Attributes:
+        run: folder of a training run, a checkpoint, or a weights file.
+        seed: of the sampling noise.
+        sampler: name of the method's sampler.
+        steps: network evaluations per image.
+        device: "cpu", "cuda", "cuda:1".
+        fast: reduced precision and compilation, level L2.
+        noise: where normals are drawn; "device" is level L2.
+    """
+
+    run: Path | None = None
+    seed: int = 0
+    sampler: str | None = None
+    steps: int | None = None
+    device: str = "cpu"
+    fast: bool = False
+    noise: Literal["host", "device"] = "host"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What to train on what.
+
+    Attributes:
+        task: a task's name, or "multi".
+        data: folders, lists, tar shards or packs.
+        run: folder of the run; an existing one is resumed.
+        recipe: name of one of the method's recipes or a TOML file; None takes the task's own.
+        init: weights to start from, and their kind.
+        seed: of every training draw.
+        device: as `RestoreOptions`.
+        workers: processes that prepare pictures.
+        steps: stop after this many instead of the recipe's number.
+        deterministic: level L0 settings.
+        override: resume although the recipe changed; recorded.
+    """
+
+    task: str
+    data: tuple[Path, ...]
+    run: Path
+    recipe: str | None = None
+    init: Path | None = None
+    init_kind: str | None = None
+    seed: int = 0
+    device: str = "cpu"
+    workers: int = 0
+    steps: int | None = None
+    deterministic: bool = False
+    override: bool = False
+
+
+@dataclass(frozen=True)
+class OwnPicture:
+    """A person's own picture, any size.
+
+    Attributes:
+        name: keys the noise.
+        task: a task's name.
+        input: (H, W, 3) uint8; 127 in the hole.
+        mask: (H, W) bool, True = hole; None for tasks without holes.
+    """
+
+    name: str
+    task: str
+    input: Image
+    mask: Mask | None
+
+
+class Restorer(Protocol):
+    """A model ready to restore.
+
+    Attributes:
+        about: what it says of itself, knowing its weights and sampler.
+        identity: digest or text of everything that decides a pixel; outputs of two are never mixed.
+    """
+
+    about: About
+    identity: str
+
+    def restore(self, batch: Batch) -> NDArray[np.uint8]:
+        """Return (N, S, S, 3) uint8, row i for `batch.ids[i]`."""
+
+
+class PictureRestorer(Restorer, Protocol):
+    """A restorer that also takes pictures of any size."""
+
+    def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:
+        """Return (H, W, 3) uint8; `policy` is one of "tile", "scale", "native", None for the task's own."""
+
+
+class Baseline(Protocol):
+    """A contestant, found by the entry-point group `palette_bench.baselines`."""
+
+    def restorer(self, options: RestoreOptions) -> Restorer:
+        """Return the model, ready."""
+
+
+class Trainable(Baseline, Protocol):
+    """A contestant that can be trained."""
+
+    def recipes(self) -> Mapping[str, str]:
+        """Return name -> TOML text of the recipes that come with it."""
+
+    def train(self, options: TrainOptions, progress: Progress = SILENT) -> None:
+        """Train, or resume, into `options.run`."""
+
+
+def baselines() -> dict[str, EntryPoint]:
+    """Return the installed contestants by name, not yet imported."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def load_baseline(name: str) -> Baseline:
+    """Import a contestant.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    known = baselines()
+    if name not in known:
+        raise UsageError(f"no method {name!r} is installed: {suggest(name, known)}")
+    baseline: Baseline = known[name].load()
+    return baseline
