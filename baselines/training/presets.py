@@ -1,0 +1,128 @@
+"""The shapes of the network: what decides its parameters, and the presets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from palette_bench.core.errors import InputError
+
+AttentionKind = Literal["global", "local", "extra-blocks", "dilated"]
+
+GROUPS = 32  # of every normalisation
+
+# Encoder blocks in place of attention, at its levels from the finest. Inferred: at 256 px these give the
+# 603M and 624M parameters of Palette, Table 5; doubling the blocks on both sides would give 744M.
+EXTRA_BLOCKS: Mapping[AttentionKind, tuple[int, ...]] = {"extra-blocks": (3, 2, 2), "dilated": (3, 2, 3)}
+
+
+@dataclass(frozen=True)
+class UNetSpec:
+    """What decides the parameters of a network.
+
+    Attention is named by resolution and bound to the levels that have it at `side`, so pictures of other
+    sizes meet the same layers.
+
+    Attributes:
+        side: of the pictures it is made for, pixels.
+        width: of the code, and the unit of channels.
+        multipliers: channels of each level, in widths; every level halves the resolution of the one before.
+        blocks: residual blocks per level of the encoder; the decoder has one more.
+        attention: resolutions that attend, pixels; the middle goes with the coarsest level.
+        head_width: channels of an attention head.
+        heads: a number of heads instead, the same on all levels.
+        attention_kind: "global"; "local", in quadrants; or none, with "extra-blocks" or "dilated" ones.
+
+    Raises:
+        InputError: the numbers make no network; all reasons are named.
+
+    Source: ADM (arXiv 2105.05233), section 3; kinds of attention: Palette, Table 5.
+    """
+
+    side: int
+    width: int
+    multipliers: tuple[int, ...]
+    blocks: int
+    attention: tuple[int, ...]
+    head_width: int = 64
+    heads: int | None = None
+    attention_kind: AttentionKind = "global"
+
+    def __post_init__(self) -> None:
+        """Refuse what would be another network than the one meant."""
+        if problems := list(self._problems()):
+            raise InputError(f"no such network: {'; '.join(problems)}")
+
+    def _problems(self) -> Iterator[str]:
+        resolutions = [self.side >> level for level in range(self.levels)]
+        if self.attention_kind not in get_args(AttentionKind):
+            yield f"attention_kind {self.attention_kind!r} is none of {', '.join(get_args(AttentionKind))}"
+        if self.side % self.multiple:
+            yield f"side {self.side} is not a multiple of {self.multiple}"
+        for resolution in set(self.attention) - set(resolutions):
+            yield f"attention at {resolution} px, but the levels have {resolutions}"
+        if len(self.attention) > len(EXTRA_BLOCKS.get(self.attention_kind, self.attention)):
+            yield f"{self.attention_kind} is defined for at most three attention levels"
+        for channels in sorted(set(self.channels)):
+            if channels % GROUPS:
+                yield f"{channels} channels are not a multiple of {GROUPS}"
+            if channels % self.heads_of(channels):
+                yield f"{channels} channels do not divide into heads"
+
+    @property
+    def levels(self) -> int:
+        """Return the number of resolutions."""
+        return len(self.multipliers)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Return the channels of each level, from the finest."""
+        return tuple(self.width * multiplier for multiplier in self.multipliers)
+
+    def heads_of(self, channels: int) -> int:
+        """Return how many heads share the channels of an attention layer."""
+        return self.heads or max(1, channels // self.head_width)
+
+    @property
+    def multiple(self) -> int:
+        """Return what height and width of a picture must be multiples of, pixels."""
+        return 1 << (self.levels - (self.attention_kind != "local"))  # quadrants halve the coarsest level too
+
+    def attends(self, level: int) -> bool:
+        """Return whether blocks of a level are followed by attention."""
+        return self.side >> level in self.attention and self.attention_kind not in EXTRA_BLOCKS
+
+    def extra_blocks(self, level: int) -> int:
+        """Return how many encoder blocks a level has in place of attention."""
+        resolutions = sorted(self.attention, reverse=True)
+        if self.attention_kind not in EXTRA_BLOCKS or self.side >> level not in resolutions:
+            return 0
+        return EXTRA_BLOCKS[self.attention_kind][resolutions.index(self.side >> level)]
+
+    def dilation(self, level: int, block: int) -> int:
+        """Return the dilation of an encoder block, counted from 0 and through the extra ones.
+
+        Doubling from 1 lets a level of `dilated` see all of its picture, without going beyond it.
+        """
+        resolution = self.side >> level
+        if self.attention_kind != "dilated" or resolution not in self.attention:
+            return 1
+        return min(1 << block, resolution // 2)
+
+
+PRESETS: Mapping[str, UNetSpec] = MappingProxyType(
+    {
+        "palette-256": UNetSpec(256, 256, (1, 1, 2, 2, 4, 4), 2, (32, 16, 8)),  # the paper's
+        "palette-128": UNetSpec(128, 128, (1, 1, 2, 3, 4), 2, (32, 16, 8)),
+        "palette-64": UNetSpec(64, 128, (1, 2, 2, 2), 2, (16, 8)),
+        "palette-64s": UNetSpec(64, 64, (1, 2, 2, 2), 1, (16, 8)),
+        "palette-smoke": UNetSpec(32, 32, (1, 2, 2), 1, (8,), head_width=32),
+        "palette-toy": UNetSpec(16, 32, (1, 2), 1, (8,), head_width=32),
+        # shapes of published ADM networks; that of its 256 px ones is palette-256
+        "adm-64": UNetSpec(64, 192, (1, 2, 3, 4), 3, (32, 16, 8)),
+        "adm-128": UNetSpec(128, 256, (1, 1, 2, 3, 4), 2, (32, 16, 8), heads=4),
+        "adm-64-to-256": UNetSpec(256, 192, (1, 1, 2, 2, 4, 4), 2, (32, 16, 8), heads=4),
+    }
+)
