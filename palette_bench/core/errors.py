@@ -70,6 +70,8 @@ CODES: dict[str, str] = {
     "PB607": "source picture, list or labels are not the listed ones",
     "PB608": "mode cannot be ranked",
     "PB609": "unknown protocol, task, variant or source",
+    "PB610": "training not finite three steps in a row",
+    "PB611": "model self-check failed",
     "PB701": "JPEG decoder differs",
     "PB702": "JPEG encoder differs from reference",
     "PB703": "integer canary failed",
@@ -77,17 +79,19 @@ CODES: dict[str, str] = {
     "PB707": "device absent or unsuitable",
     "PB710": "ranks disagree on a fingerprint",
     "PB711": "optional package missing",
+    "PB712": "weights do not fit the network",
     "PB801": "cannot read",
     "PB802": "cannot write",
     "PB803": "folder locked by another run",
     "PB804": "not enough space",
     "PB805": "stored item damaged, redone",
+    "PB806": "checkpoint unreadable, older one used",
     "PB807": "worker died at an item",
     "PB808": "cache entry damaged, recomputed",
     "PB809": "output folder holds foreign files",
 }
 _WARNINGS = {
-    *("PB205", "PB207", "PB208", "PB410", "PB608"),
+    *("PB205", "PB207", "PB208", "PB410", "PB608", "PB806"),
     *("PB321", "PB322", "PB323", "PB324", "PB325", "PB326"),
 }
 _NOTICES = {"PB320", "PB805", "PB808"}
