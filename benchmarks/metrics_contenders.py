@@ -354,6 +354,7 @@ FIELD = {
     "end to end, reference cached": {
         "ours": cached_ours,
         "torch-fidelity": cached_fidelity,
+        "torch-fidelity, cold": cold_fidelity,
         "pytorch-fid": cached_pytorch_fid,
     },
 }
