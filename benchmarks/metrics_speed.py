@@ -90,7 +90,7 @@ STAGES = (
         f"FID interval, N = {LARGE}", {"bootstrap": 10}, once=("bootstrap",), factor={"bootstrap": REPLICATES}
     ),
     Stage("end to end, cold", {"torch-fidelity": 1.8}, tolerance=1e-4, once=("pytorch-fid",)),
-    # beside its own opt-in cache no tool can gain more than in the forward pass; the target is for its default
+    # beside its opt-in cache the gain is that of the forward pass; the higher target is for its default
     Stage(
         "end to end, reference cached",
         {"torch-fidelity": 1.8, "torch-fidelity, cold": 3},
