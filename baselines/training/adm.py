@@ -1,0 +1,214 @@
+"""Import of published ADM networks (openai/guided-diffusion) as a start of training.
+
+What a state dictionary does not tell - heads, order of rows, schedule - is listed in `imports.toml`. Every
+tensor must find its place: nothing is skipped, filled in or resized.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from palette_bench.core.errors import Problem, UsageError, WeightsError, problem, suggest
+from palette_bench.core.records import Part, Sha, validate
+
+from .presets import PRESETS
+from .unet import COLOURS, UNet, UNetSpec
+
+_CLASSES = "label_emb.weight"
+_HEAD_ROWS = 2 * COLOURS  # noise, then what ADM learns of the variance
+
+# our names -> theirs; `down` is numbered from 0 with the stem left out, `input_blocks` counts it
+_PLACES = {
+    "embed": "time_embed",
+    "stem": "input_blocks.0.0",
+    "down": "input_blocks",
+    "mid": "middle_block",
+    "up": "output_blocks",
+    "norm": "out.0",
+    "head": "out.2",
+}
+_LAYERS = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "emb": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "skip": "skip_connection",
+    "out": "proj_out",
+}
+
+
+class AdmKind(Part):
+    """A published network: a row of `imports.toml`.
+
+    Attributes:
+        file: its published name.
+        preset: our network of its shape.
+        inputs: channels of its stem; 3, or 6 in the upsampler.
+        classes: rows of its class embedding; 0 without.
+        qkv_rows: what varies slowest in the rows of a qkv matrix.
+        schedule: it was trained with.
+        sha256: of the published file, where that is known.
+    """
+
+    file: str
+    preset: str
+    inputs: Literal[3, 6]
+    classes: int
+    qkv_rows: Literal["qkv", "head"]
+    schedule: Literal["linear", "cosine"]
+    sha256: Sha | None = None
+
+
+@cache
+def adm_kinds() -> Mapping[str, AdmKind]:
+    """Return the networks that can be imported, by kind."""
+    rows = tomllib.loads(files(__package__).joinpath("imports.toml").read_text(encoding="utf-8"))["imports"]
+    return {name: validate(AdmKind, row, f"imports.toml: {name}") for name, row in rows.items()}
+
+
+def load_adm(
+    file: Path, kind: str, spec: UNetSpec, label: Literal["mean", "drop"] = "mean"
+) -> dict[str, Tensor]:
+    """Return the weights of an ADM network under our names.
+
+    The source picture enters through channels that start at 0, the variance ADM learns is left out, and its
+    classes are replaced by none: our network computes what theirs does for the noise.
+
+    Args:
+        file: a torch or safetensors state dictionary; no code in it runs.
+        kind: a key of `adm_kinds()`.
+        spec: of the network that shall take them.
+        label: "mean" adds the mean class embedding to that of the noise level, "drop" adds none.
+
+    Returns:
+        State dictionary of `UNet(spec)`, float32.
+
+    Raises:
+        UsageError: the kind is unknown.
+        WeightsError: PB705, no such file or not the published one; PB712, it does not fit the network, with
+            every tensor that is missing, left over or of another shape.
+
+    Source: openai/guided-diffusion, README (flags) and unet.py (names and order of the tensors).
+    """
+    if kind not in adm_kinds():
+        raise UsageError(f"--init-kind: no network {kind!r}: {suggest(kind, adm_kinds())}")
+    row = adm_kinds()[kind]
+    theirs = _read(file, row)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in UNet(spec).state_dict().items()}
+    if misfits := list(_misfits(file, theirs, shapes, spec, row)):
+        raise WeightsError(*misfits)
+    ours = {name: _ours(name, theirs[_their_name(name)].float(), spec, row) for name in shapes}
+    if row.classes and label == "mean":
+        ours["embed.2.bias"] = ours["embed.2.bias"] + theirs[_CLASSES].float().mean(dim=0)
+    return ours
+
+
+def _read(file: Path, row: AdmKind) -> dict[str, Tensor]:
+    """Return the tensors of a file, after its digest where one is published.
+
+    Raises:
+        WeightsError: PB705.
+    """
+    try:
+        if file.suffix == ".safetensors":  # nobody publishes these, so there is nothing to compare with
+            return safetensors.torch.load_file(file)
+        digest = _digest(file) if row.sha256 else None
+        if digest != row.sha256:
+            raise ValueError(f"sha256 {digest}")
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(tensors, dict) or not all(
+            isinstance(tensor, Tensor) for tensor in tensors.values()
+        ):
+            raise TypeError("something else than a dictionary of tensors")
+    except Exception as error:  # a damaged pickle raises whatever its bytes spell
+        known = f", sha256 {row.sha256}" if row.sha256 else ""
+        finding = problem(
+            "PB705",
+            str(file),
+            expected=row.file + known,
+            found=str(error).partition("\n")[0][:200],
+            fix="give the published file, or its tensors as safetensors",
+        )
+        raise WeightsError(finding) from error
+    return tensors
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _misfits(
+    file: Path, theirs: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], spec: UNetSpec, row: AdmKind
+) -> Iterator[Problem]:
+    """Yield everything that keeps the file from being this kind of network in this shape."""
+    fix = f"take the kind of this file; {row.file} fits the preset {row.preset}"
+    published = PRESETS[row.preset]
+    if (spec.heads, spec.head_width) != (published.heads, published.head_width):
+        yield problem("PB712", f"{file}: heads", expected=_heads(published), found=_heads(spec), fix=fix)
+    expected = {_their_name(name): _their_shape(name, shape, row) for name, shape in shapes.items()}
+    if row.classes:
+        expected[_CLASSES] = (row.classes, 4 * spec.width)
+    missing = sorted(expected.keys() - theirs.keys())
+    surplus = sorted(theirs.keys() - expected.keys())
+    if missing:
+        yield problem("PB712", f"{file}: tensors missing", fix=fix, ids=missing)
+    if surplus:
+        yield problem("PB712", f"{file}: tensors without a place", fix=fix, ids=surplus)
+    for name in sorted(expected.keys() & theirs.keys()):
+        shape, dtype, layout = tuple(theirs[name].shape), theirs[name].dtype, theirs[name].layout
+        if shape != expected[name] or not dtype.is_floating_point or layout != torch.strided:
+            found = f"{shape} {dtype} {layout}"
+            yield problem(
+                "PB712", f"{file}: {name}", expected=f"{expected[name]}, real", found=found, fix=fix
+            )
+
+
+def _heads(spec: UNetSpec) -> str:
+    return f"{spec.heads} heads" if spec.heads else f"heads of {spec.head_width} channels"
+
+
+def _their_name(name: str) -> str:
+    parts = name.split(".")
+    if parts[0] == "down":
+        parts[1] = str(int(parts[1]) + 1)
+    parts[-2] = _LAYERS.get(parts[-2], parts[-2])
+    parts[0] = _PLACES[parts[0]]
+    return ".".join(parts)
+
+
+def _their_shape(name: str, shape: torch.Size, row: AdmKind) -> tuple[int, ...]:
+    if name == "stem.weight":
+        return (shape[0], row.inputs, *shape[2:])
+    if name.startswith("head."):
+        return (_HEAD_ROWS, *shape[1:])
+    if name.endswith((".qkv.weight", ".out.weight")):
+        return (*shape, 1)  # one-dimensional convolutions of width 1
+    return tuple(shape)
+
+
+def _ours(name: str, tensor: Tensor, spec: UNetSpec, row: AdmKind) -> Tensor:
+    """Return the tensor of one of our names from theirs, float32."""
+    if name == "stem.weight":
+        return functional.pad(tensor, (0, 0, 0, 0, 0, 2 * COLOURS - row.inputs))
+    if name.startswith("head."):
+        return tensor[:COLOURS].clone()
+    if name.endswith((".qkv.weight", ".out.weight")):
+        tensor = tensor.squeeze(2)
+    if ".qkv." in name and row.qkv_rows == "head":
+        heads = spec.heads_of(len(tensor) // 3)
+        tensor = tensor.reshape(heads, 3, -1, *tensor.shape[1:]).transpose(0, 1).flatten(0, 2)
+    return tensor.contiguous()
