@@ -19,6 +19,7 @@ from palette_bench.core.interrupt import Interrupted
 VERBS: dict[str, str] = {
     "generate": "Make benchmark sets from a folder of pictures.",
     "verify": "Recompute a set and name every changed, missing or foreign file.",
+    "train": "Train a method on pictures of yours; run again to resume.",
     "restore": "Run a method on a set: its outputs become a submission.",
     "check": "Check a submission against its set; list every problem at once.",
     "score": "Score a submission into a scorecard.",

@@ -9,9 +9,11 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import shutil
 import socket
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -166,6 +168,35 @@ def make_folder(folder: Path) -> None:
         raise cannot_write(folder, error) from error
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the name `folder` when the block ends, and goes if it raises.
+
+    Raises:
+        StorageError: PB802; nothing of that name has appeared.
+    """
+    temporary = _temporary(folder)
+    make_folder(temporary)
+    try:
+        yield temporary
+        os.replace(temporary, folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of ours; cut short, it leaves a temporary behind, never half a folder by that name."""
+    temporary = _temporary(folder)
+    try:
+        os.replace(folder, temporary)
+        shutil.rmtree(temporary)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -189,7 +220,11 @@ def sweep(folder: Path) -> None:
     """Remove temporaries that dead runs of this host left in `folder`; nothing else is touched."""
     for entry in os.scandir(folder) if folder.is_dir() else ():
         match = _TEMPORARY.fullmatch(entry.name)
-        if match and match[2] == _host_tag() and not _alive(int(match[1])):
+        if not match or match[2] != _host_tag() or _alive(int(match[1])):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
             Path(entry.path).unlink(missing_ok=True)
 
 

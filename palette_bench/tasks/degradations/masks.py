@@ -79,7 +79,7 @@ def freeform(stream: Stream) -> Mask:
     return mask
 
 
-def _reduced(mask: Mask, side: int) -> Mask:
+def reduced(mask: Mask, side: int) -> Mask:
     """Return the mask at `side`: a pixel is hole where at least half of its block is."""
     factor = CANVAS // side
     blocks = mask.reshape(side, factor, side, factor).sum(axis=(1, 3))
@@ -90,7 +90,7 @@ def _reduced(mask: Mask, side: int) -> Mask:
 def freeform_in(pixels: Span, side: int, stream: Stream) -> tuple[Mask, int]:
     """Return the first drawn mask whose hole count lies in `pixels`, and the number of draws."""
     for draws in range(1, _MOST_DRAWS + 1):
-        mask = _reduced(freeform(stream), side) if side < CANVAS else freeform(stream)
+        mask = reduced(freeform(stream), side) if side < CANVAS else freeform(stream)
         if pixels[0] <= int(mask.sum()) <= pixels[1]:
             return mask, draws
     raise AssertionError(f"no mask with {pixels} hole pixels in {_MOST_DRAWS:,} draws")

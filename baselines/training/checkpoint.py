@@ -1,0 +1,219 @@
+"""Checkpoints: folders that appear whole, are proven before an older one goes, and tell what they hold.
+
+RUN/checkpoints/step-00010000/{weights,ema,optimizer}.safetensors, state.json. Source: trust, section 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import safetensors.torch
+import torch
+from pydantic import Field
+
+from palette_bench.core import atomic
+from palette_bench.core.errors import InputError, PaletteBenchError, StorageError, problem
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.records import Part, Record, Sha, read_file
+
+logger = logging.getLogger(__name__)
+
+Tensors: TypeAlias = Mapping[str, torch.Tensor]
+FOLDER = "checkpoints"
+STATE = "state.json"
+_KEPT = 2  # newest checkpoints
+
+
+class Resumption(Part):
+    """A run that went on under another configuration, by --override."""
+
+    step: int
+    differing: tuple[str, ...]
+
+
+class State(Record):
+    """What a checkpoint says of itself; the schedule of the rate follows from `step`, bf16 needs no scaler.
+
+    Attributes:
+        step: optimiser steps done, skipped ones included.
+        images_seen: batch x step.
+        skipped: steps without an update because something was not finite.
+        skipped_in_a_row: of these, the last ones.
+        parameters: of the network that restores.
+        configuration: everything that decides the weights.
+        resumptions: overridden changes of it.
+        unreadable: indices of pictures that were passed over.
+        environment: versions and device.
+        files: file name -> SHA-256.
+    """
+
+    kind: ClassVar[str] = "training-state"
+    method: str
+    step: int = Field(ge=0)
+    images_seen: int = Field(ge=0)
+    skipped: int = Field(ge=0)
+    skipped_in_a_row: int = Field(ge=0)
+    parameters: int = Field(ge=1)
+    configuration: dict[str, Any]
+    resumptions: tuple[Resumption, ...] = ()
+    unreadable: tuple[int, ...] = ()
+    environment: dict[str, str]
+    files: dict[str, Sha]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory: its state, and tensors by file stem (`weights`, `ema`, `optimizer`, ...)."""
+
+    state: State
+    tensors: Mapping[str, Tensors]
+
+
+def folder_name(step: int) -> str:
+    """Return the folder of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def save(run: Path, state: State, tensors: Mapping[str, Tensors], recipe: str) -> Path:
+    """Write a checkpoint into a temporary folder, prove it, and give it its name.
+
+    Args:
+        run: folder of the run.
+        state: its `files` are filled in here.
+        tensors: by file stem; files carry the recipe, so that a lone one tells how to be used.
+        recipe: the resolved recipe, TOML.
+
+    Raises:
+        StorageError: PB802; older checkpoints are untouched.
+    """
+    target = run / FOLDER / folder_name(state.step)
+    if target.exists():
+        atomic.remove_folder(target)  # a damaged one that was passed over
+    metadata = {"recipe": recipe, "method": state.method, "step": str(state.step)}
+    with atomic.whole_folder(target) as folder:
+        files = (_write(folder, f"{stem}.safetensors", part, metadata) for stem, part in tensors.items())
+        state.model_copy(update={"files": dict(files)}).write(folder / STATE)
+        read_state(folder)
+    return target
+
+
+def _write(folder: Path, name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[str, str]:
+    """Write one file and return its name and SHA-256."""
+    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data = safetensors.torch.save(on_host, metadata)
+    atomic.write_bytes(folder / name, data)
+    return name, sha256(data)
+
+
+def read_state(folder: Path) -> State:
+    """Return the state of a checkpoint whose files are all there, byte for byte.
+
+    Raises:
+        RecordError: state.json is damaged.
+        StorageError: PB801, a file is missing or its digest is another.
+    """
+    state = State.read(folder / STATE)
+    for name, expected in state.files.items():
+        found = _digest(folder / name)
+        if found != expected:
+            fix = "use another checkpoint; this file changed after it was written"
+            raise StorageError(
+                problem("PB801", str(folder / name), expected=expected[:12], found=found[:12], fix=fix)
+            )
+    return state
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StorageError(problem("PB801", str(path), found=error.strerror or str(error))) from error
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Return a checkpoint, its bytes proven.
+
+    Raises:
+        RecordError, StorageError: as `read_state`.
+    """
+    state = read_state(folder)
+    tensors = {Path(name).stem: safetensors.torch.load(read_file(folder / name)) for name in state.files}
+    return Checkpoint(state, tensors)
+
+
+def newest(run: Path) -> Path | None:
+    """Return the newest checkpoint folder that is sound; damaged ones are passed over with a warning.
+
+    Raises:
+        StorageError: PB801, there are checkpoints and none is sound.
+    """
+    folders = _folders(run)
+    problems = []
+    for folder in reversed(folders):
+        try:
+            read_state(folder)
+        except PaletteBenchError as error:
+            found = error.problems[0].where if error.problems else str(error)
+            problems.append(problem("PB806", str(folder), found=f"damaged: {found}"))
+            logger.warning("%s", problems[-1])
+        else:
+            return folder
+    if problems:
+        fix = "restore a checkpoint from a copy, or train into another folder"
+        none = problem("PB801", str(run / FOLDER), found="no sound checkpoint", fix=fix)
+        raise StorageError(*problems, none)
+    return None
+
+
+def _folders(run: Path) -> list[Path]:
+    return sorted(path for path in (run / FOLDER).glob("step-*") if path.is_dir())
+
+
+def prune(run: Path, keep_every: int | None) -> None:
+    """Remove all but the last two checkpoints and the multiples of `keep_every`."""
+    for folder in _folders(run)[:-_KEPT]:
+        step = int(folder.name.removeprefix("step-"))
+        if not (keep_every and step % keep_every == 0):
+            atomic.remove_folder(folder)
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
+    """Return the dotted keys in which two configurations differ, with both values."""
+    found = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new, where = before.get(key), now.get(key), f"{path}{key}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differing(old, new, f"{where}.")
+        elif old != new:
+            found.append(f"{where} = {old} -> {new}")
+    return found
+
+
+def accept_configuration(
+    state: State, configuration: Mapping[str, Any], override: bool
+) -> tuple[Resumption, ...]:
+    """Return the resumptions to record from now on.
+
+    Raises:
+        InputError: PB605, the configuration is another and --override was not given.
+    """
+    changes = differing(state.configuration, configuration)
+    if not changes:
+        return state.resumptions
+    if not override:
+        raise InputError(
+            problem(
+                "PB605",
+                f"checkpoint of step {state.step:,}",
+                expected="the configuration it was trained with",
+                found="; ".join(changes),
+                fix="repeat the first command, use another -o folder, or go on with --override (recorded)",
+            )
+        )
+    return (*state.resumptions, Resumption(step=state.step, differing=tuple(changes)))

@@ -1,0 +1,282 @@
+"""Training pictures where they lie: folders, lists, tar shards and packs, several at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.benchset.pictures import SUFFIXES, Place, tar_members, walk
+from palette_bench.benchset.splits import imagenet_number
+from palette_bench.core.errors import Problem, SourceError, problem
+from palette_bench.core.fingerprint import fingerprint
+from palette_bench.core.records import read_file
+from palette_bench.core.resources import protocol_ids
+from palette_bench.core.types import Fingerprint, Image
+from palette_bench.tasks.preprocess import DecodeError, decode
+from palette_bench.tasks.protocol import PhotoSource, load
+
+UNREADABLE_SHARE = 0.001  # of all pictures; more stop the run
+_TRIES = 64  # unreadable pictures in a row before a file system is suspected
+
+
+class Pictures(Protocol):
+    """Pictures by index, for any process: what it holds is small and pickles."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def name(self, index: int) -> str:
+        """Return what one is called, relative to its source."""
+
+    def pixels(self, index: int) -> Image:
+        """Return one, (H, W, 3) uint8.
+
+        Raises:
+            DecodeError: it cannot be read, or is of a refused kind.
+        """
+
+
+@dataclass(frozen=True)
+class Files:
+    """Pictures in files or at places of a tar; arrays, because a million objects cost a gigabyte.
+
+    Attributes:
+        root: the folder names start from, or the tar.
+        names: (N,) bytes, UTF-8 relative paths.
+        places: (N, 2) int64 offset and size in the tar; None for files.
+    """
+
+    root: Path
+    names: NDArray[np.bytes_]
+    places: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """Return the relative path."""
+        return os.fsdecode(self.names[index])
+
+    def pixels(self, index: int) -> Image:
+        """Return a decoded picture."""
+        if self.places is None:
+            place = Place("", self.root / self.name(index))
+        else:
+            offset, size = map(int, self.places[index])
+            place = Place("", self.root, offset, size)
+        try:
+            return decode(place.read())
+        except OSError as error:
+            raise DecodeError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Pictures of one size in a safetensors file, one tensor (N, S, S, 3) uint8.
+
+    Attributes:
+        file: the pack.
+        start: where the tensor's bytes begin.
+        shape: of the tensor.
+    """
+
+    file: Path
+    start: int
+    shape: tuple[int, int, int, int]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def name(self, index: int) -> str:
+        """Return the number in the pack."""
+        return f"{self.file.name}:{index}"
+
+    def pixels(self, index: int) -> Image:
+        """Return one picture, read in place."""
+        pixels: Image = _mapped(self.file, self.start, self.shape)[index]
+        return pixels
+
+
+@cache
+def _mapped(file: Path, start: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.memmap(file, np.uint8, "r", start, shape)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several sources as one, in the order given.
+
+    Attributes:
+        parts: the sources.
+        starts: (parts + 1,) running count.
+    """
+
+    parts: tuple[Pictures, ...]
+    starts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def _find(self, index: int) -> tuple[Pictures, int]:
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return self.parts[part], index - self.starts[part]
+
+    def name(self, index: int) -> str:
+        """Return what a picture is called in its source."""
+        part, own = self._find(index)
+        return part.name(own)
+
+    def pixels(self, index: int) -> Image:
+        """Return a picture of whichever source holds it."""
+        part, own = self._find(index)
+        return part.pixels(own)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Return the digest of all names in order: another list of pictures is another run."""
+        return fingerprint([self.name(index) for index in range(len(self))])
+
+
+def read_next(pictures: Pictures, index: int) -> tuple[Image, tuple[int, ...]]:
+    """Return the picture at `index`, or the next one that can be read, and the indices passed over.
+
+    Raises:
+        SourceError: PB309, too many in a row cannot be read.
+    """
+    passed: list[int] = []
+    for step in range(min(_TRIES, len(pictures))):
+        found = (index + step) % len(pictures)
+        try:
+            return pictures.pixels(found), tuple(passed)
+        except DecodeError:
+            passed.append(found)
+    raise SourceError(unreadable(pictures, passed))
+
+
+def unreadable(pictures: Pictures, indices: Iterable[int]) -> Problem:
+    """Return PB309 with the names of pictures that cannot be read."""
+    names = [pictures.name(index) for index in sorted(indices)]
+    return problem(
+        "PB309",
+        "training pictures",
+        expected=f"at most {UNREADABLE_SHARE:.1%} of {len(pictures):,} unreadable",
+        found="not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
+        fix="replace or remove these files",
+        ids=names,
+    )
+
+
+def open_pictures(paths: Sequence[Path], saw_test_images: str) -> Joined:
+    """Return the pictures of all sources, in a fixed order.
+
+    Args:
+        paths: folders of any depth, list files (.txt: a path per line, relative to the list), tar shards,
+            packs (.safetensors).
+        saw_test_images: of the recipe; "yes" admits files of the editions benchmarks are drawn from.
+
+    Raises:
+        SourceError: PB106, PB201, PB309, PB801; all problems of all sources at once.
+    """
+    parts: list[Pictures] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            parts.append(_opened(path))
+        except SourceError as error:
+            problems += error.problems
+    if saw_test_images != "yes":
+        problems += _of_benchmarks(parts)
+    if problems:
+        raise SourceError(*problems)
+    return Joined(tuple(parts), tuple(int(n) for n in np.cumsum([0, *map(len, parts)])))
+
+
+def _opened(path: Path) -> Pictures:
+    if path.is_dir():
+        found: Pictures = _listed(path, (place.name for place in walk(path)))
+    elif not path.is_file():
+        fix = "check --data"
+        raise SourceError(problem("PB801", str(path), found="no such file or folder", fix=fix))
+    elif path.suffix == ".safetensors":
+        found = _pack(path)
+    elif path.suffix == ".tar":
+        found = _tar(path)
+    else:
+        found = _listed(path.parent, read_file(path).decode(errors="surrogateescape").splitlines())
+    if not len(found):
+        expected = f"pictures: {', '.join(SUFFIXES)}"
+        raise SourceError(problem("PB201", str(path), expected=expected, found="none", fix="check --data"))
+    return found
+
+
+def _listed(root: Path, names: Iterable[str]) -> Files:
+    return Files(root.absolute(), np.array([os.fsencode(name) for name in names if name], dtype=np.bytes_))
+
+
+def _tar(path: Path) -> Files:
+    members = list(tar_members(path))
+    places = np.array([(place.offset, place.size) for place in members], np.int64).reshape(-1, 2)
+    names = np.array([os.fsencode(place.name) for place in members], dtype=np.bytes_)
+    return Files(path.absolute(), names, places)
+
+
+def _pack(path: Path) -> Pack:
+    with open(path, "rb") as file:
+        head = file.read(8)
+        size = min(int.from_bytes(head, "little"), 1 << 20)
+        try:
+            header = json.loads(file.read(size))
+        except ValueError:
+            header = {}
+    tensors = [value for key, value in header.items() if key != "__metadata__"]
+    if len(tensors) != 1 or not _is_pack(tensors[0], path.stat().st_size - 8 - size):
+        raise SourceError(
+            problem(
+                "PB412",
+                str(path),
+                expected="one tensor (N, S, S, 3) uint8",
+                found=", ".join(f"{t.get('shape')} {t.get('dtype')}" for t in tensors) or "no tensor",
+                fix="write the pictures with safetensors.numpy.save_file",
+            )
+        )
+    return Pack(path.absolute(), 8 + size + tensors[0]["data_offsets"][0], tuple(tensors[0]["shape"]))
+
+
+def _is_pack(tensor: dict[str, object], available: int) -> bool:
+    shape, span = tensor.get("shape"), tensor.get("data_offsets")
+    if tensor.get("dtype") != "U8" or not (isinstance(shape, list) and isinstance(span, list)):
+        return False
+    square = len(shape) == 4 and shape[1] == shape[2] and shape[3] == 3
+    return square and 0 <= span[0] <= span[1] <= available and span[1] - span[0] == int(np.prod(shape))
+
+
+@cache
+def _photographs() -> frozenset[str]:
+    """Return the names of the photographs that bundled benchmark sets are cut from."""
+    sources = [source for name in protocol_ids() for source in load(name).sources.values()]
+    photos = [source.photos.values() for source in sources if isinstance(source, PhotoSource)]
+    return frozenset(photo.file for group in photos for photo in group)
+
+
+def _of_benchmarks(parts: Sequence[Pictures]) -> Iterator[Problem]:
+    """Yield PB106 if file names belong to the editions benchmark sets are drawn from."""
+    names = [part.name(i) for part in parts if isinstance(part, Files) for i in range(len(part))]
+    files = [PurePosixPath(name).name for name in names]
+    tests = [n for n in files if imagenet_number(n) or n.startswith("Places365_val_") or n in _photographs()]
+    if tests:
+        yield problem(
+            "PB106",
+            "training pictures",
+            expected="pictures no benchmark set is drawn from",
+            found="files of ImageNet or Places2 validation, or bundled photographs",
+            fix='give training pictures, or admit it in the recipe: [data] saw_test_images = "yes"',
+            ids=tests,
+        )

@@ -1,0 +1,149 @@
+"""What a run tells of itself: log.jsonl, TensorBoard where it is installed, strips, a line for people."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import resource
+import statistics
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from palette_bench.core import atomic, png
+from palette_bench.core.records import read_file
+
+from .images import to_pixels
+
+logger = logging.getLogger(__name__)
+
+LOG = "log.jsonl"
+_REMEMBERED = 200  # steps whose median foretells the rest
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Clock:
+    """Durations of the last steps, and the share of them spent waiting for data."""
+
+    def __init__(self) -> None:
+        """Start the first step."""
+        self._steps: deque[float] = deque(maxlen=_REMEMBERED)
+        self._waits: deque[float] = deque(maxlen=_REMEMBERED)
+        self._began = time.monotonic()
+        self._waited = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Count time of this step in which no data was ready."""
+        self._waited += seconds
+
+    def tick(self) -> None:
+        """End a step and begin the next."""
+        now = time.monotonic()
+        self._steps.append(now - self._began)
+        self._waits.append(self._waited)
+        self._began, self._waited = now, 0.0
+
+    def skip(self) -> None:
+        """Begin the step again: what was done since is no part of it."""
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Return the median duration of a step."""
+        return statistics.median(self._steps) if self._steps else 0.0
+
+    @property
+    def wait_share(self) -> float:
+        """Return the share of time spent waiting for data."""
+        return sum(self._waits) / max(sum(self._steps), 1e-9)
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Return the peak memory of the device, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+class RunLog:
+    """The records of one run, written by rank 0."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        """Go on after `step`; what a lost continuation wrote is dropped."""
+        self._run = run
+        self._spoke = 0.0
+        path = run / LOG
+        lines = read_file(path).decode().splitlines() if path.is_file() else []
+        atomic.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+        self._board = _tensorboard(run, step)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line; numbers also go to TensorBoard."""
+        atomic.append_lines(self._run / LOG, [json.dumps(line, allow_nan=False)])
+        if self._board:
+            for name, value in line.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(name, value, line["step"])
+
+    def strip(self, step: int, rows: list[torch.Tensor]) -> None:
+        """Write pictures side by side, one sample per line: (N, 3, S, S) in [-1, 1] each."""
+        columns = [np.concatenate(list(to_pixels(pictures)), axis=0) for pictures in rows]
+        sheet = np.concatenate(columns, axis=1)
+        atomic.write_bytes(self._run / "strips" / f"step-{step:08d}.png", png.encode(sheet))
+        if self._board:
+            self._board.add_image("strips", sheet, step, dataformats="HWC")
+
+    def say(self, line: dict[str, Any], steps: int, seconds: float) -> None:
+        """Tell a person where the run is, every ten seconds at most."""
+        now = time.monotonic()
+        if now - self._spoke < _SECONDS_BETWEEN_LINES and line["step"] < steps:
+            return
+        self._spoke = now
+        logger.info(
+            "step %s of %s  loss %s  %.1f images/s  data %.1f %%  %.1f GB  %s left",
+            f"{line['step']:,}",
+            f"{steps:,}",
+            f"{line['loss']:.4f}" if line["loss"] is not None else "not finite",
+            line["images_per_second"],
+            100 * line["data_wait"],
+            line["memory_bytes"] / 1e9,
+            duration((steps - line["step"]) * seconds),
+        )
+
+    def close(self) -> None:
+        """Finish TensorBoard's file."""
+        if self._board:
+            self._board.close()
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 1 << 62  # torn: dropped
+
+
+def _tensorboard(run: Path, step: int) -> Any:
+    """Return a writer, or None where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # an extra, and slow to import
+
+    return SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: 45 s, 12 min, 3 h 20 min, 5 d 2 h."""
+    minutes, hours, days = round(seconds / 60), int(seconds // 3600), int(seconds // 86400)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h"

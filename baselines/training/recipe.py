@@ -1,0 +1,189 @@
+"""Recipes: strict TOML, every choice a key, so that a resolved copy tells a run completely.
+
+Methods subclass `Recipe` and its sections to add keys of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import Field, field_validator, model_validator
+
+from palette_bench.core.errors import InputError, RecordError, UsageError, problem, suggest
+from palette_bench.core.records import Part, Record
+
+from .presets import PRESETS, AttentionKind, UNetSpec
+
+Task = Literal["colorization", "inpainting", "uncropping", "jpeg"]
+MULTI_TASKS: tuple[Task, ...] = ("colorization", "inpainting", "jpeg")  # Palette, section 5.6
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+_BOOKKEEPING = ("checkpoints", "log")  # sections that move no weight
+
+
+class Network(Part):
+    """The U-Net: a preset, and what departs from it (fields of `UNetSpec`)."""
+
+    preset: str
+    attention_kind: AttentionKind = "global"
+    side: Count | None = None
+    width: Count | None = None
+    multipliers: tuple[Count, ...] | None = None
+    blocks: Count | None = None
+    attention: tuple[Count, ...] | None = None
+    head_width: Count | None = None
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, preset: str) -> str:
+        if preset not in PRESETS:
+            raise ValueError(f"a preset: {suggest(preset, PRESETS)}")
+        return preset
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        try:
+            self.spec  # noqa: B018  # it refuses what is no network
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def spec(self) -> UNetSpec:
+        """Return the network's full description."""
+        names = {field.name for field in fields(UNetSpec)}
+        changes = {name: value for name, value in self if name in names and value is not None}
+        return replace(PRESETS[self.preset], **changes)
+
+
+class Training(Part):
+    """The optimiser's part. Palette, Appendix B: batch 1024, 1M steps, rate 1e-4 after 10k steps."""
+
+    batch: Count  # images per step, all ranks together
+    micro_batch: Count | None = None  # images per forward pass of a rank; the rest is accumulated
+    steps: Count
+    learning_rate: Rate  # constant after the warm-up
+    warmup_steps: Annotated[int, Field(ge=0)]
+    ema_decay: Share  # approached as (1 + step) / (10 + step)
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    epsilon: Rate = 1e-8
+
+
+class Data(Part):
+    """What is known of the training pictures."""
+
+    name: str = ""  # for cards; the folders' names if empty
+    saw_test_images: Literal["no", "yes", "unknown"] = "unknown"  # "yes" admits files of benchmark splits
+
+
+class Speed(Part):
+    """Switches that change rounding at most, and the clock."""
+
+    autocast: Literal["off", "bf16"] = "off"
+    compile: bool = False
+    channels_last: bool = False
+    checkpointing: bool = False
+    fused_adam: bool = False
+    noise: Literal["host", "device"] | None = None  # NumPy, or the device; its default: host on a CPU
+
+
+class Checkpoints(Part):
+    """When the run is saved; the last two checkpoints stay, and each multiple of `keep_every`."""
+
+    save_every: Count = 1000
+    keep_every: Count | None = None
+
+
+class Log(Part):
+    """When a line and a strip of pictures are written; `strip_every = 0` writes none."""
+
+    every: Count = 50
+    strip_every: Annotated[int, Field(ge=0)] = 5000
+
+
+class Recipe(Record):
+    """What every trained method's recipe holds."""
+
+    kind: ClassVar[str] = "recipe"
+    method: str
+    task: Task | Literal["multi"] | None = None  # none: the recipe suits any
+    tasks: tuple[Task, ...] = ()  # of a multi-task model, drawn uniformly per sample
+    network: Network
+    training: Training
+    data: Data = Data()
+    speed: Speed = Speed()
+    checkpoints: Checkpoints = Checkpoints()
+    log: Log = Log()
+
+    @property
+    def side(self) -> int:
+        """Return the side of a training picture, pixels."""
+        return self.network.spec.side
+
+    def choices(self) -> dict[str, Any]:
+        """Return every key that can move the weights of a step, as JSON values; not how many follow."""
+        value = self.model_dump(mode="json", by_alias=True, exclude={"training": {"steps"}})
+        return {key: item for key, item in value.items() if key not in _BOOKKEEPING}
+
+    def resolved(self, method: str, task: str, noise: Literal["host", "device"]) -> Self:
+        """Return the recipe with nothing left open.
+
+        Args:
+            method: that is trained.
+            task: asked for: a task or "multi".
+            noise: where normals are drawn if the recipe does not say.
+
+        Raises:
+            RecordError: PB403, the recipe is another method's, or its tasks contradict each other.
+            UsageError: the recipe is for another task.
+        """
+        if self.method != method:
+            raise RecordError(_contradiction("method", method, self.method))
+        if self.task not in (None, task):
+            raise UsageError(f"this recipe is for --task {self.task}, not {task}")
+        tasks = self.tasks or (MULTI_TASKS if task == "multi" else (task,))
+        if task != "multi" and tasks != (task,):
+            raise RecordError(_contradiction("tasks", f"[{task}], or task multi", ", ".join(tasks)))
+        speed = self.speed.model_copy(update={"noise": self.speed.noise or noise})
+        return self.model_copy(update={"task": task, "tasks": tasks, "speed": speed})
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+def _contradiction(key: str, expected: str, found: str) -> Any:
+    return problem("PB403", f"recipe: {key}", expected=expected, found=found, fix="change the recipe")
+
+
+def read_recipe(model: type[R], text: str, name: str = "recipe.toml") -> R:
+    """Return a recipe from its TOML text.
+
+    Raises:
+        RecordError: PB401-PB403, PB411; all problems at once, with neighbours of unknown keys.
+    """
+    return model.parse(text.encode(), name if name.endswith(".toml") else f"{name}.toml")
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Return the recipe as TOML that reads back as equal; keys without a value are left out."""
+    value = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    plain = {key: item for key, item in value.items() if not isinstance(item, dict)}
+    lines = [f"{key} = {_toml(item)}" for key, item in plain.items()]
+    for section, keys in value.items():
+        if isinstance(keys, dict):
+            lines += ["", f"[{section}]", *(f"{key} = {_toml(item)}" for key, item in keys.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML: JSON is TOML for scalars and lists, tables are written inline."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

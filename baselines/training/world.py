@@ -1,0 +1,105 @@
+"""The processes of a training run: one, or those torchrun started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from palette_bench.core.errors import DeviceError, StackError, UsageError, problem
+from palette_bench.core.ranks import launched, own_device
+
+_PATIENCE = timedelta(hours=1)  # others wait while rank 0 lists pictures and writes checkpoints
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the run.
+
+    Attributes:
+        device: that it computes on.
+        rank: its number; 0 writes and speaks.
+        size: how many there are.
+    """
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Return whether this is rank 0."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over ranks, on every rank."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return a module whose backward pass averages gradients over ranks."""
+        if self.size == 1 or not any(p.requires_grad for p in module.parameters()):
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
+
+    def agree(self, what: str, value: str) -> None:
+        """Accept that all ranks hold the same text.
+
+        Raises:
+            StackError: PB710, on every rank.
+        """
+        found: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(found, value)
+        if len(set(found)) > 1:
+            others = ", ".join(f"rank {rank} {text[:12]}" for rank, text in enumerate(found))
+            fix = "give every rank the same recipe, data and library versions"
+            raise StackError(problem("PB710", what, expected="one for all ranks", found=others, fix=fix))
+
+    def wait(self) -> None:
+        """Return once every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device that is there.
+
+    Raises:
+        UsageError: the name is none.
+        DeviceError: PB707, it is absent.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: {str(error).partition(chr(10))[0]}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} CUDA devices"
+        fix = "use --device cpu, or a build of torch for this machine's GPU"
+        raise DeviceError(problem("PB707", f"--device {name}", expected=name, found=found, fix=fix))
+    return device
+
+
+@contextmanager
+def world(device: str) -> Iterator[World]:
+    """Yield this process alone, or among those torchrun started, each with the GPU of its local rank."""
+    own = find_device(own_device(device))
+    if not launched():
+        yield World(own)
+        return
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
+    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield World(own, dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
