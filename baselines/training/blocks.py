@@ -112,7 +112,8 @@ class Attention(nn.Module):
         """Return (N, C, H, W) for the same."""
         n, c, height, width = h.shape
         cells = (n, c, self.split, height // self.split, self.split, width // self.split)
-        tokens = self.norm(h).to(h.dtype).reshape(cells).permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
+        tokens = self.norm(h).to(h.dtype).reshape(cells).permute(0, 2, 4, 3, 5, 1)
+        tokens = tokens.flatten(3, 4).flatten(0, 2).contiguous()  # so that the bias joins the product
         rows = self.qkv(tokens).reshape(*tokens.shape[:2], 3, self.heads, -1)
         query, key, value = rows.permute(2, 0, 3, 1, 4)
         seen = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)

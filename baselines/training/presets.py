@@ -56,20 +56,24 @@ class UNetSpec:
             raise InputError(f"no such network: {'; '.join(problems)}")
 
     def _problems(self) -> Iterator[str]:
+        if not self.multipliers:
+            yield "multipliers name no level"
+            return
         resolutions = [self.side >> level for level in range(self.levels)]
         if self.attention_kind not in get_args(AttentionKind):
             yield f"attention_kind {self.attention_kind!r} is none of {', '.join(get_args(AttentionKind))}"
         if self.side % self.multiple:
             yield f"side {self.side} is not a multiple of {self.multiple}"
-        for resolution in set(self.attention) - set(resolutions):
+        for resolution in sorted(set(self.attention) - set(resolutions)):
             yield f"attention at {resolution} px, but the levels have {resolutions}"
         if len(self.attention) > len(EXTRA_BLOCKS.get(self.attention_kind, self.attention)):
             yield f"{self.attention_kind} is defined for at most three attention levels"
         for channels in sorted(set(self.channels)):
             if channels % GROUPS:
                 yield f"{channels} channels are not a multiple of {GROUPS}"
-            if channels % self.heads_of(channels):
-                yield f"{channels} channels do not divide into heads"
+        for level in filter(self.attends, range(self.levels)):
+            if self.channels[level] % (self.heads or self.head_width):
+                yield f"{self.channels[level]} channels do not divide into heads"
 
     @property
     def levels(self) -> int:
@@ -83,7 +87,7 @@ class UNetSpec:
 
     def heads_of(self, channels: int) -> int:
         """Return how many heads share the channels of an attention layer."""
-        return self.heads or max(1, channels // self.head_width)
+        return self.heads or channels // self.head_width
 
     @property
     def multiple(self) -> int:
