@@ -72,6 +72,7 @@ CODES: dict[str, str] = {
     "PB609": "unknown protocol, task, variant or source",
     "PB610": "training not finite three steps in a row",
     "PB611": "model self-check failed",
+    "PB612": "restored picture not finite or far out of range",
     "PB701": "JPEG decoder differs",
     "PB702": "JPEG encoder differs from reference",
     "PB703": "integer canary failed",

@@ -103,6 +103,20 @@ def fill(key: str, side: int) -> NDArray[np.float32]:
     return normals(key, (side, side, 3)).astype(np.float32) / np.float32(4096)
 
 
+def noise_digest(seed: int, image_id: str, sample: int, step: int) -> bytes:
+    """Return the 32 bytes that key a model's noise; arguments as `sampling_noise`."""
+    return hashlib.sha256(f"pb-noise-v1|{seed}|{image_id}|{sample}|{step}".encode()).digest()
+
+
+def noise_key(seed: int, image_id: str, sample: int, step: int) -> int:
+    """Return the 128-bit key of a model's noise for one picture, sample and step.
+
+    Source: trust, section 1.2 (pb-noise-v1): the first 16 bytes of SHA-256 of the key string, little-endian.
+    """
+    digest = hashlib.sha256(f"pb-noise-v1|{seed}|{image_id}|{sample}|{step}".encode()).digest()
+    return int.from_bytes(digest[:16], "little")
+
+
 def sampling_noise(
     seed: int, image_id: str, sample: int, step: int, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
@@ -118,9 +132,7 @@ def sampling_noise(
     Returns:
         float32 standard normals; equal on NumPy 1.23 to 2.4, x86-64 and aarch64.
 
-    Source: trust, section 1.2 (pb-noise-v1): the first 16 bytes of SHA-256 of the key are a Philox key,
-        the counter starts at 0.
+    Source: trust, section 1.2 (pb-noise-v1): NumPy's Philox under the noise key, counter 0.
     """
-    digest = hashlib.sha256(f"pb-noise-v1|{seed}|{image_id}|{sample}|{step}".encode()).digest()
-    philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"), counter=0)
+    philox = np.random.Philox(key=noise_key(seed, image_id, sample, step), counter=0)
     return np.random.Generator(philox).standard_normal(shape, dtype=np.float32)

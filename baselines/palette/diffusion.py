@@ -1,0 +1,204 @@
+"""Palette's diffusion: the training loss, and restoring with a trained network.
+
+Tensors, named as in the paper: y, the reference; x, the source (input, N(0, 1) in its hole); m, the pixels
+to produce; gamma, the noise level; f, the noise predicted from (y_t, x, gamma).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..training.examples import Draws, Examples
+from ..training.objective import Losses, Player
+from ..training.unet import UNet, sinusoids
+from .conditioning import GammaEmbedding
+from .plan import Plan, plan_for
+from .recipe import PaletteRecipe, PaletteTraining
+from .samplers import SAMPLERS, Walk
+from .schedule import Levels, Schedule, log_snr
+
+Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (N, 6, H, W), code (N, width)
+Normal = Callable[[int], torch.Tensor]  # step -> (N, 3, H, W) float32 standard normals
+
+PREVIEW_STEPS = 25
+FIRST_LOSS = {"l2": 1.0, "l1": math.sqrt(2 / math.pi)}  # mean of |eps|^p: an untrained network predicts 0
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """What training and restoring share.
+
+    Attributes:
+        trained: the training schedule.
+        sampled: the sampling schedule.
+        embedding: gamma -> position.
+        width: of the network's code.
+        known: how known pixels appear in y_t.
+    """
+
+    trained: Schedule
+    sampled: Schedule
+    embedding: GammaEmbedding
+    width: int
+    known: Literal["clean", "noised"]
+
+    @classmethod
+    def of(cls, recipe: PaletteRecipe) -> Diffusion:
+        """Return the diffusion a recipe describes."""
+        trained = recipe.noise.training.schedule()
+        return cls(
+            trained=trained,
+            sampled=recipe.noise.sampling.schedule(),
+            embedding=GammaEmbedding(recipe.network.gamma_embedding, trained),
+            width=recipe.network.spec.width,
+            known=recipe.noise.known,
+        )
+
+    def code(self, gammas: Levels, device: torch.device) -> torch.Tensor:
+        """Return what the network is told of levels, (N, width) float32."""
+        return sinusoids(torch.from_numpy(self.embedding.positions(gammas)).to(device), self.width)
+
+    def codes(self, plan: Plan, device: torch.device) -> dict[float, torch.Tensor]:
+        """Return the codes of a plan's levels, each (1, width): computed once for all pictures."""
+        levels = plan.levels[:-1]
+        return dict(zip(levels, self.code(np.array(levels), device)[:, None], strict=True))
+
+    def draw_gammas(self, examples: Examples, draws: Draws) -> Levels:
+        """Return a training level per example, (N,) float64.
+
+        Source: SR3, section 2.4, inferred for Palette: t uniform in 1..T, then gamma uniform between
+        gamma_t and gamma_(t-1).
+        """
+        steps = 1 + draws.below(examples, "level", self.trained.steps)
+        low, high = self.trained.gammas[steps], self.trained.gammas[steps - 1]
+        return low + draws.uniform(examples, "gamma") * (high - low)
+
+    def noised(
+        self, clean: torch.Tensor, noise: torch.Tensor, gammas: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Return y_t = sqrt(gamma) y + sqrt(1 - gamma) eps; known pixels stay clean unless `known` says so.
+
+        Args:
+            clean: y, (N, 3, H, W) float32.
+            noise: eps, the same shape.
+            gammas: (N, 1, 1, 1) float64.
+            mask: m, (N, 1, H, W) bool.
+        """
+        noisy = gammas.sqrt().float() * clean + (1 - gammas).sqrt().float() * noise
+        return noisy if self.known == "noised" else torch.where(mask, noisy, clean)
+
+    def sample(
+        self,
+        network: Network,
+        plan: Plan,
+        codes: Mapping[float, torch.Tensor],
+        source: torch.Tensor,
+        mask: torch.Tensor,
+        normal: Normal,
+    ) -> torch.Tensor:
+        """Return restored pictures, (N, 3, H, W) float32; known pixels are those of `source`.
+
+        Args:
+            network: predicts f.
+            plan: sampler and levels.
+            codes: of the plan's levels.
+            source: x, (N, 3, H, W) float32.
+            mask: m, (N, 1, H, W) bool.
+            normal: keyed noise by step.
+        """
+        first = normal(0)
+
+        def predict(noisy: torch.Tensor, gamma: float) -> torch.Tensor:
+            code = codes[gamma].expand(len(noisy), -1)
+            return network(torch.cat([noisy, source], dim=1), code).float()
+
+        def hold(noisy: torch.Tensor, gamma: float) -> torch.Tensor:
+            if self.known == "clean" or gamma == 1:
+                return torch.where(mask, noisy, source)
+            # the start's noise at every level: the exact law of y_t that training showed
+            level = torch.full((1, 1, 1, 1), gamma, dtype=torch.float64, device=source.device)
+            return torch.where(mask, noisy, self.noised(source, first, level, mask))
+
+        def draw(step: int) -> torch.Tensor:
+            return first if step == 0 else normal(step)
+
+        return SAMPLERS[plan.sampler](Walk(predict, draw, hold, plan.levels, plan.clip))
+
+
+def masked_loss(
+    predicted: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor, norm: Literal["l1", "l2"]
+) -> torch.Tensor:
+    """Return the mean of |f - eps|^p over the channels and pixels to produce, (N,) float32.
+
+    Source: Palette, equation 5 and section 4 (only masked pixels count).
+    """
+    gap = (predicted.float() - noise).abs()
+    penalty = gap if norm == "l1" else gap.square()
+    return (penalty * mask).sum((1, 2, 3)) / (predicted.shape[1] * _pixels(mask)).clamp(min=1)
+
+
+def _pixels(mask: torch.Tensor) -> torch.Tensor:
+    """Return the number of pixels to produce, (N,) float32."""
+    return mask.sum((1, 2, 3), dtype=torch.float32)
+
+
+class Denoising:
+    """Palette's training objective: one network that predicts the noise.
+
+    Args:
+        recipe: resolved.
+        device: where the network lives.
+    """
+
+    def __init__(self, recipe: PaletteRecipe, device: torch.device) -> None:
+        self._diffusion = Diffusion.of(recipe)
+        self._training: PaletteTraining = recipe.training
+        network = UNet(recipe.network.spec, checkpointing=recipe.speed.checkpointing).to(device)
+        self.players: tuple[Player, ...] = (
+            Player(
+                "network",
+                network,
+                recipe.training.learning_rate,
+                recipe.training.betas,
+                self.loss,
+                first_loss=FIRST_LOSS[recipe.training.loss],
+            ),
+        )
+        self._plan = plan_for(self._diffusion.sampled, self._diffusion.trained, PREVIEW_STEPS)
+
+    def loss(self, network: nn.Module, examples: Examples, draws: Draws) -> Losses:
+        """Return |f - eps|^p of each example at a drawn level."""
+        device = examples.reference.device
+        gammas = self._diffusion.draw_gammas(examples, draws)
+        noise = draws.normal(examples, "noise", tuple(examples.reference.shape[1:]))
+        levels = torch.from_numpy(gammas).to(device)[:, None, None, None]
+        noisy = self._diffusion.noised(examples.reference, noise, levels, examples.mask)
+        code = self._diffusion.code(gammas, device)
+        predicted = network(torch.cat([noisy, examples.source], dim=1), code)
+        values = masked_loss(predicted, noise, examples.mask, self._training.loss)
+        by_pixel = self._training.reduction == "pixel"
+        return Losses(
+            values=values,
+            weights=_pixels(examples.mask) if by_pixel else torch.ones_like(values),
+            log_snr=torch.from_numpy(log_snr(gammas)).to(device),
+        )
+
+    @torch.no_grad()
+    def preview(self, network: nn.Module, examples: Examples, draws: Draws) -> torch.Tensor:
+        """Return the examples restored by dpmpp-2m in 25 steps, (N, 3, S, S) float32 in [-1, 1]."""
+        shape = tuple(examples.source.shape[1:])
+        return self._diffusion.sample(
+            network,
+            self._plan,
+            self._diffusion.codes(self._plan, examples.source.device),
+            examples.source,
+            examples.mask,
+            lambda step: draws.normal(examples, f"preview-{step}", shape),
+        )

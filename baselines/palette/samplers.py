@@ -1,0 +1,116 @@
+"""Samplers: from noise to a picture, as plain functions over a noise prediction.
+
+Coefficients are Python floats, computed in float64; tensors keep their own dtype. Every sampler walks
+the same levels and returns y0 at the last one.
+
+Source: Palette, equation 6 and Algorithm 2 (`ancestral`); Song et al. 2021, equation 12 with eta 0 (`ddim`);
+Lu et al. 2022b, Algorithm 2 (`dpmpp-2m`, DPM-Solver++(2M)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Literal
+
+import torch
+
+Clip = Literal["static", "off"]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a sampler walks through.
+
+    Attributes:
+        predict: (y_t, gamma) -> f, the predicted noise, same shape as y_t.
+        normal: step -> standard normals of that shape; 0 is the start, k belongs to the k-th update.
+        hold: (y_t, gamma) -> y_t with what is known put back.
+        levels: (NFE + 1,) gammas, the noisiest first, the last 1.
+        clip: "static" clips every y0 to [-1, 1]; "off" is the paper's literal update.
+    """
+
+    predict: Callable[[torch.Tensor, float], torch.Tensor]
+    normal: Callable[[int], torch.Tensor]
+    hold: Callable[[torch.Tensor, float], torch.Tensor]
+    levels: tuple[float, ...]
+    clip: Clip = "static"
+
+    def start(self) -> torch.Tensor:
+        """Return y_T: normals, with what is known in its place."""
+        return self.hold(self.normal(0), self.levels[0])
+
+    def image(self, noisy: torch.Tensor, noise: torch.Tensor, gamma: float) -> torch.Tensor:
+        """Return y0 = (y_t - sqrt(1 - gamma) f) / sqrt(gamma), clipped."""
+        image = (noisy - math.sqrt(1 - gamma) * noise) / math.sqrt(gamma)
+        return image.clamp(-1, 1) if self.clip == "static" else image
+
+
+def ancestral(walk: Walk, variance: Literal["beta", "posterior"]) -> torch.Tensor:
+    """Return a sample of the reversed chain.
+
+    Args:
+        walk: what to walk through.
+        variance: of each step: "beta", 1 - alpha as in the paper, or "posterior", that of q(y_s | y_t, y0).
+    """
+    noisy = walk.start()
+    for step, (gamma, after) in enumerate(pairwise(walk.levels), start=1):
+        alpha = gamma / after
+        beta = (after - gamma) / after
+        kept = (1 - after) / (1 - gamma)
+        noise = walk.predict(noisy, gamma)
+        if walk.clip == "off":  # the same mean, without dividing by sqrt(gamma)
+            noisy = (noisy - beta / math.sqrt(1 - gamma) * noise) / math.sqrt(alpha)
+        else:
+            image = walk.image(noisy, noise, gamma)
+            noisy = math.sqrt(after) * beta / (1 - gamma) * image + math.sqrt(alpha) * kept * noisy
+        if after < 1:
+            deviation = math.sqrt(beta if variance == "beta" else kept * beta)
+            noisy = noisy + deviation * walk.normal(step)
+        noisy = walk.hold(noisy, after)
+    return noisy
+
+
+def ddim(walk: Walk) -> torch.Tensor:
+    """Return the sample that the start alone decides, by first-order steps."""
+    noisy = walk.start()
+    for gamma, after in pairwise(walk.levels):
+        image = walk.image(noisy, walk.predict(noisy, gamma), gamma)
+        shrink = math.sqrt((1 - after) / (1 - gamma))
+        noisy = walk.hold(math.sqrt(after) * image + shrink * (noisy - math.sqrt(gamma) * image), after)
+    return noisy
+
+
+def dpmpp_2m(walk: Walk) -> torch.Tensor:
+    """Return the sample that the start alone decides, by second-order multistep steps in lambda.
+
+    The first step, for want of an earlier y0, and the last, which returns y0, are of first order.
+    """
+    noisy = walk.start()
+    earlier: torch.Tensor | None = None
+    stride = math.nan  # h of the step before
+    for gamma, after in pairwise(walk.levels):
+        image = walk.image(noisy, walk.predict(noisy, gamma), gamma)
+        if after == 1:
+            return walk.hold(image, after)
+        h = _log_snr(after) - _log_snr(gamma)
+        bent = image if earlier is None else image + (image - earlier) * (h / (2 * stride))
+        shrink = math.sqrt((1 - after) / (1 - gamma))
+        noisy = walk.hold(shrink * noisy - math.sqrt(after) * math.expm1(-h) * bent, after)
+        earlier, stride = image, h
+    raise AssertionError("levels end with 1")
+
+
+def _log_snr(gamma: float) -> float:
+    return (math.log(gamma) - math.log1p(-gamma)) / 2
+
+
+SAMPLERS: dict[str, Callable[[Walk], torch.Tensor]] = {
+    "ancestral": partial(ancestral, variance="beta"),
+    "ancestral-posterior": partial(ancestral, variance="posterior"),
+    "ddim": ddim,
+    "dpmpp-2m": dpmpp_2m,
+}

@@ -1,0 +1,93 @@
+"""Noise schedules and the grids of levels that samplers walk, in float64.
+
+A level is gamma, the product of alphas: y_t = sqrt(gamma) y + sqrt(1 - gamma) eps.
+lambda = ln(gamma / (1 - gamma)) / 2 is half its logarithmic signal-to-noise ratio.
+
+Source: Palette, Appendix B (both schedules); Kingma et al. 2021, equation 3 (lambda).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.core.errors import UsageError
+
+Levels = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A chain of noise levels.
+
+    Attributes:
+        gammas: (steps + 1,) float64, falling from gammas[0] = 1; gammas[t] is the level after t steps.
+    """
+
+    gammas: Levels
+
+    @classmethod
+    def linear(cls, steps: int, beta_first: float, beta_last: float) -> Schedule:
+        """Return the chain whose beta = 1 - alpha rises linearly."""
+        betas = np.linspace(beta_first, beta_last, steps, dtype=np.float64)
+        return cls(np.exp(np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])))
+
+    @property
+    def steps(self) -> int:
+        """Return the number of steps."""
+        return len(self.gammas) - 1
+
+    @property
+    def lowest(self) -> float:
+        """Return the last, noisiest gamma."""
+        return float(self.gammas[-1])
+
+    def reached_by(self, trained: Schedule) -> int:
+        """Return how many of the steps a network trained on `trained` has met; later ones are noisier."""
+        return int(np.count_nonzero(self.gammas[1:] >= trained.lowest))
+
+
+def log_snr(gammas: Levels) -> Levels:
+    """Return lambda = ln(gamma / (1 - gamma)) / 2 of gammas in (0, 1)."""
+    return (np.log(gammas) - np.log1p(-gammas)) / 2
+
+
+def from_log_snr(lambdas: Levels) -> Levels:
+    """Return the gammas of lambdas."""
+    return 1 / (1 + np.exp(-2 * lambdas))
+
+
+def _paper(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
+    """Return every level of the sampling schedule: the paper's own grid."""
+    return _all(sampling, sampling.steps, evaluations, "paper")
+
+
+def _paper_468(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
+    """Return the levels of the sampling schedule that training met: 468 of the paper's 1000."""
+    return _all(sampling, sampling.reached_by(trained), evaluations, "paper-468")
+
+
+def _all(sampling: Schedule, steps: int, evaluations: int, name: str) -> Levels:
+    if evaluations != steps:
+        raise UsageError(
+            f"grid {name!r} has {steps} levels and cannot be walked in {evaluations} network evaluations: "
+            f"give --steps {steps}, or the grid 'log-snr', which has any number"
+        )
+    return sampling.gammas[steps::-1]
+
+
+def _log_snr(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
+    """Return levels uniform in lambda from the noisiest one that training met to step 1, then 1."""
+    first, last = log_snr(sampling.gammas[[sampling.reached_by(trained), 1]])
+    return np.append(from_log_snr(np.linspace(first, last, evaluations)), 1.0)
+
+
+# id -> (sampling schedule, training schedule, evaluations) -> (evaluations + 1,) rising levels, the last 1
+GRIDS: dict[str, Callable[[Schedule, Schedule, int], Levels]] = {
+    "paper": _paper,
+    "paper-468": _paper_468,
+    "log-snr": _log_snr,
+}

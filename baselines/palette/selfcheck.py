@@ -1,0 +1,82 @@
+"""Proof that loaded weights denoise: one bundled photograph must come out cleaner than it went in.
+
+Wrong weights, a wrong embedding or swapped inputs load without a word and restore to noise.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from palette_bench.benchset.pictures import photo_path
+from palette_bench.core.errors import InputError, Problem, problem
+from palette_bench.core.records import read_file
+from palette_bench.core.rng import Stream, sampling_noise
+from palette_bench.tasks.preprocess import crop_area, decode
+
+from ..training.images import to_tensor
+from ..training.pairs import degrade
+from ..training.recipe import Task
+from .diffusion import Diffusion, Network
+
+PHOTOGRAPH = "astronaut.png"
+GAMMA = 0.9  # y_t / sqrt(gamma) is then 15.6 dB from y
+LEAST_GAIN = 3.0  # dB
+SETTLED = 1000  # steps; before, and before the end of its warm-up, a network need not denoise
+SMALLEST = 64  # px; smaller presets serve tests and synthetic pictures, a photograph is strange to them
+
+
+def applies(steps: int, warmup_steps: int, side: int) -> bool:
+    """Return whether a run of so many steps is expected to denoise photographs."""
+    return steps >= max(SETTLED, warmup_steps) and side >= SMALLEST
+
+
+def check(diffusion: Diffusion, network: Network, tasks: tuple[Task, ...], side: int, where: str) -> None:
+    """Accept a network that gains 3 dB in each of its tasks.
+
+    Args:
+        diffusion: how it was trained.
+        network: with its weights.
+        tasks: it was trained on.
+        side: trained size, pixels.
+        where: the weights, for the message.
+
+    Raises:
+        InputError: PB611, every task that fails.
+    """
+    gains = {task: gain(diffusion, network, task, side) for task in tasks}
+    problems = [
+        _problem(f"{where}: {task}", found) for task, found in gains.items() if not found >= LEAST_GAIN
+    ]
+    if problems:
+        raise InputError(*problems)
+
+
+def _problem(where: str, found: float) -> Problem:
+    return problem(
+        "PB611",
+        where,
+        expected=f"a photograph with noise of gamma {GAMMA} gains {LEAST_GAIN:g} dB",
+        found=f"{found:.1f} dB",
+        fix="the weights or their recipe are not what was trained: compare with log.jsonl of the run",
+    )
+
+
+@torch.no_grad()
+def gain(diffusion: Diffusion, network: Network, task: Task, side: int) -> float:
+    """Return by how many dB y0 is nearer to the photograph than y_t / sqrt(gamma), where m is True."""
+    photograph = crop_area(decode(read_file(photo_path(PHOTOGRAPH))), side)
+    given, hole = degrade(photograph, task, Stream(f"self-check|{task}"))
+    reference, source = to_tensor(photograph[None]), to_tensor(given[None])
+    mask = torch.from_numpy(hole)[None, None]
+    noise, fill = (torch.from_numpy(sampling_noise(0, "self-check", 0, k, reference.shape)) for k in (0, -1))
+    if not hole.all():
+        source = torch.where(mask, fill, source)
+    gammas = np.array([GAMMA])
+    noisy = diffusion.noised(reference, noise, torch.from_numpy(gammas)[:, None, None, None], mask)
+    predicted = network(torch.cat([noisy, source], 1), diffusion.code(gammas, noisy.device)).float()
+    image = (noisy - math.sqrt(1 - GAMMA) * predicted) / math.sqrt(GAMMA)
+    errors = [((y - reference).square() * mask).mean() for y in (noisy / math.sqrt(GAMMA), image)]
+    return float(10 * torch.log10(errors[0] / errors[1]))

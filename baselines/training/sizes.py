@@ -1,0 +1,145 @@
+"""A person's own picture, whatever its size, through a model that knows one size.
+
+Three policies: `tile` (windows at the trained size), `scale` (the whole picture at the trained size) and
+`native` (the whole picture as it is). All pad by reflection, restore and cut off again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from palette_bench.core.errors import InputError, UsageError, suggest
+from palette_bench.core.types import Image, Mask
+from palette_bench.submission.contestant import OwnPicture
+from palette_bench.tasks.degradations.gray import luma
+from palette_bench.tasks.preprocess import crop_area
+
+from .images import to_pixels, to_tensor
+
+SMALLEST = 16  # pixels
+_GRID = 16  # of JPEG with halved chroma, pixels
+_log = logging.getLogger(__name__)
+
+# (picture of a size the model takes, by windows) -> (H, W, 3) uint8 of the same size, known pixels kept
+Restore = Callable[[OwnPicture, bool], Image]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a model can be given.
+
+    Attributes:
+        side: its trained size, pixels.
+        multiple: what height and width must be multiples of.
+        restore: the model.
+    """
+
+    side: int
+    multiple: int
+    restore: Restore
+
+
+def restore_any_size(picture: OwnPicture, policy: str | None, fit: Fit) -> Image:
+    """Return a picture restored, (H, W, 3) uint8, at its own size.
+
+    Args:
+        picture: at least 16 px on each side.
+        policy: "tile", "scale" or "native"; None takes "scale" for colorization, whose colours need the
+            whole picture, and "tile" for what needs every pixel.
+        fit: the model.
+
+    Raises:
+        InputError: the picture is too small, or its mask does not fit.
+        UsageError: unknown policy.
+    """
+    height, width = picture.input.shape[:2]
+    if min(height, width) < SMALLEST:
+        raise InputError(f"{picture.name}: {width} x {height} px; the smallest side allowed is {SMALLEST} px")
+    if picture.mask is not None and picture.mask.shape != (height, width):
+        raise InputError(
+            f"{picture.name}: the mask is {picture.mask.shape[1]} x {picture.mask.shape[0]} px, the picture "
+            f"{width} x {height}: give a mask of the picture's size"
+        )
+    policy = policy or ("scale" if picture.task == "colorization" else "tile")
+    if policy not in POLICIES:
+        raise UsageError(f"size policy {policy!r}: {suggest(policy, POLICIES)}")
+    if picture.task == "colorization":
+        picture = replace(picture, input=np.repeat(luma(picture.input)[:, :, None], 3, axis=2))
+    return POLICIES[policy](picture, fit)
+
+
+def _tile(picture: OwnPicture, fit: Fit) -> Image:
+    height, width = (max(fit.side, _next_multiple(n, _GRID)) for n in picture.input.shape[:2])
+    return _cropped(fit.restore(_padded(picture, height, width), True), picture)
+
+
+def _native(picture: OwnPicture, fit: Fit) -> Image:
+    height, width = (_next_multiple(n, fit.multiple) for n in picture.input.shape[:2])
+    if (height, width) != (fit.side, fit.side):
+        _log.warning(
+            "%s: restored at %d x %d px by a model trained at %d px, which may not know such pictures",
+            *(picture.name, width, height, fit.side),
+        )
+    return _cropped(fit.restore(_padded(picture, height, width), False), picture)
+
+
+def _scale(picture: OwnPicture, fit: Fit) -> Image:
+    longest = max(picture.input.shape[:2])
+    square = _padded(picture, longest, longest)
+    small = replace(square, input=crop_area(square.input, fit.side), mask=_mask_at(square.mask, fit.side))
+    restored = _resized(fit.restore(small, False), longest)
+    if picture.task == "colorization":
+        restored = _with_luma(restored, square.input)
+    output = _cropped(to_pixels(restored)[0], picture)
+    return output if picture.mask is None else np.where(picture.mask[:, :, None], output, picture.input)
+
+
+POLICIES: Mapping[str, Callable[[OwnPicture, Fit], Image]] = {
+    "tile": _tile,
+    "scale": _scale,
+    "native": _native,
+}
+
+
+def _next_multiple(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _padded(picture: OwnPicture, height: int, width: int) -> OwnPicture:
+    """Return the picture and its hole continued by reflection, below and to the right."""
+    missing = ((0, height - picture.input.shape[0]), (0, width - picture.input.shape[1]))
+    mask = None if picture.mask is None else np.pad(picture.mask, missing, mode="symmetric")
+    return replace(picture, input=np.pad(picture.input, (*missing, (0, 0)), mode="symmetric"), mask=mask)
+
+
+def _cropped(output: Image, picture: OwnPicture) -> Image:
+    return output[: picture.input.shape[0], : picture.input.shape[1]]
+
+
+def _mask_at(mask: Mask | None, side: int) -> Mask | None:
+    """Return a square mask at another size; what any hole has touched is hole."""
+    if mask is None:
+        return None
+    shares = crop_area(np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2), side)
+    return shares[:, :, 0] > 0
+
+
+def _resized(picture: Image, side: int) -> torch.Tensor:
+    """Return a square picture at another size, (1, 3, side, side) float32 in [-1, 1]."""
+    return interpolate(to_tensor(picture[None]), (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def _with_luma(picture: torch.Tensor, gray: NDArray[np.uint8]) -> torch.Tensor:
+    """Return a picture with the chroma it has and the luma of `gray`.
+
+    Adding one amount to all channels leaves B - Y and R - Y, the chroma, as they are.
+    """
+    weights = torch.tensor([19595, 38470, 7471])[None, :, None, None] / 65536
+    return picture + (to_tensor(gray[None]) - (picture * weights).sum(1, keepdim=True))
