@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 TOWER = ["core", "tasks", "benchset", "submission", "scoring", "board", "cli"]
 CORE = [
     {"errors", "types"},
-    {"resources", "fingerprint", "rng", "atomic", "interrupt", "workers"},
+    {"resources", "fingerprint", "rng", "atomic", "interrupt", "ranks", "workers"},
     {"records", "journal", "png", "intervals", "significance"},
 ]
 TORCH_IN = (
     *("scoring/features/", "scoring/networks.py", "scoring/distributed.py", "scoring/compat.py"),
-    "submission/restore.py",
+    "submission/cost.py",
 )
 HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "lpips"}
 

@@ -29,6 +29,7 @@ class CopyInput:
 
     def restorer(self, options: RestoreOptions) -> Restorer:
         """Return itself: there is nothing to load and nothing to choose."""
+        options.refuse_all_but()
         return self
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ class Original:
 
     def restorer(self, options: RestoreOptions) -> Restorer:
         """Return itself: there is nothing to load and nothing to choose."""
+        options.refuse_all_but()
         return self
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:

@@ -70,13 +70,13 @@ def command(
     allow_unknown_source: bool,
     public: Path | None,
 ) -> None:
-    r"""Make the benchmark set of TASK/VARIANT, or of every one with `all`, under PROTOCOL.
+    """Make the benchmark set of TASK/VARIANT, or of every one with `all`, under PROTOCOL.
 
     \b
     palette-bench generate smoke all -o sets
     palette-bench generate palette-2022 inpainting/center128 --images ILSVRC2012/val -o set
     palette-bench generate palette-2022 all --source folder:mine --images DIR -o sets
-    """
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.benchset.foreign_masks import MaskRequest
     from palette_bench.benchset.generate import generate
     from palette_bench.benchset.making import Options

@@ -1,34 +1,280 @@
-"""`palette-bench restore`."""
+"""`palette-bench restore`: a method on a set, a tool's pictures out and in, a person's own pictures."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from palette_bench.cli.options import SHARD
 from palette_bench.cli.terminal import finish, progress, say
 
 if TYPE_CHECKING:
-    from palette_bench.core.journal import Shard
+    from palette_bench.core.types import Progress
+    from palette_bench.submission.adapter import ToolOptions
+    from palette_bench.submission.contestant import RestoreOptions
+
+PATH = click.Path(path_type=Path)
+TASKS = ("colorization", "inpainting", "uncropping", "jpeg")
+
+# option -> the forms of the command it belongs to; elsewhere it would do nothing, so it is refused
+_FORMS = {
+    "benchset": "set export import",
+    "out": "set import",
+    **dict.fromkeys(("run", "seed", "sampler", "steps", "device", "fast", "noise"), "set pictures"),
+    **dict.fromkeys(("samples", "shard", "batch", "audit", "pipeline"), "set"),
+    **dict.fromkeys(("task", "mask", "size_policy", "extend", "times", "quality"), "pictures"),
+    **{"export": "export", "import_": "import", "hole_value": "export"},
+    **{"template": "import", "accept_lossy": "import", "tool_size": "export import"},
+}
+_NEEDED = {
+    "set": ("benchset", "out"),
+    "export": ("benchset",),
+    "import": ("benchset", "out"),
+    "pictures": ("task",),
+}
+_NAMES = {
+    "set": "METHOD --set SET -o SUB",
+    "export": "adapter:NAME --set SET --export DIR",
+    "import": "adapter:NAME --set SET --import DIR -o SUB",
+    "pictures": "IN OUT --task T",
+}
+
+
+class SideType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
+    """`right=128`: a side and how many pixels to add there."""
+
+    name = "side=pixels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return (side, pixels)."""
+        from palette_bench.submission.own import SIDES
+
+        side, _, pixels = str(value).partition("=")
+        if side not in SIDES or not pixels.isdecimal() or int(pixels) < 1:
+            self.fail(f"{value!r} is not SIDE=PIXELS with SIDE one of {', '.join(SIDES)}", param, ctx)
+        return side, int(pixels)
 
 
 @click.command("restore", short_help="Run a method on a set: its outputs become a submission.")
-@click.argument("method")
-@click.option("--set", "folder", required=True, type=click.Path(path_type=Path), help="The benchmark set.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the submission.")
+@click.argument("words", metavar="METHOD | IN OUT", nargs=-1, required=True)
+@click.option("--set", "benchset", metavar="SET", type=PATH, help="The benchmark set, or its public part.")
+@click.option("-o", "--out", metavar="SUB", type=PATH, help="Folder of the submission.")
+@click.option(
+    "--run", "--weights", "run", metavar="RUN", type=PATH, help="Training run, checkpoint or weights."
+)
+@click.option("--samples", default=1, show_default=True, type=click.IntRange(1, 1000), help="Outputs per id.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the sampling noise.")
+@click.option("--sampler", help="Sampler of the method.  [default: the method's]")
+@click.option("--steps", type=click.IntRange(1), help="Network evaluations.  [default: the method's]")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option("--fast", is_flag=True, help="Reduced precision, compiled: other bits, same statistics.")
+@click.option(
+    "--noise",
+    type=click.Choice(["host", "device"]),
+    default="host",
+    show_default=True,
+    help="Where noise is drawn.",
+)
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Pictures per step.")
 @SHARD
-def command(method: str, folder: Path, out: Path, batch: int, shard: Shard) -> None:
-    """Run METHOD (see `palette-bench ls baselines`) on a set; run again to resume."""
+@click.option(
+    "--audit",
+    metavar="[K]",
+    is_flag=False,
+    flag_value=4,
+    default=0,
+    type=click.IntRange(0),
+    help="Redo K outputs in another batch and tell the largest difference.  [alone: 4]",
+)
+@click.option(
+    "--pipeline", metavar="CLASS", help="adapter:diffusers: pipeline class; --weights is its folder."
+)
+@click.option("--export", metavar="DIR", type=PATH, help="Adapters: write the set as the tool reads it.")
+@click.option("--import", "import_", metavar="DIR", type=PATH, help="Adapters: take the tool's results.")
+@click.option("--hole-value", type=click.IntRange(0, 255), help="--export: mask level of the hole.")
+@click.option("--template", metavar="NAME", help="--import: name of a result, with {id} in it.")
+@click.option("--accept-lossy", is_flag=True, help="--import: take JPEG results; the card says so.")
+@click.option("--tool-size", metavar="SIDE", type=click.IntRange(16, 8192), help="Side the tool works at.")
+@click.option("--task", type=click.Choice(TASKS), help="Own pictures: what to do with them.")
+@click.option("--mask", type=PATH, help="inpainting: white = hole; a file, or a folder of equal names.")
+@click.option(
+    "--extend", metavar="SIDE=PIXELS", type=SideType(), multiple=True, help="uncropping: right=128; repeat."
+)
+@click.option("--times", default=1, show_default=True, type=click.IntRange(1), help="uncropping: how often.")
+@click.option("--quality", type=click.IntRange(1, 100), help="jpeg: degrade to this quality first.")
+@click.option(
+    "--size-policy",
+    type=click.Choice(["tile", "scale", "native"]),
+    help="How sizes the network does not know are met.  [default: the task's]",
+)
+@click.pass_context
+def command(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None:
+    """Run METHOD (see `palette-bench ls baselines`) on a set; run again to resume.
+
+    \b
+    palette-bench restore METHOD --set SET -o SUB [--run RUN]
+    palette-bench restore adapter:NAME --set SET --export DIR        then run the tool, then
+    palette-bench restore adapter:NAME --set SET --import DIR -o SUB
+    palette-bench restore IN OUT --task T --run RUN                  your own pictures, JPEG or PNG, any size
+
+    On several GPUs: torchrun --nproc-per-node W -m palette_bench restore ...
+    """  # noqa: D301  # click looks for the backspace character itself
+    form = _form(words, given)
+    _require_form(ctx, form, words, given)
+    _FORM_OF[form](words, given)
+
+
+def _form(words: tuple[str, ...], given: Mapping[str, Any]) -> str:
+    if len(words) > 1 or given["task"]:
+        return "pictures"
+    return "export" if given["export"] else "import" if given["import_"] else "set"
+
+
+def _require_form(ctx: click.Context, form: str, words: tuple[str, ...], given: Mapping[str, Any]) -> None:
+    """Refuse options that do not belong to this form, and forms that lack something; all at once."""
+    flags = {p.name: p.opts[-1] if p.name != "run" else "--run" for p in ctx.command.params if p.name}
+    foreign = [
+        flags[name]
+        for name, forms in _FORMS.items()
+        if form not in forms.split() and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    missing = [flags[name] for name in _NEEDED[form] if not given[name]]
+    faults = [f"does not take {', '.join(foreign)}"] if foreign else []
+    faults += [f"needs {', '.join(missing)}"] if missing else []
+    if len(words) != (2 if form == "pictures" else 1):
+        faults.append(
+            f"takes {'IN and OUT' if form == 'pictures' else 'one METHOD'}, not {' '.join(words)!r}"
+        )
+    if faults:
+        raise click.UsageError(f"restore {_NAMES[form]} {'; '.join(faults)}", ctx)
+
+
+def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.benchset.manifest import ContestantSet
-    from palette_bench.submission.contestant import RestoreOptions, load_baseline
+    from palette_bench.core.errors import UsageError
+    from palette_bench.submission.adapter import Adapter
+    from palette_bench.submission.contestant import load_baseline
     from palette_bench.submission.restore import restore
 
-    restorer = load_baseline(method).restorer(RestoreOptions())
-    benchset = ContestantSet.open(folder)
-    card = restore(restorer, benchset, out, batch_size=batch, shard=shard, progress=progress)
+    benchset = ContestantSet.open(given["benchset"])
+    options = _options(given)
+    method = load_baseline(words[0])
+    if isinstance(method, Adapter):
+        raise UsageError(
+            f"{words[0]} runs nothing itself: give --export DIR, run the tool, then --import DIR"
+        )
+    restorer = method.restorer(options)
+    card = restore(
+        restorer,
+        benchset,
+        given["out"],
+        samples=given["samples"],
+        batch_size=given["batch"],
+        shard=_shard(given),
+        device=options.device,
+        audit=given["audit"],
+        progress=_spoken(),
+    )
     if card is None:
         say("waiting for other shards; the card is written when the last one ends")
-    finish(out, benchset.public.set_fingerprint, f"score {out} --set {folder} -o CARD.json")
+        return
+    say(f"model        {restorer.identity}")
+    finish(
+        given["out"],
+        benchset.public.set_fingerprint,
+        f"score {given['out']} --set {given['benchset']} -o CARD.json",
+    )
+
+
+def _export(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
+    from palette_bench.benchset.manifest import ContestantSet
+    from palette_bench.submission.adapter import load_adapter
+
+    benchset = ContestantSet.open(given["benchset"])
+    load_adapter(words[0]).export(benchset, given["export"], _tool_options(given), progress)
+    say("run the tool on these files; it sees nothing else of the set")
+    again = f"restore {words[0]} --set {given['benchset']} --import RESULTS -o SUB"
+    finish(given["export"], benchset.public.set_fingerprint, again)
+
+
+def _import(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
+    from palette_bench.benchset.manifest import ContestantSet
+    from palette_bench.submission.adapter import load_adapter
+    from palette_bench.submission.restore import restore
+
+    out = given["out"]
+    benchset = ContestantSet.open(given["benchset"])
+    results = load_adapter(words[0]).results(benchset, given["import_"], _tool_options(given), progress)
+    restore(results, benchset, out, progress=progress)
+    say(f"now complete {out / 'submission.toml'}: slug, authors, license, training data, sampler, cost")
+    finish(out, benchset.public.set_fingerprint, f"check {out} --set {given['benchset']}")
+
+
+def _restore_pictures(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
+    from palette_bench.core.errors import UsageError
+    from palette_bench.submission.contestant import load_picture_restorer
+    from palette_bench.submission.own import Wish, jobs, restore_pictures
+    from palette_bench.submission.runs import method_of
+
+    source, out = map(Path, words)
+    wish = Wish(
+        given["task"], given["mask"], given["extend"], given["times"], given["quality"], given["size_policy"]
+    )
+    found = jobs(source, out, wish)  # what is wrong with the pictures is told before a model is loaded
+    if given["run"] is None:
+        raise UsageError(
+            "own pictures need --run RUN, weights that `palette-bench train` made: none are shipped"
+        )
+    restorer = load_picture_restorer(method_of(given["run"]), _options(given))
+    restore_pictures(restorer, found, wish, progress)
+    finish(found[0].target if len(found) == 1 else out)
+
+
+_FORM_OF: dict[str, Callable[[tuple[str, ...], Mapping[str, Any]], None]] = {
+    "set": _restore_set,
+    "export": _export,
+    "import": _import,
+    "pictures": _restore_pictures,
+}
+
+
+def _options(given: Mapping[str, Any]) -> RestoreOptions:
+    from palette_bench.core.ranks import own_device
+    from palette_bench.submission.contestant import RestoreOptions
+
+    names = ("run", "seed", "sampler", "steps", "fast", "noise", "pipeline")
+    return RestoreOptions(device=own_device(given["device"]), **{name: given[name] for name in names})
+
+
+def _tool_options(given: Mapping[str, Any]) -> ToolOptions:
+    from palette_bench.submission.adapter import ToolOptions
+
+    return ToolOptions(given["hole_value"], given["template"], given["tool_size"], given["accept_lossy"])
+
+
+def _shard(given: Mapping[str, Any]) -> Any:
+    """Return the shard asked for; under torchrun each rank is one."""
+    from palette_bench.core.errors import UsageError
+    from palette_bench.core.ranks import launched
+
+    if not launched():
+        return given["shard"]
+    if given["shard"].count > 1:
+        raise UsageError("--shard under torchrun: every rank is a shard already")
+    return None
+
+
+def _spoken() -> Progress:
+    """Return where to report: under torchrun rank 0 alone speaks, of its own part."""
+    from palette_bench.core.ranks import speaks
+    from palette_bench.core.types import SILENT
+
+    if speaks():
+        return progress
+    logging.getLogger("palette_bench").setLevel(logging.ERROR)
+    return SILENT

@@ -115,7 +115,7 @@ def command(
     `palette-bench weights fetch` does that. On several GPUs or machines:
     `torchrun --nproc-per-node W -m palette_bench score ...` gives the same card.
     """
-    from palette_bench.scoring.distributed import speaks
+    from palette_bench.core.ranks import speaks
     from palette_bench.scoring.run import score
 
     card = score(submission, out=out, weights=dict(weights), progress=terminal.progress, **options)

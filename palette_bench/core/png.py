@@ -98,7 +98,9 @@ def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:
         os.close(handle)
 
 
-def decode_strict(data: bytes, height: int, width: int, channels: int) -> tuple[Image, bool]:
+def decode_strict(
+    data: bytes, height: int, width: int, channels: int, limit: int = MAX_BYTES
+) -> tuple[Image, bool]:
     """Return the pixels of a PNG of exactly this size and kind, and whether it carried metadata.
 
     Returns:
@@ -107,8 +109,8 @@ def decode_strict(data: bytes, height: int, width: int, channels: int) -> tuple[
     Raises:
         PngError: PB301-PB307, with what was expected and found.
     """
-    if len(data) > MAX_BYTES:
-        raise PngError("PB307", f"at most {MAX_BYTES:,} bytes", f"{len(data):,} bytes")
+    if len(data) > limit:
+        raise PngError("PB307", f"at most {limit:,} bytes", f"{len(data):,} bytes")
     if not data.startswith(_SIGNATURE):
         raise PngError("PB301", "a PNG signature", f"{data[:8]!r}" if data else "an empty file")
     header, body, metadata = _walk(data)

@@ -19,11 +19,11 @@ import torch.distributed as dist
 
 from palette_bench.core.errors import PaletteBenchError, RankError, StackError, problem
 from palette_bench.core.interrupt import Interrupted
+from palette_bench.core.ranks import launched
 from palette_bench.core.types import ImageId
 
 T = TypeVar("T")
 
-_LAUNCHED = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # what torchrun sets
 _PATIENCE = timedelta(days=1)  # others wait for the slowest unit, and for rank 0's check
 
 
@@ -143,16 +143,6 @@ def _raise_first(exit_codes: Sequence[int | None], own: _Outcome) -> None:
     failed = next(((rank, code) for rank, code in enumerate(exit_codes) if code is not None), None)
     if failed:
         raise RankError(*failed)
-
-
-def launched() -> bool:
-    """Return whether torchrun started this process."""
-    return os.environ.keys() >= _LAUNCHED
-
-
-def speaks() -> bool:
-    """Return whether this process may print: all but rank 0 stay silent."""
-    return not launched() or os.environ["RANK"] == "0"
 
 
 @contextmanager

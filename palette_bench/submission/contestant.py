@@ -6,10 +6,10 @@ Methods are found by the entry-point group `palette_bench.baselines`; other pack
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,7 @@ class RestoreOptions:
         device: "cpu", "cuda", "cuda:1".
         fast: reduced precision and compilation, level L2.
         noise: where normals are drawn; "device" is level L2.
+        pipeline: class of an outside library, for methods that run one.
     """
 
     run: Path | None = None
@@ -95,6 +96,17 @@ class RestoreOptions:
     device: str = "cpu"
     fast: bool = False
     noise: Literal["host", "device"] = "host"
+    pipeline: str | None = None
+
+    def refuse_all_but(self, *taken: str) -> None:
+        """Refuse what was asked of a method that does not take it: an option never does nothing.
+
+        Raises:
+            UsageError: names the options.
+        """
+        given = [f.name for f in fields(self) if f.name not in taken and getattr(self, f.name) != f.default]
+        if given:
+            raise UsageError(f"this method does not take {', '.join(f'--{name}' for name in given)}")
 
 
 @dataclass(frozen=True)
@@ -147,20 +159,21 @@ class OwnPicture:
 
 
 class Restorer(Protocol):
-    """A model ready to restore.
+    """A model ready to restore."""
 
-    Attributes:
-        about: what it says of itself, knowing its weights and sampler.
-        identity: digest or text of everything that decides a pixel; outputs of two are never mixed.
-    """
+    @property
+    def about(self) -> About:
+        """Return what it says of itself, knowing its weights and sampler."""
 
-    about: About
-    identity: str
+    @property
+    def identity(self) -> str:
+        """Return a digest or text of everything that decides a pixel; outputs of two are never mixed."""
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         """Return (N, S, S, 3) uint8, row i for `batch.ids[i]`."""
 
 
+@runtime_checkable
 class PictureRestorer(Restorer, Protocol):
     """A restorer that also takes pictures of any size."""
 
@@ -201,3 +214,15 @@ def load_baseline(name: str) -> Baseline:
         raise UsageError(f"no method {name!r} is installed: {suggest(name, known)}")
     baseline: Baseline = known[name].load()
     return baseline
+
+
+def load_picture_restorer(name: str, options: RestoreOptions) -> PictureRestorer:
+    """Return a contestant ready for pictures of any size.
+
+    Raises:
+        UsageError: it is not installed, or restores benchmark sets only.
+    """
+    restorer = load_baseline(name).restorer(options)
+    if not isinstance(restorer, PictureRestorer):
+        raise UsageError(f"{name} restores benchmark sets only: it does not take pictures of any size")
+    return restorer

@@ -12,23 +12,24 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
+from PIL import ImageOps, UnidentifiedImageError
 
 from palette_bench.core.types import Image
 
 _MODES = frozenset({"1", "L", "P", "RGB", "CMYK"})
+_ALPHA_MODES = frozenset({"LA", "PA", "RGBA"})
 
 
 class DecodeError(ValueError):
     """A source picture is unreadable or of a refused kind; the message says which."""
 
 
-def _opened(data: bytes) -> PillowImage.Image:
+def _opened(data: bytes, alpha: bool = False) -> PillowImage.Image:
     try:
         image = PillowImage.open(io.BytesIO(data), formats=["JPEG", "PNG"])
     except UnidentifiedImageError:
         raise DecodeError("not a JPEG or PNG inside") from None
-    if image.mode not in _MODES or "transparency" in image.info:
+    if image.mode not in _MODES | _ALPHA_MODES or (image.has_transparency_data and not alpha):
         raise DecodeError(f"mode {image.mode}: 16-bit and transparent pictures are refused")
     if getattr(image, "n_frames", 1) > 1:
         raise DecodeError("more than one frame")
@@ -64,6 +65,28 @@ def decode(data: bytes) -> Image:
         with _opened(data) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DecodeError(str(error)) from error
+
+
+def decode_upright(data: bytes) -> Image:
+    """Return a picture as (H, W, 3) uint8, turned as its EXIF orientation says: as people see it.
+
+    Benchmark sources ignore the orientation (`decode`); a person's own pictures must not come out turned.
+    An alpha channel is dropped where it is opaque throughout, as in most screenshots.
+
+    Raises:
+        DecodeError: as `decode`; transparent pixels.
+    """
+    try:
+        with _opened(data, alpha=True) as image:
+            upright = ImageOps.exif_transpose(image)
+            if image.has_transparency_data and upright.convert("RGBA").getchannel("A").getextrema() != (
+                255,
+                255,
+            ):
+                raise DecodeError("transparent pixels: lay the picture on a background first")
+            return np.asarray(upright.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, EOFError, PillowImage.DecompressionBombError) as error:
         raise DecodeError(str(error)) from error
 
 

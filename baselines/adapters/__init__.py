@@ -1,0 +1,55 @@
+"""Outside tools as contestants: their folder layouts, a row each, and pipelines of diffusers in process."""
+
+from __future__ import annotations
+
+from .pipelines import Diffusers
+from .tool import Tool
+
+folder = Tool(
+    slug="outside-tool",
+    title="an outside tool",
+    image="{id}.png",
+    mask="{id}_mask.png",
+    hole=255,
+    result="{id}.png",
+    only_holes=False,
+)
+# bin/predict.py: *mask*.png beside the pictures, any level above 0 is hole; results named as the masks
+lama = Tool(
+    slug="lama",
+    title="LaMa",
+    code="https://github.com/advimman/lama",
+    image="{id}.png",
+    mask="{id}_mask001.png",
+    hole=255,
+    result="{id}_mask001.png",
+)
+# guided_diffusion/image_datasets.py: two folders of equal names, sorted; the mask says what to keep
+repaint = Tool(
+    slug="repaint",
+    title="RePaint",
+    code="https://github.com/andreas128/RePaint",
+    image="gts/{id}.png",
+    mask="gt_keep_masks/{id}.png",
+    hole=0,
+    result="inpainted/{id}.png",
+)
+# scripts/gen_single_image_diffusion.py: --img_in and --mask_in, the mask holds class numbers
+joligen = Tool(
+    slug="joligen",
+    title="joliGEN",
+    code="https://github.com/jolibrain/joliGEN",
+    image="{id}.png",
+    mask="{id}_mask.png",
+    hole=1,
+    result="{id}_generated.png",
+)
+# data/dataset.py: mask_mode "file" is an empty branch, so no layout would be read
+janspiry = Tool(
+    slug="janspiry",
+    title="Palette-Image-to-Image-Diffusion-Models",
+    code="https://github.com/Janspiry/Palette-Image-to-Image-Diffusion-Models",
+    result="Out_{id}.png",
+    only_holes=False,
+)
+diffusers = Diffusers()

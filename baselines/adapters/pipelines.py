@@ -1,0 +1,190 @@
+"""Inpainting pipelines of diffusers as contestants: the worked example of a tool that runs in process.
+
+Local safetensors only, no network. Level L2: diffusers draws its noise with torch, from one CPU generator per
+picture, seeded by the picture's noise key, so that batch, order and ranks change nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from palette_bench.core.errors import StackError, UsageError, WeightsError, problem, suggest
+from palette_bench.core.fingerprint import fingerprint
+from palette_bench.core.rng import noise_key
+from palette_bench.core.types import Image, ImageId, Mask
+from palette_bench.submission.card import Declared, Method, Sampling, Training
+from palette_bench.submission.contestant import About, Batch, RestoreOptions, Restorer
+
+# no words, and nothing of the gray hole: inpainting, not editing
+_WORDLESS: Mapping[str, Any] = MappingProxyType({"prompt": "", "strength": 1.0})
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one pipeline class is called.
+
+    Attributes:
+        hole: mask level to fill, 0 or 255; the other level is kept.
+        network: attribute of the network whose evaluations count.
+        call: further arguments.
+        sized: whether it is told the height and width it shall work at.
+    """
+
+    hole: int
+    network: str
+    call: Mapping[str, Any] = field(default_factory=dict)
+    sized: bool = True
+
+
+# polarity as read in diffusers 0.42: "white pixels are repainted"; RePaintScheduler: "0.0 ... to inpaint"
+PIPELINES: dict[str, Row] = {
+    "FluxInpaintPipeline": Row(255, "transformer", _WORDLESS),
+    "RePaintPipeline": Row(0, "unet", sized=False),
+    "StableDiffusion3InpaintPipeline": Row(255, "transformer", _WORDLESS),
+    "StableDiffusionInpaintPipeline": Row(255, "unet", _WORDLESS),
+    "StableDiffusionXLInpaintPipeline": Row(255, "unet", _WORDLESS),
+}
+
+
+class Diffusers:
+    """The contestant `adapter:diffusers`: needs `--pipeline CLASS` and `--weights DIR`."""
+
+    def restorer(self, options: RestoreOptions) -> Restorer:
+        """Return the pipeline, loaded.
+
+        Raises:
+            UsageError: a class without a row, or options it does not take.
+            StackError: PB711, diffusers or what the class needs is not installed.
+            WeightsError: PB705, no safetensors of this class there.
+        """
+        options.refuse_all_but("run", "pipeline", "seed", "steps", "device")
+        if options.pipeline not in PIPELINES:
+            raise UsageError(f"--pipeline {options.pipeline}: {suggest(options.pipeline or '', PIPELINES)}")
+        if options.run is None:
+            raise UsageError("adapter:diffusers needs --weights DIR, a folder as save_pretrained writes it")
+        library = _library()
+        pipeline = _loaded(library, options.pipeline, options.run).to(options.device)
+        pipeline.set_progress_bar_config(disable=True)
+        return Inpainting(options, pipeline, PIPELINES[options.pipeline], library.__version__)
+
+
+def _library() -> Any:
+    try:
+        import diffusers  # noqa: PLC0415  # optional, and seconds to import
+    except ImportError as error:
+        fix = "pip install 'palette-bench[diffusers]'"
+        raise StackError(problem("PB711", "diffusers", found=str(error)[:200], fix=fix)) from error
+    return diffusers
+
+
+def _loaded(library: Any, name: str, folder: Path) -> Any:
+    try:
+        return getattr(library, name).from_pretrained(
+            str(folder.resolve()), local_files_only=True, use_safetensors=True
+        )
+    except ImportError as error:  # text encoders live in another package
+        raise StackError(
+            problem("PB711", name, found=str(error)[:200], fix="pip install transformers")
+        ) from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            problem(
+                "PB705",
+                str(folder),
+                expected=f"model_index.json and safetensors of {name}",
+                found=str(error)[:200],
+                fix="save the pipeline with save_pretrained(DIR), then give --weights DIR",
+            )
+        ) from error
+
+
+def _digest(folder: Path) -> str:
+    """Return the digest of configuration and weights of a pipeline's folder."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"})
+    digests = {}
+    for path in files:
+        with open(path, "rb") as file:
+            digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return fingerprint(digests)
+
+
+class Inpainting:
+    """A pipeline ready to restore; it counts the evaluations of its network."""
+
+    def __init__(self, options: RestoreOptions, pipeline: Any, row: Row, version: str) -> None:
+        """Hook the counter into the network."""
+        assert options.run is not None, "a pipeline was loaded from there"
+        self._options, self._pipeline, self._row = options, pipeline, row
+        self._evaluations = self._pictures = 0
+        network = getattr(pipeline, row.network)
+        network.register_forward_hook(self._count)
+        name = type(pipeline).__name__
+        self._about = _about(name, version, options.seed, sum(p.numel() for p in network.parameters()))
+        steps = "its own" if options.steps is None else options.steps
+        self.identity = f"{name} {_digest(options.run)} steps {steps} diffusers {version}"
+
+    def _count(self, network: Any, inputs: Any, output: Any) -> None:
+        self._evaluations += len(output[0])  # guidance evaluates each picture twice in one call
+
+    @property
+    def about(self) -> About:
+        """Return what is known by now: evaluations per picture are counted, not believed."""
+        steps = self._evaluations // self._pictures if self._pictures else None
+        return replace(self._about, sampling=self._about.sampling.model_copy(update={"steps": steps}))
+
+    def restore(self, batch: Batch) -> NDArray[np.uint8]:
+        """Return the filled pictures, (N, S, S, 3) uint8.
+
+        Raises:
+            UsageError: the task has no holes.
+        """
+        if batch.masks is None:
+            raise UsageError(
+                f"{type(self._pipeline).__name__} fills holes: {batch.benchset.public.task} has none"
+            )
+        rows = zip(batch.ids, batch.inputs, batch.masks, strict=True)
+        return np.stack([self._filled(i, image, mask, batch.sample) for i, image, mask in rows])
+
+    def _filled(self, image_id: ImageId, image: Image, mask: Mask, sample: int) -> Image:
+        """Return one picture by one call: some classes take a single generator for a batch."""
+        import torch  # noqa: PLC0415  # the other adapters run without it
+
+        key = noise_key(self._options.seed, image_id, sample, 0)
+        call = dict(self._row.call)
+        if self._row.sized:
+            call.update(height=len(image), width=len(image))
+        if self._options.steps is not None:
+            call["num_inference_steps"] = self._options.steps
+        polarised = np.where(mask, self._row.hole, 255 - self._row.hole).astype(np.uint8)
+        filled: NDArray[np.float32] = self._pipeline(
+            image=PillowImage.fromarray(image),
+            mask_image=PillowImage.fromarray(polarised),
+            generator=torch.Generator("cpu").manual_seed(key % 2**63),
+            output_type="np",
+            **call,
+        ).images[0]
+        self._pictures += 1
+        levels: NDArray[np.float32] = np.floor(255 * np.clip(filled, 0, 1) + 0.5)
+        return levels.astype(np.uint8)
+
+
+def _about(name: str, version: str, seed: int, parameters: int) -> About:
+    """Return what can be known of a pipeline; who trained it on what, its owner writes on the card."""
+    slug = name.removesuffix("Pipeline").lower()
+    return About(
+        method=Method(
+            slug=f"diffusers-{slug}", name=name, version=version, authors=("unknown",), license="unknown"
+        ),
+        training=Training(datasets=(), saw_test_images="unknown", parameters=parameters, task_specific=False),
+        sampling=Sampling(sampler=f"{name} of diffusers", seed=seed),
+        declared=Declared(uses_mask=True, uses_label=False),
+    )

@@ -1,0 +1,184 @@
+"""A tool's results: every file read and judged before one is taken, liberties counted and declared."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.benchset.manifest import ContestantSet
+from palette_bench.core import png
+from palette_bench.core.errors import SubmissionError, UsageError, problem
+from palette_bench.core.fingerprint import pixel_digest, table_digest
+from palette_bench.core.types import Fingerprint, Image, ImageId, Progress
+from palette_bench.submission.adapter import ToolOptions
+from palette_bench.submission.contestant import About, Batch
+from palette_bench.tasks.preprocess import DecodeError, crop_area, decode
+
+_JPEG = b"\xff\xd8\xff"
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_FIXES = {
+    "PB201": "run the tool on every exported input; name its results with --template if they differ",
+    "PB202": "remove what does not answer this set, or give a --template that tells results apart",
+    "PB203": "keep one result per id",
+    "PB301": "let the tool write PNG; --accept-lossy takes JPEG, and the card says so",
+    "PB302": "give the tool's side with --tool-size; other sizes are refused",
+    "PB303": "let the tool write 8-bit RGB",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """A restorer that hands in what a tool has made."""
+
+    about: About
+    identity: str
+    read: Callable[[ImageId], Image]
+
+    def restore(self, batch: Batch) -> NDArray[np.uint8]:
+        """Return the results, (N, S, S, 3) uint8."""
+        return np.stack([self.read(image_id) for image_id in batch.ids])
+
+
+@dataclass(frozen=True)
+class Found:
+    """The results of a folder, all sound.
+
+    Attributes:
+        read: returns one at the set's size, (S, S, 3) uint8.
+        identity: digest of all pixels as they will be handed in.
+        liberties: what was done to them, for the card; None for nothing.
+    """
+
+    read: Callable[[ImageId], Image]
+    identity: str
+    liberties: str | None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads results: a file per id, at the tool's size, handed in at the set's."""
+
+    files: dict[ImageId, Path]
+    side: int
+    options: ToolOptions
+
+    def read(self, image_id: ImageId) -> Image:
+        """Return (S, S, 3) uint8."""
+        return self.decoded(image_id)[0]
+
+    def decoded(self, image_id: ImageId) -> tuple[Image, bool]:
+        """Return a result at the set's size, and whether it was lossy.
+
+        Raises:
+            PngError: PB105, PB301-PB307.
+            OSError: the file cannot be read.
+        """
+        size = self.options.tool_size or self.side
+        limit = max(png.MAX_BYTES, 4 * size * size)  # more than its samples take undeflated
+        data = png.read_regular(self.files[image_id], limit)
+        lossy = data.startswith(_JPEG)
+        if not lossy:
+            picture, _ = png.decode_strict(data, size, size, 3, limit)
+        elif self.options.accept_lossy:
+            picture = _jpeg(data, size)
+        else:
+            raise png.PngError("PB301", "a lossless PNG", "a JPEG")
+        return (picture if size == self.side else crop_area(picture, self.side)), lossy
+
+    def liberties(self, lossy: int) -> str | None:
+        """Return what was done to results of which so many were JPEG."""
+        size = self.options.tool_size or self.side
+        said = [f"worked at {size} x {size}: inputs enlarged bicubically, results averaged over areas"]
+        said = said if size != self.side else []
+        said += [f"{lossy} results decoded from JPEG"] if lossy else []
+        return "; ".join(said) or None
+
+
+def _jpeg(data: bytes, size: int) -> Image:
+    try:
+        picture = decode(data)
+    except DecodeError as error:
+        raise png.PngError("PB306", "a whole JPEG", str(error)) from error
+    if picture.shape[:2] != (size, size):
+        raise png.PngError("PB302", f"{size} x {size}", f"{picture.shape[1]} x {picture.shape[0]}")
+    return picture
+
+
+def read_results(
+    benchset: ContestantSet, folder: Path, template: str, options: ToolOptions, progress: Progress
+) -> Found:
+    """Return the results of a folder, one per id of the set.
+
+    Args:
+        benchset: what they answer.
+        folder: where the tool wrote.
+        template: name of a result below it, `{id}` for the id; files named otherwise are not looked at.
+        options: how they are read.
+        progress: where to report.
+
+    Raises:
+        UsageError: the template is no relative PNG name with one `{id}`.
+        SubmissionError: PB105, PB201-PB203, PB301-PB307, PB801; all problems at once.
+    """
+    by_id = _by_id(folder, template)
+    kept = {i: by_id[i][0] for i in benchset.ids if i in by_id}
+    reader = _Reader(kept, benchset.protocol.side, options)
+    digests: dict[ImageId, Fingerprint] = {}
+    lossy = 0
+    faults: dict[tuple[str, str, str], list[ImageId]] = defaultdict(list)
+    with progress("reading", len(kept)) as advance:
+        for image_id in kept:
+            try:
+                picture, was_lossy = reader.decoded(image_id)
+                digests[image_id], lossy = pixel_digest(picture), lossy + was_lossy
+            except png.PngError as error:
+                faults[error.code, error.expected, error.found].append(image_id)
+            except OSError as error:
+                faults["PB801", "a readable file", error.strerror or str(error)].append(image_id)
+            advance(1)
+    problems = [
+        problem(code, str(folder / template), expected=expected, found=found, fix=_fix(code), ids=ids)
+        for (code, expected, found), ids in sorted({**_name_faults(benchset, by_id), **faults}.items())
+    ]
+    if problems:
+        raise SubmissionError(*problems)
+    return Found(reader.read, table_digest(digests), reader.liberties(lossy))
+
+
+def _name_faults(
+    benchset: ContestantSet, by_id: dict[ImageId, list[Path]]
+) -> dict[tuple[str, str, str], list[ImageId]]:
+    """Return what the names alone tell: (code, expected, found) -> ids."""
+    ids = set(benchset.ids)
+    rows = {
+        ("PB201", f"{len(ids):,} results", f"{len(ids & by_id.keys()):,}"): ids - by_id.keys(),
+        ("PB202", f"the {len(ids):,} ids of the set", "other ids"): by_id.keys() - ids,
+        ("PB203", "one file per id", "several"): {i for i in ids & by_id.keys() if len(by_id[i]) > 1},
+    }
+    return {fault: sorted(found) for fault, found in rows.items() if found}
+
+
+def _fix(code: str) -> str:
+    return _FIXES.get(code, "let the tool write these files again")
+
+
+def _by_id(folder: Path, template: str) -> dict[ImageId, list[Path]]:
+    """Return the files that a template names, PNG or JPEG, by id."""
+    name = Path(template)
+    parts = name.name.removesuffix(".png").split("{id}")
+    if len(parts) != 2 or name.suffix != ".png" or name.is_absolute() or ".." in name.parts:
+        raise UsageError(f"--template {template!r}: expected a relative name such as results/{{id}}_out.png")
+    pattern = re.compile(f"{re.escape(parts[0])}([A-Za-z0-9_-]{{1,64}}){re.escape(parts[1])}")
+    found: dict[ImageId, list[Path]] = defaultdict(list)
+    places = folder / name.parent
+    for path in sorted(places.iterdir()) if places.is_dir() else ():
+        match = pattern.fullmatch(path.stem) if path.suffix.lower() in _SUFFIXES else None
+        if match:
+            found[match[1]].append(path)
+    return found

@@ -1,0 +1,146 @@
+"""A tool that works on folders: inputs and masks written as it reads them, its results taken in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from palette_bench.benchset.manifest import ContestantSet
+from palette_bench.core import atomic, png
+from palette_bench.core.errors import InputError, UsageError, problem
+from palette_bench.core.types import SILENT, Image, ImageId, Progress
+from palette_bench.submission.adapter import ToolOptions
+from palette_bench.submission.card import Declared, Method, Sampling, Training
+from palette_bench.submission.contestant import About, Restorer
+
+from .results import Results, read_results
+
+_UNKNOWN = "unknown"  # the owner of the results knows it, and writes it on the card
+_TOGETHER = 64  # pictures that share one fsync round
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool's layout; names are relative, `{id}` stands for the id.
+
+    Attributes:
+        slug: of the method on the card.
+        title: what people call the tool.
+        result: name of a result.
+        image: name of an input; None if the tool cannot be given a set's masks.
+        mask: name of a mask.
+        hole: level of mask pixels to fill; the others are 0, or 255 if this is 0.
+        only_holes: the tool fills holes and does nothing else.
+        code: where the tool is published.
+    """
+
+    slug: str
+    title: str
+    result: str
+    image: str | None = None
+    mask: str = ""
+    hole: int = 255
+    only_holes: bool = True
+    code: str | None = None
+
+    def export(
+        self, benchset: ContestantSet, folder: Path, options: ToolOptions, progress: Progress = SILENT
+    ) -> None:
+        """Write inputs, gray ones three times, and masks as the tool reads them.
+
+        Raises:
+            UsageError: the tool has no such layout, or does not do this task.
+            InputError: PB809, the folder holds other files, which the tool would read too.
+            StorageError: PB802.
+        """
+        self._require_task(benchset)
+        if self.image is None:
+            raise UsageError(f"{self.title} reads no mask files: give it the set by its own code")
+        _require_free(folder, {name for i in benchset.ids for name in self._names(benchset, i)})
+        with progress("exporting", len(benchset.ids)) as advance:
+            for start in range(0, len(benchset.ids), _TOGETHER):
+                ids = benchset.ids[start : start + _TOGETHER]
+                with atomic.Batch() as files:
+                    for name, picture in (pair for i in ids for pair in self._pictures(benchset, i, options)):
+                        atomic.make_folder((folder / name).parent)
+                        files.write(folder / name, png.encode(picture))
+                advance(len(ids))
+
+    def _require_task(self, benchset: ContestantSet) -> None:
+        if self.only_holes and not benchset.has_masks:
+            raise UsageError(f"{self.title} fills holes: {benchset.public.task} has none")
+
+    def _names(self, benchset: ContestantSet, image_id: ImageId) -> list[str]:
+        """Return the files written for an id: its input, and its mask where there is one."""
+        templates = [self.image or "", *([self.mask] if benchset.has_masks else [])]
+        return [template.replace("{id}", image_id) for template in templates]
+
+    def _pictures(
+        self, benchset: ContestantSet, image_id: ImageId, options: ToolOptions
+    ) -> list[tuple[str, Image]]:
+        """Return names and pixels of the files of an id."""
+        size = options.tool_size or benchset.protocol.side
+        pictures = [_enlarged(benchset.condition(image_id), size)]
+        mask = benchset.mask(image_id)
+        if mask is not None:
+            hole = self.hole if options.hole_value is None else options.hole_value
+            rows = np.arange(size) * len(mask) // size  # nearest: a mask has no levels between
+            levels = np.where(mask, hole, 0 if hole else 255).astype(np.uint8)
+            pictures.append(levels[rows[:, None], rows])
+        return list(zip(self._names(benchset, image_id), pictures, strict=True))
+
+    def results(
+        self, benchset: ContestantSet, folder: Path, options: ToolOptions, progress: Progress = SILENT
+    ) -> Restorer:
+        """Return the tool's results as a restorer, after every one has been read.
+
+        Raises:
+            UsageError: a template that cannot be meant; the tool does not do this task.
+            SubmissionError: PB201-PB203, PB301-PB307; all problems at once.
+        """
+        self._require_task(benchset)
+        found = read_results(benchset, folder, options.template or self.result, options, progress)
+        return Results(self._about(benchset, found.liberties), found.identity, found.read)
+
+    def _about(self, benchset: ContestantSet, liberties: str | None) -> About:
+        return About(
+            method=Method(
+                slug=self.slug,
+                name=self.title,
+                version=_UNKNOWN,
+                authors=(_UNKNOWN,),
+                license=_UNKNOWN,
+                code=self.code,
+            ),
+            training=Training(datasets=(), saw_test_images="unknown", task_specific=False),
+            sampling=Sampling(sampler=_UNKNOWN),
+            declared=Declared(uses_mask=benchset.has_masks, uses_label=False, postprocess=liberties),
+        )
+
+
+def _enlarged(picture: Image, size: int) -> Image:
+    """Return (size, size, 3) by bicubic interpolation, or the picture itself."""
+    if len(picture) == size:
+        return picture
+    resized = PillowImage.fromarray(picture).resize((size, size), PillowImage.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def _require_free(folder: Path, names: set[str]) -> None:
+    """Refuse a folder with files that this export would not write."""
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    foreign = sorted(there - names)
+    if foreign:
+        raise InputError(
+            problem(
+                "PB809",
+                str(folder),
+                expected="an empty folder, or an earlier export of this set",
+                found="other files, which the tool would read too",
+                fix="export into a folder of its own",
+                ids=foreign,
+            )
+        )

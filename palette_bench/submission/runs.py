@@ -1,0 +1,48 @@
+"""What kind of model a training run holds, told without loading it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from palette_bench.core.errors import UsageError
+from palette_bench.core.records import read_file
+
+RECIPE = "recipe.resolved.toml"
+_WEIGHTS = ("ema.safetensors", "weights.safetensors")  # of a checkpoint; both name their method inside
+
+
+def method_of(run: Path) -> str:
+    """Return the method of a training run: what its resolved recipe, or its weights file, says.
+
+    Args:
+        run: a RUN folder, a checkpoint folder or a .safetensors file of ours.
+
+    Raises:
+        UsageError: it is none of these.
+        StorageError: PB801, the recipe cannot be read.
+    """
+    method = _said_by(run).get("method")
+    if not isinstance(method, str):
+        raise UsageError(
+            f"{run} names no method: expected a folder `palette-bench train` wrote ({RECIPE} inside), one of "
+            "its checkpoints, or a .safetensors file of one"
+        )
+    return method
+
+
+def _said_by(run: Path) -> dict[str, Any]:
+    """Return the keys of a run's recipe, or the metadata of its weights; nothing if there are none."""
+    try:
+        if (run / RECIPE).is_file():
+            return tomllib.loads(read_file(run / RECIPE).decode())
+        for file in (run, *(run / name for name in _WEIGHTS)):
+            if file.is_file():
+                with safetensors.safe_open(str(file), "np") as weights:
+                    return weights.metadata() or {}
+    except (ValueError, safetensors.SafetensorError):
+        pass  # unreadable is as good as absent: the message names what is expected
+    return {}
