@@ -184,10 +184,13 @@ def prune(run: Path, keep_every: int | None) -> None:
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
-    """Return the dotted keys in which two configurations differ, with both values."""
+    """Return the dotted keys in which two configurations differ, with both values.
+
+    Keys that only the older one has belonged to an older version and are not compared.
+    """
     found = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new, where = before.get(key), now.get(key), f"{path}{key}"
+    for key, new in sorted(now.items()):
+        old, where = before.get(key), f"{path}{key}"
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += differing(old, new, f"{where}.")
         elif old != new:

@@ -26,7 +26,7 @@ class Average:
 
     def update(self, step: int) -> None:
         """Take in the weights after a step, in one launch for all."""
-        update = get_ema_multi_avg_fn(decay_at(step, self._decay))
+        update = get_ema_multi_avg_fn(decay_at(step, self._decay))  # type: ignore[no-untyped-call]
         weights = dict(self._module.named_parameters())
         update(list(self._averages.values()), [weights[name].detach() for name in self._averages], None)
 

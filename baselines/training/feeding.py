@@ -80,7 +80,7 @@ def micro_batches(
     loader: DataLoader[Prepared] = DataLoader(
         MicroBatches(pairs),  # type: ignore[arg-type]  # map-style by its __getitem__
         batch_size=None,
-        sampler=share.samples(first, last),  # type: ignore[arg-type]  # an iterator serves
+        sampler=share.samples(first, last),
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,  # threads of torch do not survive a fork
         worker_init_fn=_quiet_worker if workers else None,

@@ -134,7 +134,8 @@ def _tensorboard(run: Path, step: int) -> Any:
         return None
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # an extra, and slow to import
 
-    return SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    board: Any = SummaryWriter  # untyped in older torch
+    return board(str(run / "tensorboard"), purge_step=step + 1)
 
 
 def duration(seconds: float) -> str:

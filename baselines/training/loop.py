@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +14,20 @@ import numpy as np
 import torch
 
 from palette_bench import __version__
+from palette_bench.benchset.sources import file_sha256
 from palette_bench.core import atomic
 from palette_bench.core.errors import UsageError, suggest
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import locked
 from palette_bench.core.records import read_file
-from palette_bench.core.types import SILENT, Progress
+from palette_bench.core.types import SILENT, Fingerprint, Progress
 from palette_bench.submission.contestant import TrainOptions
 
 from . import checkpoint
-from .data import open_pictures
+from .adm import load_adm
+from .data import Joined, open_pictures
+from .exact import exact
 from .log import RunLog
 from .objective import Objective, TrainedMethod
 from .pairs import Pairs
@@ -54,20 +56,28 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
     with (
         stoppable() as check,
         world(options.device) as processes,
-        _settings(options.deterministic),
+        exact() if options.deterministic else contextlib.nullcontext(),
         _held(options.run, processes),
     ):
         with progress("listing pictures", 1) as advance:
             pictures = open_pictures(options.data, recipe.data.saw_test_images)
             advance(1)
         pairs = Pairs(pictures, recipe.tasks, recipe.side, recipe.training.batch, options.seed)
-        configuration = _configuration(recipe, options, pairs)
+        configuration = _configuration(recipe, options, pictures)
         processes.agree("configuration", fingerprint(configuration))
+        environment = _environment(processes, options.deterministic)
         torch.manual_seed(options.seed)  # initial weights
         objective = method.objective(recipe, processes.device)
-        environment = _environment(processes, options.deterministic)
+        last = checkpoint.newest(options.run)
+        if options.init and not last:
+            _initialise(objective, recipe, options.init, options.init_kind)
         loop = Loop(options.run, recipe, objective, pairs, processes, configuration, environment)
-        log = _begin(loop, options, recipe, environment)
+        if last:
+            loop.resume(last, options.override)
+            logger.info("going on after step %s", f"{loop.standing.step:,}")
+        elif not options.init:
+            loop.self_check()
+        log = _open_log(loop, options.run, recipe, environment) if processes.leads else None
         with contextlib.closing(log) if log else contextlib.nullcontext():
             loop.train(options.steps or recipe.training.steps, options.workers, log, check)
 
@@ -101,46 +111,38 @@ def _held(run: Path, processes: World) -> Iterator[None]:
         yield
 
 
-def _begin(loop: Loop, options: TrainOptions, recipe: Recipe, environment: dict[str, str]) -> RunLog | None:
-    """Resume, or start from given weights or nothing; write what the run is made of."""
-    folder = checkpoint.newest(options.run)
-    if folder:
-        loop.resume(folder, options.override)
-        logger.info("going on after step %s", f"{loop.progress.step:,}")
-    elif options.init:
-        _initialise(loop.objective, recipe, options)
-    else:
-        loop.self_check()
-    if not loop.world.leads:
-        return None
-    atomic.write_text(options.run / RECIPE, to_toml(recipe))
-    atomic.write_text(options.run / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
-    return RunLog(options.run, loop.progress.step)
+def _open_log(loop: Loop, run: Path, recipe: Recipe, environment: dict[str, str]) -> RunLog:
+    """Write what the run is made of, and go on with its log."""
+    atomic.write_text(run / RECIPE, to_toml(recipe))
+    atomic.write_text(run / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
+    return RunLog(run, loop.standing.step)
 
 
-def _initialise(objective: Objective, recipe: Recipe, options: TrainOptions) -> None:
-    """Load the weights given with --init into the network that restores, and into its average."""
-    assert options.init is not None
+def _initialise(objective: Objective, recipe: Recipe, file: Path, kind: str | None) -> None:
+    """Load the weights given with --init into the network that restores.
+
+    Raises:
+        WeightsError: PB705, PB712, they are not what `kind` says, or another network's.
+    """
     network = next(player.module for player in objective.players if player.name == "network")
-    if options.init_kind is None:
-        tensors = dict(open_run(options.init).tensors)
-    else:
-        from .adm import load_adm  # noqa: PLC0415  # only imports need it
-
-        tensors = dict(load_adm(options.init, options.init_kind, recipe.network.spec))
-    prove(network, tensors, str(options.init))
-    network.load_state_dict(tensors)
+    tensors = open_run(file).tensors if kind is None else load_adm(file, kind, recipe.network.spec)
+    prove(network, tensors, str(file))
+    network.load_state_dict(dict(tensors))
 
 
-def _configuration(recipe: Recipe, options: TrainOptions, pairs: Pairs) -> dict[str, Any]:
+def _configuration(recipe: Recipe, options: TrainOptions, pictures: Joined) -> dict[str, Any]:
     """Return everything that decides the weights, as JSON values."""
     return {
         "recipe": recipe.choices(),
         "seed": options.seed,
-        "data": pairs.pictures.fingerprint,
-        "pictures": len(pairs.pictures),
-        "init": options.init_kind and f"{options.init_kind}",
+        "data": pictures.fingerprint,
+        "pictures": len(pictures),
+        "init": options.init and _init_digest(options.init),
     }
+
+
+def _init_digest(path: Path) -> Fingerprint:
+    return file_sha256(path) if path.is_file() else open_run(path).sha256
 
 
 def _environment(processes: World, deterministic: bool) -> dict[str, str]:
@@ -156,21 +158,3 @@ def _environment(processes: World, deterministic: bool) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "deterministic": str(deterministic).lower(),
     }
-
-
-@contextlib.contextmanager
-def _settings(deterministic: bool) -> Iterator[None]:
-    """Run under the settings of level L0, if asked. Source: trust, section 1.1."""
-    if not deterministic:
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    before = torch.are_deterministic_algorithms_enabled()
-    matmul, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolutions

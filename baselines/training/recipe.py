@@ -77,7 +77,7 @@ class Training(Part):
 class Data(Part):
     """What is known of the training pictures."""
 
-    name: str = ""  # for cards; the folders' names if empty
+    name: str = ""  # for cards
     saw_test_images: Literal["no", "yes", "unknown"] = "unknown"  # "yes" admits files of benchmark splits
 
 
@@ -127,7 +127,8 @@ class Recipe(Record):
 
     def choices(self) -> dict[str, Any]:
         """Return every key that can move the weights of a step, as JSON values; not how many follow."""
-        value = self.model_dump(mode="json", by_alias=True, exclude={"training": {"steps"}})
+        unmoving: Any = {"training": {"steps"}, "data": {"name"}}
+        value = self.model_dump(mode="json", by_alias=True, exclude=unmoving)
         return {key: item for key, item in value.items() if key not in _BOOKKEEPING}
 
     def resolved(self, method: str, task: str, noise: Literal["host", "device"]) -> Self:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from palette_bench.core.errors import WeightsError, problem
+from palette_bench.core.errors import Problem, WeightsError, problem
 
 from .ema import Average
 from .examples import Draws, Examples
-from .objective import Player
+from .objective import Losses, Player
 from .recipe import Recipe
 from .world import World
 
@@ -25,7 +26,7 @@ _FIRST_LAMBDA, _LAST_LAMBDA = -5.0, 7.0  # about the range of the paper's traini
 
 @dataclass
 class Tally:
-    """Sums over the micro-batches of a step.
+    """Sums over images.
 
     Attributes:
         loss: sum of values * weights.
@@ -43,6 +44,46 @@ class Tally:
         zero = torch.zeros((), dtype=torch.float64, device=device)
         return cls(zero, zero.clone(), torch.zeros(2, BINS, dtype=torch.float64, device=device))
 
+    def add(self, other: Tally) -> None:
+        """Add the sums of other images."""
+        self.loss += other.loss
+        self.weight += other.weight
+        self.binned += other.binned
+
+    def count(self, losses: Losses) -> None:
+        """Add a micro-batch."""
+        values, weights = losses.values.detach().double(), losses.weights.detach().double()
+        self.loss += (values * weights).sum()
+        self.weight += weights.sum()
+        if losses.log_snr is not None:
+            width = (_LAST_LAMBDA - _FIRST_LAMBDA) / BINS
+            index = ((losses.log_snr.to(values.device) - _FIRST_LAMBDA) / width).long().clamp(0, BINS - 1)
+            self.binned[0].index_add_(0, index, values)
+            self.binned[1].index_add_(0, index, torch.ones_like(values))
+
+    @property
+    def mean(self) -> float | None:
+        """Return the weighted mean, or None of nothing."""
+        return float(self.loss / self.weight) if self.weight else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step came to.
+
+    Attributes:
+        tally: `loss` and `weight` of all ranks, `binned` of this one.
+        norm: of the gradient.
+    """
+
+    tally: Tally
+    norm: float
+
+    @property
+    def finite(self) -> bool:
+        """Return whether the step was taken; else it was skipped."""
+        return math.isfinite(self.norm) and math.isfinite(self.tally.loss)
+
 
 class Seat:
     """One player of an objective during training."""
@@ -54,7 +95,7 @@ class Seat:
         self._recipe = recipe
         self._autocast = recipe.speed.autocast == "bf16"
         if recipe.speed.channels_last:
-            player.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub
+            player.module.to(memory_format=torch.channels_last)
         if recipe.speed.compile:
             player.module.compile()
         self.network = world.wrap(player.module)
@@ -69,70 +110,81 @@ class Seat:
         )
         self.average = Average(player.module, recipe.training.ema_decay) if player.averaged else None
 
-    def step(
-        self, step: int, parts: Iterable[Examples], accumulation: int, draws: Draws
-    ) -> tuple[Tally, float]:
-        """Take one optimiser step, unless something is not finite.
+    @property
+    def count(self) -> int:
+        """Return the number of parameters."""
+        return sum(p.numel() for p in self.player.module.parameters())
 
-        Returns:
-            The sums over all ranks, and the norm of the gradient; not finite if the step was skipped.
-        """
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, from 0: linear warm-up, then constant (Palette, Appendix B)."""
+        return self.player.learning_rate * min(1.0, (step + 1) / max(1, self._recipe.training.warmup_steps))
+
+    def step(self, step: int, parts: Iterable[Examples], accumulation: int, draws: Draws) -> Result:
+        """Take one optimiser step, unless something is not finite."""
         self.optimizer.zero_grad()
         tally = Tally.empty(self._world.device)
         for turn, examples in enumerate(parts, start=1):
             self._accumulate(examples, draws, tally, last=turn == accumulation)
         self._world.sum(tally.loss)
         self._world.sum(tally.weight)
-        norm = self._normalise(tally.weight)
-        if torch.isfinite(torch.stack([tally.loss, norm])).all():
-            self._move(step)
-        return tally, float(norm)
+        result = Result(tally, self._normalise(tally.weight))
+        if result.finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate(step)
+            self.optimizer.step()
+            if self.average:
+                self.average.update(step)
+        return result
 
     def _accumulate(self, examples: Examples, draws: Draws, tally: Tally, last: bool) -> None:
         """Add the gradient of sum(values * weights); ranks exchange it in the last micro-batch."""
-        wrapped = self.network if isinstance(self.network, DistributedDataParallel) else None
-        with wrapped.no_sync() if wrapped and not last else nullcontext():
-            with torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._autocast):
-                losses = self.player.loss(self.network, examples, draws)
-            total = (losses.values * losses.weights).sum()
-            total.backward()  # type: ignore[no-untyped-call]
-        tally.loss += total.detach()
-        tally.weight += losses.weights.detach().sum()
-        if losses.log_snr is not None:
-            _bin(tally.binned, losses.values.detach(), losses.log_snr)
+        shared = self.network if isinstance(self.network, DistributedDataParallel) else None
+        with shared.no_sync() if shared and not last else nullcontext():
+            losses = self._losses(self.network, examples, draws)
+            (losses.values * losses.weights).sum().backward()  # type: ignore[no-untyped-call]
+        tally.count(losses)
 
-    def _normalise(self, weight: torch.Tensor) -> torch.Tensor:
+    def _losses(self, network: nn.Module, examples: Examples, draws: Draws) -> Losses:
+        with torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._autocast):
+            return self.player.loss(network, examples, draws)
+
+    def _normalise(self, weight: torch.Tensor) -> float:
         """Divide gradients by the global weight, now that it is known; return their norm.
 
         Distributed training has averaged over ranks, which the number of ranks undoes.
         """
         scale = (self._world.size / weight).float()
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        for gradient in gradients:
-            gradient.mul_(scale)
-        return torch.nn.utils.get_total_norm(gradients).double()
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf))  # clips nothing
 
-    def _move(self, step: int) -> None:
-        warmup = self._recipe.training.warmup_steps
-        rate = self.player.learning_rate * min(1.0, (step + 1) / max(1, warmup))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        if self.average:
-            self.average.update(step)
+    def faults(self, examples: Examples, draws: Draws) -> Iterator[Problem]:
+        """Yield PB611 if the untrained network is not the one meant: its size, and its loss to +- 0.02.
 
-    def expected_first_loss_met(self, examples: Examples, draws: Draws) -> tuple[bool, float]:
-        """Return whether the untrained network's loss is the expected one, and the loss.
-
-        Within 0.02, or five standard errors where few pixels make it uncertain.
+        Where few pixels make the loss uncertain, five standard errors are granted.
         """
-        with torch.no_grad(), torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._autocast):
-            losses = self.player.loss(self.player.module, examples, draws)
-        values, weights = losses.values.double(), losses.weights.double()
-        mean = (values * weights).sum() / weights.sum()
-        error = values.std() / len(values) ** 0.5 if len(values) > 1 else values.new_tensor(1.0)
-        gap = abs(float(mean) - cast(float, self.player.first_loss))
-        return gap <= max(0.02, 5 * float(error)), float(mean)
+        if self.player.parameters not in (None, self.count):
+            expected, found = f"{self.player.parameters:,} parameters", f"{self.count:,}"
+            yield problem("PB611", self.player.name, expected=expected, found=found)
+        if self.player.first_loss is None:
+            return
+        with torch.no_grad():
+            losses = self._losses(self.player.module, examples, draws)
+        tally = Tally.empty(self._world.device)
+        tally.count(losses)
+        spread = losses.values.std(unbiased=False) / max(1, len(losses.values) - 1) ** 0.5
+        granted, mean = max(0.02, 5 * float(spread)), tally.mean or 0.0
+        if not abs(mean - self.player.first_loss) <= granted:
+            expected = f"a first loss of {self.player.first_loss:.2f} +- {granted:.2f}"
+            fix = "the output layer must start at zero and the noise have variance 1"
+            yield problem("PB611", self.player.name, expected=expected, found=f"{mean:.4f}", fix=fix)
+
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """Yield the module with its averaged weights, if an average is kept."""
+        with self.average.applied() if self.average else nullcontext(self.player.module) as module:
+            yield module
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the tensors of a checkpoint by file stem; the optimiser's are named apart by player."""
@@ -196,11 +248,3 @@ def prove(module: nn.Module, tensors: Mapping[str, torch.Tensor], where: str) ->
 def _contradiction(where: str, expected: str, found: str) -> WeightsError:
     fix = "give the recipe and the checkpoint of one run"
     return WeightsError(problem("PB712", where, expected=expected, found=found, fix=fix))
-
-
-def _bin(binned: torch.Tensor, values: torch.Tensor, log_snr: torch.Tensor) -> None:
-    """Add losses and counts to the bins of their noise level."""
-    width = (_LAST_LAMBDA - _FIRST_LAMBDA) / BINS
-    index = ((log_snr.to(values.device) - _FIRST_LAMBDA) / width).long().clamp(0, BINS - 1)
-    binned[0].index_add_(0, index, values.double())
-    binned[1].index_add_(0, index, torch.ones_like(values, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""The training loop: keyed samples in, checkpoints out, and the same weights however often it is stopped."""
+"""The steps of a run: keyed samples in, checkpoints out, the same weights however often it is stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .log import Clock, RunLog, memory_bytes
 from .objective import Objective
 from .pairs import MicroBatches, Pairs, Prepared
 from .recipe import Recipe, to_toml
-from .seat import BINS, Seat, Tally
+from .seat import Seat, Tally
 from .world import World
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _PREVIEW_STEP = -1  # its samples are keyed like any other and never trained on 
 
 
 @dataclass
-class Progress:
+class Standing:
     """Where a run is; what a checkpoint must remember beside tensors."""
 
     step: int = 0
@@ -68,19 +68,22 @@ class Loop:
         configuration: dict[str, Any],
         environment: dict[str, str],
     ) -> None:
-        training = recipe.training
+        training, speed = recipe.training, recipe.speed
         micro = training.micro_batch or max(1, training.batch // world.size)
-        self.recipe, self.objective, self.world = recipe, objective, world
         self.share = Share(training.batch, micro, world.rank, world.size)
-        self.seats = [Seat(player, recipe, world) for player in objective.players]
-        self.progress = Progress()
+        self.seats = {player.name: Seat(player, recipe, world) for player in objective.players}
+        self.standing = Standing()
+        self.world = world
         self._run = run
+        self._recipe = recipe
+        self._objective = objective
         self._pairs = pairs
-        self._draws = KeyedDraws(pairs.seed, recipe.speed.noise or "host")
+        self._draws = KeyedDraws(pairs.seed, speed.noise or "host")
         self._configuration = configuration
         self._environment = environment
-        self._memory_format = torch.channels_last if recipe.speed.channels_last else torch.contiguous_format
-        self._tally = Tally.empty(world.device)
+        self._memory_format = torch.channels_last if speed.channels_last else torch.contiguous_format
+        self._tallies = self._no_tallies()
+        self._norm = math.nan
         self._clock = Clock()
 
     # --- checkpoints --------------------------------------------------------------------------
@@ -95,31 +98,31 @@ class Loop:
         found = checkpoint.read_checkpoint(folder)
         state = found.state
         resumptions = checkpoint.accept_configuration(state, self._configuration, override)
-        for seat in self.seats:
+        for seat in self.seats.values():
             seat.load(found.tensors, moved=state.step > state.skipped)
-        self.progress = Progress(
+        self.standing = Standing(
             state.step, state.skipped, state.skipped_in_a_row, set(state.unreadable), resumptions
         )
 
     def save(self) -> None:
         """Write a checkpoint of this step, on rank 0, and let older ones go."""
         if self.world.leads:
-            tensors = {stem: part for seat in self.seats for stem, part in seat.state().items()}
-            checkpoint.save(self._run, self._state(), tensors, to_toml(self.recipe))
-            checkpoint.prune(self._run, self.recipe.checkpoints.keep_every)
+            tensors = {stem: part for seat in self.seats.values() for stem, part in seat.state().items()}
+            checkpoint.save(self._run, self._state(), tensors, to_toml(self._recipe))
+            checkpoint.prune(self._run, self._recipe.checkpoints.keep_every)
         self.world.wait()
+        self._clock.skip()
 
     def _state(self) -> checkpoint.State:
-        now = self.progress
-        network = next(seat for seat in self.seats if seat.player.name == "network")
+        now = self.standing
         return checkpoint.State(
             schema=checkpoint.State.schema_name(),
-            method=self.recipe.method,
+            method=self._recipe.method,
             step=now.step,
             images_seen=now.step * self.share.batch,
             skipped=now.skipped,
             skipped_in_a_row=now.skipped_in_a_row,
-            parameters=sum(p.numel() for p in network.player.module.parameters()),
+            parameters=self.seats["network"].count,
             configuration=self._configuration,
             resumptions=now.resumptions,
             unreadable=tuple(sorted(now.unreadable)),
@@ -142,46 +145,40 @@ class Loop:
             Interrupted: after the step, saved.
             InputError: PB309, too many unreadable pictures; PB610, three steps in a row not finite.
         """
-        first = self.progress.step
+        first = self.standing.step
         with micro_batches(self._pairs, self.share, first, steps, workers) as feed:
             self._clock.skip()
             for step in range(first, steps):
-                prepared = self._wait_for(feed)
-                self._count_unreadable(prepared)
-                self._step(step, prepared)
+                self._step(step, self._next_of(feed))
                 self._clock.tick()
                 signal = self._stop_signal(check)
-                self._record(log, steps, last=bool(signal))
-                if signal or self._is_due(self.recipe.checkpoints.save_every) or step + 1 == steps:
+                ends = bool(signal) or step + 1 == steps
+                self._record(log, steps, ends)
+                if ends or self._is_due(self._recipe.checkpoints.save_every):
                     self.save()
-                    self._clock.skip()
                 if signal:
                     raise Interrupted(signal)
 
-    def _wait_for(self, feed: Iterator[Prepared]) -> list[Prepared]:
+    def _next_of(self, feed: Iterator[Prepared]) -> list[Prepared]:
+        """Return this rank's micro-batches of the next step."""
         began = time.monotonic()
         prepared = [next(feed) for _ in range(self.share.accumulation)]
         self._clock.waited(time.monotonic() - began)
+        self._remember_unreadable({index for part in prepared for index in part.passed})
         return prepared
 
-    def _count_unreadable(self, prepared: list[Prepared]) -> None:
-        """Remember pictures that were passed over.
+    def _remember_unreadable(self, found: set[int]) -> None:
+        """Name pictures that were passed over.
 
         Raises:
             InputError: PB309, they are more than 0.1 % of all.
         """
-        found = {index for part in prepared for index in part.passed} - self.progress.unreadable
-        if not found:
-            return
-        self.progress.unreadable |= found
-        for index in sorted(found):
-            logger.warning("unreadable, the next one is taken: %s", self._pairs.pictures.name(index))
-        if len(self.progress.unreadable) > UNREADABLE_SHARE * len(self._pairs.pictures):
-            raise InputError(unreadable(self._pairs.pictures, self.progress.unreadable))
-
-    def _examples(self, prepared: list[Prepared]) -> Iterator[Examples]:
-        for part in prepared:
-            yield to_examples(part, self._draws, self.world.device, self._memory_format)
+        known, pictures = self.standing.unreadable, self._pairs.pictures
+        for index in sorted(found - known):
+            logger.warning("unreadable, the next one is taken: %s", pictures.name(index))
+        known |= found
+        if len(known) > UNREADABLE_SHARE * len(pictures):
+            raise InputError(unreadable(pictures, known))
 
     def _step(self, step: int, prepared: list[Prepared]) -> None:
         """Let every player take its step.
@@ -189,25 +186,31 @@ class Loop:
         Raises:
             InputError: PB610.
         """
-        finite = True
-        for seat in self.seats:
-            examples = self._examples(prepared)
-            tally, norm = seat.step(step, examples, self.share.accumulation, self._draws)
-            finite = finite and math.isfinite(norm) and math.isfinite(float(tally.loss))
-            if seat.player.name == "network":
-                self._last = tally, norm
-                self._tally.loss += tally.loss
-                self._tally.weight += tally.weight
-                self._tally.binned += tally.binned
-        now = self.progress
-        now.step = step + 1
+        results = {}
+        for name, seat in self.seats.items():
+            examples = (self._examples(part) for part in prepared)
+            results[name] = seat.step(step, examples, self.share.accumulation, self._draws)
+        self._norm = results["network"].norm
+        finite = all(result.finite for result in results.values())
+        if finite:
+            for name, result in results.items():
+                self._tallies[name].add(result.tally)
+        self._count(finite)
+
+    def _examples(self, prepared: Prepared) -> Examples:
+        return to_examples(prepared, self._draws, self.world.device, self._memory_format)
+
+    def _count(self, finite: bool) -> None:
+        """Count a step; raise PB610 when three in a row were not finite."""
+        now = self.standing
+        now.step += 1
         now.skipped += not finite
         now.skipped_in_a_row = 0 if finite else now.skipped_in_a_row + 1
         if now.skipped_in_a_row >= _MOST_SKIPPED:
             raise InputError(
                 problem(
                     "PB610",
-                    f"steps {step - _MOST_SKIPPED + 2:,} to {step + 1:,}",
+                    f"steps {now.step - _MOST_SKIPPED + 1:,} to {now.step:,}",
                     expected="a finite loss and gradient",
                     found="infinity or not a number",
                     fix="lower learning_rate or switch autocast off; the last checkpoint is kept",
@@ -215,7 +218,7 @@ class Loop:
             )
 
     def _is_due(self, every: int) -> bool:
-        return bool(every) and self.progress.step % every == 0
+        return bool(every) and self.standing.step % every == 0
 
     def _stop_signal(self, check: Callable[[], None]) -> int:
         """Return the signal that asked any rank to stop, or 0; all ranks return alike."""
@@ -232,52 +235,59 @@ class Loop:
 
     # --- records ------------------------------------------------------------------------------
 
-    def _record(self, log: RunLog | None, steps: int, last: bool) -> None:
-        now = self.progress.step
-        if last or now == steps or self._is_due(self.recipe.log.every):
-            binned = self.world.sum(self._tally.binned)
+    def _no_tallies(self) -> dict[str, Tally]:
+        return {name: Tally.empty(self.world.device) for name in self.seats}
+
+    def _record(self, log: RunLog | None, steps: int, ends: bool) -> None:
+        if ends or self._is_due(self._recipe.log.every):
+            binned = self.world.sum(self._tallies["network"].binned)
             if log:
                 line = self._line(binned)
                 log.write(line)
                 log.say(line, steps, self._clock.seconds)
-            self._tally = Tally.empty(self.world.device)
-        if log and self._is_due(self.recipe.log.strip_every):
-            log.strip(now, self.preview())
-            self._clock.skip()
+                self._judge(line)
+            self._tallies = self._no_tallies()
+        if log and self._is_due(self._recipe.log.strip_every):
+            log.strip(self.standing.step, self.preview())
+        self._clock.skip()
 
     def _line(self, binned: torch.Tensor) -> dict[str, Any]:
-        """Return one line of log.jsonl: means over the steps since the last one."""
+        """Return one line of log.jsonl: means over the finite steps since the last one."""
         sums, counts = binned.tolist()
-        loss = float(self._tally.loss / self._tally.weight)
-        _, norm = self._last
         seconds = self._clock.seconds
+        others = {f"loss_{name}": tally.mean for name, tally in self._tallies.items() if name != "network"}
         return {
-            "step": self.progress.step,
-            "images_seen": self.progress.step * self.share.batch,
-            "loss": loss if math.isfinite(loss) else None,
-            "loss_by_lambda": [
-                sums[i] / counts[i] if counts[i] and math.isfinite(sums[i]) else None for i in range(BINS)
-            ],
-            "gradient_norm": norm if math.isfinite(norm) else None,
-            "learning_rate": self.seats[0].optimizer.param_groups[0]["lr"],
+            "step": self.standing.step,
+            "images_seen": self.standing.step * self.share.batch,
+            "loss": self._tallies["network"].mean,
+            **others,
+            "loss_by_lambda": [s / n if n else None for s, n in zip(sums, counts, strict=True)],
+            "gradient_norm": self._norm if math.isfinite(self._norm) else None,
+            "learning_rate": self.seats["network"].rate(self.standing.step - 1),
             "images_per_second": self.share.batch / seconds if seconds else 0.0,
             "data_wait": self._clock.wait_share,
             "memory_bytes": memory_bytes(self.world.device),
-            "skipped": self.progress.skipped,
+            "skipped": self.standing.skipped,
         }
+
+    def _judge(self, line: dict[str, Any]) -> None:
+        """Warn if the warm-up has ended and the loss has not halved."""
+        first, ended = self.seats["network"].player.first_loss, self._recipe.training.warmup_steps
+        just = line["step"] - self._recipe.log.every < ended <= line["step"]
+        if first is not None and just and (line["loss"] is None or line["loss"] > first / 2):
+            logger.warning(
+                "the warm-up is over and the loss is still %s, above %.2f: look at recipe and data",
+                line["loss"],
+                first / 2,
+            )
 
     def preview(self) -> list[torch.Tensor]:
         """Return sources, restored pictures and references of eight fixed samples, noise fixed too."""
         first = _PREVIEW_STEP * self.share.batch
-        samples = list(range(first, first + min(_STRIP, self.share.batch)))
-        examples = next(self._examples([MicroBatches(self._pairs)[samples]]))
-        seat = next(seat for seat in self.seats if seat.player.name == "network")
-        with torch.no_grad():
-            if seat.average:
-                with seat.average.applied() as network:
-                    restored = self.objective.preview(network, examples, self._draws)
-            else:
-                restored = self.objective.preview(seat.player.module, examples, self._draws)
+        samples = range(first, first + min(_STRIP, self.share.batch))
+        examples = self._examples(MicroBatches(self._pairs)[samples])
+        with torch.no_grad(), self.seats["network"].averaged() as network:
+            restored = self._objective.preview(network, examples, self._draws)
         return [examples.source, restored, examples.reference]
 
     def self_check(self) -> None:
@@ -286,20 +296,7 @@ class Loop:
         Raises:
             InputError: PB611.
         """
-        samples = next(self.share.samples(0, 1))
-        examples = next(self._examples([MicroBatches(self._pairs)[samples]]))
-        problems = []
-        for seat in self.seats:
-            count = sum(p.numel() for p in seat.player.module.parameters())
-            if seat.player.parameters not in (None, count):
-                expected, found = f"{seat.player.parameters:,} parameters", f"{count:,}"
-                problems.append(problem("PB611", seat.player.name, expected=expected, found=found))
-            if seat.player.first_loss is not None:
-                met, loss = seat.expected_first_loss_met(examples, self._draws)
-                if not met:
-                    expected = f"a first loss of {seat.player.first_loss:.2f} +- 0.02"
-                    problems.append(
-                        problem("PB611", seat.player.name, expected=expected, found=f"{loss:.4f}")
-                    )
+        examples = self._examples(MicroBatches(self._pairs)[next(self.share.samples(0, 1))])
+        problems = [found for seat in self.seats.values() for found in seat.faults(examples, self._draws)]
         if problems:
             raise InputError(*problems)

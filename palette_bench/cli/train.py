@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def command(method: str, run: Path, **options: Any) -> None:
     baseline = load_baseline(method)
     if not hasattr(baseline, "train"):
         raise UsageError(f"{method} has nothing to train")
+    if not speaks():
+        logging.getLogger("palette_bench").setLevel(logging.ERROR)
     baseline.train(TrainOptions(run=run, **options), progress)
     if speaks():
         finish(run, next_command=f"restore {method} --run {run} --set SET -o SUB")
