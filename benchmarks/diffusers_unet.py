@@ -9,53 +9,50 @@ from collections.abc import Iterator
 from itertools import chain, zip_longest
 from typing import Any
 
-from diffusers import UNet2DModel
 from torch import nn
 
 from palette_bench.baselines.training.blocks import ResBlock
 from palette_bench.baselines.training.unet import UNet, UNetSpec
 
 
-def diffusers_unet(spec: UNetSpec) -> UNet2DModel:
-    """Return an unmodified UNet2DModel of the shape of a spec with global attention."""
+def options_of(spec: UNetSpec) -> dict[str, Any]:
+    """Return the arguments of the UNet2DModel of the shape of a spec with global attention."""
     attends = [spec.attends(level) for level in range(spec.levels)]
-    return UNet2DModel(
-        sample_size=spec.side,
-        in_channels=6,
-        out_channels=3,
-        block_out_channels=spec.channels,
-        layers_per_block=spec.blocks,
-        down_block_types=tuple("AttnDownBlock2D" if a else "ResnetDownsampleBlock2D" for a in attends),
-        up_block_types=tuple("AttnUpBlock2D" if a else "ResnetUpsampleBlock2D" for a in reversed(attends)),
-        downsample_type="resnet",
-        upsample_type="resnet",
-        resnet_time_scale_shift="scale_shift",
-        attention_head_dim=spec.head_width,
-        attn_norm_num_groups=32,
-    )
+    return {
+        "sample_size": spec.side,
+        "in_channels": 6,
+        "out_channels": 3,
+        "block_out_channels": spec.channels,
+        "layers_per_block": spec.blocks,
+        "down_block_types": ["AttnDownBlock2D" if a else "ResnetDownsampleBlock2D" for a in attends],
+        "up_block_types": ["AttnUpBlock2D" if a else "ResnetUpsampleBlock2D" for a in reversed(attends)],
+        "downsample_type": "resnet",
+        "upsample_type": "resnet",
+        "resnet_time_scale_shift": "scale_shift",
+        "attention_head_dim": spec.head_width,
+        "attn_norm_num_groups": 32,
+    }
 
 
-def copy_weights(ours: UNet, theirs: UNet2DModel) -> None:
-    """Give a `diffusers_unet` the weights of ours."""
+def copy_weights(ours: UNet, theirs: Any) -> None:
+    """Give a UNet2DModel of the same shape the weights of ours."""
     for source, target in _pairs(ours, theirs):
         target.load_state_dict(source.state_dict())
 
 
-def _pairs(ours: UNet, theirs: UNet2DModel) -> Iterator[tuple[nn.Module, nn.Module]]:
+def _pairs(ours: UNet, theirs: Any) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Yield the layers that correspond, in the order both compute them."""
     yield ours.embed[0], theirs.time_embedding.linear_1
     yield ours.embed[2], theirs.time_embedding.linear_2
     yield ours.stem, theirs.conv_in
     blocks = chain.from_iterable((*ours.down, ours.mid, *ours.up))
     for source, target in zip(blocks, _blocks(theirs), strict=True):
-        yield from (
-            _of_residual(source, target) if isinstance(source, ResBlock) else _of_attention(source, target)
-        )
+        yield from (_of_residual if isinstance(source, ResBlock) else _of_attention)(source, target)
     yield ours.norm, theirs.conv_norm_out
     yield ours.head, theirs.conv_out
 
 
-def _blocks(theirs: UNet2DModel) -> Iterator[Any]:
+def _blocks(theirs: Any) -> Iterator[Any]:
     for level in (*theirs.down_blocks, theirs.mid_block, *theirs.up_blocks):
         for residual, attention in zip_longest(level.resnets, getattr(level, "attentions", [])):
             yield residual
@@ -78,7 +75,7 @@ def _of_attention(ours: Any, theirs: Any) -> Iterator[tuple[nn.Module, nn.Module
     yield ours.norm, theirs.group_norm
     weights, biases = ours.qkv.weight.chunk(3), ours.qkv.bias.chunk(3)
     for weight, bias, target in zip(weights, biases, (theirs.to_q, theirs.to_k, theirs.to_v), strict=True):
-        part = nn.Linear(*reversed(weight.shape), device=weight.device)
+        part = nn.Linear(*weight.shape, device=weight.device)
         part.weight, part.bias = nn.Parameter(weight), nn.Parameter(bias)
         yield part, target
     yield ours.out, theirs.to_out[0]

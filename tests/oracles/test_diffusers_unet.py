@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from palette_bench.baselines.training.unet import PRESETS, UNet, sinusoids
+from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec, sinusoids
 
-pytest.importorskip("diffusers", reason="compares with diffusers, which is not installed")
+diffusers = pytest.importorskip("diffusers", reason="compares with diffusers, which is not installed")
 
 GLOBAL = [name for name, spec in PRESETS.items() if spec.heads is None]  # it has no fixed number of heads
 
@@ -28,10 +28,14 @@ def twin() -> Iterator[ModuleType]:
     sys.modules.pop("diffusers_unet")
 
 
+def unet2d(twin: ModuleType, spec: UNetSpec) -> nn.Module:
+    return diffusers.UNet2DModel(**twin.options_of(spec))
+
+
 @pytest.mark.parametrize("preset", GLOBAL)
 def test_both_have_the_same_number_of_parameters(preset: str, twin: ModuleType) -> None:
     with torch.device("meta"):
-        ours, theirs = UNet(PRESETS[preset]), twin.diffusers_unet(PRESETS[preset])
+        ours, theirs = UNet(PRESETS[preset]), unet2d(twin, PRESETS[preset])
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
 
 
@@ -39,7 +43,7 @@ def test_both_have_the_same_number_of_parameters(preset: str, twin: ModuleType) 
 def test_both_compute_the_same(preset: str, twin: ModuleType) -> None:
     spec = PRESETS[preset]
     torch.manual_seed(2)
-    ours, theirs = UNet(spec), twin.diffusers_unet(spec)
+    ours, theirs = UNet(spec), unet2d(twin, spec)
     for parameter in ours.parameters():
         if not parameter.any():  # as made, attention and second convolutions are mute
             nn.init.normal_(parameter, std=0.05)
