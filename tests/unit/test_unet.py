@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from palette_bench.baselines.training.blocks import Attention, Norm, ResBlock, resample
+from palette_bench.baselines.training.exact import exact
 from palette_bench.baselines.training.presets import AttentionKind
 from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec, sinusoids
 from palette_bench.core.errors import InputError
@@ -257,3 +258,24 @@ def test_what_makes_no_network_is_refused_with_every_reason() -> None:
     ):
         with pytest.raises(InputError, match=reason):
             replace(PRESETS["palette-64"], **changes)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_gpu_repeats_itself_and_agrees_with_the_cpu(autocast: bool) -> None:
+    spec = PRESETS["palette-smoke"]
+    runs = []
+    for device in ("cuda", "cuda", "cpu"):
+        network = awake(spec).to(device)
+        images, codes = (tensor.to(device) for tensor in inputs(spec))
+        with exact(), torch.autocast(device, torch.bfloat16, enabled=autocast):
+            out = network(images, codes)
+            out.square().mean().backward()
+        assert out.dtype == torch.float32
+        gradients = torch.cat([p.grad.flatten().cpu() for p in network.parameters() if p.grad is not None])
+        runs.append((out.detach().cpu(), gradients))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+    for one, other in zip(runs[0], runs[2], strict=True):
+        assert (one - other).norm() < (0.1 if autocast else 1e-3) * other.norm()
