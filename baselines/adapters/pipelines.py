@@ -7,6 +7,7 @@ picture, seeded by the picture's noise key, so that batch, order and ranks chang
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,7 +90,7 @@ def _library() -> Any:
 def _loaded(library: Any, name: str, folder: Path) -> Any:
     try:
         return getattr(library, name).from_pretrained(
-            str(folder.resolve()), local_files_only=True, use_safetensors=True
+            str(folder.resolve()), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
         )
     except ImportError as error:  # text encoders live in another package
         raise StackError(
@@ -165,13 +166,15 @@ class Inpainting:
         if self._options.steps is not None:
             call["num_inference_steps"] = self._options.steps
         polarised = np.where(mask, self._row.hole, 255 - self._row.hole).astype(np.uint8)
-        filled: NDArray[np.float32] = self._pipeline(
-            image=PillowImage.fromarray(image),
-            mask_image=PillowImage.fromarray(polarised),
-            generator=torch.Generator("cpu").manual_seed(key % 2**63),
-            output_type="np",
-            **call,
-        ).images[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of diffusers, about its own older pipelines
+            filled: NDArray[np.float32] = self._pipeline(
+                image=PillowImage.fromarray(image),
+                mask_image=PillowImage.fromarray(polarised),
+                generator=torch.Generator("cpu").manual_seed(key % 2**63),
+                output_type="np",
+                **call,
+            ).images[0]
         self._pictures += 1
         levels: NDArray[np.float32] = np.floor(255 * np.clip(filled, 0, 1) + 0.5)
         return levels.astype(np.uint8)

@@ -1,6 +1,7 @@
 """What a contestant is: the one door through which methods are trained and run.
 
-Methods are found by the entry-point group `palette_bench.baselines`; other packages plug in the same way.
+Methods are found by the entry-point group `palette_bench.baselines`, outside tools by
+`palette_bench.adapters`; other packages plug in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from palette_bench.core.rng import fill, sampling_noise, stream_key
 from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 
-GROUP = "palette_bench.baselines"
+# entry-point group -> what precedes the name on the command line
+GROUPS = {"palette_bench.baselines": "", "palette_bench.adapters": "adapter:"}
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,11 @@ class Trainable(Baseline, Protocol):
 
 def baselines() -> dict[str, EntryPoint]:
     """Return the installed contestants by name, not yet imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return {
+        f"{prefix}{point.name}": point
+        for group, prefix in GROUPS.items()
+        for point in entry_points(group=group)
+    }
 
 
 def load_baseline(name: str) -> Baseline:

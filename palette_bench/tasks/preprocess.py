@@ -80,11 +80,10 @@ def decode_upright(data: bytes) -> Image:
     try:
         with _opened(data, alpha=True) as image:
             upright = ImageOps.exif_transpose(image)
-            if image.has_transparency_data and upright.convert("RGBA").getchannel("A").getextrema() != (
-                255,
-                255,
-            ):
-                raise DecodeError("transparent pixels: lay the picture on a background first")
+            if image.has_transparency_data:
+                upright = upright.convert("RGBA")
+                if upright.getchannel("A").getextrema() != (255, 255):
+                    raise DecodeError("transparent pixels: lay the picture on a background first")
             return np.asarray(upright.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, PillowImage.DecompressionBombError) as error:
         raise DecodeError(str(error)) from error
