@@ -6,6 +6,7 @@ RUN/checkpoints/step-00010000/{weights,ema,optimizer}.safetensors, state.json. S
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pydantic import Field
 
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, PaletteBenchError, StorageError, problem
-from palette_bench.core.fingerprint import sha256
+from palette_bench.core.fingerprint import canonical_json, sha256
 from palette_bench.core.records import Part, Record, Sha, read_file
 
 logger = logging.getLogger(__name__)
@@ -105,9 +106,20 @@ def save(run: Path, state: State, tensors: Mapping[str, Tensors], recipe: str) -
 def _write(folder: Path, name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[str, str]:
     """Write one file and return its name and SHA-256."""
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = safetensors.torch.save(on_host, metadata)
+    data = _ordered(safetensors.torch.save(on_host, metadata))
     atomic.write_bytes(folder / name, data)
     return name, sha256(data)
+
+
+def _ordered(data: bytes) -> bytes:
+    """Return a safetensors file with its header in order: the library leaves it to chance.
+
+    So equal checkpoints are equal files. Offsets count from the header's end, aligned to 8 bytes.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = canonical_json(json.loads(data[8:end]))
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def read_state(folder: Path) -> State:

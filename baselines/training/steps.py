@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from palette_bench.core.errors import InputError, problem
+from palette_bench.core.errors import InputError, SourceError, problem
 from palette_bench.core.interrupt import Interrupted
 
 from . import checkpoint
@@ -143,7 +143,8 @@ class Loop:
 
         Raises:
             Interrupted: after the step, saved.
-            InputError: PB309, too many unreadable pictures; PB610, three steps in a row not finite.
+            SourceError: PB309, too many unreadable pictures.
+            InputError: PB610, three steps in a row not finite.
         """
         first = self.standing.step
         with micro_batches(self._pairs, self.share, first, steps, workers) as feed:
@@ -171,14 +172,14 @@ class Loop:
         """Name pictures that were passed over.
 
         Raises:
-            InputError: PB309, they are more than 0.1 % of all.
+            SourceError: PB309, they are more than 0.1 % of all.
         """
         known, pictures = self.standing.unreadable, self._pairs.pictures
         for index in sorted(found - known):
             logger.warning("unreadable, the next one is taken: %s", pictures.name(index))
         known |= found
         if len(known) > UNREADABLE_SHARE * len(pictures):
-            raise InputError(unreadable(pictures, known))
+            raise SourceError(unreadable(pictures, known))
 
     def _step(self, step: int, prepared: list[Prepared]) -> None:
         """Let every player take its step.

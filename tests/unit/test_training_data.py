@@ -1,0 +1,143 @@
+"""Training pictures: every kind of source, together, in a fixed order; what cannot be read is passed over."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from conftest import SHARED
+from toy_method import Toy, run_toy, write_pack, write_pictures
+
+from palette_bench.baselines.training.data import Joined, open_pictures, read_next
+from palette_bench.baselines.training.feeding import Share, micro_batches
+from palette_bench.baselines.training.pairs import Pairs
+from palette_bench.core.errors import SourceError, UsageError
+from palette_bench.tasks.preprocess import decode
+
+
+def opened(*paths: Path, saw: str = "unknown") -> Joined:
+    return open_pictures(paths, saw)
+
+
+def as_tar(folder: Path, file: Path) -> Path:
+    with tarfile.open(file, "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, f"train/n01443537/{path.name}")
+    return file
+
+
+def test_folder_list_tar_and_pack_hold_the_same_pictures(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "folder" / "class", 5, (16, 16))
+    names = sorted(path.name for path in folder.iterdir())
+    pixels = np.stack([decode((folder / name).read_bytes()) for name in names])
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"folder/class/{names[0]}\n" + "\n".join(str(folder / n) for n in names[1:]) + "\n")
+    pack = tmp_path / "pack.safetensors"
+    safetensors.numpy.save_file({"images": pixels}, pack)
+    sources = [folder.parent, listed, as_tar(folder, tmp_path / "t.tar"), pack]
+    joined = pickle.loads(pickle.dumps(opened(*sources)))  # as workers get it
+    assert len(joined) == 4 * 5
+    assert all(np.array_equal(joined.pixels(i), pixels[i % 5]) for i in range(20))
+    assert [joined.name(i) for i in (0, 10, 15)] == [
+        f"class/{names[0]}", f"train/n01443537/{names[0]}", "pack.safetensors:0"
+    ]  # fmt: skip
+    assert opened(*sources[::-1]).fingerprint != joined.fingerprint  # another order is another run
+
+
+def test_all_problems_of_all_sources_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    pack = tmp_path / "pack.safetensors"
+    safetensors.numpy.save_file({"images": np.zeros((2, 8, 9, 3), np.uint8)}, pack)
+    cut = write_pack(tmp_path / "cut.safetensors")
+    cut.write_bytes(cut.read_bytes()[:-1])
+    tests = write_pictures(tmp_path / "tests", 1)
+    for name in ("ILSVRC2012_val_00000001.png", "Places365_val_00000001.png", "chelsea.png"):
+        (tests / name).write_bytes((tests / "p000.png").read_bytes())
+    with pytest.raises(SourceError) as caught:
+        opened(tmp_path / "absent", tmp_path / "empty", pack, cut, tests)
+    assert [p.code for p in caught.value.problems] == ["PB801", "PB201", "PB412", "PB412", "PB106"]
+    assert caught.value.problems[-1].count == 3
+    assert len(opened(tests, saw="yes")) == 4  # admitted by the recipe
+
+
+def test_unreadable_pictures_are_passed_over_and_named(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "d", 4)
+    (folder / "p001.png").write_bytes(b"no picture")
+    (folder / "p002.png").write_bytes((folder / "p003.png").read_bytes()[:100])
+    joined = opened(folder)
+    pixels, passed = read_next(joined, 1)
+    assert passed == (1, 2)
+    assert np.array_equal(pixels, joined.pixels(3))
+    for path in folder.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(SourceError, match="PB309"):
+        read_next(joined, 0)
+
+
+def test_more_than_a_thousandth_unreadable_stops_the_run(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "d")
+    (data / "p003.png").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"PB309[\s\S]*p003\.png"):
+        run_toy(Toy(), data, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("batch", "micro", "world"), [(8, 8, 1), (8, 2, 1), (8, 2, 2), (12, 2, 3)])
+def test_ranks_and_micro_batches_share_a_step_without_gap_or_overlap(
+    batch: int, micro: int, world: int
+) -> None:
+    shares = [Share(batch, micro, rank, world) for rank in range(world)]
+    for step in (0, 5):
+        dealt = [sample for share in shares for part in share.samples(step, step + 1) for sample in part]
+        assert sorted(dealt) == list(range(step * batch, (step + 1) * batch))
+        assert all(len(list(share.samples(step, step + 1))) == share.accumulation for share in shares)
+
+
+def test_a_batch_that_does_not_divide_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="batch 8 is not micro_batch 3 x accumulation x 1"):
+        Share(8, 3)
+
+
+def test_workers_prepare_what_a_thread_prepares(tmp_path: Path) -> None:
+    pictures = opened(write_pictures(tmp_path / "d"))
+    pairs = Pairs(pictures, ("inpainting", "jpeg"), 16, 4, seed=3)
+    found = []
+    for workers in (0, 2):
+        with micro_batches(pairs, Share(4, 2), 2, 5, workers) as feed:
+            found.append(list(feed))
+    thread, processes = found
+    assert len(thread) == len(processes) == 6
+    for ours, theirs in zip(thread, processes, strict=True):
+        assert (ours.step, ours.tasks, list(ours.positions)) == (
+            theirs.step,
+            theirs.tasks,
+            list(theirs.positions),
+        )
+        assert all(
+            (getattr(ours, name) == getattr(theirs, name)).all() for name in ("reference", "source", "mask")
+        )
+
+
+def test_an_error_while_preparing_reaches_the_loop(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "d", 2)
+    pictures = opened(data)
+    for path in data.iterdir():
+        path.write_bytes(b"")
+    with (
+        micro_batches(Pairs(pictures, ("jpeg",), 16, 2, 0), Share(2, 2), 0, 9, 0) as feed,
+        pytest.raises(SourceError, match="PB309"),
+    ):
+        next(feed)
+
+
+def test_shards_of_real_pictures_are_read() -> None:
+    shard = SHARED / "data" / "tiny-imagenet-100" / "train-00.tar"
+    if not shard.is_file():
+        pytest.skip("needs the Tiny-ImageNet shards")
+    joined = opened(shard)
+    assert len(joined) == 10_000
+    assert joined.name(0).startswith("train/n")
+    assert joined.pixels(9_999).shape == (64, 64, 3)
