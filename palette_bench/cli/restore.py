@@ -163,12 +163,12 @@ def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
 
     benchset = ContestantSet.open(given["benchset"])
     options = _options(given)
-    method = load_baseline(words[0])
-    if isinstance(method, Adapter):
+    found = load_baseline(words[0])
+    if isinstance(found, Adapter):
         raise UsageError(
             f"{words[0]} runs nothing itself: give --export DIR, run the tool, then --import DIR"
         )
-    restorer = method.restorer(options)
+    restorer = found.restorer(options)
     card = restore(
         restorer,
         benchset,
@@ -183,7 +183,8 @@ def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     if card is None:
         say("waiting for other shards; the card is written when the last one ends")
         return
-    say(f"model        {restorer.identity}")
+    method = restorer.about.method
+    say(f"model        {method.slug} {method.version}: {restorer.identity}")
     finish(
         given["out"],
         benchset.public.set_fingerprint,

@@ -111,10 +111,9 @@ def noise_digest(seed: int, image_id: str, sample: int, step: int) -> bytes:
 def noise_key(seed: int, image_id: str, sample: int, step: int) -> int:
     """Return the 128-bit key of a model's noise for one picture, sample and step.
 
-    Source: trust, section 1.2 (pb-noise-v1): the first 16 bytes of SHA-256 of the key string, little-endian.
+    Source: trust, section 1.2 (pb-noise-v1): the first 16 bytes of the digest, little-endian.
     """
-    digest = hashlib.sha256(f"pb-noise-v1|{seed}|{image_id}|{sample}|{step}".encode()).digest()
-    return int.from_bytes(digest[:16], "little")
+    return int.from_bytes(noise_digest(seed, image_id, sample, step)[:16], "little")
 
 
 def sampling_noise(

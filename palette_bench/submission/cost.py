@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import platform
+import resource
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from palette_bench.submission.card import Sampling
+
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 
 def measured(seconds: float, pictures: int, steps: int | None) -> dict[str, float | int | None]:
@@ -19,7 +23,7 @@ def measured(seconds: float, pictures: int, steps: int | None) -> dict[str, floa
         pictures: in the batch, copies that fill it up included.
         steps: network evaluations per picture, if the method knows them by now.
     """
-    return {"seconds": float(f"{seconds / pictures:.4g}"), "steps": steps}
+    return {"seconds": _rounded(seconds / pictures), "steps": steps}
 
 
 def with_cost(sampling: Sampling, entries: Sequence[Mapping[str, Any]], device: str) -> Sampling:
@@ -34,10 +38,24 @@ def with_cost(sampling: Sampling, entries: Sequence[Mapping[str, Any]], device: 
     cost = {
         "steps": max(known, default=None),
         "hardware": hardware_name(device),
-        "seconds_per_image": median(entry["seconds"] for entry in entries),
+        "seconds_per_image": _rounded(median(entry["seconds"] for entry in entries)),
     }
     own = sampling.model_dump(exclude_none=True)
     return Sampling.model_validate({**cost, **own})
+
+
+def _rounded(seconds: float) -> float:
+    """Return four significant digits: a clock tells no more."""
+    return float(f"{seconds:.4g}")
+
+
+def peak_memory(device: str | None) -> float:
+    """Return the most memory held so far, gigabytes: of the GPU, or of this process."""
+    if device is not None and device.startswith("cuda"):
+        import torch  # noqa: PLC0415  # methods without a network run without it
+
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT / 1e9
 
 
 def hardware_name(device: str) -> str:

@@ -29,7 +29,7 @@ from palette_bench.core.rng import sampling_noise
 from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
 from palette_bench.submission.card import CARD, SubmissionCard, Target, to_toml
 from palette_bench.submission.contestant import About, Batch, Restorer
-from palette_bench.submission.cost import measured, with_cost
+from palette_bench.submission.cost import measured, peak_memory, with_cost
 from palette_bench.submission.files import output_name
 
 _WITNESSES = 3  # ids whose first noise is digested in the journal; trust, section 1.1
@@ -169,7 +169,8 @@ class _Run:
                 check_stop()
         if todo:
             seconds = time.monotonic() - start
-            log.info("%d pictures in %.1f s, %.4g a second", len(todo), seconds, len(todo) / seconds)
+            told = (len(todo), seconds, len(todo) / seconds, peak_memory(self.device))
+            log.info("%d pictures in %.1f s, %.4g a second, %.1f GB at most", *told)
 
     def _resumed(self, mine: list[Output]) -> tuple[Journal, list[Output]]:
         """Return the journal, rid of outputs that are no longer what it says, and what is left to do."""
