@@ -67,6 +67,7 @@ def test_generate_verify_restore_and_check_work_without_torch(tmp_path: Path) ->
         ("ls", "tasks"),
         ("ls", "metrics"),
         ("ls", "baselines"),
+        ("ls", "recipes"),
         ("show", "set/manifest.json"),
     ]
     for step in steps:

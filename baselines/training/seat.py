@@ -21,6 +21,7 @@ from .recipe import Recipe
 from .world import World
 
 BINS = 10
+_TOLERANCE = 0.02  # of the first loss
 _FIRST_LAMBDA, _LAST_LAMBDA = -5.0, 7.0  # about the range of the paper's training schedule
 
 
@@ -159,26 +160,37 @@ class Seat:
                 parameter.grad.mul_(scale)
         return float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf))  # clips nothing
 
-    def faults(self, examples: Examples, draws: Draws) -> Iterator[Problem]:
+    def faults(self, parts: Iterable[Examples], draws: Draws) -> Iterator[Problem]:
         """Yield PB611 if the untrained network is not the one meant: its size, and its loss to +- 0.02.
 
-        Where few pixels make the loss uncertain, five standard errors are granted.
+        Where few pixels make the loss uncertain, 64 images are looked at and five standard errors granted.
         """
         if self.player.parameters not in (None, self.count):
             expected, found = f"{self.player.parameters:,} parameters", f"{self.count:,}"
             yield problem("PB611", self.player.name, expected=expected, found=found)
         if self.player.first_loss is None:
             return
-        with torch.no_grad():
-            losses = self._losses(self.player.module, examples, draws)
-        tally = Tally.empty(self._world.device)
-        tally.count(losses)
-        spread = losses.values.std(unbiased=False) / max(1, len(losses.values) - 1) ** 0.5
-        granted, mean = max(0.02, 5 * float(spread)), tally.mean or 0.0
+        mean, error = self._first_loss(parts, draws)
+        granted = max(_TOLERANCE, 5 * error)
         if not abs(mean - self.player.first_loss) <= granted:
             expected = f"a first loss of {self.player.first_loss:.2f} +- {granted:.2f}"
             fix = "the output layer must start at zero and the noise have variance 1"
             yield problem("PB611", self.player.name, expected=expected, found=f"{mean:.4f}", fix=fix)
+
+    def _first_loss(self, parts: Iterable[Examples], draws: Draws) -> tuple[float, float]:
+        """Return the loss of the untrained network and its standard error, from 4 to 64 images."""
+        tally, values = Tally.empty(self._world.device), torch.zeros(0)
+        error = math.inf
+        for examples in parts:
+            with torch.no_grad():
+                losses = self._losses(self.player.module, examples, draws)
+            tally.count(losses)
+            values = torch.cat([values, losses.values.float().cpu()])
+            if len(values) >= 4:
+                error = float(values.std()) / len(values) ** 0.5
+            if len(values) >= 64 or 5 * error <= _TOLERANCE:
+                break
+        return math.nan if tally.mean is None else tally.mean, error
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:

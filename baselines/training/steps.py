@@ -6,13 +6,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from palette_bench.core.errors import InputError, SourceError, problem
+from palette_bench.core.errors import InputError, Problem, SourceError, problem
 from palette_bench.core.interrupt import Interrupted
 
 from . import checkpoint
@@ -297,7 +297,10 @@ class Loop:
         Raises:
             InputError: PB611.
         """
-        examples = self._examples(MicroBatches(self._pairs)[next(self.share.samples(0, 1))])
-        problems = [found for seat in self.seats.values() for found in seat.faults(examples, self._draws)]
+        samples = replace(self.share, rank=0)  # the same for all ranks: all stop or none
+        problems: list[Problem] = []
+        for seat in self.seats.values():
+            parts = (self._examples(MicroBatches(self._pairs)[part]) for part in samples.samples(0, 64))
+            problems += seat.faults(parts, self._draws)
         if problems:
             raise InputError(*problems)

@@ -26,7 +26,7 @@ VERBS: dict[str, str] = {
     "report": "Write a scorecard as an HTML page.",
     "board": "Collect scorecards and build the leaderboard site.",
     "weights": "List, fetch or verify network weights.",
-    "ls": "List protocols, tasks, metrics or baselines.",
+    "ls": "List protocols, tasks, metrics, baselines or recipes.",
     "show": "Print any record file in short.",
     "demo": "Run the whole chain on bundled photographs, offline.",
 }

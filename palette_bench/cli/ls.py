@@ -37,15 +37,26 @@ def _baselines() -> Iterator[tuple[str, str]]:
     return ((name, point.value) for name, point in sorted(baselines().items()))
 
 
+def _recipes() -> Iterator[tuple[str, str]]:
+    """Yield the recipes of methods that can be trained, with the remark each opens with."""
+    from palette_bench.submission.contestant import baselines
+
+    for method, point in sorted(baselines().items()):
+        recipes = getattr(point.load(), "recipes", dict)()
+        for name, text in recipes.items():
+            yield f"{method} {name}", text.partition("\n")[0].removeprefix("# ")
+
+
 _LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "protocols": _protocols,
     "tasks": _tasks,
     "metrics": _metrics,
     "baselines": _baselines,
+    "recipes": _recipes,
 }
 
 
-@click.command("ls", short_help="List protocols, tasks, metrics or baselines.")
+@click.command("ls", short_help="List protocols, tasks, metrics, baselines or recipes.")
 @click.argument("what", type=click.Choice(list(_LISTS)), default="protocols")
 def command(what: str) -> None:
     """List what is installed, a name and a short text per line."""

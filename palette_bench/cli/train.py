@@ -15,6 +15,7 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
 
 @click.command("train", short_help="Train a method on pictures of yours; run again to resume.")
 @click.argument("method")
+@click.argument("more", metavar="", nargs=-1, type=click.Path(exists=True, path_type=Path))  # of --data
 @click.option(
     "--task", required=True, type=click.Choice(TASKS), help="What to learn; multi: one model for several."
 )
@@ -25,7 +26,7 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     help="Training pictures: a folder of any depth, a list file (.txt), a .tar shard or a .safetensors pack; "
-    "repeat for more.",
+    "several may follow.",
 )
 @click.option(
     "-o",
@@ -58,7 +59,7 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
 @click.option("--steps", type=click.IntRange(1), help="Stop after this many.  [default: the recipe's]")
 @click.option("--deterministic", is_flag=True, help="Equal bits on equal machines, at some cost.")
 @click.option("--override", is_flag=True, help="Resume although recipe, seed or data changed; recorded.")
-def command(method: str, run: Path, **options: Any) -> None:
+def command(method: str, more: tuple[Path, ...], data: tuple[Path, ...], run: Path, **options: Any) -> None:
     """Train METHOD into a run folder; run the same command again to resume.
 
     Ctrl-C finishes the step and saves. On several GPUs or machines:
@@ -75,6 +76,6 @@ def command(method: str, run: Path, **options: Any) -> None:
         raise UsageError(f"{method} has nothing to train")
     if not speaks():
         logging.getLogger("palette_bench").setLevel(logging.ERROR)
-    baseline.train(TrainOptions(run=run, **options), progress)
+    baseline.train(TrainOptions(run=run, data=data + more, **options), progress)
     if speaks():
         finish(run, next_command=f"restore {method} --run {run} --set SET -o SUB")
