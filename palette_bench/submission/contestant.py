@@ -40,7 +40,7 @@ class Batch:
     """What a restorer sees of some pictures.
 
     Attributes:
-        ids: N names.
+        ids: N names; a short batch repeats its last picture, so that all batches of a run have one size.
         inputs: (N, S, S, 3) uint8, or (N, S, S, 1) for colorization.
         masks: (N, S, S) bool, True = hole; None for tasks without holes.
         benchset: the set, as contestants see it.

@@ -160,7 +160,7 @@ class _Run:
         """Restore what this shard lacks."""
         mine = self._outputs(self.shard)
         journal, todo = self._resumed(mine)
-        size = min(self.batch_size, len(mine))
+        size = min(self.batch_size, len(mine) // self.samples)
         start = time.monotonic()
         with progress("restoring", len(todo)) as advance, stoppable() as check_stop:
             for group, batch in self._batches(todo, size):
@@ -252,7 +252,8 @@ class _Run:
             for output, again in zip(group, self._pictures(batch), strict=False):
                 gap = np.abs(again.astype(np.int16) - self._stored(output))
                 largest = max(largest, int(gap.max()))
-        log.info("audit: %d outputs in batches of %d: largest difference %d levels", count, size, largest)
+        told = (len(chosen), size, largest)
+        log.info("audit: %d outputs in batches of %d: largest difference %d levels", *told)
 
     def close(self) -> SubmissionCard | None:
         """Write the card if every output of every shard is there."""

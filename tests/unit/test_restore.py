@@ -139,6 +139,12 @@ def test_every_call_has_as_many_pictures_as_the_first(smoke: ContestantSet, tmp_
     assert [batch.sample for batch in model.batches] == [0, 0, 0, 1, 1, 1]
 
 
+def test_few_pictures_make_small_batches(smoke: ContestantSet, tmp_path: Path) -> None:
+    model = Noisy()
+    restore(model, smoke, tmp_path / "sub", samples=2, shard=Shard(0, 4))
+    assert [len(batch.ids) for batch in model.batches] == [3, 3]
+
+
 def test_only_damaged_outputs_are_redone(smoke: ContestantSet, tmp_path: Path) -> None:
     restore(Noisy(), smoke, tmp_path / "sub", samples=2)
     right = bytes_of(tmp_path / "sub")
