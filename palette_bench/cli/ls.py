@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import click
 
@@ -42,7 +42,7 @@ def _recipes() -> Iterator[tuple[str, str]]:
     from palette_bench.submission.contestant import baselines
 
     for method, point in sorted(baselines().items()):
-        recipes = getattr(point.load(), "recipes", dict)()
+        recipes: Mapping[str, str] = getattr(point.load(), "recipes", dict)()
         for name, text in recipes.items():
             yield f"{method} {name}", text.partition("\n")[0].removeprefix("# ")
 
