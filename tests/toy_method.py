@@ -36,9 +36,9 @@ save_every = {save_every}
 every = 1
 strip_every = {strip_every}
 [speed]
-autocast = "{autocast}"
+{speed}
 """
-DEFAULTS = {"batch": 8, "micro_batch": 8, "save_every": 2, "strip_every": 0, "autocast": "off"}
+DEFAULTS = {"batch": 8, "micro_batch": 8, "save_every": 2, "strip_every": 0, "speed": ""}
 
 
 class Toy:

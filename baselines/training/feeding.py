@@ -18,7 +18,7 @@ from palette_bench.core.errors import UsageError
 from .draws import KeyedDraws
 from .examples import Examples
 from .images import to_tensor
-from .pairs import MicroBatches, Pairs, Prepared
+from .pairs import HOLED, MicroBatches, Pairs, Prepared
 
 T = TypeVar("T")
 _AHEAD = 2  # micro-batches waiting for the loop
@@ -69,7 +69,6 @@ def _quiet_worker(number: int) -> None:
     """Leave stop signals to the parent; torch ends workers whose parent died."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    torch.set_num_threads(1)
 
 
 @contextmanager
@@ -134,17 +133,14 @@ def to_examples(
 
     Source: Palette, section 3: the hole holds Gaussian noise.
     """
-    mask = prepared.mask.to(device, non_blocking=True)[:, None]
+    mask = prepared.mask.to(device)[:, None]
     reference, source = (
         to_tensor(pixels.numpy(), device).to(memory_format=memory_format)
         for pixels in (prepared.reference, prepared.source)
     )
     examples = Examples(prepared.step, prepared.positions, prepared.tasks, reference, source, mask)
-    holes = torch.tensor([task in HOLES for task in prepared.tasks], device=device)[:, None, None, None]
-    if holes.any():
-        fill = draws.normal(examples, "fill", tuple(reference.shape[1:]))
-        source.copy_(torch.where(mask & holes, fill, source))
+    holed = [task in HOLED for task in prepared.tasks]
+    if any(holed):
+        holes = mask & torch.tensor(holed, device=device)[:, None, None, None]
+        source.copy_(torch.where(holes, draws.normal(examples, "fill", tuple(reference.shape[1:])), source))
     return examples
-
-
-HOLES = ("inpainting", "uncropping")

@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 
-from palette_bench import __version__
 from palette_bench.benchset.sources import file_sha256
 from palette_bench.core import atomic
 from palette_bench.core.errors import UsageError, suggest
@@ -23,18 +20,21 @@ from palette_bench.core.journal import locked
 from palette_bench.core.records import read_file
 from palette_bench.core.types import SILENT, Fingerprint, Progress
 from palette_bench.submission.contestant import TrainOptions
+from palette_bench.submission.cost import hardware_name
+from palette_bench.tasks import canary
 
 from . import checkpoint
 from .adm import load_adm
-from .data import Joined, open_pictures
+from .data import open_pictures
 from .exact import exact
+from .feeding import Share
 from .log import RunLog
 from .objective import Objective, TrainedMethod
 from .pairs import Pairs
 from .recipe import Recipe, read_recipe, to_toml
 from .run import open_run
 from .seat import prove
-from .steps import Loop
+from .steps import Loop, Plan
 from .world import World, world
 
 logger = logging.getLogger(__name__)
@@ -59,25 +59,9 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
         exact() if options.deterministic else contextlib.nullcontext(),
         _held(options.run, processes),
     ):
-        with progress("listing pictures", 1) as advance:
-            pictures = open_pictures(options.data, recipe.data.saw_test_images)
-            advance(1)
-        pairs = Pairs(pictures, recipe.tasks, recipe.side, recipe.training.batch, options.seed)
-        configuration = _configuration(recipe, options, pictures)
-        processes.agree("configuration", fingerprint(configuration))
-        environment = _environment(processes, options.deterministic)
-        torch.manual_seed(options.seed)  # initial weights
-        objective = method.objective(recipe, processes.device)
-        last = checkpoint.newest(options.run)
-        if options.init and not last:
-            _initialise(objective, recipe, options.init, options.init_kind)
-        loop = Loop(options.run, recipe, objective, pairs, processes, configuration, environment)
-        if last:
-            loop.resume(last, options.override)
-            logger.info("going on after step %s", f"{loop.standing.step:,}")
-        elif not options.init:
-            loop.self_check()
-        log = _open_log(loop, options.run, recipe, environment) if processes.leads else None
+        plan = _plan(recipe, options, processes, progress)
+        loop = _begin(method, plan, options)
+        log = _open_log(plan, loop.standing.step) if processes.leads else None
         with contextlib.closing(log) if log else contextlib.nullcontext():
             loop.train(options.steps or recipe.training.steps, options.workers, log, check)
 
@@ -111,11 +95,65 @@ def _held(run: Path, processes: World) -> Iterator[None]:
         yield
 
 
-def _open_log(loop: Loop, run: Path, recipe: Recipe, environment: dict[str, str]) -> RunLog:
+def _plan(recipe: Recipe, options: TrainOptions, processes: World, progress: Progress) -> Plan:
+    """Return what is trained on what, the same on all ranks."""
+    batch = recipe.training.batch
+    micro = recipe.training.micro_batch or max(1, batch // processes.size)
+    share = Share(batch, micro, processes.rank, processes.size)
+    with progress("listing pictures", 1) as advance:
+        pictures = open_pictures(options.data, recipe.data.saw_test_images)
+        advance(1)
+    configuration = {
+        "recipe": recipe.choices(),
+        "seed": options.seed,
+        "data": pictures.fingerprint,
+        "pictures": len(pictures),
+        "init": options.init and _init_digest(options.init),
+    }
+    processes.agree("configuration", fingerprint(configuration))
+    pairs = Pairs(pictures, recipe.tasks, recipe.side, batch, options.seed)
+    environment = _environment(processes.device, share, options.deterministic)
+    return Plan(options.run, recipe, pairs, processes, share, configuration, environment)
+
+
+def _init_digest(path: Path) -> Fingerprint:
+    return file_sha256(path) if path.is_file() else open_run(path).sha256
+
+
+def _environment(device: torch.device, share: Share, deterministic: bool) -> dict[str, str]:
+    versions = canary.environment()
+    return {
+        **{key: versions[key] for key in ("palette_bench", "python", "numpy", "pillow", "os")},
+        "torch": torch.__version__,
+        "device": f"{device.type} ({hardware_name(str(device))})",
+        "processes": str(share.world),
+        "micro_batch": str(share.micro),
+        "threads": str(torch.get_num_threads()),
+        "deterministic": str(deterministic).lower(),
+    }
+
+
+def _begin(method: TrainedMethod, plan: Plan, options: TrainOptions) -> Loop:
+    """Return the loop at its last checkpoint, or at step 0 with given or fresh weights."""
+    torch.manual_seed(options.seed)  # initial weights
+    objective = method.objective(plan.recipe, plan.world.device)
+    last = checkpoint.newest(options.run)
+    if options.init and not last:
+        _initialise(objective, plan.recipe, options.init, options.init_kind)
+    loop = Loop(plan, objective)
+    if last:
+        loop.resume(last, options.override)
+        logger.info("going on after step %s", f"{loop.standing.step:,}")
+    elif not options.init:
+        loop.self_check()
+    return loop
+
+
+def _open_log(plan: Plan, step: int) -> RunLog:
     """Write what the run is made of, and go on with its log."""
-    atomic.write_text(run / RECIPE, to_toml(recipe))
-    atomic.write_text(run / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
-    return RunLog(run, loop.standing.step)
+    atomic.write_text(plan.run / RECIPE, to_toml(plan.recipe))
+    atomic.write_text(plan.run / ENVIRONMENT, json.dumps(plan.environment, indent=2) + "\n")
+    return RunLog(plan.run, step)
 
 
 def _initialise(objective: Objective, recipe: Recipe, file: Path, kind: str | None) -> None:
@@ -128,33 +166,3 @@ def _initialise(objective: Objective, recipe: Recipe, file: Path, kind: str | No
     tensors = open_run(file).tensors if kind is None else load_adm(file, kind, recipe.network.spec)
     prove(network, tensors, str(file))
     network.load_state_dict(dict(tensors))
-
-
-def _configuration(recipe: Recipe, options: TrainOptions, pictures: Joined) -> dict[str, Any]:
-    """Return everything that decides the weights, as JSON values."""
-    return {
-        "recipe": recipe.choices(),
-        "seed": options.seed,
-        "data": pictures.fingerprint,
-        "pictures": len(pictures),
-        "init": options.init and _init_digest(options.init),
-    }
-
-
-def _init_digest(path: Path) -> Fingerprint:
-    return file_sha256(path) if path.is_file() else open_run(path).sha256
-
-
-def _environment(processes: World, deterministic: bool) -> dict[str, str]:
-    device = processes.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "palette_bench": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-        "device": f"{device.type} ({name})",
-        "processes": str(processes.size),
-        "threads": str(torch.get_num_threads()),
-        "deterministic": str(deterministic).lower(),
-    }

@@ -45,42 +45,45 @@ class Standing:
     resumptions: tuple[checkpoint.Resumption, ...] = ()
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, on what, where and by whom.
+
+    Attributes:
+        run: folder of the run.
+        recipe: resolved.
+        pairs: the samples.
+        world: the processes.
+        share: this one's part of a step.
+        configuration: everything that decides the weights, as JSON values.
+        environment: versions, device and what else may round otherwise.
+    """
+
+    run: Path
+    recipe: Recipe
+    pairs: Pairs
+    world: World
+    share: Share
+    configuration: dict[str, Any]
+    environment: dict[str, str]
+
+
 class Loop:
     """A run under way.
 
-    Args:
-        run: its folder.
-        recipe: resolved.
-        objective: networks and losses.
-        pairs: the samples.
-        world: the processes.
-        configuration: everything that decides the weights, for checkpoints.
-        environment: versions and device, for checkpoints.
+    Attributes:
+        plan: of the run.
+        standing: where it is.
     """
 
-    def __init__(
-        self,
-        run: Path,
-        recipe: Recipe,
-        objective: Objective,
-        pairs: Pairs,
-        world: World,
-        configuration: dict[str, Any],
-        environment: dict[str, str],
-    ) -> None:
-        training, speed = recipe.training, recipe.speed
-        micro = training.micro_batch or max(1, training.batch // world.size)
-        self.share = Share(training.batch, micro, world.rank, world.size)
-        self.seats = {player.name: Seat(player, recipe, world) for player in objective.players}
+    def __init__(self, plan: Plan, objective: Objective) -> None:
+        """Seat the players of an objective, at step 0."""
+        self.plan = plan
         self.standing = Standing()
-        self.world = world
-        self._run = run
-        self._recipe = recipe
         self._objective = objective
-        self._pairs = pairs
-        self._draws = KeyedDraws(pairs.seed, speed.noise or "host")
-        self._configuration = configuration
-        self._environment = environment
+        self._seats = {player.name: Seat(player, plan.recipe, plan.world) for player in objective.players}
+        speed = plan.recipe.speed
+        self._draws = KeyedDraws(plan.pairs.seed, speed.noise or "host")
         self._memory_format = torch.channels_last if speed.channels_last else torch.contiguous_format
         self._tallies = self._no_tallies()
         self._norm = math.nan
@@ -97,8 +100,8 @@ class Loop:
         """
         found = checkpoint.read_checkpoint(folder)
         state = found.state
-        resumptions = checkpoint.accept_configuration(state, self._configuration, override)
-        for seat in self.seats.values():
+        resumptions = checkpoint.accept_configuration(state, self.plan.configuration, override)
+        for seat in self._seats.values():
             seat.load(found.tensors, moved=state.step > state.skipped)
         self.standing = Standing(
             state.step, state.skipped, state.skipped_in_a_row, set(state.unreadable), resumptions
@@ -106,27 +109,28 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint of this step, on rank 0, and let older ones go."""
-        if self.world.leads:
-            tensors = {stem: part for seat in self.seats.values() for stem, part in seat.state().items()}
-            checkpoint.save(self._run, self._state(), tensors, to_toml(self._recipe))
-            checkpoint.prune(self._run, self._recipe.checkpoints.keep_every)
-        self.world.wait()
+        self._remember_unreadable(self.plan.world.union(self.standing.unreadable))
+        if self.plan.world.leads:
+            tensors = {stem: part for seat in self._seats.values() for stem, part in seat.state().items()}
+            checkpoint.save(self.plan.run, self._state(), tensors, to_toml(self.plan.recipe))
+            checkpoint.prune(self.plan.run, self.plan.recipe.checkpoints.keep_every)
+        self.plan.world.wait()
         self._clock.skip()
 
     def _state(self) -> checkpoint.State:
         now = self.standing
         return checkpoint.State(
             schema=checkpoint.State.schema_name(),
-            method=self._recipe.method,
+            method=self.plan.recipe.method,
             step=now.step,
-            images_seen=now.step * self.share.batch,
+            images_seen=now.step * self.plan.share.batch,
             skipped=now.skipped,
             skipped_in_a_row=now.skipped_in_a_row,
-            parameters=self.seats["network"].count,
-            configuration=self._configuration,
+            parameters=self._seats["network"].count,
+            configuration=self.plan.configuration,
             resumptions=now.resumptions,
             unreadable=tuple(sorted(now.unreadable)),
-            environment=self._environment,
+            environment=self.plan.environment,
             files={},
         )
 
@@ -147,7 +151,7 @@ class Loop:
             InputError: PB610, three steps in a row not finite.
         """
         first = self.standing.step
-        with micro_batches(self._pairs, self.share, first, steps, workers) as feed:
+        with micro_batches(self.plan.pairs, self.plan.share, first, steps, workers) as feed:
             self._clock.skip()
             for step in range(first, steps):
                 self._step(step, self._next_of(feed))
@@ -155,7 +159,7 @@ class Loop:
                 signal = self._stop_signal(check)
                 ends = bool(signal) or step + 1 == steps
                 self._record(log, steps, ends)
-                if ends or self._is_due(self._recipe.checkpoints.save_every):
+                if ends or self._is_due(self.plan.recipe.checkpoints.save_every):
                     self.save()
                 if signal:
                     raise Interrupted(signal)
@@ -163,7 +167,7 @@ class Loop:
     def _next_of(self, feed: Iterator[Prepared]) -> list[Prepared]:
         """Return this rank's micro-batches of the next step."""
         began = time.monotonic()
-        prepared = [next(feed) for _ in range(self.share.accumulation)]
+        prepared = [next(feed) for _ in range(self.plan.share.accumulation)]
         self._clock.waited(time.monotonic() - began)
         self._remember_unreadable({index for part in prepared for index in part.passed})
         return prepared
@@ -174,7 +178,7 @@ class Loop:
         Raises:
             SourceError: PB309, they are more than 0.1 % of all.
         """
-        known, pictures = self.standing.unreadable, self._pairs.pictures
+        known, pictures = self.standing.unreadable, self.plan.pairs.pictures
         for index in sorted(found - known):
             logger.warning("unreadable, the next one is taken: %s", pictures.name(index))
         known |= found
@@ -188,9 +192,9 @@ class Loop:
             InputError: PB610.
         """
         results = {}
-        for name, seat in self.seats.items():
+        for name, seat in self._seats.items():
             examples = (self._examples(part) for part in prepared)
-            results[name] = seat.step(step, examples, self.share.accumulation, self._draws)
+            results[name] = seat.step(step, examples, self.plan.share.accumulation, self._draws)
         self._norm = results["network"].norm
         finite = all(result.finite for result in results.values())
         if finite:
@@ -199,7 +203,7 @@ class Loop:
         self._count(finite)
 
     def _examples(self, prepared: Prepared) -> Examples:
-        return to_examples(prepared, self._draws, self.world.device, self._memory_format)
+        return to_examples(prepared, self._draws, self.plan.world.device, self._memory_format)
 
     def _count(self, finite: bool) -> None:
         """Count a step; raise PB610 when three in a row were not finite."""
@@ -228,27 +232,27 @@ class Loop:
             check()
         except Interrupted as stop:
             signal = stop.exit_code - 128
-        if self.world.size == 1:
+        if self.plan.world.size == 1:
             return signal
-        signals = torch.zeros(self.world.size, dtype=torch.int64, device=self.world.device)
-        signals[self.world.rank] = signal
-        return int(self.world.sum(signals).max())
+        signals = torch.zeros(self.plan.world.size, dtype=torch.int64, device=self.plan.world.device)
+        signals[self.plan.world.rank] = signal
+        return int(self.plan.world.sum(signals).max())
 
     # --- records ------------------------------------------------------------------------------
 
     def _no_tallies(self) -> dict[str, Tally]:
-        return {name: Tally.empty(self.world.device) for name in self.seats}
+        return {name: Tally.empty(self.plan.world.device) for name in self._seats}
 
     def _record(self, log: RunLog | None, steps: int, ends: bool) -> None:
-        if ends or self._is_due(self._recipe.log.every):
-            binned = self.world.sum(self._tallies["network"].binned)
+        if ends or self._is_due(self.plan.recipe.log.every):
+            binned = self.plan.world.sum(self._tallies["network"].binned)
             if log:
                 line = self._line(binned)
                 log.write(line)
                 log.say(line, steps, self._clock.seconds)
                 self._judge(line)
             self._tallies = self._no_tallies()
-        if log and self._is_due(self._recipe.log.strip_every):
+        if log and self._is_due(self.plan.recipe.log.strip_every):
             log.strip(self.standing.step, self.preview())
         self._clock.skip()
 
@@ -259,22 +263,22 @@ class Loop:
         others = {f"loss_{name}": tally.mean for name, tally in self._tallies.items() if name != "network"}
         return {
             "step": self.standing.step,
-            "images_seen": self.standing.step * self.share.batch,
+            "images_seen": self.standing.step * self.plan.share.batch,
             "loss": self._tallies["network"].mean,
             **others,
             "loss_by_lambda": [s / n if n else None for s, n in zip(sums, counts, strict=True)],
             "gradient_norm": self._norm if math.isfinite(self._norm) else None,
-            "learning_rate": self.seats["network"].rate(self.standing.step - 1),
-            "images_per_second": self.share.batch / seconds if seconds else 0.0,
+            "learning_rate": self._seats["network"].rate(self.standing.step - 1),
+            "images_per_second": self.plan.share.batch / seconds if seconds else 0.0,
             "data_wait": self._clock.wait_share,
-            "memory_bytes": memory_bytes(self.world.device),
+            "memory_bytes": memory_bytes(self.plan.world.device),
             "skipped": self.standing.skipped,
         }
 
     def _judge(self, line: dict[str, Any]) -> None:
         """Warn if the warm-up has ended and the loss has not halved."""
-        first, ended = self.seats["network"].player.first_loss, self._recipe.training.warmup_steps
-        just = line["step"] - self._recipe.log.every < ended <= line["step"]
+        first, ended = self._seats["network"].player.first_loss, self.plan.recipe.training.warmup_steps
+        just = line["step"] - self.plan.recipe.log.every < ended <= line["step"]
         if first is not None and just and (line["loss"] is None or line["loss"] > first / 2):
             logger.warning(
                 "the warm-up is over and the loss is still %s, above %.2f: look at recipe and data",
@@ -284,10 +288,10 @@ class Loop:
 
     def preview(self) -> list[torch.Tensor]:
         """Return sources, restored pictures and references of eight fixed samples, noise fixed too."""
-        first = _PREVIEW_STEP * self.share.batch
-        samples = range(first, first + min(_STRIP, self.share.batch))
-        examples = self._examples(MicroBatches(self._pairs)[samples])
-        with torch.no_grad(), self.seats["network"].averaged() as network:
+        first = _PREVIEW_STEP * self.plan.share.batch
+        samples = range(first, first + min(_STRIP, self.plan.share.batch))
+        examples = self._examples(MicroBatches(self.plan.pairs)[samples])
+        with torch.no_grad(), self._seats["network"].averaged() as network:
             restored = self._objective.preview(network, examples, self._draws)
         return [examples.source, restored, examples.reference]
 
@@ -297,10 +301,10 @@ class Loop:
         Raises:
             InputError: PB611.
         """
-        samples = replace(self.share, rank=0)  # the same for all ranks: all stop or none
+        samples = replace(self.plan.share, rank=0)  # the same for all ranks: all stop or none
         problems: list[Problem] = []
-        for seat in self.seats.values():
-            parts = (self._examples(MicroBatches(self._pairs)[part]) for part in samples.samples(0, 64))
+        for seat in self._seats.values():
+            parts = (self._examples(MicroBatches(self.plan.pairs)[part]) for part in samples.samples(0, 64))
             problems += seat.faults(parts, self._draws)
         if problems:
             raise InputError(*problems)

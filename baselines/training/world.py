@@ -65,6 +65,13 @@ class World:
             fix = "give every rank the same recipe, data and library versions"
             raise StackError(problem("PB710", what, expected="one for all ranks", found=others, fix=fix))
 
+    def union(self, values: set[int]) -> set[int]:
+        """Return what any rank holds, on every rank."""
+        found: list[Any] = [values] * self.size
+        if self.size > 1:
+            dist.all_gather_object(found, values)
+        return set().union(*found)
+
     def wait(self) -> None:
         """Return once every rank is here."""
         if self.size > 1:

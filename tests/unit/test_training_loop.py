@@ -14,12 +14,13 @@ import torch
 from torch import nn
 from toy_method import Toy, files_of, run_toy, weights_of, write_pack, write_pictures
 
-from palette_bench.baselines.training import loop, steps
+from palette_bench.baselines.training import log, loop, steps
 from palette_bench.baselines.training.checkpoint import State
 from palette_bench.baselines.training.ema import Average, decay_at
 from palette_bench.baselines.training.run import open_run
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.interrupt import Interrupted
+from palette_bench.tasks.preprocess import decode
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ def test_a_finished_run_stays_as_it_is(data: Path, straight: Path) -> None:
 def test_lost_steps_leave_the_log_and_are_taken_again(data: Path, straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_toy(Toy(), data, run, steps=3)
-    with (run / "log.jsonl").open("a") as log:  # killed after step 4, before its checkpoint, inside a line
-        log.write(json.dumps({"step": 4, "loss": 9.0}) + '\n{"step": 5, "lo')
+    with (run / "log.jsonl").open("a") as file:  # killed after step 4, before its checkpoint, inside a line
+        file.write(json.dumps({"step": 4, "loss": 9.0}) + '\n{"step": 5, "lo')
     run_toy(Toy(), data, run)
     assert [line["step"] for line in log_of(run)] == [1, 2, 3, 4, 5, 6]
     assert [line["loss"] for line in log_of(run)] == [line["loss"] for line in log_of(straight)]
@@ -120,9 +121,9 @@ def test_an_average_is_the_closed_form_and_lends_its_weights_without_trace() -> 
 
 def test_what_is_not_finite_is_skipped_and_counted(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run_toy(Toy(spoilt=frozenset({2, 3})), data, run, steps=2)
+    run_toy(Toy(frozenset({2, 3}), first_loss=None), data, run, steps=2)
     before = weights_of(run, 2)
-    run_toy(Toy(spoilt=frozenset({2, 3})), data, run, steps=4)
+    run_toy(Toy(frozenset({2, 3}), first_loss=None), data, run, steps=4)
     assert weights_of(run, 4) == before
     state = State.read(run / "checkpoints" / "step-00000004" / "state.json")
     assert (state.step, state.skipped, state.skipped_in_a_row) == (4, 2, 2)
@@ -135,9 +136,9 @@ def test_three_steps_in_a_row_stop_the_run_and_keep_the_last_checkpoint(
 ) -> None:
     run = tmp_path / "run"
     if stop:
-        run_toy(Toy(spoilt=frozenset({2, 3, 4})), data, run, steps=stop)
+        run_toy(Toy(frozenset({2, 3, 4}), first_loss=None), data, run, steps=stop)
     with pytest.raises(InputError, match=r"PB610.*\n.*steps 3 to 5"):
-        run_toy(Toy(spoilt=frozenset({2, 3, 4})), data, run)
+        run_toy(Toy(frozenset({2, 3, 4}), first_loss=None), data, run)
     assert open_run(run).step == 4
 
 
@@ -193,8 +194,6 @@ def test_strips_show_fixed_samples_and_change_no_weight(data: Path, straight: Pa
     run_toy(Toy(strip_every=3), data, run)
     strips = sorted((run / "strips").iterdir())
     assert [path.name for path in strips] == ["step-00000003.png", "step-00000006.png"]
-    from palette_bench.tasks.preprocess import decode
-
     first, second = (decode(path.read_bytes()) for path in strips)
     assert first.shape == (8 * 16, 3 * 16, 3)
     left, right = slice(0, 16), slice(32, 48)  # sources and references stay, the middle learns
@@ -205,10 +204,68 @@ def test_strips_show_fixed_samples_and_change_no_weight(data: Path, straight: Pa
 
 
 def test_bf16_trains_nearly_alike(data: Path, straight: Path, tmp_path: Path) -> None:
-    run_toy(Toy(autocast="bf16"), data, tmp_path / "run")
+    run_toy(Toy(speed='autocast = "bf16"'), data, tmp_path / "run")
     for line, expected in zip(log_of(tmp_path / "run"), log_of(straight), strict=True):
         assert line["loss"] == pytest.approx(expected["loss"], rel=0.02)
         assert line["loss"] != expected["loss"] or line["step"] == 1
+
+
+@pytest.mark.parametrize("speed", ["channels_last = true", "fused_adam = true"])
+def test_switches_for_speed_move_roundings_only(
+    speed: str, data: Path, straight: Path, tmp_path: Path
+) -> None:
+    run_toy(Toy(speed=speed), data, tmp_path / "run", steps=3)
+    run_toy(Toy(speed=speed), data, tmp_path / "run")
+    for line, expected in zip(log_of(tmp_path / "run"), log_of(straight), strict=True):
+        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def test_noise_of_the_device_is_another_noise_that_trains_too(
+    data: Path, straight: Path, tmp_path: Path
+) -> None:
+    run_toy(Toy(speed='noise = "device"'), data, tmp_path / "run")
+    found, host = (open_run(run) for run in (tmp_path / "run", straight))
+    assert 'noise = "device"' in found.recipe
+    assert 'noise = "host"' in host.recipe
+    assert not torch.equal(found.tensors["0.weight"], host.tensors["0.weight"])
+
+
+class Board:
+    """TensorBoard's writer, remembering."""
+
+    def __init__(self) -> None:
+        self.scalars: list[tuple[str, int]] = []
+        self.images: list[tuple[str, int]] = []
+        self.closed = False
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.scalars.append((name, step))
+
+    def add_image(self, name: str, pixels: object, step: int, dataformats: str) -> None:
+        assert dataformats == "HWC"
+        self.images.append((name, step))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_tensorboard_gets_scalars_and_strips(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board()
+    monkeypatch.setattr(log, "_tensorboard", lambda run, step: board)
+    run_toy(Toy(strip_every=3), data, tmp_path / "run")
+    assert {("loss", 1), ("loss", 6), ("gradient_norm", 3), ("images_per_second", 2)} <= set(board.scalars)
+    assert board.images == [("strips", 3), ("strips", 6)]
+    assert board.closed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(45, "45 s"), (89, "89 s"), (720, "12 min"), (12_000, "3 h 20 min"), (439_200, "5 d 2 h")],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    assert log.duration(seconds) == said
 
 
 def test_weights_to_start_from_enter_network_and_average(data: Path, straight: Path, tmp_path: Path) -> None:
