@@ -279,12 +279,10 @@ class Loop:
         """Warn if the warm-up has ended and the loss has not halved."""
         first, ended = self._seats["network"].player.first_loss, self.plan.recipe.training.warmup_steps
         just = line["step"] - self.plan.recipe.log.every < ended <= line["step"]
-        if first is not None and just and (line["loss"] is None or line["loss"] > first / 2):
-            logger.warning(
-                "the warm-up is over and the loss is still %s, above %.2f: look at recipe and data",
-                line["loss"],
-                first / 2,
-            )
+        loss = math.inf if line["loss"] is None else line["loss"]
+        if first is not None and just and loss > first / 2:
+            text = "the warm-up is over and the loss is still %.2f, above %.2f: look at recipe and data"
+            logger.warning(text, loss, first / 2)
 
     def preview(self) -> list[torch.Tensor]:
         """Return sources, restored pictures and references of eight fixed samples, noise fixed too."""

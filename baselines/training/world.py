@@ -105,7 +105,8 @@ def world(device: str) -> Iterator[World]:
         return
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_PATIENCE)
+    gpu = own if own.type == "cuda" else None
+    dist.init_process_group("nccl" if gpu else "gloo", timeout=_PATIENCE, device_id=gpu)
     try:
         yield World(own, dist.get_rank(), dist.get_world_size())
     finally:

@@ -122,3 +122,14 @@ def test_uniform_and_below_cover_their_range_evenly() -> None:
     assert stats.chisquare(counts).pvalue > 0.01
     again = draws.uniform(replace(many, step=many.step), "gamma")
     assert np.array_equal(uniform, again)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_draws_the_same_words_and_nearly_the_same_normals() -> None:
+    keys, counters = torch.tensor([[1, 2], [0xFFFFFFFF, 7]]), torch.arange(1000)
+    there = torch.stack(philox(keys.cuda(), counters.cuda())).cpu()
+    assert torch.equal(there, torch.stack(philox(keys, counters)))
+    digests = [hashlib.sha256(b"gpu").digest()]
+    there = device_normals(digests, (100_000,), torch.device("cuda")).cpu()
+    assert torch.allclose(there, device_normals(digests, (100_000,), CPU), rtol=0, atol=1e-6)

@@ -310,3 +310,12 @@ def test_unreadable_pictures_of_a_large_folder_are_listed_in_the_state(tmp_path:
     run_toy(toy, tmp_path / "list.txt", tmp_path / "run")  # six steps are one epoch
     state = State.read(tmp_path / "run" / "checkpoints" / "step-00000006" / "state.json")
     assert state.unreadable == (1500,)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_on_a_gpu_resumes_to_the_very_weights(data: Path, tmp_path: Path) -> None:
+    run_toy(Toy(), data, tmp_path / "straight", device="cuda")
+    run_toy(Toy(), data, tmp_path / "run", device="cuda", steps=3)
+    run_toy(Toy(), data, tmp_path / "run", device="cuda")
+    assert files_of(tmp_path / "run", 6) == files_of(tmp_path / "straight", 6)
