@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from palette_bench import baselines
 from palette_bench.core import atomic
 from palette_bench.core.errors import CODES, InputError, StorageError, UsageError, problem, suggest
 from palette_bench.core.journal import Journal, Shard, is_ours, locked
 
 PACKAGE = Path(atomic.__file__).parents[1]
+BASELINES = Path(baselines.__file__).parent
 
 
 def names(folder: Path) -> list[str]:
@@ -120,7 +122,7 @@ def test_suggestions_are_neighbours_or_the_list() -> None:
 
 def test_every_code_is_used_and_every_used_code_has_a_text() -> None:
     used: set[str] = set()
-    for path in PACKAGE.rglob("*.py"):
+    for path in (*PACKAGE.rglob("*.py"), *BASELINES.rglob("*.py")):
         if path.name != "errors.py":
             used |= set(re.findall(r"PB\d{3}", path.read_text()))
     assert used == set(CODES)
