@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import nn
 
 from ..training.examples import Draws, Examples
 from ..training.objective import Losses, Player
+from ..training.presets import PRESETS, AttentionKind, UNetSpec
 from ..training.unet import UNet, sinusoids
 from .conditioning import GammaEmbedding
 from .plan import Plan, plan_for
@@ -28,6 +29,13 @@ Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (N, 6, 
 Normal = Callable[[int], torch.Tensor]  # step -> (N, 3, H, W) float32 standard normals
 
 PREVIEW_STEPS = 25
+# of the paper's network by kind of attention; Palette, Table 5, rounds the last two to 603M and 624M
+PARAMETERS: Mapping[AttentionKind, int] = {
+    "global": 552_814_083,
+    "local": 552_814_083,
+    "extra-blocks": 602_583_555,
+    "dilated": 623_563_267,
+}
 FIRST_LOSS = {"l2": 1.0, "l1": math.sqrt(2 / math.pi)}  # mean of |eps|^p: an untrained network predicts 0
 
 
@@ -149,6 +157,12 @@ def _pixels(mask: torch.Tensor) -> torch.Tensor:
     return mask.sum((1, 2, 3), dtype=torch.float32)
 
 
+def known_parameters(spec: UNetSpec) -> int | None:
+    """Return how many parameters the paper's network has; None for another shape."""
+    papers = replace(PRESETS["palette-256"], attention_kind=spec.attention_kind)
+    return PARAMETERS[spec.attention_kind] if spec == papers else None
+
+
 class Denoising:
     """Palette's training objective: one network that predicts the noise.
 
@@ -168,6 +182,7 @@ class Denoising:
                 recipe.training.learning_rate,
                 recipe.training.betas,
                 self.loss,
+                parameters=known_parameters(recipe.network.spec),
                 first_loss=FIRST_LOSS[recipe.training.loss],
             ),
         )

@@ -44,9 +44,11 @@ class Walk:
         return self.hold(self.normal(0), self.levels[0])
 
     def image(self, noisy: torch.Tensor, noise: torch.Tensor, gamma: float) -> torch.Tensor:
-        """Return y0 = (y_t - sqrt(1 - gamma) f) / sqrt(gamma), clipped."""
+        """Return y0 = (y_t - sqrt(1 - gamma) f) / sqrt(gamma), clipped; what is not finite becomes NaN."""
         image = (noisy - math.sqrt(1 - gamma) * noise) / math.sqrt(gamma)
-        return image.clamp(-1, 1) if self.clip == "static" else image
+        if self.clip == "off":
+            return image
+        return image.clamp(-1, 1) + (image - image)  # clipping alone would turn an overflow into white
 
 
 def ancestral(walk: Walk, variance: Literal["beta", "posterior"]) -> torch.Tensor:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 def to_tensor(pixels: NDArray[np.uint8], device: torch.device | str = "cpu") -> torch.Tensor:
     """Return (N, H, W, 1 or 3) uint8 as (N, 3, H, W) float32, pixel / 127.5 - 1; gray three times."""
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
+    images = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(device).permute(0, 3, 1, 2)
     return (images.float() / 127.5 - 1).expand(-1, 3, -1, -1).contiguous()
 
 

@@ -13,13 +13,21 @@ import torch
 from torch import nn
 
 from palette_bench.baselines.palette import baseline
-from palette_bench.baselines.palette.diffusion import Denoising, Diffusion, masked_loss
+from palette_bench.baselines.palette.diffusion import (
+    PARAMETERS,
+    Denoising,
+    Diffusion,
+    known_parameters,
+    masked_loss,
+)
 from palette_bench.baselines.palette.plan import plan_for, read_name
 from palette_bench.baselines.palette.recipe import PaletteRecipe
 from palette_bench.baselines.palette.schedule import log_snr
 from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.examples import Examples
+from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import read_recipe, to_toml
+from palette_bench.baselines.training.unet import UNet
 from palette_bench.core.errors import RecordError, UsageError
 
 CPU = torch.device("cpu")
@@ -159,6 +167,15 @@ def test_an_untrained_network_starts_at_the_loss_of_predicting_nothing(loss: str
     assert float(losses.values.detach().mean()) == pytest.approx(expected, abs=0.02)
     losses.values.sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in player.module.parameters())
+
+
+@pytest.mark.parametrize("kind", PARAMETERS)
+def test_the_papers_network_must_have_its_number_of_parameters(kind: Any) -> None:
+    spec = replace(PRESETS["palette-256"], attention_kind=kind)
+    with torch.device("meta"):
+        count = sum(p.numel() for p in UNet(spec).parameters())
+    assert known_parameters(spec) == count
+    assert known_parameters(replace(spec, blocks=1)) is None
 
 
 def test_the_network_sees_the_noisy_picture_first_then_the_source_and_its_level() -> None:
