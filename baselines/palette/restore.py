@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,12 @@ from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError, UsageError, problem
 from palette_bench.core.fingerprint import fingerprint
-from palette_bench.core.rng import sampling_noise
-from palette_bench.core.types import Image, ImageId
+from palette_bench.core.types import Image
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.contestant import About, Batch, OwnPicture, RestoreOptions
 
 from ..training.exact import exact
-from ..training.images import to_pixels, to_tensor
+from ..training.question import Question
 from ..training.recipe import read_recipe
 from ..training.run import TrainedRun, open_run
 from ..training.seat import prove
@@ -35,7 +33,6 @@ from .recipe import PaletteRecipe
 
 LARGEST = 10  # of an output in the [-1, 1] scale; beyond, the sampler has diverged
 WINDOWS = 8  # per forward pass, of a tiled picture
-_FILL = -1  # the noise "step" whose normals fill the holes of own pictures
 _log = logging.getLogger(__name__)
 
 
@@ -122,25 +119,6 @@ def about(run: TrainedRun, recipe: PaletteRecipe, plan: Plan, parameters: int, s
     )
 
 
-@dataclass(frozen=True)
-class _Question:
-    """Pictures to restore, on the host.
-
-    Attributes:
-        names: N names, which key the noise.
-        sample: which of several samples.
-        inputs: (N, H, W, 1 or 3) uint8.
-        masks: (N, H, W) bool; None without holes.
-        fill: (N, 3, H, W) float32 content of the holes; None without.
-    """
-
-    names: tuple[ImageId, ...]
-    sample: int
-    inputs: NDArray[np.uint8]
-    masks: NDArray[np.bool_] | None
-    fill: torch.Tensor | None
-
-
 class PaletteModel:
     """A trained model, ready to restore: a `PictureRestorer`."""
 
@@ -188,12 +166,7 @@ class PaletteModel:
             InputError: PB612, pictures that stay not finite, by id.
         """
         self._accept(batch.benchset.public.task)
-        fill = None
-        if batch.masks is not None:
-            fill = torch.from_numpy(batch.fill()).permute(0, 3, 1, 2)
-        return self._answer(
-            _Question(batch.ids, batch.sample, batch.inputs, batch.masks, fill), self._network
-        )
+        return self._answer(Question.of_batch(batch), self._network)
 
     def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:
         """Return a picture of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
@@ -203,16 +176,11 @@ class PaletteModel:
 
     def _restore_canvas(self, picture: OwnPicture, by_windows: bool) -> Image:
         """Return a picture of a size the network takes, or by windows of any size from its own."""
-        size = (picture.input.shape[0], picture.input.shape[1])
-        fill, masks = None, None
-        if picture.mask is not None:
-            masks = picture.mask[None]
-            fill = torch.from_numpy(sampling_noise(self._options.seed, picture.name, 0, _FILL, (1, 3, *size)))
+        question = Question.of_picture(picture, self._options.seed)
         network: Network = self._network
         if by_windows:
-            needed = torch.ones(size, dtype=torch.bool) if masks is None else torch.from_numpy(masks[0])
-            network = Tiled(network, needed.to(self._device), self._recipe.side, WINDOWS)
-        question = _Question((picture.name,), 0, picture.input[None], masks, fill)
+            needed = question.tensors(self._device)[1][0, 0]
+            network = Tiled(network, needed, self._recipe.side, WINDOWS)
         answer: Image = self._answer(question, network)[0]
         return answer
 
@@ -220,7 +188,7 @@ class PaletteModel:
         if task not in self._recipe.tasks:
             raise UsageError(f"this run was trained for {', '.join(self._recipe.tasks)}, not for {task}")
 
-    def _answer(self, question: _Question, network: Network) -> NDArray[np.uint8]:
+    def _answer(self, question: Question, network: Network) -> NDArray[np.uint8]:
         """Return (N, H, W, 3) uint8."""
         with torch.no_grad(), nullcontext() if self._options.fast else exact():
             images = self._sampled(question, network, self._options.fast)
@@ -238,19 +206,11 @@ class PaletteModel:
                     ids=[name for name, bad in zip(question.names, broken.tolist(), strict=True) if bad],
                 )
             )
-        output = to_pixels(images)
-        if question.masks is not None:
-            known = ~question.masks
-            output[known] = question.inputs[known]
-        return output
+        return question.answer(images)
 
-    def _sampled(self, question: _Question, network: Network, fast: bool) -> torch.Tensor:
+    def _sampled(self, question: Question, network: Network, fast: bool) -> torch.Tensor:
         """Return (N, 3, H, W) float32."""
-        source = to_tensor(question.inputs, self._device)
-        mask = torch.ones_like(source[:, :1], dtype=torch.bool)
-        if question.masks is not None and question.fill is not None:
-            mask = torch.from_numpy(question.masks).to(self._device)[:, None]
-            source = torch.where(mask, question.fill.to(self._device), source)
+        source, mask = question.tensors(self._device)
         size = (source.shape[2], source.shape[3])
         noise = KeyedNoise(
             self._options.seed, question.names, question.sample, size, self._device, self._options.noise

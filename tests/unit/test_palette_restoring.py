@@ -83,6 +83,7 @@ def batch(task: str, n: int = 8, side: int = SIDE) -> Batch:
     if task in ("inpainting", "uncropping"):
         masks = np.zeros((8, side, side), bool)
         masks[:, 4:12, 5:] = True
+        masks.setflags(write=False)  # as decoded pictures are
     inputs = draws.integers(0, 256, (8, side, side, 1 if task == "colorization" else 3), np.uint8)
     return Batch(
         ids=tuple(f"p{i}" for i in range(n)),
