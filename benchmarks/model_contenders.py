@@ -159,10 +159,11 @@ class Ours:
         from palette_bench.baselines.palette.diffusion import Denoising, Diffusion
         from palette_bench.baselines.palette.plan import plan_for
         from palette_bench.baselines.palette.recipe import PaletteRecipe
-        from palette_bench.baselines.palette.restore import PaletteModel
+        from palette_bench.baselines.palette.restore import manner
         from palette_bench.baselines.training.draws import KeyedDraws
         from palette_bench.baselines.training.examples import Examples
         from palette_bench.baselines.training.recipe import read_recipe, to_toml
+        from palette_bench.baselines.training.restoring import Opened, TrainedModel
         from palette_bench.baselines.training.run import TrainedRun
         from palette_bench.baselines.training.seat import Seat
         from palette_bench.baselines.training.world import World
@@ -183,15 +184,11 @@ class Ours:
             0, np.arange(work.batch), ("jpeg",) * work.batch, work.tensor("references"), source, whole
         )
         diffusion = Diffusion.of(recipe)
-        self.model = PaletteModel(
-            TrainedRun(to_toml(recipe), "palette", 0, {}, "0" * 64),
-            recipe,
-            diffusion,
-            plan_for(diffusion.sampled, diffusion.trained, work.evaluations),
-            self.seat.player.module,
-            device,
-            RestoreOptions(device=work.device, fast="bf16" in levers, noise=recipe.speed.noise),
-        )
+        run = TrainedRun(to_toml(recipe), "palette", 0, {}, "0" * 64)
+        options = RestoreOptions(device=work.device, fast="bf16" in levers, noise=recipe.speed.noise)
+        opened = Opened(run, recipe, self.seat.player.module, device, options)
+        plan = plan_for(diffusion.sampled, diffusion.trained, work.evaluations)
+        self.model = TrainedModel(opened, manner(opened, diffusion, plan))
         self.batch, self.files, self.encode = Batch, Files, png.encode
 
     def _recipe(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from ..training.examples import Draws, Examples
+from ..training.losses import masked_loss, weights
 from ..training.objective import Losses, Player
-from ..training.presets import PRESETS, AttentionKind, UNetSpec
+from ..training.presets import known_parameters
 from ..training.unet import UNet, sinusoids
 from .conditioning import GammaEmbedding
 from .plan import Plan, plan_for
@@ -29,13 +30,6 @@ Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (N, 6, 
 Normal = Callable[[int], torch.Tensor]  # step -> (N, 3, H, W) float32 standard normals
 
 PREVIEW_STEPS = 25
-# of the paper's network by kind of attention; Palette, Table 5, rounds the last two to 603M and 624M
-PARAMETERS: Mapping[AttentionKind, int] = {
-    "global": 552_814_083,
-    "local": 552_814_083,
-    "extra-blocks": 602_583_555,
-    "dilated": 623_563_267,
-}
 FIRST_LOSS = {"l2": 1.0, "l1": math.sqrt(2 / math.pi)}  # mean of |eps|^p: an untrained network predicts 0
 
 
@@ -140,29 +134,6 @@ class Diffusion:
         return SAMPLERS[plan.sampler](Walk(predict, draw, hold, plan.levels, plan.clip))
 
 
-def masked_loss(
-    predicted: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor, norm: Literal["l1", "l2"]
-) -> torch.Tensor:
-    """Return the mean of |f - eps|^p over the channels and pixels to produce, (N,) float32.
-
-    Source: Palette, equation 5 and section 4 (only masked pixels count).
-    """
-    gap = (predicted.float() - noise).abs()
-    penalty = gap if norm == "l1" else gap.square()
-    return (penalty * mask).sum((1, 2, 3)) / (predicted.shape[1] * _pixels(mask)).clamp(min=1)
-
-
-def _pixels(mask: torch.Tensor) -> torch.Tensor:
-    """Return the number of pixels to produce, (N,) float32."""
-    return mask.sum((1, 2, 3), dtype=torch.float32)
-
-
-def known_parameters(spec: UNetSpec) -> int | None:
-    """Return how many parameters the paper's network has; None for another shape."""
-    papers = replace(PRESETS["palette-256"], attention_kind=spec.attention_kind)
-    return PARAMETERS[spec.attention_kind] if spec == papers else None
-
-
 class Denoising:
     """Palette's training objective: one network that predicts the noise.
 
@@ -198,10 +169,9 @@ class Denoising:
         code = self._diffusion.code(gammas, device)
         predicted = network(torch.cat([noisy, examples.source], dim=1), code)
         values = masked_loss(predicted, noise, examples.mask, self._training.loss)
-        by_pixel = self._training.reduction == "pixel"
         return Losses(
             values=values,
-            weights=_pixels(examples.mask) if by_pixel else torch.ones_like(values),
+            weights=weights(examples.mask, self._training.reduction),
             log_snr=torch.from_numpy(log_snr(gammas)).to(device),
         )
 

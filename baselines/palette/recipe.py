@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from palette_bench.core.errors import suggest
 from palette_bench.core.records import Part
 
-from ..training.recipe import Count, Network, Rate, Recipe, Share, Training
+from ..training.recipe import Count, Network, PaperTraining, Recipe, Share
 from .conditioning import FORMS
 from .plan import DEFAULT_STEPS, Grid, Sampler
 from .samplers import Clip
@@ -50,14 +50,9 @@ class PaletteNetwork(Network):
         return form
 
 
-class PaletteTraining(Training):
+class PaletteTraining(PaperTraining):
     """The optimiser's part and the loss."""
 
-    batch: Count = 1024
-    steps: Count = 1_000_000
-    learning_rate: Rate = 1e-4
-    warmup_steps: int = Field(default=10_000, ge=0)
-    ema_decay: Share = 0.9999
     loss: Literal["l2", "l1"] = "l2"  # of the noise, where pixels are to be produced; l1: Palette, Table 6
     reduction: Literal["image", "pixel"] = "image"  # mean of images' means, or of pixels of all images
 

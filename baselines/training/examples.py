@@ -9,6 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .recipe import Task
+
+HOLED: tuple[Task, ...] = ("inpainting", "uncropping")  # tasks whose sources have a hole
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -29,6 +33,12 @@ class Examples:
     reference: torch.Tensor
     source: torch.Tensor
     mask: torch.Tensor
+
+    @property
+    def holes(self) -> torch.Tensor:
+        """Return the pixels that sources lack, (N, 1, S, S) bool; unlike m, none for tasks without holes."""
+        holed = torch.tensor([task in HOLED for task in self.tasks], device=self.mask.device)
+        return self.mask & holed[:, None, None, None]
 
 
 class Draws(Protocol):

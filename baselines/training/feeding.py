@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 from palette_bench.core.errors import UsageError
 
 from .draws import KeyedDraws
-from .examples import Examples
+from .examples import HOLED, Examples
 from .images import to_tensor
-from .pairs import HOLED, MicroBatches, Pairs, Prepared
+from .pairs import MicroBatches, Pairs, Prepared
 
 T = TypeVar("T")
 _AHEAD = 2  # micro-batches waiting for the loop
@@ -139,8 +139,7 @@ def to_examples(
         for pixels in (prepared.reference, prepared.source)
     )
     examples = Examples(prepared.step, prepared.positions, prepared.tasks, reference, source, mask)
-    holed = [task in HOLED for task in prepared.tasks]
-    if any(holed):
-        holes = mask & torch.tensor(holed, device=device)[:, None, None, None]
-        source.copy_(torch.where(holes, draws.normal(examples, "fill", tuple(reference.shape[1:])), source))
+    if any(task in HOLED for task in prepared.tasks):
+        fill = draws.normal(examples, "fill", tuple(reference.shape[1:]))
+        source.copy_(torch.where(examples.holes, fill, source))
     return examples

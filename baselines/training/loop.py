@@ -67,14 +67,14 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
 
 
 def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
-    """Return the resolved recipe: one of the method's by name, a file, or the task's own.
+    """Return the resolved recipe: one of the method's by name, a file, or the task's own, or the method's.
 
     Raises:
         UsageError: there is none of that name.
         RecordError: it is malformed; all problems at once.
     """
     known = method.recipes()
-    name = options.recipe or options.task
+    name = options.recipe or (options.task if options.task in known else method.name)
     if name in known:
         text = known[name]
     elif Path(name).is_file():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from .examples import Draws, Examples
 from .recipe import Recipe
+
+R = TypeVar("R", bound=Recipe)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,36 @@ class TrainedMethod(Protocol):
         """Return the type of its recipes."""
 
     def recipes(self) -> Mapping[str, str]:
-        """Return name -> TOML text of the recipes that come with it; one named like a task is its own."""
+        """Return name -> TOML text of the recipes that come with it.
+
+        One named like a task is that task's own; one named like the method serves tasks without.
+        """
 
     def objective(self, recipe: Recipe, device: torch.device) -> Objective:
         """Return networks and losses of a resolved recipe, fresh, on the device."""
+
+
+@dataclass(frozen=True)
+class Method(Generic[R]):
+    """A `TrainedMethod` whose recipes are files.
+
+    Attributes:
+        name: of its entry point.
+        recipe_model: the type of its recipes.
+        texts: name -> TOML text of its recipes.
+        build: (resolved recipe, device) -> networks and losses, fresh.
+    """
+
+    name: str
+    recipe_model: type[R]
+    texts: Mapping[str, str]
+    build: Callable[[R, torch.device], Objective]
+
+    def recipes(self) -> Mapping[str, str]:
+        """Return name -> TOML text."""
+        return self.texts
+
+    def objective(self, recipe: Recipe, device: torch.device) -> Objective:
+        """Return networks and losses of a resolved recipe, fresh, on the device."""
+        assert isinstance(recipe, self.recipe_model), "recipes are read as `recipe_model`"
+        return self.build(recipe, device)

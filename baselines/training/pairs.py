@@ -29,7 +29,6 @@ from .data import Pictures, read_next
 from .draws import stream
 from .recipe import Task
 
-HOLED: tuple[Task, ...] = ("inpainting", "uncropping")  # tasks whose sources have a hole
 FIRST_QUALITY = 5
 # 10,000 exp(-(q - 5) / 10), rounded, for the quality factors q = 5..30
 QUALITY_WEIGHTS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -16,6 +16,14 @@ GROUPS = 32  # of every normalisation
 # Encoder blocks in place of attention, at its levels from the finest. Inferred: at 256 px these give the
 # 603M and 624M parameters of Palette, Table 5; doubling the blocks on both sides would give 744M.
 EXTRA_BLOCKS: Mapping[AttentionKind, tuple[int, ...]] = {"extra-blocks": (3, 2, 2), "dilated": (3, 2, 3)}
+
+# of the paper's network by kind of attention; Palette, Table 5, rounds the last two to 603M and 624M
+PARAMETERS: Mapping[AttentionKind, int] = {
+    "global": 552_814_083,
+    "local": 552_814_083,
+    "extra-blocks": 602_583_555,
+    "dilated": 623_563_267,
+}
 
 
 @dataclass(frozen=True)
@@ -131,3 +139,9 @@ PRESETS: Mapping[str, UNetSpec] = MappingProxyType(
         "adm-64-to-256": UNetSpec(256, 192, (1, 1, 2, 2, 4, 4), 2, (32, 16, 8), heads=4),
     }
 )
+
+
+def known_parameters(spec: UNetSpec) -> int | None:
+    """Return how many parameters the paper's network has; None for another shape."""
+    papers = replace(PRESETS["palette-256"], attention_kind=spec.attention_kind)
+    return PARAMETERS[spec.attention_kind] if spec == papers else None

@@ -74,6 +74,16 @@ class Training(Part):
     epsilon: Rate = 1e-8
 
 
+class PaperTraining(Training):
+    """The schedule of the paper's model, and of the regression it is compared with."""
+
+    batch: Count = 1024
+    steps: Count = 1_000_000
+    learning_rate: Rate = 1e-4
+    warmup_steps: int = Field(default=10_000, ge=0)
+    ema_decay: Share = 0.9999
+
+
 class Data(Part):
     """What is known of the training pictures."""
 

@@ -38,7 +38,9 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
     help="Folder of the run.",
 )
 @click.option(
-    "--recipe", metavar="NAME|FILE", help="A recipe of the method, or a TOML file.  [default: the task's own]"
+    "--recipe",
+    metavar="NAME|FILE",
+    help="A recipe of the method, or a TOML file.  [default: the task's own, else the method's]",
 )
 @click.option(
     "--init",

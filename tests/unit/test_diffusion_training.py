@@ -13,19 +13,14 @@ import torch
 from torch import nn
 
 from palette_bench.baselines.palette import baseline
-from palette_bench.baselines.palette.diffusion import (
-    PARAMETERS,
-    Denoising,
-    Diffusion,
-    known_parameters,
-    masked_loss,
-)
+from palette_bench.baselines.palette.diffusion import Denoising, Diffusion
 from palette_bench.baselines.palette.plan import plan_for, read_name
 from palette_bench.baselines.palette.recipe import PaletteRecipe
 from palette_bench.baselines.palette.schedule import log_snr
 from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.examples import Examples
-from palette_bench.baselines.training.presets import PRESETS
+from palette_bench.baselines.training.losses import masked_loss
+from palette_bench.baselines.training.presets import PARAMETERS, PRESETS, known_parameters
 from palette_bench.baselines.training.recipe import read_recipe, to_toml
 from palette_bench.baselines.training.unet import UNet
 from palette_bench.core.errors import RecordError, UsageError

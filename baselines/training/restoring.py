@@ -1,0 +1,222 @@
+"""Restoring with a trained run, whatever the method: weights proven, sets and own pictures answered.
+
+A method adds its `Manner`: what makes a picture of a source with its network, and how cards put it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from palette_bench.core.errors import InputError, UsageError, problem
+from palette_bench.core.fingerprint import fingerprint
+from palette_bench.core.types import Image
+from palette_bench.submission.card import Declared, Method, Sampling, Training
+from palette_bench.submission.contestant import About, Batch, OwnPicture, RestoreOptions
+
+from .exact import exact
+from .examples import HOLED
+from .question import Question
+from .recipe import Recipe, read_recipe
+from .run import TrainedRun, open_run
+from .seat import prove
+from .sizes import Fit, restore_any_size
+from .tiling import Network, Tiled
+from .unet import UNet
+from .world import find_device
+
+R = TypeVar("R", bound=Recipe)
+
+LARGEST = 10  # of an output in the [-1, 1] scale; beyond, the method has diverged
+WINDOWS = 8  # per forward pass, of a tiled picture
+TAKEN = ("run", "device", "fast")  # options that every trained method takes
+
+
+@dataclass(frozen=True)
+class Opened(Generic[R]):
+    """A run whose weights are those of its recipe's network.
+
+    Attributes:
+        run: where the weights come from.
+        recipe: resolved.
+        network: on the host until `ready`.
+        device: that will restore.
+        options: as asked.
+    """
+
+    run: TrainedRun
+    recipe: R
+    network: UNet
+    device: torch.device
+    options: RestoreOptions
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a method restores with its network.
+
+    Attributes:
+        title: of the method, for cards.
+        sampling: what cards say of it.
+        answer: (network, question) -> restored pictures, (N, 3, H, W) float32 in the [-1, 1] scale; known
+            pixels may hold anything.
+        choices: what decides a pixel beside weights and `sampling`, as JSON values.
+        paper: that describes the method.
+    """
+
+    title: str
+    sampling: Sampling
+    answer: Callable[[Network, Question], torch.Tensor]
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    paper: str | None = None
+
+
+def open_trained(method: str, model: type[R], options: RestoreOptions) -> Opened[R]:
+    """Return the averaged weights of a run of a method, in its network.
+
+    Raises:
+        UsageError: no run is named, or one of another method.
+        StorageError: PB801; WeightsError: PB705, PB712; DeviceError: PB707.
+    """
+    if options.run is None:
+        raise UsageError(
+            f"{method} needs trained weights: give --run RUN, a folder that `train {method}` filled"
+        )
+    run = open_run(options.run)
+    if run.method != method:
+        raise UsageError(f"{options.run} was trained as {run.method}: restore it with that method")
+    recipe = read_recipe(model, run.recipe, str(options.run))
+    device = find_device(options.device)
+    network = UNet(recipe.network.spec).eval().requires_grad_(False)
+    prove(network, run.tensors, str(options.run))
+    network.load_state_dict(dict(run.tensors))
+    return Opened(run, recipe, network, device, options)
+
+
+def ready(opened: Opened[Any], manner: Manner) -> TrainedModel:
+    """Return the model with its network on the device, compiled if bits may differ."""
+    opened.network.to(opened.device)
+    if opened.options.fast:
+        opened.network.compile()
+    return TrainedModel(opened, manner)
+
+
+def about(opened: Opened[Any], manner: Manner) -> About:
+    """Return what the card says; the version is that of the weights."""
+    run, recipe = opened.run, opened.recipe
+    tasks = "multi-task" if len(recipe.tasks) > 1 else recipe.tasks[0]
+    return About(
+        method=Method(
+            slug=run.method,
+            name=f"{manner.title}, {tasks}, {recipe.network.preset}, {run.step:,} steps",
+            version=run.sha256[:12],
+            authors=("palette-bench",),
+            license="Apache-2.0",
+            paper=manner.paper,
+        ),
+        training=Training(
+            datasets=(recipe.data.name,) if recipe.data.name else (),
+            saw_test_images=recipe.data.saw_test_images,
+            parameters=sum(p.numel() for p in opened.network.parameters()),
+            task_specific=len(recipe.tasks) == 1,
+        ),
+        sampling=manner.sampling,
+        declared=Declared(uses_mask=bool(set(HOLED) & set(recipe.tasks)), uses_label=False),
+    )
+
+
+class TrainedModel:
+    """A trained model, ready to restore: a `PictureRestorer`.
+
+    Args:
+        opened: its network is where it shall compute.
+        manner: of the method.
+    """
+
+    def __init__(self, opened: Opened[Any], manner: Manner) -> None:
+        self._opened = opened
+        self._manner = manner
+        self.about = about(opened, manner)
+        sampling, options = manner.sampling, opened.options
+        self.identity = fingerprint(
+            {
+                "weights": opened.run.sha256,
+                **manner.choices,
+                "sampler": sampling.sampler,
+                "steps": sampling.steps,
+                "seed": sampling.seed,
+                "noise": options.noise,
+                "fast": options.fast,
+                "device": opened.device.type,
+            }
+        )
+
+    def restore(self, batch: Batch) -> NDArray[np.uint8]:
+        """Return (N, S, S, 3) uint8; known pixels are the input's, bit for bit.
+
+        Equal bits are promised among calls with as many pictures; others move a pixel by one level at most.
+
+        Raises:
+            UsageError: the run was not trained for the set's task.
+            InputError: PB612, pictures that stay not finite, by id.
+        """
+        self._accept(batch.benchset.public.task)
+        return self._answer(Question.of_batch(batch), self._opened.network)
+
+    def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:
+        """Return a picture of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
+        self._accept(picture.task)
+        spec = self._opened.network.spec
+        return restore_any_size(picture, policy, Fit(spec.side, spec.multiple, self._restore_canvas))
+
+    def _restore_canvas(self, picture: OwnPicture, by_windows: bool) -> Image:
+        """Return a picture of a size the network takes, or by windows of any size from its own."""
+        question = Question.of_picture(picture, self._opened.options.seed)
+        network: Network = self._opened.network
+        if by_windows:
+            needed = question.tensors(self._opened.device)[1][0, 0]
+            network = Tiled(network, needed, self._opened.recipe.side, WINDOWS)
+        answer: Image = self._answer(question, network)[0]
+        return answer
+
+    def _accept(self, task: str) -> None:
+        tasks = self._opened.recipe.tasks
+        if task not in tasks:
+            raise UsageError(f"this run was trained for {', '.join(tasks)}, not for {task}")
+
+    def _answer(self, question: Question, network: Network) -> NDArray[np.uint8]:
+        """Return (N, H, W, 3) uint8."""
+        fast = self._opened.options.fast
+        with torch.no_grad(), nullcontext() if fast else exact():
+            images = self._images(question, network, fast)
+            broken = _diverged(images)
+            if fast and broken.any():
+                images[broken] = self._images(question, network, fast=False)[broken]
+                broken = _diverged(images)
+        if broken.any():
+            raise InputError(
+                problem(
+                    "PB612",
+                    self._manner.sampling.sampler,
+                    expected=f"finite values within {LARGEST}",
+                    fix="sample with clip static or more steps, where the method samples; else train on",
+                    ids=[name for name, bad in zip(question.names, broken.tolist(), strict=True) if bad],
+                )
+            )
+        return question.answer(images)
+
+    def _images(self, question: Question, network: Network, fast: bool) -> torch.Tensor:
+        """Return (N, 3, H, W) float32."""
+        with torch.autocast(self._opened.device.type, torch.bfloat16, enabled=fast):
+            return self._manner.answer(network, question)
+
+
+def _diverged(images: torch.Tensor) -> torch.Tensor:
+    """Return which images hold something not finite or beyond `LARGEST`, (N,) bool."""
+    return ~(images.abs() <= LARGEST).flatten(1).all(1)
