@@ -53,6 +53,7 @@ NOTES: dict[str, str] = {
     "random-weights": (
         "These numbers come from random weights: they show that the machinery works, not how good a model is."
     ),
+    "small-network": "These numbers come from a small network trained at 64 x 64 pixels; they never rank.",
     "rank-deficient": "Fewer pictures than feature dimensions: the distance has no interval and cannot rank.",
     "low-coverage": "The pictures cover too few classes for this metric.",
     "preview": "Computed in a preview precision; preview numbers never rank.",

@@ -79,10 +79,10 @@ def run() -> None:
     sys.exit(exit_code())
 
 
-def exit_code() -> int:
-    """Run the command line; return 0, 2-6, 130 or 143."""
+def exit_code(command: click.Command = main) -> int:
+    """Run a command line; return 0, 2-6, 130 or 143."""
     try:
-        code = main(standalone_mode=False)  # without standalone mode, what ctx.exit() was given
+        code = command(standalone_mode=False)  # without standalone mode, what ctx.exit() was given
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -108,6 +108,7 @@ BARRING = {
     "preview",
     "audit",
     "random-weights",
+    "small-network",
     "partial",
     "imported-reference",
     "unpinned-weights",

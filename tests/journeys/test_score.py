@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from smoke_weights import write_random
 from submissions import ready
 
 from palette_bench import score
@@ -107,6 +108,22 @@ def test_the_command_line_writes_a_card_that_reads_back(
     assert card.environment["level"] == "L0"
     assert str(tmp_path) not in out.read_text()
     assert card.watermarks == ("random-weights", "rank-deficient")
+
+
+def test_the_smoke_network_serves_every_head_and_never_ranks(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    weights = {"smoke": str(write_random(tmp_path))}
+    submission, target, out = (
+        answer("copy-input", "jpeg.qf5"),
+        smoke_sets / "jpeg.qf5",
+        tmp_path / "card.json",
+    )
+    card = score(submission, target, out, extractors=["smoke"], weights=weights)
+    assert {"small-network", "unpinned-weights"} <= set(card.watermarks)
+    of_smoke = {name for name, found in card.scores.items() if found.extractor == "smoke"}
+    assert {"frechet_distance", "classifier_score", "classification_agreement"} < of_smoke
+    assert "perceptual_distance" in of_smoke
 
 
 def test_the_per_image_table_holds_what_the_scores_are_means_of(
@@ -226,7 +243,7 @@ def test_options_that_do_nothing_are_refused(smoke_sets: Path, tmp_path: Path) -
     with pytest.raises(UsageError, match="is a folder"):
         score(*anything, tmp_path)
     with pytest.raises(UsageError, match="did you mean smoke-random"):
-        score(*anything, tmp_path / "c.json", extractors=["smoke"])
+        score(*anything, tmp_path / "c.json", extractors=["smoke-rand"])
 
 
 # the cache

@@ -22,6 +22,7 @@ _INCEPTION = "palette_bench.scoring.features.inception"
 _TORCHVISION = "palette_bench.scoring.features.torchvision_models"
 _TIMM = "palette_bench.scoring.features.timm_models"
 _SMOKE = "palette_bench.scoring.features.smoke"
+_SMOKE_RANDOM = "palette_bench.scoring.features.smoke_random"
 
 # id -> the module whose `open_network(wanted)` builds it
 EXTRACTORS: Mapping[str, str] = MappingProxyType(
@@ -31,7 +32,8 @@ EXTRACTORS: Mapping[str, str] = MappingProxyType(
         "efficientnet-b0-v1": _TORCHVISION,
         "efficientnet-b0-tf": _TIMM,
         "googlenet-v1": _TORCHVISION,
-        "smoke-random": _SMOKE,
+        "smoke": _SMOKE,
+        "smoke-random": _SMOKE_RANDOM,
     }
 )
 
@@ -81,7 +83,7 @@ def open_extractor(
         name: an id of EXTRACTORS, or timm:MODEL.
         weights: path of its weights, `random:SEED`, or None to search the store.
         crop: what classifiers see of a picture: `center224`, `whole224-bicubic`, `whole256`, or for
-            timm:MODEL `own`, the model's own preprocessing. The FID network, googlenet-v1 and
+            timm:MODEL `own`, the model's own preprocessing. The FID network, googlenet-v1, smoke and
             smoke-random have one of their own and leave it aside.
         device: cpu or cuda.
         precision: `fp32`; previews `tf32` and `bf16`; audit `fp64`.
