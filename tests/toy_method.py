@@ -13,7 +13,7 @@ from torch import nn
 
 from palette_bench.baselines.training.examples import Draws, Examples
 from palette_bench.baselines.training.loop import train
-from palette_bench.baselines.training.objective import Losses, Player
+from palette_bench.baselines.training.objective import Losses, Player, TrainedMethod
 from palette_bench.baselines.training.recipe import Recipe
 from palette_bench.core.png import encode
 from palette_bench.submission.contestant import TrainOptions
@@ -110,8 +110,8 @@ def write_pack(file: Path, count: int = 12, side: int = 16) -> Path:
     return file
 
 
-def run_toy(method: Toy, data: Path, run: Path, **options: Any) -> None:
-    """Train deterministically with one thread."""
+def run_toy(method: TrainedMethod, data: Path, run: Path, **options: Any) -> None:
+    """Train a method of the tests, or another, deterministically with one thread."""
     torch.set_num_threads(1)
     train(
         method, TrainOptions(data=(data,), run=run, deterministic=True, **{"task": "inpainting", **options})

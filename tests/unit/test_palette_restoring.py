@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import questions
 import torch
-from numpy.typing import NDArray
+from questions import part
 
 from palette_bench.baselines.palette import baseline, selfcheck
 from palette_bench.baselines.palette.diffusion import Diffusion
@@ -18,11 +19,9 @@ from palette_bench.baselines.palette.recipe import PaletteRecipe
 from palette_bench.baselines.training import checkpoint
 from palette_bench.baselines.training.recipe import read_recipe, to_toml
 from palette_bench.baselines.training.unet import UNet
-from palette_bench.benchset.manifest import ContestantSet, PublicSet
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.rng import sampling_noise
 from palette_bench.submission.contestant import Batch, OwnPicture, PictureRestorer, RestoreOptions
-from palette_bench.tasks.protocol import load
 
 SIDE = 16
 SMOKE = baseline.recipes()["smoke"].replace("palette-smoke", "palette-toy")
@@ -67,35 +66,9 @@ def model(run: Path, **options: Any) -> PictureRestorer:
     return baseline.restorer(RestoreOptions(run=run, **{"steps": 4, **options}))
 
 
-def batch(task: str, n: int = 8, side: int = SIDE) -> Batch:
+def batch(task: str) -> Batch:
     """Pictures of a set that exists in memory only, of the network's size."""
-    public = PublicSet(
-        schema=PublicSet.schema_name(),
-        protocol="smoke",
-        task=task,
-        variant="default",
-        source="smoke-photos",
-        set_fingerprint="0" * 64,
-        items=(),
-    )
-    draws = np.random.default_rng(3)
-    masks: NDArray[np.bool_] | None = None
-    if task in ("inpainting", "uncropping"):
-        masks = np.zeros((8, side, side), bool)
-        masks[:, 4:12, 5:] = True
-        masks.setflags(write=False)  # as decoded pictures are
-    inputs = draws.integers(0, 256, (8, side, side, 1 if task == "colorization" else 3), np.uint8)
-    return Batch(
-        ids=tuple(f"p{i}" for i in range(n)),
-        inputs=inputs[:n],
-        masks=None if masks is None else masks[:n],
-        benchset=ContestantSet(Path(), public, load("smoke").model_copy(update={"side": side})),
-    )
-
-
-def part(whole: Batch, first: int, last: int) -> Batch:
-    masks = None if whole.masks is None else whole.masks[first:last]
-    return Batch(whole.ids[first:last], whole.inputs[first:last], masks, whole.benchset, whole.sample)
+    return questions.batch(task, SIDE)
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "dpmpp-2m"])

@@ -1,0 +1,78 @@
+"""The discriminator: patches of 70 px judged as real or made, at several scales.
+
+Source: pix2pix (Isola et al. 2017, section 3.2: the patches), pix2pixHD (Wang et al. 2018, section 3.2: the
+scales), SN-GAN (Miyato et al. 2018, algorithm 1: the spectral norm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d
+from torch.nn.utils.parametrizations import spectral_norm
+
+CHANNELS = 7  # composite, source, mask
+LAYERS = ((64, 2), (128, 2), (256, 2), (512, 1), (1, 1))  # (channels, stride) of the 4x4 convolutions
+SLOPE = 0.2  # of LeakyReLU
+SMALLEST = 24  # px; below, nothing is left for the last layer
+PARAMETERS = 2_768_833  # per scale
+
+Judgement = list[torch.Tensor]  # of a scale: the hidden layers' features, then (N, 1, h, w) scores
+
+
+class Patches(nn.Module):
+    """A discriminator at one scale.
+
+    Args:
+        normalised: whether weights are divided by their spectral norm: one power iteration per pass.
+    """
+
+    def __init__(self, normalised: bool) -> None:
+        super().__init__()
+        widths = [CHANNELS, *(width for width, _ in LAYERS)]
+        convolutions = (
+            nn.Conv2d(entering, width, 4, stride, padding=1)
+            for entering, (width, stride) in zip(widths, LAYERS, strict=False)
+        )
+        self.layers = nn.ModuleList(spectral_norm(c) if normalised else c for c in convolutions)
+
+    def forward(self, h: torch.Tensor) -> Judgement:
+        """Return features and scores of (N, 7, H, W)."""
+        *hidden, last = self.layers
+        features: Judgement = []
+        for layer in hidden:
+            h = nn.functional.leaky_relu(layer(h), SLOPE)
+            features.append(h)
+        return [*features, last(h)]
+
+
+class Discriminator(nn.Module):
+    """Patch discriminators at halved and halved again resolutions.
+
+    Args:
+        scales: how many.
+        normalised: as `Patches`.
+    """
+
+    def __init__(self, scales: int, normalised: bool) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(Patches(normalised) for _ in range(scales))
+
+    def forward(self, shown: torch.Tensor) -> list[Judgement]:
+        """Return features and scores per scale, the finest first.
+
+        Args:
+            shown: (N, 7, H, W) float32: composite, x with holes 0, m.
+        """
+        judgements = []
+        for number, patches in enumerate(self.scales):
+            shown = avg_pool2d(shown, 2) if number else shown
+            judgements.append(patches(shown))
+        return judgements
+
+
+def scores(judgements: Sequence[Judgement]) -> list[torch.Tensor]:
+    """Return the scores of each scale, (N, 1, h, w) float32; positive: taken for real."""
+    return [judgement[-1].float() for judgement in judgements]

@@ -1,0 +1,84 @@
+"""Adversarial losses, feature matching and the gradient penalty; all per image, means over what they see.
+
+A "score" is a discriminator's output; positive means real. Where there are several scales, and positions on
+each, a picture's loss is the mean over positions, then over scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import relu, softplus
+
+from .discriminator import Judgement, scores
+
+OfScores = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """What each side makes of scores, element by element.
+
+    Attributes:
+        real: the discriminator's loss where the picture is real.
+        made: the same where it is made.
+        fooling: the generator's loss.
+    """
+
+    real: OfScores
+    made: OfScores
+    fooling: OfScores
+
+
+ADVERSARIAL: Mapping[str, Adversarial] = {
+    # Lim and Ye 2017, equation 6; Miyato et al. 2018, equations 16 and 17
+    "hinge": Adversarial(lambda d: relu(1 - d), lambda d: relu(1 + d), torch.neg),
+    # Goodfellow et al. 2014, section 3: -log sigmoid(D), -log(1 - sigmoid(D)), -log sigmoid(D)
+    "non-saturating": Adversarial(lambda d: softplus(-d), softplus, lambda d: softplus(-d)),
+}
+
+
+def mean_score(judgements: Sequence[Judgement], of: OfScores) -> torch.Tensor:
+    """Return the mean of a function of scores over positions, then scales, (N,) float32."""
+    return torch.stack([of(found).mean((1, 2, 3)) for found in scores(judgements)]).mean(0)
+
+
+def feature_gap(real: Sequence[Judgement], made: Sequence[Judgement]) -> torch.Tensor:
+    """Return the L1 distance of hidden features, mean over layers and scales, (N,) float32.
+
+    The real ones are the goal: no gradient reaches them. Source: pix2pixHD, equation 4.
+    """
+    gaps = [
+        (ours.float() - goal.float().detach()).abs().mean((1, 2, 3))
+        for there, here in zip(real, made, strict=True)
+        for goal, ours in zip(there[:-1], here[:-1], strict=True)
+    ]
+    return torch.stack(gaps).mean(0)
+
+
+def squared_slope(
+    judge: Callable[[torch.Tensor], Sequence[Judgement]], pictures: torch.Tensor
+) -> torch.Tensor:
+    """Return the squared length of the gradient of the mean score by the picture, (N,) float32.
+
+    Differentiable again. Source: Mescheder et al. 2018, equation 9 (R1), without its gamma / 2.
+
+    Args:
+        judge: pictures -> judgements.
+        pictures: real ones, (N, 3, H, W) float32.
+    """
+    pictures = pictures.detach().requires_grad_()
+    score = mean_score(judge(pictures), lambda d: d).sum()
+    (slope,) = torch.autograd.grad(score, pictures, create_graph=True)
+    return slope.square().sum((1, 2, 3))
+
+
+def accuracy(real: Sequence[Judgement], made: Sequence[Judgement]) -> float:
+    """Return the share of positions judged rightly, mean over scales, of both kinds alike."""
+    found = [
+        ((r > 0).float().mean() + (m < 0).float().mean()) / 2
+        for r, m in zip(scores(real), scores(made), strict=True)
+    ]
+    return float(torch.stack(found).mean())

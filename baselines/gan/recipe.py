@@ -1,0 +1,75 @@
+"""What a recipe of the GAN baseline holds. The paper names no GAN of its own: every default is our choice."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from palette_bench.core.records import Part
+
+from ..training.recipe import Count, Network, Rate, Recipe, Share, Training
+from .discriminator import SMALLEST
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class GanNetwork(Network):
+    """The generator: by default the paper's network, normals in place of the noise level's sinusoids."""
+
+    preset: str = "palette-256"
+    z: Literal["normal", "zero"] = "normal"  # zero: the deterministic variant
+
+
+class GanTraining(Training):
+    """The optimisers' part, one step of each in turn; rate, average and losses are the generator's."""
+
+    batch: Count = 64
+    steps: Count = 300_000
+    learning_rate: Rate = 1e-4
+    warmup_steps: int = Field(default=1000, ge=0)
+    ema_decay: Share = 0.999
+    betas: tuple[Share, Share] = (0.0, 0.99)
+    adversarial: Literal["hinge", "non-saturating"] = "hinge"
+    feature_matching: Weight = 10.0
+    l1: Weight = 10.0
+
+
+class Discriminating(Part):
+    """The discriminator."""
+
+    scales: Count | None = None  # none: 3 above 128 px, 2 from there down to 48, 1 below
+    learning_rate: Rate = 4e-4
+    regularisation: Literal["spectral-norm", "r1", "none"] = "spectral-norm"
+    r1_weight: Weight = 2e-4  # times height x width / batch: the rule of StyleGAN2-ADA
+    r1_every: Count = 16  # steps; the penalty then counts as often
+
+
+class GanRecipe(Recipe):
+    """A recipe of the GAN baseline."""
+
+    method: str = "gan"
+    network: GanNetwork = GanNetwork()
+    training: GanTraining = GanTraining()
+    discriminator: Discriminating = Discriminating()
+
+    @property
+    def scales(self) -> int:
+        """Return the number of scales the discriminator looks at."""
+        return self.discriminator.scales or (3 if self.side > 128 else 2 if self.side >= 48 else 1)
+
+    @model_validator(mode="after")
+    def _has_patches(self) -> Self:
+        coarsest = self.side >> (self.scales - 1)
+        if coarsest < SMALLEST:
+            raise ValueError(
+                f"a discriminator of {self.scales} scales sees pictures of {self.side} px at {coarsest} px, "
+                f"and its patches need {SMALLEST}: take fewer scales or larger pictures"
+            )
+        return self
+
+    def resolved(self, method: str, task: str, noise: Literal["host", "device"]) -> Self:
+        """Return the recipe with nothing left open; as `Recipe.resolved`."""
+        recipe = super().resolved(method, task, noise)
+        told = recipe.discriminator.model_copy(update={"scales": recipe.scales})
+        return recipe.model_copy(update={"discriminator": told})

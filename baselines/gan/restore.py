@@ -1,0 +1,48 @@
+"""Restoring with the GAN baseline: one forward pass, told a z keyed by run seed, picture and sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from palette_bench.core.rng import sampling_noise
+from palette_bench.submission.card import Sampling
+from palette_bench.submission.contestant import RestoreOptions
+
+from ..training.question import Question
+from ..training.restoring import TAKEN, Manner, TrainedModel, open_trained, ready
+from ..training.tiling import Network
+from .game import generate
+from .recipe import GanRecipe
+
+
+def open_model(options: RestoreOptions) -> TrainedModel:
+    """Return the generator of a training run, its weights proven.
+
+    Raises:
+        UsageError: no run is named, one of another method, an option of sampling, or a seed for a generator
+            that draws nothing.
+        StorageError: PB801; WeightsError: PB705, PB712; DeviceError: PB707.
+    """
+    options.refuse_all_but(*TAKEN, "seed")
+    opened = open_trained("gan", GanRecipe, options)
+    draws = opened.recipe.network.z == "normal"
+    if not draws:
+        options.refuse_all_but(*TAKEN)
+    width = opened.network.spec.width
+
+    def answer(network: Network, question: Question) -> torch.Tensor:
+        source, _ = question.tensors(opened.device)
+        z = keyed_z(options.seed, question, width) if draws else torch.zeros(len(source), width)
+        return generate(network, source, z.to(opened.device))
+
+    sampling = Sampling(
+        sampler="z from N(0, 1)" if draws else "none", steps=1, seed=options.seed if draws else None
+    )
+    return ready(opened, Manner("GAN", sampling, answer))
+
+
+def keyed_z(seed: int, question: Question, width: int) -> torch.Tensor:
+    """Return z of each picture, (N, width) float32 normals that do not depend on the batch."""
+    drawn = [sampling_noise(seed, name, question.sample, 0, (width,)) for name in question.names]
+    return torch.from_numpy(np.stack(drawn))
