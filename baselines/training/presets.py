@@ -11,7 +11,7 @@ from palette_bench.core.errors import InputError
 
 AttentionKind = Literal["global", "local", "extra-blocks", "dilated"]
 
-GROUPS = 32  # of every normalisation
+GROUPS = 32  # of every normalisation, in ADM
 
 # Encoder blocks in place of attention, at its levels from the finest. Inferred: at 256 px these give the
 # 603M and 624M parameters of Palette, Table 5; doubling the blocks on both sides would give 744M.
@@ -42,6 +42,8 @@ class UNetSpec:
         head_width: channels of an attention head.
         heads: a number of heads instead, the same on all levels.
         attention_kind: "global"; "local", in quadrants; or none, with "extra-blocks" or "dilated" ones.
+        groups: of every normalisation. A group of one channel would lose its mean, hence the picture's
+            brightness and tint, so narrow networks need fewer.
 
     Raises:
         InputError: the numbers make no network; all reasons are named.
@@ -57,6 +59,7 @@ class UNetSpec:
     head_width: int = 64
     heads: int | None = None
     attention_kind: AttentionKind = "global"
+    groups: int = GROUPS
 
     def __post_init__(self) -> None:
         """Refuse what would be another network than the one meant."""
@@ -77,8 +80,8 @@ class UNetSpec:
         if len(self.attention) > len(EXTRA_BLOCKS.get(self.attention_kind, self.attention)):
             yield f"{self.attention_kind} is defined for at most three attention levels"
         for channels in sorted(set(self.channels)):
-            if channels % GROUPS:
-                yield f"{channels} channels are not a multiple of {GROUPS}"
+            if channels % self.groups:
+                yield f"{channels} channels are not a multiple of {self.groups} groups"
         for level in filter(self.attends, range(self.levels)):
             if self.channels[level] % (self.heads or self.head_width):
                 yield f"{self.channels[level]} channels do not divide into heads"
@@ -130,7 +133,7 @@ PRESETS: Mapping[str, UNetSpec] = MappingProxyType(
         "palette-128": UNetSpec(128, 128, (1, 1, 2, 3, 4), 2, (32, 16, 8)),
         "palette-64": UNetSpec(64, 128, (1, 2, 2, 2), 2, (16, 8)),
         "palette-64s": UNetSpec(64, 64, (1, 2, 2, 2), 1, (16, 8)),
-        "palette-64xs": UNetSpec(64, 32, (1, 2, 2, 2), 1, (16, 8), head_width=32),  # for a CPU
+        "palette-64xs": UNetSpec(64, 32, (1, 2, 2, 2), 1, (16, 8), head_width=32, groups=8),  # for a CPU
         "palette-smoke": UNetSpec(32, 32, (1, 2, 2), 1, (8,), head_width=32),
         "palette-toy": UNetSpec(16, 32, (1, 2), 1, (8,), head_width=32),
         # shapes of published ADM networks; that of its 256 px ones is palette-256

@@ -37,6 +37,7 @@ class Network(Part):
     blocks: Count | None = None
     attention: tuple[Count, ...] | None = None
     head_width: Count | None = None
+    groups: Count | None = None
 
     @field_validator("preset")
     @classmethod

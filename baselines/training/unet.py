@@ -64,6 +64,9 @@ class UNet(nn.Module):
         self.norm = Norm(spec.channels[0])
         self.head = nn.Conv2d(spec.channels[0], COLOURS, 3, padding=1)
         zero(self.head)
+        for layer in self.modules():
+            if isinstance(layer, Norm):
+                layer.num_groups = spec.groups
 
     def forward(self, images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Return what the method reads as noise or picture.
