@@ -90,7 +90,7 @@ STAGES = (
         f"FID interval, N = {LARGE}", {"bootstrap": 10}, once=("bootstrap",), factor={"bootstrap": REPLICATES}
     ),
     Stage("end to end, cold", {"torch-fidelity": 1.8}, tolerance=1e-4, once=("pytorch-fid",)),
-    # beside its opt-in cache a tool gains what the forward pass gains; "cold" is its default, which recomputes
+    # "torch-fidelity" reads its opt-in cache too; "cold" is its default, which recomputes the reference
     Stage(
         "end to end, reference cached",
         {"torch-fidelity": 3, "torch-fidelity, cold": 4},
