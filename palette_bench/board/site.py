@@ -20,6 +20,7 @@ from palette_bench.board.pages import data_uri, render
 from palette_bench.board.plots import Kind, PlotRow, dot_whisker
 from palette_bench.board.quoted import QuotedRow
 from palette_bench.board.record import read_record
+from palette_bench.board.reviews import Tier
 from palette_bench.board.words import (
     DIRECTIONS,
     NOTHING,
@@ -56,25 +57,25 @@ class Line:
     reason: str = ""
 
 
-def site_files(record: Path) -> dict[str, bytes]:
-    """Return every file of a record's site by its path inside the site.
+def site_files(record: Path, min_tier: Tier = "self-reported") -> dict[str, bytes]:
+    """Return every file of a record's site by its path inside the site; see `assemble` for `min_tier`.
 
     Raises:
-        RecordError: a card of the record is edited, incomplete or misfiled; all are named.
+        RecordError: a card of the record is edited, of a damaged table, or misfiled; all are named.
     """
-    leaderboard = assemble(read_record(record))
+    leaderboard = assemble(read_record(record), min_tier)
     files = {JSON: leaderboard.to_json(), CSV: csv_text(leaderboard), INDEX: _index_page(leaderboard)}
     files |= {board.page: _board_page(board) for board in leaderboard.boards}
     return {name: text.encode() for name, text in files.items()}
 
 
-def build_site(record: Path, site: Path) -> None:
+def build_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> None:
     """Write a record's site; pages that an earlier build of ours left and this one lacks are removed.
 
     Raises:
-        RecordError: a card of the record is edited, incomplete or misfiled; nothing is written.
+        RecordError: a card of the record is edited, of a damaged table, or misfiled; nothing is written.
     """
-    files = site_files(record)
+    files = site_files(record, min_tier)
     for page in _earlier_pages(site) - files.keys():
         (site / page).unlink(missing_ok=True)
     for name, data in sorted(files.items()):
@@ -90,13 +91,13 @@ def _earlier_pages(site: Path) -> set[str]:
     return {board.page for board in boards if _OUR_PAGE.fullmatch(board.page)}
 
 
-def check_site(record: Path, site: Path) -> None:
+def check_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> None:
     """Refuse a site that is not what its record builds to; nothing is written.
 
     Raises:
         InputError: names every file that is absent, or differs.
     """
-    files = site_files(record)
+    files = site_files(record, min_tier)
     stale = [name for name, data in sorted(files.items()) if _content(site / name) != data]
     left = sorted(page for page in _earlier_pages(site) - files.keys() if (site / page).exists())
     if stale or left:

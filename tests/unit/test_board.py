@@ -15,11 +15,20 @@ from cards import make_card, make_scores, make_table, sha, write_card
 from palette_bench.board.comparability import differences, groups, identity, unfit
 from palette_bench.board.leaderboard import Board, Leaderboard, assemble
 from palette_bench.board.quoted import quoted_rows
-from palette_bench.board.record import add_card, board_key, read_record
+from palette_bench.board.ranks import evidence
+from palette_bench.board.record import Published, add_card, board_key, read_record
+from palette_bench.board.reviews import Tier
 from palette_bench.board.site import build_site, check_site, site_files
+from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError, SpecError
 from palette_bench.core.records import validate
-from palette_bench.scoring.scorecard import Score, Scorecard, read_scorecard, write_scorecard
+from palette_bench.scoring.scorecard import (
+    Score,
+    Scorecard,
+    read_scorecard,
+    table_path,
+    write_scorecard,
+)
 from palette_bench.submission.card import Method
 
 NO_VALUE = Score(value=None, n=30, direction="lower", unit="")
@@ -35,8 +44,14 @@ def scored(slug: str, frechet: float, **changes: object) -> Scorecard:
     return signed(slug, scores=make_scores(30, frechet), **changes)
 
 
+def published(*cards: Scorecard, **tiers: Tier) -> Published:
+    """Return a record of cards that all have the common table; `tiers` by slug."""
+    known = {c.content_sha256: tiers[c.method.slug] for c in cards if c.method.slug in tiers}
+    return Published(cards, {c.content_sha256: evidence(TABLE) for c in cards}, known)
+
+
 def only_board(*cards: Scorecard) -> Board:
-    boards = assemble(cards).boards
+    boards = assemble(published(*cards)).boards
     assert len(boards) == 1
     return boards[0]
 
@@ -106,7 +121,7 @@ def test_other_fingerprints_open_another_board_that_names_them(
 ) -> None:
     here, there = signed("aa"), signed("bb", fingerprints=fingerprints)
     assert {p.code for p in differences(identity(here), identity(there))} == {code}
-    boards = assemble([here, there]).boards
+    boards = assemble(published(here, there)).boards
     assert len(boards) == 2
     assert boards[0].page == "boards/inpainting.photos-64.center32.html"
     assert boards[1].page.startswith("boards/inpainting.photos-64.center32-")
@@ -133,7 +148,7 @@ def test_fid_and_other_features_never_share_a_board() -> None:
 
 def test_grouping_ignores_the_order_of_cards() -> None:
     cards = [scored(f"m{i}", float(i), fingerprints={"set": sha(str(i % 3))}) for i in range(9)]
-    assert assemble(cards) == assemble(list(reversed(cards)))
+    assert assemble(published(*cards)) == assemble(published(*reversed(cards)))
 
 
 def test_the_board_key_is_fit_for_a_file_name() -> None:
@@ -157,14 +172,14 @@ def test_a_card_is_added_once_and_never_replaced(tmp_path: Path) -> None:
         add_card(write_card(tmp_path / "again", seed=5), record)
     add_card(write_card(tmp_path / "two", seed=5, method={"version": "2"}), record)
     add_card(write_card(tmp_path / "three", seed=6, fingerprints={"set": sha("another set")}), record)
-    assert len(read_record(record)) == 3
+    assert len(read_record(record).cards) == 3
 
 
 def test_a_record_with_damage_names_every_file(tmp_path: Path) -> None:
     record = tmp_path / "record"
     paths = [add_card(write_card(tmp_path, slug), record)[0] for slug in ("one", "two", "three")]
     paths[0].write_text(paths[0].read_text().replace("A. Person", "B. Person"))
-    paths[1].with_suffix("").with_name(paths[1].stem + ".images.csv.gz").unlink()
+    atomic.write_gzip(table_path(paths[1]), b"image_id,pixels\n")
     paths[2].rename(paths[2].with_name("0123456789ab.json"))
     paths[2].with_name(paths[2].stem + ".images.csv.gz").rename(
         paths[2].with_name("0123456789ab.images.csv.gz")
