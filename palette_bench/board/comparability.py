@@ -5,7 +5,7 @@ Source: reports and studies, section 2; architecture, "Identity".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -131,15 +131,3 @@ def unfit(card: Scorecard, metric: str | None) -> list[Unfit]:
         elif mark != "partial":
             reasons.append(Unfit("PB608", mark.replace("-", " ")))
     return reasons
-
-
-def by_value(cards: Sequence[Scorecard], sort: str) -> list[Scorecard]:
-    """Return cards best first by one metric; equal values by slug and digest."""
-
-    def place(card: Scorecard) -> tuple[float, str, str]:
-        value = card.scores[sort].value
-        assert value is not None  # such cards are unfit
-        sign = -1.0 if card.scores[sort].direction == "higher" else 1.0
-        return sign * value, card.method.slug, card.content_sha256
-
-    return sorted(cards, key=place)

@@ -16,7 +16,6 @@ from palette_bench.board.comparability import (
     ANCHORS,
     Group,
     Unfit,
-    by_value,
     differences,
     groups,
     ranked_keys,
@@ -152,7 +151,7 @@ def _board(
     places = place(systems, metrics or ("",), gate_of(cards, published, min_tier))
     barred = places[sort].barred
     row = partial(_row, places=places, published=published)
-    ranked = [c for c in systems if c.content_sha256 not in barred]
+    by_digest = {c.content_sha256: c for c in systems}
     return Board(
         page=page,
         protocol=sample.protocol,
@@ -166,7 +165,7 @@ def _board(
         resolution={
             key: p.ranking.resolution for key, p in places.items() if p.ranking.resolution is not None
         },
-        rows=tuple(map(row, by_value(ranked, sort))),
+        rows=tuple(row(by_digest[key]) for key in places[sort].ranking.standings),
         anchors=tuple(map(row, sorted(anchors, key=_anchor_place))),
         unranked=tuple(
             _unranked(row(c), barred[c.content_sha256])

@@ -16,6 +16,8 @@ from palette_bench.core.records import Sha
 from palette_bench.core.types import ImageId
 from palette_bench.scoring.scorecard import Scorecard
 
+_UNPLACED = "not ranked by the metric that sorts this board"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -55,7 +57,7 @@ class Gate:
 
 
 def place(systems: Sequence[Scorecard], metrics: Sequence[str], gate: Gate) -> dict[str, Place]:
-    """Return each metric's ranking; who may not rank by the first metric ranks by none.
+    """Return each metric's ranking; who may not rank by the metric that sorts a board ranks by none.
 
     Args:
         systems: the cards of one board, anchors apart.
@@ -63,12 +65,14 @@ def place(systems: Sequence[Scorecard], metrics: Sequence[str], gate: Gate) -> d
         gate: what they must show.
     """
     found: dict[str, Place] = {}
-    for metric in metrics:
+    unplaced: dict[Sha, tuple[Unfit, ...]] = {}
+    for at, metric in enumerate(metrics):
         entered = {card.content_sha256: gate.enter(card, metric) for card in systems}
         ready = [entry for entry in entered.values() if isinstance(entry, Contender)]
         barred = {key: entry for key, entry in entered.items() if not isinstance(entry, Contender)}
-        found[metric] = Place(rank(metric, ready) if ready else Ranking({}, None), barred)
-        if len(found) == 1:
+        found[metric] = Place(rank(metric, ready) if ready else Ranking({}, None), barred | unplaced)
+        if at == 0:
+            unplaced = {key: (Unfit(why[0].code, _UNPLACED),) for key, why in barred.items()}
             systems = [card for card in systems if card.content_sha256 not in barred]
     return found
 

@@ -44,9 +44,17 @@ Pairs: TypeAlias = dict[tuple[int, int], "Comparison"]
 
 @dataclass(frozen=True)
 class Contender:
-    """A system that may rank: its card's digest, its value, and (N,) per-image values in id order."""
+    """A system that may rank.
+
+    Attributes:
+        key: its card's digest.
+        name: its slug, by which equal values stand.
+        value: of the metric.
+        column: (N,) per-image values in id order, what the test reads.
+    """
 
     key: Sha
+    name: str
     value: float
     column: Column
 
@@ -100,7 +108,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The standings of one metric by card digest, and the gap it finds with 80 % power.
+    """The standings of one metric by card digest, best value first, and the gap it finds with 80 % power.
 
     The gap is in the units of the test's delta; None where there is nobody to compare.
     """
@@ -124,7 +132,7 @@ def _standard_error(column: Column) -> float:
 _RULES = {
     "fid": Rule(
         "fid_influence", True, _influence, _standard_error, lambda s: s.se,
-        "a z test on the difference of the pictures' influence",
+        "a z test on the influence of each picture",
     ),
     "inception_score": Rule(
         "is_kl", False, lambda a, b: z_of_log_mean(a.column, b.column),
@@ -133,12 +141,12 @@ _RULES = {
     ),
     "classification_accuracy": Rule(
         "top1", False, _mcnemar, lambda c: 100 * float(c.mean()), lambda s: s.value,
-        "McNemar's exact test",
+        "the exact McNemar test",
     ),
     "perceptual_distance": Rule(
         "perceptual_distance", True, lambda a, b: paired_t(a.column, b.column),
         lambda c: float(c.mean()), lambda s: s.value,
-        "Student's paired t test",
+        "the paired t test",
     ),
 }  # fmt: skip
 RULES = _RULES | {GENERAL_FORM[key]: rule for key, rule in _RULES.items() if key in GENERAL_FORM}
@@ -185,7 +193,7 @@ def contender(
     if stated is None or not math.isclose(stated, found, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
         says = "nothing" if stated is None else f"{stated:.6g}"
         return Unfit("PB408", f"its {rule.column} comes to {found:.6g} where the card says {says}")
-    return Contender(card.content_sha256, score.value, column)
+    return Contender(card.content_sha256, card.method.slug, score.value, column)
 
 
 def _column(table: pd.DataFrame, rule: Rule) -> Column | None:
@@ -204,7 +212,7 @@ def rank(metric: str, contenders: Iterable[Contender]) -> Ranking:
         InputError: columns of other lengths.
     """
     rule = RULES[metric]
-    ordered = sorted(contenders, key=lambda c: (c.value if rule.lower else -c.value, c.key))
+    ordered = sorted(contenders, key=lambda c: (c.value if rule.lower else -c.value, c.name, c.key))
     pairs = _pairs(ordered, rule)
     wins = _wins(ordered, pairs)
     lowest, highest = 1 + wins.sum(axis=0), len(ordered) - wins.sum(axis=1)

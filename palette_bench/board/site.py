@@ -5,20 +5,21 @@ Pages are built from `leaderboard.json`'s record alone and read no clock: equal 
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from palette_bench.board.cells import ScoreCell, score_cell
 from palette_bench.board.comparability import ANCHORS
+from palette_bench.board.flat import csv_text
 from palette_bench.board.leaderboard import Board, Leaderboard, Row, assemble
+from palette_bench.board.method import leaders_words, method_words
 from palette_bench.board.pages import data_uri, render
 from palette_bench.board.plots import Kind, PlotRow, dot_whisker
 from palette_bench.board.quoted import QuotedRow
+from palette_bench.board.ranks import rank_text
 from palette_bench.board.record import read_record
 from palette_bench.board.reviews import Tier
 from palette_bench.board.words import (
@@ -34,27 +35,33 @@ from palette_bench.board.words import (
 )
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError
-from palette_bench.scoring.scorecard import Score
 from palette_bench.tasks.protocol import load
 
 INDEX = "index.html"
 JSON = "leaderboard.json"
 CSV = "leaderboard.csv"
-_CSV_COLUMNS = [
-    *("protocol", "task", "variant", "source", "page", "status", "slug", "version", "tier"),
-    *("metric", "value", "low", "high", "n", "direction", "unit", "extractor", "card"),
-]
 _OUR_PAGE = re.compile(r"boards/[A-Za-z0-9._-]+\.html")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a board's table, ready to print."""
+    """A row of a board's table, ready to print.
+
+    Attributes:
+        row: what it stands for.
+        cells: scores by column.
+        ranks: by column, as printed; "" where the metric has no rank.
+        role: of an anchor, or "".
+        reason: why it is unranked, or "".
+        shares: how many systems are in its tie group, itself included; 0 without one.
+    """
 
     row: Row
     cells: tuple[ScoreCell | None, ...]
-    role: str
+    ranks: tuple[str, ...]
+    role: str = ""
     reason: str = ""
+    shares: int = 0
 
 
 def site_files(record: Path, min_tier: Tier = "self-reported") -> dict[str, bytes]:
@@ -109,31 +116,6 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def csv_text(leaderboard: Leaderboard) -> str:
-    """Return every score of every board as CSV; text that a spreadsheet would run gets an apostrophe."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    for board in leaderboard.boards:
-        rows = [("by value", r) for r in board.rows] + [("anchor", r) for r in board.anchors]
-        rows += [(f"unranked {u.code}", u.row) for u in board.unranked]
-        for status, row in rows:
-            for metric, score in sorted(row.scores.items()):
-                writer.writerow(_guarded(_csv_cells(board, status, row, metric, score)))
-    return file.getvalue()
-
-
-def _csv_cells(board: Board, status: str, row: Row, metric: str, score: Score) -> list[object]:
-    where = [board.protocol, board.task, board.variant, board.source, board.page]
-    who = [status, row.slug, row.version, row.tier]
-    what = [metric, score.value, score.low, score.high, score.n, score.direction, score.unit, score.extractor]
-    return [*where, *who, *what, row.card]
-
-
-def _guarded(cells: Iterable[object]) -> list[object]:
-    return [f"'{c}" if isinstance(c, str) and c[:1] in "=+-@\t\r" and c else c for c in cells]
-
-
 def _index_page(leaderboard: Leaderboard) -> str:
     sections = [
         (title, [_entry(board) for board in boards])
@@ -155,14 +137,15 @@ def _systems(board: Board) -> list[Row]:
 
 
 def _entry(board: Board) -> dict[str, object]:
-    """Return what the index says of a board: its place, size, and the best value by the sort metric."""
+    """Return what the index says of a board: its place, size, and who leads it by the sort metric."""
     best = board.rows[0] if board.rows else None
+    leaders = [row.name for row in _tied(board, best)] if best else []
     return {
         "board": board,
         "title": load(board.protocol).variant(board.task, board.variant or "default").title,
         "source": source_words(board.protocol, board.source),
         "metric": metric_words(board.sort).name if board.sort else "",
-        "best": best,
+        "leaders": leaders_words(leaders, len(board.rows)),
         "anchors": [(ANCHORS[row.slug], _sort_value(board, row)) for row in board.anchors],
         "cell": score_cell(board.sort, best.scores[board.sort]) if best and board.sort else None,
         "date": max((row.date for row in _all_rows(board)), default=""),
@@ -182,8 +165,10 @@ def _board_page(board: Board) -> str:
         sort=sort,
         marks=[note_words(mark) for mark in _common_marks(board)],
         columns=_columns(board),
-        anchors=[_line(board, row, ANCHORS[row.slug]) for row in board.anchors],
-        lines=[_line(board, row) for row in board.rows],
+        anchors=[_line(board, row, role=ANCHORS[row.slug]) for row in board.anchors],
+        lines=[_line(board, row, shares=len(_tied(board, row))) for row in board.rows],
+        method=method_words(board),
+        gaps=_gaps(board),
         unranked=[_line(board, u.row, reason=u.reason) for u in board.unranked],
         quoted_columns=_quoted_columns(board.quoted),
         plot=_plot(board, sort),
@@ -210,9 +195,25 @@ def _common_marks(board: Board) -> list[str]:
     return sorted(set.intersection(*(set(row.watermarks) for row in _all_rows(board))))
 
 
-def _line(board: Board, row: Row, role: str = "", reason: str = "") -> Line:
+def _line(board: Board, row: Row, *, role: str = "", reason: str = "", shares: int = 0) -> Line:
     cells = tuple(score_cell(k, row.scores[k]) if k in row.scores else None for k in board.metrics)
-    return Line(row, cells, role, reason)
+    ranks = tuple(rank_text(row.rank[k]) if k in row.rank else "" for k in board.metrics)
+    return Line(row, cells, ranks, role, reason, shares)
+
+
+def _tied(board: Board, row: Row) -> list[Row]:
+    """Return the systems of a ranked row's tie group, best first, itself among them."""
+    sort = board.sort or ""
+    return [other for other in board.rows if other.tie_group[sort] == row.tie_group[sort]]
+
+
+def _gaps(board: Board) -> list[str]:
+    """Return a sentence for each metric a ranked system has no rank by."""
+    return [
+        f"{row.name} {row.version} has no rank by {metric_words(metric).name}: {reason}."
+        for row in board.rows
+        for metric, reason in sorted(row.no_rank.items())
+    ]
 
 
 def _quoted_columns(rows: tuple[QuotedRow, ...]) -> list[tuple[str, MetricWords]]:

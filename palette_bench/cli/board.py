@@ -1,4 +1,4 @@
-"""`palette-bench board add | build`."""
+"""`palette-bench board add | build | diff`."""
 
 from __future__ import annotations
 
@@ -54,3 +54,19 @@ def build(record: Path, site: Path, min_tier: Tier, check: bool) -> None:
 
     (check_site if check else build_site)(record, site, min_tier)
     finish(site / INDEX)
+
+
+@command.command("diff")
+@click.argument("old", type=_FILE, metavar="OLD.json")
+@click.argument("new", type=_FILE, metavar="NEW.json")
+def diff(old: Path, new: Path) -> None:
+    """Name what moved between two leaderboard.json: new, gone, value, rank, tier."""
+    from palette_bench.board.diff import changes
+    from palette_bench.board.leaderboard import Leaderboard
+    from palette_bench.cli.terminal import say
+
+    found = changes(Leaderboard.read(old), Leaderboard.read(new))
+    for change in found:
+        click.echo(str(change))
+    if not found:
+        say("nothing moved")

@@ -213,7 +213,12 @@ def test_two_builds_are_equal_and_a_changed_site_is_noticed(tmp_path: Path) -> N
     record, site = tmp_path / "record", tmp_path / "site"
     for at, slug in enumerate(("painter", "original", "copy-input")):
         add_card(write_card(tmp_path, slug, seed=at), record)
-    assert site_files(record) == site_files(record)
+    for slug, frechet in {"blur": 9.0, "twin": 3.1, "other": 5.0}.items():
+        add_card(write_card(tmp_path, slug, scores=make_scores(30, frechet)), record)
+    again = tmp_path / "again"
+    for path in sorted(tmp_path.glob("*.json"), reverse=True):  # cards come in another order
+        add_card(path, again)
+    assert site_files(record) == site_files(record) == site_files(again)
     build_site(record, site)
     check_site(record, site)
     (site / "leaderboard.csv").write_text("")
@@ -335,4 +340,103 @@ def test_quoted_rows_stand_apart_on_the_page(tmp_path: Path) -> None:
     files = site_files(tmp_path / "record")
     page = files["boards/inpainting.imagenet-ctest10k.center128.html"].decode()
     assert page.index('id="systems"') < page.index('id="quoted"') < page.index("173.9")
-    assert "no ranks claimed" in page
+    assert "No ranks claimed" not in page
+
+
+def test_ranks_follow_the_tests_and_not_the_order_of_values() -> None:
+    board = only_board(scored("aa", 3.0), scored("bb", 3.0), scored("cc", 9.0))
+    assert [row.rank["frechet_distance"] for row in board.rows] == [(1, 2), (1, 2), (3, 3)]
+    assert [row.tie_group["frechet_distance"] for row in board.rows] == [1, 1, 2]
+    assert board.rows[0].rank["perceptual_distance"] == (1, 3)  # one table, hence one distance
+    assert "frechet_distance" not in board.rows[2].vs_next
+    assert board.rows[1].vs_next["frechet_distance"].delta == -6.0
+
+
+def test_anchors_and_unranked_rows_take_no_place() -> None:
+    barred = signed("zz", training={"saw_test_images": "yes"}, scores=make_scores(30, 0.1))
+    board = only_board(scored("original", 0.0), scored("painter", 3.0), barred)
+    assert board.rows[0].rank["frechet_distance"] == (1, 1)
+    assert board.anchors[0].rank == {}
+    assert board.unranked[0].row.rank == {}
+    assert board.unranked[0].row.no_rank["frechet_distance"] == "its training saw test images (PB410)"
+
+
+def test_without_influence_no_system_is_ranked_by_value() -> None:
+    """Fewer pictures than dimensions: the distance has no influence, so no test and no rank."""
+    scores = make_scores(30)
+    scores["frechet_distance"] = scores["frechet_distance"].model_copy(
+        update={"low": None, "high": None, "se": None, "interval": None, "notes": ("rank-deficient",)}
+    )
+    cards = [signed(slug, scores=scores) for slug in ("aa", "bb")]
+    tables = {c.content_sha256: evidence(TABLE.drop(columns="fid_influence")) for c in cards}
+    board = assemble(Published(tuple(cards), tables, {})).boards[0]
+    assert board.rows == ()
+    assert {u.reason for u in board.unranked} == {"too few pictures for the metric (PB208)"}
+
+
+def test_a_metric_of_its_own_may_lack_a_rank() -> None:
+    """61.7 % of 30 pictures is no whole number: the table does not come to what the card says."""
+    row = only_board(scored("painter", 3.0)).rows[0]
+    assert set(row.rank) == {"frechet_distance", "classifier_score", "perceptual_distance"}
+    assert row.no_rank["classification_agreement"].endswith("where the card says 61.7 (PB408)")
+
+
+def test_a_card_below_the_least_tier_is_listed_without_rank() -> None:
+    record = published(scored("painter", 3.0), scored("claimed", 1.0), painter="verified")
+    board = assemble(record, "verified").boards[0]
+    assert [(row.slug, row.tier) for row in board.rows] == [("painter", "verified")]
+    assert [(u.slug, u.code, u.reason) for u in board.unranked] == [
+        ("claimed", "", "self-reported; this board ranks verified cards")
+    ]
+    assert assemble(record, "reproduced").boards[0].rows == ()
+
+
+def test_reviews_vouch_for_a_card_by_its_digest(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    path, _ = add_card(write_card(tmp_path, "painter"), record)
+    digest = read_scorecard(path).content_sha256
+    review = f'[cards.{digest}]\ntier = "reproduced"\nreviewer = "B. Person"\nday = "2026-02-04"\n'
+    text = f'schema = "palette-bench/reviews/1.0"\n{review}'
+    (record / "palette-mini" / "reviews.toml").write_text(text)
+    files = site_files(record, "verified")
+    assert "reproduced" in files["boards/inpainting.photos-64.center32.html"].decode()
+    (record / "palette-mini" / "reviews.toml").write_text(text.replace(digest, sha("the card before")))
+    assert read_record(record).tiers == {sha("the card before"): "reproduced"}
+    (row,) = Leaderboard.parse(site_files(record)["leaderboard.json"], "leaderboard.json").boards[0].rows
+    assert row.tier == "self-reported"
+
+
+def test_a_card_without_its_table_is_listed_unranked(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    for slug in ("painter", "bare"):
+        path, _ = add_card(write_card(tmp_path, slug), record)
+    table_path(path).unlink()
+    board = Leaderboard.parse(site_files(record)["leaderboard.json"], "leaderboard.json").boards[0]
+    assert [row.slug for row in board.rows] == ["painter"]
+    assert [(u.slug, u.code) for u in board.unranked] == [("bare", "PB408")]
+    page = site_files(record)[board.page].decode()
+    assert "its per-image table is missing" in page
+
+
+def test_the_page_and_the_csv_show_ranks(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    for seed, (slug, frechet) in enumerate({"aa": 3.0, "bb": 3.01, "cc": 9.0}.items()):
+        add_card(write_card(tmp_path, slug, seed=seed, scores=make_scores(30, frechet)), record)
+    files = site_files(record)
+    page = files["boards/inpainting.photos-64.center32.html"].decode()
+    promised = ["1\N{EN DASH}2", "group 2", "compared on the same 30 pictures", "no rank", "80 % power"]
+    assert [text for text in promised if text not in page] == []
+    assert "first: Aa and Bb, not told apart" in files["index.html"].decode()
+    rows = list(csv.DictReader(io.StringIO(files["leaderboard.csv"].decode())))
+    ranks = {
+        r["slug"]: (r["rank"], r["rank_low"], r["rank_high"], r["tie_group"])
+        for r in rows
+        if r["metric"] == "frechet_distance"
+    }
+    assert ranks == {
+        "aa": ("1\N{EN DASH}2", "1", "2", "1"),
+        "bb": ("1\N{EN DASH}2", "1", "2", "1"),
+        "cc": ("3", "3", "3", "2"),
+    }
+    reasons = {r["unranked_reason"] for r in rows if r["metric"] == "classification_agreement"}
+    assert all("PB408" in reason for reason in reasons)

@@ -43,7 +43,8 @@ def system(metric: str, level: float, seed: int, name: str = "") -> Contender:
     """Return a contender; a Fréchet distance is a value of its own, the others their column's."""
     values = column(metric, level, seed)
     value = level if metric == "frechet_distance" else RULES[metric].summary(values)
-    return Contender(sha(name or f"{level} {seed}"), value, values)
+    name = name or f"{level} {seed}"
+    return Contender(sha(name), name, value, values)
 
 
 def standings(metric: str, *systems: Contender) -> list[Standing]:
@@ -86,7 +87,7 @@ def test_the_middle_of_three_may_tie_with_both_neighbours() -> None:
     se = float(noise.std(ddof=1)) / np.sqrt(N)
     levels = [10 + at * gap * se / 2 for at in range(3)]
     columns = [noise, np.zeros(N), np.zeros(N)]
-    systems = [Contender(sha(str(v)), v, c) for v, c in zip(levels, columns, strict=True)]
+    systems = [Contender(sha(str(v)), str(v), v, c) for v, c in zip(levels, columns, strict=True)]
     systems[1] = replace(systems[1], column=np.roll(noise, 1))
     found = standings("frechet_distance", *systems)
     assert [s.rank for s in found] == [(1, 2), (1, 3), (2, 3)]
