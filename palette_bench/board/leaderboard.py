@@ -73,7 +73,10 @@ class Sibling(Part):
 
 
 class Board(Part):
-    """Cards that may be compared; `resolution` is the gap a metric's tests find with 80 % power."""
+    """Cards that may be compared.
+
+    `metrics` opens with the one that sorts the board; `resolution` is the gap its tests find with 80 % power.
+    """
 
     page: str
     protocol: str
@@ -144,11 +147,10 @@ def _board(
 ) -> Board:
     cards = group.cards
     sample = cards[0]  # the card with most metrics comes first
-    metrics = ranked_keys(sample)
-    sort = metrics[0] if metrics else ""
     anchors = [c for c in cards if c.method.slug in ANCHORS]
     systems = [c for c in cards if c.method.slug not in ANCHORS]
-    places = place(systems, metrics or ("",), gate_of(cards, published, min_tier))
+    places = place(systems, ranked_keys(sample) or ("",), gate_of(cards, published, min_tier))
+    sort = next(iter(places))
     barred = places[sort].barred
     row = partial(_row, places=places, published=published)
     by_digest = {c.content_sha256: c for c in systems}
@@ -160,7 +162,7 @@ def _board(
         source=sample.source,
         fingerprints={name: sha for (_, name), sha in sorted(group.identity.items())},
         sort=sort or None,
-        metrics=metrics,
+        metrics=tuple(filter(None, places)),
         min_tier=min_tier,
         resolution={
             key: p.ranking.resolution for key, p in places.items() if p.ranking.resolution is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from palette_bench.board.leaderboard import Board
@@ -27,12 +28,16 @@ def method_words(board: Board) -> tuple[str, ...]:
 
 
 def _resolution(board: Board) -> tuple[str, ...]:
-    gap = board.resolution.get(board.sort or "")
+    sort = board.sort or ""
+    gap = board.resolution.get(sort)
     if not gap:
         return ()
-    return (
-        f"Gaps in {metric_words(board.sort or '').name} of {gap:.2g} and more are found with 80 % power.",
-    )
+    column = RULES[sort].column
+    size = (
+        f"{100 * math.expm1(gap):.2g} %" if column == "is_kl" else f"{gap:.2g}"
+    )  # a log scale's gap is a ratio
+    unit = " percentage points" if column == "top1" else ""
+    return (f"Gaps in {metric_words(sort).name} of {size}{unit} and more are found with 80 % power.",)
 
 
 def leaders_words(names: Sequence[str], systems: int) -> str:

@@ -5,8 +5,9 @@ Source: reports and studies, section 2.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from palette_bench.board.comparability import Unfit, unfit
 from palette_bench.board.ranks import Contender, Ranking, contender, pictures_of, rank
@@ -15,6 +16,8 @@ from palette_bench.board.reviews import TIERS, Tier
 from palette_bench.core.records import Sha
 from palette_bench.core.types import ImageId
 from palette_bench.scoring.scorecard import Scorecard
+
+Entry: TypeAlias = Contender | tuple[Unfit, ...]
 
 _UNPLACED = "not ranked by the metric that sorts this board"
 
@@ -41,7 +44,7 @@ class Gate:
     pictures: tuple[ImageId, ...]
     min_tier: Tier
 
-    def enter(self, card: Scorecard, metric: str) -> Contender | tuple[Unfit, ...]:
+    def enter(self, card: Scorecard, metric: str) -> Entry:
         """Return a card as it enters the tests of a metric, or every reason that keeps it out."""
         reasons = (*unfit(card, metric), *self._below(card))
         if reasons:
@@ -57,24 +60,37 @@ class Gate:
 
 
 def place(systems: Sequence[Scorecard], metrics: Sequence[str], gate: Gate) -> dict[str, Place]:
-    """Return each metric's ranking; who may not rank by the metric that sorts a board ranks by none.
+    """Return each metric's ranking, first that of the metric that sorts the board.
+
+    Who may not rank by that metric ranks by none.
 
     Args:
         systems: the cards of one board, anchors apart.
-        metrics: ranked metrics of the board, the one that sorts it first.
+        metrics: ranked metrics of the board in the protocol's order.
         gate: what they must show.
     """
-    found: dict[str, Place] = {}
-    unplaced: dict[Sha, tuple[Unfit, ...]] = {}
-    for at, metric in enumerate(metrics):
-        entered = {card.content_sha256: gate.enter(card, metric) for card in systems}
-        ready = [entry for entry in entered.values() if isinstance(entry, Contender)]
-        barred = {key: entry for key, entry in entered.items() if not isinstance(entry, Contender)}
-        found[metric] = Place(rank(metric, ready) if ready else Ranking({}, None), barred | unplaced)
-        if at == 0:
-            unplaced = {key: (Unfit(why[0].code, _UNPLACED),) for key, why in barred.items()}
-            systems = [card for card in systems if card.content_sha256 not in barred]
+    entries = {m: {card.content_sha256: gate.enter(card, m) for card in systems} for m in metrics}
+    sort = _sorts(entries)
+    found = {sort: _placed(sort, entries[sort], {})}
+    unplaced = {key: (Unfit(why[0].code, _UNPLACED),) for key, why in found[sort].barred.items()}
+    for metric in metrics:
+        found.setdefault(metric, _placed(metric, entries[metric], unplaced))
     return found
+
+
+def _sorts(entries: Mapping[str, Mapping[Sha, Entry]]) -> str:
+    """Return the first metric by which at least half as many systems rank as by any other.
+
+    On small sets nobody ranks by FID, which needs more pictures than feature dimensions; the others do.
+    """
+    counts = {m: sum(isinstance(e, Contender) for e in entered.values()) for m, entered in entries.items()}
+    return next(metric for metric, count in counts.items() if 2 * count >= max(counts.values()))
+
+
+def _placed(metric: str, entered: Mapping[Sha, Entry], unplaced: Mapping[Sha, tuple[Unfit, ...]]) -> Place:
+    ready = [e for key, e in entered.items() if isinstance(e, Contender) and key not in unplaced]
+    barred = {key: e for key, e in entered.items() if not isinstance(e, Contender)}
+    return Place(rank(metric, ready) if ready else Ranking({}, None), {**barred, **unplaced})
 
 
 def gate_of(cards: Sequence[Scorecard], published: Published, min_tier: Tier) -> Gate:

@@ -35,6 +35,7 @@ from palette_bench.board.words import (
 )
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError
+from palette_bench.scoring.scorecard import GENERAL_FORM
 from palette_bench.tasks.protocol import load
 
 INDEX = "index.html"
@@ -168,6 +169,7 @@ def _board_page(board: Board) -> str:
         anchors=[_line(board, row, role=ANCHORS[row.slug]) for row in board.anchors],
         lines=[_line(board, row, shares=len(_tied(board, row))) for row in board.rows],
         method=method_words(board),
+        stands_in=_stands_in(board),
         gaps=_gaps(board),
         unranked=[_line(board, u.row, reason=u.reason) for u in board.unranked],
         quoted_columns=_quoted_columns(board.quoted),
@@ -207,12 +209,24 @@ def _tied(board: Board, row: Row) -> list[Row]:
     return [other for other in board.rows if other.tie_group[sort] == row.tie_group[sort]]
 
 
+def _stands_in(board: Board) -> str:
+    """Return the name of the protocol's first metric where another one sorts the board; else ""."""
+    roles = load(board.protocol).ranked_metrics(board.source)
+    first = next(
+        (m for role in roles for m in board.metrics if m in (role, GENERAL_FORM.get(role))), board.sort
+    )
+    return metric_words(first).name if first and first != board.sort else ""
+
+
 def _gaps(board: Board) -> list[str]:
-    """Return a sentence for each metric a ranked system has no rank by."""
+    """Return a sentence for each metric and reason that leave ranked systems without a rank."""
+    without: dict[tuple[str, str], list[str]] = {}
+    for row in board.rows:
+        for metric, reason in row.no_rank.items():
+            without.setdefault((metric, reason), []).append(f"{row.name} {row.version}")
     return [
-        f"{row.name} {row.version} has no rank by {metric_words(metric).name}: {reason}."
-        for row in board.rows
-        for metric, reason in sorted(row.no_rank.items())
+        f"No rank by {metric_words(metric).name}: {', '.join(names)}; {reason}."
+        for (metric, reason), names in sorted(without.items())
     ]
 
 

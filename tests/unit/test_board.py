@@ -370,8 +370,43 @@ def test_without_influence_no_system_is_ranked_by_value() -> None:
     cards = [signed(slug, scores=scores) for slug in ("aa", "bb")]
     tables = {c.content_sha256: evidence(TABLE.drop(columns="fid_influence")) for c in cards}
     board = assemble(Published(tuple(cards), tables, {})).boards[0]
-    assert board.rows == ()
-    assert {u.reason for u in board.unranked} == {"too few pictures for the metric (PB208)"}
+    assert board.sort == "classifier_score"  # the others have their tests
+    assert board.metrics[:2] == ("classifier_score", "frechet_distance")
+    reason = "too few pictures for the metric (PB208)"
+    assert [row.no_rank["frechet_distance"] for row in board.rows] == [reason, reason]
+    assert all(
+        "frechet_distance" not in row.rank and row.rank["classifier_score"] == (1, 2) for row in board.rows
+    )
+
+
+def test_the_page_says_which_metric_stands_in(tmp_path: Path) -> None:
+    for seed, slug in enumerate(("aa", "bb")):
+        scores = make_scores(30) | {"frechet_distance": NO_VALUE}
+        add_card(write_card(tmp_path, slug, seed=seed, scores=scores), tmp_path / "record")
+    page = site_files(tmp_path / "record")["boards/inpainting.photos-64.center32.html"].decode()
+    promised = [
+        "Too few systems may rank by Fréchet distance, so Classifier score sorts this board.",
+        "No rank by Fréchet distance: Aa 1, Bb 1; the metric is missing (PB207).",
+        "% and more are found with 80 % power",
+    ]
+    assert [text for text in promised if text not in page] == []
+
+
+def test_one_system_alone_with_a_distance_does_not_sort_the_board() -> None:
+    scores = make_scores(30) | {"frechet_distance": NO_VALUE}
+    odd = [signed(f"m{at}", scores=scores) for at in range(2)]
+    assert only_board(scored("painter", 3.0), odd[0]).sort == "frechet_distance"
+    assert only_board(scored("painter", 3.0), *odd).sort == "classifier_score"
+
+
+def test_a_board_where_nobody_ranks_keeps_its_first_metric(tmp_path: Path) -> None:
+    for slug in ("aa", "bb"):
+        scores = make_scores(30, notes=("random-weights",))
+        add_card(write_card(tmp_path, slug, scores=scores), tmp_path / "record")
+    files = site_files(tmp_path / "record")
+    (board,) = Leaderboard.parse(files["leaderboard.json"], "leaderboard.json").boards
+    assert (board.sort, board.rows, board.resolution) == ("frechet_distance", (), {})
+    assert "No ranks claimed" in files[board.page].decode()
 
 
 def test_a_metric_of_its_own_may_lack_a_rank() -> None:
