@@ -1,18 +1,18 @@
-"""Which cards may share a table, what tells two apart, and which may be placed by value.
+"""Which cards may share a table, what tells two apart, and which may rank.
 
 Source: reports and studies, section 2; architecture, "Identity".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Fingerprint
-from palette_bench.scoring.scorecard import GENERAL_FORM, Scorecard
+from palette_bench.scoring.scorecard import BARRING, GENERAL_FORM, Scorecard
 from palette_bench.tasks.protocol import load
 
 ANCHORS = {"original": "ceiling", "copy-input": "floor"}
@@ -31,10 +31,14 @@ Identity: TypeAlias = dict[tuple[str, str], Fingerprint]
 
 @dataclass(frozen=True)
 class Unfit:
-    """Why a card is not placed by value."""
+    """Why a card does not rank; `code` is empty where the reason is no finding."""
 
     code: str
     reason: str
+
+    def __str__(self) -> str:
+        """Return the reason with its code."""
+        return f"{self.reason} ({self.code})" if self.code else self.reason
 
 
 @dataclass(frozen=True)
@@ -111,30 +115,19 @@ def groups(cards: Iterable[Scorecard]) -> list[Group]:
     return sorted(found, key=lambda g: (-sum(not c.watermarks for c in g.cards), -len(g.cards), g.digest))
 
 
-def unfit(card: Scorecard, sort: str | None) -> list[Unfit]:
-    """Return every reason why a card is not placed by the value of `sort`; none if it is."""
+def unfit(card: Scorecard, metric: str | None) -> list[Unfit]:
+    """Return every reason in the card itself why it does not rank by `metric`; none if it may."""
     reasons = []
     if card.n_scored < card.n_expected:
         reasons.append(Unfit("PB205", f"{card.n_scored:,} of {card.n_expected:,} pictures were scored"))
     if card.training.saw_test_images == "yes":
         reasons.append(Unfit("PB410", "its training saw test images"))
-    if sort is None or sort not in card.scores or card.scores[sort].value is None:
-        reasons.append(Unfit("PB207", "the metric this board is sorted by is missing"))
-    for mark in card.watermarks:
+    score = card.scores.get(metric or "")
+    if score is None or score.value is None:
+        reasons.append(Unfit("PB207", "the metric is missing"))
+    for mark in sorted(BARRING.intersection(score.notes if score else ())):
         if mark == "rank-deficient":
             reasons.append(Unfit("PB208", "too few pictures for the metric"))
         elif mark != "partial":
             reasons.append(Unfit("PB608", mark.replace("-", " ")))
     return reasons
-
-
-def by_value(cards: Sequence[Scorecard], sort: str) -> list[Scorecard]:
-    """Return cards best first by one metric; equal values by slug and digest."""
-
-    def place(card: Scorecard) -> tuple[float, str, str]:
-        value = card.scores[sort].value
-        assert value is not None  # such cards are unfit
-        sign = -1.0 if card.scores[sort].direction == "higher" else 1.0
-        return sign * value, card.method.slug, card.content_sha256
-
-    return sorted(cards, key=place)

@@ -1,12 +1,13 @@
 """`leaderboard.json`: the boards of a record, and everything their pages say.
 
-Source: reports and studies, sections 1.5 and 2.1. Rows are sorted by value; this version makes no
-claim about ranks, so it has no field for them.
+Source: reports and studies, sections 1.5 and 2. Rows are sorted by value, and carry the ranks that tests
+support; whoever may not rank by the metric that sorts a board is listed apart, with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import ClassVar, Literal
 
@@ -14,14 +15,16 @@ from palette_bench import __version__
 from palette_bench.board.comparability import (
     ANCHORS,
     Group,
-    by_value,
+    Unfit,
     differences,
     groups,
     ranked_keys,
-    unfit,
 )
+from palette_bench.board.places import Place, gate_of, place
 from palette_bench.board.quoted import QuotedRow, quoted_rows
-from palette_bench.board.record import board_key
+from palette_bench.board.ranks import ALPHA, CORRECTION, Comparison
+from palette_bench.board.record import Published, board_key
+from palette_bench.board.reviews import Tier
 from palette_bench.core.errors import CODES
 from palette_bench.core.records import Link, Part, Record, Sha
 from palette_bench.scoring.scorecard import Score, Scorecard
@@ -29,24 +32,32 @@ from palette_bench.tasks.protocol import load
 
 
 class Row(Part):
-    """One card on a board. `tier` says who vouches for it."""
+    """One card on a board. `tier` says who vouches for it; ranks are by ranked metric.
+
+    `rank` is the lowest and highest place tests leave open, `tie_group` 1 for the best value and those not
+    told apart from it; `vs_next` is the test against the next by value; `no_rank` says why there is none.
+    """
 
     slug: str
     version: str
     name: str
     url: Link | None
-    tier: Literal["self-reported"]
+    tier: Tier
     parameters: int | None
     saw_test_images: Literal["no", "yes", "unknown"]
     date: str
     n: int
     scores: dict[str, Score]
+    rank: dict[str, tuple[int, int]]
+    tie_group: dict[str, int]
+    vs_next: dict[str, Comparison]
+    no_rank: dict[str, str]
     watermarks: tuple[str, ...]
     card: Sha
 
 
 class Unranked(Part):
-    """A card that is listed but not placed, and why; `code` is that of the first reason."""
+    """A card that is listed but not ranked, and why; `code` is that of the first reason, if it has one."""
 
     slug: str
     code: str
@@ -62,7 +73,10 @@ class Sibling(Part):
 
 
 class Board(Part):
-    """Cards that may be compared."""
+    """Cards that may be compared.
+
+    `metrics` opens with the one that sorts the board; `resolution` is the gap its tests find with 80 % power.
+    """
 
     page: str
     protocol: str
@@ -72,6 +86,8 @@ class Board(Part):
     fingerprints: dict[str, Sha]
     sort: str | None
     metrics: tuple[str, ...]
+    min_tier: Tier
+    resolution: dict[str, float]
     rows: tuple[Row, ...]
     anchors: tuple[Row, ...]
     unranked: tuple[Unranked, ...]
@@ -90,18 +106,29 @@ class Leaderboard(Record):
 
     kind: ClassVar[str] = "leaderboard"
     generator: str
+    alpha: float
+    correction: str
     boards: tuple[Board, ...]
 
 
-def assemble(cards: Sequence[Scorecard]) -> Leaderboard:
-    """Return the boards of a record's cards, by key; equal keys of two protocols open two boards."""
+def assemble(published: Published, min_tier: Tier = "self-reported") -> Leaderboard:
+    """Return the boards of a record, by key; equal keys of two protocols open two boards.
+
+    Args:
+        published: cards, tables and tiers.
+        min_tier: cards nobody vouched for that far are listed without rank.
+    """
     boards: list[Board] = []
-    for key, members in groupby(sorted(cards, key=board_key), key=board_key):
+    for key, members in groupby(sorted(published.cards, key=board_key), key=board_key):
         family = [(_page(key, group, first=at == 0), group) for at, group in enumerate(groups(members))]
-        boards += [_board(group, page, family) for page, group in family]
+        boards += [_board(group, page, family, published, min_tier) for page, group in family]
     boards.sort(key=_protocol_place)
     return Leaderboard(
-        schema=Leaderboard.schema_name(), generator=f"palette-bench {__version__}", boards=tuple(boards)
+        schema=Leaderboard.schema_name(),
+        generator=f"palette-bench {__version__}",
+        alpha=ALPHA,
+        correction=CORRECTION,
+        boards=tuple(boards),
     )
 
 
@@ -115,14 +142,18 @@ def _page(key: str, group: Group, *, first: bool) -> str:
     return f"boards/{key}.html" if first else f"boards/{key}-{group.digest[:8]}.html"
 
 
-def _board(group: Group, page: str, family: list[tuple[str, Group]]) -> Board:
+def _board(
+    group: Group, page: str, family: list[tuple[str, Group]], published: Published, min_tier: Tier
+) -> Board:
     cards = group.cards
     sample = cards[0]  # the card with most metrics comes first
-    metrics = ranked_keys(sample)
-    sort = metrics[0] if metrics else None
     anchors = [c for c in cards if c.method.slug in ANCHORS]
     systems = [c for c in cards if c.method.slug not in ANCHORS]
-    fit = [c for c in systems if not unfit(c, sort)]
+    places = place(systems, ranked_keys(sample) or ("",), gate_of(cards, published, min_tier))
+    sort = next(iter(places))
+    barred = places[sort].barred
+    row = partial(_row, places=places, published=published)
+    by_digest = {c.content_sha256: c for c in systems}
     return Board(
         page=page,
         protocol=sample.protocol,
@@ -130,11 +161,19 @@ def _board(group: Group, page: str, family: list[tuple[str, Group]]) -> Board:
         variant=sample.variant,
         source=sample.source,
         fingerprints={name: sha for (_, name), sha in sorted(group.identity.items())},
-        sort=sort,
-        metrics=metrics,
-        rows=tuple(_row(c) for c in (by_value(fit, sort) if sort else ())),
-        anchors=tuple(_row(c) for c in sorted(anchors, key=_anchor_place)),
-        unranked=tuple(_unranked(c, sort) for c in sorted(systems, key=_name_place) if c not in fit),
+        sort=sort or None,
+        metrics=tuple(filter(None, places)),
+        min_tier=min_tier,
+        resolution={
+            key: p.ranking.resolution for key, p in places.items() if p.ranking.resolution is not None
+        },
+        rows=tuple(row(by_digest[key]) for key in places[sort].ranking.standings),
+        anchors=tuple(map(row, sorted(anchors, key=_anchor_place))),
+        unranked=tuple(
+            _unranked(row(c), barred[c.content_sha256])
+            for c in sorted(systems, key=_name_place)
+            if c.content_sha256 in barred
+        ),
         quoted=quoted_rows(sample.protocol, sample.task, sample.variant or "default", sample.source),
         warnings=_warnings(anchors),
         siblings=tuple(_sibling(group, p, g) for p, g in family if g is not group),
@@ -149,31 +188,35 @@ def _name_place(card: Scorecard) -> tuple[str, str, str]:
     return card.method.slug, card.method.version, card.content_sha256
 
 
-def _row(card: Scorecard) -> Row:
+def _row(card: Scorecard, places: Mapping[str, Place], published: Published) -> Row:
+    key = card.content_sha256
+    standings = {m: p.ranking.standings[key] for m, p in places.items() if key in p.ranking.standings}
     return Row(
         slug=card.method.slug,
         version=card.method.version,
         name=card.method.name,
         url=card.method.url,
-        tier="self-reported",
+        tier=published.tier(card),
         parameters=card.training.parameters,
         saw_test_images=card.training.saw_test_images,
         date=card.date,
         n=card.n_scored,
         scores=card.scores,
+        rank={metric: s.rank for metric, s in standings.items()},
+        tie_group={metric: s.tie_group for metric, s in standings.items()},
+        vs_next={metric: s.vs_next for metric, s in standings.items() if s.vs_next is not None},
+        no_rank={m: _reason(p.barred[key]) for m, p in places.items() if m and key in p.barred},
         watermarks=card.watermarks,
         card=card.content_sha256,
     )
 
 
-def _unranked(card: Scorecard, sort: str | None) -> Unranked:
-    reasons = unfit(card, sort)
-    return Unranked(
-        slug=card.method.slug,
-        code=reasons[0].code,
-        reason="; ".join(f"{r.reason} ({r.code})" for r in reasons),
-        row=_row(card),
-    )
+def _unranked(row: Row, reasons: Sequence[Unfit]) -> Unranked:
+    return Unranked(slug=row.slug, code=reasons[0].code, reason=_reason(reasons), row=row)
+
+
+def _reason(reasons: Sequence[Unfit]) -> str:
+    return "; ".join(map(str, reasons))
 
 
 def _warnings(anchors: list[Scorecard]) -> tuple[str, ...]:

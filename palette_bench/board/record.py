@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,37 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from palette_bench.board.comparability import differences, identity
+from palette_bench.board.ranks import evidence
+from palette_bench.board.reviews import Tier, read_tiers
 from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, RecordError, SpecError, problem
 from palette_bench.core.fingerprint import table_digest
-from palette_bench.core.records import read_file
+from palette_bench.core.records import Sha, read_file
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
 from palette_bench.tasks.protocol import load
 
 _ID = r"[A-Za-z0-9_-]{1,64}"
 _SHA = r"[0-9a-f]{64}"
 _FOLDER = re.compile(r"folder:[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Everything a record holds.
+
+    Attributes:
+        cards: in path order.
+        tables: card digest -> `evidence` of its per-image table; a card whose table is absent has none.
+        tiers: card digest -> who vouches for it; a card nobody reviewed has none.
+    """
+
+    cards: tuple[Scorecard, ...]
+    tables: dict[Sha, pd.DataFrame]
+    tiers: dict[Sha, Tier]
+
+    def tier(self, card: Scorecard) -> Tier:
+        """Return who vouches for a card."""
+        return self.tiers.get(card.content_sha256, "self-reported")
 
 
 def read_proven(path: Path) -> tuple[Scorecard, pd.DataFrame]:
@@ -116,25 +138,28 @@ def _taken(card: Scorecard, folder: Path) -> list[Problem]:
     ]
 
 
-def read_record(record: Path) -> list[Scorecard]:
-    """Return every card of a record, proven, in path order.
+def read_record(record: Path) -> Published:
+    """Return every card of a record with its table, proven; a table may be absent, never another one.
 
     Raises:
-        RecordError: all problems of all cards: edited, incomplete, or filed in the wrong place.
+        RecordError: all problems of all cards: edited, of a damaged table, or filed in the wrong place.
     """
     cards: list[Scorecard] = []
+    tables: dict[Sha, pd.DataFrame] = {}
     problems: list[Problem | str] = []
     for path in sorted(record.glob("*/*/*/*.json")):
         try:
-            card, _ = read_proven(path)
+            card, table = read_proven(path) if table_path(path).exists() else (read_scorecard(path), None)
             if path != record_path(record, card):
                 raise RecordError(_misfiled(path.relative_to(record), record_path(Path(), card)))
             cards.append(card)
+            if table is not None:
+                tables[card.content_sha256] = evidence(table)
         except (RecordError, SpecError) as error:
             problems += error.problems
     if problems:
         raise RecordError(*problems)
-    return cards
+    return Published(tuple(cards), tables, read_tiers(record))
 
 
 def _misfiled(found: Path, expected: Path) -> Problem:

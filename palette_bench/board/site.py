@@ -5,21 +5,23 @@ Pages are built from `leaderboard.json`'s record alone and read no clock: equal 
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from palette_bench.board.cells import ScoreCell, score_cell
 from palette_bench.board.comparability import ANCHORS
+from palette_bench.board.flat import csv_text
 from palette_bench.board.leaderboard import Board, Leaderboard, Row, assemble
+from palette_bench.board.method import leaders_words, method_words
 from palette_bench.board.pages import data_uri, render
 from palette_bench.board.plots import Kind, PlotRow, dot_whisker
 from palette_bench.board.quoted import QuotedRow
+from palette_bench.board.ranks import rank_text
 from palette_bench.board.record import read_record
+from palette_bench.board.reviews import Tier
 from palette_bench.board.words import (
     DIRECTIONS,
     NOTHING,
@@ -33,48 +35,55 @@ from palette_bench.board.words import (
 )
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError
-from palette_bench.scoring.scorecard import Score
+from palette_bench.scoring.scorecard import GENERAL_FORM
 from palette_bench.tasks.protocol import load
 
 INDEX = "index.html"
 JSON = "leaderboard.json"
 CSV = "leaderboard.csv"
-_CSV_COLUMNS = [
-    *("protocol", "task", "variant", "source", "page", "status", "slug", "version", "tier"),
-    *("metric", "value", "low", "high", "n", "direction", "unit", "extractor", "card"),
-]
 _OUR_PAGE = re.compile(r"boards/[A-Za-z0-9._-]+\.html")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a board's table, ready to print."""
+    """A row of a board's table, ready to print.
+
+    Attributes:
+        row: what it stands for.
+        cells: scores by column.
+        ranks: by column, as printed; "" where the metric has no rank.
+        role: of an anchor, or "".
+        reason: why it is unranked, or "".
+        shares: how many systems are in its tie group, itself included; 0 without one.
+    """
 
     row: Row
     cells: tuple[ScoreCell | None, ...]
-    role: str
+    ranks: tuple[str, ...]
+    role: str = ""
     reason: str = ""
+    shares: int = 0
 
 
-def site_files(record: Path) -> dict[str, bytes]:
-    """Return every file of a record's site by its path inside the site.
+def site_files(record: Path, min_tier: Tier = "self-reported") -> dict[str, bytes]:
+    """Return every file of a record's site by its path inside the site; see `assemble` for `min_tier`.
 
     Raises:
-        RecordError: a card of the record is edited, incomplete or misfiled; all are named.
+        RecordError: a card of the record is edited, of a damaged table, or misfiled; all are named.
     """
-    leaderboard = assemble(read_record(record))
+    leaderboard = assemble(read_record(record), min_tier)
     files = {JSON: leaderboard.to_json(), CSV: csv_text(leaderboard), INDEX: _index_page(leaderboard)}
     files |= {board.page: _board_page(board) for board in leaderboard.boards}
     return {name: text.encode() for name, text in files.items()}
 
 
-def build_site(record: Path, site: Path) -> None:
+def build_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> None:
     """Write a record's site; pages that an earlier build of ours left and this one lacks are removed.
 
     Raises:
-        RecordError: a card of the record is edited, incomplete or misfiled; nothing is written.
+        RecordError: a card of the record is edited, of a damaged table, or misfiled; nothing is written.
     """
-    files = site_files(record)
+    files = site_files(record, min_tier)
     for page in _earlier_pages(site) - files.keys():
         (site / page).unlink(missing_ok=True)
     for name, data in sorted(files.items()):
@@ -90,13 +99,13 @@ def _earlier_pages(site: Path) -> set[str]:
     return {board.page for board in boards if _OUR_PAGE.fullmatch(board.page)}
 
 
-def check_site(record: Path, site: Path) -> None:
+def check_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> None:
     """Refuse a site that is not what its record builds to; nothing is written.
 
     Raises:
         InputError: names every file that is absent, or differs.
     """
-    files = site_files(record)
+    files = site_files(record, min_tier)
     stale = [name for name, data in sorted(files.items()) if _content(site / name) != data]
     left = sorted(page for page in _earlier_pages(site) - files.keys() if (site / page).exists())
     if stale or left:
@@ -106,31 +115,6 @@ def check_site(record: Path, site: Path) -> None:
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
-
-
-def csv_text(leaderboard: Leaderboard) -> str:
-    """Return every score of every board as CSV; text that a spreadsheet would run gets an apostrophe."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    for board in leaderboard.boards:
-        rows = [("by value", r) for r in board.rows] + [("anchor", r) for r in board.anchors]
-        rows += [(f"unranked {u.code}", u.row) for u in board.unranked]
-        for status, row in rows:
-            for metric, score in sorted(row.scores.items()):
-                writer.writerow(_guarded(_csv_cells(board, status, row, metric, score)))
-    return file.getvalue()
-
-
-def _csv_cells(board: Board, status: str, row: Row, metric: str, score: Score) -> list[object]:
-    where = [board.protocol, board.task, board.variant, board.source, board.page]
-    who = [status, row.slug, row.version, row.tier]
-    what = [metric, score.value, score.low, score.high, score.n, score.direction, score.unit, score.extractor]
-    return [*where, *who, *what, row.card]
-
-
-def _guarded(cells: Iterable[object]) -> list[object]:
-    return [f"'{c}" if isinstance(c, str) and c[:1] in "=+-@\t\r" and c else c for c in cells]
 
 
 def _index_page(leaderboard: Leaderboard) -> str:
@@ -154,14 +138,15 @@ def _systems(board: Board) -> list[Row]:
 
 
 def _entry(board: Board) -> dict[str, object]:
-    """Return what the index says of a board: its place, size, and the best value by the sort metric."""
+    """Return what the index says of a board: its place, size, and who leads it by the sort metric."""
     best = board.rows[0] if board.rows else None
+    leaders = [row.name for row in _tied(board, best)] if best else []
     return {
         "board": board,
         "title": load(board.protocol).variant(board.task, board.variant or "default").title,
         "source": source_words(board.protocol, board.source),
         "metric": metric_words(board.sort).name if board.sort else "",
-        "best": best,
+        "leaders": leaders_words(leaders, len(board.rows)),
         "anchors": [(ANCHORS[row.slug], _sort_value(board, row)) for row in board.anchors],
         "cell": score_cell(board.sort, best.scores[board.sort]) if best and board.sort else None,
         "date": max((row.date for row in _all_rows(board)), default=""),
@@ -181,8 +166,11 @@ def _board_page(board: Board) -> str:
         sort=sort,
         marks=[note_words(mark) for mark in _common_marks(board)],
         columns=_columns(board),
-        anchors=[_line(board, row, ANCHORS[row.slug]) for row in board.anchors],
-        lines=[_line(board, row) for row in board.rows],
+        anchors=[_line(board, row, role=ANCHORS[row.slug]) for row in board.anchors],
+        lines=[_line(board, row, shares=len(_tied(board, row))) for row in board.rows],
+        method=method_words(board),
+        stands_in=_stands_in(board),
+        gaps=_gaps(board),
         unranked=[_line(board, u.row, reason=u.reason) for u in board.unranked],
         quoted_columns=_quoted_columns(board.quoted),
         plot=_plot(board, sort),
@@ -209,9 +197,37 @@ def _common_marks(board: Board) -> list[str]:
     return sorted(set.intersection(*(set(row.watermarks) for row in _all_rows(board))))
 
 
-def _line(board: Board, row: Row, role: str = "", reason: str = "") -> Line:
+def _line(board: Board, row: Row, *, role: str = "", reason: str = "", shares: int = 0) -> Line:
     cells = tuple(score_cell(k, row.scores[k]) if k in row.scores else None for k in board.metrics)
-    return Line(row, cells, role, reason)
+    ranks = tuple(rank_text(row.rank[k]) if k in row.rank else "" for k in board.metrics)
+    return Line(row, cells, ranks, role, reason, shares)
+
+
+def _tied(board: Board, row: Row) -> list[Row]:
+    """Return the systems of a ranked row's tie group, best first, itself among them."""
+    sort = board.sort or ""
+    return [other for other in board.rows if other.tie_group[sort] == row.tie_group[sort]]
+
+
+def _stands_in(board: Board) -> str:
+    """Return the name of the protocol's first metric where another one sorts the board; else ""."""
+    roles = load(board.protocol).ranked_metrics(board.source)
+    first = next(
+        (m for role in roles for m in board.metrics if m in (role, GENERAL_FORM.get(role))), board.sort
+    )
+    return metric_words(first).name if first and first != board.sort else ""
+
+
+def _gaps(board: Board) -> list[str]:
+    """Return a sentence for each metric and reason that leave ranked systems without a rank."""
+    without: dict[tuple[str, str], list[str]] = {}
+    for row in board.rows:
+        for metric, reason in row.no_rank.items():
+            without.setdefault((metric, reason), []).append(f"{row.name} {row.version}")
+    return [
+        f"No rank by {metric_words(metric).name}: {', '.join(names)}; {reason}."
+        for (metric, reason), names in sorted(without.items())
+    ]
 
 
 def _quoted_columns(rows: tuple[QuotedRow, ...]) -> list[tuple[str, MetricWords]]:

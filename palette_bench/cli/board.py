@@ -1,10 +1,14 @@
-"""`palette-bench board add | build`."""
+"""`palette-bench board add | build | diff`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from palette_bench.board.reviews import Tier
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _RECORD = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -34,12 +38,35 @@ def add(card: Path, record: Path) -> None:
 @click.argument("record", type=_RECORD)
 @click.option("-o", "--out", "site", required=True, type=_FOLDER, help="The folder of the site.")
 @click.option(
+    "--min-tier",
+    type=click.Choice(["self-reported", "verified", "reproduced"]),
+    default="self-reported",
+    show_default=True,
+    help="Cards nobody vouched for that far are listed without rank.",
+)
+@click.option(
     "--check", is_flag=True, help="Write nothing; exit 3 if the site is not what the record builds to."
 )
-def build(record: Path, site: Path, check: bool) -> None:
+def build(record: Path, site: Path, min_tier: Tier, check: bool) -> None:
     """Build the leaderboard site of a record: HTML, JSON and CSV."""
     from palette_bench.board.site import INDEX, build_site, check_site
     from palette_bench.cli.terminal import finish
 
-    (check_site if check else build_site)(record, site)
+    (check_site if check else build_site)(record, site, min_tier)
     finish(site / INDEX)
+
+
+@command.command("diff")
+@click.argument("old", type=_FILE, metavar="OLD.json")
+@click.argument("new", type=_FILE, metavar="NEW.json")
+def diff(old: Path, new: Path) -> None:
+    """Name what moved between two leaderboard.json: new, gone, value, rank, tier."""
+    from palette_bench.board.diff import changes
+    from palette_bench.board.leaderboard import Leaderboard
+    from palette_bench.cli.terminal import say
+
+    found = changes(Leaderboard.read(old), Leaderboard.read(new))
+    for change in found:
+        click.echo(str(change))
+    if not found:
+        say("nothing moved")

@@ -97,7 +97,7 @@ class Scorecard(Record):
 
     @property
     def watermarks(self) -> tuple[str, ...]:
-        """Return the reasons why no score of this card may rank, e.g. random weights."""
+        """Return what bars scores of this card from ranking, e.g. random weights."""
         return tuple(sorted({note for s in self.scores.values() for note in s.notes if note in BARRING}))
 
 

@@ -132,6 +132,17 @@ def test_cards_become_a_site(run_cli: RunCli, tmp_path: Path) -> None:
     places = [systems.index(f">{name}<") for name in names]
     assert places == sorted(places)
     assert run_cli("board", "build", "record", "-o", "site", "--check").returncode == 0
+    added = write_card(tmp_path, "gan", seed=7, scores=make_scores(30, 6.0))
+    run_cli("board", "add", added, "--record", "more")
+    done = run_cli("board", "build", "more", "-o", "other", "--min-tier", "verified")
+    assert done.returncode == 0, done.stderr
+    done = run_cli("board", "diff", "site/leaderboard.json", "other/leaderboard.json")
+    assert done.returncode == 0, done.stderr
+    here = "palette-mini inpainting / center32 on photos-64"
+    assert f"gone   {here}: painter 1\n" in done.stdout
+    assert f"new    {here}: gan 1 frechet_distance 6.0, rank none (self-reported;" in done.stdout
+    done = run_cli("board", "diff", "site/leaderboard.json", "site/leaderboard.json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "nothing moved\n")
     (tmp_path / "site/index.html").write_text("old")
     done = run_cli("board", "build", "record", "-o", "site", "--check")
     assert done.returncode == 3

@@ -15,11 +15,20 @@ from cards import make_card, make_scores, make_table, sha, write_card
 from palette_bench.board.comparability import differences, groups, identity, unfit
 from palette_bench.board.leaderboard import Board, Leaderboard, assemble
 from palette_bench.board.quoted import quoted_rows
-from palette_bench.board.record import add_card, board_key, read_record
+from palette_bench.board.ranks import evidence
+from palette_bench.board.record import Published, add_card, board_key, read_record
+from palette_bench.board.reviews import Tier
 from palette_bench.board.site import build_site, check_site, site_files
+from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError, SpecError
 from palette_bench.core.records import validate
-from palette_bench.scoring.scorecard import Score, Scorecard, read_scorecard, write_scorecard
+from palette_bench.scoring.scorecard import (
+    Score,
+    Scorecard,
+    read_scorecard,
+    table_path,
+    write_scorecard,
+)
 from palette_bench.submission.card import Method
 
 NO_VALUE = Score(value=None, n=30, direction="lower", unit="")
@@ -35,8 +44,14 @@ def scored(slug: str, frechet: float, **changes: object) -> Scorecard:
     return signed(slug, scores=make_scores(30, frechet), **changes)
 
 
+def published(*cards: Scorecard, **tiers: Tier) -> Published:
+    """Return a record of cards that all have the common table; `tiers` by slug."""
+    known = {c.content_sha256: tiers[c.method.slug] for c in cards if c.method.slug in tiers}
+    return Published(cards, {c.content_sha256: evidence(TABLE) for c in cards}, known)
+
+
 def only_board(*cards: Scorecard) -> Board:
-    boards = assemble(cards).boards
+    boards = assemble(published(*cards)).boards
     assert len(boards) == 1
     return boards[0]
 
@@ -106,7 +121,7 @@ def test_other_fingerprints_open_another_board_that_names_them(
 ) -> None:
     here, there = signed("aa"), signed("bb", fingerprints=fingerprints)
     assert {p.code for p in differences(identity(here), identity(there))} == {code}
-    boards = assemble([here, there]).boards
+    boards = assemble(published(here, there)).boards
     assert len(boards) == 2
     assert boards[0].page == "boards/inpainting.photos-64.center32.html"
     assert boards[1].page.startswith("boards/inpainting.photos-64.center32-")
@@ -133,7 +148,7 @@ def test_fid_and_other_features_never_share_a_board() -> None:
 
 def test_grouping_ignores_the_order_of_cards() -> None:
     cards = [scored(f"m{i}", float(i), fingerprints={"set": sha(str(i % 3))}) for i in range(9)]
-    assert assemble(cards) == assemble(list(reversed(cards)))
+    assert assemble(published(*cards)) == assemble(published(*reversed(cards)))
 
 
 def test_the_board_key_is_fit_for_a_file_name() -> None:
@@ -157,14 +172,14 @@ def test_a_card_is_added_once_and_never_replaced(tmp_path: Path) -> None:
         add_card(write_card(tmp_path / "again", seed=5), record)
     add_card(write_card(tmp_path / "two", seed=5, method={"version": "2"}), record)
     add_card(write_card(tmp_path / "three", seed=6, fingerprints={"set": sha("another set")}), record)
-    assert len(read_record(record)) == 3
+    assert len(read_record(record).cards) == 3
 
 
 def test_a_record_with_damage_names_every_file(tmp_path: Path) -> None:
     record = tmp_path / "record"
     paths = [add_card(write_card(tmp_path, slug), record)[0] for slug in ("one", "two", "three")]
     paths[0].write_text(paths[0].read_text().replace("A. Person", "B. Person"))
-    paths[1].with_suffix("").with_name(paths[1].stem + ".images.csv.gz").unlink()
+    atomic.write_gzip(table_path(paths[1]), b"image_id,pixels\n")
     paths[2].rename(paths[2].with_name("0123456789ab.json"))
     paths[2].with_name(paths[2].stem + ".images.csv.gz").rename(
         paths[2].with_name("0123456789ab.images.csv.gz")
@@ -198,7 +213,12 @@ def test_two_builds_are_equal_and_a_changed_site_is_noticed(tmp_path: Path) -> N
     record, site = tmp_path / "record", tmp_path / "site"
     for at, slug in enumerate(("painter", "original", "copy-input")):
         add_card(write_card(tmp_path, slug, seed=at), record)
-    assert site_files(record) == site_files(record)
+    for slug, frechet in {"blur": 9.0, "twin": 3.1, "other": 5.0}.items():
+        add_card(write_card(tmp_path, slug, scores=make_scores(30, frechet)), record)
+    again = tmp_path / "again"
+    for path in sorted(tmp_path.glob("*.json"), reverse=True):  # cards come in another order
+        add_card(path, again)
+    assert site_files(record) == site_files(record) == site_files(again)
     build_site(record, site)
     check_site(record, site)
     (site / "leaderboard.csv").write_text("")
@@ -320,4 +340,138 @@ def test_quoted_rows_stand_apart_on_the_page(tmp_path: Path) -> None:
     files = site_files(tmp_path / "record")
     page = files["boards/inpainting.imagenet-ctest10k.center128.html"].decode()
     assert page.index('id="systems"') < page.index('id="quoted"') < page.index("173.9")
-    assert "no ranks claimed" in page
+    assert "No ranks claimed" not in page
+
+
+def test_ranks_follow_the_tests_and_not_the_order_of_values() -> None:
+    board = only_board(scored("aa", 3.0), scored("bb", 3.0), scored("cc", 9.0))
+    assert [row.rank["frechet_distance"] for row in board.rows] == [(1, 2), (1, 2), (3, 3)]
+    assert [row.tie_group["frechet_distance"] for row in board.rows] == [1, 1, 2]
+    assert board.rows[0].rank["perceptual_distance"] == (1, 3)  # one table, hence one distance
+    assert "frechet_distance" not in board.rows[2].vs_next
+    assert board.rows[1].vs_next["frechet_distance"].delta == -6.0
+
+
+def test_anchors_and_unranked_rows_take_no_place() -> None:
+    barred = signed("zz", training={"saw_test_images": "yes"}, scores=make_scores(30, 0.1))
+    board = only_board(scored("original", 0.0), scored("painter", 3.0), barred)
+    assert board.rows[0].rank["frechet_distance"] == (1, 1)
+    assert board.anchors[0].rank == {}
+    assert board.unranked[0].row.rank == {}
+    assert board.unranked[0].row.no_rank["frechet_distance"] == "its training saw test images (PB410)"
+
+
+def test_without_influence_no_system_is_ranked_by_value() -> None:
+    """Fewer pictures than dimensions: the distance has no influence, so no test and no rank."""
+    scores = make_scores(30)
+    scores["frechet_distance"] = scores["frechet_distance"].model_copy(
+        update={"low": None, "high": None, "se": None, "interval": None, "notes": ("rank-deficient",)}
+    )
+    cards = [signed(slug, scores=scores) for slug in ("aa", "bb")]
+    tables = {c.content_sha256: evidence(TABLE.drop(columns="fid_influence")) for c in cards}
+    board = assemble(Published(tuple(cards), tables, {})).boards[0]
+    assert board.sort == "classifier_score"  # the others have their tests
+    assert board.metrics[:2] == ("classifier_score", "frechet_distance")
+    reason = "too few pictures for the metric (PB208)"
+    assert [row.no_rank["frechet_distance"] for row in board.rows] == [reason, reason]
+    assert all(
+        "frechet_distance" not in row.rank and row.rank["classifier_score"] == (1, 2) for row in board.rows
+    )
+
+
+def test_the_page_says_which_metric_stands_in(tmp_path: Path) -> None:
+    for seed, slug in enumerate(("aa", "bb")):
+        scores = make_scores(30) | {"frechet_distance": NO_VALUE}
+        add_card(write_card(tmp_path, slug, seed=seed, scores=scores), tmp_path / "record")
+    page = site_files(tmp_path / "record")["boards/inpainting.photos-64.center32.html"].decode()
+    promised = [
+        "Too few systems may rank by Fréchet distance, so Classifier score sorts this board.",
+        "No rank by Fréchet distance: Aa 1, Bb 1; the metric is missing (PB207).",
+        "% and more are found with 80 % power",
+    ]
+    assert [text for text in promised if text not in page] == []
+
+
+def test_one_system_alone_with_a_distance_does_not_sort_the_board() -> None:
+    scores = make_scores(30) | {"frechet_distance": NO_VALUE}
+    odd = [signed(f"m{at}", scores=scores) for at in range(2)]
+    assert only_board(scored("painter", 3.0), odd[0]).sort == "frechet_distance"
+    assert only_board(scored("painter", 3.0), *odd).sort == "classifier_score"
+
+
+def test_a_board_where_nobody_ranks_keeps_its_first_metric(tmp_path: Path) -> None:
+    for slug in ("aa", "bb"):
+        scores = make_scores(30, notes=("random-weights",))
+        add_card(write_card(tmp_path, slug, scores=scores), tmp_path / "record")
+    files = site_files(tmp_path / "record")
+    (board,) = Leaderboard.parse(files["leaderboard.json"], "leaderboard.json").boards
+    assert (board.sort, board.rows, board.resolution) == ("frechet_distance", (), {})
+    assert "No ranks claimed" in files[board.page].decode()
+
+
+def test_a_metric_of_its_own_may_lack_a_rank() -> None:
+    """61.7 % of 30 pictures is no whole number: the table does not come to what the card says."""
+    row = only_board(scored("painter", 3.0)).rows[0]
+    assert set(row.rank) == {"frechet_distance", "classifier_score", "perceptual_distance"}
+    assert row.no_rank["classification_agreement"].endswith("where the card says 61.7 (PB408)")
+
+
+def test_a_card_below_the_least_tier_is_listed_without_rank() -> None:
+    record = published(scored("painter", 3.0), scored("claimed", 1.0), painter="verified")
+    board = assemble(record, "verified").boards[0]
+    assert [(row.slug, row.tier) for row in board.rows] == [("painter", "verified")]
+    assert [(u.slug, u.code, u.reason) for u in board.unranked] == [
+        ("claimed", "", "self-reported; this board ranks verified cards")
+    ]
+    assert assemble(record, "reproduced").boards[0].rows == ()
+
+
+def test_reviews_vouch_for_a_card_by_its_digest(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    path, _ = add_card(write_card(tmp_path, "painter"), record)
+    digest = read_scorecard(path).content_sha256
+    review = f'[cards.{digest}]\ntier = "reproduced"\nreviewer = "B. Person"\nday = "2026-02-04"\n'
+    text = f'schema = "palette-bench/reviews/1.0"\n{review}'
+    (record / "palette-mini" / "reviews.toml").write_text(text)
+    files = site_files(record, "verified")
+    assert "reproduced" in files["boards/inpainting.photos-64.center32.html"].decode()
+    (record / "palette-mini" / "reviews.toml").write_text(text.replace(digest, sha("the card before")))
+    assert read_record(record).tiers == {sha("the card before"): "reproduced"}
+    (row,) = Leaderboard.parse(site_files(record)["leaderboard.json"], "leaderboard.json").boards[0].rows
+    assert row.tier == "self-reported"
+
+
+def test_a_card_without_its_table_is_listed_unranked(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    for slug in ("painter", "bare"):
+        path, _ = add_card(write_card(tmp_path, slug), record)
+    table_path(path).unlink()
+    board = Leaderboard.parse(site_files(record)["leaderboard.json"], "leaderboard.json").boards[0]
+    assert [row.slug for row in board.rows] == ["painter"]
+    assert [(u.slug, u.code) for u in board.unranked] == [("bare", "PB408")]
+    page = site_files(record)[board.page].decode()
+    assert "its per-image table is missing" in page
+
+
+def test_the_page_and_the_csv_show_ranks(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    for seed, (slug, frechet) in enumerate({"aa": 3.0, "bb": 3.01, "cc": 9.0}.items()):
+        add_card(write_card(tmp_path, slug, seed=seed, scores=make_scores(30, frechet)), record)
+    files = site_files(record)
+    page = files["boards/inpainting.photos-64.center32.html"].decode()
+    promised = ["1\N{EN DASH}2", "group 2", "compared on the same 30 pictures", "no rank", "80 % power"]
+    assert [text for text in promised if text not in page] == []
+    assert "first: Aa and Bb, not told apart" in files["index.html"].decode()
+    rows = list(csv.DictReader(io.StringIO(files["leaderboard.csv"].decode())))
+    ranks = {
+        r["slug"]: (r["rank"], r["rank_low"], r["rank_high"], r["tie_group"])
+        for r in rows
+        if r["metric"] == "frechet_distance"
+    }
+    assert ranks == {
+        "aa": ("1\N{EN DASH}2", "1", "2", "1"),
+        "bb": ("1\N{EN DASH}2", "1", "2", "1"),
+        "cc": ("3", "3", "3", "2"),
+    }
+    reasons = {r["unranked_reason"] for r in rows if r["metric"] == "classification_agreement"}
+    assert all("PB408" in reason for reason in reasons)

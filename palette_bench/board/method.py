@@ -1,0 +1,56 @@
+"""How a board came to its ranks, in sentences that follow from the board alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from palette_bench.board.leaderboard import Board
+from palette_bench.board.ranks import ALPHA, RULES
+from palette_bench.board.words import metric_words
+
+
+def method_words(board: Board) -> tuple[str, ...]:
+    """Return the lines under a board's table: the tests, what a rank means, the gap that is found."""
+    systems = len(board.rows)
+    if systems < 2:
+        return ("A system alone has nobody to be compared with.",) if systems else ()
+    pairs = systems * (systems - 1) // 2
+    tests = "; ".join(f"{metric_words(m).name} by {RULES[m].words}" for m in board.metrics if m in RULES)
+    return (
+        f"Every two systems are compared on the same {board.rows[0].n:,} pictures: {tests}. Two differ where "
+        f"p is under {ALPHA} after Holm's correction for every pair a metric ranks, {pairs:,} at most.",
+        "A rank runs from one after the systems that are significantly better to the last place before those "
+        "that are significantly worse. Group 1 is the best value with every system not told apart from "
+        "it, group 2 the same among the rest.",
+        *_resolution(board),
+    )
+
+
+def _resolution(board: Board) -> tuple[str, ...]:
+    sort = board.sort or ""
+    gap = board.resolution.get(sort)
+    if not gap:
+        return ()
+    column = RULES[sort].column
+    size = (
+        f"{100 * math.expm1(gap):.2g} %" if column == "is_kl" else f"{gap:.2g}"
+    )  # a log scale's gap is a ratio
+    unit = " percentage points" if column == "top1" else ""
+    return (f"Gaps in {metric_words(sort).name} of {size}{unit} and more are found with 80 % power.",)
+
+
+def leaders_words(names: Sequence[str], systems: int) -> str:
+    """Return who leads a board of `systems` ranked systems; `names` are its first tie group."""
+    if systems == 1:
+        return f"the only system: {names[0]}"
+    match names:
+        case []:
+            return ""
+        case [one]:
+            return f"first: {one}"
+        case [one, two]:
+            return f"first: {one} and {two}, not told apart"
+        case [one, *others]:
+            return f"first: {one} and {len(others)} others, not told apart"
+    raise AssertionError(names)
