@@ -66,7 +66,14 @@ def command(
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("palette_bench").setLevel(logging.INFO)
-    from .making import Order, make  # noqa: PLC0415  # torch, after what can be refused without it
+    _refuse_contradictions(name, cpu, data + more, extractors)
+    # torch comes after what can be refused without it
+    if _is_miniature(name, cpu):
+        from .miniature import Making  # noqa: PLC0415
+
+        finish(Making(out, scale, seeds or 1, device or "cpu", progress).make())
+        return
+    from .making import Order, make  # noqa: PLC0415
 
     order = Order(
         study=name,
@@ -80,6 +87,19 @@ def command(
         weights=dict(weights),
     )
     finish(make(order, progress))
+
+
+def _is_miniature(name: str, cpu: bool) -> bool:
+    return cpu and name == "l1-l2"
+
+
+def _refuse_contradictions(name: str, cpu: bool, data: tuple[Path, ...], extractors: tuple[str, ...]) -> None:
+    """Refuse options that would do nothing, and a study without pictures."""
+    if _is_miniature(name, cpu):
+        if data or extractors:
+            raise click.UsageError("l1-l2 --cpu draws its own pictures and needs no features of networks")
+    elif not data:
+        raise click.UsageError(f"{name} needs --data DIR")
 
 
 if __name__ == "__main__":

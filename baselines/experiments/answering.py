@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palette_bench.benchset.generate import generate
-from palette_bench.benchset.manifest import MANIFEST, BenchSet, ContestantSet
+from palette_bench.benchset.manifest import MANIFEST, ContestantSet
 from palette_bench.benchset.sources import Request
 from palette_bench.board.record import add_card
 from palette_bench.board.site import build_site
@@ -158,8 +158,3 @@ def build_board(place: Place) -> Path:
         add_card(card, place.out / "record")
     build_site(place.out / "record", place.out / "site")
     return place.out / "site"
-
-
-def size_of(place: Place, target: str) -> int:
-    """Return the pictures of a set."""
-    return BenchSet.open(place.benchset(target)).manifest.n

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,9 +14,8 @@ import numpy as np
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core.records import Part, Record
 from palette_bench.core.types import SILENT, Progress
-from palette_bench.submission.contestant import Batch, Restorer
+from palette_bench.submission.contestant import Batch
 
-from .answering import Place, size_of
 from .training import Trainee
 
 logger = logging.getLogger(__name__)
@@ -27,18 +26,16 @@ _TRIED_STEPS = 2  # network evaluations of the trial
 
 
 @dataclass(frozen=True)
-class Spending:
-    """What is tried, and what sampling will be asked.
+class Asked:
+    """What will be asked of a run once it is trained.
 
     Attributes:
-        trial: training steps to time.
-        batch: pictures restored at once.
-        samples: of each input.
+        evaluations: of its network, for all outputs together.
+        batch: pictures to try it on.
     """
 
-    trial: int
-    batch: int
-    samples: int
+    evaluations: int
+    batch: Batch
 
 
 class Cost(Part):
@@ -61,11 +58,11 @@ class Forecast(Record):
 
 
 def foretell(
+    out: Path,
     trainees: Mapping[str, Trainee],
-    targets: Mapping[str, Sequence[str]],
-    place: Place,
+    asked: Mapping[str, Asked],
     data: Path,
-    spending: Spending,
+    trial: int,
     progress: Progress = SILENT,
 ) -> Forecast:
     """Train every run for `trial` steps, restore a batch with each, and predict the whole.
@@ -73,58 +70,46 @@ def foretell(
     The steps count: runs go on from them. Every further seed costs what its first costs.
 
     Args:
+        out: folder of the study; a forecast of the same runs is kept.
         trainees: runs by name.
-        targets: the sets each answers.
-        place: of the study.
+        asked: of each run.
         data: training pictures.
-        spending: how long to try, and what sampling will be asked.
+        trial: steps.
         progress: where to report.
     """
-    if (place.out / RECORD).is_file():
-        known = Forecast.read(place.out / RECORD)
+    if (out / RECORD).is_file():
+        known = Forecast.read(out / RECORD)
         if known.costs.keys() == trainees.keys():
             return known
     costs: dict[str, Cost] = {}
     for name, trainee in trainees.items():
         first = name.rpartition(".")[0] + ".0"
-        costs[name] = costs.get(first) or _cost(trainee, targets[name], place, data, spending, progress)
+        costs[name] = costs.get(first) or _cost(trainee, asked[name], data, trial, progress)
     forecast = Forecast(schema=Forecast.schema_name(), costs=costs)
-    forecast.write(place.out / RECORD)
+    forecast.write(out / RECORD)
     return forecast
 
 
-def _cost(
-    trainee: Trainee,
-    targets: Sequence[str],
-    place: Place,
-    data: Path,
-    spending: Spending,
-    progress: Progress,
-) -> Cost:
-    trainee.train(data, min(spending.trial, trainee.steps), progress)
+def _cost(trainee: Trainee, asked: Asked, data: Path, trial: int, progress: Progress) -> Cost:
+    trainee.train(data, min(trial, trainee.steps), progress)
     training = trainee.images / trainee.log()[-1]["images_per_second"]
-    pictures = sum(size_of(place, target) for target in targets) * spending.samples
-    sampling = pictures * _seconds_per_picture(trainee, place.benchset(targets[0]), spending.batch)
+    sampling = asked.evaluations * _seconds_per_evaluation(trainee, asked.batch)
     logger.info("%s: about %.0f s of training, %.0f s of sampling", trainee.run.name, training, sampling)
     return Cost(training=training, sampling=sampling)
 
 
-def _seconds_per_picture(trainee: Trainee, folder: Path, size: int) -> float:
-    """Return what restoring a picture takes: a batch at few steps, times the steps there are."""
+def _seconds_per_evaluation(trainee: Trainee, batch: Batch) -> float:
+    """Return what one picture's network evaluation takes, from a batch at few steps."""
     tried = trainee.restorer(**({"steps": _TRIED_STEPS} if trainee.samples else {}))
-    batch = _batch(folder, size)
     tried.restore(batch)  # the first call also warms up
     began = time.monotonic()
     tried.restore(batch)
-    seconds = (time.monotonic() - began) / len(batch.ids)
-    return seconds * _evaluations(trainee.restorer()) / _evaluations(tried)
+    pictures = len(batch.ids) * (_TRIED_STEPS if trainee.samples else 1)
+    return (time.monotonic() - began) / pictures
 
 
-def _evaluations(restorer: Restorer) -> int:
-    return restorer.about.sampling.steps or 1
-
-
-def _batch(folder: Path, most: int) -> Batch:
+def batch_of(folder: Path, most: int) -> Batch:
+    """Return the first pictures of a set, to try a restorer on."""
     benchset = ContestantSet.open(folder)
     ids = tuple(benchset.ids[:most])
     masks = [mask for i in ids if (mask := benchset.mask(i)) is not None]

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.core.errors import InputError, UsageError, WeightsError, problem
+from palette_bench.core.errors import UsageError, WeightsError
 from palette_bench.core.journal import locked
-from palette_bench.core.records import Record
 from palette_bench.core.types import SILENT, Progress
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.scorecard import read_scorecard
@@ -20,9 +18,10 @@ from palette_bench.tasks.protocol import load
 
 from . import answering
 from .answering import ANCHORS, Judge, Named, Place
-from .forecast import Spending, advice, foretell
+from .forecast import Asked, advice, batch_of, foretell
 from .page import write_page
 from .pictures import HELD_OUT, PACK, SIDE, Split, Wanted, split_pictures
+from .plan import Plan, keep_plan
 from .readings import Readings, of_card, of_samples
 from .result import Experiment, Found, experiment
 from .study import Run, Study, read_presets, read_study, runs_of
@@ -30,7 +29,7 @@ from .training import Trainee, recipe_of
 
 logger = logging.getLogger(__name__)
 
-PLAN, RESULT = "plan.json", "experiment.json"
+RESULT = "experiment.json"
 DEFAULT_EXTRACTOR, FALLBACK = "smoke", "smoke-random"
 _SHOWN = 8  # pictures of a set on the page
 
@@ -62,16 +61,6 @@ class Order:
     weights: Mapping[str, str]
 
 
-class Plan(Record):
-    """`plan.json`: what a folder was begun as; seeds may be added later."""
-
-    kind: ClassVar[str] = "study-plan"
-    study: str
-    size: str
-    scale: float
-    extractors: tuple[str, ...]
-
-
 def make(order: Order, progress: Progress = SILENT) -> Path:
     """Make a study, or go on with it; return its page.
 
@@ -85,32 +74,8 @@ def make(order: Order, progress: Progress = SILENT) -> Path:
         raise UsageError(f"{study.name} has no size {order.size}: take {', '.join(study.sizes)}")
     judge = choose_judge(order)
     with locked(order.out):
-        _keep_plan(order, judge)
+        keep_plan(order.out, Plan.of(study.name, order.size, order.scale, judge.extractors))
         return _Making(order, study, judge, progress).make()
-
-
-def _keep_plan(order: Order, judge: Judge) -> None:
-    plan = Plan(
-        schema=Plan.schema_name(),
-        study=order.study,
-        size=order.size,
-        scale=order.scale,
-        extractors=judge.extractors,
-    )
-    path = order.out / PLAN
-    if not path.is_file():
-        plan.write(path)
-    elif (begun := Plan.read(path)) != plan:
-        differing = [name for name, value in plan if getattr(begun, name) != value]
-        raise InputError(
-            problem(
-                "PB605",
-                str(path),
-                expected=", ".join(f"{name} {getattr(begun, name)}" for name in differing),
-                found=", ".join(f"{name} {getattr(plan, name)}" for name in differing),
-                fix="give what this folder was begun with, or another folder",
-            )
-        )
 
 
 def choose_judge(order: Order) -> Judge:
@@ -179,14 +144,20 @@ class _Making:
 
     def _foretell(self) -> None:
         forecast = foretell(
+            self.order.out,
             self.trainees,
-            {name: self._targets(trainee.run) for name, trainee in self.trainees.items()},
-            self.place,
+            {name: self._asked(trainee) for name, trainee in self.trainees.items()},
             self.pictures / PACK,
-            Spending(self.preset.trial_steps, self.preset.restore_batch, self.size.samples),
+            self.preset.trial_steps,
             self.progress,
         )
         logger.info("%s", advice(forecast, self.order.scale))
+
+    def _asked(self, trainee: Trainee) -> Asked:
+        targets = self._targets(trainee.run)
+        outputs = len(targets) * self.inputs * self.size.samples
+        batch = batch_of(self.place.benchset(targets[0]), self.preset.restore_batch)
+        return Asked(outputs * trainee.evaluations, batch)
 
     # --- sets answered and scored -------------------------------------------------------------
 

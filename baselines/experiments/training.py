@@ -88,6 +88,11 @@ class Trainee:
         """Return whether the method restores in steps that can be chosen."""
         return "sampling" in type(self.recipe).model_fields
 
+    @property
+    def evaluations(self) -> int:
+        """Return the network evaluations of an output."""
+        return int(self.recipe.model_dump()["sampling"]["steps"]) if self.samples else 1
+
     def log(self) -> list[dict[str, Any]]:
         """Return the lines of the run's log, in order; those a resumed run wrote again, once."""
         lines = [json.loads(line) for line in read_file(self.folder / LOG).decode().splitlines()]

@@ -106,3 +106,16 @@ def test_another_scale_is_another_study(study: Path) -> None:
     order = Order("contest", "cpu", (study / "pictures",), out, 2.0, None, "cpu", ("smoke-random",), {})
     with pytest.raises(InputError, match=r"PB605[\s\S]*scale 1.0[\s\S]*scale 2.0"):
         make(order)
+
+
+def test_the_miniature_draws_its_own_pictures_and_counts_colours(tmp_path: Path) -> None:
+    done = run_study(tmp_path, "l1-l2", "--cpu", "--scale", "0.002", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "experiment.json").read_text())
+    assert {run["system"] for run in found["runs"]} == {"regression", "palette-l2", "palette-l1"}
+    shares = {f["metric"] for f in found["figures"]}
+    assert shares == {"minority_share", "neither_colour", "background_error"}
+    assert "8 groups" in (tmp_path / "out" / "index.html").read_text()
+    refused = run_study(tmp_path, "l1-l2", "--cpu", "--data", ".", "-o", "out")
+    assert refused.returncode == 2
+    assert "draws its own pictures" in refused.stderr
