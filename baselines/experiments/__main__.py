@@ -66,7 +66,7 @@ def command(
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("palette_bench").setLevel(logging.INFO)
-    _refuse_contradictions(name, cpu, data + more, extractors)
+    _refuse_contradictions(name, cpu, data + more, bool(extractors or weights))
     # torch comes after what can be refused without it
     if _is_miniature(name, cpu):
         from .miniature import Making  # noqa: PLC0415
@@ -93,10 +93,10 @@ def _is_miniature(name: str, cpu: bool) -> bool:
     return cpu and name == "l1-l2"
 
 
-def _refuse_contradictions(name: str, cpu: bool, data: tuple[Path, ...], extractors: tuple[str, ...]) -> None:
+def _refuse_contradictions(name: str, cpu: bool, data: tuple[Path, ...], networks: bool) -> None:
     """Refuse options that would do nothing, and a study without pictures."""
     if _is_miniature(name, cpu):
-        if data or extractors:
+        if data or networks:
             raise click.UsageError("l1-l2 --cpu draws its own pictures and needs no features of networks")
     elif not data:
         raise click.UsageError(f"{name} needs --data DIR")

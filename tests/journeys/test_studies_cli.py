@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from toy_method import write_pictures
 
+from palette_bench.baselines.experiments.__main__ import command
 from palette_bench.baselines.experiments.making import Order, make
 from palette_bench.core.errors import InputError
 
@@ -116,6 +118,14 @@ def test_the_miniature_draws_its_own_pictures_and_counts_colours(tmp_path: Path)
     shares = {f["metric"] for f in found["figures"]}
     assert shares == {"minority_share", "neither_colour", "background_error"}
     assert "8 groups" in (tmp_path / "out" / "index.html").read_text()
-    refused = run_study(tmp_path, "l1-l2", "--cpu", "--data", ".", "-o", "out")
-    assert refused.returncode == 2
-    assert "draws its own pictures" in refused.stderr
+
+
+def test_options_that_would_do_nothing_and_missing_pictures_are_refused(tmp_path: Path) -> None:
+    for words, why in [
+        (["l1-l2", "--cpu", "--data", str(tmp_path)], "draws its own pictures"),
+        (["l1-l2", "--cpu", "--weights", "smoke=x"], "draws its own pictures"),
+        (["contest"], "contest needs --data DIR"),
+    ]:
+        refused = CliRunner().invoke(command, [*words, "-o", str(tmp_path / "out")])
+        assert refused.exit_code == 2
+        assert why in refused.output
