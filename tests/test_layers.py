@@ -19,7 +19,10 @@ TORCH_IN = (
     *("scoring/features/", "scoring/networks.py", "scoring/distributed.py", "scoring/compat.py"),
     "submission/cost.py",
 )
-TOOLS = {"smoke_extractor"}  # make what the judge ships: no contestants, nobody imports them
+TOOLS = {
+    "smoke_extractor",  # makes what the judge ships
+    "experiments",  # runs the whole chain
+}  # no contestants: nobody imports them
 HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "lpips"}
 
 

@@ -61,6 +61,15 @@ class PlotRow:
     kind: Kind
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A line of a plot: its label, and its points."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
 def _draw(width: float, height: float, paint: Callable[[Any, Inks], None]) -> Plot:
     """Return the plot `paint` draws on an axes of `width` x `height` inches, once per theme."""
     return Plot(*(_svg(width, height, paint, inks) for inks in (LIGHT, DARK)))
@@ -155,3 +164,25 @@ def dot_whisker(rows: Sequence[PlotRow], label: str) -> Plot:
         axes.set_axisbelow(True)
 
     return _draw(7.2, 0.95 + 0.36 * len(rows), paint)
+
+
+_DASHES = ("-", "--", ":", "-.")
+
+
+def curves(lines: Sequence[Curve], xlabel: str, ylabel: str) -> Plot:
+    """Return lines over one axis, told apart by dash and shade, and named in a legend."""
+
+    def paint(axes: Any, inks: Inks) -> None:
+        for at, line in enumerate(lines):
+            colour = (inks.accent, inks.text, inks.soft)[at // len(_DASHES) % 3]
+            dash = _DASHES[at % len(_DASHES)]
+            axes.plot(line.x, line.y, color=colour, linestyle=dash, linewidth=1.4, label=line.label)
+        legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+        for text in legend.get_texts():
+            text.set_color(inks.text)
+            text.set_parse_math(False)  # names are not formulas
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.grid(axis="y", color=inks.line, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    return _draw(7.2, max(2.7, 0.6 + 0.2 * len(lines)), paint)

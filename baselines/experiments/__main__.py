@@ -1,0 +1,106 @@
+"""`python -m palette_bench.baselines.experiments`: a study of the paper at small scale."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from palette_bench.cli import exit_code
+from palette_bench.cli.score import WeightsType
+from palette_bench.cli.terminal import finish, progress
+
+_PLACE = click.Path(exists=True, path_type=Path)
+NAMES = ("contest", "l1-l2", "attention", "multitask")
+
+
+@click.command()
+@click.argument("name", type=click.Choice(NAMES))
+@click.argument("more", metavar="", nargs=-1, type=_PLACE)  # of --data
+@click.option(
+    "--data",
+    metavar="DIR",
+    multiple=True,
+    type=_PLACE,
+    help="Pictures: a folder of any depth, a list (.txt), a .tar shard or a .safetensors pack; several may "
+    "follow. The miniature of l1-l2 draws its own.",
+)
+@click.option("-o", "--out", metavar="OUT", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--size", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
+@click.option("--cpu", is_flag=True, help="The miniature for a machine without a GPU, in place of --size.")
+@click.option(
+    "--scale",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Multiplies images to train on and pictures to judge by.",
+)
+@click.option("--device", help="cpu, cuda or cuda:1.  [default: cpu with --cpu, else cuda]")
+@click.option("--seeds", type=click.IntRange(1), help="Training runs per system.  [default: the size's]")
+@click.option(
+    "--extractor",
+    "extractors",
+    metavar="ID",
+    multiple=True,
+    help="Network of the feature metrics, as `score` takes it; repeat for more.  [default: smoke]",
+)
+@click.option("--weights", type=WeightsType(), multiple=True, help="Weights of a network, as `score` takes.")
+def command(
+    name: str,
+    more: tuple[Path, ...],
+    data: tuple[Path, ...],
+    out: Path,
+    size: str,
+    cpu: bool,
+    scale: float,
+    device: str | None,
+    seeds: int | None,
+    extractors: tuple[str, ...],
+    weights: tuple[tuple[str, str], ...],
+) -> None:
+    """Train, restore, score and compare the systems of study NAME; run again to go on where it stopped.
+
+    OUT gets runs, sets, submissions, scorecards, a record with its site, experiment.json and index.html.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("palette_bench").setLevel(logging.INFO)
+    _refuse_contradictions(name, cpu, data + more, bool(extractors or weights))
+    # torch comes after what can be refused without it
+    if _is_miniature(name, cpu):
+        from .miniature import Making  # noqa: PLC0415
+
+        finish(Making(out, scale, seeds or 1, device or "cpu", progress).make())
+        return
+    from .making import Order, make  # noqa: PLC0415
+
+    order = Order(
+        study=name,
+        size="cpu" if cpu else size,
+        data=data + more,
+        out=out,
+        scale=scale,
+        seeds=seeds,
+        device=device or ("cpu" if cpu else "cuda"),
+        extractors=extractors,
+        weights=dict(weights),
+    )
+    finish(make(order, progress))
+
+
+def _is_miniature(name: str, cpu: bool) -> bool:
+    return cpu and name == "l1-l2"
+
+
+def _refuse_contradictions(name: str, cpu: bool, data: tuple[Path, ...], networks: bool) -> None:
+    """Refuse options that would do nothing, and a study without pictures."""
+    if _is_miniature(name, cpu):
+        if data or networks:
+            raise click.UsageError("l1-l2 --cpu draws its own pictures and needs no features of networks")
+    elif not data:
+        raise click.UsageError(f"{name} needs --data DIR")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(command))

@@ -1,0 +1,235 @@
+"""A study from pictures to page: every step is kept, so the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.core.errors import UsageError, WeightsError
+from palette_bench.core.journal import locked
+from palette_bench.core.types import SILENT, Progress
+from palette_bench.scoring.features import open_extractor
+from palette_bench.scoring.scorecard import read_scorecard
+from palette_bench.tasks.protocol import load
+
+from . import answering
+from .answering import ANCHORS, Judge, Named, Place
+from .forecast import Asked, advice, batch_of, foretell
+from .page import write_page
+from .pictures import HELD_OUT, PACK, SIDE, Split, Wanted, split_pictures
+from .plan import Plan, keep_plan
+from .readings import Readings, of_card, of_samples
+from .result import Experiment, Found, experiment
+from .study import Run, Study, read_presets, read_study, runs_of
+from .training import Trainee, recipe_of
+
+logger = logging.getLogger(__name__)
+
+RESULT = "experiment.json"
+DEFAULT_EXTRACTOR, FALLBACK = "smoke", "smoke-random"
+_SHOWN = 8  # pictures of a set on the page
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asked for.
+
+    Attributes:
+        study: its name.
+        size: quick, full or cpu.
+        data: pictures, as `train` takes them.
+        out: folder of the study.
+        scale: by which images and inputs are multiplied.
+        seeds: training runs per system; None takes the size's.
+        device: that trains and restores.
+        extractors: ids in order of preference; the small network if empty.
+        weights: extractor id -> path, or `random:SEED`.
+    """
+
+    study: str
+    size: str
+    data: tuple[Path, ...]
+    out: Path
+    scale: float
+    seeds: int | None
+    device: str
+    extractors: tuple[str, ...]
+    weights: Mapping[str, str]
+
+
+def make(order: Order, progress: Progress = SILENT) -> Path:
+    """Make a study, or go on with it; return its page.
+
+    Raises:
+        UsageError: an unknown study, or one without such a size.
+        InputError: PB605, the folder holds another study; PB610, PB611, and what is wrong with pictures.
+        StorageError: PB801-PB804. Interrupted: a stop signal came, and what is done is kept.
+    """
+    study = read_study(order.study)
+    if order.size not in study.sizes:
+        raise UsageError(f"{study.name} has no size {order.size}: take {', '.join(study.sizes)}")
+    judge = choose_judge(order)
+    with locked(order.out):
+        keep_plan(order.out, Plan.of(study.name, order.size, order.scale, judge.extractors))
+        return _Making(order, study, judge, progress).make()
+
+
+def choose_judge(order: Order) -> Judge:
+    """Return what scores: the networks asked for, the small one, or random weights where it is absent."""
+    device = order.device.partition(":")[0]
+    if order.extractors:
+        return Judge(order.extractors, order.weights, device)
+    try:
+        crop = load(answering.PROTOCOL).classifier_crop
+        open_extractor(DEFAULT_EXTRACTOR, order.weights.get(DEFAULT_EXTRACTOR), crop, "cpu")
+    except WeightsError:
+        logger.warning("%s has no weights here: random ones stand in and decide nothing", DEFAULT_EXTRACTOR)
+        return Judge((FALLBACK,), order.weights, device)
+    return Judge((DEFAULT_EXTRACTOR,), order.weights, device)
+
+
+class _Making:
+    """A study under way."""
+
+    def __init__(self, order: Order, study: Study, judge: Judge, progress: Progress) -> None:
+        self.order, self.study, self.judge, self.progress = order, study, judge, progress
+        presets = read_presets()
+        self.caveats = (*presets.caveats, *study.caveats)
+        self.preset, self.size = presets.sizes[order.size], study.sizes[order.size]
+        self.place = Place(order.out)
+        self.pictures = order.out / "pictures"
+        self.inputs = max(2, round(self.size.inputs * order.scale))
+
+    def make(self) -> Path:
+        """Take every step that is not done; return the page."""
+        split = self._split()
+        for target in self.study.sets:
+            answering.make_set(self.place, target, self.pictures / HELD_OUT, self.inputs, self.progress)
+        self._foretell()
+        for trainee in self.trainees.values():
+            logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
+            trainee.train(self.pictures / PACK, progress=self.progress)
+        self._answer()
+        answering.build_board(self.place)
+        result = self._result(split)
+        result.write(self.order.out / RESULT)
+        return write_page(self.order.out, self.study, result, self.caveats, self._panels())
+
+    @cached_property
+    def trainees(self) -> dict[str, Trainee]:
+        """Return the runs by name, with their recipes."""
+        name = ", ".join(path.name for path in self.order.data)[:200]
+        images = self.size.images * self.order.scale
+        return {
+            run.name: Trainee(
+                run,
+                recipe_of(run, self.preset.recipe, images, name),
+                self.order.out / "runs" / run.name,
+                self.order.device,
+            )
+            for run in runs_of(self.study, self.size, self.order.seeds or self.size.seeds)
+        }
+
+    def _targets(self, run: Run) -> list[str]:
+        return [target for target in self.study.sets if run.answers(target)]
+
+    def _split(self) -> Split:
+        least = max(1, round(self.preset.training_pictures * min(1.0, self.order.scale)))
+        wanted = Wanted(self.inputs, least, self.preset.most_pictures)
+        return split_pictures(self.order.data, self.pictures, wanted, self.progress)
+
+    def _foretell(self) -> None:
+        forecast = foretell(
+            self.order.out,
+            self.trainees,
+            {name: self._asked(trainee) for name, trainee in self.trainees.items()},
+            self.pictures / PACK,
+            self.preset.trial_steps,
+            self.progress,
+        )
+        logger.info("%s", advice(forecast, self.order.scale))
+
+    def _asked(self, trainee: Trainee) -> Asked:
+        targets = self._targets(trainee.run)
+        outputs = len(targets) * self.inputs * self.size.samples
+        batch = batch_of(self.place.benchset(targets[0]), self.preset.restore_batch)
+        return Asked(outputs * trainee.evaluations, batch)
+
+    # --- sets answered and scored -------------------------------------------------------------
+
+    def _answer(self) -> None:
+        for target in self.study.sets:
+            answering.answer_anchors(self.place, target, self.judge, self.progress)
+        for trainee in self.trainees.values():
+            targets = self._targets(trainee.run)
+            self._restore(trainee, targets)
+            for target in targets:
+                answering.judge(self.place, trainee.run.name, target, self.judge, self.progress)
+
+    def _restore(self, trainee: Trainee, targets: list[str]) -> None:
+        run = trainee.run
+        missing = [t for t in targets if not answering.is_answered(self.place, run.name, t)]
+        if not missing:
+            return
+        title = f"{run.system.title}, {self.study.name} study, seed {run.seed}"
+        restorer = Named(trainee.restorer(), f"{self.study.name}-{run.system.name}", title)
+        for target in missing:
+            logger.info("restoring %s by %s", target, run.name)
+            answering.answer(
+                self.place,
+                run.name,
+                restorer,
+                target,
+                samples=self.size.samples,
+                batch=self.preset.restore_batch,
+                device=self.order.device,
+                progress=self.progress,
+            )
+
+    # --- results ------------------------------------------------------------------------------
+
+    def _found(self) -> Found:
+        return {
+            (trainee.run.system.name, target, trainee.run.seed): self._readings(trainee.run, target)
+            for trainee in self.trainees.values()
+            for target in self._targets(trainee.run)
+        }
+
+    def _readings(self, run: Run, target: str) -> Readings:
+        ids = BenchSet.open(self.place.benchset(target)).ids
+        submission = self.place.submission(run.name, target)
+        own = of_samples(submission, ids, self.size.samples, SIDE)
+        return of_card(self.place.card(run.name, target)) | own
+
+    def _result(self, split: Split) -> Experiment:
+        sets = {t: BenchSet.open(self.place.benchset(t)).manifest.set_fingerprint for t in self.study.sets}
+        first = self.place.card(ANCHORS[0], self.study.sets[0])
+        return experiment(
+            self.study.name,
+            self.order.size,
+            self.order.scale,
+            self.trainees,
+            (split.pixels, split.training),
+            (read_scorecard(first).fingerprints.extractors, sets),
+            self._found(),
+            self.study.claims,
+        )
+
+    def _panels(self) -> dict[str, dict[str, list[Path]]]:
+        """Return, by set, the pictures shown: input, original and each system's outputs, by caption."""
+        return {target: self._panels_of(target) for target in self.study.sets}
+
+    def _panels_of(self, target: str) -> dict[str, list[Path]]:
+        benchset = BenchSet.open(self.place.benchset(target))
+        ids = benchset.ids[:_SHOWN]
+        rows = {"input": [benchset.path("input", i) for i in ids]}
+        for trainee in self.trainees.values():
+            run = trainee.run
+            if run.seed == 0 and run.answers(target):
+                outputs = self.place.submission(run.name, target) / "outputs"
+                rows[run.system.title] = [outputs / f"{i}.png" for i in ids]
+        return rows | {"original": [benchset.path("reference", i) for i in ids]}

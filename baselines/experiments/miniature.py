@@ -1,0 +1,215 @@
+"""The miniature of l1-l2: squares drawn, runs trained, answers sampled and counted, a page written."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from palette_bench.benchset.manifest import ContestantSet, PublicSet
+from palette_bench.core import atomic
+from palette_bench.core.fingerprint import lines_digest, pixel_digest
+from palette_bench.core.journal import locked
+from palette_bench.core.records import Part, Record, Slug, Text, read_file
+from palette_bench.core.types import SILENT, Fingerprint, Progress
+from palette_bench.submission.contestant import Batch
+from palette_bench.tasks.protocol import load
+
+from .forecast import Asked, advice, foretell
+from .page import write_page
+from .pictures import PACK
+from .plan import Plan, keep_plan
+from .result import Experiment, Found, experiment
+from .squares import Squares, draw, measure
+from .study import Claim, Count, Run, Sections, System
+from .training import Trainee, recipe_of
+
+logger = logging.getLogger(__name__)
+
+RESULT, SIZE = "experiment.json", "cpu"
+
+
+class Answer(Part):
+    """How models are asked: steps and sampler, for those that sample, and how many squares."""
+
+    name: Text
+    steps: Count
+    sampler: str
+    squares: Count
+
+
+class Miniature(Record):
+    """The declaration, `studies/miniature.toml`."""
+
+    kind: ClassVar[str] = "study-miniature"
+    name: Slug
+    title: Text
+    finding: str
+    metrics: tuple[str, ...]
+    caveats: tuple[str, ...]
+    pictures: Count
+    trial_steps: Count
+    batch: Count
+    recipe: Sections
+    systems: tuple[System, ...]
+    images: dict[str, Count]  # by system
+    answers: tuple[Answer, ...]
+    claims: tuple[Claim, ...]
+
+    def title_of(self, system: str) -> str:
+        """Return a system's name for people."""
+        return next(s.title for s in self.systems if s.name == system)
+
+
+def read_miniature() -> Miniature:
+    """Return the declaration that comes with the package."""
+    file = files(__package__).joinpath("studies", "miniature.toml")
+    return Miniature.parse(file.read_bytes(), file.name)
+
+
+@dataclass(frozen=True)
+class Making:
+    """The miniature under way.
+
+    Attributes:
+        out: its folder.
+        scale: multiplies images, and squares to answer.
+        seeds: runs per system.
+        device: that trains and samples.
+        progress: where to report.
+    """
+
+    out: Path
+    scale: float = 1.0
+    seeds: int = 1
+    device: str = "cpu"
+    progress: Progress = SILENT
+
+    def make(self) -> Path:
+        """Take every step that is not done; return the page.
+
+        Raises:
+            InputError: PB605, the folder holds another study. Interrupted: what is done is kept.
+        """
+        with locked(self.out):
+            keep_plan(self.out, Plan.of(self.study.name, SIZE, self.scale, ()))
+            data = self._draw()
+            asked = {name: self._asked(trainee) for name, trainee in self.trainees.items()}
+            pack, trial = self.out / PACK, self.study.trial_steps
+            forecast = foretell(self.out, self.trainees, asked, pack, trial, self.progress)
+            logger.info("%s", advice(forecast, self.scale))
+            for trainee in self.trainees.values():
+                logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
+                trainee.train(pack, progress=self.progress)
+            result = self._result(data)
+            result.write(self.out / RESULT)
+            return write_page(self.out, self.study, result, self.study.caveats, {}, site=False)
+
+    @cached_property
+    def study(self) -> Miniature:
+        """Return the declaration."""
+        return read_miniature()
+
+    @cached_property
+    def trainees(self) -> dict[str, Trainee]:
+        """Return the runs by name."""
+        runs = [
+            Run(f"{system.name}.{seed}", system, system.tasks, seed)
+            for seed in range(self.seeds)
+            for system in self.study.systems
+        ]
+        return {run.name: self._trainee(run) for run in runs}
+
+    def _trainee(self, run: Run) -> Trainee:
+        images = self.study.images[run.system.name] * self.scale
+        recipe = recipe_of(run, self.study.recipe, images, "squares")
+        return Trainee(run, recipe, self.out / "runs" / run.name, self.device)
+
+    def _draw(self) -> tuple[Fingerprint, int]:
+        """Write the training squares; return their digest and number. More include fewer."""
+        count = max(self.study.recipe["training"]["batch"], round(self.study.pictures * min(1, self.scale)))
+        pictures = draw(count, "training").pictures
+        if not (self.out / PACK).is_file():
+            atomic.write_bytes(self.out / PACK, safetensors.numpy.save({"pictures": pictures}))
+        return lines_digest(map(pixel_digest, pictures)), len(pictures)
+
+    # --- answers ------------------------------------------------------------------------------
+
+    def _squares(self, answer: Answer) -> Squares:
+        return draw(max(2, round(answer.squares * self.scale)), "test")
+
+    def _asked(self, trainee: Trainee) -> Asked:
+        outputs = [(len(self._squares(a).pictures), a.steps) for a in self.study.answers]
+        evaluations = sum(n * (steps if trainee.samples else 1) for n, steps in outputs)
+        inputs = self._squares(self.study.answers[0]).inputs[: self.study.batch]
+        return Asked(evaluations, batch_of(inputs, 0))
+
+    def _found(self) -> Found:
+        return {
+            (trainee.run.system.name, answer.name, trainee.run.seed): measure(
+                self._outputs(trainee, answer), self._squares(answer)
+            )
+            for trainee in self.trainees.values()
+            for answer in self.study.answers
+        }
+
+    def _outputs(self, trainee: Trainee, answer: Answer) -> NDArray[np.uint8]:
+        """Return the answers of a run, (N, 16, 16, 3) uint8, sampled if they are not there."""
+        file = self.out / "answers" / f"{trainee.run.name}.{answer.sampler}-{answer.steps}.safetensors"
+        if not file.is_file():
+            outputs = self._sampled(trainee, answer)
+            atomic.write_bytes(file, safetensors.numpy.save({"outputs": outputs}))
+        return safetensors.numpy.load(read_file(file))["outputs"]
+
+    def _sampled(self, trainee: Trainee, answer: Answer) -> NDArray[np.uint8]:
+        choices = {"steps": answer.steps, "sampler": answer.sampler} if trainee.samples else {}
+        restorer, inputs = trainee.restorer(**choices), self._squares(answer).inputs
+        parts = []
+        with self.progress(f"{trainee.run.name}: {answer.name}", len(inputs)) as advance:
+            for start in range(0, len(inputs), self.study.batch):
+                batch = batch_of(inputs[start : start + self.study.batch], start)
+                parts.append(restorer.restore(batch))
+                advance(len(batch.ids))
+        return np.concatenate(parts)
+
+    def _result(self, data: tuple[Fingerprint, int]) -> Experiment:
+        sets = {
+            a.name: lines_digest(map(pixel_digest, self._squares(a).pictures)) for a in self.study.answers
+        }
+        return experiment(
+            self.study.name,
+            SIZE,
+            self.scale,
+            self.trainees,
+            data,
+            ({}, sets),
+            self._found(),
+            self.study.claims,
+        )
+
+
+def batch_of(inputs: NDArray[np.uint8], first: int) -> Batch:
+    """Return squares as a restorer meets pictures of a set; their numbers key the noise.
+
+    Args:
+        inputs: (N, 16, 16, 1) uint8.
+        first: number of the first.
+    """
+    public = PublicSet(
+        schema=PublicSet.schema_name(),
+        protocol="palette-mini",
+        task="colorization",
+        variant="default",
+        source="folder:squares",
+        set_fingerprint=lines_digest([]),
+        items=(),
+    )
+    ids = tuple(f"square-{first + number:05d}" for number in range(len(inputs)))
+    return Batch(ids, inputs, None, ContestantSet(Path(), public, load(public.protocol)))

@@ -1,0 +1,145 @@
+"""The page of a study: what the paper found, whether it holds here, every figure, curves and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from palette_bench.board.pages import data_uri, render
+from palette_bench.board.plots import Curve, curves
+from palette_bench.board.words import NOTHING, MetricWords, metric_words
+from palette_bench.core import atomic
+from palette_bench.core.records import read_file
+
+from .result import Experiment, Figure
+from .verdicts import Verdict
+
+PAGE = "index.html"
+OWN_WORDS = {
+    "pairwise_rmse": MetricWords("Pairwise RMSE", "pixel difference of consecutive samples, levels"),
+    "pairwise_ssim": MetricWords("Pairwise SSIM", "likeness of consecutive samples over three scales"),
+    "neither_colour": MetricWords("Neither colour", "share of squares of neither true colour"),
+    "minority_share": MetricWords("Minority share", "share of the rarer colour among squares of either"),
+    "background_error": MetricWords("Background error", "mean difference outside the square, range 2"),
+}
+
+Panels = Mapping[str, Mapping[str, Sequence[Path]]]  # set -> caption -> pictures
+
+
+class Declared(Protocol):
+    """What the page needs to know of a study's declaration."""
+
+    @property
+    def title(self) -> str:
+        """Return its title."""
+
+    @property
+    def finding(self) -> str:
+        """Return what the paper found."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the metrics shown first."""
+
+    def title_of(self, system: str) -> str:
+        """Return a system's name for people."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a set's table: a system, a seed, and a text per metric."""
+
+    system: str
+    seed: int
+    cells: tuple[tuple[str, str], ...]  # value, interval
+
+
+@dataclass(frozen=True)
+class Table:
+    """All figures on a set."""
+
+    name: str
+    columns: tuple[MetricWords, ...]
+    rows: tuple[Row, ...]
+
+
+def write_page(
+    out: Path, study: Declared, result: Experiment, caveats: Sequence[str], panels: Panels, site: bool = True
+) -> Path:
+    """Write `index.html`; return its path.
+
+    Args:
+        out: folder of the study.
+        study: its declaration.
+        result: its record.
+        caveats: for readers, beside every number.
+        panels: pictures to show.
+        site: whether a board lies beside it.
+    """
+    text = render(
+        "study.html.jinja",
+        title=study.title,
+        study=study,
+        result=result,
+        caveats=caveats,
+        notes=sorted({note for figure in result.figures for note in figure.notes}),
+        verdicts=[(verdict, words(verdict.metric), claim(study, verdict)) for verdict in result.verdicts],
+        tables=[table(study, result, target) for target in result.sets],
+        panels=[(target, _embedded(rows)) for target, rows in panels.items()],
+        plot=_plot(result),
+        site=site,
+    )
+    atomic.write_text(out / PAGE, text)
+    return out / PAGE
+
+
+def words(metric: str) -> MetricWords:
+    """Return a metric's name and meaning."""
+    return OWN_WORDS.get(metric) or metric_words(metric)
+
+
+def claim(study: Declared, verdict: Verdict) -> str:
+    """Return what the paper says, in a sentence."""
+    first, second = study.title_of(verdict.first), study.title_of(verdict.second)
+    return f"{first} is {verdict.sign} than {second}"
+
+
+def table(study: Declared, result: Experiment, target: str) -> Table:
+    """Return the figures on a set: the study's metrics first, then the others in the order of the cards."""
+    found = [figure for figure in result.figures if figure.set == target]
+    keys = dict.fromkeys((*study.metrics, *(figure.metric for figure in found)))
+    shown = [key for key in keys if any(figure.metric == key for figure in found)]
+    names = {figure.metric: figure.key for figure in found}
+    by_row: dict[tuple[str, int], dict[str, Figure]] = {}
+    for figure in found:
+        by_row.setdefault((figure.system, figure.seed), {})[figure.metric] = figure
+    rows = tuple(
+        Row(study.title_of(system), seed, tuple(_cell(figures.get(key)) for key in shown))
+        for (system, seed), figures in by_row.items()
+    )
+    return Table(target, tuple(words(names[key]) for key in shown), rows)
+
+
+def _cell(figure: Figure | None) -> tuple[str, str]:
+    if figure is None or figure.value is None:
+        return NOTHING, ""
+    reach = "" if figure.low is None or figure.high is None else f"{figure.low:.3g} to {figure.high:.3g}"
+    return f"{figure.value:.4g}", reach
+
+
+def _embedded(rows: Mapping[str, Sequence[Path]]) -> list[tuple[str, list[str]]]:
+    return [(name, [data_uri("image/png", read_file(f)) for f in files]) for name, files in rows.items()]
+
+
+def _plot(result: Experiment) -> tuple[str, str] | None:
+    """Return the loss curves as light and dark addresses; losses of methods differ in kind."""
+    lines = [
+        Curve(run.name, [point.images for point in run.loss], [point.loss for point in run.loss])
+        for run in result.runs
+    ]
+    if not any(line.x for line in lines):
+        return None
+    plot = curves(lines, "images seen", "training loss")
+    return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)

@@ -1,0 +1,164 @@
+"""What a study is: systems trained alike, the sets they answer, and what the paper found, all as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from palette_bench.core.errors import UsageError, suggest
+from palette_bench.core.records import Part, Record, Slug, Text
+
+from ..training.recipe import Task
+
+Count = Annotated[int, Field(ge=1)]
+Sections = dict[str, dict[str, Any]]  # of a recipe
+Sign = Literal["lower", "higher"]
+
+NAMES = ("contest", "l1-l2", "attention", "multitask")
+
+
+class Preset(Part):
+    """What the recipes of all studies of a size share."""
+
+    training_pictures: Count  # at least; fewer are refused
+    most_pictures: Count  # more are left unread
+    trial_steps: Count  # timed before the rest
+    restore_batch: Count
+    recipe: Sections
+
+
+class Size(Part):
+    """How much a study spends at a size."""
+
+    images: Count  # seen by each run
+    inputs: Count  # held-out pictures of a set
+    samples: Count = 1  # of each input
+    seeds: Count = 1
+    split: bool = False  # every system becomes specialists, one run per task
+
+
+class System(Part):
+    """What is compared: a method, trained for its tasks by one run, or by one run each.
+
+    Attributes:
+        name: part of file names and of slugs on the board.
+        title: for people.
+        method: name of a contestant.
+        tasks: learnt.
+        split: one run per task.
+        recipe: what departs from the size's.
+    """
+
+    name: Slug
+    title: Text
+    method: str
+    tasks: tuple[Task, ...]
+    split: bool = False
+    recipe: Sections = Field(default_factory=dict)
+
+
+class Claim(Part):
+    """What the paper found: by `metric`, `first` is lower, or higher, than `second` on these sets."""
+
+    first: str
+    second: str
+    metric: str
+    sign: Sign
+    sets: tuple[str, ...]
+    source: Text
+
+
+class Study(Record):
+    """A study's declaration."""
+
+    kind: ClassVar[str] = "study"
+    name: Slug
+    title: Text
+    finding: str
+    metrics: tuple[str, ...]  # shown first
+    caveats: tuple[str, ...] = ()  # beside those of all studies
+    sets: tuple[str, ...]
+    systems: tuple[System, ...]
+    claims: tuple[Claim, ...]
+    sizes: dict[str, Size]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        systems = {system.name for system in self.systems}
+        for claim in self.claims:
+            strange = {claim.first, claim.second} - systems | set(claim.sets) - set(self.sets)
+            if strange:
+                raise ValueError(f"claims name {', '.join(sorted(strange))}, which the study does not have")
+        return self
+
+    def title_of(self, system: str) -> str:
+        """Return a system's name for people."""
+        return next(s.title for s in self.systems if s.name == system)
+
+
+class Presets(Record):
+    """`sizes.toml`: the sizes that studies come in."""
+
+    kind: ClassVar[str] = "study-sizes"
+    sizes: dict[str, Preset]
+    caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of a study.
+
+    Attributes:
+        name: of its folder.
+        system: whose it is.
+        tasks: learnt.
+        seed: of every training draw.
+    """
+
+    name: str
+    system: System
+    tasks: tuple[Task, ...]
+    seed: int
+
+    @property
+    def task(self) -> str:
+        """Return the task as recipes name it."""
+        return self.tasks[0] if len(self.tasks) == 1 else "multi"
+
+    def answers(self, target: str) -> bool:
+        """Return whether it was trained for a set, TASK/VARIANT."""
+        return target.partition("/")[0] in self.tasks
+
+
+def read_study(name: str) -> Study:
+    """Return a study that comes with the package.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in NAMES:
+        raise UsageError(f"no study {name!r}: {suggest(name, NAMES)}")
+    file = files(__package__).joinpath("studies", f"{name}.toml")
+    return Study.parse(file.read_bytes(), file.name)
+
+
+def read_presets() -> Presets:
+    """Return the sizes that studies come in, and the caveats of all."""
+    return Presets.parse(files(__package__).joinpath("studies", "sizes.toml").read_bytes(), "sizes.toml")
+
+
+def runs_of(study: Study, size: Size, seeds: int) -> list[Run]:
+    """Return a study's runs, seed by seed, so that a stopped study has whole comparisons first."""
+    return [run for seed in range(seeds) for run in _of_seed(study, size, seed)]
+
+
+def _of_seed(study: Study, size: Size, seed: int) -> Iterator[Run]:
+    for system in study.systems:
+        alone = (size.split or system.split) and len(system.tasks) > 1
+        for tasks in [(task,) for task in system.tasks] if alone else [system.tasks]:
+            name = f"{system.name}-{tasks[0]}" if alone else system.name
+            yield Run(f"{name}.{seed}", system, tasks, seed)
