@@ -29,6 +29,7 @@ micro_batch = {micro_batch}
 steps = 6
 learning_rate = 1e-2
 warmup_steps = 3
+cooldown_steps = {cooldown_steps}
 ema_decay = 0.9
 [checkpoints]
 save_every = {save_every}
@@ -38,7 +39,14 @@ strip_every = {strip_every}
 [speed]
 {speed}
 """
-DEFAULTS = {"batch": 8, "micro_batch": 8, "save_every": 2, "strip_every": 0, "speed": ""}
+DEFAULTS = {
+    "batch": 8,
+    "micro_batch": 8,
+    "cooldown_steps": 0,
+    "save_every": 2,
+    "strip_every": 0,
+    "speed": "",
+}
 
 
 class Toy:

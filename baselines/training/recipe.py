@@ -68,8 +68,9 @@ class Training(Part):
     batch: Count  # images per step, all ranks together
     micro_batch: Count | None = None  # images per forward pass of a rank; the rest is accumulated
     steps: Count
-    learning_rate: Rate  # constant after the warm-up
+    learning_rate: Rate  # constant after the warm-up, as far as `cooldown_steps`
     warmup_steps: Annotated[int, Field(ge=0)]
+    cooldown_steps: Annotated[int, Field(ge=0)] = 0  # last steps, over which the rate falls linearly to 0
     ema_decay: Share  # approached as (1 + step) / (10 + step)
     betas: tuple[Share, Share] = (0.9, 0.999)
     epsilon: Rate = 1e-8
@@ -138,7 +139,9 @@ class Recipe(Record):
 
     def choices(self) -> dict[str, Any]:
         """Return every key that can move the weights of a step, as JSON values; not how many follow."""
-        unmoving: Any = {"training": {"steps"}, "data": {"name"}}
+        unmoving: Any = {"data": {"name"}}
+        if not self.training.cooldown_steps:  # else the end decides the rate of the steps before it
+            unmoving["training"] = {"steps", "cooldown_steps"}
         value = self.model_dump(mode="json", by_alias=True, exclude=unmoving)
         return {key: item for key, item in value.items() if key not in _BOOKKEEPING}
 

@@ -117,8 +117,14 @@ class Seat:
         return sum(p.numel() for p in self.player.module.parameters())
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step, from 0: linear warm-up, then constant (Palette, Appendix B)."""
-        return self.player.learning_rate * min(1.0, (step + 1) / max(1, self._recipe.training.warmup_steps))
+        """Return the learning rate of a step, from 0: linear warm-up, then constant (Palette, Appendix B).
+
+        Over the recipe's last `cooldown_steps`, of which the paper has none, it falls linearly to 0.
+        """
+        training = self._recipe.training
+        warming = (step + 1) / max(1, training.warmup_steps)
+        cooling = (training.steps - step) / max(1, training.cooldown_steps)
+        return self.player.learning_rate * max(0.0, min(1.0, warming, cooling))
 
     def step(self, step: int, parts: Iterable[Examples], accumulation: int, draws: Draws) -> Result:
         """Take one optimiser step, unless something is not finite."""

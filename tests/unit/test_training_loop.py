@@ -95,6 +95,12 @@ def test_the_log_tells_loss_by_noise_level_rate_and_speed(straight: Path) -> Non
         assert {"images_per_second", "data_wait", "memory_bytes", "skipped"} <= line.keys()
 
 
+def test_the_rate_falls_to_nothing_over_a_recipe_s_last_steps(data: Path, tmp_path: Path) -> None:
+    run_toy(Toy(cooldown_steps=2), data, tmp_path / "run")
+    rates = [line["learning_rate"] for line in log_of(tmp_path / "run")]
+    assert rates == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2, 1e-2, 5e-3])
+
+
 def test_the_average_starts_short_and_is_what_restores(data: Path, straight: Path) -> None:
     assert [decay_at(step, 0.9999) for step in (0, 8, 90)] == [0.1, 0.5, 0.91]
     assert decay_at(10**6, 0.9999) == 0.9999

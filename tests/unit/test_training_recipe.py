@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from toy_method import Toy
 
@@ -86,3 +88,11 @@ def test_bookkeeping_and_the_number_of_steps_are_no_choices_that_move_a_weight()
     other = TEXT.replace("steps = 6", "steps = 600").replace("save_every = 2", "save_every = 5")
     assert resolved(other).choices() == resolved().choices()
     assert resolved(TEXT.replace("1e-2", "1e-3")).choices() != resolved().choices()
+
+
+def test_a_cooldown_makes_the_number_of_steps_a_choice() -> None:
+    cooling = Toy(cooldown_steps=1).text
+    longer = cooling.replace("\nsteps = 6", "\nsteps = 8")
+    assert "cooldown_steps" not in json.dumps(resolved().choices())
+    assert resolved(cooling).choices() != resolved().choices()
+    assert resolved(longer).choices() != resolved(cooling).choices()
