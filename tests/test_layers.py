@@ -22,6 +22,7 @@ TORCH_IN = (
 TOOLS = {
     "smoke_extractor",  # makes what the judge ships
     "experiments",  # runs the whole chain
+    "trained",  # packs runs for passing on
 }  # no contestants: nobody imports them
 HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "lpips"}
 

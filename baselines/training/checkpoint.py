@@ -106,12 +106,12 @@ def save(run: Path, state: State, tensors: Mapping[str, Tensors], recipe: str) -
 def _write(folder: Path, name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[str, str]:
     """Write one file and return its name and SHA-256."""
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = _ordered(safetensors.torch.save(on_host, metadata))
+    data = ordered(safetensors.torch.save(on_host, metadata))
     atomic.write_bytes(folder / name, data)
     return name, sha256(data)
 
 
-def _ordered(data: bytes) -> bytes:
+def ordered(data: bytes) -> bytes:
     """Return a safetensors file with its header in order: the library leaves it to chance.
 
     So equal checkpoints are equal files. Offsets count from the header's end, aligned to 8 bytes.

@@ -19,6 +19,7 @@ from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Image
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.contestant import About, Batch, OwnPicture, RestoreOptions
+from palette_bench.submission.runs import trained_models
 
 from .exact import exact
 from .examples import HOLED
@@ -87,6 +88,7 @@ def open_trained(method: str, model: type[R], options: RestoreOptions) -> Opened
     if options.run is None:
         raise UsageError(
             f"{method} needs trained weights: give --run RUN, a folder that `train {method}` filled"
+            + "".join(f", or --run {name}" for name in trained_models() if name.startswith(f"{method}-"))
         )
     run = open_run(options.run)
     if run.method != method:

@@ -16,6 +16,7 @@ from palette_bench.core.records import read_file
 from palette_bench.core.types import Fingerprint
 
 from . import checkpoint
+from .weights_card import prove_by_card
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class TrainedRun:
         recipe: the resolved recipe, TOML.
         method: that was trained.
         step: optimiser steps done.
-        tensors: averaged weights, on the host.
+        tensors: averaged weights, float32, on the host.
         sha256: of the file that holds them.
         state: of the checkpoint; None for a lone file.
     """
@@ -45,7 +46,7 @@ def open_run(path: Path) -> TrainedRun:
     Raises:
         UsageError: it is none of these.
         StorageError: PB801, absent or damaged.
-        WeightsError: PB705, no weights file of ours.
+        WeightsError: PB705, no weights file of ours, or not the one its card tells of.
     """
     if path.is_file():
         return _opened(path, None)
@@ -63,10 +64,11 @@ def open_run(path: Path) -> TrainedRun:
 
 def _opened(file: Path, state: checkpoint.State | None) -> TrainedRun:
     data = read_file(file)
+    prove_by_card(file, data)
     try:
         with safetensors.safe_open(str(file), "pt") as opened:
             metadata = opened.metadata() or {}
-        tensors = safetensors.torch.load(data)
+        tensors = {name: t.float() for name, t in safetensors.torch.load(data).items()}
         return TrainedRun(
             metadata["recipe"], metadata["method"], int(metadata["step"]), tensors, sha256(data), state
         )

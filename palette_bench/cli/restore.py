@@ -60,12 +60,25 @@ class SideType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         return side, int(pixels)
 
 
+def _run(_context: click.Context, _option: click.Parameter, named: Path | None) -> Path | None:
+    """Return where the run is that --run names."""
+    from palette_bench.submission.runs import find_run
+
+    return named and find_run(named)
+
+
 @click.command("restore", short_help="Run a method on a set: its outputs become a submission.")
 @click.argument("words", metavar="METHOD | IN OUT", nargs=-1, required=True)
 @click.option("--set", "benchset", metavar="SET", type=PATH, help="The benchmark set, or its public part.")
 @click.option("-o", "--out", metavar="SUB", type=PATH, help="Folder of the submission.")
 @click.option(
-    "--run", "--weights", "run", metavar="RUN", type=PATH, help="Training run, checkpoint or weights."
+    "--run",
+    "--weights",
+    "run",
+    metavar="RUN",
+    type=PATH,
+    callback=_run,
+    help="Training run, checkpoint or weights; or a trained model that comes along, by name.",
 )
 @click.option("--samples", default=1, show_default=True, type=click.IntRange(1, 1000), help="Outputs per id.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the sampling noise.")
@@ -220,7 +233,7 @@ def _restore_pictures(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.core.errors import UsageError
     from palette_bench.submission.contestant import load_picture_restorer
     from palette_bench.submission.own import Wish, jobs, restore_pictures
-    from palette_bench.submission.runs import method_of
+    from palette_bench.submission.runs import method_of, trained_models
 
     source, out = map(Path, words)
     wish = Wish(
@@ -229,7 +242,8 @@ def _restore_pictures(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     found = jobs(source, out, wish)  # what is wrong with the pictures is told before a model is loaded
     if given["run"] is None:
         raise UsageError(
-            "own pictures need --run RUN, weights that `palette-bench train` made: none are shipped"
+            "own pictures need --run RUN: weights that `palette-bench train` made, or one of "
+            + ", ".join(trained_models())
         )
     restorer = load_picture_restorer(method_of(given["run"]), _options(given))
     restore_pictures(restorer, found, wish, progress)

@@ -1,8 +1,10 @@
-"""What kind of model a training run holds, told without loading it."""
+"""Where a training run is and what kind of model it holds, told without loading it."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,17 @@ from palette_bench.core.records import read_file
 
 RECIPE = "recipe.resolved.toml"
 _WEIGHTS = ("ema.safetensors", "weights.safetensors")  # of a checkpoint; both name their method inside
+
+
+def trained_models() -> Mapping[str, Path]:
+    """Return the small trained models that come along: name -> weights file."""
+    folder = Path(str(files("palette_bench.baselines") / "trained"))
+    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
+
+
+def find_run(named: Path) -> Path:
+    """Return where a run is: what is named, or a trained model of that name."""
+    return named if named.exists() else trained_models().get(str(named), named)
 
 
 def method_of(run: Path) -> str:

@@ -1,0 +1,89 @@
+"""From a training run to a lone weights file with its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import safetensors.torch
+import torch
+
+from palette_bench.core import atomic
+from palette_bench.core.errors import InputError, UsageError, problem
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.records import today
+
+from ..training.checkpoint import State, ordered
+from ..training.recipe import Recipe, to_toml
+from ..training.run import TrainedRun, open_run
+from ..training.weights_card import WeightsCard, card_path
+
+
+def pack(run: Path, weights: Path, data_name: str, licence: str) -> WeightsCard:
+    """Write the averaged weights of a run as float16 safetensors, and their card.
+
+    Args:
+        run: a RUN folder or one of its checkpoints.
+        weights: file to write; its card lies beside it.
+        data_name: what the run was trained on, in words.
+        licence: of the weights.
+
+    Raises:
+        UsageError: the run is a lone weights file, which does not say what it saw.
+        InputError: a weight is beyond half precision.
+    """
+    opened = open_run(run)
+    if opened.state is None:
+        raise UsageError(f"{run}: expected a run folder or a checkpoint, which say what the weights saw")
+    data = half_precision(opened)
+    card = _card(opened, opened.state, data, data_name, licence)
+    with atomic.Batch() as batch:
+        batch.write(weights, data)
+        batch.write(card_path(weights), to_toml(cast(Recipe, card)).encode())  # it writes any record
+    return card
+
+
+def half_precision(run: TrainedRun) -> bytes:
+    """Return a run's weights as a float16 safetensors file, its recipe inside; equal bytes for equal weights.
+
+    Raises:
+        InputError: PB712, a weight is beyond half precision.
+    """
+    tensors = {name: tensor.half().contiguous() for name, tensor in run.tensors.items()}
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(
+                problem(
+                    "PB712", name, expected="weights within +-65504", found="larger ones", fix="train anew"
+                )
+            )
+    metadata = {"recipe": run.recipe, "method": run.method, "step": str(run.step)}
+    return ordered(safetensors.torch.save(tensors, metadata))
+
+
+def _card(run: TrainedRun, state: State, data: bytes, data_name: str, licence: str) -> WeightsCard:
+    configuration = state.configuration
+    return WeightsCard(
+        schema=WeightsCard.schema_name(),
+        sha256=sha256(data),
+        bytes=len(data),
+        method=run.method,
+        parameters=state.parameters,
+        licence=licence,
+        date=today(),
+        data=data_name,
+        pictures=configuration["pictures"],
+        data_sha256=configuration["data"],
+        seed=configuration["seed"],
+        steps=state.step,
+        images_seen=state.images_seen,
+        recipe=_stated(configuration["recipe"]),
+        environment=state.environment,
+    )
+
+
+def _stated(value: object) -> object:
+    """Return a configuration without its empty keys, which TOML cannot hold."""
+    if isinstance(value, dict):
+        return {key: _stated(item) for key, item in value.items() if item is not None}
+    return value

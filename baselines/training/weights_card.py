@@ -1,0 +1,75 @@
+"""The card beside weights that leave their run: what they learnt from, and the digest they must have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from palette_bench.core.errors import WeightsError, problem
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.records import Record, Sha, Text
+
+
+class WeightsCard(Record):
+    """What is known of a lone weights file.
+
+    Attributes:
+        sha256: of the file.
+        bytes: its size.
+        method: that restores with it.
+        parameters: of the network.
+        licence: of the weights, and what their training pictures ask for.
+        date: of the file.
+        data: what it was trained on.
+        pictures: how many those are.
+        data_sha256: of their names and sizes.
+        seed: of the run.
+        steps: optimiser steps done.
+        images_seen: batch x steps.
+        recipe: every choice that moved a weight.
+        environment: versions and device it was trained with.
+    """
+
+    kind: ClassVar[str] = "weights-card"
+    sha256: Sha
+    bytes: int = Field(ge=1)
+    method: Text
+    parameters: int = Field(ge=1)
+    licence: Text
+    date: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
+    data: Text
+    pictures: int = Field(ge=1)
+    data_sha256: Sha
+    seed: int
+    steps: int = Field(ge=1)
+    images_seen: int = Field(ge=1)
+    recipe: dict[str, Any]
+    environment: dict[str, str]
+
+
+def card_path(weights: Path) -> Path:
+    """Return where the card of a weights file lies: beside it, under its name."""
+    return weights.with_suffix(".toml")
+
+
+def prove_by_card(weights: Path, data: bytes) -> None:
+    """Accept a weights file that has the digest of the card beside it, or no card.
+
+    Raises:
+        WeightsError: PB705, another digest. RecordError: the card is malformed.
+    """
+    if not card_path(weights).is_file():
+        return
+    card = WeightsCard.read(card_path(weights))
+    if sha256(data) != card.sha256:
+        raise WeightsError(
+            problem(
+                "PB705",
+                str(weights),
+                expected=f"{card.bytes:,} bytes, sha256 {card.sha256}, as its card says",
+                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
+                fix="install the package again, or take the card away from weights of your own",
+            )
+        )

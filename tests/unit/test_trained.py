@@ -1,0 +1,74 @@
+"""Weights that leave their run: packed in half precision, proven by their card, found by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from toy_method import Toy, run_toy, write_pack
+
+from palette_bench.baselines.trained.packing import pack
+from palette_bench.baselines.training.run import open_run
+from palette_bench.baselines.training.weights_card import WeightsCard, card_path
+from palette_bench.core.errors import UsageError, WeightsError
+from palette_bench.submission.runs import find_run, method_of, trained_models
+
+LARGEST = 10_000_000  # bytes of one, and 30 million of all
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    run_toy(Toy(), write_pack(folder / "pack.safetensors"), folder / "run")
+    return folder / "run"
+
+
+def test_packed_weights_are_the_runs_to_half_precision_and_open_as_a_run(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "toy-mini.safetensors"
+    card = pack(run, file, "pictures of the tests", "CC0-1.0")
+    opened, original = open_run(file), open_run(run)
+    assert (opened.method, opened.step, opened.recipe) == ("toy", 6, original.recipe)
+    for name, tensor in original.tensors.items():
+        assert opened.tensors[name].dtype == torch.float32
+        torch.testing.assert_close(opened.tensors[name], tensor, rtol=2**-10, atol=2**-24)
+    assert WeightsCard.read(card_path(file)) == card
+    assert (card.images_seen, card.steps, card.method) == (48, 6, "toy")
+    assert pack(run, tmp_path / "again.safetensors", "pictures of the tests", "CC0-1.0").sha256 == card.sha256
+
+
+def test_a_flipped_byte_is_refused(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "toy.safetensors"
+    pack(run, file, "pictures of the tests", "CC0-1.0")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(WeightsError, match="as its card says"):
+        open_run(file)
+
+
+def test_only_what_says_what_it_saw_is_packed(run: Path, tmp_path: Path) -> None:
+    lone = next((run / "checkpoints").glob("*/ema.safetensors"))
+    with pytest.raises(UsageError, match="expected a run folder"):
+        pack(lone, tmp_path / "toy.safetensors", "pictures", "CC0-1.0")
+
+
+def test_names_mean_trained_models_unless_a_path_of_that_name_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_run(Path("no-such-run")) == Path("no-such-run")
+    for name, file in trained_models().items():
+        assert find_run(Path(name)) == file
+    Path("palette-mini-v1").mkdir()
+    assert find_run(Path("palette-mini-v1")) == Path("palette-mini-v1")
+
+
+@pytest.mark.parametrize("name", trained_models())
+def test_what_comes_along_is_small_and_as_its_card_says(name: str) -> None:
+    file = trained_models()[name]
+    opened, card = open_run(file), WeightsCard.read(card_path(file))
+    assert opened.method == card.method == method_of(file) == name.split("-", maxsplit=1)[0]
+    assert file.stat().st_size == card.bytes <= LARGEST
+    assert sum(tensor.numel() for tensor in opened.tensors.values()) == card.parameters
+    assert sum(each.stat().st_size for each in trained_models().values()) <= 3 * LARGEST
