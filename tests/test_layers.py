@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOWER = ["core", "tasks", "benchset", "submission", "scoring", "board", "cli"]
+TOWER = ["core", "tasks", "benchset", "submission", "scoring", "board", "study", "cli"]
 CORE = [
     {"errors", "types"},
     {"resources", "fingerprint", "rng", "atomic", "interrupt", "ranks", "workers"},
