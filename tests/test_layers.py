@@ -13,7 +13,7 @@ TOWER = ["core", "tasks", "benchset", "submission", "scoring", "board", "study",
 CORE = [
     {"errors", "types"},
     {"resources", "fingerprint", "rng", "atomic", "interrupt", "ranks", "workers"},
-    {"records", "journal", "png", "intervals", "significance"},
+    {"records", "journal", "png", "intervals", "significance", "twoway"},
 ]
 TORCH_IN = (
     *("scoring/features/", "scoring/networks.py", "scoring/distributed.py", "scoring/compat.py"),

@@ -48,7 +48,7 @@ def parse_table(cls: type[P], data: bytes, name: str) -> list[tuple[int, P]]:
         RecordError: PB401 not UTF-8 or not CSV; PB510 columns missing; PB501 bad cells; all at once.
     """
     reader = _reader(data, name)
-    header = next(reader, [])
+    header: list[str] = next(reader, [])
     _require_columns(cls, header, name)
     faults: Faults = defaultdict(list)
     rows: list[tuple[int, P]] = []
