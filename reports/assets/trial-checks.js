@@ -1,0 +1,79 @@
+// Before the first pair: consent, window, colours, instructions.
+
+const agreed = async () => {
+  show("consent");
+  $("decline").onclick = () => end("No trouble at all", "Nothing was stored. You may close this page.");
+  await pressed("agree");
+};
+
+const spacious = () => innerWidth >= study.least_width;
+
+const checkWindow = async () => {
+  const look = () => {
+    const fine = spacious();
+    $("room").className = fine ? "fine" : "";
+    $("room").textContent = fine ? "The window is wide enough." : `Please make the window wider: ${innerWidth} of ${study.least_width} pixels.`;
+    $("ready").disabled = !fine;
+  };
+  look();
+  addEventListener("resize", look);
+  show("window");
+  await pressed("ready");
+  removeEventListener("resize", look);
+};
+
+// Three discs whose number and ground differ in hue along the red-green confusion line and overlap in
+// lightness; two right answers are enough. Nothing of this is stored.
+const DIGITS = {
+  2: "111001111100111", 3: "111001111001111", 4: "101101111001001", 5: "111100111001111",
+  6: "111100111101111", 7: "111001001001001", 8: "111101111101111", 9: "111101111001111",
+};
+const CELL = 19;
+
+const inNumber = (number, x, y) => [...number].some((digit, place) => {
+  const column = Math.floor((x + 3 * CELL + 9 - place * (3 * CELL + 18)) / CELL);
+  const row = Math.floor((y + 2.5 * CELL) / CELL);
+  return column >= 0 && column < 3 && row >= 0 && row < 5 && DIGITS[digit][3 * row + column] === "1";
+});
+
+const dots = () => {
+  const placed = [];
+  for (let tries = 0; tries < 9000; tries++) {
+    const [x, y, r] = [200 * Math.random() - 100, 200 * Math.random() - 100, (tries < 900 ? 4 : 2) + 2 * Math.random()];
+    const free = placed.every((dot) => Math.hypot(dot.x - x, dot.y - y) > dot.r + r + 0.6);
+    if (Math.hypot(x, y) < 98 - r && free) placed.push({ x, y, r });
+  }
+  return placed;
+};
+
+const drawPlate = (number) => {
+  const circles = dots().map(({ x, y, r }) => {
+    const circle = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+    const hue = inNumber(number, x, y) ? 22 : 78;
+    for (const [name, value] of Object.entries({ cx: x, cy: y, r, fill: `hsl(${hue + 8 * Math.random()} 52% ${42 + 22 * Math.random()}%)` }))
+      circle.setAttribute(name, value);
+    return circle;
+  });
+  $("plate").replaceChildren(...circles);
+};
+
+const checkColours = async () => {
+  if (!study.colour) return;
+  let right = 0;
+  for (const turn of [1, 2, 3]) {
+    const number = [0, 0].map(() => 2 + Math.floor(8 * Math.random())).join("");
+    drawPlate(number);
+    $("plate-count").textContent = `Disc ${turn} of 3.`;
+    $("plate-answer").value = "";
+    show("colours");
+    $("plate-answer").focus();
+    await new Promise((done) => $("plate-form").onsubmit = (event) => { event.preventDefault(); done(); });
+    right += $("plate-answer").value.trim() === number;
+  }
+  if (right < 2) await end("Thank you for trying", "This study needs eyes that tell reds from greens, and about one man in twelve and one woman in two hundred has others. Nothing was stored. If a platform sent you, please return the task there.");
+};
+
+const instructed = async () => {
+  show("instructions");
+  await pressed("start");
+};
