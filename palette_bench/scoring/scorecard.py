@@ -112,6 +112,8 @@ BARRING = {
     "partial",
     "imported-reference",
     "unpinned-weights",
+    "simulated-votes",
+    "peeked",
 }
 
 
