@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from palette_bench.study.answers import Source
+    from palette_bench.study.export import Platform
 
 _STUDY = click.Path(exists=True, file_okay=False, path_type=Path)
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -65,3 +70,50 @@ def _refuse_open_doors(host: str, join_token: str, public_url: str) -> None:
         raise click.UsageError("a study others can reach needs --join-token WORD, or anybody may vote")
     if host in ("0.0.0.0", "::") and not public_url:
         raise click.UsageError(f"{host} is every interface: name the address raters type with --public-url")
+
+
+@click.command("export")
+@click.argument("study", type=_STUDY, metavar="STUDY")
+@click.option("--platform", required=True, type=click.Choice(["folder", "amt", "prolific"]))
+@click.option("--url", default="", help="Where pages will lie (amt), or the server is reached (prolific).")
+@click.option("--join-token", default="", help="The word given to `study serve` (prolific).")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
+def export(study: Path, platform: Platform, url: str, join_token: str, out: Path) -> None:
+    """Write a study for people who do not come to this machine.
+
+    `folder` and `amt` are pages that need no server of ours and hold no truth; `prolific` is the address
+    and the completion code to enter there.
+    """
+    from palette_bench.cli.terminal import finish, progress
+    from palette_bench.study.export import export as write
+    from palette_bench.study.folder import StudyFolder
+
+    write(StudyFolder.open(study), platform, out, url=url, join_token=join_token, progress=progress)
+    finish(out, next_command=f"study import {study} FILE --platform {platform} -o votes.csv")
+
+
+@click.command("import")
+@click.argument("study", type=_STUDY, metavar="STUDY")
+@click.argument(
+    "files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE..."
+)
+@click.option("--platform", required=True, type=click.Choice(["serve", "folder", "amt", "prolific"]))
+@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="votes.csv")
+def import_(study: Path, files: tuple[Path, ...], platform: Source, out: Path) -> None:
+    """Turn what a platform hands back into votes.csv; bad rows are named by line and nothing is written.
+
+    FILE: the answers raters sent (folder), the result file (amt), the list of participants (prolific);
+    none for `serve`.
+    """
+    if bool(files) == (platform == "serve"):
+        raise click.UsageError("serve keeps its own votes: no FILE" if files else f"{platform} needs FILE...")
+    from palette_bench.cli.terminal import finish, say
+    from palette_bench.study.folder import StudyFolder
+    from palette_bench.study.importing import import_votes
+    from palette_bench.study.votes import write_votes
+
+    imported = import_votes(StudyFolder.open(study), platform, files)
+    write_votes(out, imported.votes)
+    raters = len({vote.rater for vote in imported.votes})
+    say(f"votes        {len(imported.votes):,} of {raters:,} raters; {imported.left_out:,} raters left out")
+    finish(out, next_command=f"study analyse {study} {out} -o DIR")

@@ -19,7 +19,8 @@ from palette_bench.study.records import Study
 
 Mode = Literal["serve", "folder", "amt"]
 
-LEAST_WIDTH = 640  # CSS pixels a test trial needs
+LEAST_WIDTH = 640  # CSS pixels a test trial needs, at least
+_MARGINS = 104  # CSS pixels around and between two pictures
 PLATFORMS = ("https://www.mturk.com", "https://workersandbox.mturk.com")  # where an amt page may post
 COLOUR_TASK = "colorization"
 _ANSWER_S = 2.5  # seconds a rater takes for the cross and the answer, for the time announced
@@ -64,7 +65,7 @@ def rater_page(folder: StudyFolder, mode: Mode, page: str = "", trials: Sequence
         **{"layout": study.layout, "display_ms": study.display_ms, "size": study.size_css_px},
         **{"practice": study.practice, "test": study.trials - study.practice},
         **{"show_input": study.show_input, "colour": study.target.task == COLOUR_TASK},
-        **{"least_width": LEAST_WIDTH, "platforms": PLATFORMS if mode == "amt" else ()},
+        **{"least_width": least_width(study), "platforms": PLATFORMS if mode == "amt" else ()},
     }
     return render(
         "trial.html.jinja",
@@ -76,11 +77,17 @@ def rater_page(folder: StudyFolder, mode: Mode, page: str = "", trials: Sequence
         seconds=f"{study.display_ms / 1000:g}",
         names=names,
         colour=settings["colour"],
-        least_width=LEAST_WIDTH,
+        least_width=settings["least_width"],
         policy=page_policy(mode),
         trial_style=Markup(_style()),
         trial_script=Markup(_script()),
     )
+
+
+def least_width(study: Study) -> int:
+    """Return the width a window must have for a trial, in CSS pixels."""
+    beside = 2 if study.layout == "side-by-side" else 1
+    return max(LEAST_WIDTH, beside * study.size_css_px + _MARGINS)
 
 
 def minutes(study: Study) -> int:

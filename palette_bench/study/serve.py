@@ -61,6 +61,7 @@ class Service:
         desk: gives pairs and takes votes.
         join_token: what the address raters get must carry; empty on a loopback address.
         secure: whether raters come over https.
+        pace: how fast a session may ask.
     """
 
     desk: Desk
@@ -92,7 +93,7 @@ class Service:
     async def consent(self, request: Request) -> Response:
         """Open a session for one who agreed."""
         asked = _parsed(Join, await small_body(request))
-        if not hmac.compare_digest(asked.join.encode(), self.join_token.encode()) and self.join_token:
+        if self.join_token and not hmac.compare_digest(asked.join.encode(), self.join_token.encode()):
             found = "the address is not the one that was sent to you"
             raise InputError(problem("PB504", "join token", found=found))
         token = self.desk.join(asked.participant)
@@ -196,10 +197,10 @@ async def _plain(request: Request, error: Exception) -> Response:
     return JSONResponse({"code": "", "message": error.detail}, error.status_code, error.headers)
 
 
-def create_app(desk: Desk, origins: Sequence[str], join_token: str = "") -> ASGIApp:
+def create_app(desk: Desk, origins: Sequence[str], join_token: str = "", pace: Pace | None = None) -> ASGIApp:
     """Return the application of a study served under `origins`, e.g. http://127.0.0.1:8008."""
     secure = all(urlsplit(origin).scheme == "https" for origin in origins)
-    service = Service(desk, join_token, secure, Pace())
+    service = Service(desk, join_token, secure, pace or Pace())
     handlers = {PaletteBenchError: _refuse, HTTPException: _plain}
     return Guard(Starlette(routes=service.routes(), exception_handlers=handlers), origins)
 

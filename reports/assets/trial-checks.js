@@ -12,7 +12,7 @@ const checkWindow = async () => {
   const look = () => {
     const fine = spacious();
     $("room").className = fine ? "fine" : "";
-    $("room").textContent = fine ? "The window is wide enough." : `Please make the window wider: ${innerWidth} of ${study.least_width} pixels.`;
+    $("room").textContent = fine ? "The window is wide enough." : `Please make the window wider: it has ${innerWidth} of ${study.least_width} pixels. Turn a phone on its side, or come back on a computer.`;
     $("ready").disabled = !fine;
   };
   look();
@@ -22,8 +22,8 @@ const checkWindow = async () => {
   removeEventListener("resize", look);
 };
 
-// Three discs whose number and ground differ in hue along the red-green confusion line and overlap in
-// lightness; two right answers are enough. Nothing of this is stored.
+// Three discs whose number and ground differ on the red-green axis of Oklab alone: equal in lightness, but
+// for a common jitter, and on the blue-yellow axis. Two right answers are enough; nothing is stored.
 const DIGITS = {
   2: "111001111100111", 3: "111001111001111", 4: "101101111001001", 5: "111100111001111",
   6: "111100111101111", 7: "111001001001001", 8: "111101111101111", 9: "111101111001111",
@@ -38,8 +38,8 @@ const inNumber = (number, x, y) => [...number].some((digit, place) => {
 
 const dots = () => {
   const placed = [];
-  for (let tries = 0; tries < 9000; tries++) {
-    const [x, y, r] = [200 * Math.random() - 100, 200 * Math.random() - 100, (tries < 900 ? 4 : 2) + 2 * Math.random()];
+  for (let tries = 0; tries < 12000; tries++) {
+    const [x, y, r] = [200 * Math.random() - 100, 200 * Math.random() - 100, (tries < 700 ? 3.4 : 1.7) + 1.6 * Math.random()];
     const free = placed.every((dot) => Math.hypot(dot.x - x, dot.y - y) > dot.r + r + 0.6);
     if (Math.hypot(x, y) < 98 - r && free) placed.push({ x, y, r });
   }
@@ -49,9 +49,9 @@ const dots = () => {
 const drawPlate = (number) => {
   const circles = dots().map(({ x, y, r }) => {
     const circle = document.createElementNS("http://www.w3.org/2000/svg", "circle");
-    const hue = inNumber(number, x, y) ? 22 : 78;
-    for (const [name, value] of Object.entries({ cx: x, cy: y, r, fill: `hsl(${hue + 8 * Math.random()} 52% ${42 + 22 * Math.random()}%)` }))
-      circle.setAttribute(name, value);
+    const redness = inNumber(number, x, y) ? 0.09 : -0.06;
+    const fill = `oklab(${0.58 + 0.2 * Math.random()} ${redness} 0.09)`;
+    for (const [name, value] of Object.entries({ cx: x, cy: y, r, fill })) circle.setAttribute(name, value);
     return circle;
   });
   $("plate").replaceChildren(...circles);
