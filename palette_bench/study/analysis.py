@@ -20,7 +20,7 @@ from palette_bench.study.records import Studied, Study
 from palette_bench.study.results import Analysis, ImageRate, MethodResult, PairResult
 from palette_bench.study.statistics import LEAST_IMAGES, LEAST_RATERS, Trials, is_enough, trials_of
 from palette_bench.study.tables import table_text
-from palette_bench.study.votes import Vote
+from palette_bench.study.votes import Vote, in_order
 
 SMALL_STUDY = 20  # raters; below, the page says so
 _APART = 1.0  # points between the rate and the mean of raters' rates worth a notice
@@ -46,6 +46,7 @@ def analyse(study: Study, votes: Sequence[Vote], *, head: Head | None = None, pe
     Raises:
         InputError: PB508, the stop rule is not met; PB501, there are no votes.
     """
+    votes = in_order(votes)
     screened = screen(votes, study, head)
     early = _early(study, screened, votes)
     if early and (not peek or early.code != "PB508"):
@@ -75,7 +76,7 @@ def analyse(study: Study, votes: Sequence[Vote], *, head: Head | None = None, pe
         sources=sources,
         simulated="simulated" in sources,
         peeked=early is not None,
-        votes=sha256(table_text(Vote, sorted(votes, key=lambda v: (v.rater, v.session, v.trial))).encode()),
+        votes=sha256(table_text(Vote, votes).encode()),
         flow=screened.flow,
         excluded=screened.excluded,
         methods=methods,

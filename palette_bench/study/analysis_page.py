@@ -91,7 +91,6 @@ def _details(method: MethodResult) -> tuple[str, list[str]]:
         f"{number(slope.per_ten_trials, 2)} ({number(slope.low, 2)} to {number(slope.high, 2)})"
         if slope
         else NOTHING,
-        f"{method.unanswered:,}",
     ]
 
 
@@ -109,18 +108,18 @@ def _plot(analysis: Analysis) -> tuple[str, str] | None:
 
 def _rater_boxes(flow: Flow) -> list[Box]:
     known = [(flow.invited, "invited", ()), (flow.consented, "consented", _some(flow.withdrawn, "withdrew"))]
-    gone = tuple(f"{n:,} {RATER_RULES[reason]}" for reason, n in flow.excluded.items() if n)
+    gone = tuple(f"{n:,}: {RATER_RULES[reason]}" for reason, n in flow.excluded.items() if n)
     return [
         *(Box(f"{count:,}", what, left) for count, what, left in known if count is not None),
-        Box(f"{flow.started:,}", "started", gone),
-        Box(f"{flow.analysed:,}", "analysed", (f"{flow.finished:,} of those who started saw every trial",)),
+        Box(f"{flow.started:,}", f"started, {flow.finished:,} of them finished", gone),
+        Box(f"{flow.analysed:,}", "analysed"),
     ]
 
 
 def _trial_boxes(flow: Flow) -> list[Box]:
     gone = (
         *_some(flow.trials_unanswered, "without answer"),
-        *(f"{n:,} {TRIAL_RULES[reason]}" for reason, n in flow.trials_invalid.items() if n),
+        *(f"{n:,}: {TRIAL_RULES[reason]}" for reason, n in flow.trials_invalid.items() if n),
         *_some(flow.trials_of_excluded, "of raters left out"),
     )
     return [
@@ -130,4 +129,4 @@ def _trial_boxes(flow: Flow) -> list[Box]:
 
 
 def _some(count: int | None, what: str) -> tuple[str, ...]:
-    return (f"{count:,} {what}",) if count else ()
+    return (f"{count:,}: {what}",) if count else ()

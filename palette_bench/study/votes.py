@@ -77,8 +77,12 @@ def rater_id(secret: str, platform_id: str) -> str:
 
 def write_votes(path: Path, votes: Iterable[Vote]) -> None:
     """Write votes sorted by rater, session and trial, whole or not at all."""
-    rows = sorted(votes, key=lambda v: (v.rater, v.session, v.trial))
-    atomic.write_text(path, table_text(Vote, rows))
+    atomic.write_text(path, table_text(Vote, in_order(votes)))
+
+
+def in_order(votes: Iterable[Vote]) -> list[Vote]:
+    """Return votes sorted by rater, session and trial: sums of floats must not hang on the file's order."""
+    return sorted(votes, key=lambda v: (v.rater, v.session, v.trial))
 
 
 def read_votes(path: Path, study: Study) -> list[Vote]:
