@@ -1,8 +1,9 @@
-"""Scripted raters: they ask a study's application directly, and keep every byte they were sent."""
+"""Scripted raters: they ask a study's application, or a server, and keep every byte they were sent."""
 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
@@ -30,7 +31,9 @@ class Reply:
 
 
 def ask(app: Any, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Reply:
-    """Make one request of an ASGI application."""
+    """Make one request of an ASGI application, or of the server at an address."""
+    if isinstance(app, str):
+        return _ask_server(app, method, path, headers, body)
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -50,6 +53,16 @@ def ask(app: Any, method: str, path: str, headers: dict[str, str], body: bytes =
     return Reply(sent[0]["status"], names, b"".join(m.get("body", b"") for m in sent[1:]))
 
 
+def _ask_server(address: str, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+    try:
+        connection.request(method, path, body or None, headers)
+        response = connection.getresponse()
+        return Reply(response.status, tuple(response.getheaders()), response.read())
+    finally:
+        connection.close()
+
+
 def answer_to(pair: dict[str, Any], choice: str = "L", **changes: Any) -> dict[str, Any]:
     """Return what a browser reports of a pair it showed for 3 s."""
     seen = {"rt_ms": 700, "shown_ms": 3000, "decoded": 1, "focus_lost": 0}
@@ -61,6 +74,7 @@ class Rater:
     """A person at a browser that keeps the session's cookie."""
 
     app: Any
+    origin: str = ORIGIN
     cookie: str = ""
     received: list[bytes] = field(default_factory=list)
 
@@ -69,7 +83,9 @@ class Rater:
 
     def post(self, path: str, data: Any, **headers: str) -> Reply:
         body = data if isinstance(data, bytes) else json.dumps(data).encode()
-        return self._keep(ask(self.app, "POST", path, {**self._headers(), "Origin": ORIGIN} | headers, body))
+        return self._keep(
+            ask(self.app, "POST", path, {**self._headers(), "Origin": self.origin} | headers, body)
+        )
 
     def join(self, join: str = "", participant: str = "") -> Reply:
         return self.post("/consent", {"join": join, "participant": participant})
@@ -81,7 +97,7 @@ class Rater:
             pair = self.post("/vote", answer_to(pair, choice)).data["next"]
 
     def _headers(self) -> dict[str, str]:
-        own = {"Host": ORIGIN.removeprefix("http://")}
+        own = {"Host": self.origin.removeprefix("http://")}
         return own | ({"Cookie": self.cookie} if self.cookie else {})
 
     def _keep(self, reply: Reply) -> Reply:
