@@ -188,9 +188,7 @@ def spoiled(rule: str) -> list[Vote]:
             return [v.model_copy(update={"focus_lost": int(v.trial < cut)}) for v in own]
 
 
-@pytest.mark.parametrize(
-    "rule", ["repeated session", "catch trials", "too fast", "one side", "too few valid"]
-)
+@pytest.mark.parametrize("rule", RATER_RULES)
 def test_each_rule_excludes_its_rater_and_nobody_else(rule: str) -> None:
     found = screen([*crowd(), *spoiled(rule)], STUDY)
     assert [(e.rater, e.reasons) for e in found.excluded] == [(NAMES[20], (rule,))]
