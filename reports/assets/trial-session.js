@@ -22,12 +22,11 @@ const picture = (token) => {
 };
 
 const decoded = async (token) => {
-  for (const wait of [0, 1000, 3000]) {
-    await sleep(wait);
+  for (let tries = 0; tries < 4; tries++) {
     const image = new Image(study.size, study.size);
     image.alt = "";
     image.src = `s/${token}.png`;
-    try { await image.decode(); return image; } catch { /* tried again: the network, or a server's restart */ }
+    try { await image.decode(); return image; } catch { await source.reached(); }
   }
   return null;
 };

@@ -37,6 +37,7 @@ const served = {
     return next ? { next } : end("This session has ended", "It was ended in another tab or by the people who run the study.");
   },
   withdraw: () => call("withdraw", {}),
+  reached: () => call("trial"), // returns when the server answers, however long that takes
   ahead: () => [], // a server sends a pair only after the vote before it is stored
   async finish() {
     const { data } = await call("done");
@@ -88,6 +89,7 @@ const stored = {
   async withdraw() {
     memory.clear();
   },
+  reached: () => sleep(1000),
   ahead() {
     const pair = study.trials[this.state.answers.length + 1];
     return pair ? [pair] : [];
