@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import frozen_study
 from scipy import stats
+from votes import NAMES, STUDY, crowd, crowd_of, session, vote
 
 from palette_bench.core.errors import InputError, RecordError
 from palette_bench.core.significance import holm
@@ -19,56 +19,9 @@ from palette_bench.core.twoway import Votes
 from palette_bench.study import statistics
 from palette_bench.study.analysis import analyse
 from palette_bench.study.exclusions import RATER_RULES, Head, screen, side_p
-from palette_bench.study.records import Study
 from palette_bench.study.results import Flow
 from palette_bench.study.statistics import Trials, image_rates, sides, slope, trials_of, variance_shares
-from palette_bench.study.votes import Vote, chose_model, rater_id, read_votes, write_votes
-
-STUDY = frozen_study(images=60, raters=8, trials_per_method=20)
-NAMES = [f"{n:016x}" for n in range(200)]
-
-
-def vote(study: Study = STUDY, **changes: Any) -> Vote:
-    """Return a sound answered test vote; `chose_model` follows from the sides."""
-    fields: dict[str, Any] = {
-        "study_id": study.id, "rater": NAMES[0], "session": "s0", "trial": 2, "kind": "test",
-        "image_id": "i000", "method": "method-0", "real_side": "L", "choice": "L", "rt_ms": 800,
-        "planned_ms": 3000, "shown_ms": 3008, "decoded": 1, "focus_lost": 0, "viewport_w": 1280,
-        "viewport_h": 800, "dpr": 1.5, "device": "keyboard", "source": "serve", "day": "2026-02-03",
-    }  # fmt: skip
-    fields |= changes
-    return Vote(**({"chose_model": chose_model(fields["real_side"], fields["choice"])} | fields))
-
-
-def session(number: int, rate: float = 0.5, study: Study = STUDY, **changes: Any) -> list[Vote]:
-    """Return one rater's whole session: fools at `rate`, alternating sides, all catch trials right."""
-    draws = np.random.default_rng(number)
-    shown = draws.permutation(study.images)[: study.test_trials]
-    votes = []
-    for trial in range(study.trials):
-        side = "LR"[trial % 2]
-        other = "RL"[trial % 2]
-        fields: dict[str, Any] = {"trial": trial, "real_side": side}
-        if trial < study.practice:
-            fields |= {"kind": "practice", "image_id": study.practice_ids[trial], "method": "copy-input"}
-            fields |= {"choice": side}
-        elif trial < study.practice + study.catch:
-            at = trial - study.practice
-            fields |= {"kind": "catch", "image_id": study.catch_ids[at], "method": "copy-input"}
-            fields |= {"choice": side}
-        else:
-            at = trial - study.practice - study.catch
-            method = study.slugs[at % len(study.slugs)]
-            fields |= {"image_id": study.image_ids[shown[at]], "method": method}
-            fields |= {"choice": other if draws.random() < rate else side}
-        fields |= {"rater": NAMES[number], "session": f"s{number}"}
-        votes.append(vote(study, **(fields | changes)))
-    return votes
-
-
-def crowd(count: int = 8, rate: float = 0.5, study: Study = STUDY) -> list[Vote]:
-    return [v for number in range(count) for v in session(number, rate, study)]
-
+from palette_bench.study.votes import Vote, rater_id, read_votes, write_votes
 
 # files
 
@@ -321,13 +274,8 @@ def test_a_small_study_and_simulated_votes_say_so() -> None:
 
 def test_pairs_carry_holms_correction() -> None:
     study = frozen_study(4, images=100, raters=8, trials_per_method=25)
-    draws = np.random.default_rng(0)
-    votes = crowd(study=study)
-    chance = {slug: 0.2 + 0.15 * at for at, slug in enumerate(study.slugs)}
-    for at, v in enumerate(votes):
-        if v.kind == "test":
-            choice = "RL"["LR".index(v.real_side)] if draws.random() < chance[v.method] else v.real_side
-            votes[at] = v.model_copy(update={"choice": choice, "chose_model": int(choice != v.real_side)})
+    rates = {slug: 0.2 + 0.15 * at for at, slug in enumerate(study.slugs)}
+    votes = crowd_of(study, rates)
     found = analyse(study, votes).analysis
     assert len(found.pairs) == 6
     assert [p.p_holm for p in found.pairs] == pytest.approx(holm([p.p for p in found.pairs]))
