@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from palette_bench.cli.study_serve import serve
+from palette_bench.cli.study_serve import export, import_, serve
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _STUDY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -152,5 +152,5 @@ def analyse(
     finish(out / "analysis.json", analysis.content_sha256, f"board add {out}/SLUG.json --record DIR")
 
 
-for verb in (serve,):
+for verb in (serve, export, import_):
     command.add_command(verb)

@@ -53,7 +53,7 @@ class Rater:
 
 def vote_of(study: Study, truth: Truth, rater: Rater, answer: Answer, day: str) -> Vote:
     """Return the row of `votes.csv` an answer becomes; `day` is the UTC day it was given."""
-    reported = answer.model_dump(exclude={"left"})
+    reported = answer.model_dump(include=set(Answer.model_fields) - {"left"})
     return Vote(
         study_id=study.id,
         rater=rater.rater,

@@ -8,12 +8,16 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 import pytest
 from plans import make_study
 from serving import Server
 
 from palette_bench.benchset.generate import generate
+from palette_bench.study.export import export
+from palette_bench.study.folder import StudyFolder
+from palette_bench.study.importing import import_votes
 from palette_bench.study.store import STORE, Store
 from palette_bench.study.votes import Vote
 
@@ -164,6 +168,44 @@ def test_leaving_deletes_everything(browser: Browser, server: Server, study: Pat
     person.page.click("#really-leave")
     person.page.wait_for_selector("#over:not([hidden])")
     assert votes_of(study) == {}
+
+
+def test_static_pages_give_back_what_the_import_reads(
+    browser: Browser, designed: Path, tmp_path: Path
+) -> None:
+    folder = StudyFolder.open(designed)
+    export(folder, "folder", tmp_path / "folder")
+    export(folder, "amt", tmp_path / "amt", url="https://pages.example")
+    person = Person(browser, (tmp_path / "folder" / "001.html").as_uri())
+    while len(person.chosen) < 3:
+        person.step()
+    person.page.wait_for_function(READY)
+    person.page.reload()  # the answers so far are kept in the browser
+    while person.step() != "done":
+        pass
+    with person.page.expect_download() as download:
+        person.page.click("#file")
+    saved = download.value.path()
+    votes = import_votes(folder, "folder", [saved]).votes
+    assert [vote.choice for vote in votes] == person.chosen
+    assert [vote.trial for vote in votes if vote.focus_lost] == [3]
+    assert statistics.median(abs((v.shown_ms or 0) - DISPLAY_MS) for v in votes) <= 50
+    assert person.faults == []
+
+    posted: list[str] = []
+
+    def receive(route: Route) -> None:
+        posted.append(route.request.post_data or "")
+        route.fulfill(body="thanks")
+
+    person.page.route("https://workersandbox.mturk.com/**", receive)
+    task = "?assignmentId=A7&workerId=W&turkSubmitTo=https://workersandbox.mturk.com"
+    person.page.goto((tmp_path / "amt" / "001.html").as_uri() + task)  # finds the same answers: only sends
+    person.page.click("#platform-form button")
+    person.page.wait_for_url("https://workersandbox.mturk.com/mturk/externalSubmit")
+    (form,) = map(parse_qs, posted)
+    assert form["assignmentId"] == ["A7"]
+    assert form["answers"][0].replace("\r\n", "\n") == saved.read_text()
 
 
 def both_choose(one: Person, two: Person, choices: int) -> None:

@@ -312,3 +312,19 @@ def test_the_monitor_is_for_maintainers(desk: Desk, app: Any) -> None:
     assert (counts["places"], counts["finished"], counts["votes"]) == (RATERS, 1, TRIALS)
     page = rater.get("/monitor", Authorization=key).body.decode()
     assert desk.folder.study.title in page
+
+
+def test_rates_stay_hidden_until_the_last_rater_has_finished(desk: Desk, app: Any) -> None:
+    key = basic(monitor_password(desk.folder.secret))
+    for n in range(RATERS):
+        counts = Rater(app).get("/monitor.json", Authorization=key).data
+        page = Rater(app).get("/monitor", Authorization=key).body
+        assert (counts["finished"], counts["rates"]) == (n, None)
+        assert not any(slug.encode() in page for slug in desk.folder.study.slugs)
+        rater = Rater(app)
+        rater.join()
+        rater.finish("L")  # always left: half the catch trials wrong, so everybody is excluded
+    counts = Rater(app).get("/monitor.json", Authorization=key).data
+    assert [entry["method"] for entry in counts["rates"]] == list(desk.folder.study.slugs)
+    assert sum(counts["excluded"].values()) == RATERS
+    assert counts["completion"] == 1
