@@ -188,7 +188,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
     """Answer an error with its code; the page's script tells the rater what to do."""
     assert isinstance(error, PaletteBenchError)
     fault = error.problems[0]
-    return refusal(fault.code, fault.found or fault.expected, _STATUS.get(fault.code, 503))
+    said = [part[:1].upper() + part[1:] for part in (fault.found or fault.expected, fault.fix) if part]
+    return refusal(fault.code, ". ".join(said) + ".", _STATUS.get(fault.code, 503))
 
 
 async def _plain(request: Request, error: Exception) -> Response:
