@@ -66,6 +66,7 @@ def analysis_page(analysis: Analysis) -> str:
         flows=[("Raters", _rater_boxes(analysis.flow)), ("Test trials", _trial_boxes(analysis.flow))],
         margin=f"{100 * analysis.margin:g}",
         level=f"{100 * (1 - analysis.alpha):g}",
+        narrow=f"{100 * (1 - 2 * analysis.alpha):g}",
     )
 
 

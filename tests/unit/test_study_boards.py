@@ -138,6 +138,19 @@ def test_simulated_votes_never_rank(old: dict[str, Path], tmp_path: Path) -> Non
     assert {(u.code, u.reason) for u in board.unranked} == {("PB507", "its votes are simulated (PB507)")}
 
 
+def test_a_look_before_the_end_bars_the_rate_and_nothing_else(old: dict[str, Path], tmp_path: Path) -> None:
+    study = study_of({slug: read_scorecard(path) for slug, path in old.items()})
+    votes = crowd_of(study, RATES)
+    last = max(v.rater for v in votes)
+    early = analyse(study, [v for v in votes if v.rater != last], peek=True).analysis
+    record = tmp_path / "record"
+    for path in write_cards(read_parents(list(old.values()), early), early, tmp_path / "new"):
+        add_card(path, record)
+    for row in board_of(record).boards[0].rows:
+        assert "peeked (PB608)" in row.no_rank[KEY]
+        assert "frechet_distance" in row.rank
+
+
 def test_a_study_adds_and_never_changes_what_stood(old: dict[str, Path], tmp_path: Path) -> None:
     record = tmp_path / "record"
     add_card(old["painter"], record)
