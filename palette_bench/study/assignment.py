@@ -82,6 +82,9 @@ def faults(plan: Plan, n_methods: int, n_ids: int) -> list[Problem]:
         )
     if plan.catch >= per_rater * plan.trials_per_method:
         found.append(("catch", "fewer than the test trials between which they hide", plan.catch))
+    passed = plan.exclude.catch_min_correct
+    if passed > plan.catch:
+        found.append(("exclude.catch_min_correct", f"at most catch = {plan.catch}", passed))
     return [
         problem("PB403", f"study.toml: {key}", expected=expected, found=f"{value:,}", fix="change the plan")
         for key, expected, value in found

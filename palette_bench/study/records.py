@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Part, Record, Sha, Slug, Text
@@ -92,12 +92,6 @@ class Plan(Part):
     alpha: float = Field(default=0.05, gt=0, le=0.5)
     margin: float = Field(default=0.05, gt=0, lt=0.5)
     ethics: Ethics
-
-    @model_validator(mode="after")
-    def _catch_can_be_passed(self) -> Self:
-        if self.exclude.catch_min_correct > self.catch:
-            raise ValueError("exclude.catch_min_correct must be at most catch")
-        return self
 
     @property
     def metric(self) -> str:

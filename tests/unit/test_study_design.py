@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import stat
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from plans import SECRET, make_plan, make_study, write_plan
 from submissions import submit
 
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.core.errors import InputError, RecordError, StorageError, SubmissionError
+from palette_bench.core.errors import InputError, RecordError, StorageError, SubmissionError, UsageError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.png import decode_strict
 from palette_bench.study.assignment import Draft, assign, choose, faults, methods_per_rater
@@ -22,6 +24,7 @@ from palette_bench.study.design import design
 from palette_bench.study.folder import StudyFolder
 from palette_bench.study.planning import reach
 from palette_bench.study.records import StudyToml
+from palette_bench.study.simulate import Crowd, logit_of, simulate
 
 IDS = [f"picture-{n:04d}" for n in range(700)]
 
@@ -117,6 +120,8 @@ def test_a_plan_that_cannot_balance_is_refused_with_every_reason() -> None:
     ]
     few = make_plan(trials_per_method=8, images=20)
     assert [p.where for p in faults(few, 1, 100)] == ["study.toml: catch"]
+    blind = make_plan(catch=0)
+    assert [p.where for p in faults(blind, 1, 100)] == ["study.toml: exclude.catch_min_correct"]
 
 
 @pytest.mark.parametrize(
@@ -213,3 +218,45 @@ def test_a_frozen_study_is_never_overwritten_and_slugs_are_distinct(
     with pytest.raises(InputError, match="PB403"):
         design(write_plan(tmp_path, images=250), mini_jpeg, [sub], tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_simulated_votes_follow_the_rates_the_lists_and_the_seed(made: StudyFolder) -> None:
+    rates = {"painter": 0.3, "copier": 0.5}
+    crowd = Crowd(300, rates, rater_sd=0.2, seed=1)
+    votes = simulate(made, crowd)
+    assert votes[:200] == simulate(made, Crowd(8, rates, rater_sd=0.2, seed=1))[:200], (
+        "more raters change none"
+    )
+    assert votes[:200] != simulate(made, Crowd(8, rates, rater_sd=0.2, seed=2))[:200]
+    assert {v.source for v in votes} == {"simulated"}
+    truth = {(t.slot, t.trial): t for t in made.truth()}
+    for at, vote in enumerate(votes[: 2 * made.study.trials]):
+        row = truth[divmod(at, made.study.trials)]
+        assert (vote.image_id, vote.method, vote.real_side) == (row.image_id, row.method, row.real_side)
+    for slug, rate in rates.items():  # 40 pictures only: their own spread is what is left
+        chosen = [v.chose_model for v in votes if v.method == slug]
+        assert sum(map(bool, chosen)) / len(chosen) == pytest.approx(rate, abs=0.08)
+    catch = [v.chose_model for v in votes if v.kind == "catch"]
+    assert sum(map(bool, catch)) / len(catch) == pytest.approx(0.01, abs=0.006)
+
+
+def test_the_logit_of_a_rate_averages_to_it() -> None:
+    assert logit_of(0.5, 0.9) == pytest.approx(0, abs=1e-9)
+    assert logit_of(0.3, 0.0) == pytest.approx(math.log(0.3 / 0.7))
+    draws = np.random.default_rng(0).normal(logit_of(0.2, 0.94), 0.94, 200_000)
+    assert float((1 / (1 + np.exp(-draws))).mean()) == pytest.approx(0.2, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({"painter": 0.4}, "no rate for copier"),
+        ({"painter": 0.4, "copier": 0.4, "copie": 0.4}, "did you mean copier"),
+        ({"painter": 0.005, "copier": 0.4}, "lapses alone"),
+    ],
+)
+def test_rates_no_crowd_can_have_are_refused(
+    made: StudyFolder, rates: dict[str, float], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        simulate(made, Crowd(2, rates))
