@@ -17,9 +17,9 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
 
 from palette_bench.board.comparability import Unfit
+from palette_bench.board.study_tests import study_tests
 from palette_bench.core.records import Part, Sha
 from palette_bench.core.significance import (
     Column,
@@ -175,26 +175,12 @@ def rule_of(metric: str) -> Rule | None:
     return _VOTED if metric.startswith(FOOL_RATE) else RULES.get(metric)
 
 
-class StudyTest(Part):
-    """A row of `params.differences` of a fool rate: a two-way t test against another method."""
-
-    delta: float
-    se: float = Field(ge=0)
-    p: float = Field(ge=0, le=1)
-    n: int = Field(ge=1)
-
-
 def _from_study(card: Scorecard, metric: str) -> Contender | Unfit:
     """Return a card as it enters the tests of a fool rate; they are those its study made."""
-    score = card.scores[metric]
-    try:
-        rows = TypeAdapter(dict[Sha, StudyTest]).validate_python(score.params.get("differences", {}))
-    except ValidationError:
+    score, outputs = card.scores[metric], card.fingerprints.outputs
+    tests = study_tests(score)
+    if tests is None or score.value is None:
         return Unfit("PB408", "its fool rate states differences that are no tests")
-    tests = {other: Difference(t.delta, t.se, t.p, t.n, "twoway-t-v1") for other, t in rows.items()}
-    if score.value is None:
-        return Unfit("PB207", "the metric is missing")
-    outputs = card.fingerprints.outputs
     return Contender(card.content_sha256, card.method.slug, score.value, _NO_COLUMN, outputs, tests)
 
 

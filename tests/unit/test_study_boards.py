@@ -129,6 +129,20 @@ def test_a_card_that_alone_claims_a_difference_wins_nothing(old: dict[str, Path]
     assert ranks["painter"] == (1, 2)
 
 
+@pytest.mark.parametrize("claim", ["all", {"x": 1}, {"0" * 64: {"delta": 1.0, "se": -1.0, "p": 0.1, "n": 9}}])
+def test_differences_that_are_no_tests_bar_the_rate(
+    old: dict[str, Path], tmp_path: Path, claim: object
+) -> None:
+    new = extend({"painter": old["painter"]}, tmp_path / "new")["painter"]
+    card = read_scorecard(new)
+    score = card.scores[KEY]
+    forged = score.model_copy(update={"params": score.params | {"differences": claim}})
+    card.model_copy(update={"scores": card.scores | {KEY: forged}}).signed().write(new)
+    add_card(new, tmp_path / "record")
+    (row,) = board_of(tmp_path / "record").boards[0].rows
+    assert "differences that are no tests (PB408)" in row.no_rank[KEY]
+
+
 def test_simulated_votes_never_rank(old: dict[str, Path], tmp_path: Path) -> None:
     record = tmp_path / "record"
     for path in extend(old, tmp_path / "new", "simulated").values():
