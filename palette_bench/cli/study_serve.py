@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -68,6 +69,9 @@ def _refuse_open_doors(host: str, join_token: str, public_url: str) -> None:
     """Refuse addresses that let anybody in, or that no browser would send back."""
     if (host not in _LOOPBACK or public_url) and not join_token:
         raise click.UsageError("a study others can reach needs --join-token WORD, or anybody may vote")
+    parts = urlsplit(public_url)
+    if public_url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/")):
+        raise click.UsageError(f"--public-url is https://HOST or https://HOST:PORT, not {public_url}")
     if host in ("0.0.0.0", "::") and not public_url:
         raise click.UsageError(f"{host} is every interface: name the address raters type with --public-url")
 

@@ -45,15 +45,17 @@ const trouble = (text) => {
   $("trouble").hidden = !text;
 };
 
-// Browsers may refuse storage to files and in private windows; then a reload begins anew.
+// Browsers may refuse storage to files and in private windows; then a reload begins anew. One task of a
+// platform keeps its answers apart from the next one done in the same browser.
+const place = (key) => `${study.id} ${study.page} ${asked.get("assignmentId") ?? ""} ${key}`;
 const memory = {
   get(store, key) {
-    try { return window[store].getItem(`${study.id} ${study.page} ${key}`); } catch { return null; }
+    try { return window[store].getItem(place(key)); } catch { return null; }
   },
   set(store, key, value) {
-    try { window[store].setItem(`${study.id} ${study.page} ${key}`, value); } catch { /* see above */ }
+    try { window[store].setItem(place(key), value); } catch { /* see above */ }
   },
   clear() {
-    try { localStorage.removeItem(`${study.id} ${study.page} state`); } catch { /* see above */ }
+    try { localStorage.removeItem(place("state")); } catch { /* see above */ }
   },
 };

@@ -136,6 +136,7 @@ const feedback = async (camera, choice) => {
     $(id).append(tag);
     $(id).classList.add("told");
   }
+  $("input")?.classList.add("told");
   const name = study.names[camera === "L" ? 0 : 1];
   told(`${choice === camera ? "Right" : "Not this time"}: the ${name} is from a camera.`, true);
   $("next").hidden = false;

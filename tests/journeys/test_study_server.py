@@ -99,6 +99,7 @@ def test_one_server_at_a_time_and_a_polite_end(study: Path, server: Server) -> N
         (["--host", "192.0.2.1"], "--join-token"),
         (["--host", "0.0.0.0", "--join-token", "w"], "--public-url"),
         (["--public-url", "https://study.example"], "--join-token"),
+        (["--public-url", "https://study.example/fool", "--join-token", "w"], "https://HOST"),
     ],
 )
 def test_open_doors_are_refused(study: Path, run_cli: object, options: list[str], words: str) -> None:

@@ -111,6 +111,20 @@ def test_tokens_do_not_lean_to_the_side_of_the_original(desk: Desk) -> None:
     assert abs(agree - len(rows) / 2) < 3 * (len(rows) / 4) ** 0.5  # three standard deviations of a coin
 
 
+def test_a_study_that_shows_the_input_sends_it_under_a_token_too(tmp_path: Path) -> None:
+    generate("palette-mini", "jpeg/qf5", tmp_path / "set")
+    folder = make_study(tmp_path, tmp_path / "set", images=20, raters=2, show_input=True)
+    store = Store(folder.path / STORE)
+    app = create_app(Desk(folder, store), [ORIGIN])
+    rater = Rater(app)
+    pair = rater.join().data
+    row = next(row for row in folder.truth() if row.left == pair["left"])
+    assert row.input_file
+    assert rater.get(f"/s/{pair['input']}.png").body == folder.stimulus(row.input_file)
+    assert b"What the computer was given" in rater.get("/").body
+    store.close()
+
+
 # ---- R17: votes, once and for ever ------------------------------------------------------------------------
 
 
