@@ -21,7 +21,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from palette_bench.core.errors import Problem, RecordError, problem, suggest
+from palette_bench.core.errors import Problem, RecordError, StorageError, problem, suggest
 from palette_bench.core.records import read_file
 from palette_bench.study.answers import Answer, Rater, Source, vote_of
 from palette_bench.study.folder import StudyFolder
@@ -161,7 +161,11 @@ def _cells(data: bytes, name: str, columns: Sequence[str]) -> list[tuple[int, di
 
 
 def _served(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> Imported:
-    store = Store(folder.path / STORE)
+    path = folder.path / STORE
+    if not path.is_file():
+        fix = "votes lie where `study serve` ran; run import there"
+        raise StorageError(problem("PB801", str(path), found="no such file", fix=fix))
+    store = Store(path)
     try:
         votes = [vote for vote in store.votes() if platform in (vote.source, "serve")]
     finally:

@@ -141,6 +141,8 @@ def test_mechanical_turk_vouches_for_its_workers(folder: StudyFolder, tmp_path: 
 
 
 def test_prolific_votes_are_those_that_were_not_given_back(folder: StudyFolder, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="PB801"):
+        import_votes(folder, "serve", [])
     store = Store(folder.path / STORE)
     app = create_app(Desk(folder, store), [ORIGIN], pace=Pace(iter(range(10**6)).__next__))
     for participant in ("5aaa", "5bbb"):
