@@ -24,10 +24,8 @@ const checkWindow = async () => {
 
 // Three discs whose number and ground differ on the red-green axis of Oklab alone: equal in lightness, but
 // for a common jitter, and on the blue-yellow axis. Two right answers are enough; nothing is stored.
-const DIGITS = {
-  2: "111001111100111", 3: "111001111001111", 4: "101101111001001", 5: "111100111001111",
-  6: "111100111101111", 7: "111001001001001", 8: "111101111101111", 9: "111101111001111",
-};
+// Four digits that no eye takes for one another, even in dots.
+const DIGITS = { 2: "111001111100111", 4: "101101111001001", 5: "111100111001111", 7: "111001001001001" };
 const CELL = 19;
 
 const inNumber = (number, x, y) => [...number].some((digit, place) => {
@@ -61,7 +59,7 @@ const checkColours = async () => {
   if (!study.colour) return;
   let right = 0;
   for (const turn of [1, 2, 3]) {
-    const number = [0, 0].map(() => 2 + Math.floor(8 * Math.random())).join("");
+    const number = [0, 0].map(() => Object.keys(DIGITS)[Math.floor(4 * Math.random())]).join("");
     drawPlate(number);
     $("plate-count").textContent = `Disc ${turn} of 3.`;
     $("plate-answer").value = "";
