@@ -42,6 +42,14 @@ def mini_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def mini_jpeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One set of `palette-mini` (256 pictures, 64x64), for tests that need no other; read-only."""
+    out = tmp_path_factory.mktemp("mini-jpeg") / "set"
+    generate("palette-mini", "jpeg/qf5", out)
+    return out
+
+
 @pytest.fixture
 def smoke_copy(smoke_sets: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that copies one smoke set to a folder the test may damage."""

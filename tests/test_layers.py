@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOWER = ["core", "tasks", "benchset", "submission", "scoring", "board", "cli"]
+TOWER = ["core", "tasks", "benchset", "submission", "scoring", "board", "study", "cli"]
 CORE = [
     {"errors", "types"},
     {"resources", "fingerprint", "rng", "atomic", "interrupt", "ranks", "workers"},
-    {"records", "journal", "png", "intervals", "significance"},
+    {"records", "journal", "png", "intervals", "significance", "twoway"},
 ]
 TORCH_IN = (
     *("scoring/features/", "scoring/networks.py", "scoring/distributed.py", "scoring/compat.py"),

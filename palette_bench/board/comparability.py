@@ -65,6 +65,12 @@ def ranked_keys(card: Scorecard) -> tuple[str, ...]:
     return tuple(key for role in roles if (key := metric_for(role, card)) is not None)
 
 
+def board_metrics(cards: Iterable[Scorecard]) -> tuple[str, ...]:
+    """Return the metrics of a board: those of its first card, then every fool rate any card has."""
+    known = tuple(cards)
+    return (*ranked_keys(known[0]), *sorted({key for card in known for key in card.fool_rates}))
+
+
 def identity(card: Scorecard) -> Identity:
     """Return the fingerprints that must agree before this card shares a table with another.
 
@@ -122,12 +128,14 @@ def unfit(card: Scorecard, metric: str | None) -> list[Unfit]:
         reasons.append(Unfit("PB205", f"{card.n_scored:,} of {card.n_expected:,} pictures were scored"))
     if card.training.saw_test_images == "yes":
         reasons.append(Unfit("PB410", "its training saw test images"))
+    if any("simulated-votes" in card.scores[key].notes for key in card.fool_rates):
+        reasons.append(Unfit("PB507", "its votes are simulated"))
     score = card.scores.get(metric or "")
     if score is None or score.value is None:
         reasons.append(Unfit("PB207", "the metric is missing"))
     for mark in sorted(BARRING.intersection(score.notes if score else ())):
         if mark == "rank-deficient":
             reasons.append(Unfit("PB208", "too few pictures for the metric"))
-        elif mark != "partial":
+        elif mark not in ("partial", "simulated-votes"):
             reasons.append(Unfit("PB608", mark.replace("-", " ")))
     return reasons

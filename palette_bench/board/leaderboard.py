@@ -16,9 +16,9 @@ from palette_bench.board.comparability import (
     ANCHORS,
     Group,
     Unfit,
+    board_metrics,
     differences,
     groups,
-    ranked_keys,
 )
 from palette_bench.board.places import Place, gate_of, place
 from palette_bench.board.quoted import QuotedRow, quoted_rows
@@ -149,7 +149,7 @@ def _board(
     sample = cards[0]  # the card with most metrics comes first
     anchors = [c for c in cards if c.method.slug in ANCHORS]
     systems = [c for c in cards if c.method.slug not in ANCHORS]
-    places = place(systems, ranked_keys(sample) or ("",), gate_of(cards, published, min_tier))
+    places = place(systems, board_metrics(cards) or ("",), gate_of(cards, published, min_tier))
     sort = next(iter(places))
     barred = places[sort].barred
     row = partial(_row, places=places, published=published)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from palette_bench.board.leaderboard import Board
-from palette_bench.board.ranks import ALPHA, RULES
+from palette_bench.board.ranks import ALPHA, rule_of
 from palette_bench.board.words import metric_words
 
 
@@ -16,7 +16,9 @@ def method_words(board: Board) -> tuple[str, ...]:
     if systems < 2:
         return ("A system alone has nobody to be compared with.",) if systems else ()
     pairs = systems * (systems - 1) // 2
-    tests = "; ".join(f"{metric_words(m).name} by {RULES[m].words}" for m in board.metrics if m in RULES)
+    tests = "; ".join(
+        f"{metric_words(m).name} by {rule.words}" for m in board.metrics if (rule := rule_of(m))
+    )
     return (
         f"Every two systems are compared on the same {board.rows[0].n:,} pictures: {tests}. Two differ where "
         f"p is under {ALPHA} after Holm's correction for every pair a metric ranks, {pairs:,} at most.",
@@ -30,13 +32,14 @@ def method_words(board: Board) -> tuple[str, ...]:
 def _resolution(board: Board) -> tuple[str, ...]:
     sort = board.sort or ""
     gap = board.resolution.get(sort)
-    if not gap:
+    rule = rule_of(sort)
+    if not gap or rule is None:
         return ()
-    column = RULES[sort].column
+    column = rule.column
     size = (
         f"{100 * math.expm1(gap):.2g} %" if column == "is_kl" else f"{gap:.2g}"
     )  # a log scale's gap is a ratio
-    unit = " percentage points" if column == "top1" else ""
+    unit = " percentage points" if column in ("top1", "") else ""
     return (f"Gaps in {metric_words(sort).name} of {size}{unit} and more are found with 80 % power.",)
 
 

@@ -36,7 +36,8 @@ def data_uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _digest(text: str) -> str:
+def csp_digest(text: str) -> str:
+    """Return how a content security policy names an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
@@ -55,8 +56,8 @@ def _environment() -> Environment:
     environment.globals.update(
         style=Markup(style),
         script=Markup(script),
-        style_digest=_digest(style),
-        script_digest=_digest(script),
+        style_digest=csp_digest(style),
+        script_digest=csp_digest(script),
         version=__version__,
     )
     return environment

@@ -166,6 +166,37 @@ def dot_whisker(rows: Sequence[PlotRow], label: str) -> Plot:
     return _draw(7.2, 0.95 + 0.36 * len(rows), paint)
 
 
+def around_half(rows: Sequence[PlotRow], margin: float, label: str) -> Plot:
+    """Return shares in per cent with their intervals about the line of 50 %, first row on top.
+
+    Args:
+        rows: as `dot_whisker` takes them.
+        margin: points either side of 50 that are shaded.
+        label: of the axis.
+    """
+
+    def paint(axes: Any, inks: Inks) -> None:
+        axes.axvspan(50 - margin, 50 + margin, color=inks.accent, alpha=0.13, linewidth=0)
+        axes.axvline(50, color=inks.text, linewidth=1.1, linestyle=":")
+        for at, row in enumerate(rows):
+            if row.low is not None and row.high is not None:
+                ends = [row.low, row.high]
+                axes.plot(ends, [at, at], color=inks.accent, linewidth=2.2, solid_capstyle="round")
+            axes.plot([row.value], [at], marker="o", markersize=6.5, color=inks.accent)
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        for text in axes.get_yticklabels():
+            text.set_color(inks.text)
+            text.set_parse_math(False)  # names are not formulas
+        ends = [end for row in rows for end in (row.low, row.value, row.high) if end is not None]
+        reach = max(15.0, *(1.15 * abs(end - 50) for end in ends))
+        axes.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+        axes.set_xlim(max(0.0, 50 - reach), min(100.0, 50 + reach))
+        axes.grid(axis="x", color=inks.line, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    return _draw(7.2, 0.95 + 0.42 * len(rows), paint)
+
+
 _DASHES = ("-", "--", ":", "-.")
 
 

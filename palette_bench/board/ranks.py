@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from palette_bench.board.comparability import Unfit
+from palette_bench.board.study_tests import study_tests
 from palette_bench.core.records import Part, Sha
 from palette_bench.core.significance import (
     Column,
@@ -30,7 +31,7 @@ from palette_bench.core.significance import (
     z_of_log_mean,
 )
 from palette_bench.core.types import ImageId
-from palette_bench.scoring.scorecard import GENERAL_FORM, Score, Scorecard
+from palette_bench.scoring.scorecard import FOOL_RATE, GENERAL_FORM, Score, Scorecard
 
 ALPHA = 0.05
 CORRECTION = "holm"
@@ -50,13 +51,17 @@ class Contender:
         key: its card's digest.
         name: its slug, by which equal values stand.
         value: of the metric.
-        column: (N,) per-image values in id order, what the test reads.
+        column: (N,) per-image values in id order, what the test reads; empty for fool rates.
+        outputs: digest of what it made.
+        tests: of a study, by the outputs of the other system; first minus second.
     """
 
     key: Sha
     name: str
     value: float
     column: Column
+    outputs: Sha = ""
+    tests: Mapping[Sha, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,14 @@ def _standard_error(column: Column) -> float:
     return float(column.std(ddof=1)) / math.sqrt(len(column))
 
 
+def _voted(a: Contender, b: Contender) -> Difference | None:
+    """Return the test of two methods that one study showed, as both their cards state it; else None."""
+    there, back = a.tests.get(b.outputs), b.tests.get(a.outputs)
+    if there is None or back is None or replace(back, delta=-back.delta) != there:
+        return None
+    return there
+
+
 _RULES = {
     "fid": Rule(
         "fid_influence", True, _influence, _standard_error, lambda s: s.se,
@@ -149,7 +162,26 @@ _RULES = {
         "the paired t test",
     ),
 }  # fmt: skip
+_NO_COLUMN = np.zeros(0)
+_VOTED = Rule(
+    "", False, _voted, lambda c: math.nan, lambda s: s.value,
+    "the t test of the study that both were part of, over raters and pictures",
+)  # fmt: skip
 RULES = _RULES | {GENERAL_FORM[key]: rule for key, rule in _RULES.items() if key in GENERAL_FORM}
+
+
+def rule_of(metric: str) -> Rule | None:
+    """Return how a metric tells systems apart; None if no test is defined for it."""
+    return _VOTED if metric.startswith(FOOL_RATE) else RULES.get(metric)
+
+
+def _from_study(card: Scorecard, metric: str) -> Contender | Unfit:
+    """Return a card as it enters the tests of a fool rate; they are those its study made."""
+    score, outputs = card.scores[metric], card.fingerprints.outputs
+    tests = study_tests(score)
+    if tests is None or score.value is None:
+        return Unfit("PB408", "its fool rate states differences that are no tests")
+    return Contender(card.content_sha256, card.method.slug, score.value, _NO_COLUMN, outputs, tests)
 
 
 def evidence(table: pd.DataFrame) -> pd.DataFrame:
@@ -177,6 +209,8 @@ def contender(
         table: the card's `evidence`; None if its per-image table is absent.
         pictures: ids of the board, sorted; tests are paired over them.
     """
+    if metric.startswith(FOOL_RATE):
+        return _from_study(card, metric)
     rule = RULES.get(metric)
     if rule is None:
         return Unfit("PB207", "no paired test is defined for this metric")
@@ -211,7 +245,8 @@ def rank(metric: str, contenders: Iterable[Contender]) -> Ranking:
     Raises:
         InputError: columns of other lengths.
     """
-    rule = RULES[metric]
+    rule = rule_of(metric)
+    assert rule is not None, metric
     ordered = sorted(contenders, key=lambda c: (c.value if rule.lower else -c.value, c.name, c.key))
     pairs = _pairs(ordered, rule)
     wins = _wins(ordered, pairs)

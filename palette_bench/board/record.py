@@ -135,11 +135,14 @@ def _taken(card: Scorecard, folder: Path) -> list[Problem]:
         for path in sorted(folder.glob("*.json"))
         if (other := read_scorecard(path)).method.version == card.method.version
         and not differences(own, identity(other))
+        and not card.supersedes(other)
     ]
 
 
 def read_record(record: Path) -> Published:
     """Return every card of a record with its table, proven; a table may be absent, never another one.
+
+    A card that stands there again with a human study added counts once, as the later one.
 
     Raises:
         RecordError: all problems of all cards: edited, of a damaged table, or filed in the wrong place.
@@ -159,7 +162,12 @@ def read_record(record: Path) -> Published:
             problems += error.problems
     if problems:
         raise RecordError(*problems)
-    return Published(tuple(cards), tables, read_tiers(record))
+    return Published(_latest(cards), tables, read_tiers(record))
+
+
+def _latest(cards: list[Scorecard]) -> tuple[Scorecard, ...]:
+    """Return the cards without those that stand here again with a human study added."""
+    return tuple(c for c in cards if not any(other.supersedes(c) for other in cards))
 
 
 def _misfiled(found: Path, expected: Path) -> Problem:

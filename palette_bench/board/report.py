@@ -110,7 +110,8 @@ def page(card: Scorecard, table: pd.DataFrame, gallery: Gallery | None) -> str:
         lossy=gallery is not None and gallery.lossy,
         side=gallery.side if gallery else 0,
         ranked=[score_cell(key, card.scores[key]) for key in ranked],
-        diagnostics=_others(card, ranked),
+        diagnostics=_others(card, (*ranked, *card.fool_rates)),
+        studied=[_studied(card, key) for key in card.fool_rates],
         grid=album.cards(grid_ids(card.fingerprints.set, map(str, table["image_id"]))),
         grid_rule=GRID_RULE,
         no_panels="" if gallery else _NO_PANELS,
@@ -146,8 +147,28 @@ class _Album:
         return self._panels[image_id]
 
 
-def _others(card: Scorecard, ranked: tuple[str, ...]) -> list[ScoreCell]:
-    return [score_cell(key, score) for key, score in sorted(card.scores.items()) if key not in ranked]
+def _others(card: Scorecard, told: tuple[str, ...]) -> list[ScoreCell]:
+    """Return the scores not told elsewhere on the page."""
+    return [score_cell(key, score) for key, score in sorted(card.scores.items()) if key not in told]
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A fool rate on the page, and its study in one sentence."""
+
+    cell: ScoreCell
+    words: str
+
+
+def _studied(card: Scorecard, key: str) -> Studied:
+    score = card.scores[key]
+    facts = {name: score.params.get(name) for name in ("raters", "images", "excluded", "display_ms", "study")}
+    words = (
+        f"{score.n:,} trials of {facts['raters']} raters on {facts['images']} pictures, each pair shown for "
+        f"{facts['display_ms']} ms; {facts['excluded']} raters left out by rules fixed before. Study "
+        f"{facts['study']}."
+    )
+    return Studied(score_cell(key, score), words)
 
 
 def _plot(picks: list[Pick]) -> tuple[str, str] | None:

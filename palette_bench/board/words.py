@@ -36,6 +36,9 @@ METRICS: dict[str, MetricWords] = {
     ),
     "diversity_lpips": MetricWords("Diversity, LPIPS", "difference of consecutive samples"),
     "diversity_ms_ssim": MetricWords("Diversity, MS-SSIM", "likeness of the samples of one input"),
+    "fool_rate": MetricWords(
+        "Fool rate", "outputs people take for the photograph; 50 % means that they cannot tell"
+    ),
     "psnr": MetricWords("PSNR", "pixel error against the original"),
     "ssim": MetricWords("SSIM", "local structure shared with the original"),
     "known_region_error": MetricWords("Known-region error", "change outside the hole, before pasting"),
@@ -61,6 +64,10 @@ NOTES: dict[str, str] = {
     "partial": "Some pictures of the set are missing; a partial card never ranks.",
     "imported-reference": "The reference statistics were imported and cannot be traced to pictures.",
     "unpinned-weights": "The weights have no pinned digest yet.",
+    "simulated-votes": "The votes are simulated: nobody was asked, and such a card never ranks.",
+    "peeked": "Computed before the study's stop rule was met; such numbers never rank.",
+    "too-few-votes": "Too few raters or images for an interval: only counts are known.",
+    "small-study": "Fewer than 20 raters; read the interval with care.",
     "small-n": "Under 2,048 pictures: small sets make this distance larger.",
     "needs-features": "Statistics without features cannot give this number.",
     "no-weights": "The network's weights are not on this machine.",

@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "score": "Score a submission into a scorecard.",
     "report": "Write a scorecard as an HTML page.",
     "board": "Collect scorecards and build the leaderboard site.",
+    "study": "Measure the fool rate: design, run and analyse a human study.",
     "weights": "List, fetch or verify network weights.",
     "ls": "List protocols, tasks, metrics, baselines or recipes.",
     "show": "Print any record file in short.",

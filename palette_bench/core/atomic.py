@@ -13,7 +13,7 @@ import shutil
 import socket
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -52,10 +52,10 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _write_temporary(path: Path, data: bytes) -> Path:
+def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
     """Write `data` beside `path`; return the temporary name, not yet synced."""
     temporary = _temporary(path)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         view = memoryview(data)
         while view:
@@ -79,14 +79,14 @@ class Batch:
         """Return the batch."""
         return self
 
-    def write(self, path: Path, data: bytes) -> None:
-        """Write `data` to a temporary beside `path`.
+    def write(self, path: Path, data: bytes, mode: int = 0o666) -> None:
+        """Write `data` to a temporary beside `path`, with permissions `mode` as far as the umask lets.
 
         Raises:
             StorageError: PB802.
         """
         try:
-            self._pending.append((path, _write_temporary(path, data)))
+            self._pending.append((path, _write_temporary(path, data, mode)))
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -122,6 +122,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     make_folder(path.parent)
     with Batch() as batch:
         batch.write(path, data)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file only its owner may read, whole or not at all; its folder, if new, is private too."""
+    make_folder(path.parent.parent)
+    with suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700)
+    with Batch() as batch:
+        batch.write(path, data, 0o600)
 
 
 def write_text(path: Path, text: str) -> None:

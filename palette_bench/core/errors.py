@@ -61,6 +61,16 @@ CODES: dict[str, str] = {
     "PB410": "trained on test images",
     "PB411": "schema version unknown",
     "PB412": "feature file of wrong dtype, shape or value",
+    "PB501": "vote row malformed",
+    "PB502": "unknown study, image, method or token",
+    "PB503": "second, different vote for a trial",
+    "PB504": "session token wrong or expired",
+    "PB505": "study changed after design",
+    "PB506": "too few raters or images for an interval",
+    "PB507": "simulated votes cannot rank",
+    "PB508": "stop rule not met",
+    "PB509": "stimuli differ from the study",
+    "PB510": "export column missing",
     "PB601": "protocol fingerprint differs",
     "PB602": "set or outputs fingerprint differs",
     "PB603": "extractor fingerprint differs",
@@ -92,7 +102,7 @@ CODES: dict[str, str] = {
     "PB809": "output folder holds foreign files",
 }
 _WARNINGS = {
-    *("PB205", "PB207", "PB208", "PB410", "PB608", "PB806"),
+    *("PB205", "PB207", "PB208", "PB410", "PB506", "PB507", "PB608", "PB806"),
     *("PB321", "PB322", "PB323", "PB324", "PB325", "PB326"),
 }
 _NOTICES = {"PB320", "PB805", "PB808"}

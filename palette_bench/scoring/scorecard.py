@@ -32,6 +32,9 @@ GENERAL_FORM = {
 }
 
 
+FOOL_RATE = "fool_rate@"  # how the keys of human studies begin; the display time follows
+
+
 class Score(Part):
     """One number: value, interval, and from what it came. A null carries a note that says why."""
 
@@ -96,6 +99,20 @@ class Scorecard(Record):
         return self.model_copy(update={"content_sha256": self.digest()})
 
     @property
+    def fool_rates(self) -> tuple[str, ...]:
+        """Return the keys of fool rates, one per display time."""
+        return tuple(sorted(key for key in self.scores if key.startswith(FOOL_RATE)))
+
+    def supersedes(self, other: Scorecard) -> bool:
+        """Return whether this card is `other` with a human study added and nothing else changed."""
+        return (
+            other.content_sha256 in self.parents
+            and (self.method, self.fingerprints) == (other.method, other.fingerprints)
+            and all(self.scores.get(key) == score for key, score in other.scores.items())
+            and all(key in other.scores or key.startswith(FOOL_RATE) for key in self.scores)
+        )
+
+    @property
     def watermarks(self) -> tuple[str, ...]:
         """Return what bars scores of this card from ranking, e.g. random weights."""
         return tuple(sorted({note for s in self.scores.values() for note in s.notes if note in BARRING}))
@@ -112,6 +129,8 @@ BARRING = {
     "partial",
     "imported-reference",
     "unpinned-weights",
+    "simulated-votes",
+    "peeked",
 }
 
 

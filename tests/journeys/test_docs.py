@@ -11,8 +11,11 @@ import pytest
 from conftest import REPOSITORY
 
 from palette_bench.cli import exit_code
+from palette_bench.study.records import Ethics, Exclude, Plan, StudyToml
+from palette_bench.study.votes import Vote
 
 SCORES = (REPOSITORY / "docs" / "scores.md").read_text(encoding="utf-8")
+STUDIES = (REPOSITORY / "docs" / "human-studies.md").read_text(encoding="utf-8")
 OUTSIDE = (REPOSITORY / "docs" / "outside-tools.md").read_text(encoding="utf-8")
 
 
@@ -63,3 +66,19 @@ def test_the_examples_of_the_guide_to_outside_tools_run_from_top_to_bottom(
     assert 'slug = "mean-fill"' in (tmp_path / "sub" / "submission.toml").read_text()
     same = [(tmp_path / sub / "outputs" / "coffee.png").read_bytes() for sub in ("sub", "sub-2")]
     assert same[0] == same[1]
+
+
+def test_the_plan_of_the_studies_guide_is_whole_and_holds_the_defaults() -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", STUDIES, flags=re.DOTALL)
+    plan = StudyToml.parse(text.encode(), "study.toml")
+    named = set(re.findall(r"^(\w+) = ", text, flags=re.MULTILINE))
+    fields = {*Plan.model_fields, *Exclude.model_fields, *Ethics.model_fields} - {"exclude", "ethics"}
+    assert named == fields | {"schema", "consent", "instructions"}
+    for name, field in Plan.model_fields.items():
+        if not field.is_required():
+            assert getattr(plan, name) == field.default
+
+
+def test_the_studies_guide_names_every_column_of_votes() -> None:
+    (columns,) = re.findall(r"`(study_id, [^`]*)`", STUDIES)
+    assert re.split(r",\s+", columns) == list(Vote.model_fields)

@@ -1,0 +1,189 @@
+"""`study analyse`: votes in, rates with honest intervals out.
+
+Source: reports and studies, sections 7.4 and 7.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from palette_bench.core.errors import InputError, Problem, problem
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.records import today
+from palette_bench.core.significance import holm
+from palette_bench.core.twoway import difference, quantile
+from palette_bench.study import statistics
+from palette_bench.study.exclusions import Head, Screened, screen
+from palette_bench.study.records import Studied, Study
+from palette_bench.study.results import Analysis, ImageRate, MethodResult, PairResult
+from palette_bench.study.statistics import LEAST_IMAGES, LEAST_RATERS, Trials, is_enough, trials_of
+from palette_bench.study.tables import table_text
+from palette_bench.study.votes import Vote, in_order
+
+SMALL_STUDY = 20  # raters; below, the page says so
+_APART = 1.0  # points between the rate and the mean of raters' rates worth a notice
+
+
+@dataclass(frozen=True)
+class Found:
+    """The analysis, and the votes on every picture."""
+
+    analysis: Analysis
+    images: tuple[ImageRate, ...]
+
+
+def analyse(study: Study, votes: Sequence[Vote], *, head: Head | None = None, peek: bool = False) -> Found:
+    """Return what the votes of a study say.
+
+    Args:
+        study: the frozen plan.
+        votes: as `read_votes` gives them.
+        head: what the platform knows of raters before their first trial.
+        peek: look before the stop rule is met; the result says so for ever.
+
+    Raises:
+        InputError: PB508, the stop rule is not met; PB501, there are no votes.
+    """
+    votes = in_order(votes)
+    screened = screen(votes, study, head)
+    early = _early(study, screened, votes)
+    if early and (not peek or early.code != "PB508"):
+        raise InputError(early)
+    everything = [v for v in votes if v.kind == "test" and v.choice]
+    raters = {rater: at for at, rater in enumerate(sorted({v.rater for v in votes}))}
+    images = {image_id: at for at, image_id in enumerate(study.image_ids)}
+    kept = {s: trials_of(screened.kept, s, raters, images) for s in study.slugs}
+    before = {s: trials_of(everything, s, raters, images) for s in study.slugs}
+    unanswered = {s: sum(v.method == s and not v.choice for v in votes) for s in study.slugs}
+    methods = tuple(
+        _method(m, study, kept[m.slug], before[m.slug], unanswered[m.slug]) for m in study.methods
+    )
+    sources = tuple(sorted({v.source for v in votes}))
+    analysis = Analysis(
+        schema=Analysis.schema_name(),
+        content_sha256="0" * 64,
+        date=today(),
+        study=study.id,
+        title=study.title,
+        question=study.question,
+        target=study.target,
+        metric=study.metric,
+        display_ms=study.display_ms,
+        alpha=study.alpha,
+        margin=study.margin,
+        sources=sources,
+        simulated="simulated" in sources,
+        peeked=early is not None,
+        votes=sha256(table_text(Vote, votes).encode()),
+        flow=screened.flow,
+        excluded=screened.excluded,
+        methods=methods,
+        pairs=tuple(_pairs(study, kept)),
+        notices=tuple(_notices(methods, screened)),
+        problems=tuple(_problems(methods, sources)),
+    )
+    return Found(analysis.signed(), _images(study, kept))
+
+
+def _early(study: Study, screened: Screened, votes: Sequence[Vote]) -> Problem | None:
+    """Return why nobody should look yet, or None."""
+    if not votes:
+        return problem(
+            "PB501", "votes", expected="votes of the study", found="none", fix="collect them first"
+        )
+    done = screened.flow.finished
+    if done >= study.raters:
+        return None
+    return problem(
+        "PB508",
+        study.stop_rule,
+        expected=f"{study.raters:,} raters who finished",
+        found=f"{done:,}",
+        fix="wait for the rest; --peek looks anyway and marks all that comes of it",
+    )
+
+
+def _method(studied: Studied, study: Study, trials: Trials, before: Trials, unanswered: int) -> MethodResult:
+    votes, enough = trials.votes, is_enough(trials.votes)
+    rates = statistics.image_rates(votes, studied.slug, study.image_ids)
+    most, least = statistics.extremes(rates)
+    return MethodResult(
+        slug=studied.slug,
+        version=studied.version,
+        outputs=studied.outputs,
+        rate=statistics.rate(votes, study),
+        before=statistics.rate(before.votes, study),
+        unanswered=unanswered,
+        rater_mean=statistics.rater_mean(votes) if enough else None,
+        equivalence=statistics.equivalence(votes, study) if enough else None,
+        sides=statistics.sides(trials) if enough else None,
+        variance=statistics.variance_shares(votes) if enough else None,
+        slope=statistics.slope(trials, study) if enough else None,
+        most_fooling=most,
+        least_fooling=least,
+    )
+
+
+def _pairs(study: Study, kept: dict[str, Trials]) -> Iterator[PairResult]:
+    """Yield the test of every pair of methods that have an interval, corrected for all of them."""
+    able = [s for s in study.slugs if is_enough(kept[s].votes)]
+    tests = [(a, b, difference(kept[a].votes, kept[b].votes)) for a, b in combinations(able, 2)]
+    known = [(a, b, d) for a, b, d in tests if d is not None]
+    corrected = holm([d.p for _, _, d in known])
+    for (one, other, found), p_holm in zip(known, corrected, strict=True):
+        raters, images = (
+            len({*getattr(kept[one].votes, what), *getattr(kept[other].votes, what)})
+            for what in ("raters", "images")
+        )
+        reach = quantile(1 - study.alpha, raters, images) * found.se
+        yield PairResult(
+            one=one,
+            other=other,
+            delta=100 * found.delta,
+            se=100 * found.se,
+            low=100 * (found.delta - reach),
+            high=100 * (found.delta + reach),
+            p=found.p,
+            p_holm=p_holm,
+            n=found.n,
+        )
+
+
+def _images(study: Study, kept: dict[str, Trials]) -> tuple[ImageRate, ...]:
+    return tuple(
+        rate
+        for slug, trials in kept.items()
+        for rate in statistics.image_rates(trials.votes, slug, study.image_ids)
+    )
+
+
+def _notices(methods: Sequence[MethodResult], screened: Screened) -> Iterator[str]:
+    """Yield what a reader must know beside the numbers."""
+    if LEAST_RATERS <= screened.flow.analysed < SMALL_STUDY:
+        yield f"A small study: {screened.flow.analysed} raters. Read the intervals with care."
+    for m in methods:
+        if (
+            m.rater_mean is not None
+            and m.rate.value is not None
+            and abs(m.rater_mean - m.rate.value) > _APART
+        ):
+            yield (
+                f"{m.slug}: the mean of raters' own rates is {m.rater_mean:.1f} %, over a point from the "
+                f"rate of all votes, {m.rate.value:.1f} %: raters with many votes answer unlike the rest."
+            )
+        if m.equivalence and m.equivalence.beyond == "above":
+            yield (
+                f"{m.slug}: chosen more often than the original. Look for a cue that is not realism, such "
+                "as sharpness or compression of the originals."
+            )
+
+
+def _problems(methods: Sequence[MethodResult], sources: Sequence[str]) -> Iterator[Problem]:
+    few = [m.slug for m in methods if m.rate.value is None]
+    if few:
+        expected = f"at least {LEAST_RATERS} raters and {LEAST_IMAGES} images"
+        yield problem("PB506", "votes", expected=expected, fix="collect more; counts are given", ids=few)
+    if "simulated" in sources:
+        yield problem("PB507", "votes", found="source simulated", fix="collect votes of people")

@@ -1,0 +1,150 @@
+"""Votes of made-up raters, to try a study before people do: crossed, logistic, with habits.
+
+Each rater has a bent and each picture of a method a difficulty, normal on the logit scale; now and then a
+rater answers by a coin. Their source is `simulated`, and cards made of them never rank (PB507). Source:
+reports and studies, section 7.5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special
+
+from palette_bench.core.errors import UsageError, suggest
+from palette_bench.core.records import today
+from palette_bench.study.folder import StudyFolder
+from palette_bench.study.records import Side, Study, Truth
+from palette_bench.study.votes import Vote, chose_model, rater_id
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
+_MEDIAN_RT_MS = 900  # to answer; log-normal around it
+_FRAME_MS = 17  # a display ends within one frame of the plan
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Who answers.
+
+    Attributes:
+        raters: how many; more than the plan has slots take them in turn.
+        rates: slug -> long-run fool rate in (0, 1), lapses included.
+        image_sd: spread of a method's pictures, logits.
+        rater_sd: spread of raters, logits.
+        lapse: share of trials answered by a coin.
+        seed: equal seeds give equal votes.
+    """
+
+    raters: int
+    rates: Mapping[str, float]
+    image_sd: float = 0.8
+    rater_sd: float = 0.5
+    lapse: float = 0.02
+    seed: int = 0
+
+
+def simulate(folder: StudyFolder, crowd: Crowd) -> list[Vote]:
+    """Return the votes of a crowd on a study's own lists.
+
+    Raises:
+        UsageError: a rate for a method the study does not have, or one lapses alone would not allow.
+    """
+    _require_sound(folder.study, crowd)
+    secret = folder.secret
+    slots: dict[int, list[Truth]] = {}
+    for row in folder.truth():
+        slots.setdefault(row.slot, []).append(row)
+    answers = _Answers(crowd)
+    return [
+        vote
+        for number in range(crowd.raters)
+        for vote in _session(folder.study, slots[number % folder.study.raters], number, secret, answers)
+    ]
+
+
+def logit_of(rate: float, spread: float) -> float:
+    """Return the mean logit whose logistic, averaged over a normal of sd `spread`, is `rate`."""
+
+    def excess(middle: float) -> float:
+        return float((_WEIGHTS * special.expit(middle + spread * _NODES)).sum() / _WEIGHTS.sum()) - rate
+
+    return float(optimize.brentq(excess, -40.0, 40.0))
+
+
+class _Answers:
+    """Draws of the crowd, each from a key of its own: no order of calls matters."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        spread = math.hypot(crowd.image_sd, crowd.rater_sd)
+        free = {slug: (rate - crowd.lapse / 2) / (1 - crowd.lapse) for slug, rate in crowd.rates.items()}
+        self._crowd = crowd
+        self._middle = {slug: logit_of(rate, spread) for slug, rate in free.items()}
+
+    def _draws(self, *key: object) -> np.random.Generator:
+        text = "|".join(map(str, ("pb-simulated-v1", self._crowd.seed, *key)))
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
+        return np.random.Generator(np.random.Philox(key=seed))
+
+    def chooses_model(self, rater: int, row: Truth) -> bool:
+        """Return whether a rater takes the picture that is not the original."""
+        draws = self._draws("trial", rater, row.trial)
+        if draws.random() < self._crowd.lapse:
+            return bool(draws.random() < 0.5)
+        if row.kind != "test":
+            return False  # the degraded input is plain to see
+        bent = self._crowd.rater_sd * self._draws("rater", rater).standard_normal()
+        ease = self._crowd.image_sd * self._draws("image", row.method, row.image_id).standard_normal()
+        return bool(draws.random() < special.expit(self._middle[row.method] + bent + ease))
+
+    def times(self, rater: int, row: Truth) -> tuple[int, int]:
+        """Return the time to answer, and how long the display was off its plan, milliseconds."""
+        draws = self._draws("time", rater, row.trial)
+        return int(_MEDIAN_RT_MS * math.exp(0.4 * draws.standard_normal())), int(draws.integers(_FRAME_MS))
+
+
+def _session(study: Study, rows: list[Truth], number: int, secret: str, answers: _Answers) -> Iterator[Vote]:
+    rater, day = rater_id(secret, f"simulated-{number}"), today()
+    for row in rows:
+        other: Side = "R" if row.real_side == "L" else "L"
+        choice = other if answers.chooses_model(number, row) else row.real_side
+        rt_ms, late_ms = answers.times(number, row)
+        yield Vote(
+            study_id=study.id,
+            rater=rater,
+            session=f"simulated-{number}",
+            trial=row.trial,
+            kind=row.kind,
+            image_id=row.image_id,
+            method=row.method,
+            real_side=row.real_side,
+            choice=choice,
+            chose_model=chose_model(row.real_side, choice),
+            rt_ms=rt_ms,
+            planned_ms=study.display_ms,
+            shown_ms=study.display_ms + late_ms,
+            decoded=1,
+            focus_lost=0,
+            viewport_w=1280,
+            viewport_h=800,
+            dpr=1.0,
+            device="keyboard",
+            source="simulated",
+            day=day,
+        )
+
+
+def _require_sound(study: Study, crowd: Crowd) -> None:
+    unknown = sorted(set(crowd.rates) - set(study.slugs))
+    if unknown:
+        raise UsageError(f"the study has no method {unknown[0]!r}: {suggest(unknown[0], study.slugs)}")
+    missing = sorted(set(study.slugs) - set(crowd.rates))
+    if missing:
+        raise UsageError(f"no rate for {', '.join(missing)}: give --rate {missing[0]}=0.45")
+    least = crowd.lapse / 2
+    for slug, value in crowd.rates.items():
+        if not least < value < 1 - least:
+            raise UsageError(f"rate {value} of {slug}: lapses alone hold it between {least} and {1 - least}")

@@ -1,0 +1,120 @@
+"""CSV tables of typed rows: every bad cell is named by its line, unknown columns are ignored.
+
+Empty cells are absent values. Source: reports and studies, section 7.3.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from palette_bench.core.errors import Problem, RecordError, problem, suggest
+from palette_bench.core.records import Part
+
+P = TypeVar("P", bound=Part)
+
+# (column, what was expected) -> [(line, what was found)]
+Faults = dict[tuple[str, str], list[tuple[int, str]]]
+
+
+def table_text(cls: type[P], rows: Iterable[P]) -> str:
+    """Return rows as canonical CSV: the model's columns in their order, LF, absent values empty."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(cls.model_fields)
+    names = tuple(cls.model_fields)
+    for row in rows:
+        values = (getattr(row, name) for name in names)
+        writer.writerow(
+            "" if value is None else repr(value) if isinstance(value, float) else value for value in values
+        )
+    return file.getvalue()
+
+
+def parse_table(cls: type[P], data: bytes, name: str) -> list[tuple[int, P]]:
+    """Return the rows of a CSV table with their line numbers.
+
+    Args:
+        cls: the model of a row; its fields are the columns.
+        data: the file's bytes, UTF-8.
+        name: shown in problems.
+
+    Raises:
+        RecordError: PB401 not UTF-8 or not CSV; PB510 columns missing; PB501 bad cells; all at once.
+    """
+    reader = _reader(data, name)
+    header: list[str] = next(reader, [])
+    _require_columns(cls, header, name)
+    faults: Faults = defaultdict(list)
+    rows: list[tuple[int, P]] = []
+    try:
+        for cells in reader:
+            if not cells:
+                continue  # a blank line, as spreadsheets leave at the end
+            row = _row(cls, header, cells, reader.line_num, faults)
+            if row is not None:
+                rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise RecordError(problem("PB401", f"{name}: line {reader.line_num}", found=str(error))) from error
+    if faults:
+        raise RecordError(*fault_problems("PB501", faults, name))
+    return rows
+
+
+def fault_problems(code: str, faults: Faults, name: str) -> list[Problem]:
+    """Return one problem per column and expectation, with the lines it concerns as its ids."""
+    return [
+        problem(
+            code,
+            f"{name}: {column}",
+            expected=expected,
+            found=found[0][1],
+            fix="mend or remove these lines",
+            ids=[f"line {line}" for line, _ in found],
+        )
+        for (column, expected), found in faults.items()
+    ]
+
+
+def _reader(data: bytes, name: str) -> csv._reader:  # type: ignore[name-defined]  # typeshed's name for it
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecordError(problem("PB401", name, expected="UTF-8", found=str(error)[:80])) from error
+    return csv.reader(io.StringIO(text, newline=""), strict=True)
+
+
+def _require_columns(cls: type[Part], header: Sequence[str], name: str) -> None:
+    missing = [column for column in cls.model_fields if column not in header]
+    repeated = sorted({column for column in header if header.count(column) > 1} & set(cls.model_fields))
+    problems = [
+        problem("PB510", f"{name}: header", expected=f"a column {column}", fix=suggest(column, header))
+        for column in missing
+    ]
+    problems += [
+        problem("PB510", f"{name}: header", expected=f"one column {column}", found="several")
+        for column in repeated
+    ]
+    if problems:
+        raise RecordError(*problems)
+
+
+def _row(cls: type[P], header: Sequence[str], cells: Sequence[str], line: int, faults: Faults) -> P | None:
+    if len(cells) != len(header):
+        faults["row", f"{len(header)} cells"].append((line, f"{len(cells)} cells"))
+        return None
+    known = {name: cell for name, cell in zip(header, cells, strict=True) if name in cls.model_fields}
+    nullable = {name for name, field in cls.model_fields.items() if not field.is_required()}
+    try:
+        return cls.model_validate_strings({k: v for k, v in known.items() if v or k not in nullable})
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            column = str(fault["loc"][0]) if fault["loc"] else "row"
+            found = known.get(column, "") if fault["loc"] else ""
+            faults[column, fault["msg"]].append((line, repr(found)[:80]))
+        return None

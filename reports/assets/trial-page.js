@@ -1,0 +1,61 @@
+// A rater's session, first of four parts joined into one script, for a served study and for static exports:
+// page (what is on screen), sources (where pairs come from and answers go), checks, session (the trials).
+"use strict";
+
+const study = JSON.parse(document.getElementById("study").textContent);
+const $ = (id) => document.getElementById(id);
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+const frame = () => new Promise(requestAnimationFrame);
+const pressed = (id) => new Promise((done) => $(id).addEventListener("click", done, { once: true }));
+const asked = new URLSearchParams(location.search);
+const never = new Promise(() => {});
+
+const CROSS_MS = 600; // at least; longer while pictures load
+const HALF_FRAME_MS = 8; // hide on the frame nearest to the planned time
+const BREAK_EVERY = 40; // test trials
+
+let ended = false; // nothing follows: withdrawn, refused or finished
+
+const show = (id) => {
+  if (ended) return;
+  for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== id;
+  if (id !== "stage") ($(id).querySelector("[data-focus]") ?? $(id).querySelector("h1")).focus();
+  scrollTo(0, 0);
+};
+
+const end = (title, text) => {
+  $("over-title").textContent = title;
+  $("over-text").textContent = text;
+  $("leave").hidden = true;
+  show("over");
+  ended = true;
+  return never;
+};
+
+const pause = async (title, text, button = "Continue") => {
+  $("pause-title").textContent = title;
+  $("pause-text").textContent = text;
+  $("go-on").textContent = button;
+  show("pause");
+  await pressed("go-on");
+};
+
+const trouble = (text) => {
+  $("trouble").textContent = text;
+  $("trouble").hidden = !text;
+};
+
+// Browsers may refuse storage to files and in private windows; then a reload begins anew. One task of a
+// platform keeps its answers apart from the next one done in the same browser.
+const place = (key) => `${study.id} ${study.page} ${asked.get("assignmentId") ?? ""} ${key}`;
+const memory = {
+  get(store, key) {
+    try { return window[store].getItem(place(key)); } catch { return null; }
+  },
+  set(store, key, value) {
+    try { window[store].setItem(place(key), value); } catch { /* see above */ }
+  },
+  clear() {
+    try { localStorage.removeItem(place("state")); } catch { /* see above */ }
+  },
+};

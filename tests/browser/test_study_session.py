@@ -1,0 +1,254 @@
+"""Raters in a real browser: a session by keyboard, and a whole study with everything going wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+import pytest
+from plans import make_study
+from serving import Server
+
+from palette_bench.benchset.generate import generate
+from palette_bench.study.export import export
+from palette_bench.study.folder import StudyFolder
+from palette_bench.study.importing import import_votes
+from palette_bench.study.store import STORE, Store
+from palette_bench.study.votes import Vote
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
+
+pytestmark = pytest.mark.enable_socket
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+DISPLAY_MS, PRACTICE, TRIALS = 200, 2, 30
+# Waits of the page pass ten times as fast; what is shown is timed by frames and stays as long as it is.
+HURRY = "{ const wait = setTimeout; window.setTimeout = (f, ms) => wait(f, ms / 10); }"
+READY = """() => {
+  const open = [...document.querySelectorAll("main > section")].find((section) => !section.hidden)?.id;
+  if (open !== "stage") return open ?? null;
+  if (!document.getElementById("next").hidden) return "told";
+  return document.getElementById("choose-left").getAttribute("aria-disabled") === "false" ? "choose" : null;
+}"""
+BUTTONS = {"consent": "agree", "window": "ready", "instructions": "start", "pause": "go-on", "told": "next"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start Chromium; without it the tests skip, or fail where CI is set."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    playwright = pytest.importorskip("playwright.sync_api")
+    if executable is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI promises a browser and there is no chromium")
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def designed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two methods and two raters, 200 ms a pair."""
+    folder = tmp_path_factory.mktemp("designed")
+    generate("palette-mini", "jpeg/qf5", folder / "set")
+    make_study(folder, folder / "set", images=20, raters=2, practice=PRACTICE, display_ms=DISPLAY_MS)
+    return folder / "study"
+
+
+@pytest.fixture
+def study(designed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(designed, tmp_path / "study"))
+
+
+@pytest.fixture
+def server(study: Path) -> Iterator[Server]:
+    served = Server(study)
+    yield served
+    served.kill()
+
+
+def votes_of(study: Path) -> dict[str, list[Vote]]:
+    store = Store(study / STORE)
+    try:
+        found: dict[str, list[Vote]] = {}
+        for vote in store.votes():
+            found.setdefault(vote.session, []).append(vote)
+        return found
+    finally:
+        store.close()
+
+
+def tab_to(page: Page, button: str) -> None:
+    """Move the focus by Tab alone."""
+    for _ in range(12):
+        if page.evaluate("document.activeElement.id") == button:
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{button} cannot be reached by Tab")
+
+
+class Person:
+    """Somebody in front of a browser window, who uses the keyboard only."""
+
+    def __init__(self, browser: Browser, address: str) -> None:
+        """Open the study's address."""
+        self.page = browser.new_context(viewport={"width": 1000, "height": 760}).new_page()
+        self.faults: list[str] = []
+        self.page.on("console", lambda message: self.faults.append(message.text))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.add_init_script(HURRY)
+        self.page.goto(address)
+        self.chosen: list[str] = []
+
+    def step(self) -> str:
+        """Do the one thing the page waits for; return what it was."""
+        state = str(self.page.wait_for_function(READY).json_value())
+        if state == "choose":
+            key = "fj"[len(self.chosen) % 3 == 1]
+            self.page.keyboard.press(key)
+            self.chosen.append("R" if key == "j" else "L")
+        elif state in BUTTONS:
+            tab_to(self.page, BUTTONS[state])
+            self.page.keyboard.press("Enter")
+        self.page.wait_for_function(f"() => ({READY})() !== {state!r}") if state != "done" else None
+        return state
+
+
+def test_a_session_by_keyboard_shows_pictures_for_the_planned_time(
+    browser: Browser, server: Server, study: Path
+) -> None:
+    person = Person(browser, server.address)
+    states = [person.step()]
+    while states[-1] != "done":
+        states.append(person.step())
+    assert states.count("choose") == TRIALS
+    assert states.count("told") == PRACTICE  # feedback in practice, and never after
+    assert len(person.page.text_content("#code") or "") == 8
+    (votes,) = votes_of(study).values()
+    assert [vote.choice for vote in votes] == person.chosen
+    assert {(vote.decoded, vote.focus_lost, vote.device) for vote in votes} == {(1, 0, "keyboard")}
+    errors = [abs((vote.shown_ms or 0) - DISPLAY_MS) for vote in votes]
+    assert statistics.median(errors) <= 50
+    assert min(vote.shown_ms or 0 for vote in votes) >= DISPLAY_MS - 17  # never a frame too early
+    assert all((vote.rt_ms or 0) > 0 for vote in votes)
+    assert person.faults == []
+
+
+def test_a_small_window_gets_a_kind_word_and_the_study_goes_on(browser: Browser, server: Server) -> None:
+    person = Person(browser, server.address)
+    while person.step() != "window":
+        pass
+    person.page.set_viewport_size({"width": 500, "height": 700})
+    person.step()
+    assert person.page.is_visible("text=A little more room, please")
+    person.page.set_viewport_size({"width": 800, "height": 700})
+    person.page.wait_for_selector("#stage:not([hidden])")
+    assert person.faults == []
+
+
+def test_leaving_deletes_everything(browser: Browser, server: Server, study: Path) -> None:
+    person = Person(browser, server.address)
+    while len(person.chosen) < 3:
+        person.step()
+    person.page.click("#leave")
+    person.page.keyboard.press("Escape")  # a slip: nothing happens
+    assert len(votes_of(study)) == 1
+    person.page.click("#leave")
+    person.page.click("#really-leave")
+    person.page.wait_for_selector("#over:not([hidden])")
+    assert votes_of(study) == {}
+
+
+def test_static_pages_give_back_what_the_import_reads(
+    browser: Browser, designed: Path, tmp_path: Path
+) -> None:
+    folder = StudyFolder.open(designed)
+    export(folder, "folder", tmp_path / "folder")
+    export(folder, "amt", tmp_path / "amt", url="https://pages.example")
+    person = Person(browser, (tmp_path / "folder" / "001.html").as_uri())
+    while len(person.chosen) < 3:
+        person.step()
+    person.page.wait_for_function(READY)
+    person.page.reload()  # the answers so far are kept in the browser
+    while person.step() != "done":
+        pass
+    with person.page.expect_download() as download:
+        person.page.click("#file")
+    saved = download.value.path()
+    votes = import_votes(folder, "folder", [saved]).votes
+    assert [vote.choice for vote in votes] == person.chosen
+    assert [vote.trial for vote in votes if vote.focus_lost] == [3]
+    assert statistics.median(abs((v.shown_ms or 0) - DISPLAY_MS) for v in votes) <= 50
+    assert person.faults == []
+
+    posted: list[str] = []
+
+    def receive(route: Route) -> None:
+        posted.append(route.request.post_data or "")
+        route.fulfill(body="thanks")
+
+    person.page.route("https://workersandbox.mturk.com/**", receive)
+    task = "?assignmentId=A7&workerId=W&turkSubmitTo=https://workersandbox.mturk.com"
+    person.page.evaluate(  # one task knows nothing of another: hand the answers over, to send them
+        "() => { for (const [key, text] of Object.entries(localStorage))"
+        " localStorage.setItem(key.replace('  state', ' A7 state'), text); }"
+    )
+    person.page.goto((tmp_path / "amt" / "001.html").as_uri() + task)
+    person.page.click("#platform-form button")
+    person.page.wait_for_url("https://workersandbox.mturk.com/mturk/externalSubmit")
+    (form,) = map(parse_qs, posted)
+    assert form["assignmentId"] == ["A7"]
+    assert form["answers"][0].replace("\r\n", "\n") == saved.read_text()
+
+
+def both_choose(one: Person, two: Person, choices: int) -> None:
+    """Let two people go on in turns until each has chosen so often."""
+    while len(one.chosen) < choices or len(two.chosen) < choices:
+        for person in (one, two):
+            if len(person.chosen) < choices:
+                person.step()
+
+
+def test_a_whole_study_survives_a_reload_a_double_submit_and_a_kill(
+    browser: Browser, server: Server, study: Path
+) -> None:
+    one, two = Person(browser, server.address), Person(browser, server.address)
+
+    def twice(route: Route) -> None:
+        route.fetch()
+        route.continue_()
+
+    def killed(route: Route) -> None:
+        route.fetch()  # stored, and the reply is lost with the server
+        server.kill()
+        server.start()
+        route.abort()
+
+    both_choose(one, two, 5)
+    one.page.wait_for_function(READY)
+    one.page.reload()
+    assert str(one.page.wait_for_function(READY).json_value()) == "pause"  # welcome back
+    both_choose(one, two, 8)
+    two.page.route("**/vote", twice)
+    both_choose(one, two, 12)
+    one.page.route("**/vote", killed, times=1)
+    both_choose(one, two, TRIALS)
+    assert (one.step(), two.step()) == ("done", "done")
+    sessions = votes_of(study)
+    assert sorted([v.choice for v in votes] for votes in sessions.values()) == sorted(
+        [one.chosen, two.chosen]
+    )
+    assert all([v.trial for v in votes] == list(range(TRIALS)) for votes in sessions.values())
+    looked_twice = [v.trial for votes in sessions.values() for v in votes if v.focus_lost]
+    assert looked_twice == [5]  # the pair shown again after the reload is marked, and no other
