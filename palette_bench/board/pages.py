@@ -51,7 +51,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(href=href, compact=compact)
-    style, script = report_text("assets/page.css"), report_text("assets/page.js")
+    style = report_text("assets/page.css")
+    script = report_text("assets/page.js") + report_text("assets/board.js")
     environment.globals.update(
         style=Markup(style),
         script=Markup(script),
