@@ -87,7 +87,9 @@ def _svg(width: float, height: float, paint: Callable[[Any, Inks], None], inks: 
         _quiet_axes(axes, inks)
         paint(axes, inks)
         file = io.BytesIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            file, format="svg", transparent=True, dpi=144, metadata={"Date": None, "Creator": None}
+        )
     return file.getvalue()
 
 
@@ -218,6 +220,34 @@ def _brackets(axes: Any, inks: Inks, groups: Sequence[int]) -> None:
             lane + 0.009, (members[0] + members[-1]) / 2, str(group),
             transform=axes.get_yaxis_transform(), color=colour, va="center", fontsize=8.5,
         )  # fmt: skip
+
+
+def scatter(x: NDArray[np.float64], y: NDArray[np.float64], xlabel: str, ylabel: str) -> Plot:
+    """Return one point per picture and the line of equal values.
+
+    Args:
+        x: (N,) finite, N >= 1.
+        y: (N,) of the same pictures.
+        xlabel: the axis label.
+        ylabel: the other.
+    """
+    top = 1.04 * max(float(x.max()), float(y.max())) or 1.0
+    low = min(0.0, float(x.min()), float(y.min()))
+
+    def paint(axes: Any, inks: Inks) -> None:
+        axes.plot([low, top], [low, top], color=inks.soft, linewidth=1.1, linestyle="--")
+        # points in one picture: a vector for each of 10,000 would make the page slow
+        axes.plot(
+            x, y, linestyle="", marker="o", markersize=3.2, markeredgewidth=0,
+            color=inks.accent, alpha=0.45, rasterized=True,
+        )  # fmt: skip
+        axes.set(xlim=(low, top), ylim=(low, top), aspect="equal")
+        axes.set_xlabel(xlabel, parse_math=False)  # names are not formulas
+        axes.set_ylabel(ylabel, parse_math=False)
+        axes.grid(color=inks.line, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    return _draw(5.4, 5.0, paint)
 
 
 _DASHES = ("-", "--", ":", "-.")
