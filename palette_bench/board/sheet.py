@@ -32,9 +32,10 @@ VOTED = "fool_rate@"
 
 @dataclass(frozen=True)
 class Leaf:
-    """A further page of a report: its address, and the first and last picture on it."""
+    """A further page of a report: its address, and its first and last picture, by number and by id."""
 
     address: str
+    numbers: str
     first: ImageId
     last: ImageId
 

@@ -48,7 +48,7 @@ def test_a_report_shows_the_grid_in_the_order_of_its_rule(
     order = grid_ids(read_scorecard(card).fingerprints.set, ids)
     places = [text.index(f'alt="Input {image_id}"') for image_id in order]
     assert places == sorted(places)
-    assert text.count('class="panels"') == 12 + 3 * 4  # the grid; 4 worst, median and best of 12
+    assert text.count('class="panels"') == 12 + 3 * 4 + 8  # the grid; 4 worst, median, best; 8 by influence
     assert "Previews are compressed with loss" in text
     assert "do not publish" not in text  # public-domain photographs
     assert len(text) < 8_000_000
