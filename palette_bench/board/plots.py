@@ -171,7 +171,8 @@ def _window(rows: Sequence[PlotRow]) -> tuple[float, float]:
     ends = ends or [end for row in rows for end in _reach(row)]
     low, high = min(ends), max(ends)
     air = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
-    return (0.0 if low >= 0 > low - air else low - air), high + air
+    start = 0.0 if low - air < 0 <= low + air / 1000 else low - air  # nothing below 0 where no value is
+    return start, high + air
 
 
 def _mark(axes: Any, at: int, row: PlotRow, colour: str, window: tuple[float, float]) -> None:

@@ -36,6 +36,7 @@ METRICS: dict[str, MetricWords] = {
     ),
     "diversity_lpips": MetricWords("Diversity, LPIPS", "difference of consecutive samples"),
     "diversity_ms_ssim": MetricWords("Diversity, MS-SSIM", "likeness of the samples of one input"),
+    "fool_rate": MetricWords("Fool rate", "trials in which people took the output for the photograph"),
     "psnr": MetricWords("PSNR", "pixel error against the original"),
     "ssim": MetricWords("SSIM", "local structure shared with the original"),
     "known_region_error": MetricWords("Known-region error", "change outside the hole, before pasting"),

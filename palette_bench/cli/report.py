@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,13 +17,28 @@ _FOLDER = click.Path(exists=True, path_type=Path)
 @click.option("--set", "benchset", type=_FOLDER, help="The set the card was scored on, for the pictures.")
 @click.option("--submission", type=_FOLDER, help="The submission it was scored from, for the pictures.")
 @click.option(
-    "-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The page to write."
+    "--format",
+    type=click.Choice(["file", "dir"]),
+    default="file",
+    show_default=True,
+    help="One file, or a folder with every picture.",
+)
+@click.option(
+    "--images",
+    type=click.Choice(["none", "thumbs", "full", "auto"]),
+    default="auto",
+    show_default=True,
+    help="auto: full where the source's terms let pictures be passed on, else none.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the uncurated grid.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="The page or the folder to write."
 )
 @click.option(
     "--json",
     "twin",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="With OTHER.json: also the numbers.",
+    help="With OTHER.json: the numbers, too.",
 )
 def command(
     card: Path,
@@ -31,32 +47,38 @@ def command(
     submission: Path | None,
     out: Path,
     twin: Path | None,
+    **options: Any,
 ) -> None:
     """Write a scorecard as an HTML page, or two scorecards compared.
 
-    One file that needs no network and no server. With --set and --submission it shows pictures: a grid
-    chosen by rule, and the worst, middle and best by perceptual distance. With OTHER.json it holds the
-    paired differences of two cards of one set, and the pictures where they part.
+    It needs no network and no server. With --set and --submission it shows pictures: a grid chosen by
+    rule, and the worst, middle and best by each measure. One file stays under 8 MB; --format dir writes a
+    folder with a page for every 200 pictures. With OTHER.json the page holds the paired differences of two
+    cards of one set, and the ids where they part.
     """
+    from palette_bench.board.report import Options, write_report
+    from palette_bench.cli.terminal import finish, progress, say
+
     if other is not None:
-        _compare(card, other, out, twin, pictures=bool(benchset or submission))
+        if benchset or submission or Options(**options) != Options():
+            raise click.UsageError("a comparison shows numbers and ids: it takes -o and --json alone")
+        _compare(card, other, out, twin)
         return
     if twin is not None:
-        raise click.UsageError("--json belongs to a comparison; the numbers of one card are its own file")
-    from palette_bench.board.report import write_report
-    from palette_bench.cli.terminal import finish, progress
+        raise click.UsageError("--json goes with OTHER.json; the numbers of one card are its own file")
+    written = write_report(
+        card, out, benchset=benchset, submission=submission, options=Options(**options), progress=progress
+    )
+    if written.frame.private:
+        say("contains images under dataset terms: do not publish")
+    if written.frame.withheld and benchset and options["images"] == "auto":
+        say("pictures left out: terms of the source limit passing them on; --images full shows them to you")
+    finish(written.page, written.card.content_sha256, f"board add {card} --record DIR")
 
-    proven = write_report(card, out, benchset=benchset, submission=submission, progress=progress)
-    finish(out, proven.content_sha256, f"board add {card} --record DIR")
 
-
-def _compare(card: Path, other: Path, out: Path, twin: Path | None, *, pictures: bool) -> None:
+def _compare(card: Path, other: Path, out: Path, twin: Path | None) -> None:
     from palette_bench.board.compare_page import write_comparison
     from palette_bench.cli.terminal import finish
 
-    if pictures:
-        raise click.UsageError(
-            "a comparison shows numbers and ids; --set and --submission belong to one card"
-        )
     write_comparison(card, other, out, twin)
     finish(out)
