@@ -16,7 +16,7 @@ from palette_bench.board.lines import all_rows
 from palette_bench.board.pages import data_uri, render
 from palette_bench.board.ranks import rank_text
 from palette_bench.board.record import Published
-from palette_bench.board.samples import GRID_RULE, grid_ids
+from palette_bench.board.samples import GRID_SIZE, grid_ids, grid_rule
 from palette_bench.board.words import MetricWords, metric_words, source_words, task_words
 from palette_bench.core.errors import Problem
 from palette_bench.core.records import Part, Record, Slug
@@ -150,7 +150,7 @@ def _page(record: MethodRecord) -> str:
         entries=entries,
         found=[e for e in entries if e.of.problems],
         grids=_grids(entries),
-        grid_rule=GRID_RULE,
+        grid_rule=grid_rule(GRID_SIZE),
     )
 
 

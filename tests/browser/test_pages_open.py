@@ -106,18 +106,3 @@ def test_a_hostile_name_is_only_a_name(browser: Browser, pages: Path) -> None:
     assert page.locator("script").count() == 1
     assert page.locator("img:not([src^='data:'])").count() == 0
     page.context.close()
-
-
-def test_columns_sort_by_keyboard_and_survive_a_reload(browser: Browser, pages: Path) -> None:
-    page = open_page(browser, pages / NAMES[2], [])
-    rows = page.locator("table.sortable tbody th small")
-    assert rows.all_inner_texts() == ["painter 1", "blur 1"]
-    head = page.locator("table.sortable thead th").nth(2)
-    for direction, order in (("ascending", ["painter 1", "blur 1"]), ("descending", ["blur 1", "painter 1"])):
-        head.locator("button").press("Enter")
-        assert head.get_attribute("aria-sort") == direction
-        assert rows.all_inner_texts() == order
-    assert page.locator("#sort-note").inner_text() == "Sorted by Fréchet distance, descending"
-    page.reload()
-    assert rows.all_inner_texts() == ["blur 1", "painter 1"]
-    page.context.close()
