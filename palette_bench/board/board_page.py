@@ -128,7 +128,12 @@ def _quoted_columns(rows: tuple[QuotedRow, ...]) -> list[tuple[str, MetricWords]
 
 
 def _plots(board: Board, columns: Sequence[Column]) -> list[tuple[str, tuple[str, str]]]:
-    """Return (metric's name, dot-and-whisker plot as light and dark addresses), the sort metric first."""
+    """Return (metric's name, dot-and-whisker plot as light and dark addresses), the sort metric first.
+
+    Anchors alone have no plot: the table says it all.
+    """
+    if not board.systems:
+        return []
     found = [(column, _plot_rows(board, column.key)[:PLOTTED]) for column in columns[:_MOST_PLOTS]]
     return [(column.name, _plot(rows, column)) for column, rows in found if rows]
 
