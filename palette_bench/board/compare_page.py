@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from palette_bench.board.cells import ScoreCell, score_cell
 from palette_bench.board.compare import CardPair, Change, Paired, Proven, changes_of, compare
 from palette_bench.board.pages import data_uri, render
+from palette_bench.board.pictures import open_gallery, redistributable
 from palette_bench.board.plots import scatter
+from palette_bench.board.previews import Embedded, Preview, Previews, Size
 from palette_bench.board.ranks import RULES
 from palette_bench.board.record import board_key, read_proven
+from palette_bench.board.report import Images, shown_size
 from palette_bench.board.words import (
     NOTHING,
     is_percent,
@@ -26,6 +30,9 @@ from palette_bench.board.words import (
     task_words,
 )
 from palette_bench.core import atomic
+from palette_bench.core.types import SILENT, ImageId, Progress
+
+Strip: TypeAlias = tuple[Preview, Preview, Preview, Preview]
 
 
 @dataclass(frozen=True)
@@ -41,24 +48,71 @@ class _Line:
     verdict: str
 
 
-def write_comparison(first: Path, second: Path, out: Path, json: Path | None = None) -> CardPair:
-    """Write two cards as one self-contained HTML page, and its numbers as JSON if a file is named.
+@dataclass(frozen=True)
+class Folders:
+    """What pictures come from: the set, and the submission of each card."""
+
+    benchset: Path
+    first: Path
+    second: Path
+
+
+def write_comparison(
+    first: Path,
+    second: Path,
+    out: Path,
+    *,
+    json: Path | None = None,
+    folders: Folders | None = None,
+    images: Images = "auto",
+    progress: Progress = SILENT,
+) -> CardPair:
+    """Write two cards as one self-contained HTML page.
+
+    Args:
+        first: a card.
+        second: another card of the same set.
+        out: the page.
+        json: a file for its numbers, too.
+        folders: for panels side by side.
+        images: `auto` shows pictures where the source's terms let them be passed on.
+        progress: told of every picture proven.
 
     Raises:
         RecordError: PB407, PB408, a card or its table was edited.
         UsageError: the two are one card.
-        IncomparableError: PB601-PB604, they were not made from the same pictures, features and reference.
+        IncomparableError: PB601-PB604, they were not made from the same pictures, features and reference;
+            PB602, the folders are not those the cards were scored from.
     """
     one, other = (Proven(*read_proven(path)) for path in (first, second))
     board_key(one.card)  # refuses a card that names no known task, before any words are made of it
     pair = compare(one, other)
-    atomic.write_text(out, _page(pair, changes_of(one, other)))
+    size = shown_size(one.card, images)
+    strips = {} if folders is None or size is None else _strips(one, other, pair, folders, size, progress)
+    private = bool(strips) and not redistributable(one.card)
+    atomic.write_text(out, _page(pair, changes_of(one, other), strips, private=private))
     if json is not None:
         pair.write(json)
     return pair
 
 
-def _page(pair: CardPair, changes: list[Change]) -> str:
+def _strips(
+    one: Proven, other: Proven, pair: CardPair, folders: Folders, size: Size, progress: Progress
+) -> dict[ImageId, Strip]:
+    """Return input, both outputs and original of every picture the page names."""
+    with (
+        open_gallery(one.card, folders.benchset, folders.first, progress) as first,
+        open_gallery(other.card, folders.benchset, folders.second, progress) as second,
+    ):
+        found: dict[ImageId, Strip] = {}
+        for change in (*pair.first_better, *pair.second_better):
+            here = Previews(first, Embedded(), size).panels(change.image_id)
+            there = Previews(second, Embedded(), size).panels(change.image_id)
+            found[change.image_id] = (here.input, here.output, there.output, here.original)
+        return found
+
+
+def _page(pair: CardPair, changes: list[Change], strips: Mapping[ImageId, Strip], *, private: bool) -> str:
     names, digits = _names(pair), _digits(changes)
     return render(
         "compare.html.jinja",
@@ -73,6 +127,8 @@ def _page(pair: CardPair, changes: list[Change]) -> str:
         watermarks=[note_words(mark) for mark in sorted({*pair.first.watermarks, *pair.second.watermarks})],
         lines=[_line(paired, names) for paired in pair.metrics],
         by=metric_words(pair.by).name,
+        strips=strips,
+        private=private,
         split=_split(changes, names),
         plot=_plot(changes, names, metric_words(pair.by).name),
         ways=[

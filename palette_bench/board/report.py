@@ -87,7 +87,7 @@ def write_report(
     """
     _refuse(benchset, submission, options)
     proven, table = read_proven(card)
-    size = _size(proven, options.images)
+    size = shown_size(proven, options.images)
     with _pictures(proven, benchset, submission, size, progress) as gallery:
         if options.format == "dir":
             report = FolderReport(proven, table, gallery, size or "full", options.seed)
@@ -105,7 +105,7 @@ def _refuse(benchset: Path | None, submission: Path | None, options: Options) ->
         raise UsageError(f"--images {options.images} needs the pictures: give --set and --submission")
 
 
-def _size(card: Scorecard, images: Images) -> Size | None:
+def shown_size(card: Scorecard, images: Images) -> Size | None:
     """Return the previews' size, or None where the page holds no pictures."""
     if images == "auto":
         return "full" if redistributable(card) else None

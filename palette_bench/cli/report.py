@@ -15,7 +15,13 @@ _FOLDER = click.Path(exists=True, path_type=Path)
 @click.argument("card", type=_FILE, metavar="CARD.json")
 @click.argument("other", type=_FILE, metavar="[OTHER.json]", required=False)
 @click.option("--set", "benchset", type=_FOLDER, help="The set the card was scored on, for the pictures.")
-@click.option("--submission", type=_FOLDER, help="The submission it was scored from, for the pictures.")
+@click.option(
+    "--submission",
+    "submissions",
+    type=_FOLDER,
+    multiple=True,
+    help="The submission it was scored from, for the pictures; with OTHER.json give two.",
+)
 @click.option(
     "--format",
     type=click.Choice(["file", "dir"]),
@@ -44,7 +50,7 @@ def command(
     card: Path,
     other: Path | None,
     benchset: Path | None,
-    submission: Path | None,
+    submissions: tuple[Path, ...],
     out: Path,
     twin: Path | None,
     **options: Any,
@@ -54,18 +60,19 @@ def command(
     It needs no network and no server. With --set and --submission it shows pictures: a grid chosen by
     rule, and the worst, middle and best by each measure. One file stays under 8 MB; --format dir writes a
     folder with a page for every 200 pictures. With OTHER.json the page holds the paired differences of two
-    cards of one set, and the ids where they part.
+    cards of one set, and the pictures where they part.
     """
     from palette_bench.board.report import Options, write_report
     from palette_bench.cli.terminal import finish, progress, say
 
     if other is not None:
-        if benchset or submission or Options(**options) != Options():
-            raise click.UsageError("a comparison shows numbers and ids: it takes -o and --json alone")
-        _compare(card, other, out, twin)
+        _compare((card, other), out, twin, benchset, submissions, options)
         return
+    if len(submissions) > 1:
+        raise click.UsageError("one card has one submission; two go with OTHER.json")
     if twin is not None:
         raise click.UsageError("--json goes with OTHER.json; the numbers of one card are its own file")
+    submission = submissions[0] if submissions else None
     written = write_report(
         card, out, benchset=benchset, submission=submission, options=Options(**options), progress=progress
     )
@@ -76,9 +83,22 @@ def command(
     finish(written.page, written.card.content_sha256, f"board add {card} --record DIR")
 
 
-def _compare(card: Path, other: Path, out: Path, twin: Path | None) -> None:
-    from palette_bench.board.compare_page import write_comparison
-    from palette_bench.cli.terminal import finish
+def _compare(
+    cards: tuple[Path, Path],
+    out: Path,
+    twin: Path | None,
+    benchset: Path | None,
+    submissions: tuple[Path, ...],
+    options: dict[str, Any],
+) -> None:
+    from palette_bench.board.compare_page import Folders, write_comparison
+    from palette_bench.cli.terminal import finish, progress
 
-    write_comparison(card, other, out, twin)
+    if options["format"] != "file" or options["seed"]:
+        raise click.UsageError("a comparison is one file and shows no grid: leave out --format and --seed")
+    pictured = benchset is not None and len(submissions) == 2
+    if not pictured and (benchset or submissions or options["images"] not in {"auto", "none"}):
+        raise click.UsageError("pictures of two cards need --set and --submission twice, in their order")
+    folders = Folders(benchset, *submissions) if benchset and pictured else None
+    write_comparison(*cards, out, json=twin, folders=folders, images=options["images"], progress=progress)
     finish(out)

@@ -52,7 +52,7 @@ def pages(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     add(folder, "original", 5, 0.2)
     add(folder, "copy-input", 6, 14.0)
     build_site(folder / "record", folder / "site")
-    write_comparison(painter, twin, folder / "pair.html", folder / "pair.json")
+    write_comparison(painter, twin, folder / "pair.html")
     benchset = smoke_sets / "uncropping.right"
     for name in ("check", "passed"):
         submission = submit(benchset, folder / name, plausible)

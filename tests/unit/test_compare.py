@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from cards import make_card, make_scores, make_table, sha, write_card
+from cards import card_of, make_card, make_scores, make_table, sha, write_card
 from conftest import RunCli
 from scipy import stats
+from submissions import copied, plausible, submit
 
 from palette_bench.board.compare import SHOWN, CardPair, Proven, compare
 from palette_bench.board.compare_page import write_comparison
 from palette_bench.core.errors import IncomparableError, UsageError
 from palette_bench.core.significance import holm
+from palette_bench.scoring.scorecard import read_scorecard, write_scorecard
 
 IDS = [f"p{i:03d}" for i in range(60)]
 
@@ -124,6 +127,32 @@ def test_marked_cards_are_compared_with_their_mark(tmp_path: Path) -> None:
     assert "These numbers come from random weights" in (tmp_path / "pair.html").read_text()
 
 
+def test_panels_stand_side_by_side_where_both_submissions_are_given(
+    smoke_sets: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
+    benchset = smoke_sets / "jpeg.qf5"
+    subs = [submit(benchset, tmp_path / name, draw) for name, draw in (("a", plausible), ("b", copied))]
+    cards = [
+        card_of(sub, benchset, tmp_path / f"{at}.json", scores=make_scores(12, 3.0 + at))
+        for at, sub in enumerate(subs)
+    ]
+    table = pd.read_csv(tmp_path / "1.images.csv.gz")
+    moved = table.assign(perceptual_distance=table["perceptual_distance"] + [*[1.0] * 7, *[-1.0] * 5])
+    write_scorecard(read_scorecard(cards[1]), moved, cards[1])
+    done = run_cli(
+        "report", *cards, "--set", benchset, "--submission", subs[0], "--submission", subs[1], "-o", "p.html"
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "p.html").read_text()
+    assert page.count('class="panels four"') == 12
+    assert page.count("data:image/webp") == 4 * 12
+    swapped = run_cli(
+        "report", *cards, "--set", benchset, "--submission", subs[1], "--submission", subs[0], "-o", "q.html"
+    )
+    assert swapped.returncode == 3
+    assert "PB602" in swapped.stderr
+
+
 def test_the_command_writes_the_page_and_its_twin_or_nothing(run_cli: RunCli, tmp_path: Path) -> None:
     first, second = write_card(tmp_path, "aa"), write_card(tmp_path, "bb", seed=1)
     done = run_cli("report", first, second, "-o", "pair.html", "--json", "pair.json")
@@ -134,5 +163,6 @@ def test_the_command_writes_the_page_and_its_twin_or_nothing(run_cli: RunCli, tm
     assert done.returncode == 3
     assert "PB602" in done.stderr
     assert not (tmp_path / "none.html").exists()
-    assert run_cli("report", first, second, "--set", tmp_path, "-o", "none.html").returncode == 2
+    for options in (("--set", tmp_path), ("--submission", tmp_path), ("--seed", 1), ("--format", "dir")):
+        assert run_cli("report", first, second, *options, "-o", "none.html").returncode == 2
     assert run_cli("report", first, "--json", "x.json", "-o", "none.html").returncode == 2
