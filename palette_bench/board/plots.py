@@ -157,7 +157,7 @@ def dot_whisker(rows: Sequence[PlotRow], label: str) -> Plot:
         axes.set_axisbelow(True)
         _brackets(axes, inks, [row.group for row in rows])
 
-    return _draw(7.2, 0.95 + 0.36 * len(rows), paint)
+    return _draw(5.9, 0.9 + 0.32 * len(rows), paint)
 
 
 def _reach(row: PlotRow) -> tuple[float, float]:
