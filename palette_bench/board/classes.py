@@ -5,13 +5,13 @@ Source: reports and studies, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from palette_bench.board.album import DISTANCE, labels
-from palette_bench.board.words import number
+from palette_bench.board.words import NOTHING, number
 from palette_bench.core.intervals import wilson
 from palette_bench.scoring.scorecard import Scorecard
 
@@ -44,28 +44,35 @@ def class_rows(card: Scorecard, table: pd.DataFrame, digits: int) -> list[ClassR
         table: its per-image table.
         digits: decimals of the mean perceptual distance.
     """
-    named = labels(card, table)
-    return list(_rows(table.assign(name=table["image_id"].astype(str).map(named)), digits)) if named else []
+    names = table["image_id"].astype(str).map(labels(card, table))
+    numbers = pd.DataFrame({"top1": _numbers(table, "top1"), "distance": _numbers(table, DISTANCE)})
+    found = numbers.groupby(names).agg(
+        n=("top1", "size"), judged=("top1", "count"), right=("top1", "sum"), mean=("distance", "mean")
+    )
+    rows = [
+        _row(str(name), int(n), int(judged), int(right), float(mean), digits)
+        for name, n, judged, right, mean in found.itertuples()
+    ]
+    return sorted(rows, key=lambda row: (len(row.name), row.name))  # 9 before 10
 
 
-def _rows(table: pd.DataFrame, digits: int) -> Iterator[ClassRow]:
-    for name, part in table.groupby("name"):
-        top1, distances = _numbers(part, "top1"), _numbers(part, DISTANCE)
-        mean = float(distances.mean()) if len(distances) else None
-        hits = 100 * float(top1.mean()) if len(top1) else None
-        yield ClassRow(
-            name=str(name),
-            n=len(part),
-            hits=hits,
-            accuracy=f"{number(hits, 0)} %" if hits is not None else number(None, 0),
-            interval=_interval(int(top1.sum()), len(top1)),
-            mean=mean,
-            distance=number(mean, digits),
-        )
+def _numbers(table: pd.DataFrame, column: str) -> pd.Series[float]:
+    values = table[column] if column in table else pd.Series(np.nan, table.index)
+    return pd.to_numeric(values, errors="coerce")
 
 
-def _numbers(part: pd.DataFrame, column: str) -> pd.Series[float]:
-    return pd.to_numeric(part[column], errors="coerce").dropna() if column in part else pd.Series(dtype=float)
+def _row(name: str, n: int, judged: int, right: int, mean: float, digits: int) -> ClassRow:
+    hits = 100 * right / judged if judged else None
+    known = mean if np.isfinite(mean) else None
+    return ClassRow(
+        name=name,
+        n=n,
+        hits=hits,
+        accuracy=f"{number(hits, 0)} %" if judged else NOTHING,
+        interval=_interval(right, judged),
+        mean=known,
+        distance=number(known, digits),
+    )
 
 
 def _interval(successes: int, n: int) -> str:

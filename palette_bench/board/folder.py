@@ -38,6 +38,7 @@ class FolderReport:
         self._seed = seed
         self._store = Beside()
         self._previews = Previews(gallery, self._store, size) if gallery else None
+        self._album = Album(card, table, self._previews)
         self.frame = Frame.of(self._previews, public=redistributable(card), beside=True)
 
     def write(self, out: Path, card: Path, progress: Progress) -> None:
@@ -76,7 +77,7 @@ class FolderReport:
 
     def _leaf_page(self, at: int, ids: Sequence[ImageId], leaves: Sequence[Leaf]) -> dict[str, str]:
         """Return one page of pictures in the order of their ids, and its shard of the index."""
-        cards = tuple(Album(self._card, self._table, self._previews).cards(ids))
+        cards = tuple(self._album.cards(ids))
         page = render(
             "leaf.html.jinja",
             parts=("pictures",),

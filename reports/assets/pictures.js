@@ -54,8 +54,10 @@ const pictures = {
     const outline = state.card.dataset.outline;
     find('[data-key="m"]').disabled = !outline;
     svg.toggleAttribute("hidden", !(state.hole && outline));
-    svg.firstElementChild.setAttribute("d", outline ?? "");
-    svg.setAttribute("viewBox", `0 0 ${state.card.dataset.side} ${state.card.dataset.side}`);
+    if (outline) {
+      svg.firstElementChild.setAttribute("d", outline);
+      svg.setAttribute("viewBox", `0 0 ${state.card.dataset.side} ${state.card.dataset.side}`);
+    }
     press("s", state.mode === "slider");
     press("d", state.mode === "difference");
     press("m", state.hole);

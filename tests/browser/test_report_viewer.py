@@ -69,7 +69,7 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
 
 
 def pixels(part: Locator) -> NDArray[np.int64]:
-    """Return (H, W, 3) of what the screen shows of an element, on whole pixels as the browser does."""
+    """Return (H, W, 3) of what the screen shows of an element, which stands on whole pixels."""
     box = part.bounding_box()
     assert box
     top, left = round(box["y"]), round(box["x"])

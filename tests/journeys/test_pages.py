@@ -7,15 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
 from cards import card_of, make_scores, write_card
 from submissions import original, submit
 
+from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
+from palette_bench.benchset.sources import Request
 from palette_bench.board.pictures import open_gallery
 from palette_bench.board.report import write_report
 from palette_bench.board.samples import grid_ids
 from palette_bench.core.errors import IncomparableError
+from palette_bench.core.png import encode
 from palette_bench.core.types import Image
 from palette_bench.scoring.scorecard import read_scorecard
 
@@ -88,9 +92,39 @@ def test_a_report_with_pictures_is_equal_bytes_twice(
 ) -> None:
     benchset, submission, card = scored
     args = ("report", card, "--set", benchset, "--submission", submission)
-    run_cli(*args, "-o", "a.html", PYTHONHASHSEED="1", TZ="Asia/Tokyo")
-    run_cli(*args, "-o", "b.html", PYTHONHASHSEED="2", LANG="C")
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for kind in ("file", "dir"):
+        run_cli(*args, "--format", kind, "-o", f"a.{kind}", PYTHONHASHSEED="1", TZ="Asia/Tokyo")
+        run_cli(*args, "--format", kind, "-o", f"b.{kind}", PYTHONHASHSEED="2", LANG="C", cwd=elsewhere)
+        assert content(tmp_path / f"a.{kind}") == content(elsewhere / f"b.{kind}")
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Return the bytes of a file, or of every file of a folder, by name."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    assert files
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in files}
+
+
+def test_forcing_pictures_under_terms_says_do_not_publish(tmp_path: Path, run_cli: RunCli) -> None:
+    (tmp_path / "photos").mkdir()
+    for at in range(3):
+        pixels = np.full((80, 80, 3), 40 * at, np.uint8)
+        (tmp_path / "photos" / f"own-{at}.png").write_bytes(encode(pixels))
+    request = Request("folder:mine", tmp_path / "photos")
+    generate("palette-mini", "uncropping/right", tmp_path / "set", request=request)
+    submission = submit(tmp_path / "set", tmp_path / "sub")
+    card = card_of(submission, tmp_path / "set", tmp_path / "card.json")
+    args = ("report", card, "--set", "set", "--submission", "sub", "-o", "r.html")
+    done = run_cli(*args)
+    assert "pictures left out" in done.stderr
+    assert "data:image/webp" not in (tmp_path / "r.html").read_text()
+    done = run_cli(*args, "--images", "full")
+    assert "contains images under dataset terms: do not publish" in done.stderr
+    text = (tmp_path / "r.html").read_text()
+    assert "images under dataset terms: do not publish" in text
+    assert "data:image/webp" in text
 
 
 def test_every_task_has_a_report(smoke_sets: Path, tmp_path: Path) -> None:
