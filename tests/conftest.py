@@ -64,11 +64,11 @@ def smoke_copy(smoke_sets: Path, tmp_path: Path) -> Callable[[str], Path]:
 def run_cli(tmp_path: Path) -> RunCli:
     """Run the real command line in a child process, in an empty folder, and return what it said."""
 
-    def run(*args: object, **extra_env: str) -> subprocess.CompletedProcess[str]:
+    def run(*args: object, cwd: Path = tmp_path, **extra_env: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PALETTE_BENCH_CACHE": str(tmp_path / "cache"), **extra_env}
         return subprocess.run(
             [sys.executable, "-m", "palette_bench", *map(str, args)],
-            cwd=tmp_path,
+            cwd=cwd,
             env=environment,
             capture_output=True,
             text=True,

@@ -31,6 +31,15 @@ from palette_bench.scoring.scorecard import Score, Scorecard
 from palette_bench.tasks.protocol import load
 
 
+class Cost(Part):
+    """What one output cost, as its card states it; `steps` are network evaluations."""
+
+    steps: int | None
+    seconds_per_image: float | None
+    flop_per_image: float | None
+    hardware: str | None
+
+
 class Row(Part):
     """One card on a board. `tier` says who vouches for it; ranks are by ranked metric.
 
@@ -44,6 +53,8 @@ class Row(Part):
     url: Link | None
     tier: Tier
     parameters: int | None
+    cost: Cost
+    datasets: tuple[str, ...]
     saw_test_images: Literal["no", "yes", "unknown"]
     date: str
     n: int
@@ -198,6 +209,8 @@ def _row(card: Scorecard, places: Mapping[str, Place], published: Published) -> 
         url=card.method.url,
         tier=published.tier(card),
         parameters=card.training.parameters,
+        cost=_cost(card),
+        datasets=card.training.datasets,
         saw_test_images=card.training.saw_test_images,
         date=card.date,
         n=card.n_scored,
@@ -208,6 +221,16 @@ def _row(card: Scorecard, places: Mapping[str, Place], published: Published) -> 
         no_rank={m: _reason(p.barred[key]) for m, p in places.items() if m and key in p.barred},
         watermarks=card.watermarks,
         card=card.content_sha256,
+    )
+
+
+def _cost(card: Scorecard) -> Cost:
+    stated = card.sampling
+    return Cost(
+        steps=stated.steps,
+        seconds_per_image=stated.seconds_per_image,
+        flop_per_image=stated.flop_per_image,
+        hardware=stated.hardware,
     )
 
 

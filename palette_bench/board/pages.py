@@ -52,17 +52,30 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(href=href, compact=compact)
-    style, script = report_text("assets/page.css"), report_text("assets/page.js")
-    environment.globals.update(
-        style=Markup(style),
-        script=Markup(script),
-        style_digest=csp_digest(style),
-        script_digest=csp_digest(script),
-        version=__version__,
-    )
+    environment.globals["version"] = __version__
     return environment
 
 
-def render(template: str, **names: Any) -> str:
-    """Return a page; a name the template uses and nobody gave is an error."""
-    return _environment().get_template(template).render(**names)
+@cache
+def _assets(parts: tuple[str, ...]) -> dict[str, Markup | str]:
+    """Return the page's one style and one script, and the digests that admit them."""
+    style = "\n".join(report_text(f"assets/{name}.css") for name in ("page", *parts))
+    script = "\n".join(report_text(f"assets/{name}.js") for name in ("page", *parts))
+    return {
+        "style": Markup(style),
+        "script": Markup(script),
+        "style_digest": csp_digest(style),
+        "script_digest": csp_digest(script),
+    }
+
+
+def render(template: str, *, parts: tuple[str, ...] = (), beside: bool = False, **names: Any) -> str:
+    """Return a page; a name the template uses and nobody gave is an error.
+
+    Args:
+        template: inside `reports/templates`.
+        parts: assets this page adds to `page.css` and `page.js`, each a style and a script.
+        beside: whether the page shows pictures and loads scripts that lie in files beside it.
+        names: what the template prints.
+    """
+    return _environment().get_template(template).render(**_assets(parts), beside=beside, **names)

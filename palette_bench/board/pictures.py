@@ -1,21 +1,16 @@
-"""Input, output and original of one picture, proven to be the scored ones and small enough for a page.
+"""The pictures a card was scored on, proven to be those, and whether they may be passed on.
 
 Source: reports and studies, section 6.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image as PillowImage
-
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.board.pages import data_uri
 from palette_bench.core.errors import IncomparableError, Problem, problem
 from palette_bench.core.fingerprint import pixel_digest, table_digest
 from palette_bench.core.png import PngError
@@ -24,19 +19,16 @@ from palette_bench.scoring.scorecard import Scorecard
 from palette_bench.submission.check import read_output
 from palette_bench.submission.files import Submission, open_submission
 from palette_bench.tasks.degradations.hole import recomposite
-
-SMALL_SIDE = 64  # pixels; pictures this small are stored without loss and shown enlarged
-_QUALITY = 70
-_JPEG_TASK_QUALITY = 90  # the artefacts are the subject: the preview must not add its own
+from palette_bench.tasks.protocol import load
 
 
-@dataclass(frozen=True)
-class Panels:
-    """The three pictures of a card as `data:` addresses."""
+def redistributable(card: Scorecard) -> bool:
+    """Return whether the terms of a card's source let its pictures be passed on; a folder's never do.
 
-    input: str
-    output: str
-    original: str
+    Outputs fall under the same terms: they hold known pixels.
+    """
+    source = load(card.protocol).sources.get(card.source)
+    return source is not None and source.redistributable
 
 
 @dataclass(frozen=True)
@@ -51,41 +43,11 @@ class Gallery:
         """Return the pictures' side, pixels."""
         return self.benchset.protocol.side
 
-    @property
-    def lossy(self) -> bool:
-        """Return whether the page's previews differ from the scored pixels."""
-        return self.side > SMALL_SIDE
-
-    @property
-    def publishable(self) -> bool:
-        """Return whether the source's terms let its pictures be passed on; a folder's never do."""
-        source = self.benchset.protocol.sources.get(self.benchset.manifest.source)
-        return source is not None and source.redistributable
-
     def output(self, image_id: ImageId) -> Image:
         """Return the picture as it was scored, (S, S, 3) uint8: known pixels are put back."""
         raw = read_output(self.submission, image_id, self.side)
         mask = self.benchset.mask(image_id)
         return raw if mask is None else recomposite(raw, self.benchset.condition(image_id), mask)
-
-    def panels(self, image_id: ImageId) -> Panels:
-        """Return the three pictures of one id."""
-        jpeg_task = self.benchset.manifest.degradation == "jpeg-v1"
-        quality = _JPEG_TASK_QUALITY if jpeg_task else _QUALITY
-        other = quality if self.lossy else None
-        return Panels(
-            input=webp(self.benchset.input(image_id), None if jpeg_task else other),
-            output=webp(self.output(image_id), other),
-            original=webp(self.benchset.reference(image_id), other),
-        )
-
-
-def webp(pixels: Image, quality: int | None) -> str:
-    """Return (H, W, 1 or 3) uint8 as a WebP `data:` address; without a quality nothing is lost."""
-    picture = PillowImage.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-    file = io.BytesIO()
-    picture.save(file, "WEBP", lossless=quality is None, quality=80 if quality is None else quality, method=4)
-    return data_uri("image/webp", file.getvalue())
 
 
 @contextmanager

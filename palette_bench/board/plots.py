@@ -52,13 +52,17 @@ class Plot:
 
 @dataclass(frozen=True)
 class PlotRow:
-    """A line of the dot-and-whisker plot; hollow marks stand for rows that do not compete."""
+    """A line of the dot-and-whisker plot; hollow marks stand for rows that do not compete.
+
+    Rows of one `group` share a bracket; 0 is none.
+    """
 
     label: str
     value: float
     low: float | None
     high: float | None
     kind: Kind
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ def _svg(width: float, height: float, paint: Callable[[Any, Inks], None], inks: 
         _quiet_axes(axes, inks)
         paint(axes, inks)
         file = io.BytesIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            file, format="svg", transparent=True, dpi=144, metadata={"Date": None, "Creator": None}
+        )
     return file.getvalue()
 
 
@@ -128,42 +134,121 @@ def histogram(values: NDArray[np.float64], label: str) -> Plot:
 
 
 def dot_whisker(rows: Sequence[PlotRow], label: str) -> Plot:
-    """Return the plot of one metric: a dot per row, its 95 % interval as a line, first row on top."""
+    """Return the plot of one metric: a dot per row, its 95 % interval as a line, first row on top.
+
+    The axis spans the ranked systems; an arrow with its value stands for a row outside it.
+    """
+    low, high = _window(rows)
 
     def paint(axes: Any, inks: Inks) -> None:
         for at, row in enumerate(rows):
             colour = inks.accent if row.kind == "system" else inks.soft
-            if row.low is not None and row.high is not None:
-                axes.plot(
-                    [row.low, row.high],
-                    [at, at],
-                    color=colour,
-                    linewidth=2.2,
-                    solid_capstyle="round",
-                    clip_on=False,
-                )
-            axes.plot(
-                [row.value],
-                [at],
-                marker="D" if row.kind == "anchor" else "o",
-                markersize=6.5,
-                markerfacecolor=colour if row.kind == "system" else "none",
-                markeredgecolor=colour,
-                markeredgewidth=1.4,
-                clip_on=False,
-            )
+            if low <= row.value <= high:
+                _mark(axes, at, row, colour, (low, high))
+            else:
+                _point_away(axes, at, row, colour, high if row.value > high else low)
         axes.tick_params(axis="y", pad=11)  # room for a mark that stands on the axis
         axes.set_yticks(range(len(rows)), [row.label for row in rows])
         for text in axes.get_yticklabels():
             text.set_color(inks.text)
             text.set_parse_math(False)  # names are not formulas
-        axes.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
-        lows = [row.value if row.low is None else row.low for row in rows]
-        axes.set_xlim(left=min([0.0, *lows]))
+        axes.set(xlabel=label, xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
         axes.grid(axis="x", color=inks.line, linewidth=0.6)
         axes.set_axisbelow(True)
+        _brackets(axes, inks, [row.group for row in rows])
 
-    return _draw(7.2, 0.95 + 0.36 * len(rows), paint)
+    return _draw(5.9, 0.9 + 0.32 * len(rows), paint)
+
+
+def _reach(row: PlotRow) -> tuple[float, float]:
+    """Return the ends of a row's interval, the value alone without one."""
+    return row.value if row.low is None else row.low, row.value if row.high is None else row.high
+
+
+def _window(rows: Sequence[PlotRow]) -> tuple[float, float]:
+    """Return where the axis starts and ends: the ranked systems, or all rows, and some air."""
+    ends = [end for row in rows if row.kind == "system" for end in _reach(row)]
+    ends = ends or [end for row in rows for end in _reach(row)]
+    low, high = min(ends), max(ends)
+    air = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
+    start = 0.0 if low - air < 0 <= low + air / 1000 else low - air  # nothing below 0 where no value is
+    return start, high + air
+
+
+def _mark(axes: Any, at: int, row: PlotRow, colour: str, window: tuple[float, float]) -> None:
+    """Draw a row's interval, cut off where the axis ends, and its dot."""
+    if row.low is not None and row.high is not None:
+        ends = np.clip([row.low, row.high], *window)
+        axes.plot(ends, [at, at], color=colour, linewidth=2.2, solid_capstyle="round", clip_on=False)
+    axes.plot(
+        [row.value],
+        [at],
+        marker="D" if row.kind == "anchor" else "o",
+        markersize=6.5,
+        markerfacecolor=colour if row.kind == "system" else "none",
+        markeredgecolor=colour,
+        markeredgewidth=1.4,
+        clip_on=False,
+    )
+
+
+def _point_away(axes: Any, at: int, row: PlotRow, colour: str, edge: float) -> None:
+    """Draw an arrow at the edge towards a value beyond it, and the value inside the plot."""
+    right = row.value > edge
+    axes.plot([edge], [at], marker=">" if right else "<", markersize=6.5, color=colour, clip_on=False)
+    axes.annotate(
+        f"{row.value:,.4g}",
+        (edge, at),
+        xytext=(-8 if right else 8, 0),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="center",
+        color=colour,
+        fontsize=8.5,
+    )
+
+
+def _brackets(axes: Any, inks: Inks, groups: Sequence[int]) -> None:
+    """Draw a bracket beside the rows of each group, a tick at every member; neighbours stand in two lanes."""
+    for group in sorted(set(groups) - {0}):
+        members = [at for at, other in enumerate(groups) if other == group]
+        colour, lane = (inks.accent if group == 1 else inks.soft), 1.03 + 0.035 * ((group - 1) % 2)
+        place = {"transform": axes.get_yaxis_transform(), "clip_on": False, "color": colour, "linewidth": 1.4}
+        axes.plot([lane, lane], [members[0] - 0.28, members[-1] + 0.28], **place)
+        for end in (members[0] - 0.28, members[-1] + 0.28):
+            axes.plot([lane - 0.009, lane], [end, end], **place)
+        axes.text(
+            lane + 0.009, (members[0] + members[-1]) / 2, str(group),
+            transform=axes.get_yaxis_transform(), color=colour, va="center", fontsize=8.5,
+        )  # fmt: skip
+
+
+def scatter(x: NDArray[np.float64], y: NDArray[np.float64], xlabel: str, ylabel: str) -> Plot:
+    """Return one point per picture and the line of equal values.
+
+    Args:
+        x: (N,) finite, N >= 1.
+        y: (N,) of the same pictures.
+        xlabel: the axis label.
+        ylabel: the other.
+    """
+    top = 1.04 * max(float(x.max()), float(y.max())) or 1.0
+    low = min(0.0, float(x.min()), float(y.min()))
+
+    def paint(axes: Any, inks: Inks) -> None:
+        axes.plot([low, top], [low, top], color=inks.soft, linewidth=1.1, linestyle="--")
+        # points in one picture: a vector for each of 10,000 would make the page slow
+        axes.plot(
+            x, y, linestyle="", marker="o", markersize=3.2, markeredgewidth=0,
+            color=inks.accent, alpha=0.45, rasterized=True,
+        )  # fmt: skip
+        axes.set(xlim=(low, top), ylim=(low, top), aspect="equal")
+        axes.set_xlabel(xlabel, parse_math=False)  # names are not formulas
+        axes.set_ylabel(ylabel, parse_math=False)
+        axes.grid(color=inks.line, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    return _draw(5.4, 5.0, paint)
 
 
 def around_half(rows: Sequence[PlotRow], margin: float, label: str) -> Plot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from palette_bench.core.fingerprint import sha256
@@ -12,15 +13,11 @@ from palette_bench.core.types import Fingerprint, ImageId
 
 GRID_SIZE = 24
 EXTREMES = 8
-GRID_RULE = (
-    "These pictures were not picked. grid-v1 orders the ids of a set by the SHA-256 of "
-    "“grid-v1|set fingerprint|0|id” and takes the first 24; every method of the set shows the same."
-)
 
 
 @dataclass(frozen=True)
 class Pick:
-    """A picture with its perceptual distance and the place of that value among all, 0 to 100."""
+    """A picture with its value and the place of that value among all: 0 is the best, 100 the worst."""
 
     image_id: ImageId
     value: float
@@ -29,7 +26,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Extremes:
-    """The worst, middle and best pictures by perceptual distance."""
+    """The worst, middle and best pictures by one column."""
 
     worst: tuple[Pick, ...]
     median: tuple[Pick, ...]
@@ -51,26 +48,42 @@ def grid_ids(set_fingerprint: Fingerprint, ids: Iterable[ImageId], seed: int = 0
     return sorted(ids, key=place)[:GRID_SIZE]
 
 
-def ranked_picks(table: pd.DataFrame) -> list[Pick]:
-    """Return every picture with a perceptual distance, best first, ties by id.
+def grid_rule(shown: int, seed: int = 0) -> str:
+    """Return the rule of the grid as a page prints it."""
+    other = "" if seed == 0 else f" This grid uses seed {seed}, non-standard: published pages use 0."
+    return (
+        "These pictures were not picked. grid-v1 orders the ids of a set by the SHA-256 of “grid-v1|set "
+        f"fingerprint|{seed}|id” and takes the first {shown}; every method of the set shows the same.{other}"
+    )
+
+
+def ranked_picks(
+    table: pd.DataFrame, column: str = "perceptual_distance", *, lower: bool = True
+) -> list[Pick]:
+    """Return every picture with a finite value of a column, best first, ties by id.
 
     The percentile is the share of the other pictures that stand before this one.
+
+    Args:
+        table: the per-image table.
+        column: of numbers; a table without it has no picks.
+        lower: whether small values are the better ones.
     """
-    if "perceptual_distance" not in table:
+    if column not in table:
         return []
-    known = table.dropna(subset=["perceptual_distance"]).sort_values(["perceptual_distance", "image_id"])
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
+    known = [(str(i), float(v)) for i, v in zip(table["image_id"], values, strict=True) if np.isfinite(v)]
+    known.sort(key=lambda pair: (pair[1] if lower else -pair[1], pair[0]))
     last = max(len(known) - 1, 1)
-    return [
-        Pick(str(image_id), float(value), 100.0 * at / last)
-        for at, (image_id, value) in enumerate(
-            zip(known["image_id"], known["perceptual_distance"], strict=True)
-        )
-    ]
+    return [Pick(image_id, value, 100.0 * at / last) for at, (image_id, value) in enumerate(known)]
 
 
-def extremes(picks: list[Pick]) -> Extremes:
-    """Return 8 worst (worst first), 8 around the median and 8 best; fewer, so that no picture is in two."""
-    size = min(EXTREMES, len(picks) // 3)
+def extremes(picks: list[Pick], most: int = EXTREMES) -> Extremes:
+    """Return the worst (worst first), those around the median, and the best.
+
+    Each list holds `most` pictures, or fewer, so that no picture is in two.
+    """
+    size = min(most, len(picks) // 3)
     middle = (len(picks) - size) // 2
     return Extremes(
         worst=tuple(reversed(picks[len(picks) - size :])),

@@ -131,12 +131,12 @@ def interval_text(score: Score) -> str:
     return f"{number(score.low, digits)} to {number(score.high, digits)}"
 
 
-def compact(count: int) -> str:
+def compact(count: float) -> str:
     """Return a count in short: 62600000 is '62.6 M'."""
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if count >= size:
-            return f"{count / size:.3g} {letter}"
-    return str(count)
+    for power, letter in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if count >= 10**power:
+            return f"{count / 10**power:.3g} {letter}"
+    return f"{count:.3g}"
 
 
 def task_words(protocol: str, task: str, variant: str | None) -> str:

@@ -23,7 +23,7 @@ VERBS: dict[str, str] = {
     "restore": "Run a method on a set: its outputs become a submission.",
     "check": "Check a submission against its set; list every problem at once.",
     "score": "Score a submission into a scorecard.",
-    "report": "Write a scorecard as an HTML page.",
+    "report": "Write a scorecard as an HTML page, or compare two.",
     "board": "Collect scorecards and build the leaderboard site.",
     "study": "Measure the fool rate: design, run and analyse a human study.",
     "weights": "List, fetch or verify network weights.",

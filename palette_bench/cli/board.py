@@ -47,12 +47,18 @@ def add(card: Path, record: Path) -> None:
 @click.option(
     "--check", is_flag=True, help="Write nothing; exit 3 if the site is not what the record builds to."
 )
-def build(record: Path, site: Path, min_tier: Tier, check: bool) -> None:
-    """Build the leaderboard site of a record: HTML, JSON and CSV."""
+@click.option(
+    "--parquet", is_flag=True, help="Also write leaderboard.parquet; needs pyarrow. --check passes it over."
+)
+def build(record: Path, site: Path, min_tier: Tier, check: bool, parquet: bool) -> None:
+    """Build the leaderboard site of a record: HTML, JSON, CSV, Markdown, LaTeX and badges."""
     from palette_bench.board.site import INDEX, build_site, check_site
     from palette_bench.cli.terminal import finish
 
-    (check_site if check else build_site)(record, site, min_tier)
+    if check:
+        check_site(record, site, min_tier)
+    else:
+        build_site(record, site, min_tier, parquet=parquet)
     finish(site / INDEX)
 
 

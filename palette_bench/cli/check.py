@@ -20,19 +20,31 @@ from palette_bench.cli import terminal
     help="The set it answers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the findings as a page, too.",
+)
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @click.pass_context
-def command(ctx: click.Context, submission: Path, benchset: Path, as_json: bool, strict: bool) -> None:
+def command(
+    ctx: click.Context, submission: Path, benchset: Path, as_json: bool, page: Path | None, strict: bool
+) -> None:
     """Check a submission against its set; list every problem at once.
 
-    SUB is a folder or a .zip that holds submission.toml and outputs/ID.png. Nothing is written, resized
-    or repaired. Exit code 3 if there is an error.
+    SUB is a folder or a .zip that holds submission.toml and outputs/ID.png. Nothing of it is written,
+    resized or repaired. Exit code 3 if there is an error.
     """
     import json
 
     from palette_bench.submission.check import check
 
     report = check(submission, benchset, strict=strict, progress=terminal.progress)
+    if page is not None:
+        from palette_bench.board.check_page import write_check
+
+        write_check(report, submission, page)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2, sort_keys=True))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,21 +11,94 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, path_type=Path)
 
 
-@click.command("report", short_help="Write a scorecard as an HTML page.")
+@click.command("report", short_help="Write a scorecard as an HTML page, or compare two.")
 @click.argument("card", type=_FILE, metavar="CARD.json")
+@click.argument("other", type=_FILE, metavar="[OTHER.json]", required=False)
 @click.option("--set", "benchset", type=_FOLDER, help="The set the card was scored on, for the pictures.")
-@click.option("--submission", type=_FOLDER, help="The submission it was scored from, for the pictures.")
 @click.option(
-    "-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The page to write."
+    "--submission",
+    "submissions",
+    type=_FOLDER,
+    multiple=True,
+    help="The submission it was scored from, for the pictures; with OTHER.json give two.",
 )
-def command(card: Path, benchset: Path | None, submission: Path | None, out: Path) -> None:
-    """Write a scorecard as an HTML page.
+@click.option(
+    "--format",
+    type=click.Choice(["file", "dir"]),
+    default="file",
+    show_default=True,
+    help="One file, or a folder with every picture.",
+)
+@click.option(
+    "--images",
+    type=click.Choice(["none", "thumbs", "full", "auto"]),
+    default="auto",
+    show_default=True,
+    help="auto: full where the source's terms let pictures be passed on, else none.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the uncurated grid.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="The page or the folder to write."
+)
+@click.option(
+    "--json",
+    "twin",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With OTHER.json: the numbers, too.",
+)
+def command(
+    card: Path,
+    other: Path | None,
+    benchset: Path | None,
+    submissions: tuple[Path, ...],
+    out: Path,
+    twin: Path | None,
+    **options: Any,
+) -> None:
+    """Write a scorecard as an HTML page, or two scorecards compared.
 
-    One file that needs no network and no server. With --set and --submission it shows pictures: a grid
-    chosen by rule, and the worst, middle and best by perceptual distance.
+    It needs no network and no server. With --set and --submission it shows pictures: a grid chosen by
+    rule, and the worst, middle and best by each measure. One file stays under 8 MB; --format dir writes a
+    folder with a page for every 200 pictures. With OTHER.json the page holds the paired differences of two
+    cards of one set, and the pictures where they part.
     """
-    from palette_bench.board.report import write_report
+    from palette_bench.board.report import Options, write_report
+    from palette_bench.cli.terminal import finish, progress, say
+
+    if other is not None:
+        _compare((card, other), out, twin, benchset, submissions, options)
+        return
+    if len(submissions) > 1:
+        raise click.UsageError("one card has one submission; two go with OTHER.json")
+    if twin is not None:
+        raise click.UsageError("--json goes with OTHER.json; the numbers of one card are its own file")
+    submission = submissions[0] if submissions else None
+    written = write_report(
+        card, out, benchset=benchset, submission=submission, options=Options(**options), progress=progress
+    )
+    if written.frame.private:
+        say("contains images under dataset terms: do not publish")
+    if written.frame.withheld and benchset and options["images"] == "auto":
+        say("pictures left out: terms of the source limit passing them on; --images full shows them to you")
+    finish(written.page, written.card.content_sha256, f"board add {card} --record DIR")
+
+
+def _compare(
+    cards: tuple[Path, Path],
+    out: Path,
+    twin: Path | None,
+    benchset: Path | None,
+    submissions: tuple[Path, ...],
+    options: dict[str, Any],
+) -> None:
+    from palette_bench.board.compare_page import Folders, write_comparison
     from palette_bench.cli.terminal import finish, progress
 
-    proven = write_report(card, out, benchset=benchset, submission=submission, progress=progress)
-    finish(out, proven.content_sha256, f"board add {card} --record DIR")
+    if options["format"] != "file" or options["seed"]:
+        raise click.UsageError("a comparison is one file and shows no grid: leave out --format and --seed")
+    pictured = benchset is not None and len(submissions) == 2
+    if not pictured and (benchset or submissions or options["images"] not in {"auto", "none"}):
+        raise click.UsageError("pictures of two cards need --set and --submission twice, in their order")
+    folders = Folders(benchset, *submissions) if benchset and pictured else None
+    write_comparison(*cards, out, json=twin, folders=folders, images=options["images"], progress=progress)
+    finish(out)

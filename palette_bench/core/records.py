@@ -95,8 +95,7 @@ class Record(Part):
 
     def to_json(self) -> str:
         """Return the canonical file text: sorted keys, two-space indent, no NaN."""
-        value = self.model_dump(mode="json", by_alias=True)
-        return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return canonical_json(self.model_dump(mode="json", by_alias=True))
 
     def write(self, path: Path) -> None:
         """Write the record as JSON, whole or not at all."""
@@ -107,6 +106,11 @@ class Record(Part):
         value = self.model_dump(mode="json", by_alias=True)
         value.pop("content_sha256", None)
         return fingerprint(value)
+
+
+def canonical_json(value: dict[str, Any]) -> str:
+    """Return the text of a JSON file: sorted keys, two-space indent, no NaN, one line feed at the end."""
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_file(path: Path) -> bytes:

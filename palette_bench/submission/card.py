@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from palette_bench.core.records import Link, Part, Record, Sha, Slug, Text
 
@@ -47,13 +47,22 @@ class Training(Part):
 
 
 class Sampling(Part):
-    """How the outputs were sampled and what it cost."""
+    """How the outputs were sampled and what one cost; `steps` are network evaluations."""
 
     sampler: Text
     steps: int | None = Field(default=None, ge=0)
     seed: int | None = None
     seconds_per_image: float | None = Field(default=None, ge=0)
     hardware: Text | None = None
+    flop_per_image: float | None = Field(default=None, ge=0)
+
+    @model_serializer(mode="wrap")
+    def _without_unstated_flop(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `flop_per_image` out where nobody stated it: cards older than the key keep their digest."""
+        value: dict[str, Any] = write(self)
+        if self.flop_per_image is None:
+            value.pop("flop_per_image", None)
+        return value
 
 
 class Declared(Part):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from browsing import CONTRAST, chromium, open_page
 from cards import card_of, make_scores, write_card
 from submissions import original, submit
 from votes import STUDY, crowd_of, session
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.enable_socket  # playwright's event loop asks for a socket pair; nothing is connected
 
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 NAMES = ("report.html", "site/index.html", "site/boards/inpainting.photos-64.center32.html", "study.html")
 
 
@@ -61,32 +56,8 @@ def study_page() -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Start Chromium; without it the tests skip, or fail where CI is set."""
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
-    playwright = pytest.importorskip("playwright.sync_api")
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI promises a browser and there is no chromium")
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
-def open_page(browser: Browser, path: Path, faults: list[str], **options: Any) -> Page:
-    """Open a file; whatever asks for more than the file, or complains, is added to `faults`."""
-    page = browser.new_context(offline=True, **options).new_page()
-    page.on("console", lambda message: faults.append(message.text))
-    page.on("pageerror", lambda error: faults.append(str(error)))
-
-    def watch(request: Any) -> None:
-        if request.url.partition(":")[0] not in ("file", "data", "blob"):
-            faults.append(request.url)
-
-    page.on("request", watch)
-    page.goto(path.as_uri())
-    return page
+    with chromium() as started:
+        yield started
 
 
 def shown(page: Page, selector: str) -> list[bool]:
@@ -109,28 +80,6 @@ def test_pages_open_without_a_word(browser: Browser, pages: Path, name: str, sch
     for theme in ("light", "dark"):
         assert set(shown(page, f"img.on-{theme}")) <= {theme == scheme}
     page.context.close()
-
-
-# the lowest contrast of text against its background, by colour pair
-CONTRAST = """() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
-  const rgb = (colour) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data]; };
-  const light = (c) => c.slice(0, 3).map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
-  const found = {};
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const element = node.parentElement;
-    if (!node.textContent.trim() || !element.checkVisibility() || element.matches("script, style")) continue;
-    let ground = element;
-    while (ground && rgb(getComputedStyle(ground).backgroundColor)[3] === 0) ground = ground.parentElement;
-    const a = light(rgb(getComputedStyle(element).color)), b = light(rgb(getComputedStyle(ground ?? document.body).backgroundColor));
-    const key = `${getComputedStyle(element).color} on ${getComputedStyle(ground ?? document.body).backgroundColor}`;
-    found[key] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  }
-  return found;
-}"""  # noqa: E501
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,19 +117,4 @@ def test_a_hostile_name_is_only_a_name(browser: Browser, pages: Path, name: str)
     assert page.locator("th, h1", has_text="</script><img src=x onerror=alert(1)>{{7*7}}").count() >= 1
     assert page.locator("script").count() == 1
     assert page.locator("img:not([src^='data:'])").count() == 0
-    page.context.close()
-
-
-def test_columns_sort_by_keyboard_and_survive_a_reload(browser: Browser, pages: Path) -> None:
-    page = open_page(browser, pages / NAMES[2], [])
-    rows = page.locator("table.sortable tbody th small")
-    assert rows.all_inner_texts() == ["painter 1", "blur 1"]
-    head = page.locator("table.sortable thead th").nth(2)
-    for direction, order in (("ascending", ["painter 1", "blur 1"]), ("descending", ["blur 1", "painter 1"])):
-        head.locator("button").press("Enter")
-        assert head.get_attribute("aria-sort") == direction
-        assert rows.all_inner_texts() == order
-    assert page.locator("#sort-note").inner_text() == "Sorted by Fréchet distance, descending"
-    page.reload()
-    assert rows.all_inner_texts() == ["blur 1", "painter 1"]
     page.context.close()

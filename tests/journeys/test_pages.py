@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
 from cards import card_of, make_scores, write_card
 from submissions import original, submit
 
+from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
+from palette_bench.benchset.sources import Request
 from palette_bench.board.pictures import open_gallery
-from palette_bench.board.record import read_proven
-from palette_bench.board.report import page, write_report
+from palette_bench.board.report import write_report
 from palette_bench.board.samples import grid_ids
 from palette_bench.core.errors import IncomparableError
+from palette_bench.core.png import encode
 from palette_bench.core.types import Image
 from palette_bench.scoring.scorecard import read_scorecard
 
@@ -50,7 +52,7 @@ def test_a_report_shows_the_grid_in_the_order_of_its_rule(
     order = grid_ids(read_scorecard(card).fingerprints.set, ids)
     places = [text.index(f'alt="Input {image_id}"') for image_id in order]
     assert places == sorted(places)
-    assert text.count('class="panels"') == 12 + 3 * 4  # the grid; 4 worst, median and best of 12
+    assert text.count('class="panels"') == 12 + 3 * 4 + 8  # the grid; 4 worst, median, best; 8 by influence
     assert "Previews are compressed with loss" in text
     assert "do not publish" not in text  # public-domain photographs
     assert len(text) < 8_000_000
@@ -65,18 +67,6 @@ def test_shown_outputs_have_the_known_pixels_put_back(scored: tuple[Path, Path, 
         shown = gallery.output(image_id)
         assert (shown[~mask] == gallery.benchset.input(image_id)[~mask]).all()
         assert (shown[mask] == negative(gallery.benchset, image_id)[mask]).all()
-
-
-def test_a_folder_s_pictures_are_shown_with_a_warning(scored: tuple[Path, Path, Path]) -> None:
-    benchset, submission, path = scored
-    card, table = read_proven(path)
-    with open_gallery(card, benchset, submission) as gallery:
-        assert gallery.publishable
-        private = gallery.benchset.manifest.model_copy(update={"source": "folder:mine"})
-        own = replace(gallery, benchset=replace(gallery.benchset, manifest=private))
-        text = page(card, table, own)
-    assert "images under dataset terms: do not publish" in text
-    assert "data:image/webp" in text
 
 
 def test_other_outputs_or_another_set_are_refused(
@@ -102,9 +92,39 @@ def test_a_report_with_pictures_is_equal_bytes_twice(
 ) -> None:
     benchset, submission, card = scored
     args = ("report", card, "--set", benchset, "--submission", submission)
-    run_cli(*args, "-o", "a.html", PYTHONHASHSEED="1", TZ="Asia/Tokyo")
-    run_cli(*args, "-o", "b.html", PYTHONHASHSEED="2", LANG="C")
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for kind in ("file", "dir"):
+        run_cli(*args, "--format", kind, "-o", f"a.{kind}", PYTHONHASHSEED="1", TZ="Asia/Tokyo")
+        run_cli(*args, "--format", kind, "-o", f"b.{kind}", PYTHONHASHSEED="2", LANG="C", cwd=elsewhere)
+        assert content(tmp_path / f"a.{kind}") == content(elsewhere / f"b.{kind}")
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Return the bytes of a file, or of every file of a folder, by name."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    assert files
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in files}
+
+
+def test_forcing_pictures_under_terms_says_do_not_publish(tmp_path: Path, run_cli: RunCli) -> None:
+    (tmp_path / "photos").mkdir()
+    for at in range(3):
+        pixels = np.full((80, 80, 3), 40 * at, np.uint8)
+        (tmp_path / "photos" / f"own-{at}.png").write_bytes(encode(pixels))
+    request = Request("folder:mine", tmp_path / "photos")
+    generate("palette-mini", "uncropping/right", tmp_path / "set", request=request)
+    submission = submit(tmp_path / "set", tmp_path / "sub")
+    card = card_of(submission, tmp_path / "set", tmp_path / "card.json")
+    args = ("report", card, "--set", "set", "--submission", "sub", "-o", "r.html")
+    done = run_cli(*args)
+    assert "pictures left out" in done.stderr
+    assert "data:image/webp" not in (tmp_path / "r.html").read_text()
+    done = run_cli(*args, "--images", "full")
+    assert "contains images under dataset terms: do not publish" in done.stderr
+    text = (tmp_path / "r.html").read_text()
+    assert "images under dataset terms: do not publish" in text
+    assert "data:image/webp" in text
 
 
 def test_every_task_has_a_report(smoke_sets: Path, tmp_path: Path) -> None:

@@ -237,10 +237,10 @@ def test_pages_of_boards_that_are_gone_are_removed_and_foreign_files_stay(tmp_pa
     with pytest.raises(InputError, match="inpainting"):
         check_site(record, site)
     build_site(record, site)
-    assert sorted(p.name for p in (site / "boards").iterdir()) == [
-        "colorization.photos-64.default.html",
-        "notes.html",
-    ]
+    twins = [f"colorization.photos-64.default.{kind}" for kind in ("csv", "html", "json", "md", "tex")]
+    assert sorted(p.name for p in (site / "boards").iterdir()) == [*twins, "notes.html"]
+    assert sorted(p.name for p in (site / "methods").iterdir()) == ["gray.html", "gray.json"]
+    assert len(list((site / "badges").iterdir())) == 1
 
 
 def test_json_and_csv_hold_the_same_numbers(tmp_path: Path) -> None:

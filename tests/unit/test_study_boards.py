@@ -186,10 +186,10 @@ def test_the_report_has_a_section_for_the_study(old: dict[str, Path], tmp_path: 
     new = extend(old, tmp_path / "new")["painter"]
     write_report(new, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert '<section id="human">' in page
+    assert '<section id="votes">' in page
     assert "1,200 trials of 30 raters" in page
     write_report(old["painter"], tmp_path / "plain.html")
-    assert '<section id="human">' not in (tmp_path / "plain.html").read_text()
+    assert '<section id="votes">' not in (tmp_path / "plain.html").read_text()
 
 
 def test_missing_rates_leave_a_row_without_that_rank_alone(old: dict[str, Path], tmp_path: Path) -> None:

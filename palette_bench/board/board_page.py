@@ -1,0 +1,173 @@
+"""The page of one board, and the files beside it that hold the same numbers.
+
+Source: reports and studies, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import PurePosixPath
+
+from palette_bench.board.claims import leaders_words, method_words
+from palette_bench.board.comparability import ANCHORS
+from palette_bench.board.flat import csv_text
+from palette_bench.board.leaderboard import Board, Row
+from palette_bench.board.lines import Column, Lines, all_rows, lines_of, tied
+from palette_bench.board.pages import data_uri, render
+from palette_bench.board.plots import Kind, PlotRow, dot_whisker
+from palette_bench.board.quoted import QuotedRow
+from palette_bench.board.tables import latex_table, markdown_table
+from palette_bench.board.words import (
+    MetricWords,
+    metric_words,
+    note_words,
+    place,
+    source_words,
+    task_words,
+)
+from palette_bench.core.records import canonical_json
+from palette_bench.scoring.scorecard import GENERAL_FORM
+from palette_bench.tasks.protocol import load
+
+TWINS = ("html", "csv", "json", "md", "tex")
+PLOTTED = 40  # rows of a plot; the table below it holds all of them
+_MOST_PLOTS = 6  # each is drawn for both themes
+
+
+def board_files(board: Board) -> dict[str, str]:
+    """Return a board's page, and its numbers as CSV, JSON, Markdown and LaTeX, by path inside the site."""
+    lines = lines_of(board)
+    stem = board.page.removesuffix("html")
+    tables = {"md": markdown_table(lines), "tex": latex_table(lines, _caption(board))}
+    return {
+        board.page: _page(board, lines, tables),
+        f"{stem}csv": csv_text([board]),
+        f"{stem}json": canonical_json(board.model_dump(mode="json")),
+        **{f"{stem}{kind}": text for kind, text in tables.items()},
+    }
+
+
+def _caption(board: Board) -> str:
+    title = task_words(board.protocol, board.task, board.variant)
+    return f"{board.protocol}: {title}, {source_words(board.protocol, board.source)}"
+
+
+def _page(board: Board, lines: Lines, tables: dict[str, str]) -> str:
+    rows = all_rows(board)
+    return render(
+        "board.html.jinja",
+        parts=("board",),
+        title=task_words(board.protocol, board.task, board.variant),
+        root="../",
+        stem=PurePosixPath(board.page).stem,
+        board=board,
+        place=place(board.task, board.variant),
+        source=source_words(board.protocol, board.source),
+        pictures=max(row.n for row in rows),
+        sort=metric_words(board.sort).name if board.sort else "no metric",
+        newest=max(row.date for row in rows),
+        leaders=_leaders(board),
+        marks=[note_words(mark) for mark in _common_marks(rows)],
+        lines=lines,
+        costs=_stated_costs(rows),
+        tiers=sorted({line.row.tier for line in lines.systems}),
+        datasets=sorted({name for line in lines.systems for name in line.row.datasets}),
+        method=method_words(board),
+        stands_in=_stands_in(board),
+        gaps=_gaps(board),
+        quoted_columns=_quoted_columns(board.quoted),
+        plots=_plots(board, lines.columns),
+        left_out=max(0, len(rows) - PLOTTED),
+        tables=tables,
+    )
+
+
+def _leaders(board: Board) -> str:
+    if not board.rows:
+        return ""
+    return leaders_words([row.name for row in tied(board, board.rows[0])], len(board.rows))
+
+
+def _stated_costs(rows: Sequence[Row]) -> list[str]:
+    """Return the cost columns that at least one row fills."""
+    keys = ("steps", "seconds_per_image", "flop_per_image")
+    return [key for key in keys if any(getattr(row.cost, key) is not None for row in rows)]
+
+
+def _common_marks(rows: Sequence[Row]) -> list[str]:
+    """Return the watermarks that every row carries."""
+    return sorted(set.intersection(*(set(row.watermarks) for row in rows)))
+
+
+def _stands_in(board: Board) -> str:
+    """Return the name of the protocol's first metric where another one sorts the board; else ""."""
+    roles = load(board.protocol).ranked_metrics(board.source)
+    first = next(
+        (m for role in roles for m in board.metrics if m in (role, GENERAL_FORM.get(role))), board.sort
+    )
+    return metric_words(first).name if first and first != board.sort else ""
+
+
+def _gaps(board: Board) -> list[str]:
+    """Return a sentence for each metric and reason that leave ranked systems without a rank."""
+    without: dict[tuple[str, str], list[str]] = {}
+    for row in board.rows:
+        for metric, reason in row.no_rank.items():
+            without.setdefault((metric, reason), []).append(f"{row.name} {row.version}")
+    return [
+        f"No rank by {metric_words(metric).name}: {', '.join(names)}; {reason}."
+        for (metric, reason), names in sorted(without.items())
+    ]
+
+
+def _quoted_columns(rows: tuple[QuotedRow, ...]) -> list[tuple[str, MetricWords]]:
+    keys = dict.fromkeys(key for row in rows for key in row.values)
+    return [(key, metric_words(key)) for key in keys]
+
+
+def _plots(board: Board, columns: Sequence[Column]) -> list[tuple[str, tuple[str, str]]]:
+    """Return (metric's name, dot-and-whisker plot as light and dark addresses), the sort metric first.
+
+    Anchors alone have no plot: the table says it all.
+    """
+    if not board.systems:
+        return []
+    found = [(column, _plot_rows(board, column.key)[:PLOTTED]) for column in columns[:_MOST_PLOTS]]
+    return [(column.name, _plot(rows, column)) for column, rows in found if rows]
+
+
+def _plot(rows: Sequence[PlotRow], column: Column) -> tuple[str, str]:
+    plot = dot_whisker(rows, f"{column.name}, {column.direction}")
+    return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)
+
+
+def _plot_rows(board: Board, metric: str) -> list[PlotRow]:
+    """Return the rows that have a value of a metric: anchors, systems best first, unranked systems."""
+    kinds: list[tuple[Kind, Sequence[Row]]] = [
+        ("anchor", board.anchors),
+        ("system", sorted(board.rows, key=partial(_badness, metric=metric))),
+        ("unranked", [u.row for u in board.unranked]),
+    ]
+    return [
+        PlotRow(
+            _plot_label(row, kind), score.value, score.low, score.high, kind, row.tie_group.get(metric, 0)
+        )
+        for kind, rows in kinds
+        for row in rows
+        if (score := row.scores.get(metric)) is not None and score.value is not None
+    ]
+
+
+def _badness(row: Row, metric: str) -> float:
+    score = row.scores.get(metric)
+    if score is None or score.value is None:
+        return math.inf
+    return -score.value if score.direction == "higher" else score.value
+
+
+def _plot_label(row: Row, kind: Kind) -> str:
+    name = row.name if len(row.name) <= 28 else row.name[:27] + "…"
+    suffix = {"anchor": ANCHORS.get(row.slug), "unranked": "unranked", "system": None}[kind]
+    return f"{name} ({suffix})" if suffix else name

@@ -1,0 +1,119 @@
+"""The rows of a board ready to print: the same texts for its page and for every table to paste."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from palette_bench.board.cells import ScoreCell, score_cell
+from palette_bench.board.comparability import ANCHORS
+from palette_bench.board.leaderboard import Board, Row
+from palette_bench.board.ranks import rank_text
+from palette_bench.board.words import DIRECTIONS, metric_words
+from palette_bench.scoring.scorecard import Direction
+
+_ARROWS: dict[Direction, str] = {"lower": "↓", "higher": "↑", "none": ""}
+_FOOL_RATE = "fool_rate@"  # one key per display time
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of a board's table; `arrow` and `direction` say which side is better."""
+
+    key: str
+    name: str
+    direction: str
+    arrow: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a board's table.
+
+    Attributes:
+        row: what it stands for.
+        cells: scores by column.
+        ranks: by column, as printed; "" where the metric has no rank.
+        leads: by column, whether it is in the metric's first tie group.
+        role: of an anchor, or "".
+        reason: why it is unranked, or "".
+        group: its tie group by the metric that sorts the board; 0 without one.
+        shares: how many systems are in that group, itself included.
+    """
+
+    row: Row
+    cells: tuple[ScoreCell | None, ...]
+    ranks: tuple[str, ...]
+    leads: tuple[bool, ...]
+    role: str = ""
+    reason: str = ""
+    group: int = 0
+    shares: int = 0
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A board's table: anchors pinned, ranked systems best first, the others by name."""
+
+    columns: tuple[Column, ...]
+    anchors: tuple[Line, ...]
+    ranked: tuple[Line, ...]
+    unranked: tuple[Line, ...]
+
+    @property
+    def systems(self) -> tuple[Line, ...]:
+        """Return ranked and unranked systems."""
+        return (*self.ranked, *self.unranked)
+
+
+def all_rows(board: Board) -> list[Row]:
+    """Return anchors, ranked and unranked systems of a board."""
+    return [*board.anchors, *board.rows, *(u.row for u in board.unranked)]
+
+
+def tied(board: Board, row: Row) -> list[Row]:
+    """Return the systems of a ranked row's tie group, best first, itself among them."""
+    sort = board.sort or ""
+    return [other for other in board.rows if other.tie_group[sort] == row.tie_group[sort]]
+
+
+def lines_of(board: Board) -> Lines:
+    """Return everything a board's table prints."""
+    columns = _columns(board)
+    keys = [column.key for column in columns]
+    return Lines(
+        columns,
+        tuple(_line(row, keys, role=ANCHORS[row.slug]) for row in board.anchors),
+        tuple(_ranked(board, row, keys) for row in board.rows),
+        tuple(_line(u.row, keys, reason=u.reason) for u in board.unranked),
+    )
+
+
+def _columns(board: Board) -> tuple[Column, ...]:
+    """Return the board's metrics and its fool rates; the first row that has one says its direction."""
+    found = {key: score.direction for row in reversed(all_rows(board)) for key, score in row.scores.items()}
+    fooled = sorted(key for key in found if key.startswith(_FOOL_RATE))
+    return tuple(
+        Column(key, metric_words(key).name, DIRECTIONS[found[key]], _ARROWS[found[key]])
+        for key in (*board.metrics, *fooled)
+    )
+
+
+def _ranked(board: Board, row: Row, keys: Sequence[str]) -> Line:
+    group = row.tie_group[board.sort or ""]
+    return _line(row, keys, group=group, shares=len(tied(board, row)))
+
+
+def _line(
+    row: Row, keys: Sequence[str], *, role: str = "", reason: str = "", group: int = 0, shares: int = 0
+) -> Line:
+    return Line(
+        row=row,
+        cells=tuple(score_cell(k, row.scores[k]) if k in row.scores else None for k in keys),
+        ranks=tuple(rank_text(row.rank[k]) if k in row.rank else "" for k in keys),
+        leads=tuple(row.tie_group.get(k) == 1 for k in keys),
+        role=role,
+        reason=reason,
+        group=group,
+        shares=shares,
+    )

@@ -1,0 +1,180 @@
+"""The page of one method: its boards, versions, findings, badges, and the ids every method of a set shows.
+
+Source: reports and studies, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from palette_bench.board.badges import badge, badge_name, badge_words
+from palette_bench.board.cells import ScoreCell, score_cell
+from palette_bench.board.leaderboard import Board, Leaderboard, Row
+from palette_bench.board.lines import all_rows
+from palette_bench.board.pages import data_uri, render
+from palette_bench.board.ranks import rank_text
+from palette_bench.board.record import Published
+from palette_bench.board.samples import GRID_SIZE, grid_ids, grid_rule
+from palette_bench.board.words import MetricWords, metric_words, source_words, task_words
+from palette_bench.core.errors import Problem
+from palette_bench.core.records import Part, Record, Slug
+from palette_bench.core.types import ImageId
+from palette_bench.scoring.scorecard import Scorecard
+
+
+class Appearance(Part):
+    """One card of a method on one board; `problems` are the findings of its check.
+
+    `reason` says why it holds no rank; `grid` is the uncurated choice of ids, which all methods share.
+    """
+
+    page: str
+    protocol: str
+    task: str
+    variant: str | None
+    source: str
+    sort: str | None
+    systems: int
+    reason: str
+    row: Row
+    problems: tuple[Problem, ...]
+    grid: tuple[ImageId, ...]
+
+
+class MethodRecord(Record):
+    """Everything a record says of one method, newest version first on each board."""
+
+    kind: ClassVar[str] = "method"
+    slug: Slug
+    name: str
+    versions: tuple[str, ...]
+    authors: tuple[str, ...]
+    license: str
+    links: dict[str, str]
+    appearances: tuple[Appearance, ...]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An appearance ready to print: `rank` by the metric that sorts its board, `ranks` by the others."""
+
+    of: Appearance
+    title: str
+    source: str
+    metric: MetricWords
+    cell: ScoreCell | None
+    rank: str
+    ranks: tuple[tuple[str, str], ...]
+    badge: str
+    badge_image: str
+    badge_words: str
+
+
+def method_files(leaderboard: Leaderboard, published: Published) -> dict[str, str]:
+    """Return the page of every method with its JSON twin, by path inside the site."""
+    found: dict[str, str] = {}
+    for record in method_records(leaderboard, published):
+        page = method_page_name(record.slug)
+        found[page] = _page(record)
+        found[page.removesuffix(".html") + ".json"] = record.to_json()
+    return found
+
+
+def method_page_name(slug: Slug) -> str:
+    """Return where a method's page lies in the site."""
+    return f"methods/{slug}.html"
+
+
+def method_records(leaderboard: Leaderboard, published: Published) -> Iterator[MethodRecord]:
+    """Yield every method of a record by slug, anchors among them."""
+    cards = {card.content_sha256: card for card in published.cards}
+    for slug in sorted({card.method.slug for card in published.cards}):
+        found = [
+            _appearance(board, row, cards[row.card], published)
+            for board in leaderboard.boards
+            for row in sorted(all_rows(board), key=_age, reverse=True)
+            if row.slug == slug
+        ]
+        newest = cards[max((a.row for a in found), key=_age).card]
+        yield _record(newest, found)
+
+
+def _age(row: Row) -> tuple[str, str, str]:
+    return row.date, row.version, row.card
+
+
+def _record(newest: Scorecard, found: list[Appearance]) -> MethodRecord:
+    method = newest.method
+    links = {"website": method.url, "paper": method.paper, "code": method.code}
+    return MethodRecord(
+        schema=MethodRecord.schema_name(),
+        slug=method.slug,
+        name=method.name,
+        versions=tuple(sorted({a.row.version for a in found})),
+        authors=method.authors,
+        license=method.license,
+        links={name: link for name, link in links.items() if link},
+        appearances=tuple(found),
+    )
+
+
+def _appearance(board: Board, row: Row, card: Scorecard, published: Published) -> Appearance:
+    table = published.tables.get(row.card)
+    ids = [] if table is None else [str(image_id) for image_id in table.index]
+    reasons = {u.row.card: u.reason for u in board.unranked}
+    anchor = "an anchor, pinned and never ranked" if row in board.anchors else ""
+    return Appearance(
+        page=board.page,
+        protocol=board.protocol,
+        task=board.task,
+        variant=board.variant,
+        source=board.source,
+        sort=board.sort,
+        systems=len(board.rows),
+        reason=reasons.get(row.card, anchor),
+        row=row,
+        problems=card.problems,
+        grid=tuple(grid_ids(card.fingerprints.set, ids)),
+    )
+
+
+def _page(record: MethodRecord) -> str:
+    entries = [_entry(a) for a in record.appearances]
+    return render(
+        "method.html.jinja",
+        title=record.name,
+        root="../",
+        record=record,
+        entries=entries,
+        found=[e for e in entries if e.of.problems],
+        grids=_grids(entries),
+        grid_rule=grid_rule(GRID_SIZE),
+    )
+
+
+def _entry(a: Appearance) -> _Entry:
+    sort = a.sort or ""
+    score = a.row.scores.get(sort)
+    return _Entry(
+        of=a,
+        title=task_words(a.protocol, a.task, a.variant),
+        source=source_words(a.protocol, a.source),
+        metric=metric_words(sort) if sort else MetricWords("no metric", ""),
+        cell=score_cell(sort, score) if score else None,
+        rank=rank_text(a.row.rank[sort]) if sort in a.row.rank else "",
+        ranks=tuple((metric_words(m).name, rank_text(rank)) for m, rank in a.row.rank.items() if m != sort),
+        badge=badge_name(a.page, a.row),
+        badge_image=data_uri("image/svg+xml", badge(a.task, a.variant, a.sort, a.row).encode()),
+        badge_words=badge_words(a.sort, a.row),
+    )
+
+
+def _grids(entries: list[_Entry]) -> list[tuple[_Entry, tuple[ImageId, ...]]]:
+    """Return each set's ids once, under the first board that shows it."""
+    seen: dict[tuple[ImageId, ...], _Entry] = {}
+    for entry in entries:
+        if entry.of.grid:
+            seen.setdefault(entry.of.grid, entry)
+    return [(entry, grid) for grid, entry in seen.items()]
