@@ -20,7 +20,7 @@ from palette_bench.board.sheet import Frame, Leaf, Sheet
 from palette_bench.core import atomic
 from palette_bench.core.errors import RecordError, StorageError, problem
 from palette_bench.core.types import ImageId, Progress
-from palette_bench.scoring.scorecard import Scorecard, read_scorecard, table_path
+from palette_bench.scoring.scorecard import read_scorecard, table_path
 
 PER_PAGE = 200
 CARD = "scorecard.json"
@@ -30,9 +30,11 @@ class FolderReport:
     """One card's report as a folder; pictures reach the disk page by page, so memory holds 200 of them."""
 
     def __init__(
-        self, card: Scorecard, table: pd.DataFrame, gallery: Gallery | None, size: Size, seed: int
+        self, sheet: Sheet, table: pd.DataFrame, gallery: Gallery | None, size: Size, seed: int
     ) -> None:
         """Take the sources; `size` is that of the previews, `seed` that of the grid."""
+        card = sheet.card
+        self._sheet = sheet
         self._card = card
         self._table = table
         self._seed = seed
@@ -71,9 +73,7 @@ class FolderReport:
         """Return the report itself; its pictures have lossless twins."""
         exact = replace(self._previews, exact=True) if self._previews else None
         album = Album(self._card, self._table, exact, self._seed)
-        return Sheet(self._card, self._table, self._seed).page(
-            album.select(Amount()), self.frame, pages=leaves
-        )
+        return self._sheet.page(album.select(Amount()), self.frame, pages=leaves)
 
     def _leaf_page(self, at: int, ids: Sequence[ImageId], leaves: Sequence[Leaf]) -> dict[str, str]:
         """Return one page of pictures in the order of their ids, and its shard of the index."""

@@ -5,7 +5,7 @@ Source: reports and studies, sections 3 and 6.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,27 +73,39 @@ def write_report(
     *,
     benchset: Path | None = None,
     submission: Path | None = None,
+    against: Sequence[Path] = (),
     options: Options = _DEFAULT,
     progress: Progress = SILENT,
 ) -> Written:
     """Write a card as a page that asks nothing of the network; pictures need the set and the submission.
 
+    Args:
+        card: the scorecard's file.
+        out: the page, or the folder.
+        benchset: the set it was scored on.
+        submission: what it was scored from.
+        against: other cards of the set, whose paired differences the page tells.
+        options: how it is written.
+        progress: told of every picture.
+
     Raises:
         UsageError: one of the two folders is given without the other, or pictures are asked for
             without them.
         RecordError: PB407, PB408, the card or its table was edited.
-        IncomparableError: PB602, the folders are not those the card was scored from.
+        IncomparableError: PB602, the folders are not those the card was scored from; PB601-PB604, a card
+            of `against` cannot share a table with this one.
         StorageError: PB809, the folder to write holds something else.
     """
     _refuse(benchset, submission, options)
     proven, table = read_proven(card)
     size = _size(proven, options.images)
+    sheet = Sheet(proven, table, options.seed, [read_proven(path) for path in against])
     with _pictures(proven, benchset, submission, size, progress) as gallery:
         if options.format == "dir":
-            report = FolderReport(proven, table, gallery, size or "full", options.seed)
+            report = FolderReport(sheet, table, gallery, size or "full", options.seed)
             report.write(out, card, progress)
             return Written(proven, out / "index.html", report.frame)
-        text, frame = page(proven, table, gallery, size or "full", options.seed)
+        text, frame = page(sheet, table, gallery, size or "full", options.seed)
         atomic.write_text(out, text)
     return Written(proven, out, frame)
 
@@ -124,13 +136,13 @@ def _pictures(
 
 
 def page(
-    card: Scorecard, table: pd.DataFrame, gallery: Gallery | None, size: Size = "full", seed: int = 0
+    sheet: Sheet, table: pd.DataFrame, gallery: Gallery | None, size: Size = "full", seed: int = 0
 ) -> tuple[str, Frame]:
     """Return the report as one file's HTML, within the budget of section 6, and its frame.
 
     Too large, it shows fewer pictures, then smaller ones, and says so.
     """
-    sheet, public = Sheet(card, table, seed), redistributable(card)
+    card, public = sheet.card, redistributable(sheet.card)
     full = Previews(gallery, Embedded(), size) if gallery else None
     album = Album(card, table, full, seed)
     for amount, smaller, fewer in _ATTEMPTS:

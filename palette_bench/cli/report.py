@@ -16,6 +16,13 @@ _FOLDER = click.Path(exists=True, path_type=Path)
 @click.option("--set", "benchset", type=_FOLDER, help="The set the card was scored on, for the pictures.")
 @click.option("--submission", type=_FOLDER, help="The submission it was scored from, for the pictures.")
 @click.option(
+    "--against",
+    multiple=True,
+    type=_FILE,
+    metavar="CARD.json",
+    help="Another card of the set, e.g. an anchor or a baseline; repeat for more.",
+)
+@click.option(
     "--format",
     type=click.Choice(["file", "dir"]),
     default="file",
@@ -33,7 +40,14 @@ _FOLDER = click.Path(exists=True, path_type=Path)
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="The page or the folder to write."
 )
-def command(card: Path, benchset: Path | None, submission: Path | None, out: Path, **options: Any) -> None:
+def command(
+    card: Path,
+    benchset: Path | None,
+    submission: Path | None,
+    against: tuple[Path, ...],
+    out: Path,
+    **options: Any,
+) -> None:
     """Write a scorecard as an HTML page.
 
     It needs no network and no server. With --set and --submission it shows pictures: a grid chosen by
@@ -44,7 +58,13 @@ def command(card: Path, benchset: Path | None, submission: Path | None, out: Pat
     from palette_bench.cli.terminal import finish, progress, say
 
     written = write_report(
-        card, out, benchset=benchset, submission=submission, options=Options(**options), progress=progress
+        card,
+        out,
+        benchset=benchset,
+        submission=submission,
+        against=against,
+        options=Options(**options),
+        progress=progress,
     )
     if written.frame.private:
         say("contains images under dataset terms: do not publish")
