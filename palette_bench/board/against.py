@@ -26,6 +26,7 @@ class Gap:
 
     value: str
     delta: str
+    reach: str
     verdict: str
 
 
@@ -89,12 +90,14 @@ def _test(
 def _gap(card: Scorecard, other: Scorecard, metric: str, test: Difference | str, p: float) -> Gap:
     value = value_text(other.scores[metric])
     if isinstance(test, str):
-        return Gap(value, "not tested", test)
+        return Gap(value, "not tested", "", test)
     paired_t = test.test == "paired-t"
     reach = test.se * (float(special.stdtrit(test.n - 1, 0.975)) if paired_t else NORMAL_QUANTILE)
     digits = decimals(card.scores[metric])
     low, delta, high = (number(v, digits) for v in (test.delta - reach, test.delta, test.delta + reach))
-    scale = ", log scale" if test.test == "z-log-influence" else ""
+    scale = " on a log scale" if test.test == "z-log-influence" else ""
     chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     verdict = "differs" if p < ALPHA else "not told apart"
-    return Gap(value, f"{delta} ({low} to {high}{scale})", f"{verdict}, {chance}")
+    return Gap(
+        value, f"{'+' if test.delta > 0 else ''}{delta}{scale}", f"{low} to {high}", f"{verdict}, {chance}"
+    )

@@ -29,7 +29,7 @@ def test_the_difference_is_this_card_minus_the_other_with_its_t_interval() -> No
     assert gap is not None
     assert gap.value == "20.0"
     low, high = (f"\N{MINUS SIGN}{abs(x):.2f}" for x in (reach.low, reach.high))
-    assert gap.delta == f"\N{MINUS SIGN}8.00 ({low} to {high})"
+    assert (gap.delta, gap.reach) == ("\N{MINUS SIGN}8.00", f"{low} to {high}")
     assert gap.verdict == "differs, p < 0.001"
 
 
