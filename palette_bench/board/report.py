@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import pandas as pd
-
 from palette_bench.board.album import Album, Amount
 from palette_bench.board.folder import FolderReport
 from palette_bench.board.pictures import Gallery, open_gallery, redistributable
@@ -102,10 +100,10 @@ def write_report(
     sheet = Sheet(proven, table, options.seed, [read_proven(path) for path in against])
     with _pictures(proven, benchset, submission, size, progress) as gallery:
         if options.format == "dir":
-            report = FolderReport(sheet, table, gallery, size or "full", options.seed)
+            report = FolderReport(sheet, gallery, size or "full")
             report.write(out, card, progress)
             return Written(proven, out / "index.html", report.frame)
-        text, frame = page(sheet, table, gallery, size or "full", options.seed)
+        text, frame = page(sheet, gallery, size or "full")
         atomic.write_text(out, text)
     return Written(proven, out, frame)
 
@@ -135,22 +133,20 @@ def _pictures(
         yield gallery
 
 
-def page(
-    sheet: Sheet, table: pd.DataFrame, gallery: Gallery | None, size: Size = "full", seed: int = 0
-) -> tuple[str, Frame]:
+def page(sheet: Sheet, gallery: Gallery | None, size: Size = "full") -> tuple[str, Frame]:
     """Return the report as one file's HTML, within the budget of section 6, and its frame.
 
     Too large, it shows fewer pictures, then smaller ones, and says so.
     """
     card, public = sheet.card, redistributable(sheet.card)
     full = Previews(gallery, Embedded(), size) if gallery else None
-    album = Album(card, table, full, seed)
+    album = Album(card, sheet.table, full, sheet.seed)
     for amount, smaller, fewer in _ATTEMPTS:
         previews = replace(full, size=smaller) if full and smaller else full
-        album = Album(card, table, previews, seed) if smaller else album
+        album = Album(card, sheet.table, previews, sheet.seed) if smaller else album
         selection, frame = album.select(amount), Frame.of(previews, public=public)
         if previews and selection.size > _most_cards(card):
-            continue
+            continue  # never the last attempt: it has at most 40 cards
         text = sheet.page(selection, frame, note=_note(card, fewer))
         if len(text.encode()) <= MAX_BYTES:
             break

@@ -92,8 +92,7 @@ class Sheet:
         board_key(card)  # refuses a card that names no known task, before any words are made of it
         ranked = tuple(key for key in ranked_keys(card) if not key.startswith(VOTED))
         picks = ranked_picks(table)
-        self.card = card
-        self._seed = seed
+        self.card, self.table, self.seed = card, table, seed
         self._names: dict[str, Any] = {
             "title": f"{card.method.name}: {place(card.task, card.variant)}",
             "root": "",
@@ -127,7 +126,7 @@ class Sheet:
             frame=frame,
             cautions=cautions(self.card) + ([PUBLISH_NOT] if frame.private else []),
             grid=selection.grid,
-            grid_rule=grid_rule(len(selection.grid), self._seed),
+            grid_rule=grid_rule(len(selection.grid), self.seed),
             chapters=selection.chapters,
             note=note,
             pages=pages,

@@ -82,7 +82,7 @@ def shown(text: str) -> int:
 
 def test_a_full_page_holds_80_cards_and_says_nothing_of_it() -> None:
     table = labelled(200)
-    text, frame = page(Sheet(card_on(table), table), table, gallery())
+    text, frame = page(Sheet(card_on(table), table), gallery())
     assert shown(text) == 24 + 24 + 24 + 8
     assert "One file holds at most" not in text
     assert (frame.side, frame.lossy, frame.private) == (64, False, False)
@@ -91,7 +91,7 @@ def test_a_full_page_holds_80_cards_and_says_nothing_of_it() -> None:
 
 def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
     table = labelled(200)
-    text, _ = page(Sheet(card_on(table, "jpeg", "qf5"), table), table, gallery(degradation="jpeg-v1"))
+    text, _ = page(Sheet(card_on(table, "jpeg", "qf5"), table), gallery(degradation="jpeg-v1"))
     assert shown(text) == 12 + 12 + 12 + 4 <= MAX_CARDS_JPEG
     assert "One file holds at most 48 pictures and 8 MB" in text
     assert "4 pictures a list instead of 8, and 12 in the grid instead of 24" in text
@@ -100,7 +100,7 @@ def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
 
 def test_pictures_that_do_not_compress_become_small() -> None:
     table = labelled(60)
-    text, frame = page(Sheet(card_on(table), table), table, gallery(side=512))
+    text, frame = page(Sheet(card_on(table), table), gallery(side=512))
     assert len(text) <= MAX_BYTES
     assert frame.side == 96
     assert "all of them small" in text
