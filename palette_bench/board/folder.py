@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from palette_bench.board.album import Album, Amount, Card
 from palette_bench.board.pages import render
 from palette_bench.board.pictures import Gallery, redistributable
@@ -20,7 +18,7 @@ from palette_bench.board.sheet import Frame, Leaf, Sheet
 from palette_bench.core import atomic
 from palette_bench.core.errors import RecordError, StorageError, problem
 from palette_bench.core.types import ImageId, Progress
-from palette_bench.scoring.scorecard import Scorecard, read_scorecard, table_path
+from palette_bench.scoring.scorecard import read_scorecard, table_path
 
 PER_PAGE = 200
 CARD = "scorecard.json"
@@ -29,17 +27,13 @@ CARD = "scorecard.json"
 class FolderReport:
     """One card's report as a folder; pictures reach the disk page by page, so memory holds 200 of them."""
 
-    def __init__(
-        self, card: Scorecard, table: pd.DataFrame, gallery: Gallery | None, size: Size, seed: int
-    ) -> None:
-        """Take the sources; `size` is that of the previews, `seed` that of the grid."""
-        self._card = card
-        self._table = table
-        self._seed = seed
+    def __init__(self, sheet: Sheet, gallery: Gallery | None, size: Size) -> None:
+        """Take the content and the pictures; `size` is that of the previews."""
+        self._sheet = sheet
         self._store = Beside()
         self._previews = Previews(gallery, self._store, size) if gallery else None
-        self._album = Album(card, table, self._previews)
-        self.frame = Frame.of(self._previews, public=redistributable(card), beside=True)
+        self._album = Album(sheet.card, sheet.table, self._previews)
+        self.frame = Frame.of(self._previews, public=redistributable(sheet.card), beside=True)
 
     def write(self, out: Path, card: Path, progress: Progress) -> None:
         """Write the folder whole or not at all; an earlier report there is replaced.
@@ -53,7 +47,7 @@ class FolderReport:
             StorageError: PB809, `out` exists and is no report; PB802.
         """
         _refuse_foreign(out)
-        ids = sorted(map(str, self._table["image_id"]))
+        ids = sorted(map(str, self._sheet.table["image_id"]))
         parts = [ids[at : at + PER_PAGE] for at in range(0, len(ids), PER_PAGE)]
         leaves = [_leaf(at, part) for at, part in enumerate(parts)]
         with atomic.whole_folder(out) as folder:
@@ -70,10 +64,8 @@ class FolderReport:
     def _first_page(self, leaves: Sequence[Leaf]) -> str:
         """Return the report itself; its pictures have lossless twins."""
         exact = replace(self._previews, exact=True) if self._previews else None
-        album = Album(self._card, self._table, exact, self._seed)
-        return Sheet(self._card, self._table, self._seed).page(
-            album.select(Amount()), self.frame, pages=leaves
-        )
+        album = Album(self._sheet.card, self._sheet.table, exact, self._sheet.seed)
+        return self._sheet.page(album.select(Amount()), self.frame, pages=leaves)
 
     def _leaf_page(self, at: int, ids: Sequence[ImageId], leaves: Sequence[Leaf]) -> dict[str, str]:
         """Return one page of pictures in the order of their ids, and its shard of the index."""
@@ -82,10 +74,10 @@ class FolderReport:
             "leaf.html.jinja",
             parts=("pictures",),
             beside=True,
-            title=f"{self._card.method.name}: pictures {leaves[at].numbers}",
+            title=f"{self._sheet.card.method.name}: pictures {leaves[at].numbers}",
             leaf=leaves[at],
             root="../",
-            card=self._card,
+            card=self._sheet.card,
             cards=cards,
             frame=self.frame,
             before=leaves[at - 1] if at else None,

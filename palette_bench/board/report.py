@@ -5,13 +5,11 @@ Source: reports and studies, sections 3 and 6.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
-
-import pandas as pd
 
 from palette_bench.board.album import Album, Amount
 from palette_bench.board.folder import FolderReport
@@ -73,27 +71,39 @@ def write_report(
     *,
     benchset: Path | None = None,
     submission: Path | None = None,
+    against: Sequence[Path] = (),
     options: Options = _DEFAULT,
     progress: Progress = SILENT,
 ) -> Written:
     """Write a card as a page that asks nothing of the network; pictures need the set and the submission.
 
+    Args:
+        card: the scorecard's file.
+        out: the page, or the folder.
+        benchset: the set it was scored on.
+        submission: what it was scored from.
+        against: other cards of the set, whose paired differences the page tells.
+        options: how it is written.
+        progress: told of every picture.
+
     Raises:
         UsageError: one of the two folders is given without the other, or pictures are asked for
             without them.
         RecordError: PB407, PB408, the card or its table was edited.
-        IncomparableError: PB602, the folders are not those the card was scored from.
+        IncomparableError: PB602, the folders are not those the card was scored from; PB601-PB604, a card
+            of `against` cannot share a table with this one.
         StorageError: PB809, the folder to write holds something else.
     """
     _refuse(benchset, submission, options)
     proven, table = read_proven(card)
     size = shown_size(proven, options.images)
+    sheet = Sheet(proven, table, options.seed, [read_proven(path) for path in against])
     with _pictures(proven, benchset, submission, size, progress) as gallery:
         if options.format == "dir":
-            report = FolderReport(proven, table, gallery, size or "full", options.seed)
+            report = FolderReport(sheet, gallery, size or "full")
             report.write(out, card, progress)
             return Written(proven, out / "index.html", report.frame)
-        text, frame = page(proven, table, gallery, size or "full", options.seed)
+        text, frame = page(sheet, gallery, size or "full")
         atomic.write_text(out, text)
     return Written(proven, out, frame)
 
@@ -123,22 +133,20 @@ def _pictures(
         yield gallery
 
 
-def page(
-    card: Scorecard, table: pd.DataFrame, gallery: Gallery | None, size: Size = "full", seed: int = 0
-) -> tuple[str, Frame]:
+def page(sheet: Sheet, gallery: Gallery | None, size: Size = "full") -> tuple[str, Frame]:
     """Return the report as one file's HTML, within the budget of section 6, and its frame.
 
     Too large, it shows fewer pictures, then smaller ones, and says so.
     """
-    sheet, public = Sheet(card, table, seed), redistributable(card)
+    card, public = sheet.card, redistributable(sheet.card)
     full = Previews(gallery, Embedded(), size) if gallery else None
-    album = Album(card, table, full, seed)
+    album = Album(card, sheet.table, full, sheet.seed)
     for amount, smaller, fewer in _ATTEMPTS:
         previews = replace(full, size=smaller) if full and smaller else full
-        album = Album(card, table, previews, seed) if smaller else album
+        album = Album(card, sheet.table, previews, sheet.seed) if smaller else album
         selection, frame = album.select(amount), Frame.of(previews, public=public)
         if previews and selection.size > _most_cards(card):
-            continue
+            continue  # never the last attempt: it has at most 40 cards
         text = sheet.page(selection, frame, note=_note(card, fewer))
         if len(text.encode()) <= MAX_BYTES:
             break

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from palette_bench.board.against import rivals
 from palette_bench.board.album import Selection, decimals
 from palette_bench.board.cautions import PUBLISH_NOT, cautions
 from palette_bench.board.cells import ScoreCell, score_cell
@@ -26,6 +27,8 @@ from palette_bench.board.samples import Pick, grid_rule, ranked_picks
 from palette_bench.board.words import headline, number, place, source_words, task_words
 from palette_bench.core.types import ImageId
 from palette_bench.scoring.scorecard import Scorecard
+
+Others: TypeAlias = Sequence[tuple[Scorecard, pd.DataFrame]]
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,19 @@ class Frame:
 class Sheet:
     """The content of one card's report; its plot is drawn once, however often the page is tried."""
 
-    def __init__(self, card: Scorecard, table: pd.DataFrame, seed: int = 0) -> None:
-        """Gather what does not depend on the pictures; `seed` is that of the grid."""
+    def __init__(self, card: Scorecard, table: pd.DataFrame, seed: int = 0, others: Others = ()) -> None:
+        """Gather what does not depend on the pictures.
+
+        Args:
+            card: the report's.
+            table: its per-image table.
+            seed: of the grid.
+            others: cards of the same set to stand beside it, with their tables.
+        """
         board_key(card)  # refuses a card that names no known task, before any words are made of it
         ranked = tuple(key for key in ranked_keys(card) if key not in card.fool_rates)
         picks = ranked_picks(table)
-        self.card = card
-        self._seed = seed
+        self.card, self.table, self.seed = card, table, seed
         self._names: dict[str, Any] = {
             "title": f"{card.method.name}: {place(card.task, card.variant)}",
             "root": "",
@@ -90,6 +99,7 @@ class Sheet:
             "task": task_words(card.protocol, card.task, card.variant),
             "source": source_words(card.protocol, card.source),
             "ranked": [score_cell(key, card.scores[key]) for key in ranked],
+            "rivals": rivals(card, table, others, ranked),
             "diagnostics": _others(card, ranked),
             "plot": _plot(picks),
             "spread": _spread(picks),
@@ -114,7 +124,7 @@ class Sheet:
             frame=frame,
             cautions=cautions(self.card) + ([PUBLISH_NOT] if frame.private else []),
             grid=selection.grid,
-            grid_rule=grid_rule(len(selection.grid), self._seed),
+            grid_rule=grid_rule(len(selection.grid), self.seed),
             chapters=selection.chapters,
             note=note,
             pages=pages,

@@ -23,6 +23,13 @@ _FOLDER = click.Path(exists=True, path_type=Path)
     help="The submission it was scored from, for the pictures; with OTHER.json give two.",
 )
 @click.option(
+    "--against",
+    multiple=True,
+    type=_FILE,
+    metavar="CARD.json",
+    help="Another card of the set, e.g. an anchor or a baseline; repeat for more.",
+)
+@click.option(
     "--format",
     type=click.Choice(["file", "dir"]),
     default="file",
@@ -51,6 +58,7 @@ def command(
     other: Path | None,
     benchset: Path | None,
     submissions: tuple[Path, ...],
+    against: tuple[Path, ...],
     out: Path,
     twin: Path | None,
     **options: Any,
@@ -66,6 +74,8 @@ def command(
     from palette_bench.cli.terminal import finish, progress, say
 
     if other is not None:
+        if against:
+            raise click.UsageError("two cards are compared with each other: leave out --against")
         _compare((card, other), out, twin, benchset, submissions, options)
         return
     if len(submissions) > 1:
@@ -74,7 +84,13 @@ def command(
         raise click.UsageError("--json goes with OTHER.json; the numbers of one card are its own file")
     submission = submissions[0] if submissions else None
     written = write_report(
-        card, out, benchset=benchset, submission=submission, options=Options(**options), progress=progress
+        card,
+        out,
+        benchset=benchset,
+        submission=submission,
+        against=against,
+        options=Options(**options),
+        progress=progress,
     )
     if written.frame.private:
         say("contains images under dataset terms: do not publish")

@@ -180,7 +180,7 @@ const pictures = {
 // the reader's own copies: matched by file name, shown as blob: addresses, never sent anywhere
 {
   const folders = { input: "input", inputs: "input", outputs: "output", output: "output" };
-  const first = (names) => names.slice(0, 20).join(", ") + (names.length > 20 ? ", …" : "");
+  const first = (names) => names.sort().slice(0, 8).join(", ") + (names.length > 8 ? ` and ${names.length - 8} more` : "");
 
   const figure = (card, kind, file) => {
     const image = new Image();

@@ -21,6 +21,7 @@ from palette_bench.board.pictures import Gallery, redistributable
 from palette_bench.board.previews import Beside, Embedded, Previews, outline
 from palette_bench.board.report import MAX_BYTES, MAX_CARDS_JPEG, Options, page, write_report
 from palette_bench.board.samples import Pick, extremes, grid_ids, grid_rule, ranked_picks
+from palette_bench.board.sheet import Sheet
 from palette_bench.board.words import NOTHING
 from palette_bench.core.errors import StorageError, UsageError
 from palette_bench.core.intervals import wilson
@@ -81,7 +82,7 @@ def shown(text: str) -> int:
 
 def test_a_full_page_holds_80_cards_and_says_nothing_of_it() -> None:
     table = labelled(200)
-    text, frame = page(card_on(table), table, gallery())
+    text, frame = page(Sheet(card_on(table), table), gallery())
     assert shown(text) == 24 + 24 + 24 + 8
     assert "One file holds at most" not in text
     assert (frame.side, frame.lossy, frame.private) == (64, False, False)
@@ -90,7 +91,7 @@ def test_a_full_page_holds_80_cards_and_says_nothing_of_it() -> None:
 
 def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
     table = labelled(200)
-    text, _ = page(card_on(table, "jpeg", "qf5"), table, gallery(degradation="jpeg-v1"))
+    text, _ = page(Sheet(card_on(table, "jpeg", "qf5"), table), gallery(degradation="jpeg-v1"))
     assert shown(text) == 12 + 12 + 12 + 4 <= MAX_CARDS_JPEG
     assert "One file holds at most 48 pictures and 8 MB" in text
     assert "4 pictures a list instead of 8, and 12 in the grid instead of 24" in text
@@ -99,7 +100,7 @@ def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
 
 def test_pictures_that_do_not_compress_become_small() -> None:
     table = labelled(60)
-    text, frame = page(card_on(table), table, gallery(side=512))
+    text, frame = page(Sheet(card_on(table), table), gallery(side=512))
     assert len(text) <= MAX_BYTES
     assert frame.side == 96
     assert "all of them small" in text
