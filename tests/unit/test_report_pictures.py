@@ -235,7 +235,7 @@ def test_terms_are_those_of_the_source() -> None:
     assert not redistributable(card_on(table, protocol="palette-2022", source="imagenet-ctest10k"))
 
 
-def test_votes_are_shown_with_the_parameters_of_their_study(tmp_path: Path) -> None:
+def test_votes_are_shown_with_their_study_in_a_sentence(tmp_path: Path) -> None:
     votes = Score(
         value=41.2, low=37.0, high=45.5, n=5000, direction="higher", unit="%", params={"raters": 100}
     )
@@ -243,7 +243,7 @@ def test_votes_are_shown_with_the_parameters_of_their_study(tmp_path: Path) -> N
     text = (tmp_path / "r.html").read_text()
     part = text[text.index('<section id="votes">') :]
     assert "Fool rate, 3s" in part
-    assert "<dt>raters</dt><dd>100</dd>" in part
+    assert "5,000 trials of 100 raters" in part
     assert text.count("Fool rate, 3s") == 1  # not among the diagnostics
 
 
