@@ -33,9 +33,9 @@ import torch
 from diffusers_unet import options_of
 from PIL import Image as PillowImage
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec
+from palette_bench.baselines.training.unet import flop as flop_of
 from palette_bench.benchset.pictures import photo_path
 from palette_bench.tasks.degradations.jpeg import fast_jpeg
 
@@ -80,14 +80,6 @@ def make_weights(spec: UNetSpec) -> dict[str, torch.Tensor]:
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
     return network.state_dict()
-
-
-def flop_of(preset: str) -> int:
-    """Return the floating-point operations of one forward pass of one image."""
-    spec = PRESETS[preset]
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        UNet(spec)(torch.empty(1, 6, spec.side, spec.side), torch.empty(1, spec.width))
-    return int(counter.get_total_flops())
 
 
 # processes
@@ -283,7 +275,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="model-speed-"))
     try:
         make_work(folder, options)
-        flop = flop_of(options.preset)
+        flop = flop_of(PRESETS[options.preset])
         sides = measure(folder, options)
         rows = {name: row(contender, sides.get(THEIRS), flop) for name, contender in sides.items()}
         print(*(described(name, figures) for name, figures in rows.items()), sep="\n", flush=True)

@@ -29,7 +29,7 @@ from .run import TrainedRun, open_run
 from .seat import prove
 from .sizes import Fit, restore_any_size
 from .tiling import Network, Tiled
-from .unet import UNet
+from .unet import UNet, flop
 from .world import find_device
 
 R = TypeVar("R", bound=Recipe)
@@ -128,9 +128,14 @@ def about(opened: Opened[Any], manner: Manner) -> About:
             parameters=sum(p.numel() for p in opened.network.parameters()),
             task_specific=len(recipe.tasks) == 1,
         ),
-        sampling=manner.sampling,
+        sampling=manner.sampling.model_copy(update={"flop_per_image": _cost(opened, manner)}),
         declared=Declared(uses_mask=bool(set(HOLED) & set(recipe.tasks)), uses_label=False),
     )
+
+
+def _cost(opened: Opened[Any], manner: Manner) -> float:
+    """Return the FLOP of a picture of the trained size: forward passes, and nothing around them."""
+    return float(flop(opened.network.spec) * (manner.sampling.steps or 1))
 
 
 class TrainedModel:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from palette_bench.core.errors import InputError
 
@@ -106,6 +107,16 @@ class UNet(nn.Module):
             return again
         once: torch.Tensor = stage(*inputs)
         return once
+
+
+def flop(spec: UNetSpec) -> int:
+    """Return the floating-point operations of one forward pass of one picture.
+
+    Two per multiplication and addition of convolutions and matrix products, as torch counts them.
+    """
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        UNet(spec)(torch.empty(1, 2 * COLOURS, spec.side, spec.side), torch.empty(1, spec.width))
+    return int(counter.get_total_flops())
 
 
 def _encoder(spec: UNetSpec, code: int) -> list[Stage]:

@@ -17,8 +17,9 @@ from palette_bench.baselines.palette.diffusion import Diffusion
 from palette_bench.baselines.palette.noise import KeyedNoise, ahead
 from palette_bench.baselines.palette.recipe import PaletteRecipe
 from palette_bench.baselines.training import checkpoint
+from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import read_recipe, to_toml
-from palette_bench.baselines.training.unet import UNet
+from palette_bench.baselines.training.unet import UNet, flop
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.rng import sampling_noise
 from palette_bench.submission.contestant import Batch, OwnPicture, PictureRestorer, RestoreOptions
@@ -173,6 +174,7 @@ def test_the_card_tells_run_sampler_and_steps(run: Path) -> None:
         10,
         4,
     )
+    assert about.sampling.flop_per_image == 10 * flop(PRESETS["palette-toy"])
     assert about.training.parameters == 828_355
     assert about.training.task_specific is False
     assert about.training.saw_test_images == "unknown"

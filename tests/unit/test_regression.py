@@ -16,6 +16,7 @@ from palette_bench.baselines.regression.regressing import Regressing, regress
 from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.examples import Examples
 from palette_bench.baselines.training.recipe import read_recipe
+from palette_bench.baselines.training.unet import flop
 from palette_bench.benchset.pictures import photo_path
 from palette_bench.core import png
 from palette_bench.core.errors import UsageError
@@ -144,6 +145,9 @@ def test_a_few_pictures_are_learnt_by_heart(run: Path) -> None:
 
 def test_nothing_is_drawn_so_sampling_options_are_refused(run: Path) -> None:
     restorer = baseline.restorer(RestoreOptions(run=run))
-    assert restorer.about.sampling.model_dump(exclude_none=True) == {"sampler": "none", "steps": 1}
+    sampling = restorer.about.sampling
+    assert (sampling.sampler, sampling.steps, sampling.seed) == ("none", 1, None)
+    recipe = read_recipe(RegressionRecipe, RECIPE.format(reduction="image"))
+    assert sampling.flop_per_image == flop(recipe.network.spec)
     with pytest.raises(UsageError, match="--seed, --sampler, --steps, --noise"):
         baseline.restorer(RestoreOptions(run=run, seed=1, sampler="ddim", steps=2, noise="device"))
