@@ -84,6 +84,8 @@ def build_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> No
         RecordError: a card of the record is edited, of a damaged table, or misfiled; nothing is written.
     """
     files = site_files(record, min_tier)
+    for folder in {(site / name).parent for name in files}:
+        atomic.sweep(folder)
     for page in _earlier_pages(site) - files.keys():
         (site / page).unlink(missing_ok=True)
     for name, data in sorted(files.items()):
