@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from random import Random
-from typing import Any
 
 sys.path.append(
     str(Path(__file__).parents[1])

@@ -32,12 +32,14 @@ class FaultyOs:
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
 
-    def _count(self, call: str, path: str, before: Callable[[], object] = lambda: None) -> None:
+    def _count(self, call: str, path: str, before: Callable[[], int] = lambda: 0) -> int:
+        """Note a call; where the fault strikes, do `before` first and return what it returned."""
         self.calls.append((call, path))
-        n = len(self.calls)
+        n, done = len(self.calls), 0
         if self._strike and (n == self._at or (self._ever_after and n > self._at)):
-            before()
+            done = before()
             self._strike(path)
+        return done
 
     def open(self, path: Any, flags: int, mode: int = 0o777) -> int:
         if flags & os.O_CREAT:
@@ -48,8 +50,8 @@ class FaultyOs:
 
     def write(self, handle: int, data: Any) -> int:
         half = memoryview(data)[: len(data) // 2]
-        self._count("write", self._paths[handle], lambda: os.write(handle, half))
-        return os.write(handle, data)
+        done = self._count("write", self._paths[handle], lambda: os.write(handle, half))
+        return done or os.write(handle, data)
 
     def fsync(self, handle: int) -> None:
         self._count("fsync", self._paths[handle])
