@@ -190,7 +190,7 @@ def test_a_second_run_is_refused_and_a_killed_holder_lets_go(photos: Path, tmp_p
         pass
 
 
-@pytest.mark.trust("restore: restore killed", "all: ENOSPC")
+@pytest.mark.trust("restore: killed", "all: ENOSPC")
 def test_restore_resumes_after_a_disk_full_at_any_write(photos: Path, tmp_path: Path) -> None:
     make(photos, tmp_path / "set")
 
@@ -221,10 +221,11 @@ def kill_script(verb: str, kills: int, folder: Path) -> subprocess.CompletedProc
 
 
 @pytest.mark.trust(
-    "generate: kill -9, then rerun",
-    "score: kill -9",
-    "restore: restore killed",
-    "train: kill -9 while saving",
+    "generate: kill -9",
+    "check: kill -9",
+    "restore: killed",
+    "restore: kill -9 while saving",
+    "report: kill -9",
 )
 @pytest.mark.parametrize("verb", ["generate", "restore", "score", "board", "train"])
 def test_verbs_killed_at_seeded_writes_end_as_undisturbed_ones(verb: str, tmp_path: Path) -> None:

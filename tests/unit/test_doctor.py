@@ -49,7 +49,7 @@ def test_a_sound_machine_is_trusted_and_left_as_it_was(tmp_path: Path) -> None:
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.trust("3")
+@pytest.mark.trust("all: canaries")
 def test_each_canary_is_a_row_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     decode, fast, gray, noise = canary.decode, canary.fast_jpeg, canary.luma, rng.sampling_noise
     monkeypatch.setattr(canary, "decode", lambda data: decode(data) ^ 1)
