@@ -5,8 +5,8 @@
     python tests/faults/environments.py --versions --scores   and a scorecard in each (needs torch, slower)
 
 Every row runs `probe` in a child process of its own and compares what it prints with the first row's: equal,
-or the difference. Packages of other versions lie in a folder before the installed ones. Other Pythons on the
-path get a virtual environment; aarch64 is tried where qemu-aarch64 is installed. What is not there is said.
+or the difference. Packages of other versions lie in a folder before the installed ones; each Python named by
+`--python` gets a virtual environment. aarch64 is not emulated here yet.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from page import Report
+
 OLDEST = {"pillow": "10.4.0", "numpy": "1.26.0", "pydantic": "2.8.0"}  # of pyproject.toml
-PYTHONS = range(11, 20)
 Probe = dict[str, Any]
 
 
@@ -224,19 +225,6 @@ def difference(expected: Probe, found: Probe) -> str:
     return "; ".join(told + ([f"scores within {max(numbers):.1e} of each other"] if numbers else []))
 
 
-def pythons() -> Iterator[tuple[str, str | None]]:
-    """Yield name and path of the supported Pythons; None for those that are not here."""
-    for minor in PYTHONS:
-        name = f"python3.{minor}"
-        if minor == sys.version_info.minor:
-            continue
-        if path := shutil.which(name):
-            yield name, path
-    newer = [n for n in PYTHONS if n > sys.version_info.minor and not shutil.which(f"python3.{n}")]
-    if len(newer) == len([n for n in PYTHONS if n > sys.version_info.minor]):
-        yield f"later than {sys.version_info.major}.{sys.version_info.minor}", None
-
-
 def own_environment(python: str, base: Path) -> str:
     """Return the interpreter of a virtual environment of another Python with what sets need."""
     subprocess.run([python, "-m", "venv", str(base)], check=True, capture_output=True)
@@ -254,37 +242,45 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--versions", action="store_true", help="also other packages and Pythons, from pip")
+    parser.add_argument("--versions", action="store_true", help="also other packages, from pip")
     parser.add_argument("--scores", action="store_true", help="also a scorecard in each row")
+    parser.add_argument("--python", action="append", default=[], help="another Python; may be repeated")
+    parser.add_argument("--write", action="store_true", help="put the lines into docs/trust.md")
     given = parser.parse_args()
+    report = Report()
     rows = [*rows_of_variables(), *(rows_of_versions() if given.versions else ())]
     differing = 0
     with tempfile.TemporaryDirectory() as name:
         folder = pictures(Path(name) / "pictures")
         first = run(rows[0], folder, given.scores)
-        print(f"{rows[0].name:<28} {len(first)} digests and scores")
+        report.say(f"{rows[0].name:<28} {len(first)} digests and scores")
         for row in rows[1:]:
-            differing += _tell(row.name, first, row, folder, given.scores)
-        if given.versions:
-            differing += _other_pythons(first, folder, Path(name))
+            differing += _tell(report, first, row, folder, given.scores)
+        for python in given.python:
+            own = own_environment(python, Path(name) / Path(python).name)
+            differing += _tell(report, first, Row(_version_of(own)), folder, False, own)
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-    print(
-        f"{'aarch64':<28} {'not run: needs a foreign root file system' if emulator else 'not here: no qemu'}"
-    )
+    there = "not run: no root file system to emulate" if emulator else "not here: no qemu"
+    report.say(f"{'aarch64':<28} {there}")
+    if given.write:
+        asked = [f" --{name}" for name in ("versions", "scores") if getattr(given, name)]
+        report.write("environments", f"python tests/faults/environments.py{''.join(asked)}")
     return 1 if differing else 0
 
 
-def _tell(name: str, first: Probe, row: Row, folder: Path, scores: bool, python: str = sys.executable) -> int:
+def _tell(
+    report: Report, first: Probe, row: Row, folder: Path, scores: bool, python: str = sys.executable
+) -> int:
     """Print one row; return whether a digest differs."""
     try:
         found = run(row, folder, scores and not row.packages, python)
     except subprocess.CalledProcessError as error:
         last = (error.stderr or "").strip().rpartition("\n")[2]
-        print(f"{name:<28} cannot run: {last[:160]}", flush=True)
+        report.say(f"{row.name:<28} cannot run: {last[:160]}")
         return 1
     asked = first if scores and not row.packages else _digests(first)
     told = difference(asked, found)
-    print(f"{name:<28} {told}", flush=True)
+    report.say(f"{row.name:<28} {told}")
     return "digests differ" in told
 
 
@@ -292,15 +288,9 @@ def _digests(found: Probe) -> Probe:
     return {name: value for name, value in found.items() if not name.startswith("score ")}
 
 
-def _other_pythons(first: Probe, folder: Path, base: Path) -> int:
-    differing = 0
-    for name, path in pythons():
-        if path is None:
-            print(f"{name:<28} not here")
-            continue
-        python = own_environment(path, base / name)
-        differing += _tell(name, first, Row(name), folder, False, python)
-    return differing
+def _version_of(python: str) -> str:
+    done = subprocess.run([python, "--version"], capture_output=True, text=True, check=True)
+    return f"{done.stdout.strip()}, newest packages"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ sys.path.append(
     str(Path(__file__).parents[1])
 )  # run as a script, the other modules of the tests are not found
 
+from page import Report
 from shims import FaultyOs, kill, standing_in
 
 from palette_bench.cli import exit_code, main
@@ -207,20 +208,20 @@ def run() -> int:
     parser.add_argument("--kills", type=int, default=20, help="per verb")
     parser.add_argument("--verb", choices=VERBS, help="one verb instead of all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="put the lines into docs/trust.md")
     given = parser.parse_args()
-    failed = 0
+    failed, report = 0, Report()
     for name in [given.verb] if given.verb else VERBS:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["PALETTE_BENCH_CACHE"] = f"{folder}/cache"
             os.environ["SOURCE_DATE_EPOCH"] = "1700000000"  # cards carry the day
             ended, faults = kill_loop(VERBS[name], given.kills, given.seed, Path(folder))
-        print(
-            f"{name:<10} {given.kills} kills, {ended} runs between them ended: {len(faults)} faults",
-            flush=True,
-        )
+        report.say(f"{name:<10} {given.kills} kills, {ended} runs between them ended: {len(faults)} faults")
         for fault in sorted(set(faults)):
-            print(f"  {fault}")
+            report.say(f"  {fault}")
         failed += len(faults)
+    if given.write:
+        report.write("kills", f"python tests/faults/kills.py --kills {given.kills}")
     return 1 if failed else 0
 
 

@@ -28,6 +28,7 @@ from typing import Any
 
 from formats import Format, formats
 from mutations import mutated
+from page import Report
 
 from palette_bench.core.errors import PaletteBenchError
 from palette_bench.core.png import PngError
@@ -156,7 +157,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000, help="inputs per format")
     parser.add_argument("--format", help="one format instead of all")
     parser.add_argument("--seed", type=int, help="one input: show what happens to it")
+    parser.add_argument("--write", action="store_true", help="put the lines into docs/trust.md")
     given = parser.parse_args()
+    report = Report()
     logging.disable()  # readers warn of what they pass over, once per input
     with tempfile.TemporaryDirectory() as name:
         (samples := Path(name) / "samples").mkdir()
@@ -165,18 +168,22 @@ def main() -> int:
         faults = 0
         for label in [given.format] if given.format else table:
             (folder := Path(name) / label).mkdir()
-            faults += _report(label, run(table[label], seeds, folder), given.seed is not None)
+            faults += _report(report, label, run(table[label], seeds, folder), given.seed is not None)
+    if given.write:
+        report.write("mutate", f"python tests/faults/mutate.py --count {given.count}")
     return 1 if faults else 0
 
 
-def _report(label: str, tally: Tally, verbose: bool) -> int:
+def _report(report: Report, label: str, tally: Tally, verbose: bool) -> int:
     counts = ", ".join(f"{outcome} {count:,}" for outcome, count in tally.outcomes.most_common())
-    print(f"{label:<20} {sum(tally.outcomes.values()):>7,}  {counts}", flush=True)
+    report.say(f"{label:<20} {sum(tally.outcomes.values()):>7,}  {counts}")
     kinds: dict[str, tuple[str, int, str]] = {}
     for fault in tally.faults:
         kinds.setdefault(fault[2].strip().rpartition("\n")[2][:24], fault)
     for last, (outcome, seed, detail) in kinds.items():
-        print(f"  {outcome}  --format {label} --seed {seed}  {last}\n{detail if verbose else ''}")
+        report.say(f"  {outcome}  --format {label} --seed {seed}  {last}")
+        if verbose:
+            print(detail)
     return len(tally.faults)
 
 

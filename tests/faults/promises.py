@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from page import PAGE, put
+
 TESTS = Path(__file__).parents[1]
-PAGE = TESTS.parent / "docs" / "trust.md"
-START, END = "<!-- promises: written by tests/faults/promises.py -->", "<!-- end of promises -->"
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,12 @@ def table(rows: list[Promise]) -> str:
             ]
         proven = "<br>".join(f"`{test}`" for test in row.tests) or "**no test yet**"
         lines.append(f"| {row.fault} | {row.behaviour} | {proven} |")
-    return "\n".join([START, *lines, "", END])
+    return "\n".join([*lines, ""])
 
 
 def page_with(rows: list[Promise]) -> str:
     """Return docs/trust.md with the table of today."""
-    text = PAGE.read_text()
-    before, _, rest = text.partition(START)
-    return before + table(rows) + rest.partition(END)[2]
+    return put("promises", table(rows))
 
 
 def main() -> int:

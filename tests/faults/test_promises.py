@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from promises import PAGE, page_with, promises
+from page import PAGE
+from promises import page_with, promises
 
 UNPROVEN = {"report: votes", "report: server killed"}  # of the study server
 
