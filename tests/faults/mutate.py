@@ -26,7 +26,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from formats import Format, formats
+from formats import formats
+from kind import Format
 from mutations import mutated
 from page import Report
 

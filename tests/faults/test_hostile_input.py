@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from formats import Format, formats
+from formats import formats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kind import Format
 from mutate import damaged, run
 from mutations import mutated
 from PIL import Image as PillowImage
