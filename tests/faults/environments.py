@@ -171,7 +171,7 @@ def _scores(out: Path) -> Probe:
     place = out / "smoke" / "jpeg.qf5"
     restorer = load_baseline("copy-input").restorer(RestoreOptions())
     restore(restorer, ContestantSet.open(place), out / "sub")
-    card = score(out / "sub", place, out / "card.json", extractor="smoke-random")
+    card = score(out / "sub", place, out / "card.json", extractors=("smoke-random",))
     return {f"score {name}": found.value for name, found in sorted(card.scores.items())}
 
 
@@ -182,9 +182,7 @@ def run(row: Row, folder: Path, scores: bool = False, python: str = sys.executab
         CalledProcessError: the environment cannot run it; its last words are in `stderr`.
     """
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **row.variables}
-    repository = Path(__file__).parents[2]
-    overlay = _overlay(row, python)
-    variables["PYTHONPATH"] = os.pathsep.join([*overlay, str(repository)])
+    variables["PYTHONPATH"] = os.pathsep.join(_overlay(row, python))
     with tempfile.TemporaryDirectory() as out:
         variables["PALETTE_BENCH_CACHE"] = f"{out}/cache"
         arguments = [str(folder), out, str(row.workers), "1" if scores else "0"]
@@ -230,7 +228,9 @@ def own_environment(python: str, base: Path) -> str:
     subprocess.run([python, "-m", "venv", str(base)], check=True, capture_output=True)
     wanted = ("click", "numpy", "pillow", "pydantic", "safetensors", "scikit-image")
     interpreter = str(base / "bin" / "python")
-    subprocess.run([interpreter, "-m", "pip", "install", "-q", *wanted], check=True, capture_output=True)
+    install = [interpreter, "-m", "pip", "install", "-q"]
+    subprocess.run([*install, *wanted], check=True, capture_output=True)
+    subprocess.run([*install, "--no-deps", str(Path(__file__).parents[2])], check=True, capture_output=True)
     return interpreter
 
 
@@ -256,8 +256,8 @@ def main() -> int:
         report.say(f"{rows[0].name:<28} {len(first)} digests and scores")
         for row in rows[1:]:
             differing += _tell(report, first, row, folder, given.scores)
-        for python in given.python:
-            own = own_environment(python, Path(name) / Path(python).name)
+        for number, python in enumerate(given.python):
+            own = own_environment(python, Path(name) / f"python{number}")
             differing += _tell(report, first, Row(_version_of(own)), folder, False, own)
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     there = "not run: no root file system to emulate" if emulator else "not here: no qemu"
