@@ -128,21 +128,27 @@ def _stem(file: Path, mask_format: str) -> str:
 def _picture_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
     try:
         with PillowImage.open(io.BytesIO(read_file(path)), formats=["PNG", "BMP", "TIFF"]) as image:
+            if image.size != (side, side):  # before a pixel is decoded: headers may claim gigabytes
+                raise _not_two_valued(path, side, f"{image.width} x {image.height} pixels")
             values = np.asarray(image.convert("L") if image.mode in ("1", "RGB") else image)
     except UNREADABLE as error:
         raise SourceError(problem("PB309", str(path), found=str(error)[:200])) from error
     levels = set(np.unique(values).tolist())
     if values.shape != (side, side) or not (levels <= {0, 255} or levels <= {0, 1}):
-        raise SourceError(
-            problem(
-                "PB309",
-                str(path),
-                expected=f"{side} x {side}, values 0 and 255 (or 0 and 1)",
-                found=f"shape {values.shape}, {len(levels)} values",
-                fix="nothing is resized or thresholded: convert the mask yourself",
-            )
-        )
+        raise _not_two_valued(path, side, f"shape {values.shape}, {len(levels)} values")
     return np.isin(values, hole_values)
+
+
+def _not_two_valued(path: Path, side: int, found: str) -> SourceError:
+    return SourceError(
+        problem(
+            "PB309",
+            str(path),
+            expected=f"{side} x {side}, values 0 and 255 (or 0 and 1)",
+            found=found,
+            fix="nothing is resized or thresholded: convert the mask yourself",
+        )
+    )
 
 
 def _release_order(source: Source, pairing: str) -> list[tuple[ImageId, int]]:

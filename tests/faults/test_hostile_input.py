@@ -183,6 +183,13 @@ def test_pixel_bombs_are_refused_wherever_pictures_are_read(tmp_path: Path) -> N
         foreign_masks._picture_mask(path, 256, (255,))
 
 
+def test_a_mask_of_another_size_is_refused_before_its_pixels_are_read(tmp_path: Path) -> None:
+    large = png._assemble(struct.pack(">2I5B", 9000, 9000, 8, 0, 0, 0, 0), zlib.compress(b"no pixels"))
+    (path := tmp_path / "a.png").write_bytes(large)
+    with pytest.raises(SourceError, match="found +9000 x 9000 pixels"):
+        foreign_masks._picture_mask(path, 256, (255,))
+
+
 @pytest.mark.trust("check: not finite")
 def test_a_header_that_does_not_end_is_pb412(tmp_path: Path) -> None:
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (2,"
