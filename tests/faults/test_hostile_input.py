@@ -186,7 +186,7 @@ def test_pixel_bombs_are_refused_wherever_pictures_are_read(tmp_path: Path) -> N
 def test_a_mask_of_another_size_is_refused_before_its_pixels_are_read(tmp_path: Path) -> None:
     large = png._assemble(struct.pack(">2I5B", 9000, 9000, 8, 0, 0, 0, 0), zlib.compress(b"no pixels"))
     (path := tmp_path / "a.png").write_bytes(large)
-    with pytest.raises(SourceError, match="found +9000 x 9000 pixels"):
+    with pytest.raises(SourceError, match=r"found +9000 x 9000 pixels"):
         foreign_masks._picture_mask(path, 256, (255,))
 
 
