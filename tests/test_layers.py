@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOWER = ["core", "tasks", "benchset", "submission", "scoring", "board", "study", "cli"]
 CORE = [
     {"errors", "types"},
-    {"resources", "fingerprint", "rng", "atomic", "interrupt", "ranks", "workers"},
+    {"resources", "fingerprint", "rng", "atomic", "interrupt", "ranks", "workers", "npz"},
     {"records", "journal", "png", "intervals", "significance", "twoway"},
 ]
 TORCH_IN = (

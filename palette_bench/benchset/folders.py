@@ -18,6 +18,8 @@ from palette_bench.core.records import read_file
 from palette_bench.core.resources import protocol_file
 from palette_bench.tasks.protocol import ProtocolSpec
 
+_LABEL = re.compile(r"[0-9]{1,9}")
+
 
 def folder_pictures(
     protocol: ProtocolSpec, images: Path, labels: Path | None, limit: int | None
@@ -92,15 +94,15 @@ def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
 
     A row names a picture by its path below the folder, or by its file name alone.
     """
-    rows = list(csv.DictReader(read_file(file).decode("utf-8-sig").splitlines()))
+    rows = _csv_rows(file)
     column = next((c for c in ("label", "class_index") if rows and c in rows[0]), None)
     if column is None or "file" not in rows[0]:
         raise SourceError(
             problem("PB607", str(file), expected="columns file and label", fix="add the header file,label")
         )
-    labels = {row["file"]: row[column] or "" for row in rows}
+    labels = {row["file"] or "": row[column] or "" for row in rows}
     bad = sorted(
-        name for name, text in labels.items() if not (text.isdecimal() and int(text) < splits.CLASSES)
+        name for name, text in labels.items() if not (_LABEL.fullmatch(text) and int(text) < splits.CLASSES)
     )
     found = {p.name: labels.get(p.name, labels.get(PurePosixPath(p.name).name)) for p in places}
     missing = sorted(name for name, text in found.items() if text is None)
@@ -112,3 +114,15 @@ def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
     if problems:
         raise SourceError(*problems)
     return {name: int(text) for name, text in found.items() if text is not None}
+
+
+def _csv_rows(file: Path) -> list[dict[str, str | None]]:
+    """Return the rows of a table by column; cells that a row lacks are None."""
+    data = read_file(file)
+    try:
+        return list(csv.DictReader(data.decode("utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
+        fix = "save the table as UTF-8, comma-separated"
+        raise SourceError(
+            problem("PB607", str(file), expected="a CSV table", found=str(error), fix=fix)
+        ) from error

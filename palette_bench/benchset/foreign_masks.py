@@ -6,7 +6,6 @@ Source: protocol, section 5.4.
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +17,10 @@ from PIL import Image as PillowImage
 from palette_bench.benchset.sources import Source, file_sha256
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest
+from palette_bench.core.npz import NpzError, member_names, read_npz
 from palette_bench.core.records import read_file
 from palette_bench.core.types import ImageId, Mask
+from palette_bench.tasks.preprocess import UNREADABLE
 from palette_bench.tasks.protocol import VariantSpec
 
 # format -> the values that mean hole; None: the user says
@@ -127,21 +128,27 @@ def _stem(file: Path, mask_format: str) -> str:
 def _picture_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
     try:
         with PillowImage.open(io.BytesIO(read_file(path)), formats=["PNG", "BMP", "TIFF"]) as image:
+            if image.size != (side, side):  # before a pixel is decoded: headers may claim gigabytes
+                raise _not_two_valued(path, side, f"{image.width} x {image.height} pixels")
             values = np.asarray(image.convert("L") if image.mode in ("1", "RGB") else image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise SourceError(problem("PB309", str(path), found=str(error))) from error
+    except UNREADABLE as error:
+        raise SourceError(problem("PB309", str(path), found=str(error)[:200])) from error
     levels = set(np.unique(values).tolist())
     if values.shape != (side, side) or not (levels <= {0, 255} or levels <= {0, 1}):
-        raise SourceError(
-            problem(
-                "PB309",
-                str(path),
-                expected=f"{side} x {side}, values 0 and 255 (or 0 and 1)",
-                found=f"shape {values.shape}, {len(levels)} values",
-                fix="nothing is resized or thresholded: convert the mask yourself",
-            )
-        )
+        raise _not_two_valued(path, side, f"shape {values.shape}, {len(levels)} values")
     return np.isin(values, hole_values)
+
+
+def _not_two_valued(path: Path, side: int, found: str) -> SourceError:
+    return SourceError(
+        problem(
+            "PB309",
+            str(path),
+            expected=f"{side} x {side}, values 0 and 255 (or 0 and 1)",
+            found=found,
+            fix="nothing is resized or thresholded: convert the mask yourself",
+        )
+    )
 
 
 def _release_order(source: Source, pairing: str) -> list[tuple[ImageId, int]]:
@@ -160,28 +167,17 @@ def _release_member(path: Path, variant: str, count: int) -> NDArray[np.uint8]:
     name = _RELEASE_MEMBERS.get(variant)
     if name is None:
         raise UsageError(f"palette-release holds masks for {', '.join(_RELEASE_MEMBERS)}, not {variant}")
-    expected = count * _RELEASE_BYTES
-    with zipfile.ZipFile(path) as archive:
-        members = {member.filename: member.file_size for member in archive.infolist()}
-    wanted = {f"{member}.npy" for member in _RELEASE_MEMBERS.values()}
-    if set(members) != wanted or any(abs(size - expected) > 4096 for size in members.values()):
+    try:
+        members = member_names(path)
+        if set(members) != set(_RELEASE_MEMBERS.values()):
+            raise NpzError(f"members {', '.join(members[:8])}")
+        packed = read_npz(path, {name: (count * _RELEASE_BYTES,)}, ("|u1",))[name]
+    except NpzError as error:
+        expected = f"{', '.join(_RELEASE_MEMBERS.values())}: ({count * _RELEASE_BYTES:,},) uint8"
+        fix = "take imagenet_freeform_masks.npz as released"
         raise SourceError(
-            problem(
-                "PB309",
-                str(path),
-                expected=f"members {sorted(wanted)} of {expected:,} bytes",
-                found=str(members),
-                fix="take imagenet_freeform_masks.npz as released",
-            )
-        )
-    with np.load(path, allow_pickle=False) as data:
-        packed = data[name]
-    if packed.dtype != np.uint8 or packed.shape != (expected,):
-        raise SourceError(
-            problem(
-                "PB309", str(path), expected=f"({expected},) uint8", found=f"{packed.shape} {packed.dtype}"
-            )
-        )
+            problem("PB309", str(path), expected=expected, found=str(error), fix=fix)
+        ) from error
     rows: NDArray[np.uint8] = packed.reshape(count, _RELEASE_BYTES)
     return rows
 

@@ -72,11 +72,34 @@ def walk(folder: Path) -> Iterator[Place]:
 
 
 def tar_members(path: Path) -> Iterator[Place]:
-    """Yield the pictures of an uncompressed tar, to be read in place."""
-    with tarfile.open(path, "r:") as archive:
-        for member in archive:
-            if member.isreg() and member.name.lower().endswith(SUFFIXES):
-                yield Place(member.name.removeprefix("./"), path, member.offset_data, member.size)
+    """Yield the pictures of an uncompressed tar, to be read in place.
+
+    Raises:
+        SourceError: PB309, damaged; nothing of it can be told from what follows the damage.
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                if member.isreg() and member.name.lower().endswith(SUFFIXES):
+                    yield Place(member.name.removeprefix("./"), path, member.offset_data, member.size)
+            _prove_ending(path, archive.offset)
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
+        fix = "copy or download the archive again"
+        raise SourceError(
+            problem("PB309", str(path), expected="a whole .tar", found=str(error)[:200], fix=fix)
+        ) from error
+
+
+def _prove_ending(path: Path, end: int) -> None:
+    """Refuse a tar that does not end in zeros: the library takes damage after the first member for the end.
+
+    Raises:
+        ReadError: something else follows, or nothing.
+    """
+    with open(path, "rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"no end of archive at byte {end:,}: cut or damaged there")
 
 
 def find_pictures(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> list[Place]:

@@ -5,9 +5,7 @@ Source: protocol, sections 3.1, 3.2 and 3.5.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -21,6 +19,7 @@ from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
 CLASSES = 1000
 IMAGENET_COUNT = 50_000
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
+_DECIMAL = re.compile(r"[0-9]{1,9}")
 _WNID = re.compile(r"n\d{8}")
 
 
@@ -110,8 +109,7 @@ def read_imagenet_labels(path: Path) -> dict[int, int]:
     lines = read_file(path).decode("utf-8", errors="replace").split("\n")
     lines = [line.strip() for line in lines if line.strip()]
     if lines and lines[0].lower().startswith("imageid,"):
-        rows = list(csv.reader(io.StringIO("\n".join(lines[1:]))))
-        return labels_of_wnids({row[0]: row[1].split()[0] for row in rows})
+        return labels_of_wnids(dict(_solution_row(line, path) for line in lines[1:]))
     pairs = [line.rsplit(maxsplit=1) for line in lines]
     if pairs and all(len(pair) == 2 for pair in pairs):
         named = dict(pairs)
@@ -125,18 +123,31 @@ def read_imagenet_labels(path: Path) -> dict[int, int]:
     return dict(enumerate(values, start=1))
 
 
+def _solution_row(line: str, path: Path) -> tuple[str, str]:
+    """Return name and wnid of `NAME,WNID X Y X Y ...`."""
+    name, _, boxes = line.partition(",")
+    wnid = boxes.partition(" ")[0]
+    if not is_wnid(wnid):
+        raise _no_label(line, path)
+    return name, wnid
+
+
 def _label(text: str, path: Path) -> int:
-    if not text.isdecimal():
-        raise SourceError(
-            problem(
-                "PB607",
-                str(path),
-                expected="one label per line, `name label` lines, or the ImageId CSV",
-                found=text[:60],
-                fix="give another file with --labels",
-            )
-        )
+    if not _DECIMAL.fullmatch(text):
+        raise _no_label(text, path)
     return int(text)
+
+
+def _no_label(found: str, path: Path) -> SourceError:
+    return SourceError(
+        problem(
+            "PB607",
+            str(path),
+            expected="one label per line, `name label` lines, or the ImageId CSV",
+            found=found[:60],
+            fix="give another file with --labels",
+        )
+    )
 
 
 def _numbered(named: Mapping[str, int], path: Path) -> dict[int, int]:

@@ -111,6 +111,7 @@ def add_card(card_path: Path, record: Path) -> tuple[Path, bool]:
     """
     card, _ = read_proven(card_path)
     target = record_path(record, card)
+    atomic.sweep(target.parent)
     if target.is_file() and read_scorecard(target).content_sha256 == card.content_sha256:
         return target, False
     taken = _taken(card, target.parent)

@@ -62,6 +62,8 @@ def build_site(record: Path, site: Path, min_tier: Tier = "self-reported", *, pa
     files = site_files(record, min_tier)
     if parquet:
         files[PARQUET] = parquet_bytes(files[CSV])
+    for folder in {(site / name).parent for name in files}:
+        atomic.sweep(folder)
     for name in _earlier(site) - files.keys():
         (site / name).unlink(missing_ok=True)
     for name, data in sorted(files.items()):

@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "weights": "List, fetch or verify network weights.",
     "ls": "List protocols, tasks, metrics, baselines or recipes.",
     "show": "Print any record file in short.",
+    "doctor": "Say whether this machine can be trusted to generate and score.",
     "demo": "Run the whole chain on bundled photographs, offline.",
 }
 

@@ -52,14 +52,18 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _write_all(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:  # a disk about to be full takes a part, and says so only at the next call
+        view = view[os.write(handle, view) :]
+
+
 def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
     """Write `data` beside `path`; return the temporary name, not yet synced."""
     temporary = _temporary(path)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(handle, view) :]
+        _write_all(handle, data)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
@@ -149,7 +153,7 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:
-            os.write(handle, data)
+            _write_all(handle, data)
             os.fsync(handle)
         finally:
             os.close(handle)

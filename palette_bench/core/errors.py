@@ -86,8 +86,11 @@ CODES: dict[str, str] = {
     "PB701": "JPEG decoder differs",
     "PB702": "JPEG encoder differs from reference",
     "PB703": "integer canary failed",
+    "PB704": "extractor canary failed",
     "PB705": "weights absent or digest wrong",
+    "PB706": "noise canary differs",
     "PB707": "device absent or unsuitable",
+    "PB709": "version outside the matrix",
     "PB710": "ranks disagree on a fingerprint",
     "PB711": "optional package missing",
     "PB712": "weights do not fit the network",
@@ -102,7 +105,7 @@ CODES: dict[str, str] = {
     "PB809": "output folder holds foreign files",
 }
 _WARNINGS = {
-    *("PB205", "PB207", "PB208", "PB410", "PB506", "PB507", "PB608", "PB806"),
+    *("PB205", "PB207", "PB208", "PB410", "PB506", "PB507", "PB608", "PB706", "PB709", "PB806"),
     *("PB321", "PB322", "PB323", "PB324", "PB325", "PB326"),
 }
 _NOTICES = {"PB320", "PB805", "PB808"}

@@ -11,9 +11,11 @@ import fcntl
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from palette_bench.core.fingerprint import canonical_json
 from palette_bench.core.records import read_file
 
 LOCK = ".pb-lock"
+_CHECK = "crc"  # key of each line's own checksum
 _JOURNAL = re.compile(r"journal\.\d+-of-\d+\.jsonl")
 
 
@@ -52,18 +55,28 @@ def is_ours(name: str) -> bool:
 
 
 def _dump(value: dict[str, Any]) -> str:
-    return canonical_json(value).decode()
+    return canonical_json({**value, _CHECK: _checksum(value)}).decode()
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    return f"{zlib.crc32(canonical_json(value)):08x}"
+
+
+def _load(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says, or None if it is torn or was changed on the disk."""
+    try:
+        value = json.loads(line)
+        whole = isinstance(value, dict) and value.pop(_CHECK, None) == _checksum(value)
+    except (ValueError, RecursionError):
+        return None
+    return value if whole else None
 
 
 def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Return header and entries of one journal; a torn last line is ignored."""
-    lines = []
-    for text in read_file(path).splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break  # torn: this item and what follows are redone
-    return (lines[0] if lines else None), lines[1:]
+    """Return header and entries of one journal; from the first torn line on, items are redone."""
+    lines = list(takewhile(lambda value: value is not None, map(_load, read_file(path).splitlines())))
+    header, *entries = lines or [None]
+    return header, [entry for entry in entries if entry]
 
 
 class Journal:

@@ -16,10 +16,10 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from palette_bench.core.errors import InputError, Problem, problem
 from palette_bench.core.types import Image
+from palette_bench.tasks.preprocess import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class FolderPictures:
         try:
             with PillowImage.open(io.BytesIO(data)) as image:
                 return self._pixels(image, data, path.name)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        except UNREADABLE as error:
             raise InputError(_refused(path.name, "a whole picture", str(error)[:200])) from error
 
     def _pixels(self, image: PillowImage.Image, data: bytes, name: str) -> Image:
@@ -101,7 +101,7 @@ class FolderPictures:
                     sizes[image.size].append(at)
                     gray += image.mode in ("1", "L")
                     turned += image.getexif().get(_EXIF_TURN, 1) != 1
-            except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            except UNREADABLE as error:
                 raise InputError(_refused(path.name, "a picture", str(error)[:200])) from error
         self._tell(len(sizes), gray, turned)
         return list(sizes.values())

@@ -5,7 +5,6 @@ Source: reports and studies, sections 1.3 and 1.4.
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
 from pathlib import Path
@@ -134,6 +133,9 @@ BARRING = {
 }
 
 
+_LARGEST_TABLE = 1 << 26  # bytes unpacked: 50,000 pictures with 1 kB of numbers each
+
+
 def table_path(card: Path) -> Path:
     """Return where the per-image table of a card file lies: CARD.images.csv.gz beside it."""
     return card.with_name(f"{card.name.removesuffix('.json')}.images.csv.gz")
@@ -151,6 +153,7 @@ def write_scorecard(card: Scorecard, table: pd.DataFrame, path: Path) -> Scoreca
     link = TableLink(file=table_path(path).name, sha256=sha256(data), rows=len(table))
     finished = card.model_copy(update={"per_image": link}).signed()
     atomic.make_folder(path.parent)
+    atomic.sweep(path.parent)
     atomic.write_gzip(table_path(path), data)
     finished.write(path)
     return finished
@@ -184,8 +187,8 @@ def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
     """
     file = table_path(path)  # never the name inside the card: a stranger wrote it
     try:
-        data = gzip.decompress(read_file(file))
-    except (OSError, EOFError, zlib.error, StorageError) as error:
+        data = _inflate(read_file(file))
+    except (zlib.error, StorageError) as error:
         reason = "a gzip file that ends early or is damaged" if file.is_file() else "no such file"
         raise RecordError(problem("PB408", file.name, expected="the card's table", found=reason)) from error
     if sha256(data) != card.per_image.sha256:
@@ -193,3 +196,12 @@ def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
             problem("PB408", file.name, expected=card.per_image.sha256[:12], found=sha256(data)[:12])
         )
     return pd.read_csv(io.BytesIO(data), dtype={"image_id": str})
+
+
+def _inflate(packed: bytes) -> bytes:
+    """Return gunzipped bytes, never more than a table may have: a small file can hold gigabytes."""
+    inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    data = inflate.decompress(packed, _LARGEST_TABLE)
+    if not inflate.eof or inflate.unused_data:
+        raise zlib.error("ends early, or does not end")
+    return data

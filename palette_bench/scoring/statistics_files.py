@@ -7,17 +7,15 @@ file says neither how many pictures it comes from nor how they were resized. Sou
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError, problem
 from palette_bench.core.fingerprint import sha256
+from palette_bench.core.npz import read_npz
 from palette_bench.core.records import read_file
 from palette_bench.core.types import Fingerprint
 from palette_bench.scoring.metrics.moments import Moments
@@ -48,11 +46,10 @@ def read_statistics(path: Path, n: int, width: int) -> StatisticsFile:
     """
     data = read_file(path)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            mean = _array(archive, "mu", (width,))
-            covariance = _array(archive, "sigma", (width, width))
+        given = read_npz(io.BytesIO(data), {"mu": (width,), "sigma": (width, width)}, _FLOATS)
+        mean, covariance = (given[name].astype(np.float64) for name in ("mu", "sigma"))
         moments = Moments.from_arrays({"n": np.array([float(n)]), "mean": mean, "covariance": covariance})
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, InputError) as error:
+    except (ValueError, InputError) as error:
         raise RecordError(
             problem(
                 "PB412",
@@ -63,35 +60,6 @@ def read_statistics(path: Path, n: int, width: int) -> StatisticsFile:
             )
         ) from error
     return StatisticsFile(moments, sha256(data))
-
-
-def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return a member as float64; its header is judged before its values are read.
-
-    Raises:
-        ValueError: absent, or of another shape or type.
-    """
-    if f"{name}.npy" not in archive.namelist():
-        raise ValueError(f"no {name} among {', '.join(archive.namelist()[:8]) or 'no members'}")
-    with archive.open(f"{name}.npy") as member:
-        found, dtype = _header(member, name)
-        if found != shape or dtype.str not in _FLOATS:
-            raise ValueError(f"{name} {found} {dtype}")
-    with archive.open(f"{name}.npy") as member:
-        values = np.lib.format.read_array(member, allow_pickle=False)
-    return np.asarray(values, np.float64)
-
-
-def _header(member: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    version = np.lib.format.read_magic(member)
-    if version not in readers:
-        raise ValueError(f"{name} in version {version} of the format")
-    shape, _, dtype = readers[version](member)
-    return shape, dtype
 
 
 def write_statistics(path: Path, moments: Moments, mode: str, fingerprint: Fingerprint) -> None:

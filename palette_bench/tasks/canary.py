@@ -18,7 +18,7 @@ from PIL import features
 
 from palette_bench import __version__
 from palette_bench.core import png, rng
-from palette_bench.core.errors import CodecError, Problem, problem
+from palette_bench.core.errors import CodecError, Problem, errors_of, problem
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.types import Image
 from palette_bench.tasks.degradations.gray import luma
@@ -39,7 +39,17 @@ _KEY = (
     "palette-bench/stream-v1|palette-2022|inpainting|freeform-20-30|imagenet-ctest10k"
     "|ILSVRC2012_val_00025275|{}|"
 )
+_NOISE = "1d7986493e0551e8"
 _WORDS = [872388430, 3885269449, 970505555, 2353510029]
+
+
+# code -> what its canaries prove
+KINDS = {
+    "PB701": "decoding JPEG",
+    "PB702": "encoding JPEG",
+    "PB703": "integers, masks, crops, PNG",
+    "PB706": "sampling noise",
+}
 
 
 def pattern_k() -> Image:
@@ -87,6 +97,12 @@ def _integers() -> Iterator[tuple[str, str, str, str]]:
     yield "PB703", "stream words", str(_WORDS), str([words.u32() for _ in _WORDS])
 
 
+def _noise() -> Iterator[tuple[str, str, str, str]]:
+    """Yield (code, what, expected, found) for the noise samplers draw: no set and no score rests on it."""
+    block = rng.sampling_noise(0, "canary", 0, 0, (3, 64, 64))
+    yield "PB706", "pb-noise-v1", _NOISE, sha256(block.astype("<f4").tobytes())[:16]
+
+
 def _fill_digest() -> str:
     return sha256(rng.normals(_KEY.format("fill"), (256, 256, 3)).astype("<i2").tobytes())[:16]
 
@@ -101,7 +117,7 @@ def findings() -> list[Problem]:
     versions = ", ".join(f"{k} {v}" for k, v in environment().items() if k != "cpu")
     return [
         problem(code, what, expected=expected, found=f"{found} with {versions}", fix=_FIXES[code])
-        for code, what, expected, found in (*_codec(), *_integers())
+        for code, what, expected, found in (*_codec(), *_integers(), *_noise())
         if expected != found
     ]
 
@@ -110,6 +126,7 @@ _FIXES = {
     "PB701": "install Pillow from its wheel (libjpeg-turbo): pip install --force-reinstall pillow",
     "PB702": "install Pillow from its wheel (libjpeg-turbo): pip install --force-reinstall pillow",
     "PB703": "report this: integer arithmetic differs on this machine",
+    "PB706": "outputs sampled here differ from those of other machines; sets and scores do not",
 }
 
 
@@ -121,7 +138,7 @@ def prove() -> None:
         CodecError: PB701-PB703; nothing was written.
     """
     broken = findings()
-    if broken:
+    if errors_of(broken):
         raise CodecError(*broken)
 
 

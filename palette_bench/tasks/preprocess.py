@@ -6,6 +6,7 @@ Source: protocol, section 4.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -15,6 +16,14 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from palette_bench.core.types import Image
+
+# what Pillow raises on damaged files, as found by damaging them; a bomb (more than
+# 179 million pixels) is no child of the others
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error),
+    PillowImage.DecompressionBombError,
+    PillowImage.DecompressionBombWarning,
+)
 
 _MODES = frozenset({"1", "L", "P", "RGB", "CMYK"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA"})
@@ -46,7 +55,7 @@ def picture_size(data: bytes) -> tuple[int, int]:
         with _opened(data) as image:
             ending = b"IEND" if image.format == "PNG" else b"\xff\xd9"
             size = image.height, image.width
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise DecodeError(str(error)) from error
     if ending not in data[-4096:]:  # some cameras pad after the end marker
         raise DecodeError("truncated: the end marker is missing")
@@ -64,7 +73,7 @@ def decode(data: bytes) -> Image:
     try:
         with _opened(data) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise DecodeError(str(error)) from error
 
 
@@ -85,7 +94,7 @@ def decode_upright(data: bytes) -> Image:
                 if upright.getchannel("A").getextrema() != (255, 255):
                     raise DecodeError("transparent pixels: lay the picture on a background first")
             return np.asarray(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError, PillowImage.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DecodeError(str(error)) from error
 
 

@@ -97,11 +97,10 @@ def _read_proven(path: Path, row: WeightsFile) -> bytes | str:
     return data if sha256(data) == row.sha256 else f"{path} has another sha256"
 
 
-def find(name: str, row: WeightsFile) -> tuple[Path, bytes]:
-    """Return path and proven bytes of an extractor's weights; wrong files are named and passed over.
+def search(name: str, row: WeightsFile) -> tuple[tuple[Path, bytes] | None, list[str]]:
+    """Return path and proven bytes of an extractor's weights, if they are here, and where was looked.
 
-    Raises:
-        WeightsError: PB705, nowhere; says where was looked and what was wrong there.
+    Wrong files are named and passed over.
     """
     looked = ["--weights: not given"]
     for place, folder in ((STORE_VARIABLE, store_folder()), ("library cache", library_cache())):
@@ -112,12 +111,24 @@ def find(name: str, row: WeightsFile) -> tuple[Path, bytes]:
         for path in (folder / file for file in row.files):
             found = _read_proven(path, row)
             if isinstance(found, bytes):
-                return path, found
+                return (path, found), looked
             if found != "absent":
                 faults.append(found)
                 log.warning("weights of %s passed over: %s", name, found)
         looked.append(f"{place}: {', '.join(faults) or 'absent'}")
-    raise WeightsError(_not_found(name, row, looked))
+    return None, looked
+
+
+def find(name: str, row: WeightsFile) -> tuple[Path, bytes]:
+    """Return path and proven bytes of an extractor's weights.
+
+    Raises:
+        WeightsError: PB705, nowhere; says where was looked and what was wrong there.
+    """
+    proven, looked = search(name, row)
+    if proven is None:
+        raise WeightsError(_not_found(name, row, looked))
+    return proven
 
 
 def _not_found(name: str, row: WeightsFile, looked: list[str]) -> str:

@@ -1,0 +1,94 @@
+"""Arrays in .npz files of strangers: headers are judged before values are read, nothing is unpickled."""
+
+from __future__ import annotations
+
+import io
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+
+_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# what zipfile and NumPy raise on damaged files, as found by damaging them
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, OSError, EOFError, ValueError, KeyError),
+    *(RuntimeError, TypeError, IndexError, OverflowError, SyntaxError),
+)
+
+
+class NpzError(ValueError):
+    """Not the arrays that were asked for; the message says what was found."""
+
+
+def member_names(file: Path | io.BytesIO) -> list[str]:
+    """Return the names of the arrays in a file.
+
+    Raises:
+        NpzError: not a zip archive.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except _DAMAGE as error:
+        raise NpzError(_said(error)) from error
+
+
+def read_npz(
+    file: Path | io.BytesIO, wanted: Mapping[str, tuple[int, ...]], dtypes: tuple[str, ...]
+) -> Arrays:
+    """Return arrays of exactly these names and shapes; others in the file are left alone.
+
+    Args:
+        file: where they are.
+        wanted: name -> shape.
+        dtypes: those accepted, as `dtype.str`.
+
+    Raises:
+        NpzError: damaged, absent, or of another shape or type.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {name: _array(archive, name, shape, dtypes) for name, shape in wanted.items()}
+    except NpzError:
+        raise
+    except _DAMAGE as error:
+        raise NpzError(_said(error)) from error
+
+
+def _array(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtypes: tuple[str, ...]
+) -> NDArray[Any]:
+    if f"{name}.npy" not in archive.namelist():
+        raise NpzError(f"no {name} among {', '.join(archive.namelist()[:8]) or 'no members'}")
+    with archive.open(f"{name}.npy") as member:
+        found, dtype = _header(member, name)
+    if found != shape or dtype.str not in dtypes:
+        raise NpzError(f"{name} {found} {dtype}")
+    with archive.open(f"{name}.npy") as member:
+        values: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):  # also proves the member's checksum
+            raise NpzError(f"{name} with bytes after its values")
+    return values
+
+
+def _header(member: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(member)
+    if version not in _READERS:
+        raise NpzError(f"{name} in version {version} of the format")
+    shape, _, dtype = _READERS[version](member)
+    return shape, dtype
+
+
+def _said(error: Exception) -> str:
+    """Return a library's complaint as one short line."""
+    return (str(error).strip("'\"").partition("\n")[0] or type(error).__name__)[:200]
