@@ -5,7 +5,7 @@
 
 Each kill is a `kill -9` at a write, a sync or a rename drawn from a seed, half of the bytes written. After
 every kill all files under final names are compared with those of the undisturbed run; a run that ends is
-compared as a whole. The study server has no verb here yet: its votes go through the same module.
+compared as a whole. The study server, whose votes are a database's, is killed in journeys/test_study_server.py.
 """
 
 from __future__ import annotations
