@@ -5,7 +5,7 @@
 
 Each kill is a `kill -9` at a write, a sync or a rename drawn from a seed, half of the bytes written. After
 every kill all files under final names are compared with those of the undisturbed run; a run that ends is
-compared as a whole. The study server, whose votes are a database's, is killed in journeys/test_study_server.py.
+compared as a whole. The study server, whose votes a database holds, is killed in its own journey.
 """
 
 from __future__ import annotations
