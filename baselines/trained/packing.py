@@ -74,6 +74,7 @@ def _card(run: TrainedRun, state: State, data: bytes, data_name: str, licence: s
         data=data_name,
         pictures=configuration["pictures"],
         data_sha256=configuration["data"],
+        started_from=configuration["init"],
         seed=configuration["seed"],
         steps=state.step,
         images_seen=state.images_seen,

@@ -25,6 +25,7 @@ class WeightsCard(Record):
         data: what it was trained on.
         pictures: how many those are.
         data_sha256: of their names and sizes.
+        started_from: SHA-256 of the weights the run began with; none if it began anew.
         seed: of the run.
         steps: optimiser steps done.
         images_seen: batch x steps.
@@ -42,6 +43,7 @@ class WeightsCard(Record):
     data: Text
     pictures: int = Field(ge=1)
     data_sha256: Sha
+    started_from: Sha | None = None
     seed: int
     steps: int = Field(ge=1)
     images_seen: int = Field(ge=1)
