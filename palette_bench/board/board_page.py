@@ -58,7 +58,7 @@ def _page(board: Board, lines: Lines, tables: dict[str, str]) -> str:
     rows = all_rows(board)
     return render(
         "board.html.jinja",
-        parts=("board",),
+        parts=("sorting", "board"),
         title=task_words(board.protocol, board.task, board.variant),
         root="../",
         stem=PurePosixPath(board.page).stem,

@@ -119,7 +119,7 @@ class Sheet:
         """
         return render(
             "report.html.jinja",
-            parts=("pictures", "classes", *(("finder",) if pages else ())),
+            parts=("pictures", "sorting", "classes", *(("finder",) if pages else ())),
             beside=frame.beside,
             frame=frame,
             cautions=cautions(self.card) + ([PUBLISH_NOT] if frame.private else []),

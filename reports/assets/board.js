@@ -1,17 +1,5 @@
 // Sorts and filters a board; what is chosen stands in the address, so that a link shows it again.
 
-const value = (row, column, kind) => {
-  const cell = row.cells[column];
-  if (kind === "text") return cell.textContent.trim().toLowerCase() || null;
-  return cell.dataset.value === undefined ? null : Number(cell.dataset.value);
-};
-
-// A missing value stands last in both directions; equal values keep the order of the page.
-const compare = (a, b, sign) => {
-  if (a === null || b === null) return (a === null) - (b === null);
-  return sign * (typeof a === "string" ? a.localeCompare(b, "en") : a - b);
-};
-
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   const body = table.querySelector("tbody.ranked"); // anchors stay pinned above it
@@ -23,11 +11,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
   const sort = () => {
     const column = heads.findIndex((head) => head.dataset.key === chosen.sort);
-    const sign = chosen.direction === "descending" ? -1 : 1;
-    const kind = heads[column]?.dataset.sorts;
-    const order = (a, b) => compare(value(a, column, kind), value(b, column, kind), sign);
-    body.append(...(column < 0 ? original : original.toSorted(order)));
-    heads.forEach((head, at) => head.setAttribute("aria-sort", at === column ? chosen.direction : "none"));
+    const { sorts } = heads[column]?.dataset ?? {};
+    body.append(...(column < 0 ? original : sorted(original, column, sorts, chosen.direction)));
+    mark(heads, column, chosen.direction);
     return column < 0 ? "" : `Sorted by ${heads[column].dataset.name}, ${chosen.direction}.`;
   };
 
@@ -62,11 +48,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   };
 
   for (const head of heads) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
-    button.addEventListener("click", () => {
+    asButton(head).addEventListener("click", () => {
       const again = chosen.sort === head.dataset.key && chosen.direction === "ascending";
       Object.assign(chosen, { sort: head.dataset.key, direction: again ? "descending" : "ascending" });
       show();
