@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from palette_bench.benchset.pictures import SUFFIXES, Place, tar_members, walk
 from palette_bench.benchset.splits import imagenet_number
 from palette_bench.core.errors import Problem, SourceError, problem
 from palette_bench.core.fingerprint import fingerprint
-from palette_bench.core.records import read_file
+from palette_bench.core.records import Part, read_file
 from palette_bench.core.resources import protocol_ids
 from palette_bench.core.types import Fingerprint, Image
 from palette_bench.tasks.preprocess import DecodeError, decode
@@ -228,34 +229,46 @@ def _tar(path: Path) -> Files:
     return Files(path.absolute(), names, places)
 
 
+class _Tensor(Part):
+    """What the header of a safetensors file says of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+_HEADER: TypeAdapter[dict[str, _Tensor | dict[str, str]]] = TypeAdapter(dict[str, _Tensor | dict[str, str]])
+
+
 def _pack(path: Path) -> Pack:
     with open(path, "rb") as file:
-        head = file.read(8)
-        size = min(int.from_bytes(head, "little"), 1 << 20)
+        size = min(int.from_bytes(file.read(8), "little"), 1 << 20)
         try:
-            header = json.loads(file.read(size))
+            header = _HEADER.validate_json(file.read(size))
         except ValueError:
             header = {}
-    tensors = [value for key, value in header.items() if key != "__metadata__"]
-    if len(tensors) != 1 or not _is_pack(tensors[0], path.stat().st_size - 8 - size):
+    tensors = [value for value in header.values() if isinstance(value, _Tensor)]
+    shape = _square(tensors[0], path.stat().st_size - 8 - size) if len(tensors) == 1 else None
+    if shape is None:
         raise SourceError(
             problem(
                 "PB412",
                 str(path),
                 expected="one tensor (N, S, S, 3) uint8",
-                found=", ".join(f"{t.get('shape')} {t.get('dtype')}" for t in tensors) or "no tensor",
+                found=", ".join(f"{list(t.shape)[:9]} {t.dtype[:9]}" for t in tensors[:9]) or "no tensor",
                 fix="write the pictures with safetensors.numpy.save_file",
             )
         )
-    return Pack(path.absolute(), 8 + size + tensors[0]["data_offsets"][0], tuple(tensors[0]["shape"]))
+    return Pack(path.absolute(), 8 + size + tensors[0].data_offsets[0], shape)
 
 
-def _is_pack(tensor: dict[str, object], available: int) -> bool:
-    shape, span = tensor.get("shape"), tensor.get("data_offsets")
-    if tensor.get("dtype") != "U8" or not (isinstance(shape, list) and isinstance(span, list)):
-        return False
-    square = len(shape) == 4 and shape[1] == shape[2] and shape[3] == 3
-    return square and 0 <= span[0] <= span[1] <= available and span[1] - span[0] == int(np.prod(shape))
+def _square(tensor: _Tensor, available: int) -> tuple[int, int, int, int] | None:
+    """Return the shape of a tensor of square pictures that lies within the file, or None."""
+    if tensor.dtype != "U8" or len(tensor.shape) != 4 or min(tensor.shape) < 1:
+        return None
+    (n, height, width, channels), (first, end) = tensor.shape, tensor.data_offsets
+    inside = 0 <= first <= end <= available and end - first == math.prod(tensor.shape)
+    return (n, height, width, channels) if inside and height == width and channels == 3 else None
 
 
 @cache

@@ -64,6 +64,25 @@ def test_all_problems_of_all_sources_are_named_at_once(tmp_path: Path) -> None:
     assert len(opened(tests, saw="yes")) == 4  # admitted by the recipe
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"images": 3}',
+        "[" * 100_000,
+        '{"images": {"dtype": "U8", "shape": [1, 8, 8, 3], "data_offsets": []}}',
+        '{"images": {"dtype": "U8", "shape": [1, 8, 8, 3], "data_offsets": [true, "x"]}}',
+        '{"images": {"dtype": "U8", "shape": [-1, -8, -8, 3], "data_offsets": [0, 192]}}',
+        '{"images": {"dtype": "U8", "shape": [1, 99999999999999999999, 8, 3], "data_offsets": [0, 192]}}',
+    ],
+    ids=["number", "deep", "no offsets", "other offsets", "negative", "huge"],
+)
+def test_a_pack_with_any_header_is_refused(tmp_path: Path, header: str) -> None:
+    pack = tmp_path / "pack.safetensors"
+    pack.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(192))
+    with pytest.raises(SourceError, match="PB412"):
+        opened(pack)
+
+
 def test_unreadable_pictures_are_passed_over_and_named(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "d", 4)
     (folder / "p001.png").write_bytes(b"no picture")
