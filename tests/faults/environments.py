@@ -2,7 +2,7 @@
 
     python tests/faults/environments.py                       variables only: SIMD, seeds, locale, folder ...
     python tests/faults/environments.py --versions            and the oldest supported packages, from pip
-    python tests/faults/environments.py --versions --scores   and a scorecard in each (needs torch, slower)
+    python tests/faults/environments.py --versions --scores   and scorecards, the oldest torch's among them
 
 Every row runs `probe` in a child process of its own and compares what it prints with the first row's: equal,
 or the difference. Packages of other versions lie in a folder before the installed ones; each Python named by
@@ -27,6 +27,7 @@ from typing import Any
 from page import Report
 
 OLDEST = {"pillow": "10.4.0", "numpy": "1.26.0", "pydantic": "2.8.0"}  # of pyproject.toml
+OLDEST_TORCH = {"torch": "2.6.0", "torchvision": "0.21.0"}  # they reach nothing but scores
 Probe = dict[str, Any]
 
 
@@ -41,6 +42,7 @@ class Row:
         folder: working directory.
         umask: of the files written.
         workers: processes that generate.
+        scored: whether scores are compared although packages differ.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Row:
     folder: str | None = None
     umask: int = 0o022
     workers: int = 1
+    scored: bool = False
 
 
 def simd_off() -> dict[str, str]:
@@ -90,6 +93,12 @@ def rows_of_versions() -> Iterator[Row]:
         yield Row(f"{name} {version}", packages=(f"{name}=={version}",))
     together = tuple(f"{name}=={version}" for name, version in OLDEST.items())
     yield Row("the oldest together", packages=together)
+
+
+def row_of_torch() -> Row:
+    """Return the row of the oldest supported torch: gigabytes from pip."""
+    packages = tuple(f"{name}=={version}" for name, version in OLDEST_TORCH.items())
+    return Row(f"torch {OLDEST_TORCH['torch']}", packages=packages, scored=True)
 
 
 def pictures(folder: Path) -> Path:
@@ -249,6 +258,7 @@ def main() -> int:
     given = parser.parse_args()
     report = Report()
     rows = [*rows_of_variables(), *(rows_of_versions() if given.versions else ())]
+    rows += [row_of_torch()] if given.versions and given.scores else []
     differing = 0
     with tempfile.TemporaryDirectory() as name:
         folder = pictures(Path(name) / "pictures")
@@ -272,14 +282,14 @@ def _tell(
     report: Report, first: Probe, row: Row, folder: Path, scores: bool, python: str = sys.executable
 ) -> int:
     """Print one row; return whether a digest differs."""
+    scores = scores and (row.scored or not row.packages)
     try:
-        found = run(row, folder, scores and not row.packages, python)
+        found = run(row, folder, scores, python)
     except subprocess.CalledProcessError as error:
         last = (error.stderr or "").strip().rpartition("\n")[2]
         report.say(f"{row.name:<28} cannot run: {last[:160]}")
         return 1
-    asked = first if scores and not row.packages else _digests(first)
-    told = difference(asked, found)
+    told = difference(first if scores else _digests(first), found)
     report.say(f"{row.name:<28} {told}")
     return "digests differ" in told
 
