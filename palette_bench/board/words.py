@@ -132,11 +132,11 @@ def interval_text(score: Score) -> str:
 
 
 def compact(count: float) -> str:
-    """Return a count in short: 62600000 is '62.6 M'."""
+    """Return a count or a cost in short: 62600000 is '62.6 M', 2e-6 is '< 0.001'."""
     for power, letter in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if count >= 10**power:
             return f"{count / 10**power:.3g} {letter}"
-    return f"{count:.3g}"
+    return "< 0.001" if 0 < count < 0.001 else f"{count:.3g}"
 
 
 def task_words(protocol: str, task: str, variant: str | None) -> str:

@@ -242,8 +242,8 @@ def _restore_pictures(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     found = jobs(source, out, wish)  # what is wrong with the pictures is told before a model is loaded
     if given["run"] is None:
         raise UsageError(
-            "own pictures need --run RUN: weights that `palette-bench train` made, or one of "
-            + ", ".join(trained_models())
+            "own pictures need --run RUN, weights that `palette-bench train` made"
+            + "".join(f", or --run {name}" for name in trained_models())
         )
     restorer = load_picture_restorer(method_of(given["run"]), _options(given))
     restore_pictures(restorer, found, wish, progress)

@@ -59,6 +59,7 @@ def test_numbers_are_printed_for_people() -> None:
         "1.2 k",
         "3 G",
     ]
+    assert (compact(2.9e-6), compact(0.25)) == ("< 0.001", "0.25")
 
 
 def test_every_metric_of_the_table_has_words() -> None:
