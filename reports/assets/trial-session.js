@@ -22,11 +22,12 @@ const picture = (token) => {
 };
 
 const decoded = async (token) => {
-  for (let tries = 0; tries < 4; tries++) {
+  for (let wait = 500; wait <= 4000; wait *= 2) {
     const image = new Image(study.size, study.size);
     image.alt = "";
     image.src = `s/${token}.png`;
     try { await image.decode(); return image; } catch { await source.reached(); }
+    await sleep(wait); // it may have been asked for too soon after others
   }
   return null;
 };

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import CONTRAST, chromium, opened, pdf_text
+from browsing import CONTRAST, opened, pdf_text
 from cards import make_scores, write_card
 from submissions import plausible, submit
 
@@ -61,12 +60,6 @@ def pages(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             (submission / "<b>.txt").touch()
         write_check(check(submission, benchset), submission, folder / f"{name}.html")
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def order(page: Page) -> list[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import CONTRAST, chromium, open_page
+from browsing import CONTRAST, open_page
 from cards import card_of, make_scores, write_card
 from submissions import original, submit
 from votes import STUDY, crowd_of, session
@@ -52,12 +51,6 @@ def study_page() -> str:
     study = STUDY.model_copy(update={"title": "</script><img src=x onerror=alert(1)>{{7*7}}"})
     votes = [*crowd_of(study, dict.fromkeys(study.slugs, 0.4)), *session(20, study=study, rt_ms=1)]
     return analysis_page(analyse(study, votes).analysis)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def shown(page: Page, selector: str) -> list[bool]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browsing import CONTRAST, chromium, opened, pdf_text
+from browsing import CONTRAST, opened, pdf_text
 from cards import card_of, make_card, make_scores, make_table
 from submissions import plausible, submit
 
@@ -30,12 +29,6 @@ VOTES = Score(
     value=41.2, low=37.0, high=45.5, interval="twoway-wilson-v1", n=5000, direction="higher", unit="%",
     params={"study": "st_0123456789ab", "display_ms": 3000},
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

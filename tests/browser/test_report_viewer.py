@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browsing import chromium, opened
+from browsing import opened
 from cards import card_of, make_scores
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -51,12 +51,6 @@ def report(benchset: BenchSet, tmp_path_factory: pytest.TempPathFactory) -> Path
     card = card_of(submission, benchset.folder, folder / "card.json", scores=make_scores(len(benchset.ids)))
     write_report(card, folder / "report.html", benchset=benchset.folder, submission=submission)
     return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

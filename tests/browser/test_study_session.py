@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 from collections.abc import Iterator
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.enable_socket
 
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 DISPLAY_MS, PRACTICE, TRIALS = 200, 2, 30
 # Waits of the page pass ten times as fast; what is shown is timed by frames and stays as long as it is.
 HURRY = "{ const wait = setTimeout; window.setTimeout = (f, ms) => wait(f, ms / 10); }"
@@ -40,21 +35,6 @@ READY = """() => {
   return document.getElementById("choose-left").getAttribute("aria-disabled") === "false" ? "choose" : null;
 }"""
 BUTTONS = {"consent": "agree", "window": "ready", "instructions": "start", "pause": "go-on", "told": "next"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Start Chromium; without it the tests skip, or fail where CI is set."""
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
-    playwright = pytest.importorskip("playwright.sync_api")
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI promises a browser and there is no chromium")
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +220,7 @@ def test_a_whole_study_survives_a_reload_a_double_submit_and_a_kill(
     one.page.reload()
     assert str(one.page.wait_for_function(READY).json_value()) == "pause"  # welcome back
     both_choose(one, two, 8)
-    two.page.route("**/vote", twice)
+    two.page.route("**/vote", twice, times=4)
     both_choose(one, two, 12)
     one.page.route("**/vote", killed, times=1)
     both_choose(one, two, TRIALS)
