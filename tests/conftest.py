@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from browsing import chromium
+from common import SHARED, RunCli
 from hypothesis import settings
 
 from palette_bench.benchset import splits
@@ -17,13 +20,11 @@ from palette_bench.benchset.generate import generate
 from palette_bench.core.resources import protocol_file
 from palette_bench.tasks.protocol import ImageNetSource, load
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 settings.register_profile("palette_bench", deadline=None, derandomize=True)
 settings.load_profile("palette_bench")
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = REPOSITORY.parent / "shared"  # real pictures and weights, where a developer has them
-
-RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +78,13 @@ def run_cli(tmp_path: Path) -> RunCli:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser per file of tests; without it they skip, or fail where CI is set."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from conftest import SHARED
+from common import SHARED
 from smoke_weights import write_random
 
 from palette_bench.benchset.manifest import BenchSet

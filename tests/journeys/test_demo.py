@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import RunCli
+from common import RunCli
 
 
 def test_demo_ends_in_a_report_and_a_board_and_takes_up_what_is_there(

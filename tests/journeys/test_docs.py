@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from common import REPOSITORY
 
 from palette_bench.cli import exit_code
 from palette_bench.study.records import Ethics, Exclude, Plan, StudyToml

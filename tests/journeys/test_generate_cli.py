@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import RunCli
+from common import RunCli
 
 
 def test_generate_verify_and_the_words_of_success(run_cli: RunCli, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import RunCli
+from common import RunCli
 from toy_method import run_toy, write_pictures
 
 from palette_bench.baselines.gan import baseline as gan

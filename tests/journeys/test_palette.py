@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RunCli
+from common import RunCli
 from PIL import Image as PillowImage
 
 from palette_bench.benchset.pictures import photo_path

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cards import write_card
-from conftest import REPOSITORY, RunCli
+from common import REPOSITORY, RunCli
 from submissions import plausible, submit
 
 DOCS = REPOSITORY / "docs"

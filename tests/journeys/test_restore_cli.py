@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RunCli
+from common import RunCli
 from PIL import Image as PillowImage
 from submissions import ready
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import RunCli
+from common import RunCli
 from toy_method import write_pictures
 
 from palette_bench.baselines.palette import baseline

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cards import card_of, make_card, make_scores, make_table, sha, write_card
-from conftest import RunCli
+from common import RunCli
 from scipy import stats
 from submissions import copied, plausible, submit
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import REPOSITORY
+from common import REPOSITORY
 
 from palette_bench.board.record import read_proven
 from palette_bench.board.schemas import PUBLISHED, schema_texts, write_schemas

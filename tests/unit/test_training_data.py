@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import SHARED
+from common import SHARED
 from toy_method import Toy, run_toy, write_pack, write_pictures
 
 from palette_bench.baselines.training.data import Joined, open_pictures, read_next
