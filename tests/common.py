@@ -1,4 +1,4 @@
-"""Names that tests share; not in a conftest, since every folder may have one and one of them wins the import."""
+"""Names that tests share; not in a conftest: every folder may have one, and one of them wins the import."""
 
 from __future__ import annotations
 
