@@ -14,6 +14,8 @@ import pytest
 from browsing import chromium
 from common import SHARED, RunCli
 from hypothesis import settings
+from serving import Server
+from submissions import submit
 
 from palette_bench.benchset import splits
 from palette_bench.benchset.generate import generate
@@ -85,6 +87,32 @@ def browser() -> Iterator[Browser]:
     """One browser per file of tests; without it they skip, or fail where CI is set."""
     with chromium() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def sound(benchset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound submission to the file's `benchset`; read-only."""
+    return submit(benchset, tmp_path_factory.mktemp("sound") / "sub")
+
+
+@pytest.fixture
+def sub(sound: Path, tmp_path: Path) -> Path:
+    """A sound submission that a test may break."""
+    return Path(shutil.copytree(sound, tmp_path / "sub"))
+
+
+@pytest.fixture
+def study(designed: Path, tmp_path: Path) -> Path:
+    """A copy of the file's `designed` study, in which nobody has voted."""
+    return Path(shutil.copytree(designed, tmp_path / "study"))
+
+
+@pytest.fixture
+def server(study: Path) -> Iterator[Server]:
+    """The study, served by a process that tests may kill."""
+    served = Server(study)
+    yield served
+    served.kill()
 
 
 @pytest.fixture(scope="session")

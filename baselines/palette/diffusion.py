@@ -43,6 +43,7 @@ class Diffusion:
         embedding: gamma -> position.
         width: of the network's code.
         known: how known pixels appear in y_t.
+        predicts: what the network's output stands for.
     """
 
     trained: Schedule
@@ -50,6 +51,7 @@ class Diffusion:
     embedding: GammaEmbedding
     width: int
     known: Literal["clean", "noised"]
+    predicts: Literal["noise", "velocity"]
 
     @classmethod
     def of(cls, recipe: PaletteRecipe) -> Diffusion:
@@ -61,6 +63,7 @@ class Diffusion:
             embedding=GammaEmbedding(recipe.network.gamma_embedding, trained),
             width=recipe.network.spec.width,
             known=recipe.noise.known,
+            predicts=recipe.noise.predicts,
         )
 
     def code(self, gammas: Levels, device: torch.device) -> torch.Tensor:
@@ -96,6 +99,27 @@ class Diffusion:
         noisy = gammas.sqrt().float() * clean + (1 - gammas).sqrt().float() * noise
         return noisy if self.known == "noised" else torch.where(mask, noisy, clean)
 
+    def target(self, clean: torch.Tensor, noise: torch.Tensor, gammas: torch.Tensor) -> torch.Tensor:
+        """Return what the network is to give: eps, or v = sqrt(gamma) eps - sqrt(1 - gamma) y.
+
+        At high noise v is the picture: colours are learnt from it directly, while an error of eps would be
+        divided by sqrt(gamma). Source: Salimans and Ho 2022, section 4 and appendix D; not the paper's.
+
+        Args:
+            clean: y, (N, 3, H, W) float32.
+            noise: eps, the same shape.
+            gammas: (N, 1, 1, 1) float64.
+        """
+        if self.predicts == "noise":
+            return noise
+        return gammas.sqrt().float() * noise - (1 - gammas).sqrt().float() * clean
+
+    def noise_of(self, output: torch.Tensor, noisy: torch.Tensor, gamma: float) -> torch.Tensor:
+        """Return f, the noise that an output of the network at y_t stands for."""
+        if self.predicts == "noise":
+            return output
+        return math.sqrt(gamma) * output + math.sqrt(1 - gamma) * noisy
+
     def sample(
         self,
         network: Network,
@@ -108,7 +132,7 @@ class Diffusion:
         """Return restored pictures, (N, 3, H, W) float32; known pixels are those of `source`.
 
         Args:
-            network: predicts f.
+            network: trained.
             plan: sampler and levels.
             codes: of the plan's levels.
             source: x, (N, 3, H, W) float32.
@@ -119,7 +143,8 @@ class Diffusion:
 
         def predict(noisy: torch.Tensor, gamma: float) -> torch.Tensor:
             code = codes[gamma].expand(len(noisy), -1)
-            return network(torch.cat([noisy, source], dim=1), code).float()
+            output = network(torch.cat([noisy, source], dim=1), code).float()
+            return self.noise_of(output, noisy, gamma)
 
         def hold(noisy: torch.Tensor, gamma: float) -> torch.Tensor:
             if self.known == "clean" or gamma == 1:
@@ -135,7 +160,7 @@ class Diffusion:
 
 
 class Denoising:
-    """Palette's training objective: one network that predicts the noise.
+    """Palette's training objective: one network that predicts the noise, or the velocity.
 
     Args:
         recipe: resolved.
@@ -154,13 +179,13 @@ class Denoising:
                 recipe.training.betas,
                 self.loss,
                 parameters=known_parameters(recipe.network.spec),
-                first_loss=FIRST_LOSS[recipe.training.loss],
+                first_loss=FIRST_LOSS[recipe.training.loss] if recipe.noise.predicts == "noise" else None,
             ),
         )
         self._plan = plan_for(self._diffusion.sampled, self._diffusion.trained, PREVIEW_STEPS)
 
     def loss(self, network: nn.Module, examples: Examples, draws: Draws) -> Losses:
-        """Return |f - eps|^p of each example at a drawn level."""
+        """Return |f - eps|^p of each example at a drawn level, or what velocity has in its place."""
         device = examples.reference.device
         gammas = self._diffusion.draw_gammas(examples, draws)
         noise = draws.normal(examples, "noise", tuple(examples.reference.shape[1:]))
@@ -168,7 +193,8 @@ class Denoising:
         noisy = self._diffusion.noised(examples.reference, noise, levels, examples.mask)
         code = self._diffusion.code(gammas, device)
         predicted = network(torch.cat([noisy, examples.source], dim=1), code)
-        values = masked_loss(predicted, noise, examples.mask, self._training.loss)
+        target = self._diffusion.target(examples.reference, noise, levels)
+        values = masked_loss(predicted, target, examples.mask, self._training.loss)
         return Losses(
             values=values,
             weights=weights(examples.mask, self._training.reduction),

@@ -34,6 +34,7 @@ class Noise(Part):
     training: Chain = Chain(steps=2000, beta_first=1e-6, beta_last=0.01)
     sampling: Chain = Chain(steps=1000, beta_first=1e-4, beta_last=0.09)
     known: Literal["clean", "noised"] = "clean"  # in y_t: themselves, or as noisy as the hole
+    predicts: Literal["noise", "velocity"] = "noise"  # velocity: ours, for networks that see few pictures
 
 
 class PaletteNetwork(Network):

@@ -76,7 +76,8 @@ def gain(diffusion: Diffusion, network: Network, task: Task, side: int) -> float
         source = torch.where(mask, fill, source)
     gammas = np.array([GAMMA])
     noisy = diffusion.noised(reference, noise, torch.from_numpy(gammas)[:, None, None, None], mask)
-    predicted = network(torch.cat([noisy, source], 1), diffusion.code(gammas, noisy.device)).float()
+    output = network(torch.cat([noisy, source], 1), diffusion.code(gammas, noisy.device)).float()
+    predicted = diffusion.noise_of(output, noisy, GAMMA)
     image = (noisy - math.sqrt(1 - GAMMA) * predicted) / math.sqrt(GAMMA)
     errors = [((y - reference).square() * mask).mean() for y in (noisy / math.sqrt(GAMMA), image)]
     return float(10 * torch.log10(errors[0] / errors[1]))

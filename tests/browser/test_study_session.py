@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -13,7 +11,6 @@ import pytest
 from plans import make_study
 from serving import Server
 
-from palette_bench.benchset.generate import generate
 from palette_bench.study.export import export
 from palette_bench.study.folder import StudyFolder
 from palette_bench.study.importing import import_votes
@@ -38,24 +35,11 @@ BUTTONS = {"consent": "agree", "window": "ready", "instructions": "start", "paus
 
 
 @pytest.fixture(scope="module")
-def designed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def designed(mini_jpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two methods and two raters, 200 ms a pair."""
     folder = tmp_path_factory.mktemp("designed")
-    generate("palette-mini", "jpeg/qf5", folder / "set")
-    make_study(folder, folder / "set", images=20, raters=2, practice=PRACTICE, display_ms=DISPLAY_MS)
+    make_study(folder, mini_jpeg, images=20, raters=2, practice=PRACTICE, display_ms=DISPLAY_MS)
     return folder / "study"
-
-
-@pytest.fixture
-def study(designed: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(designed, tmp_path / "study"))
-
-
-@pytest.fixture
-def server(study: Path) -> Iterator[Server]:
-    served = Server(study)
-    yield served
-    served.kill()
 
 
 def votes_of(study: Path) -> dict[str, list[Vote]]:

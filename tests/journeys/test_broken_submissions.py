@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from submissions import submit, zipped
+from submissions import zipped
 
 from palette_bench.core.png import encode
 
@@ -28,16 +28,6 @@ IDS = 12
 @pytest.fixture(scope="module")
 def benchset(smoke_sets: Path) -> Path:
     return smoke_sets / "jpeg.qf20"
-
-
-@pytest.fixture(scope="module")
-def sound(benchset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return submit(benchset, tmp_path_factory.mktemp("sound") / "sub")
-
-
-@pytest.fixture
-def sub(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "sub"))
 
 
 def coffee(folder: Path) -> Path:

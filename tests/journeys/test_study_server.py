@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,30 +13,16 @@ from plans import make_study
 from raters import Rater, answer_to
 from serving import Server
 
-from palette_bench.benchset.generate import generate
 from palette_bench.study.store import STORE, Store
 
 pytestmark = pytest.mark.enable_socket
 
 
 @pytest.fixture(scope="module")
-def designed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def designed(mini_jpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("designed")
-    generate("palette-mini", "jpeg/qf5", folder / "set")
-    make_study(folder, folder / "set", images=20, raters=4)
+    make_study(folder, mini_jpeg, images=20, raters=4)
     return folder / "study"
-
-
-@pytest.fixture
-def study(designed: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(designed, tmp_path / "study"))
-
-
-@pytest.fixture
-def server(study: Path) -> Iterator[Server]:
-    served = Server(study)
-    yield served
-    served.kill()
 
 
 def send_without_listening(rater: Rater, answer: dict[str, object]) -> socket.socket:

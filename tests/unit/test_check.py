@@ -40,17 +40,6 @@ def benchset(smoke_sets: Path) -> Path:
     return smoke_sets / "jpeg.qf5"
 
 
-@pytest.fixture(scope="module")
-def sound(benchset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return submit(benchset, tmp_path_factory.mktemp("sound") / "sub")
-
-
-@pytest.fixture
-def sub(sound: Path, tmp_path: Path) -> Path:
-    """Return a sound submission that a test may break."""
-    return Path(shutil.copytree(sound, tmp_path / "sub"))
-
-
 def found(report: CheckReport) -> list[tuple[str, str, int]]:
     return [(p.code, p.severity, p.count) for p in report.problems]
 

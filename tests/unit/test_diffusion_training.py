@@ -216,27 +216,54 @@ def test_equal_draws_give_equal_losses_whatever_the_batch() -> None:
     assert torch.equal(objective.loss(Blind(0.3), part, DRAWS).values, whole[2:])
 
 
+def test_a_velocity_is_the_noise_near_the_picture_and_the_negative_picture_in_noise() -> None:
+    diffusion = Diffusion.of(recipe(noise={"predicts": "velocity"}))
+    some, noise = examples(), torch.ones(4, 3, 16, 16)
+    gammas = torch.tensor([0.0, 0.36, 0.99, 1.0], dtype=torch.float64)[:, None, None, None]
+    target = diffusion.target(some.reference, noise, gammas)
+    assert torch.equal(target[0], -some.reference[0])
+    assert target[1] == pytest.approx(0.6 - 0.8 * some.reference[1], abs=1e-6)
+    assert torch.equal(target[3], noise[3])
+    noisy = diffusion.noised(some.reference, noise, gammas, torch.ones_like(some.mask))
+    for row, gamma in enumerate(gammas.flatten().tolist()):
+        assert diffusion.noise_of(target[row], noisy[row], gamma) == pytest.approx(noise[row], abs=1e-5)
+
+
+def test_the_loss_of_a_velocity_is_that_of_its_target() -> None:
+    told = recipe(noise={"predicts": "velocity"}, training={"loss": "l2"}, **TOY)
+    (player,) = Denoising(told, CPU).players
+    assert player.first_loss is None  # it depends on the pictures
+    some, blind = examples(200), Blind(0.0)
+    gammas = Diffusion.of(told).draw_gammas(some, DRAWS)
+    energy = float((some.reference.square() * some.mask).sum() / (3 * some.mask.sum()))
+    expected = float(np.mean(gammas + (1 - gammas) * energy))
+    assert float(player.loss(blind, some, DRAWS).values.mean()) == pytest.approx(expected, rel=0.02)
+
+
 # --- sampling -----------------------------------------------------------------------------------
 
 
 class Knows(nn.Module):
-    """A network that knows the picture and answers with the noise that leads from it to y_t."""
+    """A network that knows the picture and answers with what leads from it to y_t."""
 
     def __init__(self, diffusion: Diffusion, levels: tuple[float, ...], picture: torch.Tensor) -> None:
         super().__init__()
         self.codes = {diffusion.code(np.array([g]), CPU).numpy().tobytes(): g for g in levels[:-1]}
-        self.picture = picture
+        self.diffusion, self.picture = diffusion, picture
         self.shown: list[tuple[float, torch.Tensor]] = []
 
     def forward(self, images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         gamma = self.codes[code[:1].numpy().tobytes()]
         self.shown.append((gamma, images))
-        return (images[:, :3] - math.sqrt(gamma) * self.picture) / math.sqrt(1 - gamma)
+        noise = (images[:, :3] - math.sqrt(gamma) * self.picture) / math.sqrt(1 - gamma)
+        return self.diffusion.target(self.picture, noise, torch.tensor(gamma, dtype=torch.float64))
 
 
-def test_the_preview_restores_with_the_network_and_keeps_known_pixels() -> None:
-    objective = Denoising(recipe(**TOY), CPU)
-    diffusion = Diffusion.of(recipe(**TOY))
+@pytest.mark.parametrize("predicts", ["noise", "velocity"])
+def test_the_preview_restores_with_the_network_and_keeps_known_pixels(predicts: str) -> None:
+    told = recipe(noise={"predicts": predicts}, **TOY)
+    objective = Denoising(told, CPU)
+    diffusion = Diffusion.of(told)
     some = examples()
     plan = plan_for(diffusion.sampled, diffusion.trained, 25)
     network = Knows(diffusion, plan.levels, some.reference)

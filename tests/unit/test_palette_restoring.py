@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -304,15 +305,23 @@ def test_the_self_check_waits_for_warm_up_and_says_that_it_did(
     assert "not checked whether" in caplog.text
 
 
+@pytest.mark.parametrize("predicts", ["noise", "velocity"])
 @pytest.mark.parametrize("task", TASKS)
-def test_the_gain_is_that_of_the_networks_answer(task: Any) -> None:
-    recipe = read_recipe(PaletteRecipe, ALL.replace("palette-toy", "palette-64xs"))
+def test_the_gain_is_that_of_the_networks_answer(task: Any, predicts: str) -> None:
+    text = ALL.replace("palette-toy", "palette-64xs") + f'\n[noise]\npredicts = "{predicts}"\n'
+    recipe = read_recipe(PaletteRecipe, text)
     diffusion = Diffusion.of(recipe)
     shown: list[torch.Tensor] = []
 
+    def standing_for(noise: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Return the output that `noise_of` takes for this noise."""
+        if predicts == "noise":
+            return noise
+        return (noise - math.sqrt(1 - selfcheck.GAMMA) * images[:, :3]) / math.sqrt(selfcheck.GAMMA)
+
     def answers(images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         shown.append(images)
-        return torch.zeros_like(images[:, :3])
+        return standing_for(torch.zeros_like(images[:, :3]), images)
 
     assert selfcheck.gain(diffusion, answers, task, 64) == pytest.approx(0, abs=1e-5)
     seen = shown[0]
@@ -321,7 +330,7 @@ def test_the_gain_is_that_of_the_networks_answer(task: Any) -> None:
     def halves(images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Half of the true noise: the error halves, which is 6 dB."""
         noise = torch.from_numpy(sampling_noise(0, "self-check", 0, 0, (1, 3, 64, 64)))
-        return noise / 2
+        return standing_for(noise / 2, images)
 
     assert selfcheck.gain(diffusion, halves, task, 64) == pytest.approx(6.02, abs=0.01)
 

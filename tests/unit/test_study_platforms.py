@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 from plans import make_study
 from raters import ORIGIN, SCREEN, Rater
 
-from palette_bench.benchset.generate import generate
 from palette_bench.core.errors import RecordError, StorageError, UsageError
 from palette_bench.study.desk import Desk
 from palette_bench.study.export import export
@@ -31,16 +29,15 @@ Table = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def designed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def designed(mini_jpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("designed")
-    generate("palette-mini", "jpeg/qf5", folder / "set")
-    make_study(folder, folder / "set", images=20, raters=2)
+    make_study(folder, mini_jpeg, images=20, raters=2)
     return folder / "study"
 
 
 @pytest.fixture
-def folder(designed: Path, tmp_path: Path) -> StudyFolder:
-    return StudyFolder.open(Path(shutil.copytree(designed, tmp_path / "study")))
+def folder(study: Path) -> StudyFolder:
+    return StudyFolder.open(study)
 
 
 def slot_of(folder: StudyFolder, slot: int) -> list[Truth]:

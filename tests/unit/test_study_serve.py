@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import re
-import shutil
 import stat
 import struct
 from collections.abc import Iterator
@@ -29,18 +28,17 @@ TRIALS = TEST + PRACTICE + CATCH
 
 
 @pytest.fixture(scope="module")
-def designed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def designed(mini_jpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two methods, designed once; copies of it are served."""
     folder = tmp_path_factory.mktemp("designed")
-    generate("palette-mini", "jpeg/qf5", folder / "set")
-    make_study(folder, folder / "set", images=20, raters=RATERS)
+    make_study(folder, mini_jpeg, images=20, raters=RATERS)
     return folder / "study"
 
 
 @pytest.fixture
-def desk(designed: Path, tmp_path: Path) -> Iterator[Desk]:
+def desk(study: Path) -> Iterator[Desk]:
     """A study nobody has voted in, opened."""
-    folder = StudyFolder.open(Path(shutil.copytree(designed, tmp_path / "study")))
+    folder = StudyFolder.open(study)
     store = Store(folder.path / STORE)
     yield Desk(folder, store)
     store.close()
