@@ -135,7 +135,7 @@ PRESETS: Mapping[str, UNetSpec] = MappingProxyType(
         "palette-128": UNetSpec(128, 128, (1, 1, 2, 3, 4), 2, (32, 16, 8)),
         "palette-64": UNetSpec(64, 128, (1, 2, 2, 2), 2, (16, 8)),
         "palette-64s": UNetSpec(64, 64, (1, 2, 2, 2), 1, (16, 8)),
-        "palette-64xs": UNetSpec(64, 32, (1, 2, 2, 2), 1, (16, 8), head_width=32, groups=1),  # for a CPU
+        "palette-64xs": UNetSpec(64, 32, (1, 1, 4, 4), 1, (16, 8), head_width=32, groups=1),  # for a CPU
         "palette-smoke": UNetSpec(32, 32, (1, 2, 2), 1, (8,), head_width=32),
         "palette-toy": UNetSpec(16, 32, (1, 2), 1, (8,), head_width=32),
         # shapes of published ADM networks; that of its 256 px ones is palette-256
