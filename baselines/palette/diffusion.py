@@ -102,20 +102,23 @@ class Diffusion:
     def target(self, clean: torch.Tensor, noise: torch.Tensor, gammas: torch.Tensor) -> torch.Tensor:
         """Return what the network is to give: eps, or v = sqrt(gamma) eps - sqrt(1 - gamma) y.
 
-        At high noise v is the picture: colours are learnt from it directly, while an error of eps would be
-        divided by sqrt(gamma). Source: Salimans and Ho 2022, section 4 and appendix D; not the paper's.
+        At high noise v is the picture, while an error of eps is divided by sqrt(gamma). Not the paper's.
+        Source: Salimans and Ho 2022, section 4 and appendix D.
 
         Args:
             clean: y, (N, 3, H, W) float32.
             noise: eps, the same shape.
             gammas: (N, 1, 1, 1) float64.
+
+        Returns:
+            (N, 3, H, W) float32.
         """
         if self.predicts == "noise":
             return noise
         return gammas.sqrt().float() * noise - (1 - gammas).sqrt().float() * clean
 
     def noise_of(self, output: torch.Tensor, noisy: torch.Tensor, gamma: float) -> torch.Tensor:
-        """Return f, the noise that an output of the network at y_t stands for."""
+        """Return f, the noise that an output of the network at y_t stands for; all (N, 3, H, W) float32."""
         if self.predicts == "noise":
             return output
         return math.sqrt(gamma) * output + math.sqrt(1 - gamma) * noisy
@@ -132,7 +135,7 @@ class Diffusion:
         """Return restored pictures, (N, 3, H, W) float32; known pixels are those of `source`.
 
         Args:
-            network: trained.
+            network: gives f or v, as `predicts` says.
             plan: sampler and levels.
             codes: of the plan's levels.
             source: x, (N, 3, H, W) float32.
