@@ -7,6 +7,8 @@ from pathlib import Path
 
 from common import RunCli
 
+ANCHORS, TRAINED = {"original", "copy-input"}, {"palette", "regression", "gan"}
+
 
 def test_demo_ends_in_a_report_and_a_board_and_takes_up_what_is_there(
     run_cli: RunCli, tmp_path: Path
@@ -15,8 +17,11 @@ def test_demo_ends_in_a_report_and_a_board_and_takes_up_what_is_there(
     assert first.returncode == 0, first.stderr
     assert first.stdout.strip() == "demo/report.html"
     boards = json.loads((tmp_path / "demo" / "site" / "leaderboard.json").read_text())["boards"]
-    assert len(boards) == 13
-    assert all({row["slug"] for row in board["anchors"]} == {"original", "copy-input"} for board in boards)
+    assert {board["task"] for board in boards} == {"colorization", "inpainting", "uncropping", "jpeg"}
+    for board in boards:
+        assert {row["slug"] for row in board["anchors"]} == ANCHORS
+        systems = [*board["rows"], *(unranked["row"] for unranked in board["unranked"])]
+        assert {row["slug"] for row in systems} == TRAINED
     cards = {p: p.read_bytes() for p in (tmp_path / "demo").rglob("*.json") if "journal" not in p.name}
     again = run_cli("demo", "-o", "demo")
     assert again.returncode == 0, again.stderr

@@ -1,0 +1,54 @@
+"""The README's tables of published scores, written from the scorecards under reports/.
+
+python benchmarks/published.py            write them
+python benchmarks/published.py --check    write nothing; exit 1 if they are not up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from palette_bench.board.leaderboard import assemble
+from palette_bench.board.lines import lines_of
+from palette_bench.board.record import read_record
+from palette_bench.board.tables import markdown_table
+from palette_bench.board.words import source_words, task_words
+
+ROOT = Path(__file__).resolve().parents[1]
+README, RECORD = ROOT / "README.md", ROOT / "reports"
+BEGIN, END = "<!-- scores: written by benchmarks/published.py -->\n", "<!-- end of scores -->"
+
+
+def tables() -> str:
+    """Return every board of the record as a heading and a Markdown table."""
+    boards = assemble(read_record(RECORD), "self-reported").boards
+    return "\n".join(
+        f"\n**{task_words(b.protocol, b.task, b.variant)}**, {source_words(b.protocol, b.source)}\n\n"
+        f"{markdown_table(lines_of(b))}"
+        for b in boards
+    )
+
+
+def written(page: str) -> str:
+    """Return the README with the tables in their place."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}{tables()}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    """Write the tables, or compare them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    page = README.read_text()
+    new = written(page)
+    if parser.parse_args().check:
+        sys.exit(int(new != page))
+    README.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
