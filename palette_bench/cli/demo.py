@@ -18,7 +18,7 @@ PROTOCOL, EXTRACTOR = "palette-mini", "smoke"
 SETS = ("colorization", "inpainting.center32", "uncropping.right", "jpeg.qf5")
 ANCHORS = ("original", "copy-input")
 SHOWN = ("inpainting.center32", "palette-mini-v1")  # the set and method of the report page
-RANKED = "perceptual_distance"
+ORDERED_BY = "perceptual_distance"
 
 
 @click.command("demo", short_help="Run the whole chain on bundled photographs, offline.")
@@ -86,7 +86,7 @@ def _restorer(method: str) -> Restorer:
 def _show_order(name: str, cards: list[Scorecard]) -> None:
     """Print the methods of a set, the nearest to the originals first, with 95 % intervals."""
     say(f"     {name}: perceptual distance, lower is better")
-    scores = {card.method.slug: card.scores[RANKED] for card in cards}
+    scores = {card.method.slug: card.scores[ORDERED_BY] for card in cards}
     for slug, score in sorted(scores.items(), key=lambda item: item[1].value or 0.0):
         say(f"         {slug:20}{score.value:8.2f}  ({score.low:.2f} to {score.high:.2f})")
 
