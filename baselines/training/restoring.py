@@ -123,7 +123,7 @@ def about(opened: Opened[Any], manner: Manner) -> About:
             paper=manner.paper,
         ),
         training=Training(
-            datasets=(recipe.data.name,) if recipe.data.name else (),
+            datasets=_datasets(run, recipe),
             saw_test_images=recipe.data.saw_test_images,
             parameters=sum(p.numel() for p in opened.network.parameters()),
             task_specific=len(recipe.tasks) == 1,
@@ -131,6 +131,12 @@ def about(opened: Opened[Any], manner: Manner) -> About:
         sampling=manner.sampling.model_copy(update={"flop_per_image": _cost(opened, manner)}),
         declared=Declared(uses_mask=bool(set(HOLED) & set(recipe.tasks)), uses_label=False),
     )
+
+
+def _datasets(run: TrainedRun, recipe: Recipe) -> tuple[str, ...]:
+    """Return what the recipe says was trained on, else what the card beside lone weights says."""
+    name = recipe.data.name or (run.card.data if run.card else "")
+    return (name,) if name else ()
 
 
 def _cost(opened: Opened[Any], manner: Manner) -> float:

@@ -16,7 +16,7 @@ from palette_bench.core.records import read_file
 from palette_bench.core.types import Fingerprint
 
 from . import checkpoint
-from .weights_card import prove_by_card
+from .weights_card import WeightsCard, proven_card
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class TrainedRun:
         tensors: averaged weights, float32, on the host.
         sha256: of the file that holds them.
         state: of the checkpoint; None for a lone file.
+        card: beside a lone file, if there is one.
     """
 
     recipe: str
@@ -38,6 +39,7 @@ class TrainedRun:
     tensors: Mapping[str, torch.Tensor]
     sha256: Fingerprint
     state: checkpoint.State | None = None
+    card: WeightsCard | None = None
 
 
 def open_run(path: Path) -> TrainedRun:
@@ -64,13 +66,13 @@ def open_run(path: Path) -> TrainedRun:
 
 def _opened(file: Path, state: checkpoint.State | None) -> TrainedRun:
     data = read_file(file)
-    prove_by_card(file, data)
+    card = proven_card(file, data)
     try:
         with safetensors.safe_open(str(file), "pt") as opened:
             metadata = opened.metadata() or {}
         tensors = {name: t.float() for name, t in safetensors.torch.load(data).items()}
         return TrainedRun(
-            metadata["recipe"], metadata["method"], int(metadata["step"]), tensors, sha256(data), state
+            metadata["recipe"], metadata["method"], int(metadata["step"]), tensors, sha256(data), state, card
         )
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(

@@ -56,14 +56,14 @@ def card_path(weights: Path) -> Path:
     return weights.with_suffix(".toml")
 
 
-def prove_by_card(weights: Path, data: bytes) -> None:
-    """Accept a weights file that has the digest of the card beside it, or no card.
+def proven_card(weights: Path, data: bytes) -> WeightsCard | None:
+    """Return the card beside a weights file that has the digest it tells of; None if there is no card.
 
     Raises:
         WeightsError: PB705, another digest. RecordError: the card is malformed.
     """
     if not card_path(weights).is_file():
-        return
+        return None
     card = WeightsCard.read(card_path(weights))
     if sha256(data) != card.sha256:
         raise WeightsError(
@@ -75,3 +75,4 @@ def prove_by_card(weights: Path, data: bytes) -> None:
                 fix="install the package again, or take the card away from weights of your own",
             )
         )
+    return card

@@ -12,6 +12,7 @@ from palette_bench.baselines.trained.packing import pack
 from palette_bench.baselines.training.run import open_run
 from palette_bench.baselines.training.weights_card import WeightsCard, card_path
 from palette_bench.core.errors import UsageError, WeightsError
+from palette_bench.submission.contestant import RestoreOptions, load_baseline
 from palette_bench.submission.runs import find_run, method_of, trained_models
 
 LARGEST = 10_000_000  # bytes of one, and 30 million of all
@@ -32,7 +33,7 @@ def test_packed_weights_are_the_runs_to_half_precision_and_open_as_a_run(run: Pa
     for name, tensor in original.tensors.items():
         assert opened.tensors[name].dtype == torch.float32
         torch.testing.assert_close(opened.tensors[name], tensor, rtol=2**-10, atol=2**-24)
-    assert WeightsCard.read(card_path(file)) == card
+    assert WeightsCard.read(card_path(file)) == opened.card == card
     assert (card.images_seen, card.steps, card.method) == (48, 6, "toy")
     assert pack(run, tmp_path / "again.safetensors", "pictures of the tests", "CC0-1.0").sha256 == card.sha256
 
@@ -72,3 +73,10 @@ def test_what_comes_along_is_small_and_as_its_card_says(name: str) -> None:
     assert file.stat().st_size == card.bytes <= LARGEST
     assert sum(tensor.numel() for tensor in opened.tensors.values()) == card.parameters
     assert sum(each.stat().st_size for each in trained_models().values()) <= 3 * LARGEST
+
+
+@pytest.mark.parametrize("name", trained_models())
+def test_a_submission_names_what_its_weights_learnt_from(name: str) -> None:
+    file = trained_models()[name]
+    about = load_baseline(method_of(file)).restorer(RestoreOptions(run=file)).about
+    assert about.training.datasets == (WeightsCard.read(card_path(file)).data,)
