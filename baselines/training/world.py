@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # loaded inside a group, its defaults would keep the group and its threads
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 

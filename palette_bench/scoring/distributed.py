@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # loaded inside a group, its defaults would keep the group and its threads
 
 from palette_bench.core.errors import PaletteBenchError, RankError, StackError, problem
 from palette_bench.core.interrupt import Interrupted

@@ -1,0 +1,45 @@
+"""The process group of a launch ends whole: a thread that outlived it might meet a dying interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TASKS = Path("/proc/self/task")
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+USE = """
+import gc
+from pathlib import Path
+from palette_bench.{module} import world
+
+def threads():
+    return sum("gloo" in (task / "comm").read_text() for task in Path("/proc/self/task").iterdir())
+
+with world({arguments}):
+    from torch import nn  # what wrapping loads must not keep the group
+    nn.parallel.DistributedDataParallel(nn.Linear(1, 1))
+    during = threads()
+gc.collect()
+print(during > 0, threads())
+"""
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux names its threads there")
+@pytest.mark.parametrize(
+    ("module", "arguments"), [("baselines.training.world", "'cpu'"), ("scoring.distributed", "")]
+)
+def test_no_thread_outlives_the_process_group(module: str, arguments: str) -> None:
+    script = USE.format(module=module, arguments=arguments)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **ALONE},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "0"]
