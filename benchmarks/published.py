@@ -22,13 +22,15 @@ BEGIN, END = "<!-- scores: written by benchmarks/published.py -->\n", "<!-- end 
 
 
 def tables() -> str:
-    """Return every board of the record as a heading and a Markdown table."""
+    """Return every board of the record as a heading and a Markdown table, then their notes, each once."""
     boards = assemble(read_record(RECORD), "self-reported").boards
-    return "\n".join(
-        f"\n**{task_words(b.protocol, b.task, b.variant)}**, {source_words(b.protocol, b.source)}\n\n"
-        f"{markdown_table(lines_of(b))}"
+    texts = [markdown_table(lines_of(board)).strip().partition("\n\n") for board in boards]
+    headings = (
+        f"\n**{task_words(b.protocol, b.task, b.variant)}**, {source_words(b.protocol, b.source)}\n"
         for b in boards
     )
+    shown = [f"{heading}\n{table}\n" for heading, (table, _, _) in zip(headings, texts, strict=True)]
+    return "".join([*shown, *(f"\n{notes}\n" for notes in dict.fromkeys(notes for _, _, notes in texts))])
 
 
 def written(page: str) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from palette_bench.cli import exit_code
 from palette_bench.cli.terminal import finish, say
+
+if TYPE_CHECKING:
+    from palette_bench.submission.card import SawTestImages
 
 
 @click.command()
@@ -18,13 +22,20 @@ from palette_bench.cli.terminal import finish, say
 )
 @click.option("--data-name", metavar="TEXT", required=True, help="What the run was trained on.")
 @click.option(
+    "--saw-test-images",
+    required=True,
+    type=click.Choice(["no", "yes", "unknown"]),
+    help="Whether pictures of test sets are among it.",
+)
+@click.option(
     "--licence", metavar="TEXT", required=True, help="Of the weights, and what the pictures ask for."
 )
-def command(run: Path, weights: Path, data_name: str, licence: str) -> None:
+def command(run: Path, weights: Path, data_name: str, saw_test_images: SawTestImages, licence: str) -> None:
     """Write the averaged weights of RUN as float16 FILE.safetensors, and its card beside it."""
-    from .packing import pack  # noqa: PLC0415  # --help stays light
+    from ..training.recipe import Data  # noqa: PLC0415  # --help stays light
+    from .packing import pack  # noqa: PLC0415
 
-    card = pack(run, weights, data_name, licence)
+    card = pack(run, weights, Data(name=data_name, saw_test_images=saw_test_images), licence)
     say(f"{card.bytes / 1e6:.1f} MB, {card.parameters:,} parameters, {card.images_seen:,} images seen")
     finish(weights)
 

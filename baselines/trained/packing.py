@@ -14,18 +14,18 @@ from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import today
 
 from ..training.checkpoint import State, ordered
-from ..training.recipe import Recipe, to_toml
+from ..training.recipe import Data, Recipe, to_toml
 from ..training.run import TrainedRun, open_run
 from ..training.weights_card import WeightsCard, card_path
 
 
-def pack(run: Path, weights: Path, data_name: str, licence: str) -> WeightsCard:
+def pack(run: Path, weights: Path, data: Data, licence: str) -> WeightsCard:
     """Write the averaged weights of a run as float16 safetensors, and their card.
 
     Args:
         run: a RUN folder or one of its checkpoints.
         weights: file to write; its card lies beside it.
-        data_name: what the run was trained on, in words.
+        data: what the run was trained on, in words, and whether test pictures are among it.
         licence: of the weights.
 
     Raises:
@@ -35,10 +35,10 @@ def pack(run: Path, weights: Path, data_name: str, licence: str) -> WeightsCard:
     opened = open_run(run)
     if opened.state is None:
         raise UsageError(f"{run}: expected a run folder or a checkpoint, which say what the weights saw")
-    data = half_precision(opened)
-    card = _card(opened, opened.state, data, data_name, licence)
+    content = half_precision(opened)
+    card = _card(opened, opened.state, content, data, licence)
     with atomic.Batch() as batch:
-        batch.write(weights, data)
+        batch.write(weights, content)
         batch.write(card_path(weights), to_toml(cast(Recipe, card)).encode())  # it writes any record
     return card
 
@@ -61,17 +61,18 @@ def half_precision(run: TrainedRun) -> bytes:
     return ordered(safetensors.torch.save(tensors, metadata))
 
 
-def _card(run: TrainedRun, state: State, data: bytes, data_name: str, licence: str) -> WeightsCard:
+def _card(run: TrainedRun, state: State, content: bytes, data: Data, licence: str) -> WeightsCard:
     configuration = state.configuration
     return WeightsCard(
         schema=WeightsCard.schema_name(),
-        sha256=sha256(data),
-        bytes=len(data),
+        sha256=sha256(content),
+        bytes=len(content),
         method=run.method,
         parameters=state.parameters,
         licence=licence,
         date=today(),
-        data=data_name,
+        data=data.name,
+        saw_test_images=data.saw_test_images,
         pictures=configuration["pictures"],
         data_sha256=configuration["data"],
         started_from=configuration["init"],

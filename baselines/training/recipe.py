@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from palette_bench.core.errors import InputError, RecordError, UsageError, problem, suggest
 from palette_bench.core.records import Part, Record
+from palette_bench.submission.card import SawTestImages
 
 from .presets import PRESETS, AttentionKind, UNetSpec
 
@@ -90,7 +91,7 @@ class Data(Part):
     """What is known of the training pictures."""
 
     name: str = ""  # for cards
-    saw_test_images: Literal["no", "yes", "unknown"] = "unknown"  # "yes" admits files of benchmark splits
+    saw_test_images: SawTestImages = "unknown"  # "yes" admits files of benchmark splits
 
 
 class Speed(Part):

@@ -24,7 +24,7 @@ from palette_bench.submission.runs import trained_models
 from .exact import exact
 from .examples import HOLED
 from .question import Question
-from .recipe import Recipe, read_recipe
+from .recipe import Data, Recipe, read_recipe
 from .run import TrainedRun, open_run
 from .seat import prove
 from .sizes import Fit, restore_any_size
@@ -112,6 +112,7 @@ def ready(opened: Opened[Any], manner: Manner) -> TrainedModel:
 def about(opened: Opened[Any], manner: Manner) -> About:
     """Return what the card says; the version is that of the weights."""
     run, recipe = opened.run, opened.recipe
+    data = _data(run, recipe)
     tasks = "multi-task" if len(recipe.tasks) > 1 else recipe.tasks[0]
     return About(
         method=Method(
@@ -123,8 +124,8 @@ def about(opened: Opened[Any], manner: Manner) -> About:
             paper=manner.paper,
         ),
         training=Training(
-            datasets=_datasets(run, recipe),
-            saw_test_images=recipe.data.saw_test_images,
+            datasets=(data.name,) if data.name else (),
+            saw_test_images=data.saw_test_images,
             parameters=sum(p.numel() for p in opened.network.parameters()),
             task_specific=len(recipe.tasks) == 1,
         ),
@@ -133,10 +134,10 @@ def about(opened: Opened[Any], manner: Manner) -> About:
     )
 
 
-def _datasets(run: TrainedRun, recipe: Recipe) -> tuple[str, ...]:
-    """Return what the recipe says was trained on, else what the card beside lone weights says."""
-    name = recipe.data.name or (run.card.data if run.card else "")
-    return (name,) if name else ()
+def _data(run: TrainedRun, recipe: Recipe) -> Data:
+    """Return what is known of the training pictures: the card beside lone weights knows it best."""
+    card = run.card
+    return Data(name=card.data, saw_test_images=card.saw_test_images) if card else recipe.data
 
 
 def _cost(opened: Opened[Any], manner: Manner) -> float:

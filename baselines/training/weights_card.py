@@ -10,6 +10,7 @@ from pydantic import Field
 from palette_bench.core.errors import WeightsError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Record, Sha, Text
+from palette_bench.submission.card import SawTestImages
 
 
 class WeightsCard(Record):
@@ -23,6 +24,7 @@ class WeightsCard(Record):
         licence: of the weights, and what their training pictures ask for.
         date: of the file.
         data: what it was trained on.
+        saw_test_images: whether pictures of test sets are among them.
         pictures: how many those are.
         data_sha256: of their names and sizes.
         started_from: SHA-256 of the weights the run began with; none if it began anew.
@@ -41,6 +43,7 @@ class WeightsCard(Record):
     licence: Text
     date: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
     data: Text
+    saw_test_images: SawTestImages = "unknown"
     pictures: int = Field(ge=1)
     data_sha256: Sha
     started_from: Sha | None = None

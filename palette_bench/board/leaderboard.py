@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from palette_bench import __version__
 from palette_bench.board.comparability import (
@@ -28,6 +28,7 @@ from palette_bench.board.reviews import Tier
 from palette_bench.core.errors import CODES
 from palette_bench.core.records import Link, Part, Record, Sha
 from palette_bench.scoring.scorecard import Score, Scorecard
+from palette_bench.submission.card import SawTestImages
 from palette_bench.tasks.protocol import load
 
 
@@ -55,7 +56,7 @@ class Row(Part):
     parameters: int | None
     cost: Cost
     datasets: tuple[str, ...]
-    saw_test_images: Literal["no", "yes", "unknown"]
+    saw_test_images: SawTestImages
     date: str
     n: int
     scores: dict[str, Score]

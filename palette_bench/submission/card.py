@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from palette_bench.core.records import Link, Part, Record, Sha, Slug, Text
 
 CARD = "submission.toml"
+SawTestImages = Literal["no", "yes", "unknown"]
 
 
 class Method(Part):
@@ -41,7 +42,7 @@ class Training(Part):
     """What the method was trained on."""
 
     datasets: tuple[Text, ...]
-    saw_test_images: Literal["no", "yes", "unknown"]
+    saw_test_images: SawTestImages
     parameters: int | None = Field(default=None, ge=0)
     task_specific: bool
 

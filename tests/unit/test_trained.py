@@ -9,12 +9,14 @@ import torch
 from toy_method import Toy, run_toy, write_pack
 
 from palette_bench.baselines.trained.packing import pack
+from palette_bench.baselines.training.recipe import Data
 from palette_bench.baselines.training.run import open_run
 from palette_bench.baselines.training.weights_card import WeightsCard, card_path
 from palette_bench.core.errors import UsageError, WeightsError
 from palette_bench.submission.contestant import RestoreOptions, load_baseline
 from palette_bench.submission.runs import find_run, method_of, trained_models
 
+PICTURES = Data(name="pictures of the tests", saw_test_images="no")
 LARGEST = 10_000_000  # bytes of one, and 30 million of all
 
 
@@ -27,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_packed_weights_are_the_runs_to_half_precision_and_open_as_a_run(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "toy-mini.safetensors"
-    card = pack(run, file, "pictures of the tests", "CC0-1.0")
+    card = pack(run, file, PICTURES, "CC0-1.0")
     opened, original = open_run(file), open_run(run)
     assert (opened.method, opened.step, opened.recipe) == ("toy", 6, original.recipe)
     for name, tensor in original.tensors.items():
@@ -35,12 +37,12 @@ def test_packed_weights_are_the_runs_to_half_precision_and_open_as_a_run(run: Pa
         torch.testing.assert_close(opened.tensors[name], tensor, rtol=2**-10, atol=2**-24)
     assert WeightsCard.read(card_path(file)) == opened.card == card
     assert (card.images_seen, card.steps, card.method) == (48, 6, "toy")
-    assert pack(run, tmp_path / "again.safetensors", "pictures of the tests", "CC0-1.0").sha256 == card.sha256
+    assert pack(run, tmp_path / "again.safetensors", PICTURES, "CC0-1.0").sha256 == card.sha256
 
 
 def test_a_flipped_byte_is_refused(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "toy.safetensors"
-    pack(run, file, "pictures of the tests", "CC0-1.0")
+    pack(run, file, PICTURES, "CC0-1.0")
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
@@ -51,7 +53,7 @@ def test_a_flipped_byte_is_refused(run: Path, tmp_path: Path) -> None:
 def test_only_what_says_what_it_saw_is_packed(run: Path, tmp_path: Path) -> None:
     lone = next((run / "checkpoints").glob("*/ema.safetensors"))
     with pytest.raises(UsageError, match="expected a run folder"):
-        pack(lone, tmp_path / "toy.safetensors", "pictures", "CC0-1.0")
+        pack(lone, tmp_path / "toy.safetensors", PICTURES, "CC0-1.0")
 
 
 def test_names_mean_trained_models_unless_a_path_of_that_name_is_there(
@@ -78,5 +80,6 @@ def test_what_comes_along_is_small_and_as_its_card_says(name: str) -> None:
 @pytest.mark.parametrize("name", trained_models())
 def test_a_submission_names_what_its_weights_learnt_from(name: str) -> None:
     file = trained_models()[name]
-    about = load_baseline(method_of(file)).restorer(RestoreOptions(run=file)).about
-    assert about.training.datasets == (WeightsCard.read(card_path(file)).data,)
+    training = load_baseline(method_of(file)).restorer(RestoreOptions(run=file)).about.training
+    assert training.datasets == (WeightsCard.read(card_path(file)).data,)
+    assert training.saw_test_images == "no"
