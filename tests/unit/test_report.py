@@ -25,6 +25,7 @@ from palette_bench.board.words import compact, decimals, headline, metric_words,
 from palette_bench.core.errors import RecordError, SpecError, UsageError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.scoring.scorecard import Score, write_scorecard
+from palette_bench.submission.card import Sampling
 
 SCORE = Score(value=11.93, low=11.73, high=12.13, n=10_000, direction="lower", unit="none")
 
@@ -195,6 +196,29 @@ def test_the_page_says_its_numbers_without_pictures(tmp_path: Path) -> None:
     assert "<img" in page  # the histogram
     assert "data:image/webp" not in page
     assert "Not a ranking" not in page
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ({}, "photos"),
+        ({"datasets": ()}, "none named"),
+        ({"datasets": (), "parameters": 0}, "nothing"),
+    ],
+)
+def test_what_was_not_named_is_not_called_nothing(
+    tmp_path: Path, training: dict[str, object], said: str
+) -> None:
+    write_report(write_card(tmp_path, training=training), tmp_path / "r.html")
+    assert f"<dt>Trained on</dt><dd>{said}</dd>" in (tmp_path / "r.html").read_text()
+
+
+def test_the_compute_of_a_picture_is_said_where_it_is_known(tmp_path: Path) -> None:
+    spent = Sampling(sampler="ancestral", steps=3, flop_per_image=8_613_371_904)
+    write_report(write_card(tmp_path, sampling=spent), tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "<dt>Cost</dt><dd>not stated</dd>" in page
+    assert "<dt>Compute</dt><dd>8.61 G FLOP a picture</dd>" in page
 
 
 def test_random_weights_are_said_aloud(tmp_path: Path) -> None:
