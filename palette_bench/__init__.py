@@ -16,6 +16,7 @@ _HOMES = {
     "check": "palette_bench.submission.check",
     "frechet_distance": "palette_bench.scoring.metrics.frechet",
     "generate": "palette_bench.benchset.generate",
+    "kernel_distance": "palette_bench.scoring.metrics.kid",
     "restore": "palette_bench.submission.restore",
     "score": "palette_bench.scoring.run",
     "verify": "palette_bench.benchset.verify",

@@ -18,7 +18,7 @@ from palette_bench.board.samples import EXTREMES, GRID_SIZE, Pick, extremes, gri
 from palette_bench.board.words import NOTHING, metric_words, number
 from palette_bench.core.resources import protocol_file
 from palette_bench.core.types import ImageId
-from palette_bench.scoring.scorecard import Scorecard
+from palette_bench.scoring.scorecard import Scorecard, forms_of
 from palette_bench.tasks.protocol import load
 
 DISTANCE = "perceptual_distance"
@@ -157,7 +157,8 @@ class Album:
         """Yield the pictures that raise FID most, if the table has them."""
         picks = ranked_picks(self._table, "fid_influence")
         if picks:
-            name = metric_words("fid" if "fid" in self._card.scores else "frechet_distance").name
+            known = [key for key in forms_of("fid") if key in self._card.scores]
+            name = metric_words((known or ["frechet_distance"])[0]).name
             measure = Measure("fid_influence", "influence", f"By influence on the {name}", True, ("", ""))
             meaning = "without one of them the distance of the feature clouds would fall most"
             top = tuple(reversed(picks[-most:]))

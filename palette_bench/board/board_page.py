@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath
 
-from palette_bench.board.claims import leaders_words, method_words
+from palette_bench.board.claims import interval_words, leaders_words, method_words
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.flat import csv_text
 from palette_bench.board.leaderboard import Board, Row
-from palette_bench.board.lines import Column, Lines, all_rows, lines_of, tied
+from palette_bench.board.lines import Column, Lines, all_rows, basis_lines, lines_of, tied
 from palette_bench.board.pages import data_uri, render
 from palette_bench.board.plots import Kind, PlotRow, dot_whisker
 from palette_bench.board.quoted import QuotedRow
@@ -28,7 +28,7 @@ from palette_bench.board.words import (
     task_words,
 )
 from palette_bench.core.records import canonical_json
-from palette_bench.scoring.scorecard import GENERAL_FORM
+from palette_bench.scoring.scorecard import forms_of
 from palette_bench.tasks.protocol import load
 
 TWINS = ("html", "csv", "json", "md", "tex")
@@ -74,7 +74,8 @@ def _page(board: Board, lines: Lines, tables: dict[str, str]) -> str:
         costs=_stated_costs(rows),
         tiers=sorted({line.row.tier for line in lines.systems}),
         datasets=sorted({name for line in lines.systems for name in line.row.datasets}),
-        method=method_words(board),
+        basis=basis_lines(lines.columns),
+        method=(*method_words(board), *interval_words(board)),
         stands_in=_stands_in(board),
         gaps=_gaps(board),
         quoted_columns=_quoted_columns(board.quoted),
@@ -104,9 +105,7 @@ def _common_marks(rows: Sequence[Row]) -> list[str]:
 def _stands_in(board: Board) -> str:
     """Return the name of the protocol's first metric where another one sorts the board; else ""."""
     roles = load(board.protocol).ranked_metrics(board.source)
-    first = next(
-        (m for role in roles for m in board.metrics if m in (role, GENERAL_FORM.get(role))), board.sort
-    )
+    first = next((m for role in roles for m in board.metrics if m in forms_of(role)), board.sort)
     return metric_words(first).name if first and first != board.sort else ""
 
 
@@ -139,7 +138,7 @@ def _plots(board: Board, columns: Sequence[Column]) -> list[tuple[str, tuple[str
 
 
 def _plot(rows: Sequence[PlotRow], column: Column) -> tuple[str, str]:
-    plot = dot_whisker(rows, f"{column.name}, {column.direction}")
+    plot = dot_whisker(rows, f"{column.name}, {column.direction}\n{column.basis}".strip())
     return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)
 
 

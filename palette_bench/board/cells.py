@@ -7,14 +7,21 @@ from dataclasses import dataclass
 
 from palette_bench.board.words import (
     DIRECTIONS,
+    EXPECTED_VALUE,
+    ORIGINALS_FIXED,
+    basis_words,
     interval_text,
+    is_frechet,
     is_percent,
     metric_words,
+    network_words,
     note_words,
     number,
+    reference_words,
+    shown_key,
     value_text,
 )
-from palette_bench.scoring.scorecard import BARRING, Score
+from palette_bench.scoring.scorecard import BARRING, Score, took_originals_as_fixed
 
 _NICE = (1.0, 2.0, 5.0, 10.0)
 
@@ -43,8 +50,10 @@ class ScoreCell:
     n: int
     direction: str
     extractor: str
+    network: str
     reference: str
     reference_name: str
+    basis: str
     marks: tuple[str, ...]
     notes: tuple[str, ...]
     whisker: Whisker | None
@@ -76,15 +85,19 @@ def _axis_text(value: float) -> str:
     return number(value, 0 if abs(value) >= 1 or value == 0 else -math.floor(math.log10(abs(value))))
 
 
-def _reference_name(score: Score) -> str:
-    """Return 'originals, 256 pictures', where the score says what it was measured against."""
-    name, n = score.params.get("reference"), score.params.get("reference_n")
-    return "" if not isinstance(name, str) else f"{name}, {n:,} pictures" if isinstance(n, int) else name
+def _notes(key: str, score: Score) -> tuple[str, ...]:
+    """Return what explains a score: its own notes, and what its interval covers."""
+    found = [note_words(note) for note in score.notes if note not in BARRING]
+    if took_originals_as_fixed(score):
+        found.append(ORIGINALS_FIXED)
+    elif is_frechet(key) and score.interval:
+        found.append(EXPECTED_VALUE)
+    return tuple(found)
 
 
 def score_cell(key: str, score: Score) -> ScoreCell:
     """Return a score's texts."""
-    words = metric_words(key)
+    words = metric_words(shown_key(key, score))
     return ScoreCell(
         key=key,
         name=words.name,
@@ -95,10 +108,12 @@ def score_cell(key: str, score: Score) -> ScoreCell:
         n=score.n,
         direction=DIRECTIONS[score.direction],
         extractor=score.extractor or "",
+        network=network_words(score.extractor),
         reference=(score.reference or "")[:12],
-        reference_name=_reference_name(score),
+        reference_name=reference_words(score),
+        basis=basis_words(score),
         marks=tuple(note.replace("-", " ") for note in score.notes if note in BARRING),
-        notes=tuple(note_words(note) for note in score.notes if note not in BARRING),
+        notes=_notes(key, score),
         whisker=whisker(score),
         sort=score.value,
     )

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from palette_bench.board.leaderboard import Board
 from palette_bench.board.ranks import ALPHA, rule_of
-from palette_bench.board.words import metric_words
+from palette_bench.board.words import EXPECTED_VALUE, ORIGINALS_FIXED, is_frechet, metric_words
+from palette_bench.scoring.scorecard import took_originals_as_fixed
 
 
 def method_words(board: Board) -> tuple[str, ...]:
@@ -41,6 +42,16 @@ def _resolution(board: Board) -> tuple[str, ...]:
     )  # a log scale's gap is a ratio
     unit = " percentage points" if column in ("top1", "") else ""
     return (f"Gaps in {metric_words(sort).name} of {size}{unit} and more are found with 80 % power.",)
+
+
+def interval_words(board: Board) -> tuple[str, ...]:
+    """Return what the intervals of a board's metrics do not cover, a sentence each."""
+    rows = [*board.rows, *board.anchors, *(u.row for u in board.unranked)]
+    scores = [(m, row.scores[m]) for row in rows for m in board.metrics if m in row.scores]
+    fixed = sorted({metric_words(m).name for m, score in scores if took_originals_as_fixed(score)})
+    found = [EXPECTED_VALUE] if any(is_frechet(m) and score.interval for m, score in scores) else []
+    found += [f"{' and '.join(fixed)} of earlier cards: {ORIGINALS_FIXED}"] if fixed else []
+    return tuple(found)
 
 
 def leaders_words(names: Sequence[str], systems: int) -> str:

@@ -5,14 +5,15 @@ Source: reports and studies, section 2; architecture, "Identity".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from palette_bench.board.words import network_words, reference_words
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Fingerprint
-from palette_bench.scoring.scorecard import BARRING, GENERAL_FORM, Scorecard
+from palette_bench.scoring.scorecard import BARRING, Scorecard, against_originals, forms_of
 from palette_bench.tasks.protocol import load
 
 ANCHORS = {"original": "ceiling", "copy-input": "floor"}
@@ -49,14 +50,19 @@ class Group:
     cards: tuple[Scorecard, ...]
 
     @property
+    def words(self) -> dict[tuple[str, str], str]:
+        """Return what the fingerprints stand for, as the first card that has one says it."""
+        return {key: words for card in reversed(self.cards) for key, words in in_words(card).items()}
+
+    @property
     def digest(self) -> Fingerprint:
         """Return one digest for everything the cards share."""
         return fingerprint({f"{code} {name}": sha for (code, name), sha in self.identity.items()})
 
 
 def metric_for(role: str, card: Scorecard) -> str | None:
-    """Return the card's metric for a ranked one: itself, its general form, or None."""
-    return next((key for key in (role, GENERAL_FORM.get(role)) if key in card.scores), None)
+    """Return the card's metric for a ranked one: itself, another form of it, or None."""
+    return next((key for key in forms_of(role) if key in card.scores), None)
 
 
 def ranked_keys(card: Scorecard) -> tuple[str, ...]:
@@ -80,16 +86,33 @@ def identity(card: Scorecard) -> Identity:
     """
     prints = card.fingerprints
     shared: Identity = {("PB601", "protocol"): prints.protocol, ("PB602", "set"): prints.set}
-    for role in load(card.protocol).ranked_metrics(card.source):
-        key = metric_for(role, card)
-        if key is None:
-            continue
+    for name, key in _roles(card):
         extractor = card.scores[key].extractor
         if extractor in prints.extractors:
-            shared["PB603", f"extractor of {_ROLE_NAMES.get(role, role)}"] = prints.extractors[extractor]
+            shared["PB603", f"extractor of {name}"] = prints.extractors[extractor]
         if key in prints.references:
-            shared["PB604", f"reference of {_ROLE_NAMES.get(role, role)}"] = prints.references[key]
+            shared["PB604", f"reference of {name}"] = prints.references[key]
     return shared
+
+
+def _roles(card: Scorecard) -> Iterator[tuple[str, str]]:
+    """Yield the name of each ranked metric's role, and the metric that plays it on this card."""
+    for role in load(card.protocol).ranked_metrics(card.source):
+        key = metric_for(role, card)
+        if key is not None:
+            yield _ROLE_NAMES.get(role, role), key
+
+
+def in_words(card: Scorecard) -> dict[tuple[str, str], str]:
+    """Return what the fingerprints of `identity` stand for."""
+    found = {
+        ("PB601", "protocol"): card.protocol,
+        ("PB602", "set"): f"{card.n_expected:,} pictures",
+    }
+    for name, key in _roles(card):
+        found["PB603", f"extractor of {name}"] = network_words(card.scores[key].extractor)
+        found["PB604", f"reference of {name}"] = reference_words(card.scores[key])
+    return found
 
 
 def differences(one: Identity, other: Identity) -> list[Problem]:
@@ -133,6 +156,8 @@ def unfit(card: Scorecard, metric: str | None) -> list[Unfit]:
     score = card.scores.get(metric or "")
     if score is None or score.value is None:
         reasons.append(Unfit("PB207", "the metric is missing"))
+    if score and against_originals(score) and load(card.protocol).has_validation_set(card.source):
+        reasons.append(Unfit("PB608", "measured against the set's own originals, not the validation set"))
     for mark in sorted(BARRING.intersection(score.notes if score else ())):
         if mark == "rank-deficient":
             reasons.append(Unfit("PB208", "too few pictures for the metric"))

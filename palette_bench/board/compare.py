@@ -18,7 +18,7 @@ from palette_bench.core.errors import IncomparableError, UsageError
 from palette_bench.core.records import Part, Record, Sha
 from palette_bench.core.significance import Difference, holm
 from palette_bench.core.types import ImageId
-from palette_bench.scoring.scorecard import Score, Scorecard
+from palette_bench.scoring.scorecard import Score, Scorecard, forms_of
 
 SHOWN = 24  # pictures each way
 BY = "perceptual_distance"  # per-image, and every card has it
@@ -152,8 +152,9 @@ def _values(table: pd.DataFrame) -> pd.Series[float]:
 
 
 def _metrics(first: Proven, second: Proven) -> tuple[Paired, ...]:
-    """Return the ranked metrics both cards state, tested where their tables allow it."""
-    shared = [m for m in ranked_keys(first.card) if m in second.card.scores]
+    """Return the ranked metrics and the kernel distance both cards state, tested where tables allow it."""
+    keys = dict.fromkeys((*ranked_keys(first.card), *(k for k in forms_of("kid") if k in first.card.scores)))
+    shared = [m for m in keys if m in second.card.scores]
     found = {m: _test(first, second, m) for m in shared}
     tests = {m: test for m, test in found.items() if isinstance(test, Difference)}
     corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))

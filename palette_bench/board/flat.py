@@ -10,12 +10,25 @@ import pandas as pd
 
 from palette_bench.board.leaderboard import Board, Row
 from palette_bench.board.ranks import rank_text
+from palette_bench.board.words import network_words, reference_words
 from palette_bench.core.errors import StackError, problem
 from palette_bench.scoring.scorecard import Score
 
 _COLUMNS = [
     *("protocol", "task", "variant", "source", "page", "status", "slug", "version", "tier"),
-    *("metric", "value", "low", "high", "n", "direction", "unit", "extractor", "card"),
+    *(
+        "metric",
+        "value",
+        "low",
+        "high",
+        "n",
+        "direction",
+        "unit",
+        "extractor",
+        "network",
+        "reference",
+        "card",
+    ),
     *("rank", "rank_low", "rank_high", "tie_group", "unranked_reason"),
     *("date", "saw_test_images", "parameters", "steps", "seconds_per_image", "flop_per_image", "hardware"),
 ]
@@ -43,7 +56,8 @@ def _cells(board: Board, status: str, row: Row, metric: str, score: Score) -> li
     where = [board.protocol, board.task, board.variant, board.source, board.page]
     who = [status, row.slug, row.version, row.tier]
     what = [metric, score.value, score.low, score.high, score.n, score.direction, score.unit, score.extractor]
-    return [*where, *who, *what, row.card, *_rank(row, metric), *_declared(row)]
+    stands_on = [network_words(score.extractor), reference_words(score)]
+    return [*where, *who, *what, *stands_on, row.card, *_rank(row, metric), *_declared(row)]
 
 
 def _declared(row: Row) -> list[object]:

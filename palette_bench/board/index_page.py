@@ -12,10 +12,10 @@ from palette_bench.board.cells import score_cell
 from palette_bench.board.claims import leaders_words
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Leaderboard, Row
-from palette_bench.board.lines import all_rows, tied
+from palette_bench.board.lines import all_rows, columns_of, tied
 from palette_bench.board.method_page import method_page_name
 from palette_bench.board.pages import render
-from palette_bench.board.words import NOTHING, metric_words, source_words, value_text
+from palette_bench.board.words import NOTHING, source_words, value_text
 from palette_bench.tasks.protocol import load
 
 
@@ -36,13 +36,15 @@ def index_page(leaderboard: Leaderboard) -> str:
 
 def _entry(board: Board) -> dict[str, Any]:
     """Return what the index says of a board: its place, size, and who leads it by the sort metric."""
+    columns = columns_of(board)
     best = board.rows[0] if board.rows else None
     leaders = [row.name for row in tied(board, best)] if best else []
     return {
         "board": board,
         "title": load(board.protocol).variant(board.task, board.variant or "default").title,
         "source": source_words(board.protocol, board.source),
-        "metric": metric_words(board.sort).name if board.sort else "",
+        "metric": next((column.name for column in columns if column.key == board.sort), ""),
+        "basis": next((column.basis for column in columns if column.key == board.sort), ""),
         "leaders": leaders_words(leaders, len(board.rows)),
         "anchors": [(ANCHORS[row.slug], _sort_value(board, row)) for row in board.anchors],
         "cell": score_cell(board.sort, best.scores[board.sort]) if best and board.sort else None,

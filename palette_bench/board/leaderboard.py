@@ -253,12 +253,15 @@ def _warnings(anchors: list[Scorecard]) -> tuple[str, ...]:
 
 
 def _sibling(group: Group, page: str, other: Group) -> Sibling:
-    """Name what differs, metrics that share an extractor or a reference in one sentence."""
+    """Say what differs, metrics that share an extractor or a reference in one sentence."""
     found = sorted(differences(group.identity, other.identity), key=lambda p: (p.code, p.expected, p.found))
-    return Sibling(
-        page=page,
-        differs=tuple(
-            f"{CODES[code]} ({code}): {', '.join(p.where for p in same)}: {here} here, {there} there"
-            for (code, here, there), same in groupby(found, key=lambda p: (p.code, p.expected, p.found))
-        ),
-    )
+    sides = group.words, other.words
+    told = []
+    for (code, *digests), same in groupby(found, key=lambda p: (p.code, p.expected, p.found)):
+        names = [p.where for p in same]
+        here, there = (
+            f"{words.get((code, names[0]), '')} ({digest})".strip()
+            for words, digest in zip(sides, digests, strict=True)
+        )
+        told.append(f"{CODES[code]} ({code}): {', '.join(names)}: {here} here, {there} there")
+    return Sibling(page=page, differs=tuple(told))

@@ -9,8 +9,8 @@ from palette_bench.board.cells import ScoreCell, score_cell
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Row
 from palette_bench.board.ranks import rank_text
-from palette_bench.board.words import DIRECTIONS, metric_words
-from palette_bench.scoring.scorecard import Direction
+from palette_bench.board.words import DIRECTIONS, basis_words, metric_words, shown_key
+from palette_bench.scoring.scorecard import Direction, Score
 
 _ARROWS: dict[Direction, str] = {"lower": "↓", "higher": "↑", "none": ""}
 _FOOL_RATE = "fool_rate@"  # one key per display time
@@ -18,12 +18,16 @@ _FOOL_RATE = "fool_rate@"  # one key per display time
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of a board's table; `arrow` and `direction` say which side is better."""
+    """A metric of a board's table.
+
+    `arrow` and `direction` say which side is better, `basis` which network and reference it stands on.
+    """
 
     key: str
     name: str
     direction: str
     arrow: str
+    basis: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def tied(board: Board, row: Row) -> list[Row]:
 
 def lines_of(board: Board) -> Lines:
     """Return everything a board's table prints."""
-    columns = _columns(board)
+    columns = columns_of(board)
     keys = [column.key for column in columns]
     return Lines(
         columns,
@@ -89,14 +93,25 @@ def lines_of(board: Board) -> Lines:
     )
 
 
-def _columns(board: Board) -> tuple[Column, ...]:
+def columns_of(board: Board) -> tuple[Column, ...]:
     """Return the board's metrics and its fool rates; the first row that has one says its direction."""
-    found = {key: score.direction for row in reversed(all_rows(board)) for key, score in row.scores.items()}
+    found = {key: score for row in reversed(all_rows(board)) for key, score in row.scores.items()}
     fooled = sorted(key for key in found if key.startswith(_FOOL_RATE))
-    return tuple(
-        Column(key, metric_words(key).name, DIRECTIONS[found[key]], _ARROWS[found[key]])
-        for key in (*board.metrics, *fooled)
-    )
+    return tuple(_column(key, found[key]) for key in (*board.metrics, *fooled))
+
+
+def _column(key: str, score: Score) -> Column:
+    name = metric_words(shown_key(key, score)).name
+    return Column(key, name, DIRECTIONS[score.direction], _ARROWS[score.direction], basis_words(score))
+
+
+def basis_lines(columns: Sequence[Column]) -> list[str]:
+    """Return what the columns stand on, a line for those that share network and reference."""
+    shared: dict[str, list[str]] = {}
+    for column in columns:
+        if column.basis:
+            shared.setdefault(column.basis, []).append(column.name)
+    return [f"{', '.join(names)}: {basis}." for basis, names in shared.items()]
 
 
 def _ranked(board: Board, row: Row, keys: Sequence[str]) -> Line:

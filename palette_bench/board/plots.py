@@ -130,7 +130,7 @@ def histogram(values: NDArray[np.float64], label: str) -> Plot:
         axes.grid(axis="y", color=inks.line, linewidth=0.6)
         axes.set_axisbelow(True)
 
-    return _draw(7.2, 2.7, paint)
+    return _draw(7.2, 2.7 + 0.17 * label.count("\n"), paint)
 
 
 def dot_whisker(rows: Sequence[PlotRow], label: str) -> Plot:
@@ -157,7 +157,7 @@ def dot_whisker(rows: Sequence[PlotRow], label: str) -> Plot:
         axes.set_axisbelow(True)
         _brackets(axes, inks, [row.group for row in rows])
 
-    return _draw(5.9, 0.9 + 0.32 * len(rows), paint)
+    return _draw(5.9, 0.9 + 0.32 * len(rows) + 0.17 * label.count("\n"), paint)
 
 
 def _reach(row: PlotRow) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from palette_bench.board.comparability import Unfit
 from palette_bench.board.study_tests import study_tests
+from palette_bench.core.intervals import influence_se
 from palette_bench.core.records import Part, Sha
 from palette_bench.core.significance import (
     Column,
@@ -31,7 +32,7 @@ from palette_bench.core.significance import (
     z_of_log_mean,
 )
 from palette_bench.core.types import ImageId
-from palette_bench.scoring.scorecard import FOOL_RATE, GENERAL_FORM, Score, Scorecard
+from palette_bench.scoring.scorecard import FOOL_RATE, Score, Scorecard, forms_of, took_originals_as_fixed
 
 ALPHA = 0.05
 CORRECTION = "holm"
@@ -52,6 +53,7 @@ class Contender:
         name: its slug, by which equal values stand.
         value: of the metric.
         column: (N,) per-image values in id order, what the test reads; empty for fool rates.
+        halves: (N,) the same within halves, where the metric has them and the table holds them.
         outputs: digest of what it made.
         tests: of a study, by the outputs of the other system; first minus second.
     """
@@ -60,6 +62,7 @@ class Contender:
     name: str
     value: float
     column: Column
+    halves: Column | None = None
     outputs: Sha = ""
     tests: Mapping[Sha, Difference] = field(default_factory=dict)
 
@@ -72,7 +75,7 @@ class Rule:
         column: of the per-image table, what the test reads.
         lower: whether lower values are better.
         compare: the paired test; None for fewer than two pictures.
-        summary: the number the column comes to ...
+        summary: the number the column, with its halves, comes to ...
         stated: ... and the same number as the card states it.
         words: the test in words.
     """
@@ -80,7 +83,7 @@ class Rule:
     column: str
     lower: bool
     compare: Callable[[Contender, Contender], Difference | None]
-    summary: Callable[[Column], float]
+    summary: Callable[[Column, Column | None], float]
     stated: Callable[[Score], float | None]
     words: str
 
@@ -123,15 +126,15 @@ class Ranking:
 
 
 def _influence(a: Contender, b: Contender) -> Difference | None:
-    return z_of_influence(a.value, b.value, a.column, b.column)
+    return z_of_influence(a.value, b.value, a.column, b.column, a.halves, b.halves)
 
 
 def _mcnemar(a: Contender, b: Contender) -> Difference | None:
     return mcnemar(a.column.astype(np.int64), b.column.astype(np.int64))
 
 
-def _standard_error(column: Column) -> float:
-    return float(column.std(ddof=1)) / math.sqrt(len(column))
+def _standard_error(column: Column, halves: Column | None) -> float:
+    return influence_se(column, halves) or 0.0
 
 
 def _voted(a: Contender, b: Contender) -> Difference | None:
@@ -147,27 +150,31 @@ _RULES = {
         "fid_influence", True, _influence, _standard_error, lambda s: s.se,
         "a z test on the influence of each picture",
     ),
+    "kid": Rule(
+        "kid_influence", True, _influence, _standard_error, lambda s: s.se,
+        "a z test on the influence of each picture",
+    ),
     "inception_score": Rule(
         "is_kl", False, lambda a, b: z_of_log_mean(a.column, b.column),
-        lambda c: float(np.exp(min(c.mean(), 700.0))), lambda s: s.value,
+        lambda c, _: float(np.exp(min(c.mean(), 700.0))), lambda s: s.value,
         "a z test on the logarithm of the score",
     ),
     "classification_accuracy": Rule(
-        "top1", False, _mcnemar, lambda c: 100 * float(c.mean()), lambda s: s.value,
+        "top1", False, _mcnemar, lambda c, _: 100 * float(c.mean()), lambda s: s.value,
         "the exact McNemar test",
     ),
     "perceptual_distance": Rule(
         "perceptual_distance", True, lambda a, b: paired_t(a.column, b.column),
-        lambda c: float(c.mean()), lambda s: s.value,
+        lambda c, _: float(c.mean()), lambda s: s.value,
         "the paired t test",
     ),
 }  # fmt: skip
 _NO_COLUMN = np.zeros(0)
 _VOTED = Rule(
-    "", False, _voted, lambda c: math.nan, lambda s: s.value,
+    "", False, _voted, lambda c, _: math.nan, lambda s: s.value,
     "the t test of the study that both were part of, over raters and pictures",
 )  # fmt: skip
-RULES = _RULES | {GENERAL_FORM[key]: rule for key, rule in _RULES.items() if key in GENERAL_FORM}
+RULES = {form: rule for key, rule in _RULES.items() for form in forms_of(key)}
 
 
 def rule_of(metric: str) -> Rule | None:
@@ -181,15 +188,20 @@ def _from_study(card: Scorecard, metric: str) -> Contender | Unfit:
     tests = study_tests(score)
     if tests is None or score.value is None:
         return Unfit("PB408", "its fool rate states differences that are no tests")
-    return Contender(card.content_sha256, card.method.slug, score.value, _NO_COLUMN, outputs, tests)
+    return Contender(card.content_sha256, card.method.slug, score.value, _NO_COLUMN, None, outputs, tests)
 
 
 def evidence(table: pd.DataFrame) -> pd.DataFrame:
     """Return what tests read of a per-image table: float columns by sorted `image_id`; no number is NaN."""
     known = table.set_index("image_id").sort_index()
-    columns = sorted({rule.column for rule in RULES.values()} & set(known.columns))
+    read = {name for rule in RULES.values() for name in (rule.column, _halves(rule))}
+    columns = sorted(read & set(known.columns))
     numbers = {name: pd.to_numeric(known[name], errors="coerce") for name in columns}
     return pd.DataFrame(numbers, index=known.index, dtype=np.float64)
+
+
+def _halves(rule: Rule) -> str:
+    return f"{rule.column}_halves"
 
 
 def pictures_of(tables: Iterable[pd.DataFrame]) -> tuple[ImageId, ...]:
@@ -220,22 +232,24 @@ def contender(
         return Unfit("PB408", "its per-image table lists other pictures than the rest of this board")
     if len(table) < 2:
         return Unfit("PB208", "one picture cannot be tested")
-    score, column = card.scores[metric], _column(table, rule)
+    score, column, halves = card.scores[metric], _column(table, rule.column), _column(table, _halves(rule))
     if column is None or score.value is None:
         return Unfit("PB207", f"its per-image table has no usable {rule.column}, so nothing can be tested")
-    stated, found = rule.stated(score), rule.summary(column)
+    if took_originals_as_fixed(score):
+        return Unfit("PB608", "its interval took the originals as fixed, which is too wide or too narrow")
+    stated, found = rule.stated(score), rule.summary(column, halves)
     if stated is None or not math.isclose(stated, found, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
         says = "nothing" if stated is None else f"{stated:.6g}"
         return Unfit("PB408", f"its {rule.column} comes to {found:.6g} where the card says {says}")
-    return Contender(card.content_sha256, card.method.slug, score.value, column)
+    return Contender(card.content_sha256, card.method.slug, score.value, column, halves)
 
 
-def _column(table: pd.DataFrame, rule: Rule) -> Column | None:
+def _column(table: pd.DataFrame, name: str) -> Column | None:
     """Return a column fit for its test, or None: absent, with gaps, or of values the test cannot take."""
-    if rule.column not in table:
+    if name not in table:
         return None
-    column = table[rule.column].to_numpy(np.float64)
-    usable = np.isin(column, (0, 1)) if rule.column == "top1" else np.abs(column) < _LARGEST
+    column = table[name].to_numpy(np.float64)
+    usable = np.isin(column, (0, 1)) if name == "top1" else np.abs(column) < _LARGEST
     return column if usable.all() else None
 
 

@@ -24,7 +24,7 @@ from palette_bench.board.previews import Previews
 from palette_bench.board.provenance import provenance
 from palette_bench.board.record import board_key
 from palette_bench.board.samples import Pick, grid_rule, ranked_picks
-from palette_bench.board.words import headline, number, place, source_words, task_words
+from palette_bench.board.words import basis_words, headline, number, place, source_words, task_words
 from palette_bench.core.types import ImageId
 from palette_bench.scoring.scorecard import Scorecard
 
@@ -101,7 +101,7 @@ class Sheet:
             "ranked": [score_cell(key, card.scores[key]) for key in ranked],
             "rivals": rivals(card, table, others, ranked),
             "diagnostics": _others(card, ranked),
-            "plot": _plot(picks),
+            "plot": _plot(picks, card),
             "spread": _spread(picks),
             "classes": class_rows(card, table, decimals(picks)),
             "votes": [_studied(card, key) for key in card.fool_rates],
@@ -159,12 +159,14 @@ def _studied(card: Scorecard, key: str) -> Studied:
     return Studied(score_cell(key, score), words)
 
 
-def _plot(picks: list[Pick]) -> tuple[str, str] | None:
+def _plot(picks: list[Pick], card: Scorecard) -> tuple[str, str] | None:
     """Return the histogram of the per-image distances as light and dark addresses."""
     values = np.array([pick.value for pick in picks], np.float64)
     if not len(values):
         return None
-    plot = histogram(values, "perceptual distance of one picture, lower is better")
+    score = card.scores.get("perceptual_distance")
+    basis = f"\n{basis_words(score)}" if score else ""
+    plot = histogram(values, f"perceptual distance of one picture, lower is better{basis}")
     return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)
 
 

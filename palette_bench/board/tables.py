@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from palette_bench.board.cells import ScoreCell
-from palette_bench.board.lines import Line, Lines
+from palette_bench.board.lines import Line, Lines, basis_lines
 from palette_bench.board.words import MINUS, NOTHING
 
 _LATEX = {
@@ -47,6 +47,7 @@ def latex_table(lines: Lines, caption: str) -> str:
     return "\n".join(
         [
             f"% {' '.join(caption.split())}",
+            *(f"% {text}" for text in basis_lines(lines.columns)),
             r"% \usepackage{booktabs}; bold: the first tie group, not told apart from the best",
             f"\\begin{{tabular}}{{ll{'r' * len(heads)}}}",
             r"\toprule",
@@ -93,7 +94,8 @@ def markdown_table(lines: Lines) -> str:
     told = ["", "Listed, not ranked:", "", *why] if why else []
     rule = ["---", "---", *("---:" for _ in lines.columns), "---"]
     legend = "Bold: the first tie group, not told apart from the best. In brackets: 95 % intervals."
-    return "\n".join([*map(_piped, [heads, rule, *rows]), "", legend, *told, ""])
+    basis = [markdown(text) for text in basis_lines(lines.columns)]
+    return "\n".join([*map(_piped, [heads, rule, *rows]), "", " ".join([legend, *basis]), *told, ""])
 
 
 def _piped(cells: Sequence[str]) -> str:

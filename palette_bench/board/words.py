@@ -6,7 +6,14 @@ import math
 from dataclasses import dataclass
 
 from palette_bench.core.errors import SpecError
-from palette_bench.scoring.scorecard import Direction, Score, Scorecard
+from palette_bench.scoring.scorecard import (
+    ORIGINALS_FORM,
+    Direction,
+    Score,
+    Scorecard,
+    against_originals,
+    forms_of,
+)
 from palette_bench.tasks.protocol import load
 
 
@@ -21,8 +28,14 @@ class MetricWords:
 METRICS: dict[str, MetricWords] = {
     "fid": MetricWords("FID", "distance between the feature clouds of outputs and reference"),
     "fid_matched": MetricWords("FID, matched crop", "FID against a reference cropped like the set"),
+    "fid_originals": MetricWords(
+        "FID against own originals", "distance between the feature clouds of outputs and their originals"
+    ),
     "frechet_distance": MetricWords("Fréchet distance", "FID's arithmetic on other features than FID's"),
     "kid": MetricWords("KID", "kernel distance between outputs and reference"),
+    "kid_originals": MetricWords(
+        "KID against own originals", "kernel distance of outputs and their originals"
+    ),
     "kernel_distance": MetricWords("Kernel distance", "KID's arithmetic on other features than KID's"),
     "inception_score": MetricWords("Inception Score", "sure of each picture, varied over all"),
     "inception_score_10": MetricWords("Inception Score, 10 splits", "the mean over ten shuffled splits"),
@@ -63,12 +76,19 @@ NOTES: dict[str, str] = {
     "audit": "Computed in an audit mode; such numbers never rank.",
     "partial": "Some pictures of the set are missing; a partial card never ranks.",
     "imported-reference": "The reference statistics were imported and cannot be traced to pictures.",
+    "partial-reference": "The reference is a part of the validation set; such numbers never rank.",
+    "own-originals": "Measured against the set's own originals, not the validation set: not ranked here.",
     "unpinned-weights": "The weights have no pinned digest yet.",
     "simulated-votes": "The votes are simulated: nobody was asked, and such a card never ranks.",
     "peeked": "Computed before the study's stop rule was met; such numbers never rank.",
     "too-few-votes": "Too few raters or images for an interval: only counts are known.",
     "small-study": "Fewer than 20 raters; read the interval with care.",
     "small-n": "Under 2,048 pictures: small sets make this distance larger.",
+    "near-zero": (
+        "So near zero that chance likeness of pictures outweighs the difference: a rough interval."
+    ),
+    "wide-interval": "Too few pictures to correct the interval for its own noise: up to 1.4 times too wide.",
+    "few-pictures": "Under 100 pictures the interval is rough: it may hold as little as 80 % of the time.",
     "needs-features": "Statistics without features cannot give this number.",
     "no-weights": "The network's weights are not on this machine.",
     "pictures-too-small": "The pictures are too small for this number.",
@@ -76,6 +96,26 @@ NOTES: dict[str, str] = {
     "n<2": "One picture has no spread, so there is no interval.",
     "numerical-failure": "The arithmetic did not close within its error bound.",
 }
+
+NETWORKS: dict[str, str] = {
+    "inception-v3-fid": "Inception v3, the FID network",
+    "resnet50-v1": "ResNet-50 by torchvision",
+    "efficientnet-b0-v1": "EfficientNet-B0 by torchvision",
+    "efficientnet-b0-tf": "EfficientNet-B0 by TensorFlow",
+    "googlenet-v1": "GoogLeNet by torchvision",
+    "smoke": "a small network trained at 64 px",
+    "smoke-random": "a small network of random weights",
+    "lpips-alex": "LPIPS on AlexNet",
+    "ms-ssim": "MS-SSIM, five scales",
+}
+_PREPROCESS = {"crop-area-v1": "reduced by area", "crop256-v1": "central crops of 256 px"}
+
+EXPECTED_VALUE = (
+    "The interval of a Fréchet distance holds its expected value at this number of pictures, not at "
+    "infinitely many: what a finite number adds falls as 1/N and can be many times the interval. Values at "
+    "other numbers of pictures do not compare."
+)
+ORIGINALS_FIXED = "This interval took the originals as fixed: it is too wide or too narrow, up to six times."
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -92,6 +132,44 @@ def metric_words(key: str) -> MetricWords:
 def note_words(note: str) -> str:
     """Return a note of a score as a sentence; an unknown note stays as it is."""
     return NOTES.get(note, note)
+
+
+def network_words(extractor: str | None) -> str:
+    """Return the network a score's features come from; nothing for pixels."""
+    name = extractor or ""
+    return NETWORKS.get(name) or (
+        f"timm's {name.removeprefix('timm:')}" if name.startswith("timm:") else name
+    )
+
+
+def reference_words(score: Score) -> str:
+    """Return what a score compares with, and how many pictures; nothing if it looks at outputs alone."""
+    name, n = str(score.params.get("reference", "")), score.params.get("reference_n")
+    count = f"{n:,} " if isinstance(n, int) else ""
+    if name.startswith("val-full@"):
+        part = "a part of the" if "partial-reference" in score.notes else "the whole"
+        how = name.removeprefix("val-full@")
+        return f"{part} validation set, {count}pictures {_PREPROCESS.get(how, how)}"
+    if name.startswith("imported:"):
+        return f"imported statistics of {count}pictures"
+    if against_originals(score):
+        return f"the set's own {count}originals"
+    return name or ("each picture's original" if score.reference else "")
+
+
+def basis_words(score: Score) -> str:
+    """Return what a score stands on: its network, and what it compares with."""
+    return ", against ".join(filter(None, (network_words(score.extractor), reference_words(score))))
+
+
+def shown_key(key: str, score: Score) -> str:
+    """Return the metric a score is shown as: earlier cards say `fid` against own originals too."""
+    return ORIGINALS_FORM.get(key, key) if against_originals(score) else key
+
+
+def is_frechet(key: str) -> bool:
+    """Return whether a metric is a Fréchet distance, of whatever network and reference."""
+    return key in ("fid_matched", *forms_of("fid"))
 
 
 def is_percent(score: Score) -> bool:

@@ -65,6 +65,28 @@ def read_npz(
         raise NpzError(_said(error)) from error
 
 
+def read_scalar(file: Path | io.BytesIO, name: str) -> str | None:
+    """Return the single number or word a file holds under a name, as text; None if it has no such name.
+
+    Raises:
+        NpzError: damaged, or something else than one integer or short word.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if f"{name}.npy" not in archive.namelist():
+                return None
+            with archive.open(f"{name}.npy") as member:
+                shape, dtype = _header(member, name)
+            if shape != () or dtype.kind not in "iuU" or dtype.itemsize > 1024:
+                raise NpzError(f"{name} {shape} {dtype}")
+            with archive.open(f"{name}.npy") as member:
+                return str(np.lib.format.read_array(member, allow_pickle=False).item())
+    except NpzError:
+        raise
+    except _DAMAGE as error:
+        raise NpzError(_said(error)) from error
+
+
 def _array(
     archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtypes: tuple[str, ...]
 ) -> NDArray[Any]:

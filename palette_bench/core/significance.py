@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from palette_bench.core.errors import InputError
+from palette_bench.core.intervals import influence_se
 
 Column = NDArray[np.float64]
 
@@ -30,20 +31,31 @@ class Difference:
     test: str
 
 
-def z_of_influence(value: float, other: float, influence: Column, others: Column) -> Difference | None:
-    """Return the difference of two FIDs, z on h_A - h_B; None for N < 2.
+def z_of_influence(
+    value: float,
+    other: float,
+    influence: Column,
+    others: Column,
+    halves: Column | None = None,
+    other_halves: Column | None = None,
+) -> Difference | None:
+    """Return the difference of two Fréchet or kernel distances, z on h_A - h_B; None for N < 2.
 
     Args:
-        value: FID of the first system.
-        other: FID of the second.
-        influence: (N,) `fid_influence` of the first.
+        value: distance of the first system.
+        other: distance of the second.
+        influence: (N,) influence of each image on the first, e.g. `fid_influence`.
         others: (N,) the same of the second.
+        halves: (N,) influence within halves on the first, e.g. `fid_influence_halves`, or None.
+        other_halves: (N,) the same of the second, or None.
 
     Raises:
         InputError: columns of other lengths, or a value that is not finite.
     """
-    spread = _standard_error(influence, others)
-    return None if spread is None else _normal(value - other, spread, len(influence), "z-influence")
+    gap = _gap(influence, others)
+    within = None if halves is None or other_halves is None else _gap(halves, other_halves)
+    spread = influence_se(gap, within)
+    return None if spread is None else _normal(value - other, spread, len(gap), "z-influence")
 
 
 def z_of_log_mean(divergences: Column, others: Column) -> Difference | None:
@@ -94,13 +106,19 @@ def mcnemar(hits: NDArray[np.int64], others: NDArray[np.int64]) -> Difference | 
     return Difference(100 * (only - other) / n, 100 * spread, p, n, "mcnemar-exact")
 
 
-def _standard_error(values: Column, others: Column) -> float | None:
-    """Return sd(values - others) / sqrt N, or None for N < 2."""
+def _gap(values: Column, others: Column) -> Column:
+    """Return values - others of two columns in the same id order."""
     if values.shape != others.shape or values.ndim != 1:
         raise InputError(f"paired columns must have one length: {values.shape} and {others.shape}")
     gap = values - others
     if not np.isfinite(gap).all():
         raise InputError(f"{int((~np.isfinite(gap)).sum()):,} of {len(gap):,} paired values are not finite")
+    return gap
+
+
+def _standard_error(values: Column, others: Column) -> float | None:
+    """Return sd(values - others) / sqrt N, or None for N < 2."""
+    gap = _gap(values, others)
     return float(gap.std(ddof=1)) / math.sqrt(len(gap)) if len(gap) > 1 else None
 
 

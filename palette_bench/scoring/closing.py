@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.scoring.features.cache import HeadTables
+from palette_bench.scoring.metrics import FEATURE_METRICS
 from palette_bench.scoring.metrics.diagnostics import Diagnostic
 from palette_bench.scoring.metrics.diversity import Diversity
+from palette_bench.scoring.metrics.kid import kernel as kernel_distance
 from palette_bench.scoring.metrics.outcome import Metric, Outcome, Tables
 from palette_bench.scoring.plan import Step
 from palette_bench.scoring.references import ORIGINALS, ReferenceSource
-from palette_bench.scoring.scorecard import Score
+from palette_bench.scoring.scorecard import ORIGINALS_FORM, Score
 
 MATCHED = "fid_matched"
 PARTIAL_NOTE = "partial"
@@ -76,7 +78,7 @@ class Material:
     def tables(self, step: Step) -> Tables:
         """Return what the metric of a step reads."""
         name, head, metric = step.extractor.id, step.head, step.metric
-        kernel = metric.id in ("kid", "kernel_distance")
+        kernel = metric.score is kernel_distance
         return Tables(
             self.outputs[name][head],
             self.originals[name][head],
@@ -93,8 +95,12 @@ class Material:
 
 
 def close(steps: Sequence[Step], material: Material) -> dict[str, Scored]:
-    """Return every metric's outcome and score, by metric id."""
-    return {step.metric.id: _close(step, material) for step in steps}
+    """Return outcomes and scores by metric id; `fid` against own originals is `fid_originals`."""
+    named = steps
+    if material.reference.id == ORIGINALS:
+        own = {name: FEATURE_METRICS[form] for name, form in ORIGINALS_FORM.items()}
+        named = [replace(step, metric=own.get(step.metric.id, step.metric)) for step in steps]
+    return {step.metric.id: _close(step, material) for step in named}
 
 
 def close_matched(step: Step, material: Material) -> Scored:
@@ -127,13 +133,13 @@ def _close(step: Step, material: Material) -> Scored:
 def _original(step: Step, tables: Tables) -> float | None:
     """Return the value of the originals taken as outputs, the paper's "Original images" row.
 
-    KID has no such row: all pairs of a whole validation set would cost more than everything else.
+    Against a whole validation set KID has no such row: all pairs would cost more than everything else.
     """
     if tables.reference is not None:
-        if step.metric.id in ("kid", "kernel_distance"):
-            return None
-        if tables.reference.id == ORIGINALS:
+        if tables.reference.paired:
             return 0.0 if tables.reference.n > 1 else None
+        if step.metric.score is kernel_distance:
+            return None
     return step.metric.score(replace(tables, outputs=tables.originals)).value
 
 

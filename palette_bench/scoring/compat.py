@@ -6,17 +6,18 @@ defaults.py; metrics, section 7.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from palette_bench.core.errors import InputError, UsageError, suggest
+from palette_bench.core.errors import InputError, UsageError, problem, suggest
 from palette_bench.core.types import Image
 from palette_bench.core.workers import in_threads
 from palette_bench.scoring.features import FID_NETWORK, open_extractor
@@ -71,10 +72,52 @@ class Options:
     rng_seed: int = SEED
     samples_find_deep: bool = False
     samples_find_ext: str = "png,jpg,jpeg"
-    feature_extractor_weights_path: str | None = None
+    feature_extractor_weights_path: str | os.PathLike[str] | None = None
     cuda: bool | None = None
     alpha: Alpha | None = None
     sixteen_bit: SixteenBit | None = None
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What an option may be, in words and as a test; `choices` are its words, if it takes words."""
+
+    expected: str
+    accepts: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+
+
+def _whole(least: int, most: float = math.inf) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _word(choices: tuple[str, ...]) -> _Rule:
+    return _Rule(f"None, {' or '.join(map(repr, choices))}", lambda v: v is None or v in choices, choices)
+
+
+_RULES = {
+    **dict.fromkeys(
+        ("isc", "fid", "kid", "samples_shuffle", "samples_find_deep"), _Rule("True or False", _flag)
+    ),
+    "isc_splits": _Rule("an integer from 1", _whole(1)),
+    "kid_subsets": _Rule("an integer from 1", _whole(1)),
+    "kid_subset_size": _Rule("an integer from 2", _whole(2)),
+    "rng_seed": _Rule("an integer from 0 to 4294967295", _whole(0, 2**32 - 1)),
+    "samples_find_ext": _Rule(
+        "suffixes separated by commas, e.g. 'png,jpg'",
+        lambda value: isinstance(value, str) and any(part.strip() for part in value.split(",")),
+    ),
+    "feature_extractor_weights_path": _Rule(
+        "None, a path, or 'random:SEED'", lambda value: value is None or isinstance(value, str | os.PathLike)
+    ),
+    "cuda": _Rule("None, True or False", lambda value: value is None or isinstance(value, bool)),
+    "alpha": _word(get_args(Alpha)),
+    "sixteen_bit": _word(get_args(SixteenBit)),
+}
 
 
 def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any) -> dict[str, float]:
@@ -91,7 +134,8 @@ def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any
 
     Raises:
         TypeError: an unknown keyword, with a suggestion.
-        UsageError: no metric asked for, more splits than pictures, or subsets larger than a side.
+        UsageError: PB403 for every option of another type or range; no metric asked for, more splits than
+            pictures, or subsets larger than a side.
         InputError: pictures that cannot be read, arrays of another shape or type, or one picture where
             a spread is needed.
         WeightsError: PB705.
@@ -103,6 +147,7 @@ def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any
     _require_sense(chosen, one, two)
     gpu = torch.cuda.is_available() if chosen.cuda is None else chosen.cuda
     weights = chosen.feature_extractor_weights_path
+    weights = None if weights is None else os.fspath(weights)
     extractor = open_extractor(FID_NETWORK, weights, "center224", "cuda" if gpu else "cpu")
     first = _features(extractor, one)
     found = _inception_score(first["logits"], chosen) if chosen.isc else {}
@@ -120,7 +165,21 @@ def _options(given: dict[str, Any]) -> Options:
             raise TypeError(f"calculate_metrics takes no {name!r}: {_DECLINED[name]}")
         if name not in known:
             raise TypeError(f"calculate_metrics has no keyword {name!r}: {suggest(name, known)}")
+    wrong = [
+        problem("PB403", name, expected=_RULES[name].expected, found=repr(value)[:80], fix=_fix(name, value))
+        for name, value in given.items()
+        if not _RULES[name].accepts(value)
+    ]
+    if wrong:
+        raise UsageError(*wrong)
     return Options(**given)
+
+
+def _fix(name: str, value: Any) -> str:
+    choices = _RULES[name].choices
+    if choices and isinstance(value, str):
+        return suggest(value, choices)
+    return f"leave {name} out for its default, {getattr(Options(), name)!r}"
 
 
 @dataclass(frozen=True)

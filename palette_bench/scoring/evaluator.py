@@ -23,7 +23,7 @@ from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables
 from palette_bench.scoring.features.tables import extract
 from palette_bench.scoring.plan import check_metrics, needed_extractors, plan
-from palette_bench.scoring.references import ORIGINALS, PictureReference, ReferenceRequest
+from palette_bench.scoring.references import ReferenceRequest, own_originals
 from palette_bench.scoring.scorecard import Score
 from palette_bench.tasks.degradations.hole import recomposite
 
@@ -49,8 +49,8 @@ class Evaluator:
 
         Args:
             benchset: the set, or its folder.
-            metrics: ids of feature metrics; a reserved name stands for its general form where the
-                network is another.
+            metrics: ids of feature metrics; a reserved name stands for its general form where the network is
+                another, and for `fid_originals`, `kid_originals` where the reference is the set's originals.
             reference: `originals`, `val-full@...` if it is in the cache, or None for the default.
             device: cpu or cuda.
             precision: fp32; previews tf32 and bf16; audit fp64.
@@ -155,7 +155,7 @@ class Evaluator:
         originals = self._extraction.tables(Side("originals", digests, self.target.reference))
         keys, statistics = self._extraction.keys(digests), ArrayCache("statistics")
         chosen = Chooser(self.target, self._extraction, statistics, self._steps).choose(self._request)
-        own = PictureReference(ORIGINALS, len(ids), keys, originals.__getitem__, statistics)
+        own = own_originals(self.target, keys, originals, len(ids), statistics)
         notes = (PARTIAL_NOTE,) if missing else ()
         labels = Labels.of(self.target, ids)
         material = Material(len(ids), self._tables(ids), originals, keys, chosen or own, labels, notes)

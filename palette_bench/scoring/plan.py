@@ -12,13 +12,14 @@ from palette_bench.scoring.features import FID_NETWORK, IMAGENET
 from palette_bench.scoring.metrics import FEATURE_METRICS
 from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
 from palette_bench.scoring.metrics.outcome import Metric
-from palette_bench.scoring.scorecard import GENERAL_FORM
-from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
+from palette_bench.scoring.scorecard import GENERAL_FORM, ORIGINALS_FORM
 
 if TYPE_CHECKING:
     from palette_bench.scoring.features.extractor import FeatureExtractor
 
-_RESERVED_FORM = {general: reserved for reserved, general in GENERAL_FORM.items()}
+_RESERVED_FORM = {
+    form: reserved for forms in (GENERAL_FORM, ORIGINALS_FORM) for reserved, form in forms.items()
+}
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,8 @@ def wanted_metrics(target: BenchSet, extractors: Sequence[str]) -> tuple[str, ..
     """
     source = target.manifest.source
     ranked = target.protocol.ranked_metrics(source)
-    is_papers = isinstance(target.protocol.sources.get(source), ImageNetSource | PlacesSource)
     bound = [m.id for m in FEATURE_METRICS.values() if m.extractor in extractors]
-    return (*ranked, *(() if is_papers else ("kid",)), *bound)
+    return (*ranked, *(() if target.protocol.has_validation_set(source) else ("kid",)), *bound)
 
 
 def check_metrics(names: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import UsageError
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Features, Fingerprint
@@ -27,6 +28,7 @@ ORIGINALS = "originals"
 FULL = "val-full@"
 DEFAULT_FULL, MATCHED_FULL = f"{FULL}crop-area-v1", f"{FULL}crop256-v1"
 IMPORTED_NOTE = "imported-reference"
+OWN_NOTE = "own-originals"
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,10 @@ class ReferenceRequest:
                     f"{self.file.name} does not say how its pictures were resized, nor how many they were: "
                     "give both --mode MODE and --n N"
                 )
-            if self.n < 1:
-                raise UsageError(f"--n is the number of pictures behind {self.file.name}, not {self.n}")
+            if self.n < 2:
+                raise UsageError(
+                    f"--n is the number of images behind {self.file.name}, at least 2, not {self.n}"
+                )
         elif self.n is not None:
             raise UsageError("--n belongs to --reference FILE.npz; pictures are counted")
         elif self.name not in (None, ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)):
@@ -133,13 +137,16 @@ class PictureReference:
 
         key = statistics_key(self.keys[extractor.id], head, "moments")
         moments = self._moments(key, features)
-        needs_features = kernel or self.n <= len(moments.mean) or self.id == ORIGINALS
+        paired = self.id == ORIGINALS
+        needs_features = kernel or self.n <= len(moments.mean) or paired
+        needs_kernel_mean = kernel and not paired and self._is_large(moments)
         return Reference(
             self.id,
             self.n,
             features() if needs_features else None,
             moments,
-            self._kernel_mean(extractor, head, features) if kernel and self._is_large(moments) else None,
+            self._kernel_mean(extractor, head, features) if needs_kernel_mean else None,
+            paired,
         )
 
     def _moments(self, key: Fingerprint, features: Callable[[], Features]) -> Moments:
@@ -163,6 +170,27 @@ class PictureReference:
             stored = {"mean": np.array([kid.self_mean(features())])}
             self.statistics.store(key, stored, {})
         return float(stored["mean"][0])
+
+
+def own_originals(
+    target: BenchSet,
+    keys: Mapping[str, Fingerprint],
+    originals: Mapping[str, HeadTables],
+    n: int,
+    statistics: ArrayCache,
+) -> PictureReference:
+    """Return a set's own originals as reference; where the paper has a validation set, scores say so.
+
+    Args:
+        target: the set.
+        keys: extractor id -> fingerprint of the originals seen by it.
+        originals: extractor id -> their tables.
+        n: how many there are.
+        statistics: cache of moments.
+    """
+    known = target.protocol.has_validation_set(target.manifest.source)
+    notes = (OWN_NOTE,) if known else ()
+    return PictureReference(ORIGINALS, n, keys, originals.__getitem__, statistics, notes)
 
 
 @dataclass(frozen=True)
@@ -209,4 +237,4 @@ def import_reference(request: ReferenceRequest, width: int) -> ImportedReference
     path, n, mode = request.file, request.n, request.mode
     if path is None or n is None or mode is None:
         raise UsageError("statistics need a file, a mode and a number of pictures")
-    return ImportedReference(read_statistics(path, n, width), mode)
+    return ImportedReference(read_statistics(path, n, width, mode), mode)

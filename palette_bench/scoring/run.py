@@ -38,7 +38,7 @@ from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.networks import DEFAULT_MODE, Networks, Weights
 from palette_bench.scoring.pictures import Look, Measured, Pictures
 from palette_bench.scoring.plan import Step, diagnostics, plan, wanted_metrics
-from palette_bench.scoring.references import ORIGINALS, PictureReference, ReferenceRequest, ReferenceSource
+from palette_bench.scoring.references import ReferenceRequest, ReferenceSource, own_originals
 from palette_bench.scoring.sampling import PAIR_WEIGHTS, Samples
 from palette_bench.scoring.scorecard import Score, Scorecard, write_scorecard
 from palette_bench.scoring.statistics_files import write_statistics
@@ -230,7 +230,7 @@ class _Run:
         originals = self.extraction.tables(Side("originals", digests, self.target.reference))
         outputs = self.extraction.tables(Side("outputs", self.seen.measured.digests, pictures.scored))
         keys = self.extraction.keys(digests)
-        own = PictureReference(ORIGINALS, len(digests), keys, originals.__getitem__, statistics)
+        own = own_originals(self.target, keys, originals, len(digests), statistics)
         return Material(len(digests), outputs, originals, keys, reference or own, labels, self._notes)
 
     def _diversities(self, pictures: Pictures) -> dict[str, Score]:

@@ -30,8 +30,16 @@ GENERAL_FORM = {
     "classification_accuracy": "classification_agreement",
 }
 
+# what a reserved name becomes where the FID network compares with the set's own originals: no FID of papers
+ORIGINALS_FORM = {"fid": "fid_originals", "kid": "kid_originals"}
 
 FOOL_RATE = "fool_rate@"  # how the keys of human studies begin; the display time follows
+
+
+def forms_of(metric: str) -> tuple[str, ...]:
+    """Return the names a metric may have on a card, its own first."""
+    others = (ORIGINALS_FORM.get(metric), GENERAL_FORM.get(metric))
+    return (metric, *(form for form in others if form))
 
 
 class Score(Part):
@@ -50,6 +58,16 @@ class Score(Part):
     reference: Sha | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def against_originals(score: Score) -> bool:
+    """Return whether a distance was measured against the set's own originals."""
+    return score.params.get("reference") == "originals"
+
+
+def took_originals_as_fixed(score: Score) -> bool:
+    """Return whether a card of an earlier version left the spread of the originals out of an interval."""
+    return against_originals(score) and score.interval in ("influence-v1", "ustat-v1")
 
 
 class Fingerprints(Part):
@@ -127,6 +145,7 @@ BARRING = {
     "small-network",
     "partial",
     "imported-reference",
+    "partial-reference",
     "unpinned-weights",
     "simulated-votes",
     "peeked",

@@ -1,7 +1,8 @@
 """Means and covariances in the .npz files other programs exchange: read with care, written plainly.
 
 pytorch-fid writes `mu` and `sigma`; ADM's files also hold `mu_s` and `sigma_s`, which are ignored. Such a
-file says neither how many pictures it comes from nor how they were resized. Source: metrics, section 7.
+file says neither how many images it comes from nor how they were resized; ours says both, and is held to it.
+What no images can have as mean and covariance is refused. Source: metrics, section 7.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import linalg
 
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError, problem
 from palette_bench.core.fingerprint import sha256
-from palette_bench.core.npz import read_npz
+from palette_bench.core.npz import read_npz, read_scalar
 from palette_bench.core.records import read_file
 from palette_bench.core.types import Fingerprint
 from palette_bench.scoring.metrics.moments import Moments
 
 _FLOATS = ("<f8", "<f4")
+_NEGATIVE = 1e-8  # of the largest eigenvalue: what storing a covariance in float32 may take below zero
 
 
 @dataclass(frozen=True)
@@ -31,35 +34,72 @@ class StatisticsFile:
     digest: Fingerprint
 
 
-def read_statistics(path: Path, n: int, width: int) -> StatisticsFile:
+def read_statistics(path: Path, n: int, width: int, mode: str) -> StatisticsFile:
     """Return the mean and covariance of a file.
 
     Args:
         path: an .npz with `mu` and `sigma`; nothing in it is unpickled.
-        n: pictures it comes from, >= 1; the file does not say.
+        n: images it comes from, >= 2.
         width: features of the network, 2048 for FID.
+        mode: how the images were resized.
 
     Raises:
-        RecordError: PB412, not such a file, other shapes or types, a value that is not finite, or a
-            covariance that is not symmetric to 1e-6.
+        RecordError: PB412, not such a file, other shapes or types, a value that is not finite, a covariance
+            that is not symmetric to 1e-6, has an eigenvalue under -1e-8 of the largest or a rank that n
+            images cannot have, or a file that says another n or mode.
         StorageError: PB801.
     """
     data = read_file(path)
     try:
         given = read_npz(io.BytesIO(data), {"mu": (width,), "sigma": (width, width)}, _FLOATS)
+        _require_statement(data, n, mode)
         mean, covariance = (given[name].astype(np.float64) for name in ("mu", "sigma"))
         moments = Moments.from_arrays({"n": np.array([float(n)]), "mean": mean, "covariance": covariance})
+        _require_possible(moments)
     except (ValueError, InputError) as error:
         raise RecordError(
             problem(
                 "PB412",
                 path.name,
-                expected=f"mu ({width:,},) and sigma ({width:,}, {width:,}), float, finite, symmetric",
+                expected=f"statistics of {n:,} images: mu ({width:,},) and sigma ({width:,}, {width:,})",
                 found=str(error).strip("'\""),
                 fix="give statistics of this very network, as pytorch-fid or --export-statistics writes them",
             )
         ) from error
     return StatisticsFile(moments, sha256(data))
+
+
+def _require_statement(data: bytes, n: int, mode: str) -> None:
+    """Accept a file that says nothing of its own count and mode, or what the caller says.
+
+    Raises:
+        InputError: it says something else.
+    """
+    for name, given in (("n", str(n)), ("mode", mode)):
+        stated = read_scalar(io.BytesIO(data), name)
+        if stated not in (None, given):
+            raise InputError(f"the file says {name} {stated[:40]}, the command says {name} {given}")
+
+
+def _require_possible(moments: Moments) -> None:
+    """Accept a covariance that some n images can have.
+
+    Raises:
+        InputError: one image, an eigenvalue below zero by more than rounding, or more than n - 1 above it.
+    """
+    if moments.n < 2:
+        raise InputError("one image has no covariance")
+    values = linalg.eigvalsh(moments.covariance, check_finite=False)
+    largest = float(values[-1])
+    below = int((values < -_NEGATIVE * abs(largest)).sum())
+    if below or largest < 0:
+        raise InputError(
+            f"no covariance: {below:,} eigenvalues below zero, down to {float(values[0]):.3g}, the largest "
+            f"{largest:.3g}; E[xx'] - mm' in float32 does this: compute it in float64 of centred features"
+        )
+    rank = int((values > _NEGATIVE * largest).sum())
+    if rank > moments.n - 1:
+        raise InputError(f"a covariance of rank {rank:,}, which {moments.n:,} images cannot have")
 
 
 def write_statistics(path: Path, moments: Moments, mode: str, fingerprint: Fingerprint) -> None:

@@ -2,7 +2,8 @@
 
 50,000 ImageNet or 36,500 Places pictures, or any folder. The pictures are cut into parts, each cached by
 content like any other, so that a killed run takes up at the part it had reached; an index says which parts
-make the whole, so that later runs need neither pictures nor networks.
+make the whole, so that later runs need neither pictures nor networks. The index goes by the source files of
+the set that is compared: another folder of the same name is another reference.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +23,7 @@ from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.pictures import Place, find_pictures
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, SourceError, StorageError, problem
-from palette_bench.core.fingerprint import fingerprint, pixel_digest
+from palette_bench.core.fingerprint import fingerprint, pixel_digest, sha256
 from palette_bench.core.records import Part, Sha
 from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId
 from palette_bench.core.workers import in_threads
@@ -57,11 +58,13 @@ class ValidationSet:
         name: `imagenet`, `places`, or the id of a folder source.
         preprocess: id of the preprocessing.
         side: of the protocol, pixels.
+        sources: SHA-256 of each source file of the set that is compared, by id.
     """
 
     name: str
     preprocess: str
     side: int
+    sources: Mapping[ImageId, Fingerprint] = field(default_factory=dict)
 
     @classmethod
     def of(cls, target: BenchSet, preprocess: str) -> ValidationSet:
@@ -72,7 +75,8 @@ class ValidationSet:
             source = "imagenet"
         elif isinstance(known, PlacesSource):
             source = "places"
-        return cls(source, preprocess, target.protocol.side)
+        sources = {item.id: item.source_sha256 for item in target.manifest.items}
+        return cls(source, preprocess, target.protocol.side, sources)
 
     @property
     def id(self) -> str:
@@ -87,6 +91,7 @@ class ValidationSet:
     def _path(self, extractor: FeatureExtractor) -> Path:
         identity = {
             "set": self.name,
+            "sources": sorted(self.sources.items()),
             "preprocess": self.preprocess,
             "side": self.side,
             "extractor": extractor.fingerprint,
@@ -121,11 +126,34 @@ class ValidationSet:
         keys = {name: entry.key for name, entry in entries.items()}
         n = next(iter(entries.values())).n
         load = partial(_load, entries, features)
-        return PictureReference(self.id, n, keys, load, statistics)
+        return PictureReference(self.id, n, keys, load, statistics, self.notes(n))
 
     def is_whole(self, reference: PictureReference) -> bool:
         """Return whether a reference is the published validation set, by its count."""
         return reference.n == self.size
+
+    def notes(self, n: int) -> tuple[str, ...]:
+        """Return `partial-reference` if n images are not the whole of a published validation set."""
+        return ("partial-reference",) if self.size not in (None, n) else ()
+
+    def require_own(self, places: Mapping[ImageId, Place]) -> None:
+        """Accept a published validation set that holds the source images of the set.
+
+        Raises:
+            SourceError: PB607, images of the set are not in it.
+        """
+        absent = sorted(self.sources.keys() - places.keys()) if self.size else []
+        if absent:
+            raise SourceError(
+                problem(
+                    "PB607",
+                    "--reference-images",
+                    expected=f"the validation set that the {len(self.sources):,} images of the set come from",
+                    found="a folder without them",
+                    fix="name the folder, or the tar, that the set was generated from",
+                    ids=absent,
+                )
+            )
 
 
 def _load(entries: dict[str, Entry], cache: ArrayCache, name: str) -> HeadTables:
@@ -160,9 +188,11 @@ def compute(
         statistics: where moments are kept.
 
     Raises:
-        SourceError: PB201, no pictures; PB309, one that cannot be decoded.
+        SourceError: PB201, no pictures; PB309, one that cannot be decoded; PB607, a published validation set
+            that lacks images of the set, or holds others under their names.
     """
     places = _by_id(find_pictures(folder, _TAR.get(wanted.name, ""), lambda name: True))
+    wanted.require_own(places)
     if wanted.size and wanted.size != len(places):
         log.warning("%s: %s pictures, not the %s of the whole", wanted.id, len(places), wanted.size)
     ids = sorted(places)
@@ -198,7 +228,7 @@ def _closed(
     def load(name: str) -> HeadTables:
         return _joined([part[name] for part in tables])
 
-    return PictureReference(wanted.id, len(digests), whole, load, statistics)
+    return PictureReference(wanted.id, len(digests), whole, load, statistics, wanted.notes(len(digests)))
 
 
 def _part(
@@ -221,7 +251,18 @@ def _part(
 
 def _read(wanted: ValidationSet, places: dict[ImageId, Place], image_id: ImageId) -> Image:
     try:
-        return PREPROCESS[wanted.preprocess](decode(places[image_id].read()), wanted.side)
+        data = places[image_id].read()
+        if wanted.size and wanted.sources.get(image_id, sha256(data)) != sha256(data):
+            raise SourceError(
+                problem(
+                    "PB607",
+                    places[image_id].name,
+                    expected=f"the file of the set, {wanted.sources[image_id][:12]}",
+                    found=f"another under its name, {sha256(data)[:12]}",
+                    fix="name the folder, or the tar, that the set was generated from",
+                )
+            )
+        return PREPROCESS[wanted.preprocess](decode(data), wanted.side)
     except (DecodeError, OSError) as error:
         raise SourceError(
             problem(

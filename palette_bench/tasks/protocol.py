@@ -164,6 +164,10 @@ class ProtocolSpec(Record):
         tasks = list(self.tasks) if task == "all" else [task]
         return [(t, v) for t in tasks for v in self.task(t).variants]
 
+    def has_validation_set(self, source: str) -> bool:
+        """Return whether FID of a source is against a whole validation set, as in the paper."""
+        return isinstance(self.sources.get(source), ImageNetSource | PlacesSource)
+
     def ranked_metrics(self, source: str) -> tuple[str, ...]:
         """Return the metric ids that rank boards of a source; folders share one entry."""
         return self.ranked.get(source, self.ranked["folder"])

@@ -1,7 +1,8 @@
 """The metrics: features to numbers, intervals and per-image columns. NumPy and SciPy only.
 
-One table, id -> row. `fid`, `kid` and `inception_score` are reserved for the FID network: with any other the
-same arithmetic has its general name, so that no page prints FID for a number that is not.
+One table, id -> row. `fid`, `kid` and `inception_score` are reserved for the FID network, `fid` and `kid`
+moreover for a reference of other images than the set's own originals. Otherwise the same arithmetic has
+another name, so that no page prints FID for a number that is not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from palette_bench.scoring.metrics.classifier import (
 from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
 from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
 from palette_bench.scoring.metrics.frechet import frechet
-from palette_bench.scoring.metrics.kid import kernel_distance
+from palette_bench.scoring.metrics.kid import kernel
 from palette_bench.scoring.metrics.outcome import Metric, Outcome, Tables
 from palette_bench.scoring.metrics.perceptual import perceptual_distance, perceptual_distance_googlenet
 
@@ -44,9 +45,11 @@ FEATURE_METRICS: dict[str, Metric] = {
     row.id: row
     for row in (
         _to_reference("fid", "Fréchet Inception distance", _SQUARED, frechet),
+        _to_reference("fid_originals", "FID's arithmetic against the set's own originals", _SQUARED, frechet),
         _to_reference("frechet_distance", "FID" + _ELSEWHERE, _SQUARED, frechet),
-        _to_reference("kid", "kernel Inception distance, all pairs", _KERNEL, kernel_distance),
-        _to_reference("kernel_distance", "KID" + _ELSEWHERE, _KERNEL, kernel_distance),
+        _to_reference("kid", "kernel Inception distance, all pairs", _KERNEL, kernel),
+        _to_reference("kid_originals", "KID's arithmetic against the set's own originals", _KERNEL, kernel),
+        _to_reference("kernel_distance", "KID" + _ELSEWHERE, _KERNEL, kernel),
         _of_classes("inception_score", "Inception Score, one split", "classes", inception_score),
         _of_classes("classifier_score", "Inception Score" + _ELSEWHERE, "classes", inception_score),
         _of_classes("inception_score_10", "Inception Score, ten splits", "classes", inception_score_10),

@@ -8,7 +8,7 @@ Source: metrics, section 4.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import lapack
 
-from palette_bench.core import intervals
 from palette_bench.core.errors import InputError
-from palette_bench.core.intervals import Interval
-from palette_bench.scoring.metrics.influence import frechet_influence
+from palette_bench.core.intervals import Estimate, Interval
+from palette_bench.scoring.metrics.influence import Influence, distance_influence
 from palette_bench.scoring.metrics.moments import Moments, rounding
-from palette_bench.scoring.metrics.outcome import Outcome, Reference, Tables, check_finite
+from palette_bench.scoring.metrics.outcome import Outcome, Reference, Tables, check_finite, require_pairs
 
 SMALL_N = 2048
 _NEGATIVE = 1e-9  # of the summed traces: what rounding may leave below zero
@@ -32,30 +31,6 @@ _EPS = float(np.finfo(np.float64).eps)
 Method = Literal["rows", "chol", "qr", "eigh", "none"]
 Closing = Literal["eigvalsh", "svdvals", "equal", "none"]
 FeaturesOrMoments = NDArray[np.floating[Any]] | Moments
-
-
-@dataclass(frozen=True)
-class FrechetResult:
-    """A distance and how it was found.
-
-    Attributes:
-        value: squared feature units, >= 0; None if a side has one row or the arithmetic failed.
-        method: factor of each side: `rows` (N <= D), `chol`, `qr` (N > D, singular covariance), `eigh`
-            (moments alone, singular covariance); `none` for a single row.
-        closing: how the factors became a number; `equal` if both sides are the same, bit for bit.
-        rank: numerical rank of each covariance.
-        bound: largest error that rounding may have caused in tr (S1 S2)^1/2, or None without a value.
-        n: rows of each side.
-        notes: `n<2`, `rank-deficient`, `small-n`, `numerical-failure`.
-    """
-
-    value: float | None
-    method: tuple[Method, Method]
-    closing: Closing
-    rank: tuple[int, int]
-    bound: float | None
-    n: tuple[int, int]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -142,19 +117,80 @@ def _spectral_factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
 
 
-def frechet_distance(x: FeaturesOrMoments, y: FeaturesOrMoments) -> FrechetResult:
-    """Return |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^1/2 of two feature clouds.
+@dataclass(frozen=True)
+class FrechetResult(Estimate):
+    """A distance, how it was found, and on demand its 95 % interval: `se`, `low` and `high`.
+
+    The interval holds the expected value at this number of images; what a finite number adds to the
+    distance falls as 1/N and is no part of it.
+
+    Attributes:
+        value: squared feature units, >= 0; None if a side has one row or the arithmetic failed.
+        method: factor of each side: `rows` (N <= D), `chol`, `qr` (N > D, singular covariance), `eigh`
+            (moments alone, singular covariance); `none` for a single row.
+        closing: how the factors became a number; `equal` if both sides are the same, bit for bit.
+        rank: numerical rank of each covariance.
+        bound: largest error that rounding may have caused in tr (S1 S2)^1/2, or None without a value.
+        n: rows of each side.
+        notes: `n<2`, `rank-deficient`, `small-n`, `numerical-failure`.
+        paired: whether outputs and reference are pairs.
+    """
+
+    value: float | None
+    method: tuple[Method, Method]
+    closing: Closing
+    rank: tuple[int, int]
+    bound: float | None
+    n: tuple[int, int]
+    notes: tuple[str, ...]
+    paired: bool
+    _sides: tuple[_Side, _Side] = field(repr=False, compare=False)
+
+    @cached_property
+    def influence(self) -> Influence | None:
+        """Return what each image moves the value by; None without features of N > D and full rank."""
+        outputs, reference = self._sides
+        if self.value is None or outputs.features is None or outputs.n <= outputs.d:
+            return None  # the moments are not needed at all
+        if self.paired and self.closing == "equal":
+            still = np.zeros(outputs.n)
+            return Influence(still, still)
+        originals = reference.features if self.paired else None
+        return distance_influence(outputs.features, outputs.moments, originals, reference.moments)
+
+    @cached_property
+    def interval(self) -> Interval | None:  # type: ignore[override]  # found when it is asked for
+        """Return the interval; None where there is no influence."""
+        if self.value is None or self.influence is None:
+            return None
+        return self.influence.interval(self.value, "paired-influence-v1" if self.paired else "influence-v2")
+
+
+def frechet_distance(
+    outputs: FeaturesOrMoments, reference: FeaturesOrMoments, paired: bool = False
+) -> FrechetResult:
+    """Return |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^1/2 of two feature clouds, and its interval.
 
     Args:
-        x: (N, D) features, or their moments; the covariance has the divisor N - 1.
-        y: (M, D) features, or their moments.
+        outputs: (N, D) features, or their moments; the covariance has the divisor N - 1.
+        reference: (M, D) features, or their moments; paired, M = N and row i is the original of output i.
+        paired: whether rows belong together; then both images of a pair count as random, otherwise the
+            reference is taken as fixed.
+
+    Returns:
+        The distance; its interval is None unless all sides it varies have features, N > D and full rank.
 
     Raises:
-        InputError: shapes do not fit, or a value is not finite.
+        InputError: shapes do not fit, a value is not finite, or moments are paired.
 
     Source: Heusel et al. 2017, equation 6; the factor form is ours.
     """
-    return _distance(_as_side(x, "outputs"), _as_side(y, "reference"))
+    if paired and (isinstance(outputs, Moments) or isinstance(reference, Moments)):
+        raise InputError(
+            "paired=True needs the features of both sides: moments do not say which rows belong together"
+        )
+    sides = _as_side(outputs, "outputs"), _as_side(reference, "reference")
+    return _distance(*sides, paired)
 
 
 def _as_side(given: FeaturesOrMoments, name: str) -> _Side:
@@ -164,11 +200,13 @@ def _as_side(given: FeaturesOrMoments, name: str) -> _Side:
     return _Side(given)
 
 
-def _distance(one: _Side, two: _Side) -> FrechetResult:
+def _distance(one: _Side, two: _Side, paired: bool) -> FrechetResult:
     if one.d != two.d:
         raise InputError(
             f"features must be (N, D) and (M, D): {(one.n, one.d)} and {(two.n, two.d)} differ in D"
         )
+    if paired and one.features is not None and two.features is not None:
+        require_pairs(one.features, two.features)
     if one.equals(two):
         one = two  # what a reference brings along serves both
     sizes = (one.n, two.n)
@@ -182,6 +220,8 @@ def _distance(one: _Side, two: _Side) -> FrechetResult:
         root.bound if root else None,
         sizes,
         notes + ("rank-deficient",) * (min(sizes) <= one.d) + ("small-n",) * (min(sizes) < SMALL_N),
+        paired,
+        (one, two),
     )
 
 
@@ -233,24 +273,16 @@ def frechet(tables: Tables) -> Outcome:
     reference = tables.reference
     assert reference is not None, "a referenced metric is given its reference"
     check_finite(tables.outputs, "outputs")
-    outputs = _Side(tables.outputs)
-    result = _distance(outputs, _Side(reference.features, reference.moments))
-    influence = None
-    if outputs.n > outputs.d:  # otherwise the moments are not needed at all
-        influence = frechet_influence(tables.outputs, outputs.moments, reference.moments)
+    sides = _Side(tables.outputs), _Side(reference.features, reference.moments)
+    result = _distance(*sides, reference.paired)
+    influence = result.influence
     return Outcome(
         result.value,
-        _interval(result.value, influence),
+        result.interval,
         params=_params(result, reference),
-        notes=tuple(dict.fromkeys((*result.notes, *(("rank-deficient",) if influence is None else ())))),
-        columns={} if influence is None else {"fid_influence": influence},
+        notes=tuple(dict.fromkeys((*result.notes, *(influence.notes if influence else ("rank-deficient",))))),
+        columns=influence.columns("fid_influence") if influence else {},
     )
-
-
-def _interval(value: float | None, influence: NDArray[np.float64] | None) -> Interval | None:
-    if value is None or influence is None:
-        return None
-    return intervals.linear(value, influence, "influence-v1")
 
 
 def _params(result: FrechetResult, reference: Reference) -> dict[str, Any]:

@@ -5,18 +5,42 @@ Source: Binkowski et al. 2018, section 4; metrics, sections 4.2 and 5.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.core import intervals
 from palette_bench.core.errors import InputError, UsageError
-from palette_bench.scoring.metrics.outcome import Outcome, Tables, require_finite
+from palette_bench.core.intervals import Estimate, Interval
+from palette_bench.scoring.metrics.influence import Influence
+from palette_bench.scoring.metrics.outcome import Outcome, Tables, require_finite, require_pairs
 
-BLOCK = 1000  # rows of a kernel block: 8 MB
+BLOCK = (
+    500  # rows of a kernel block: 2 MB stay near the processor; even, so that a block begins at an even row
+)
 
 _Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class KernelResult(Estimate):
+    """A kernel distance with its interval.
+
+    Attributes:
+        value: squared kernel units; may lie below 0, as the estimate is unbiased. None if a side has one row.
+        interval: of 95 %; `se`, `low` and `high` are read off it. None without a value.
+        influence: (N,) what each output moves the value by, and the same within halves; None without one.
+        n: rows of each side.
+        notes: `n<2`, `near-zero`, `wide-interval`.
+    """
+
+    value: float | None
+    interval: Interval | None
+    influence: Influence | None
+    n: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
 
 def _kernel(one: _Rows, two: _Rows) -> _Rows:
@@ -24,67 +48,140 @@ def _kernel(one: _Rows, two: _Rows) -> _Rows:
     return np.asarray(base * base * base)
 
 
-def _blocks(rows: _Rows) -> list[slice]:
-    return [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, n, BLOCK)]
 
 
-def self_sums(rows: _Rows) -> _Rows:
-    """Return sum over j != i of k(x_i, x_j) for each of (N, D) float64 rows, (N,)."""
-    sums = np.zeros(len(rows))
-    blocks = _blocks(rows)
+def _by_parity(block: _Rows) -> _Rows:
+    """Return (2, rows): the sums over even columns and over odd ones."""
+    return np.stack([block[:, 0::2].sum(axis=1), block[:, 1::2].sum(axis=1)])
+
+
+def _symmetric_sums(n: int, block: Callable[[slice, slice], _Rows]) -> _Rows:
+    """Return (2, N): for each i the sum of g(i, j) over even j != i, and over odd; g is symmetric."""
+    sums = np.zeros((2, n))
+    blocks = _blocks(n)
     for i, one in enumerate(blocks):
-        kernel = _kernel(rows[one], rows[one])
-        np.fill_diagonal(kernel, 0.0)
-        sums[one] += kernel.sum(axis=1)
+        own = block(one, one)
+        np.fill_diagonal(own, 0.0)
+        sums[:, one] += _by_parity(own)
         for two in blocks[i + 1 :]:
-            kernel = _kernel(rows[one], rows[two])  # serves both halves: the kernel is symmetric
-            sums[one] += kernel.sum(axis=1)
-            sums[two] += kernel.sum(axis=0)
+            other = block(one, two)
+            sums[:, one] += _by_parity(other)
+            sums[:, two] += _by_parity(other.T)
     return sums
 
 
-def cross_sums(rows: _Rows, others: _Rows) -> _Rows:
-    """Return sum over j of k(x_i, y_j) for each of (N, D) float64 rows against (M, D), (N,)."""
+def _self_sums(rows: _Rows) -> _Rows:
+    """Return the sums of k(x_i, x_j), as `_symmetric_sums`."""
+    return _symmetric_sums(len(rows), lambda one, two: _kernel(rows[one], rows[two]))
+
+
+def _paired_sums(outputs: _Rows, originals: _Rows) -> _Rows:
+    """Return the sums of k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j), as `_symmetric_sums`."""
+
+    def block(one: slice, two: slice) -> _Rows:
+        within = _kernel(outputs[one], outputs[two]) + _kernel(originals[one], originals[two])
+        return within - _kernel(outputs[one], originals[two]) - _kernel(originals[one], outputs[two])
+
+    return _symmetric_sums(len(outputs), block)
+
+
+def _cross_means(rows: _Rows, others: _Rows) -> _Rows:
+    """Return (N,): the mean over j of k(x_i, y_j) for each of (N, D) rows against (M, D)."""
     sums = np.zeros(len(rows))
-    for one in _blocks(rows):
-        for two in _blocks(others):
+    for one in _blocks(len(rows)):
+        for two in _blocks(len(others)):
             sums[one] += _kernel(rows[one], others[two]).sum(axis=1)
-    return sums
+    return sums / len(others)
+
+
+def _means(sums: _Rows) -> tuple[_Rows, _Rows | None]:
+    """Return the mean over j != i of (2, N) sums by parity: over all j, and over those of i's own parity."""
+    n = sums.shape[1]
+    own = np.empty(n)
+    if n < 4:
+        return sums.sum(axis=0) / (n - 1), None
+    for parity in (0, 1):
+        own[parity::2] = sums[parity, parity::2] / (len(own[parity::2]) - 1)
+    return sums.sum(axis=0) / (n - 1), own
 
 
 def self_mean(features: NDArray[np.floating[Any]]) -> float:
     """Return mean over i != j of k(x_i, x_j) of (N, D) features, N >= 2: KID's term of the reference."""
     n = len(features)
-    return float(self_sums(features.astype(np.float64)).sum() / (n * (n - 1)))
+    return float(_self_sums(features.astype(np.float64)).sum() / (n * (n - 1)))
 
 
-def kernel_distance(tables: Tables) -> Outcome:
-    """Return the distance of the outputs' features from the reference over all pairs.
+def kernel_distance(
+    outputs: NDArray[np.floating[Any]],
+    reference: NDArray[np.floating[Any]],
+    paired: bool = False,
+    *,
+    reference_mean: float | None = None,
+) -> KernelResult:
+    """Return the kernel distance of two feature clouds over all pairs, with its interval.
 
-    The influence of an image is h_i = 2 [mean over j != i of k(x_i, x_j) - mean over j of k(x_i, y_j)];
-    the reference is fixed. The value may lie below 0: the estimate is unbiased.
+    Paired, output i is one draw with its original i: the cross term leaves out i = j too, or equal sets would
+    score below 0, and both images of a pair count as random. Otherwise the reference is taken as fixed.
+
+        paired    h_i = 2 mean over j != i of [k(x_i,x_j) + k(y_i,y_j) - k(x_i,y_j) - k(x_j,y_i)]
+        unpaired  h_i = 2 [mean over j != i of k(x_i,x_j) - mean over j of k(x_i,y_j)]
+
+    Args:
+        outputs: (N, D) features.
+        reference: (M, D) features; paired, M = N and row i is the original of output i.
+        paired: whether rows belong together.
+        reference_mean: `self_mean` of the reference, if known; unpaired only.
+
+    Returns:
+        The distance. Features equal bit for bit, paired, give exactly 0.
 
     Raises:
-        InputError: a value is not finite, or the sides differ in width.
+        InputError: a value is not finite, the sides differ in width, or paired sides in length.
+
+    Source: metrics, sections 4.2 and 5.
+    """
+    one, two = require_finite(outputs, "outputs"), require_finite(reference, "reference")
+    if paired:
+        require_pairs(one, two)
+    if one.shape[1] != two.shape[1]:
+        raise InputError(f"features must be (N, D) and (M, D): {one.shape} and {two.shape}")
+    sizes = len(one), len(two)
+    if min(sizes) < 2:
+        return KernelResult(None, None, None, sizes, ("n<2",))
+    if paired:
+        # equal rows are compared with themselves: 0, not what rounding leaves of it
+        sums = np.zeros((2, len(one))) if np.array_equal(one, two) else _paired_sums(one, two)
+        whole, halves = _means(sums)
+        value, method = float(whole.mean()), "paired-ustat-v1"
+    else:
+        cross = _cross_means(one, two)
+        own, own_half = _means(_self_sums(one))
+        mean = self_mean(two) if reference_mean is None else reference_mean
+        value, method = float(own.mean()) + mean - 2 * float(cross.mean()), "ustat-v2"
+        whole, halves = own - cross, None if own_half is None else own_half - cross
+    influence = Influence(2 * whole, None if halves is None else 2 * halves)
+    return KernelResult(value, influence.interval(value, method), influence, sizes, influence.notes)
+
+
+def kernel(tables: Tables) -> Outcome:
+    """Return the kernel distance of the outputs' features from the reference.
+
+    Raises:
+        InputError: as `kernel_distance`.
     """
     reference = tables.reference
     assert reference is not None, "a referenced metric is given its reference"
     params = {"reference": reference.id, "reference_n": reference.n, "kernel": "(x.y/d + 1)^3"}
-    n = len(tables.outputs)
-    if min(n, reference.n) < 2:
-        return Outcome(None, params=params, notes=("n<2",))
     if reference.features is None:
-        return Outcome(None, params=params, notes=("needs-features",))
-    outputs, others = (
-        require_finite(tables.outputs, "outputs"),
-        require_finite(reference.features, "reference"),
+        few = min(len(tables.outputs), reference.n) < 2
+        return Outcome(None, params=params, notes=("n<2" if few else "needs-features",))
+    found = kernel_distance(
+        tables.outputs, reference.features, reference.paired, reference_mean=reference.kernel_mean
     )
-    if outputs.shape[1] != others.shape[1]:
-        raise InputError(f"features must be (N, D) and (M, D): {outputs.shape} and {others.shape}")
-    own, cross = self_sums(outputs) / (n - 1), cross_sums(outputs, others) / len(others)
-    mean = self_mean(others) if reference.kernel_mean is None else reference.kernel_mean
-    value = float(own.mean() + mean - 2 * cross.mean())
-    return Outcome(value, intervals.linear(value, 2 * (own - cross), "ustat-v1"), params=params)
+    columns = found.influence.columns("kid_influence") if found.influence else {}
+    return Outcome(found.value, found.interval, params=params, notes=found.notes, columns=columns)
 
 
 def kid_subsets(
@@ -122,5 +219,5 @@ def kid_subsets(
     for i in range(subsets):
         part = one[draw.choice(len(one), size, replace=False)]
         other = two[draw.choice(len(two), size, replace=False)]
-        found[i] = self_mean(part) + self_mean(other) - 2 * cross_sums(part, other).mean() / size
+        found[i] = self_mean(part) + self_mean(other) - 2 * float(_cross_means(part, other).mean())
     return float(found.mean()), float(found.std())

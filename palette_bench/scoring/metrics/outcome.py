@@ -28,6 +28,7 @@ class Reference:
         features: (M, D) float32 in id order, or None where only statistics were imported.
         moments: of the features.
         kernel_mean: KID's mean over its own pairs (`kid.self_mean`), or None to compute it when needed.
+        paired: it holds the originals of the very outputs, in the same order.
     """
 
     id: str
@@ -35,16 +36,17 @@ class Reference:
     features: Features | None
     moments: Moments
     kernel_mean: float | None = None
+    paired: bool = False
 
     @classmethod
-    def of(cls, name: str, features: Features) -> Reference:
+    def of(cls, name: str, features: Features, *, paired: bool = False) -> Reference:
         """Return the reference of (M, D) features.
 
         Raises:
             InputError: a value is not finite.
         """
         check_finite(features, "reference")
-        return cls(name, len(features), features, Moments.of(features))
+        return cls(name, len(features), features, Moments.of(features), paired=paired)
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,19 @@ def check_finite(features: NDArray[np.floating[Any]], name: str) -> None:
         first = int(broken.argmax())
         raise InputError(
             f"{name}: {int(broken.sum()):,} of {len(broken):,} rows are not finite, first {first}"
+        )
+
+
+def require_pairs(outputs: NDArray[np.floating[Any]], originals: NDArray[np.floating[Any]]) -> None:
+    """Accept features whose rows belong together.
+
+    Raises:
+        InputError: there are not as many outputs as originals.
+    """
+    if len(outputs) != len(originals):
+        raise InputError(
+            f"paired=True pairs row i of the reference with output i: {len(outputs):,} outputs and "
+            f"{len(originals):,} originals do not pair; leave it out for a reference of other images"
         )
 
 
