@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from palette_bench import frechet_distance, kernel_distance
 from palette_bench.core.intervals import NORMAL_QUANTILE
-from palette_bench.core.significance import z_of_influence
+from palette_bench.core.significance import Difference, z_of_influence
 from palette_bench.scoring.metrics.frechet import FrechetResult
+from palette_bench.scoring.metrics.influence import frechet_influence
 from palette_bench.scoring.metrics.kid import KernelResult
+from palette_bench.scoring.metrics.moments import Moments
 
 Rows = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int, int], Rows]
@@ -50,10 +52,12 @@ class Column:
     errors: list[float] = field(default_factory=list)
 
     def add(self, value: float, se: float) -> None:
+        """Note one repetition."""
         self.values.append(value)
         self.errors.append(se)
 
     def text(self) -> str:
+        """Return mean standard error over spread of the values, and the share of intervals that hold the mean."""
         values, errors = np.array(self.values), np.array(self.errors)
         spread = values.std(ddof=1)
         held = np.abs(values - values.mean()) <= NORMAL_QUANTILE * errors
@@ -93,16 +97,17 @@ def _row(name: str, law: Draw, d: int, n: int, s: float, runs: int) -> str:
     notes: set[str] = set()
     for _ in range(runs):
         outputs, originals = _pair(law, draw, d, n, s)
-        found, alone = distance(outputs, originals, True), distance(outputs, originals, False)
-        apart = distance(outputs, others, False)
+        found, apart = distance(outputs, originals, True), distance(outputs, others, False)
+        fixed = _fixed(name, outputs, originals)
         for column, value, se in (
             (paired, found.value, found.se),
-            (before, alone.value, _before(alone)),
+            (before, fixed.value, float(fixed.influence.std(ddof=1)) / n**0.5),
             (unpaired, apart.value, apart.se),
         ):
-            assert value is not None and se is not None
+            assert value is not None
+            assert se is not None
             column.add(value, se)
-        notes |= {note for note in found.influence.notes} if found.influence else set()
+        notes |= set(found.influence.notes if found.influence else ())
     sd = np.std(paired.values, ddof=1)
     return f"{sd:9.5f} {paired.text()} {before.text()} {unpaired.text()} {runs:5}  {', '.join(sorted(notes))}"
 
@@ -112,10 +117,23 @@ def _pair(law: Draw, draw: np.random.Generator, d: int, n: int, s: float) -> tup
     return s * originals + NOISE * draw.normal(size=(n, d)), originals
 
 
-def _before(unpaired: Result) -> float:
-    """Return sd(h) / sqrt N with the originals as fixed: the standard error of interval ids `...-v1`."""
-    assert unpaired.influence is not None
-    return float(unpaired.influence.whole.std(ddof=1)) / len(unpaired.influence.whole) ** 0.5
+@dataclass(frozen=True)
+class Fixed:
+    """A distance and its influence as interval ids `...-v1` had them: to the first order, originals fixed."""
+
+    value: float
+    influence: Rows
+
+
+def _fixed(name: str, outputs: Rows, originals: Rows) -> Fixed:
+    found = DISTANCES[name](outputs, originals, False)
+    assert found.value is not None
+    assert found.influence is not None
+    if name == "kernel":
+        return Fixed(found.value, found.influence.whole)
+    influence = frechet_influence(outputs, Moments.of(outputs), Moments.of(originals))
+    assert influence is not None
+    return Fixed(found.value, influence)
 
 
 @dataclass(frozen=True)
@@ -158,10 +176,8 @@ def rejections(scale: float) -> None:
         for systems in _systems():
             runs = max(20, round(scale * 2000 / (n / 256)))
             now, before = _rejected(name, draw, n, systems, runs)
-            print(
-                f"{name:8} {law:9} N {n:4} {systems.words:38} now {now:6.1%}  before {before:6.1%}  {runs} runs",
-                flush=True,
-            )
+            told = f"now {now:6.1%}  before {before:6.1%}  {runs} runs"
+            print(f"{name:8} {law:9} N {n:4} {systems.words:38} {told}", flush=True)
 
 
 def _rejected(name: str, law: Draw, n: int, systems: Systems, runs: int, d: int = 32) -> tuple[float, float]:
@@ -170,17 +186,18 @@ def _rejected(name: str, law: Draw, n: int, systems: Systems, runs: int, d: int 
     for _ in range(runs):
         originals = law(draw, n, d)
         made = [system(originals, draw) for system in (systems.first, systems.second)]
-        now += _tells_apart([distance(outputs, originals, True) for outputs in made], halves=True)
-        before += _tells_apart([distance(outputs, originals, False) for outputs in made], halves=False)
+        a, b = (distance(outputs, originals, True) for outputs in made)
+        one, other = a.influence, b.influence
+        assert one is not None
+        assert other is not None
+        within = one.halves, other.halves
+        now += _tells_apart(z_of_influence(a.value or 0, b.value or 0, one.whole, other.whole, *within))
+        old, older = (_fixed(name, outputs, originals) for outputs in made)
+        before += _tells_apart(z_of_influence(old.value, older.value, old.influence, older.influence))
     return now / runs, before / runs
 
 
-def _tells_apart(found: list[Result], *, halves: bool) -> bool:
-    (a, b), influences = found, [result.influence for result in found]
-    one, other = influences
-    assert one is not None and other is not None and a.value is not None and b.value is not None
-    within = (one.halves, other.halves) if halves else (None, None)
-    test = z_of_influence(a.value, b.value, one.whole, other.whole, *within)
+def _tells_apart(test: Difference | None) -> bool:
     return test is not None and test.p < 0.05
 
 

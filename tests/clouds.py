@@ -16,7 +16,7 @@ def drawn(seed: int, n: int, d: int) -> NDArray[np.float64]:
     return draw.normal(size=(n, d)) @ draw.normal(size=(d, d)) / np.sqrt(d)
 
 
-def tables(outputs: NDArray[Any], originals: NDArray[Any], **rest: Any) -> Tables:
-    """Return tables whose reference are the originals."""
+def tables(outputs: NDArray[Any], originals: NDArray[Any], *, paired: bool = False, **rest: Any) -> Tables:
+    """Return tables whose reference are the originals, pairs of the outputs only if `paired`."""
     outputs, originals = outputs.astype(np.float32), originals.astype(np.float32)
-    return Tables(outputs, originals, Reference.of("originals", originals), **rest)
+    return Tables(outputs, originals, Reference.of("originals", originals, paired=paired), **rest)

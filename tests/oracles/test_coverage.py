@@ -18,7 +18,7 @@ from palette_bench.core.intervals import Interval, wilson
 from palette_bench.core.significance import mcnemar, paired_t, z_of_influence, z_of_log_mean
 from palette_bench.scoring.metrics.classifier import inception_score
 from palette_bench.scoring.metrics.frechet import frechet
-from palette_bench.scoring.metrics.kid import kernel_distance
+from palette_bench.scoring.metrics.kid import kernel
 from palette_bench.scoring.metrics.outcome import Outcome, Reference, Tables
 
 pytestmark = pytest.mark.slow
@@ -107,7 +107,11 @@ def test_fid(d: int, n: int, runs: int, say: Say) -> None:
     pairs = [tuple(frechet(t) for t in world.systems(draw, n)) for _ in range(runs)]
     single = of_outcomes([first for first, _ in pairs])
     differences = [
-        z_of_influence(a.value or 0.0, b.value or 0.0, *(o.columns["fid_influence"] for o in (a, b)))
+        z_of_influence(
+            a.value or 0.0,
+            b.value or 0.0,
+            *(o.columns[name] for name in ("fid_influence", "fid_influence_halves") for o in (a, b)),
+        )
         for a, b in pairs
     ]
     known = [found for found in differences if found is not None]
@@ -121,7 +125,7 @@ def test_fid(d: int, n: int, runs: int, say: Say) -> None:
 @pytest.mark.parametrize(("d", "n", "runs"), [(16, 500, 400), (64, 500, 400)])
 def test_kid(d: int, n: int, runs: int, say: Say) -> None:
     world, draw = World.of(d, 1000), np.random.default_rng(2)
-    found = of_outcomes([kernel_distance(world.systems(draw, n)[0]) for _ in range(runs)])
+    found = of_outcomes([kernel(world.systems(draw, n)[0]) for _ in range(runs)])
     say(found.line(f"kid, d {d}, N {n}"))
     holds(found)
 

@@ -12,7 +12,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from palette_bench.scoring.metrics.classifier import inception_score, inception_score_10
 from palette_bench.scoring.metrics.frechet import frechet_distance
 from palette_bench.scoring.metrics.kid import kernel_distance, kid_subsets
-from palette_bench.scoring.metrics.outcome import Reference, Tables
+from palette_bench.scoring.metrics.outcome import Tables
 
 
 def drawn(seed: int, n: int, d: int) -> torch.Tensor:
@@ -62,5 +62,5 @@ def test_kernel_distance_over_all_pairs_is_torch_fidelitys_one_subset_of_everyth
     expected = kid_features_to_metric(
         one.double(), two.double(), kid_subsets=1, kid_subset_size=250, verbose=False
     )
-    found = kernel_distance(Tables(one.numpy(), one.numpy(), Reference.of("originals", two.numpy())))
+    found = kernel_distance(one.numpy(), two.numpy())
     assert found.value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-10)

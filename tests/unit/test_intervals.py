@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from palette_bench.core.intervals import linear, log_mean, mean_t, wilson
+from palette_bench.core.intervals import influence_se, linear, log_mean, mean_t, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 12), (9, 12), (7601, 10_000), (10, 10)])
@@ -59,6 +59,36 @@ def test_linear_reaches_two_standard_errors_about_a_value_that_is_no_mean() -> N
 
 
 def test_one_value_has_no_interval() -> None:
-    assert linear(1.0, np.array([0.0]), "ustat-v1") is None
+    assert linear(1.0, np.array([0.0]), "ustat-v2") is None
     assert mean_t(np.array([1.0])) is None
     assert log_mean(np.array([1.0])) is None
+
+
+def test_what_images_do_only_together_is_counted_once() -> None:
+    """h_i is twice the mean over j of f(i) + f(j) + g(i, j), where g has mean 0 given either image."""
+    draw, n, runs = np.random.default_rng(5), 60, 300
+    values, plain, corrected = [], [], []
+    for _ in range(runs):
+        x = draw.normal(size=(n, 3))
+        pairs = 0.05 * (x[:, :1] + x[:, 0]) + x[:, 1:] @ x[:, 1:].T
+        np.fill_diagonal(pairs, 0.0)
+        whole = 2 * pairs.sum(axis=1) / (n - 1)
+        halves = np.empty(n)
+        for half in (slice(0, None, 2), slice(1, None, 2)):
+            halves[half] = 2 * pairs[half, half].sum(axis=1) / (n // 2 - 1)
+        values.append(pairs.sum() / (n * (n - 1)))
+        plain.append(influence_se(whole))
+        corrected.append(influence_se(whole, halves))
+    spread = np.std(values, ddof=1)
+    assert np.mean(corrected) / spread == pytest.approx(1.0, abs=0.1)
+    assert np.mean(plain) / spread > 1.15
+
+
+def test_halves_never_leave_less_than_the_root_of_half_nor_more_than_all() -> None:
+    influence = np.random.default_rng(1).normal(size=20)
+    plain = influence_se(influence)
+    assert plain is not None
+    assert influence_se(influence, 10 * influence) == pytest.approx(plain / math.sqrt(2))
+    assert influence_se(influence, influence) == pytest.approx(plain, rel=0.05)
+    assert influence_se(influence, 0 * influence) == plain
+    assert influence_se(influence[:1]) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from palette_bench import frechet_distance
 from palette_bench.core.errors import InputError
+from palette_bench.core.intervals import Interval, influence_se
 from palette_bench.scoring.metrics.frechet import frechet
 from palette_bench.scoring.metrics.influence import frechet_influence, most_influential
 from palette_bench.scoring.metrics.moments import BLOCK, Moments
@@ -249,8 +250,8 @@ def test_the_interval_is_built_from_the_column() -> None:
     column = found.columns["fid_influence"]
     assert found.interval is not None
     assert found.value is not None
-    assert found.interval.method == "influence-v1"
-    assert found.interval.se == pytest.approx(column.std(ddof=1) / math.sqrt(300), rel=1e-12)
+    assert found.interval.method == "influence-v2"
+    assert found.interval.se == influence_se(column, found.columns["fid_influence_halves"])
     assert found.interval.high - found.value == pytest.approx(1.959963984540054 * found.interval.se)
     assert found.params["method"] == ["chol", "chol"]
     assert found.params["rank"] == [10, 10]
@@ -285,10 +286,93 @@ def test_imported_statistics_serve_as_well_as_features() -> None:
 
 def test_the_original_row_is_zero_and_certain() -> None:
     features = drawn(1, 300, 10)
-    found = frechet(tables(features, features))
+    found = frechet(tables(features, features, paired=True))
     assert found.value == 0.0
+    assert found.interval == Interval(0.0, 0.0, 0.0, "paired-influence-v1")
+    assert not found.columns["fid_influence"].any()
+
+
+def test_influence_of_a_pair_is_the_change_with_the_weight_of_both_its_images() -> None:
+    """Central difference, as above, of outputs and originals together."""
+    originals = drawn(2, 200, 8)
+    outputs = 0.7 * originals + 0.2 * drawn(3, 200, 8)
+    found = frechet_distance(outputs, originals, paired=True).influence
+    assert found is not None
+    sides = [(side, Moments.of(side)) for side in (outputs, originals)]
+
+    def reweighted(rows: NDArray[np.float64], moments: Moments, i: int, e: float) -> Moments:
+        x, n = rows[i] - moments.mean, moments.n
+        spread = moments.covariance * (n - 1) / n
+        covariance = ((1 - e) * spread + e * (1 - e) * np.outer(x, x)) * n / (n - 1)
+        return Moments(n, moments.mean + e * x, covariance)
+
+    def moved(i: int, e: float) -> float:
+        value = frechet_distance(*(reweighted(rows, moments, i, e) for rows, moments in sides)).value
+        assert value is not None
+        return value
+
+    slopes = np.array([(moved(i, 1e-4) - moved(i, -1e-4)) / 2e-4 for i in range(200)])
+    assert found.whole == pytest.approx(slopes - slopes.mean(), abs=1e-4 * float(np.abs(slopes).max()))
+
+
+def test_against_a_fixed_reference_influence_is_what_leaving_an_image_out_changes() -> None:
+    """To the second order; the first alone misses several per cent of the spread at N = 6 D."""
+    outputs, reference = 0.5 * drawn(1, 144, 24), Moments.of(drawn(2, 3000, 24))
+    moments = Moments.of(outputs)
+    whole = frechet_distance(moments, reference).value
+    without = [
+        frechet_distance(Moments.of(np.delete(outputs, i, axis=0)), reference).value for i in range(144)
+    ]
+    left_out = 143 * (np.array([whole] * 144, float) - np.array(without, float))
+    left_out -= left_out.mean()
+    first = frechet_influence(outputs, moments, reference)
+    second = frechet_influence(outputs, moments, reference, second_order=True)
+    assert first is not None
+    assert second is not None
+    assert second.std() / left_out.std() == pytest.approx(1.0, abs=0.01)
+    assert first.std() / left_out.std() < 0.95
+    assert np.corrcoef(second, left_out)[0, 1] > 0.999
+
+
+def test_halves_hold_the_influence_among_images_of_ones_parity() -> None:
+    originals = drawn(2, 120, 6)
+    outputs = 0.7 * originals + 0.2 * drawn(3, 120, 6)
+    found = frechet_distance(outputs, originals, paired=True).influence
+    assert found is not None
+    assert found.halves is not None
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        alone = frechet_distance(outputs[half], originals[half], paired=True).influence
+        assert alone is not None
+        assert np.array_equal(found.halves[half], alone.whole)
+
+
+def test_halves_without_a_definite_covariance_are_left_out_and_said() -> None:
+    originals = drawn(2, 15, 10)
+    found = frechet(tables(0.9 * originals, originals, paired=True))
     assert found.interval is not None
-    assert found.interval.se == pytest.approx(0.0, abs=1e-10)
+    assert set(found.columns) == {"fid_influence"}
+    assert {"few-pictures", "wide-interval"} <= set(found.notes)
+
+
+def test_a_distance_of_independent_clouds_of_one_law_is_noted_as_near_zero() -> None:
+    found = frechet(tables(np.random.default_rng(1).normal(size=(400, 8)), drawn_plain(400, 8), paired=True))
+    assert "near-zero" in found.notes
+
+
+def drawn_plain(n: int, d: int) -> NDArray[np.float64]:
+    return np.random.default_rng(2).normal(size=(n, d))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "reference", "message"),
+    [
+        (drawn(1, 20, 4), drawn(2, 21, 4), "20 outputs and 21 originals"),
+        (Moments.of(drawn(1, 20, 4)), drawn(2, 20, 4), "needs the features of both sides"),
+    ],
+)
+def test_what_does_not_pair_is_refused(outputs: Any, reference: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        frechet_distance(outputs, reference, paired=True)
 
 
 def test_the_images_that_move_fid_most_come_first_with_their_sign() -> None:

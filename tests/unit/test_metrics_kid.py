@@ -10,8 +10,9 @@ from clouds import drawn, tables
 from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError, UsageError
+from palette_bench.core.intervals import Interval, influence_se
 from palette_bench.scoring.metrics import kid
-from palette_bench.scoring.metrics.kid import cross_sums, kernel_distance, kid_subsets, self_mean, self_sums
+from palette_bench.scoring.metrics.kid import kernel, kernel_distance, kid_subsets, self_mean
 from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.metrics.outcome import Reference, Tables
 
@@ -23,52 +24,104 @@ def k(x: Table, y: Table) -> float:
 
 
 def by_double_loop(one: Table, two: Table) -> tuple[float, Table]:
-    """Return the distance and the influence of each row of `one`, minus its mean."""
+    """Return the distance and the influence of each row of `one`; the reference is fixed."""
     own = [sum(k(x, y) for j, y in enumerate(one) if j != i) / (len(one) - 1) for i, x in enumerate(one)]
     ref = [sum(k(x, y) for j, y in enumerate(two) if j != i) / (len(two) - 1) for i, x in enumerate(two)]
     cross = [sum(k(x, y) for y in two) / len(two) for x in one]
     influence = 2 * (np.array(own) - np.array(cross))
-    return float(np.mean(own) + np.mean(ref) - 2 * np.mean(cross)), influence - influence.mean()
+    return float(np.mean(own) + np.mean(ref) - 2 * np.mean(cross)), influence
 
 
-@pytest.mark.parametrize("block", [1, 4, 17, 1000])
-def test_distance_and_error_equal_the_double_loop(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def by_pairs(outputs: Table, originals: Table) -> tuple[float, Table]:
+    """Return the paired distance and the influence of each pair: no pair meets itself."""
+    n = len(outputs)
+    gaps = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                within = k(outputs[i], outputs[j]) + k(originals[i], originals[j])
+                gaps[i, j] = within - k(outputs[i], originals[j]) - k(outputs[j], originals[i])
+    return float(gaps.sum() / (n * (n - 1))), 2 * gaps.sum(axis=1) / (n - 1)
+
+
+@pytest.mark.parametrize("block", [2, 4, 18, 1000])
+def test_distance_and_influence_equal_the_double_loop(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kid, "BLOCK", block)
-    outputs, originals = drawn(1, 17, 5).astype(np.float32), drawn(2, 23, 5).astype(np.float32) + 0.25
-    value, influence = by_double_loop(outputs.astype(float), originals.astype(float))
-    found = kernel_distance(tables(outputs, originals))
+    outputs, originals = drawn(1, 17, 5), drawn(2, 23, 5) + 0.25
+    value, influence = by_double_loop(outputs, originals)
+    found = kernel_distance(outputs, originals)
     assert found.value == pytest.approx(value, rel=1e-12)
+    assert found.influence is not None
+    assert found.influence.whole == pytest.approx(influence, rel=1e-12)
+    assert found.se == influence_se(found.influence.whole, found.influence.halves)
     assert found.interval is not None
-    assert found.interval.se == pytest.approx(influence.std(ddof=1) / math.sqrt(17), rel=1e-12)
-    assert found.interval.method == "ustat-v1"
-    assert found.columns == {}
+    assert found.interval.method == "ustat-v2"
 
 
-def test_leaving_one_image_out_moves_the_distance_by_its_influence() -> None:
-    """-h_i / N but for N - 2 and N - 1 in place of N, which the algebra of a U-statistic gives exactly."""
-    outputs, originals = drawn(1, 120, 4), drawn(2, 150, 4)
-    own, cross = self_sums(outputs) / 119, cross_sums(outputs, originals) / 150
+@pytest.mark.parametrize("block", [2, 4, 18, 1000])
+def test_paired_distance_and_influence_equal_the_double_loop(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kid, "BLOCK", block)
+    originals = drawn(1, 17, 5)
+    outputs = 0.8 * originals + 0.2 * drawn(2, 17, 5)
+    value, influence = by_pairs(outputs, originals)
+    found = kernel_distance(outputs, originals, paired=True)
+    assert found.value == pytest.approx(value, rel=1e-12)
+    assert found.influence is not None
+    assert found.influence.whole == pytest.approx(influence, rel=1e-11)
+    assert found.interval is not None
+    assert (found.interval.method, found.low, found.high) == (
+        "paired-ustat-v1",
+        found.interval.low,
+        found.interval.high,
+    )
 
-    def value(rows: Table) -> float:
-        return self_mean(rows) - 2 * float(cross_sums(rows, originals).mean()) / 150
 
-    for i in (0, 57, 119):
-        moved = value(np.delete(outputs, i, axis=0)) - value(outputs)
-        expected = -2 * (own[i] - own.mean()) / 118 + 2 * (cross[i] - cross.mean()) / 119
-        assert moved == pytest.approx(expected, rel=1e-9)
+@pytest.mark.parametrize("paired", [True, False])
+def test_halves_hold_the_influence_among_images_of_ones_parity(paired: bool) -> None:
+    outputs, originals = drawn(1, 31, 4), drawn(2, 31, 4)
+    found = kernel_distance(outputs, originals, paired=paired).influence
+    assert found is not None
+    assert found.halves is not None
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        alone = kernel_distance(outputs[half], originals[half] if paired else originals, paired=paired)
+        assert alone.influence is not None
+        assert found.halves[half] == pytest.approx(alone.influence.whole, rel=1e-11)
+
+
+def test_leaving_a_pair_out_moves_the_distance_by_its_influence() -> None:
+    """U without i is U + 2 (U - h_i / 2) / (N - 2), exactly: this is what a jackknife reads."""
+    originals = drawn(1, 60, 4)
+    outputs = 0.8 * originals + 0.3 * drawn(2, 60, 4)
+    found = kernel_distance(outputs, originals, paired=True)
+    assert found.value is not None
+    assert found.influence is not None
+    for i in (0, 31, 59):
+        without = kernel_distance(*(np.delete(side, i, axis=0) for side in (outputs, originals)), paired=True)
+        expected = found.value + 2 * (found.value - found.influence.whole[i] / 2) / 58
+        assert without.value == pytest.approx(expected, rel=1e-9)
+
+
+def test_originals_beside_themselves_are_at_distance_zero_exactly() -> None:
+    features = drawn(1, 24, 6)
+    found = kernel(tables(features, features.copy(), paired=True))
+    assert found.value == 0.0
+    assert found.interval == Interval(0.0, 0.0, 0.0, "paired-ustat-v1")
+    assert kernel(tables(features, features)).value < 0.0  # taken for other images it is biased
 
 
 def test_a_cached_term_of_the_reference_changes_nothing() -> None:
     outputs, originals = drawn(1, 30, 5).astype(np.float32), drawn(2, 40, 5).astype(np.float32)
     plain = Reference.of("originals", originals)
     cached = Reference(plain.id, plain.n, originals, plain.moments, self_mean(originals))
-    assert kernel_distance(Tables(outputs, originals, plain)) == kernel_distance(
-        Tables(outputs, originals, cached)
-    )
+    found = [kernel(Tables(outputs, originals, reference)) for reference in (plain, cached)]
+    assert (found[0].value, found[0].interval) == (found[1].value, found[1].interval)
+    assert set(found[0].columns) == {"kid_influence", "kid_influence_halves"}
 
 
 def test_clouds_of_one_law_are_at_distance_zero_on_average() -> None:
-    values = [kernel_distance(tables(drawn_plain(i), drawn_plain(1000 + i))).value for i in range(200)]
+    values = [kernel(tables(drawn_plain(i), drawn_plain(1000 + i))).value for i in range(200)]
     found = np.array(values, float)
     assert abs(found.mean()) < 3 * found.std(ddof=1) / math.sqrt(200)  # unbiased
     assert (found < 0).any()  # and so not bounded below
@@ -81,20 +134,25 @@ def drawn_plain(seed: int) -> Table:
 def test_statistics_without_features_give_no_distance() -> None:
     outputs, others = drawn(1, 30, 5).astype(np.float32), drawn(2, 40, 5)
     imported = Reference("imported:0123456789ab", 40, None, Moments.of(others))
-    found = kernel_distance(Tables(outputs, outputs, imported))
+    found = kernel(Tables(outputs, outputs, imported))
     assert (found.value, found.interval, found.notes) == (None, None, ("needs-features",))
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 10), (10, 1)])
 def test_one_image_gives_no_distance(n: int, m: int) -> None:
-    found = kernel_distance(tables(drawn(1, n, 3), drawn(2, m, 3)))
+    found = kernel(tables(drawn(1, n, 3), drawn(2, m, 3)))
     assert (found.value, found.interval, found.notes) == (None, None, ("n<2",))
 
 
 def test_features_of_other_widths_are_refused() -> None:
     outputs = drawn(1, 9, 3).astype(np.float32)
     with pytest.raises(InputError, match=r"\(9, 3\) and \(9, 4\)"):
-        kernel_distance(Tables(outputs, outputs, Reference.of("originals", drawn(2, 9, 4))))
+        kernel(Tables(outputs, outputs, Reference.of("originals", drawn(2, 9, 4))))
+
+
+def test_sides_that_do_not_pair_are_refused() -> None:
+    with pytest.raises(InputError, match="9 outputs and 8 originals"):
+        kernel_distance(drawn(1, 9, 3), drawn(2, 8, 3), paired=True)
 
 
 def test_one_subset_of_everything_is_the_distance() -> None:

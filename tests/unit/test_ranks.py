@@ -42,7 +42,7 @@ def column(metric: str, level: float, seed: int) -> NDArray[np.float64]:
 def system(metric: str, level: float, seed: int, name: str = "") -> Contender:
     """Return a contender; a Fréchet distance is a value of its own, the others their column's."""
     values = column(metric, level, seed)
-    value = level if metric == "frechet_distance" else RULES[metric].summary(values)
+    value = level if metric == "frechet_distance" else RULES[metric].summary(values, None)
     name = name or f"{level} {seed}"
     return Contender(sha(name), name, value, values)
 

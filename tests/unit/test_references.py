@@ -6,8 +6,9 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image as PillowImage
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import InputError, RecordError, SourceError, StorageError, UsageError
-from palette_bench.core.fingerprint import pixel_digest
+from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.interrupt import Interrupted
 from palette_bench.core.types import SILENT
 from palette_bench.scoring import validation_set
@@ -61,7 +62,7 @@ def test_what_is_exported_is_read_by_pytorch_fid_and_by_us(tmp_path: Path) -> No
     mean, covariance = fid_score.compute_statistics_of_path(str(path), None, 1, D, "cpu")
     assert np.array_equal(mean, moments.mean)
     assert np.array_equal(covariance, moments.covariance)
-    read = read_statistics(path, 40, D)
+    read = read_statistics(path, 40, D, "tf1")
     assert read.moments.equals(moments)
     with np.load(path, allow_pickle=False) as file:
         assert (int(file["n"]), str(file["mode"]), str(file["fingerprint"])) == (40, "tf1", "f" * 64)
@@ -76,13 +77,14 @@ def test_adms_extra_statistics_are_ignored_and_float32_means_widened(tmp_path: P
         mu_s=np.zeros(3),
         sigma_s=np.array([{"an": "object"}]),
     )
-    assert frechet_distance(read_statistics(path, 40, D).moments, moments).value == pytest.approx(
+    assert frechet_distance(read_statistics(path, 40, D, "tf1").moments, moments).value == pytest.approx(
         0, abs=1e-12
     )
 
 
 GOOD = {"mu": np.zeros(D), "sigma": np.eye(D)}
 SKEW = np.eye(D) + 1e-5 * np.triu(np.ones((D, D)), 1)
+NEGATIVE = np.diag([1.0] * (D - 1) + [-1e-6])
 SPOILT = np.eye(D)
 SPOILT[2, 3] = np.nan
 
@@ -98,16 +100,49 @@ SPOILT[2, 3] = np.nan
         (GOOD | {"mu": np.full(D, np.inf)}, r"mean: 6 values are not finite, first at \(0,\)"),
         (GOOD | {"sigma": SPOILT}, r"covariance: 1 values are not finite, first at \(2, 3\)"),
         (GOOD | {"sigma": SKEW}, "not symmetric"),
+        (GOOD | {"sigma": NEGATIVE}, "1 eigenvalues below zero, down to -1e-06, the largest 1"),
+        (GOOD | {"sigma": -np.eye(D)}, "6 eigenvalues below zero"),
+        (GOOD | {"n": np.array(41)}, "the file says n 41, the command says n 40"),
+        (GOOD | {"mode": np.array("clean")}, "the file says mode clean, the command says mode tf1"),
+        (GOOD | {"n": np.arange(9)}, r"n \(9,\)"),
     ],
-    ids=["absent", "mean", "covariance", "integers", "objects", "infinite", "nan", "skew"],
+    ids=[
+        *("absent", "mean", "covariance", "integers", "objects", "infinite", "nan", "skew"),
+        *("negative", "all negative", "other n", "other mode", "no number"),
+    ],
 )
 def test_statistics_of_another_kind_are_refused_with_file_and_reason(
     arrays: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     path = saved(tmp_path / "wrong.npz", **arrays)
     with pytest.raises(RecordError, match=message) as caught:
-        read_statistics(path, 40, D)
+        read_statistics(path, 40, D, "tf1")
     assert (caught.value.problems[0].code, caught.value.problems[0].where) == ("PB412", "wrong.npz")
+
+
+def test_a_covariance_of_more_dimensions_than_its_images_can_span_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "s.npz", **GOOD)
+    assert read_statistics(path, D + 1, D, "tf1").moments.n == D + 1
+    with pytest.raises(RecordError, match="a covariance of rank 6, which 6 images cannot have"):
+        read_statistics(path, D, D, "tf1")
+
+
+def test_the_one_pass_formula_in_float32_is_refused_where_it_is_no_covariance(tmp_path: Path) -> None:
+    features = (np.random.default_rng(3).normal(size=(500, D)) * 0.001 + 50).astype(np.float32)
+    features[:, 5] = features[:, 4]
+    mean = features.mean(axis=0)
+    sigma = (features.T @ features) / np.float32(500) - np.outer(mean, mean)
+    path = saved(tmp_path / "onepass.npz", mu=mean, sigma=(sigma + sigma.T) / 2)
+    with pytest.raises(RecordError, match=r"PB412(.|\n)*compute it in float64 of centred features"):
+        read_statistics(path, 500, D, "tf1")
+
+
+def test_a_covariance_stored_in_float32_is_taken(tmp_path: Path) -> None:
+    features = np.random.default_rng(3).normal(size=(500, D))
+    features[:, 5] = features[:, 4]  # singular, and rounding may leave it below zero
+    moments = Moments.of(features)
+    path = saved(tmp_path / "s.npz", mu=moments.mean, sigma=moments.covariance.astype(np.float32))
+    assert read_statistics(path, 500, D, "tf1").moments.n == 500
 
 
 def test_files_that_are_no_archives_are_refused(tmp_path: Path) -> None:
@@ -116,9 +151,9 @@ def test_files_that_are_no_archives_are_refused(tmp_path: Path) -> None:
     for data in (b"", b"not a zip", path.read_bytes()):
         path.write_bytes(data)
         with pytest.raises(RecordError, match="PB412"):
-            read_statistics(path, 40, D)
+            read_statistics(path, 40, D, "tf1")
     with pytest.raises(StorageError, match="PB801"):
-        read_statistics(tmp_path / "absent.npz", 40, D)
+        read_statistics(tmp_path / "absent.npz", 40, D, "tf1")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +161,7 @@ def test_files_that_are_no_archives_are_refused(tmp_path: Path) -> None:
     [
         (ReferenceRequest("a.npz", n=3), "give both --mode MODE and --n N"),
         (ReferenceRequest("a.npz", mode="tf1"), "give both --mode MODE and --n N"),
-        (ReferenceRequest("a.npz", mode="tf1", n=0), "not 0"),
+        (ReferenceRequest("a.npz", mode="tf1", n=1), "at least 2, not 1"),
         (ReferenceRequest("originals", n=3), "--n belongs to --reference FILE.npz"),
         (ReferenceRequest("val-full@bicubic"), "unknown reference"),
         (ReferenceRequest("original"), "unknown reference"),
@@ -161,9 +196,14 @@ def pictures(tmp_path: Path) -> Path:
 def build(network: FeatureExtractor, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PictureReference]:
     monkeypatch.setattr(validation_set, "PART", 4)
 
-    def run(folder: Path, progress: object = SILENT, name: str = "folder:x") -> PictureReference:
+    def run(
+        folder: Path,
+        progress: object = SILENT,
+        name: str = "folder:x",
+        sources: Mapping[str, str] = MappingProxyType({}),
+    ) -> PictureReference:
         extraction = Extraction([network], ArrayCache("features"), "cpu", progress=progress)  # type: ignore[arg-type]
-        wanted = ValidationSet(name, "crop-area-v1", 64)
+        wanted = ValidationSet(name, "crop-area-v1", 64, sources)
         return compute(wanted, folder, extraction, ArrayCache("statistics"))
 
     return run
@@ -243,6 +283,39 @@ def test_it_is_remembered_without_pictures_and_lost_parts_are_named(
         found.load("smoke-random")
 
 
+def test_two_folders_of_one_name_never_share_a_validation_set(
+    build: Callable[..., PictureReference], pictures: Path, network: FeatureExtractor
+) -> None:
+    made = {"a": sha256(b"one"), "b": sha256(b"two")}
+    build(pictures, sources=made)
+    kept = (network,), ArrayCache("features"), ArrayCache("statistics")
+    assert ValidationSet("folder:x", "crop-area-v1", 64, dict(reversed(made.items()))).remembered(*kept)
+    for other in ({"a": sha256(b"one")}, {"a": sha256(b"one"), "b": sha256(b"three")}):
+        assert ValidationSet("folder:x", "crop-area-v1", 64, other).remembered(*kept) is None
+
+
+@pytest.mark.parametrize(
+    ("sources", "found"),
+    [
+        ({"elsewhere": sha256(b"")}, "a folder without them"),
+        ({"val_03": sha256(b"")}, "another under its name"),
+    ],
+)
+def test_a_published_validation_set_must_hold_the_source_files_of_the_set(
+    build: Callable[..., PictureReference], pictures: Path, sources: dict[str, str], found: str
+) -> None:
+    with pytest.raises(SourceError, match=rf"PB607(.|\n)*{found}"):
+        build(pictures, name="imagenet", sources=sources)
+    assert build(pictures, sources=sources).n == 10  # a folder may be compared with any images
+
+
+def test_a_part_of_a_published_validation_set_bars_from_ranks(
+    build: Callable[..., PictureReference], pictures: Path
+) -> None:
+    assert build(pictures, name="imagenet").notes == ("partial-reference",)
+    assert build(pictures).notes == ()
+
+
 def test_a_damaged_index_counts_as_none(
     build: Callable[..., PictureReference],
     pictures: Path,
@@ -283,7 +356,7 @@ def test_the_default_is_the_whole_validation_set_once_it_is_remembered(
     assert chooser.choose(ReferenceRequest()) is None
     with pytest.raises(UsageError, match="name its pictures once with --reference-images DIR"):
         chooser.choose(ReferenceRequest("val-full@crop-area-v1"))
-    build(pictures, name="photos-64")
+    build(pictures, name="photos-64", sources=ValidationSet.of(target, "crop-area-v1").sources)
     asked = chooser.choose(ReferenceRequest("val-full@crop-area-v1"))
     assert asked is not None
     assert asked.id == "val-full@crop-area-v1"
