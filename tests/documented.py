@@ -16,7 +16,23 @@ from common import REPOSITORY
 
 from palette_bench.cli import main
 
-PROGRAMS = ("palette-bench", "torchrun", "python", "make", "pip")
+RUNNABLE = ("palette-bench", "torchrun", "python")
+OTHERS = (
+    "python3",
+    "make",
+    "pip",
+    "pip3",
+    "uv",
+    "conda",
+    "docker",
+    "git",
+    "curl",
+    "wget",
+    "cd",
+    "export",
+    "sudo",
+)
+_COMMAND = re.compile(rf"({'|'.join(RUNNABLE + OTHERS)}|\$|[A-Z_]+=\S*) ")
 
 # a command that begins its comment with one of these is parsed and not run
 REASONS = (
@@ -93,12 +109,12 @@ def blocks(text: str) -> Iterator[Block]:
     """
     for language, lines in _code(text):
         joined = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
-        found = [line for line in joined if line.split(maxsplit=1)[:1] and line.split()[0] in PROGRAMS]
+        found = [line for line in joined if _COMMAND.match(line)]
         if language == "python":
             yield Block(python="\n".join(lines) + "\n")
         elif found or language in {"bash", "sh", "console"}:
             if strange := [line for line in joined if line.strip() and line not in found]:
-                raise ValueError(f"neither a command of {', '.join(PROGRAMS)} nor a comment: {strange}")
+                raise ValueError(f"not commands that are known: {strange}")
             yield Block(tuple(map(Command.of, found)))
 
 
