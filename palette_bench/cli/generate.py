@@ -74,8 +74,8 @@ def command(
 
     \b
     palette-bench generate smoke all -o sets
-    palette-bench generate palette-2022 inpainting/center128 --images ILSVRC2012/val -o set
-    palette-bench generate palette-2022 all --source folder:mine --images DIR -o sets
+    palette-bench generate palette-2022 jpeg/qf5 --images ILSVRC2012/val -o set    # needs ILSVRC2012
+    palette-bench generate palette-2022 all --source folder:mine --images DIR -o mine
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.benchset.foreign_masks import MaskRequest
     from palette_bench.benchset.generate import generate

@@ -130,12 +130,13 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None
     """Run METHOD (see `palette-bench ls baselines`) on a set; run again to resume.
 
     \b
-    palette-bench restore METHOD --set SET -o SUB [--run RUN]
-    palette-bench restore adapter:NAME --set SET --export DIR        then run the tool, then
-    palette-bench restore adapter:NAME --set SET --import DIR -o SUB
-    palette-bench restore IN OUT --task T --run RUN                  your own pictures, JPEG or PNG, any size
+    palette-bench restore palette --run RUN --set SET -o SUB
+    palette-bench restore adapter:folder --set SET --export GIVEN            # then run the tool, then
+    palette-bench restore adapter:folder --set SET --import RESULTS -o TAKEN
+    palette-bench restore photo.png new.png --task jpeg --run RUN            # own JPEG or PNG, any size
 
-    On several GPUs: torchrun --nproc-per-node W -m palette_bench restore ...
+    On several GPUs: `torchrun --nproc-per-node W -m palette_bench -- restore ...`; `--` ends torchrun's
+    options.
     """  # noqa: D301  # click looks for the backspace character itself
     form = _form(words, given)
     _require_form(ctx, form, words, given)

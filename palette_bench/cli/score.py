@@ -113,7 +113,8 @@ def command(
 
     The submission is checked first: any error stops before a number is computed. Nothing is downloaded;
     `palette-bench weights fetch` does that. On several GPUs or machines:
-    `torchrun --nproc-per-node W -m palette_bench score ...` gives the same card.
+    `torchrun --nproc-per-node W -m palette_bench -- score ...` gives the same card; `--` ends torchrun's
+    options.
     """
     from palette_bench.core.ranks import speaks
     from palette_bench.scoring.run import score

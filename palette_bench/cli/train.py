@@ -65,7 +65,8 @@ def command(method: str, more: tuple[Path, ...], data: tuple[Path, ...], run: Pa
     """Train METHOD into a run folder; run the same command again to resume.
 
     Ctrl-C finishes the step and saves. On several GPUs or machines:
-    `torchrun --nproc-per-node W -m palette_bench train ...` takes the same steps.
+    `torchrun --nproc-per-node W -m palette_bench -- train ...` takes the same steps; `--` ends torchrun's
+    options.
     """
     from palette_bench.core.errors import UsageError
     from palette_bench.core.ranks import speaks

@@ -1,4 +1,4 @@
-"""The guide to publishing and its workflows say commands that run, the same here and in CI."""
+"""The workflows of the guide to publishing say commands that run, the same here and in CI."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def commands(text: str) -> list[str]:
     return re.findall(r"^\s*(?:run: |- run: )?(palette-bench .*)$", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", [DOCS / "publishing.md", *WORKFLOWS], ids=lambda p: p.name)
-def test_every_option_the_guide_and_the_workflows_name_exists(path: Path) -> None:
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.name)
+def test_every_option_the_workflows_name_exists(path: Path) -> None:
     from palette_bench.cli import main
 
     found = commands(path.read_text())
