@@ -57,7 +57,7 @@ class Column:
         self.errors.append(se)
 
     def text(self) -> str:
-        """Return mean standard error over spread of the values, and the share of intervals that hold the mean."""
+        """Return mean standard error over spread, and the share of intervals that hold the mean value."""
         values, errors = np.array(self.values), np.array(self.errors)
         spread = values.std(ddof=1)
         held = np.abs(values - values.mean()) <= NORMAL_QUANTILE * errors
