@@ -198,7 +198,8 @@ class TrainedModel:
         masks = [None] * len(batch.ids) if batch.masks is None else batch.masks
         inputs = np.broadcast_to(batch.inputs, (*batch.inputs.shape[:3], 3))
         pictures = map(OwnPicture, batch.ids, repeat(task), inputs, masks)
-        return np.stack([self._restore_any_size(picture, policy, batch.sample) for picture in pictures])
+        fit = self._fit(batch.sample, warns=False)
+        return np.stack([restore_any_size(picture, policy, fit) for picture in pictures])
 
     def accept(self, benchset: ContestantSet) -> None:
         """Refuse a set that the run was not trained for.
@@ -226,12 +227,11 @@ class TrainedModel:
     def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:
         """Return a picture of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
         self._accept(picture.task)
-        return self._restore_any_size(picture, policy, sample=0)
+        return restore_any_size(picture, policy, self._fit(sample=0, warns=True))
 
-    def _restore_any_size(self, picture: OwnPicture, policy: str | None, sample: int) -> Image:
+    def _fit(self, sample: int, warns: bool) -> Fit:
         spec = self._opened.network.spec
-        fit = Fit(spec.side, spec.multiple, partial(self._restore_canvas, sample))
-        return restore_any_size(picture, policy, fit)
+        return Fit(spec.side, spec.multiple, partial(self._restore_canvas, sample), warns)
 
     def _restore_canvas(self, sample: int, picture: OwnPicture, by_windows: bool) -> Image:
         """Return a picture of a size the network takes, or by windows of any size from its own."""

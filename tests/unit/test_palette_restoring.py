@@ -113,11 +113,12 @@ def test_a_set_of_another_size_is_refused_unless_a_policy_says_how(
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("policy", ["tile", "scale", "native"])
 def test_a_size_policy_restores_a_set_as_own_pictures_and_the_card_says_so(
-    run: Path, policy: str, task: str
+    run: Path, policy: str, task: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain, restorer = model(run), model(run, size_policy=policy)
     some = questions.batch(task, 2 * SIDE, n=2)
     output = restorer.restore(some)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]  # not one per picture
     assert output.shape == (2, 2 * SIDE, 2 * SIDE, 3)
     if some.masks is not None:
         assert (output[~some.masks] == some.inputs[~some.masks]).all()
