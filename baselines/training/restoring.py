@@ -212,15 +212,12 @@ class TrainedModel:
         policy = self._opened.options.size_policy
         if (trained == side) == (policy is None):
             return
-        fix = (
-            f"--size-policy {', '.join(POLICIES)}: restore them as pictures of one's own, which the card says"
-        )
-        expected = f"{trained} x {trained} px, the size the run was trained at"
-        if policy is not None:
-            fix, expected = (
-                "leave --size-policy out",
-                f"another size than the run's, for --size-policy {policy}",
-            )
+        if policy is None:
+            expected = f"{trained} x {trained} px, the size the run was trained at"
+            fix = f"--size-policy {' or '.join(POLICIES)}: as own pictures are restored, and the card says so"
+        else:
+            expected = f"another size than the run's, for --size-policy {policy}"
+            fix = "leave --size-policy out"
         where = f"set {benchset.public.set_fingerprint[:12]}"
         raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
 

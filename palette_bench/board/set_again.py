@@ -36,5 +36,5 @@ def set_command(board: Board, ids_file: str) -> str:
     if not isinstance(load(board.protocol).sources.get(board.source), PhotoSource):
         words.append("--images DIR")
     if ids_file:
-        words.append(f"--ids {ids_file}")
+        words.append(f"\\\n    --ids {ids_file}")
     return " ".join([*words, f"--expect {board.fingerprints['set'][:12]}", "-o SET"])

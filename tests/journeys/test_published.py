@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -47,7 +48,7 @@ def test_the_published_sets_come_out_of_the_command_on_their_boards(
     (page,) = (site / "boards").glob(f"{task}.*.html")
     (line,) = re.findall(r">(palette-bench generate [^<]*)<", page.read_text())
     places = {"DIR": str(tmp_path / "val"), "SET": str(tmp_path / "set")}
-    words = [places.get(word, word) for word in html.unescape(line).split()[1:]]
+    words = [places.get(word, word) for word in shlex.split(html.unescape(line).replace("\\\n", ""))[1:]]
     done = run_cli(*words, cwd=page.parent)
     assert done.returncode == 0, done.stderr
     assert "1,000 items, matches the expected set" in done.stderr

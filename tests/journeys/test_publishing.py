@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def test_the_command_a_board_prints_makes_its_set_again(run_cli: RunCli, tmp_pat
 
     (page,) = (tmp_path / "site" / "boards").glob("*.html")
     (line,) = re.findall(r">(palette-bench generate [^<]*)<", page.read_text())
-    words = html.unescape(line).split()[1:]
+    words = shlex.split(html.unescape(line).replace("\\\n", ""))[1:]
     assert words[words.index("--images") + 1] == "DIR"
     (tmp_path / "site" / "boards" / "DIR").symlink_to(tmp_path / "images")
     again = run_cli(*words, cwd=page.parent)
