@@ -30,12 +30,21 @@ if TYPE_CHECKING:
 @click.option(
     "--licence", metavar="TEXT", required=True, help="Of the weights, and what the pictures ask for."
 )
-def command(run: Path, weights: Path, data_name: str, saw_test_images: SawTestImages, licence: str) -> None:
+@click.option("--started-from-note", metavar="TEXT", help="What the weights the run began with are.")
+def command(
+    run: Path,
+    weights: Path,
+    data_name: str,
+    saw_test_images: SawTestImages,
+    licence: str,
+    started_from_note: str | None,
+) -> None:
     """Write the averaged weights of RUN as float16 FILE.safetensors, and its card beside it."""
     from ..training.recipe import Data  # noqa: PLC0415  # --help stays light
     from .packing import pack  # noqa: PLC0415
 
-    card = pack(run, weights, Data(name=data_name, saw_test_images=saw_test_images), licence)
+    data = Data(name=data_name, saw_test_images=saw_test_images)
+    card = pack(run, weights, data, licence, started_from_note)
     say(f"{card.bytes / 1e6:.1f} MB, {card.parameters:,} parameters, {card.images_seen:,} images seen")
     finish(weights)
 

@@ -19,7 +19,9 @@ from ..training.run import TrainedRun, open_run
 from ..training.weights_card import WeightsCard, card_path
 
 
-def pack(run: Path, weights: Path, data: Data, licence: str) -> WeightsCard:
+def pack(
+    run: Path, weights: Path, data: Data, licence: str, started_from_note: str | None = None
+) -> WeightsCard:
     """Write the averaged weights of a run as float16 safetensors, and their card.
 
     Args:
@@ -27,6 +29,7 @@ def pack(run: Path, weights: Path, data: Data, licence: str) -> WeightsCard:
         weights: file to write; its card lies beside it.
         data: what the run was trained on, in words, and whether test pictures are among it.
         licence: of the weights.
+        started_from_note: what the weights it began with are, and where to find them.
 
     Raises:
         UsageError: the run is a lone weights file, which does not say what it saw.
@@ -37,6 +40,7 @@ def pack(run: Path, weights: Path, data: Data, licence: str) -> WeightsCard:
         raise UsageError(f"{run}: expected a run folder or a checkpoint, which say what the weights saw")
     content = half_precision(opened)
     card = _card(opened, opened.state, content, data, licence)
+    card = card.model_copy(update={"started_from_note": started_from_note})
     with atomic.Batch() as batch:
         batch.write(weights, content)
         batch.write(card_path(weights), to_toml(cast(Recipe, card)).encode())  # it writes any record
@@ -79,13 +83,13 @@ def _card(run: TrainedRun, state: State, content: bytes, data: Data, licence: st
         seed=configuration["seed"],
         steps=state.step,
         images_seen=state.images_seen,
-        recipe=_stated(configuration["recipe"]),
+        recipe=stated(configuration["recipe"]),
         environment=state.environment,
     )
 
 
-def _stated(value: object) -> object:
+def stated(value: object) -> object:
     """Return a configuration without its empty keys, which TOML cannot hold."""
     if isinstance(value, dict):
-        return {key: _stated(item) for key, item in value.items() if item is not None}
+        return {key: stated(item) for key, item in value.items() if item is not None}
     return value

@@ -42,13 +42,13 @@ class Question:
         return cls(batch.ids, batch.sample, batch.inputs, batch.masks, fill)
 
     @classmethod
-    def of_picture(cls, picture: OwnPicture, seed: int) -> Question:
-        """Return the question of one own picture, its hole filled by the run's seed and its name."""
+    def of_picture(cls, picture: OwnPicture, seed: int, sample: int = 0) -> Question:
+        """Return the question of one picture of any size, its hole filled by the run's seed and its name."""
         inputs = picture.input[None]
         if picture.mask is None:
-            return cls((picture.name,), 0, inputs, None, None)
+            return cls((picture.name,), sample, inputs, None, None)
         fill = sampling_noise(seed, picture.name, 0, _FILL, (1, 3, *picture.mask.shape))
-        return cls((picture.name,), 0, inputs, picture.mask[None], torch.from_numpy(fill))
+        return cls((picture.name,), sample, inputs, picture.mask[None], torch.from_numpy(fill))
 
     def tensors(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return x, (N, 3, H, W) float32, and m, (N, 1, H, W) bool; m is all True without holes."""

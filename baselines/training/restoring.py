@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core.errors import InputError, UsageError, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Image
@@ -27,7 +30,7 @@ from .question import Question
 from .recipe import Data, Recipe, read_recipe
 from .run import TrainedRun, open_run
 from .seat import prove
-from .sizes import Fit, restore_any_size
+from .sizes import POLICIES, Fit, restore_any_size
 from .tiling import Network, Tiled
 from .unet import UNet, flop
 from .world import find_device
@@ -36,7 +39,7 @@ R = TypeVar("R", bound=Recipe)
 
 LARGEST = 10  # of an output in the [-1, 1] scale; beyond, the method has diverged
 WINDOWS = 8  # per forward pass, of a tiled picture
-TAKEN = ("run", "device", "fast")  # options that every trained method takes
+TAKEN = ("run", "device", "fast", "size_policy")  # options that every trained method takes
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def ready(opened: Opened[Any], manner: Manner) -> TrainedModel:
 
 def about(opened: Opened[Any], manner: Manner) -> About:
     """Return what the card says; the version is that of the weights."""
-    run, recipe = opened.run, opened.recipe
+    run, recipe, policy = opened.run, opened.recipe, opened.options.size_policy
     data = _data(run, recipe)
     tasks = "multi-task" if len(recipe.tasks) > 1 else recipe.tasks[0]
     return About(
@@ -130,7 +133,11 @@ def about(opened: Opened[Any], manner: Manner) -> About:
             task_specific=len(recipe.tasks) == 1,
         ),
         sampling=manner.sampling.model_copy(update={"flop_per_image": _cost(opened, manner)}),
-        declared=Declared(uses_mask=bool(set(HOLED) & set(recipe.tasks)), uses_label=False),
+        declared=Declared(
+            uses_mask=bool(set(HOLED) & set(recipe.tasks)),
+            uses_label=False,
+            postprocess=policy and f"size policy {policy}: trained at {recipe.side} px",
+        ),
     )
 
 
@@ -140,8 +147,10 @@ def _data(run: TrainedRun, recipe: Recipe) -> Data:
     return Data(name=card.data, saw_test_images=card.saw_test_images) if card else recipe.data
 
 
-def _cost(opened: Opened[Any], manner: Manner) -> float:
-    """Return the FLOP of a picture of the trained size: forward passes, and nothing around them."""
+def _cost(opened: Opened[Any], manner: Manner) -> float | None:
+    """Return the FLOP of a picture of the trained size, forward passes alone; None for other sizes."""
+    if opened.options.size_policy:
+        return None
     return float(flop(opened.network.spec) * (manner.sampling.steps or 1))
 
 
@@ -168,6 +177,7 @@ class TrainedModel:
                 "noise": options.noise,
                 "fast": options.fast,
                 "device": opened.device.type,
+                **({"size_policy": options.size_policy} if options.size_policy else {}),
             }
         )
 
@@ -177,21 +187,52 @@ class TrainedModel:
         Equal bits are promised among calls with as many pictures; others move a pixel by one level at most.
 
         Raises:
-            UsageError: the run was not trained for the set's task.
+            UsageError: as `accept`.
             InputError: PB612, pictures that stay not finite, by id.
         """
-        self._accept(batch.benchset.public.task)
-        return self._answer(Question.of_batch(batch), self._opened.network)
+        self.accept(batch.benchset)
+        policy = self._opened.options.size_policy
+        if policy is None:
+            return self._answer(Question.of_batch(batch), self._opened.network)
+        task = batch.benchset.public.task
+        masks = [None] * len(batch.ids) if batch.masks is None else batch.masks
+        inputs = np.broadcast_to(batch.inputs, (*batch.inputs.shape[:3], 3))
+        pictures = map(OwnPicture, batch.ids, repeat(task), inputs, masks)
+        fit = self._fit(batch.sample, warns=False)
+        return np.stack([restore_any_size(picture, policy, fit) for picture in pictures])
+
+    def accept(self, benchset: ContestantSet) -> None:
+        """Refuse a set that the run was not trained for.
+
+        Raises:
+            UsageError: another task; PB302, another size without a size policy, or a policy without need.
+        """
+        self._accept(benchset.public.task)
+        trained, side = self._opened.recipe.side, benchset.protocol.side
+        policy = self._opened.options.size_policy
+        if (trained == side) == (policy is None):
+            return
+        if policy is None:
+            expected = f"{trained} x {trained} px, the size the run was trained at"
+            fix = f"--size-policy {' or '.join(POLICIES)}: as own pictures are restored, and the card says so"
+        else:
+            expected = f"another size than the run's, for --size-policy {policy}"
+            fix = "leave --size-policy out"
+        where = f"set {benchset.public.set_fingerprint[:12]}"
+        raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
 
     def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:
         """Return a picture of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
         self._accept(picture.task)
-        spec = self._opened.network.spec
-        return restore_any_size(picture, policy, Fit(spec.side, spec.multiple, self._restore_canvas))
+        return restore_any_size(picture, policy, self._fit(sample=0, warns=True))
 
-    def _restore_canvas(self, picture: OwnPicture, by_windows: bool) -> Image:
+    def _fit(self, sample: int, warns: bool) -> Fit:
+        spec = self._opened.network.spec
+        return Fit(spec.side, spec.multiple, partial(self._restore_canvas, sample), warns)
+
+    def _restore_canvas(self, sample: int, picture: OwnPicture, by_windows: bool) -> Image:
         """Return a picture of a size the network takes, or by windows of any size from its own."""
-        question = Question.of_picture(picture, self._opened.options.seed)
+        question = Question.of_picture(picture, self._opened.options.seed, sample)
         network: Network = self._opened.network
         if by_windows:
             needed = question.tensors(self._opened.device)[1][0, 0]

@@ -39,11 +39,13 @@ class Fit:
         side: its trained size, pixels.
         multiple: what height and width must be multiples of.
         restore: the model.
+        warns: of a size it was not trained at; a set's card says it once for all.
     """
 
     side: int
     multiple: int
     restore: Restore
+    warns: bool = True
 
 
 def restore_any_size(picture: OwnPicture, policy: str | None, fit: Fit) -> Image:
@@ -82,7 +84,7 @@ def _tile(picture: OwnPicture, fit: Fit) -> Image:
 
 def _native(picture: OwnPicture, fit: Fit) -> Image:
     height, width = (_next_multiple(n, fit.multiple) for n in picture.input.shape[:2])
-    if (height, width) != (fit.side, fit.side):
+    if fit.warns and (height, width) != (fit.side, fit.side):
         _log.warning(
             "%s: restored at %d x %d px by a model trained at %d px, which may not know such pictures",
             *(picture.name, width, height, fit.side),

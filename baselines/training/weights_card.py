@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ class WeightsCard(Record):
         pictures: how many those are.
         data_sha256: of their names and sizes.
         started_from: SHA-256 of the weights the run began with; none if it began anew.
+        started_from_note: what those weights are, and whether they can be had.
         seed: of the run.
         steps: optimiser steps done.
         images_seen: batch x steps.
@@ -36,6 +38,7 @@ class WeightsCard(Record):
     """
 
     kind: ClassVar[str] = "weights-card"
+    added: ClassVar[Mapping[str, int]] = {"started_from_note": 1}
     sha256: Sha
     bytes: int = Field(ge=1)
     method: Text
@@ -47,6 +50,7 @@ class WeightsCard(Record):
     pictures: int = Field(ge=1)
     data_sha256: Sha
     started_from: Sha | None = None
+    started_from_note: Text | None = None
     seed: int
     steps: int = Field(ge=1)
     images_seen: int = Field(ge=1)

@@ -18,19 +18,17 @@ from palette_bench.core.records import read_file
 from palette_bench.core.resources import protocol_file
 from palette_bench.tasks.protocol import ProtocolSpec
 
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LABEL = re.compile(r"[0-9]{1,9}")
 
 
-def folder_pictures(
-    protocol: ProtocolSpec, images: Path, labels: Path | None, limit: int | None
-) -> list[Picture]:
+def folder_pictures(protocol: ProtocolSpec, images: Path, labels: Path | None) -> list[Picture]:
     """Return the pictures below a folder, links not followed.
 
     Args:
         protocol: says where labels may come from.
         images: the folder.
         labels: a table of labels; `labels.csv` in the folder if there is one.
-        limit: take this many, chosen by the digest of their ids, so that more include fewer.
 
     Raises:
         SourceError: PB201 no pictures, PB203 and PB204 twins, PB607 bad labels.
@@ -40,10 +38,35 @@ def folder_pictures(
         raise SourceError(problem("PB201", str(images), expected=".jpg, .jpeg or .png files", found="none"))
     of = _labels(protocol, labels or images / "labels.csv", places)
     pictures = [Picture(folder_id(place.name), of.get(place.name), place) for place in places]
-    _raise_twins(pictures)
-    if limit is not None:
-        pictures.sort(key=lambda p: sha256(f"palette-bench/subset-v1|{p.id}".encode()))
-    return pictures[:limit]
+    _raise_twins([p.id for p in pictures], "folder")
+    return pictures
+
+
+def subset(pictures: list[Picture], limit: int) -> list[Picture]:
+    """Return so many pictures, chosen by the digests of their ids, so that more include fewer (subset-v1)."""
+    return sorted(pictures, key=lambda p: sha256(f"palette-bench/subset-v1|{p.id}".encode()))[:limit]
+
+
+def listed(pictures: list[Picture], file: Path) -> list[Picture]:
+    """Return the pictures that a text file names, one id a line.
+
+    Raises:
+        SourceError: PB607 the file is no such list, PB203 and PB204 twins in it, PB201 pictures it names that
+            are not there.
+        StorageError: PB801, it cannot be read.
+    """
+    ids = [line for text in read_file(file).decode("utf-8", "replace").splitlines() if (line := text.strip())]
+    bad = sorted({i for i in ids if not _ID.fullmatch(i)})
+    if bad or not ids:
+        expected = "ids, one a line: up to 64 of A-Z, a-z, 0-9, _ and -"
+        fix = "give the list of a set's ids"
+        raise SourceError(problem("PB607", str(file), expected=expected, fix=fix, ids=bad))
+    _raise_twins(ids, str(file))
+    by_id = {p.id: p for p in pictures}
+    if missing := sorted(i for i in ids if i not in by_id):
+        fix = "give --images the folder the list was made for: ids are the paths of pictures below it"
+        raise SourceError(problem("PB201", str(file), expected="pictures of these ids", fix=fix, ids=missing))
+    return [by_id[i] for i in ids]
 
 
 def folder_id(name: str) -> str:
@@ -56,17 +79,17 @@ def folder_id(name: str) -> str:
     return image_id if len(image_id) <= 64 else f"{image_id[:47]}-{sha256(path.encode())[:16]}"
 
 
-def _raise_twins(pictures: list[Picture]) -> None:
-    same = [i for i, count in Counter(p.id for p in pictures).items() if count > 1]
-    alike = [i for i, count in Counter(i.casefold() for i in {p.id for p in pictures}).items() if count > 1]
+def _raise_twins(ids: list[str], where: str) -> None:
+    same = [i for i, count in Counter(ids).items() if count > 1]
+    alike = [i for i, count in Counter(i.casefold() for i in set(ids)).items() if count > 1]
     problems = []
     if same:
-        problems.append(problem("PB203", "folder", fix="rename or remove all but one", ids=sorted(same)))
+        problems.append(problem("PB203", where, fix="rename or remove all but one", ids=sorted(same)))
     if alike:
         problems.append(
             problem(
                 "PB204",
-                "folder",
+                where,
                 found="ids equal ignoring case",
                 fix="rename all but one",
                 ids=sorted(alike),

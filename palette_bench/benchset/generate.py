@@ -58,7 +58,7 @@ def generate(
         findings = [asdict(finding) for finding in error.problems]
         atomic.write_text(out / REPORT, json.dumps(findings, indent=2, ensure_ascii=False) + "\n")
         raise
-    ignored = f", {source.ignored:,} files outside the split ignored" if source.ignored else ""
+    ignored = f", {source.ignored:,} others ignored" if source.ignored else ""
     log.info("source %s: %s pictures%s", source.id, f"{len(source.pictures):,}", ignored)
     return make_sets(rules, targets, source, masks=foreign, options=options, progress=progress)
 

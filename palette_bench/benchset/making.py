@@ -31,6 +31,14 @@ log = logging.getLogger(__name__)
 
 REPORT = "source-report.json"
 OURS = {MANIFEST, PUBLIC, REPORT, *KINDS}  # what a set's folder may hold, beside journals and locks
+_ANOTHER_MACHINE = (
+    "this machine makes other pictures than the published set: run palette-bench verify, "
+    "then report the versions in its output"
+)
+_ANOTHER_SET = (
+    "compare with that set's maker: name of the source, pictures and their paths, --ids or --limit, "
+    "--labels, --masks, --rekey"
+)
 _FSYNC_GROUP = 64  # files of this many items share one fsync round
 
 
@@ -43,17 +51,21 @@ class Options:
         shard: part of the pictures to make; the last shard to end closes the sets.
         rekey: key of a control set with fresh masks, [a-z0-9-]{1,32}; empty for the public set.
         verify_all: prove every JPEG against the integer definition, not 1 in 64.
+        expect: fingerprint the one set must come to, from 12 digits on; empty for any.
     """
 
     workers: int = 1
     shard: Shard = WHOLE
     rekey: str = ""
     verify_all: bool = False
+    expect: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a key that could collide with the other fields of a stream key."""
+        """Refuse a key that could collide with the other fields of a stream key, and what is no digest."""
         if not re.fullmatch(r"[a-z0-9-]{0,32}", self.rekey):
             raise UsageError(f"rekey {self.rekey!r}: up to 32 of a-z, 0-9 and -")
+        if not re.fullmatch(r"([0-9a-f]{12,64})?", self.expect):
+            raise UsageError(f"expect {self.expect!r}: 12 to 64 of the digits 0-9 and a-f")
 
 
 @dataclass(frozen=True)
@@ -82,15 +94,18 @@ def make_sets(
     Raises:
         CodecError: PB701-PB703, a canary failed; nothing was written.
         SourceError: PB309, pictures that cannot be decoded; no set is finished.
-        BenchSetError: PB606, a set differs from the registered one; it is not finished.
+        BenchSetError: PB606, a set differs from the registered or expected one; it is not finished.
+        UsageError: a fingerprint is expected of several sets.
         StorageError: PB802-PB804, PB807, PB809.
     """
+    if options.expect and len(targets) > 1:
+        raise UsageError("--expect is the fingerprint of one set: name TASK/VARIANT")
     canary.prove()
     recipe = Recipe(protocol, source.id, options.rekey, options.verify_all, masks)
     for target in targets:
         _check_masks(recipe, target)
         _refuse_strangers(target.folder)
-    run = _Run(recipe, source, targets, options.shard, options.workers, progress)
+    run = _Run(recipe, source, targets, options, progress)
     with ExitStack() as stack:
         for target in targets:
             stack.enter_context(locked(target.folder, options.shard))
@@ -124,11 +139,15 @@ class _Run:
     recipe: Recipe
     source: Source
     targets: list[Target]
-    shard: Shard
-    workers: int
+    options: Options
     progress: Progress
     journals: dict[Target, Journal] = field(default_factory=dict)
     redone: dict[Target, int] = field(default_factory=dict)
+
+    @property
+    def shard(self) -> Shard:
+        """Return the part of the pictures to make."""
+        return self.options.shard
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -187,7 +206,7 @@ class _Run:
         )
         kept: list[Item] = []
         chunks = list(_chunks(items, _FSYNC_GROUP))
-        workers = self.workers if len(items) > 4 * _FSYNC_GROUP else 1
+        workers = self.options.workers if len(items) > 4 * _FSYNC_GROUP else 1
         for chunk, good in zip(chunks, in_processes(check, chunks, workers), strict=True):
             kept += good
             advance(len(chunk))
@@ -203,7 +222,7 @@ class _Run:
         broken: dict[str, str] = {}
         chunks = _chunks(work, max(1, _FSYNC_GROUP // len(self.targets)))
         function = partial(make_chunk, self.recipe)
-        workers = min(self.workers, max(1, len(work)))
+        workers = min(self.options.workers, max(1, len(work)))
         with self.progress("generating", count) as advance, stoppable() as check_stop:
             for made in in_processes(function, chunks, workers):
                 self._journal(made)
@@ -253,7 +272,8 @@ class _Run:
         if len(entries) < len(self.source.pictures):
             return Finished(target.folder, None, published, self.redone[target])
         manifest = self._manifest(target, entries)
-        _prove_published(target.folder, manifest.set_fingerprint, published)
+        _prove(target.folder, manifest.set_fingerprint, published, _ANOTHER_MACHINE)
+        _prove(target.folder, manifest.set_fingerprint, self.options.expect, _ANOTHER_SET)
         manifest.public().write(target.folder / PUBLIC)
         manifest.write(target.folder / MANIFEST)
         return Finished(target.folder, manifest, published, self.redone[target])
@@ -273,6 +293,7 @@ class _Run:
             protocol_fingerprint=self.recipe.protocol.fingerprint,
             source_state=self.source.state,
             split_sha256=self.source.split_sha256,
+            selection=self.source.selection,
             n_enlarged=sum(min(item.source_size) < side for item in items),
             set_fingerprint=set_fingerprint(header, items),
             environment=canary.environment(),
@@ -281,18 +302,10 @@ class _Run:
         )
 
 
-def _prove_published(folder: Path, found: str, published: str | None) -> None:
-    if published and not found.startswith(published):
-        raise BenchSetError(
-            problem(
-                "PB606",
-                str(folder),
-                expected=published,
-                found=found[:16],
-                fix="this machine makes other pictures than the published set: run palette-bench verify, "
-                "then report the versions in its output",
-            )
-        )
+def _prove(folder: Path, found: str, expected: str | None, fix: str) -> None:
+    if expected and not found.startswith(expected):
+        shown = found[: max(16, len(expected))]
+        raise BenchSetError(problem("PB606", str(folder), expected=expected, found=shown, fix=fix))
 
 
 def _sound_items(folder: Path, side: int, degradation: str, items: list[Item]) -> list[Item]:

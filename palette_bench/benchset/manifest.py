@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, load
 
 MANIFEST = "manifest.json"
 PUBLIC = "public.json"
+
+Rule: TypeAlias = Literal["split", "all", "subset-v1", "ids"]
 
 
 class Item(Part):
@@ -34,6 +36,18 @@ class Item(Part):
     mask_px: Sha | None
     hole_pixels: int | None
     drawn: dict[str, int | str] | None
+
+
+class Selection(Part):
+    """How the pictures of a set were chosen from those of its source; `split_sha256` digests the choice.
+
+    Rules: `split`, the source's own list; `all`, a whole folder; `subset-v1`, `limit` pictures of a folder by
+    the digests of their ids; `ids`, a list of ids.
+    """
+
+    rule: Rule
+    candidates: int  # pictures chosen from
+    limit: int | None = None  # asked for, with `subset-v1`
 
 
 class Header(Part):
@@ -77,13 +91,15 @@ class Manifest(Record):
     """`manifest.json`: everything about a set; for the judge only."""
 
     kind: ClassVar[str] = "manifest"
+    added: ClassVar[Mapping[str, int]] = {"selection": 1}
     protocol: str
     protocol_fingerprint: Sha
     task: str
     variant: str
     source: str
     source_state: str  # "registered" or "unregistered"
-    split_sha256: Sha
+    split_sha256: Sha  # of the sorted ids
+    selection: Selection | None = None
     n: int
     n_enlarged: int
     preprocess: str

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
-from palette_bench.benchset.folders import folder_pictures
+from palette_bench.benchset.folders import folder_pictures, listed, subset
+from palette_bench.benchset.manifest import Rule, Selection
 from palette_bench.benchset.pictures import Picture, Place, find_pictures, photo_path
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest, sha256
@@ -37,12 +38,14 @@ _LABEL_FILES = (
 
 @dataclass(frozen=True)
 class Source:
-    """The pictures of a source, by id; `ignored` counts files outside the split."""
+    """The pictures of a source, by id; `ignored` counts pictures that were not chosen."""
 
     id: str
     pictures: tuple[Picture, ...]
     registered: bool = False
     ignored: int = 0
+    rule: Rule = "split"
+    limit: int | None = None
 
     @property
     def state(self) -> str:
@@ -54,16 +57,25 @@ class Source:
         """Return the digest of the sorted ids."""
         return lines_digest(picture.id for picture in self.pictures)
 
+    @property
+    def selection(self) -> Selection:
+        """Return how the pictures were chosen."""
+        return Selection(rule=self.rule, candidates=len(self.pictures) + self.ignored, limit=self.limit)
+
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for: the source (the task's first, if not said) and where its files are."""
+    """What a person asked for: the source (the task's first, if not said) and where its files are.
+
+    Of a folder, `limit` takes that many pictures and `ids`, a text file, those it names.
+    """
 
     id: str = ""
     images: Path | None = None
     labels: Path | None = None
     limit: int | None = None
     allow_unknown: bool = False
+    ids: Path | None = None
 
 
 def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = SILENT) -> Source:
@@ -73,13 +85,11 @@ def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = S
         SourceError: PB2xx, PB309, PB607, all problems at once; PB609, the source is unknown.
         UsageError: an option does not fit the source.
     """
-    if request.limit is not None and not request.id.startswith(FOLDER):
-        raise UsageError("--limit is for folder sources; the others are fixed lists")
     if request.id.startswith(FOLDER):
-        if not _FOLDER_NAME.fullmatch(request.id.removeprefix(FOLDER)):
-            raise UsageError(f"{request.id}: the name after folder: must match {_FOLDER_NAME.pattern}")
-        pictures = folder_pictures(protocol, _needed(request), request.labels, request.limit)
-        return _checked(_sorted(request.id, pictures), progress)
+        return _checked(_folder(protocol, request), progress)
+    for option, given in (("--limit", request.limit), ("--ids", request.ids)):
+        if given is not None:
+            raise UsageError(f"{option} is for folder sources; the others are fixed lists")
     spec = protocol.sources.get(request.id)
     if isinstance(spec, PhotoSource):
         return _photos(protocol, request, spec)
@@ -108,6 +118,25 @@ def _needed(request: Request) -> Path:
 
 def _sorted(source_id: str, pictures: Iterable[Picture], ignored: int = 0) -> Source:
     return Source(source_id, tuple(sorted(pictures, key=lambda p: p.id)), ignored=ignored)
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+def _folder(protocol: ProtocolSpec, request: Request) -> Source:
+    if not _FOLDER_NAME.fullmatch(request.id.removeprefix(FOLDER)):
+        raise UsageError(f"{request.id}: the name after folder: must match {_FOLDER_NAME.pattern}")
+    if request.limit is not None and request.ids is not None:
+        raise UsageError("--limit and --ids both choose: give one of them")
+    every = folder_pictures(protocol, _needed(request), request.labels)
+    rule: Rule = "all"
+    chosen = every
+    if request.ids is not None:
+        rule, chosen = "ids", listed(every, request.ids)
+    elif request.limit is not None:
+        rule, chosen = "subset-v1", subset(every, request.limit)
+    source = _sorted(request.id, chosen, ignored=len(every) - len(chosen))
+    return replace(source, rule=rule, limit=request.limit)
 
 
 # --- published editions -----------------------------------------------------------------------

@@ -18,6 +18,7 @@ from palette_bench.board.lines import Column, Lines, all_rows, basis_lines, line
 from palette_bench.board.pages import data_uri, render
 from palette_bench.board.plots import Kind, PlotRow, dot_whisker
 from palette_bench.board.quoted import QuotedRow
+from palette_bench.board.set_again import IDS, is_of_a_folder, set_command
 from palette_bench.board.tables import latex_table, markdown_table
 from palette_bench.board.words import (
     MetricWords,
@@ -28,24 +29,29 @@ from palette_bench.board.words import (
     task_words,
 )
 from palette_bench.core.records import canonical_json
+from palette_bench.core.types import ImageId
 from palette_bench.scoring.scorecard import forms_of
 from palette_bench.tasks.protocol import load
 
-TWINS = ("html", "csv", "json", "md", "tex")
+TWINS = ("html", "csv", "json", "md", "tex", IDS)
 PLOTTED = 40  # rows of a plot; the table below it holds all of them
 _MOST_PLOTS = 6  # each is drawn for both themes
 
 
-def board_files(board: Board) -> dict[str, str]:
-    """Return a board's page, and its numbers as CSV, JSON, Markdown and LaTeX, by path inside the site."""
+def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
+    """Return a board's page, and its numbers as CSV, JSON, Markdown and LaTeX, by path inside the site.
+
+    The ids of its set, where a folder holds its images, become a file for `generate --ids`.
+    """
     lines = lines_of(board)
     stem = board.page.removesuffix("html")
     tables = {"md": markdown_table(lines), "tex": latex_table(lines, _caption(board))}
     return {
-        board.page: _page(board, lines, tables),
+        board.page: _page(board, lines, tables, len(ids)),
         f"{stem}csv": csv_text([board]),
         f"{stem}json": canonical_json(board.model_dump(mode="json")),
         **{f"{stem}{kind}": text for kind, text in tables.items()},
+        **({f"{stem}{IDS}": "".join(f"{image_id}\n" for image_id in ids)} if ids else {}),
     }
 
 
@@ -54,14 +60,16 @@ def _caption(board: Board) -> str:
     return f"{board.protocol}: {title}, {source_words(board.protocol, board.source)}"
 
 
-def _page(board: Board, lines: Lines, tables: dict[str, str]) -> str:
+def _page(board: Board, lines: Lines, tables: dict[str, str], n_ids: int) -> str:
     rows = all_rows(board)
+    stem = PurePosixPath(board.page).stem
+    ids_file = f"{stem}.{IDS}" if n_ids else ""
     return render(
         "board.html.jinja",
         parts=("sorting", "board"),
         title=task_words(board.protocol, board.task, board.variant),
         root="../",
-        stem=PurePosixPath(board.page).stem,
+        stem=stem,
         board=board,
         place=place(board.task, board.variant),
         source=source_words(board.protocol, board.source),
@@ -82,6 +90,10 @@ def _page(board: Board, lines: Lines, tables: dict[str, str]) -> str:
         plots=_plots(board, lines.columns),
         left_out=max(0, len(rows) - PLOTTED),
         tables=tables,
+        set_command=set_command(board, ids_file),
+        of_a_folder=is_of_a_folder(board),
+        ids_file=ids_file,
+        n_ids=n_ids,
     )
 
 

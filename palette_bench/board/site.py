@@ -17,6 +17,7 @@ from palette_bench.board.lines import all_rows
 from palette_bench.board.method_page import method_files, method_page_name
 from palette_bench.board.record import read_record
 from palette_bench.board.reviews import Tier
+from palette_bench.board.set_again import is_of_a_folder, set_ids
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError
 
@@ -42,7 +43,8 @@ def site_files(record: Path, min_tier: Tier = "self-reported") -> dict[str, byte
         **method_files(leaderboard, published),
     }
     for board in leaderboard.boards:
-        files |= board_files(board) | badge_files(board)
+        ids = set_ids(board, published) if is_of_a_folder(board) else ()
+        files |= board_files(board, ids) | badge_files(board)
     return {name: text.encode() for name, text in files.items()}
 
 

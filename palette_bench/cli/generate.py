@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 @WORKERS
 @SHARD
 @click.option("--limit", type=click.IntRange(1), help="Take N pictures of a folder, chosen by their ids.")
+@click.option(
+    "--ids",
+    type=click.Path(path_type=Path),
+    help="Take the pictures of a folder that FILE names, one id a line.",
+)
+@click.option(
+    "--expect", default="", help="Fingerprint the set must come to, 12 digits or more; else exit 3."
+)
 @click.option("--rekey", default="", help="Key of a control set with fresh masks; not for boards.")
 @click.option(
     "--masks", type=click.Path(path_type=Path), help="Foreign masks: a folder, or the released file."
@@ -61,6 +69,8 @@ def command(
     workers: int,
     shard: Shard,
     limit: int | None,
+    ids: Path | None,
+    expect: str,
     rekey: str,
     masks: Path | None,
     mask_format: str | None,
@@ -87,14 +97,14 @@ def command(
         protocol,
         task,
         out,
-        request=Request(source or "", images, labels, limit, allow_unknown_source),
+        request=Request(source or "", images, labels, limit, allow_unknown_source, ids),
         masks=MaskRequest(masks, mask_format or "", pair, value) if masks else None,
-        options=Options(workers, shard, rekey, verify_all=verify == "full"),
+        options=Options(workers, shard, rekey, verify_all=verify == "full", expect=expect),
         progress=progress,
     )
     if public:
         _write_public(finished, public)
-    _tell(finished, out)
+    _tell(finished, out, expect)
 
 
 def _write_public(finished: list[Finished], public: Path) -> None:
@@ -105,12 +115,14 @@ def _write_public(finished: list[Finished], public: Path) -> None:
             export_public(done.folder, public / done.folder.name if len(finished) > 1 else public)
 
 
-def _tell(finished: list[Finished], out: Path) -> None:
+def _tell(finished: list[Finished], out: Path, expect: str) -> None:
     for done in finished:
         if done.manifest is None:
             say(f"{done.folder.name}: waiting for other shards")
             continue
-        verdict = "matches the published set" if done.published else "no published set to compare with"
+        verdict = "no published set to compare with"
+        if done.published or expect:
+            verdict = f"matches the {'published' if done.published else 'expected'} set"
         redone = f", {done.redone} items redone" if done.redone else ""
         name, digest = done.folder.name, done.manifest.set_fingerprint[:12]
         say(f"{name:<28} {digest}  {done.manifest.n:,} items, {verdict}{redone}")

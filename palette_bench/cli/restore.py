@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,11 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg")
 _FORMS = {
     "benchset": "set export import",
     "out": "set import",
-    **dict.fromkeys(("run", "seed", "sampler", "steps", "device", "fast", "noise"), "set pictures"),
+    **dict.fromkeys(
+        ("run", "seed", "sampler", "steps", "device", "fast", "noise", "size_policy"), "set pictures"
+    ),
     **dict.fromkeys(("samples", "shard", "batch", "audit", "pipeline"), "set"),
-    **dict.fromkeys(("task", "mask", "size_policy", "extend", "times", "quality"), "pictures"),
+    **dict.fromkeys(("task", "mask", "extend", "times", "quality"), "pictures"),
     **{"export": "export", "import_": "import", "hole_value": "export"},
     **{"template": "import", "accept_lossy": "import", "tool_size": "export import"},
 }
@@ -123,7 +126,7 @@ def _run(_context: click.Context, _option: click.Parameter, named: Path | None) 
 @click.option(
     "--size-policy",
     type=click.Choice(["tile", "scale", "native"]),
-    help="How sizes the network does not know are met.  [default: the task's]",
+    help="How sizes the network does not know are met.  [default: the task's; of a set: refused]",
 )
 @click.pass_context
 def command(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None:
@@ -176,7 +179,7 @@ def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.submission.restore import restore
 
     benchset = ContestantSet.open(given["benchset"])
-    options = _options(given)
+    options = replace(_options(given), size_policy=given["size_policy"])
     found = load_baseline(words[0])
     if isinstance(found, Adapter):
         raise UsageError(

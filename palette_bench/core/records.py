@@ -9,11 +9,20 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from palette_bench.core import atomic
 from palette_bench.core.errors import (
@@ -56,15 +65,34 @@ P = TypeVar("P", bound=Part)
 
 
 class Record(Part):
-    """A record file. `kind` names its schema; the file opens with `schema`."""
+    """A record file. `kind` names its schema; the file opens with `schema`.
+
+    `added` names the keys that a minor version of the schema brought, each null where it is not known. Files
+    of earlier versions are read, hold none of them, and are written again as they were.
+    """
 
     kind: ClassVar[str]
+    added: ClassVar[Mapping[str, int]] = {}  # key -> minor version
     schema_id: str = Field(alias="schema")
 
     @classmethod
     def schema_name(cls) -> str:
-        """Return the schema this class reads and writes, e.g. palette-bench/scorecard/1.0."""
-        return f"palette-bench/{cls.kind}/1.0"
+        """Return the schema this class writes, e.g. palette-bench/scorecard/1.0."""
+        return f"palette-bench/{cls.kind}/1.{max(cls.added.values(), default=0)}"
+
+    @classmethod
+    def _younger(cls, schema: object) -> set[str] | None:
+        """Return the keys that a version of the schema did not have yet; None if it is none we read."""
+        minors = range(max(cls.added.values(), default=0) + 1)
+        minor = next((m for m in minors if schema == f"palette-bench/{cls.kind}/1.{m}"), None)
+        return None if minor is None else {key for key, since in cls.added.items() if since > minor}
+
+    @model_serializer(mode="wrap")
+    def _as_its_version(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        value: dict[str, Any] = write(self)
+        for key in self._younger(self.schema_id) or ():
+            value.pop(key, None)
+        return value
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -81,7 +109,8 @@ class Record(Part):
         """Validate the bytes of a record file; `name` is shown in problems and tells the format."""
         value = _load(data, name)
         version = value.get("schema")
-        if version != cls.schema_name():
+        younger = cls._younger(version)
+        if younger is None:
             raise RecordError(
                 problem(
                     "PB411",
@@ -91,6 +120,9 @@ class Record(Part):
                     fix="update palette-bench if the file is newer, else write the expected schema",
                 )
             )
+        if early := sorted(younger & value.keys()):
+            fix = f"write schema {cls.schema_name()}"
+            raise RecordError(*(problem("PB402", f"{name}: {key}", fix=fix) for key in early))
         return validate(cls, value, name)
 
     def to_json(self) -> str:

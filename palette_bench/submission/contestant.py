@@ -89,6 +89,7 @@ class RestoreOptions:
         fast: reduced precision and compilation, level L2.
         noise: where normals are drawn; "device" is level L2.
         pipeline: class of an outside library, for methods that run one.
+        size_policy: how a set of another size than the trained one is met; None refuses it.
     """
 
     run: Path | None = None
@@ -99,6 +100,7 @@ class RestoreOptions:
     fast: bool = False
     noise: Literal["host", "device"] = "host"
     pipeline: str | None = None
+    size_policy: str | None = None
 
     def refuse_all_but(self, *taken: str) -> None:
         """Refuse what was asked of a method that does not take it: an option never does nothing.
@@ -108,7 +110,8 @@ class RestoreOptions:
         """
         given = [f.name for f in fields(self) if f.name not in taken and getattr(self, f.name) != f.default]
         if given:
-            raise UsageError(f"this method does not take {', '.join(f'--{name}' for name in given)}")
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise UsageError(f"this method does not take {names}")
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,14 @@ class Restorer(Protocol):
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         """Return (N, S, S, 3) uint8, row i for `batch.ids[i]`."""
+
+
+@runtime_checkable
+class SelectiveRestorer(Restorer, Protocol):
+    """A restorer that is not made for every set."""
+
+    def accept(self, benchset: ContestantSet) -> None:
+        """Refuse a set it is not made for, before anything is written."""
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ from palette_bench.core.ranks import rank_of
 from palette_bench.core.rng import sampling_noise
 from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
 from palette_bench.submission.card import CARD, SubmissionCard, Target, to_toml
-from palette_bench.submission.contestant import About, Batch, Restorer
+from palette_bench.submission.contestant import About, Batch, Restorer, SelectiveRestorer
 from palette_bench.submission.cost import measured, peak_memory, with_cost
 from palette_bench.submission.files import output_name
 
@@ -86,10 +86,13 @@ def restore(
         The card, or None while other shards are missing.
 
     Raises:
+        UsageError: the restorer is not made for this set; nothing is written.
         InputError: PB605, the folder holds outputs of another method, model, sample count or set.
         SubmissionError: the restorer returned another shape or type.
         StorageError: PB802, PB803.
     """
+    if isinstance(restorer, SelectiveRestorer):
+        restorer.accept(benchset)
     run = _Run(restorer, benchset, out, samples, batch_size, shard or Shard(*rank_of()), device)
     with locked(out, run.shard):
         run.work(progress)

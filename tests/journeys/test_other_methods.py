@@ -58,7 +58,7 @@ def test_a_trained_run_restores_a_set_that_passes_the_check(
     recipe = ("--task", "jpeg", "--recipe", "smoke", "--steps", 2)
     trained = run_cli("train", method, *recipe, "--data", home / "pictures", "-o", tmp_path / "run", **FAST)
     assert trained.returncode == 0, trained.stderr
-    made = ("--run", tmp_path / "run", "--set", home / "set", "-o", tmp_path / "sub")
+    made = ("--run", tmp_path / "run", "--set", home / "set", "-o", tmp_path / "sub", "--size-policy", "tile")
     restored = run_cli("restore", method, *made, "--audit", "2", **FAST)
     assert restored.returncode == 0, restored.stderr
     assert "difference 0 levels" in restored.stderr or "difference 1 levels" in restored.stderr

@@ -48,11 +48,18 @@ def test_a_trained_run_restores_a_set_that_passes_the_check(
     made = run_cli("generate", "palette-mini", "inpainting/center32", *source, "-o", benchset)
     assert made.returncode == 0, made.stderr
     method = ("palette", "--run", home / "run", "--set", benchset)
+    larger = run_cli("restore", *method, "-o", sub)
+    assert larger.returncode == 2
+    assert "PB302" in larger.stderr
+    assert "32 x 32 px, the size the run was trained at" in larger.stderr
+    assert not sub.exists()
+    method = (*method, "--size-policy", "native")
     restored = run_cli("restore", *method, "-o", sub, "--audit", "2")
     assert restored.returncode == 0, restored.stderr
     assert "largest difference 0 levels" in restored.stderr or "difference 1 levels" in restored.stderr
     assert run_cli("check", sub, "--set", benchset).returncode == 0
     card = tomllib.loads((sub / "submission.toml").read_text())
+    assert card["declared"]["postprocess"] == "size policy native: trained at 32 px"
     assert card["sampling"]["sampler"] == "dpmpp-2m/log-snr/static"
     assert (card["sampling"]["steps"], card["sampling"]["seed"]) == (3, 0)
     assert card["training"]["parameters"] == 1_371_971

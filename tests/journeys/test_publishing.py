@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from cards import write_card
 from common import REPOSITORY, RunCli
 from submissions import plausible, submit
+
+from palette_bench.core.png import encode
 
 DOCS = REPOSITORY / "docs"
 WORKFLOWS = sorted((DOCS / "workflows").glob("*.yml"))
@@ -79,3 +85,44 @@ def test_the_record_is_built_checked_and_compared_as_the_workflow_does(
     assert "new    palette-mini inpainting / center32 on photos-64: bb 1" in done.stdout
     assert run_cli("board", "add", write_card(tmp_path, "cc", seed=3), "--record", "reports").returncode == 0
     assert run_cli(*build, "--check").returncode == 3  # the site is older than the record
+
+
+def test_the_command_a_board_prints_makes_its_set_again(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "images" / "cats").mkdir(parents=True)
+    draws = np.random.default_rng(3)
+    for at in range(9):
+        pixels = draws.integers(0, 256, (70, 80, 3), dtype=np.uint8)
+        (tmp_path / "images" / "cats" / f"{at}.png").write_bytes(encode(pixels))
+    (tmp_path / "images" / "labels.csv").write_text(
+        "file,label\n" + "".join(f"{i}.png,{i}\n" for i in range(9))
+    )
+    source = ("--source", "folder:cats", "--images", "images")
+    made = run_cli(
+        "generate", "palette-mini", "inpainting/freeform-10-20", *source, "--limit", 6, "-o", "set"
+    )
+    assert made.returncode == 0, made.stderr
+    submit(tmp_path / "set", tmp_path / "sub", plausible)
+    scored = run_cli("score", "sub", "--set", "set", "-o", "card.json", "--extractor", "smoke")
+    assert scored.returncode == 0, scored.stderr
+    run_cli("board", "add", "card.json", "--record", "record")
+    built = run_cli("board", "build", "record", "-o", "site")
+    assert built.returncode == 0, built.stderr
+
+    (page,) = (tmp_path / "site" / "boards").glob("*.html")
+    (line,) = re.findall(r">(palette-bench generate [^<]*)<", page.read_text())
+    words = shlex.split(html.unescape(line).replace("\\\n", ""))[1:]
+    assert words[words.index("--images") + 1] == "DIR"
+    (tmp_path / "site" / "boards" / "DIR").symlink_to(tmp_path / "images")
+    again = run_cli(*words, cwd=page.parent)
+    assert again.returncode == 0, again.stderr
+    assert "matches the expected set" in again.stderr
+    first, second = (
+        json.loads((at / "manifest.json").read_text()) for at in (tmp_path / "set", page.parent / "SET")
+    )
+    assert first["set_fingerprint"] == second["set_fingerprint"]
+    assert (first["selection"]["rule"], second["selection"]["rule"]) == ("subset-v1", "ids")
+
+    (page.parent / words[words.index("--ids") + 1]).write_text("cats_0\ncats_1\n")
+    other = run_cli(*words[:-1], "OTHER", cwd=page.parent)
+    assert other.returncode == 3
+    assert "PB606" in other.stderr

@@ -12,12 +12,14 @@ import pandas as pd
 import pytest
 from cards import make_card, make_scores, make_table, sha, write_card
 
+from palette_bench.board.board_page import board_files
 from palette_bench.board.comparability import differences, groups, identity, unfit
 from palette_bench.board.leaderboard import Board, Leaderboard, assemble
 from palette_bench.board.quoted import quoted_rows
 from palette_bench.board.ranks import evidence
 from palette_bench.board.record import Published, add_card, board_key, read_record
 from palette_bench.board.reviews import Tier
+from palette_bench.board.set_again import set_command, set_ids
 from palette_bench.board.site import build_site, check_site, site_files
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError, SpecError
@@ -241,6 +243,37 @@ def test_pages_of_boards_that_are_gone_are_removed_and_foreign_files_stay(tmp_pa
     assert sorted(p.name for p in (site / "boards").iterdir()) == [*twins, "notes.html"]
     assert sorted(p.name for p in (site / "methods").iterdir()) == ["gray.html", "gray.json"]
     assert len(list((site / "badges").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("protocol", "source", "words"),
+    [
+        ("palette-mini", "photos-64", "--source photos-64 --expect"),
+        ("palette-2022", "imagenet-ctest10k", "--source imagenet-ctest10k --images DIR --expect"),
+        ("palette-2022", "folder:mine", "--source folder:mine --images DIR --expect"),
+    ],
+)
+def test_a_board_s_command_names_what_its_source_needs(protocol: str, source: str, words: str) -> None:
+    card = scored("aa", 3.0, protocol=protocol, source=source, task="jpeg", variant="qf5", n_expected=31)
+    board = only_board(card)
+    assert (
+        set_command(board, "")
+        == f"palette-bench generate {protocol} jpeg/qf5 {words} {sha('set')[:12]} -o SET"
+    )
+    page = board_files(board)[board.page]
+    assert ("not on record" in page) == source.startswith("folder:")
+    assert set_ids(board, published(card)) == ()  # no card scored the whole set
+
+
+def test_the_ids_of_a_folder_s_set_leave_the_site_with_its_board(tmp_path: Path) -> None:
+    record, site = tmp_path / "record", tmp_path / "site"
+    path, _ = add_card(write_card(tmp_path, "painter", source="folder:mine", n=3), record)
+    build_site(record, site)
+    listed = site / "boards" / "inpainting.folder-mine.center32.ids.txt"
+    assert listed.read_text() == "photo-000\nphoto-001\nphoto-002\n"
+    path.unlink()
+    build_site(record, site)
+    assert not listed.exists()
 
 
 def test_json_and_csv_hold_the_same_numbers(tmp_path: Path) -> None:

@@ -70,21 +70,31 @@ def test_the_defaults_are_the_papers() -> None:
     assert (paper.network.preset, paper.sampling.steps) == ("palette-256", 1000)
 
 
-def test_ablations_differ_from_the_papers_recipe_in_what_they_name() -> None:
-    paper = recipe("colorization").choices()
+def changes(name: str, than: str) -> dict[str, Any]:
+    """Return the keys by which a recipe differs from another, with its values."""
+    one, other = (recipe(n).model_dump(mode="json") for n in (name, than))
+    return {
+        f"{section}.{key}": value
+        for section in ("network", "training", "noise", "speed", "sampling")
+        for key, value in one[section].items()
+        if value != other[section][key]
+    }
 
-    def changes(name: str) -> dict[str, Any]:
-        other = recipe(name).choices()
-        return {
-            f"{section}.{key}": value
-            for section in ("network", "training", "noise", "speed")
-            for key, value in other[section].items()
-            if value != paper[section][key]
-        }
 
-    assert changes("l1") == {"training.loss": "l1"}
-    assert changes("attention-dilated") == {"network.attention_kind": "dilated"}
-    assert changes("gamma-log-snr") == {"network.gamma_embedding": "log-snr"}
+@pytest.mark.parametrize("size", ["", "-64"])
+def test_ablations_differ_from_the_papers_recipe_in_what_they_name(size: str) -> None:
+    assert changes(f"l1{size}", f"inpainting{size}") == {"training.loss": "l1"}
+    assert changes(f"gamma-log-snr{size}", f"inpainting{size}") == {"network.gamma_embedding": "log-snr"}
+    for kind in ("local", "extra-blocks", "dilated"):
+        change = {"network.attention_kind": kind}
+        assert changes(f"attention-{kind}{size}", f"attention-global{size}") == change
+
+
+def test_the_ablation_of_attention_has_the_papers_schedule() -> None:
+    """Source: Palette, section 5.5: 500,000 steps of 512, half of both in the other experiments."""
+    half = {"training.batch": 512, "training.steps": 500_000}
+    assert changes("attention-global", "inpainting") == half
+    assert changes("attention-global-64", "inpainting-64") == {}
 
 
 def test_a_wrong_recipe_names_every_fault_and_the_neighbours() -> None:

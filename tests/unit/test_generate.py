@@ -21,7 +21,7 @@ from PIL import Image as PillowImage
 from palette_bench.benchset import making as module
 from palette_bench.benchset.generate import generate, targets_of
 from palette_bench.benchset.making import Options
-from palette_bench.benchset.manifest import BenchSet, ContestantSet
+from palette_bench.benchset.manifest import BenchSet, ContestantSet, Selection
 from palette_bench.benchset.public import export_public
 from palette_bench.benchset.sources import Request
 from palette_bench.benchset.verify import verify
@@ -32,11 +32,14 @@ from palette_bench.core.errors import (
     SourceError,
     SpecError,
     StorageError,
+    UsageError,
 )
 from palette_bench.core.journal import Shard, locked
 from palette_bench.core.workers import in_processes
 from palette_bench.tasks import canary
 from palette_bench.tasks.protocol import load, published_fingerprint, set_folder
+
+ONE = "inpainting/freeform-20-30"
 
 
 @pytest.fixture(scope="session")
@@ -316,3 +319,34 @@ def test_verify_notices_a_rewritten_manifest(smoke_copy: Callable[[str], Path]) 
 def test_an_unfinished_set_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(BenchSetError, match=r"manifest.json[\s\S]*palette-bench generate"):
         BenchSet.open(tmp_path)
+
+
+# --- selection
+
+
+def test_a_set_says_how_it_was_chosen_and_its_ids_make_it_again(pictures: Path, tmp_path: Path) -> None:
+    limited = Request("folder:mine", pictures, limit=5)
+    (first,) = generate("palette-mini", ONE, tmp_path / "a", request=limited)
+    assert first.manifest
+    assert first.manifest.selection == Selection(rule="subset-v1", candidates=12, limit=5)
+    (tmp_path / "ids.txt").write_text("".join(f"{item.id}\n" for item in reversed(first.manifest.items)))
+    request = Request("folder:mine", pictures, ids=tmp_path / "ids.txt")
+    options = Options(expect=first.manifest.set_fingerprint)
+    (again,) = generate("palette-mini", ONE, tmp_path / "b", request=request, options=options)
+    assert again.manifest
+    assert again.manifest.set_fingerprint == first.manifest.set_fingerprint
+    assert again.manifest.split_sha256 == first.manifest.split_sha256
+    assert again.manifest.selection == Selection(rule="ids", candidates=12)
+
+
+def test_a_set_that_comes_out_otherwise_than_expected_is_not_finished(pictures: Path, tmp_path: Path) -> None:
+    (made,) = make(pictures, tmp_path / "a", ONE).values()
+    with pytest.raises(BenchSetError, match=f"PB606.*\n.*where.*\n.*expected *{made[:12]}") as caught:
+        make(pictures, tmp_path / "b", ONE, expect=made[:12], rekey="other")
+    assert "--ids or --limit" in str(caught.value)
+    assert not (tmp_path / "b" / "manifest.json").exists()
+    assert make(pictures, tmp_path / "c", ONE, expect=made[:12]) == {"c": made}
+    with pytest.raises(UsageError, match="one set"):
+        make(pictures, tmp_path / "d", "inpainting", expect=made[:12])
+    with pytest.raises(UsageError, match="12 to 64"):
+        Options(expect="beef")

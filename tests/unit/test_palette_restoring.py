@@ -24,6 +24,7 @@ from palette_bench.baselines.training.unet import UNet, flop
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.rng import sampling_noise
 from palette_bench.submission.contestant import Batch, OwnPicture, PictureRestorer, RestoreOptions
+from palette_bench.submission.restore import restore
 
 SIDE = 16
 SMOKE = baseline.recipes()["smoke"].replace("palette-smoke", "palette-toy")
@@ -94,6 +95,43 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_or_sample_others(run
     assert (model(run, seed=1).restore(some) != first).any()
     other = Batch(some.ids, some.inputs, None, some.benchset, sample=1)
     assert (model(run).restore(other) != first).any()
+
+
+@pytest.mark.parametrize(("policy", "side"), [(None, 2 * SIDE), ("native", SIDE)])
+def test_a_set_of_another_size_is_refused_unless_a_policy_says_how(
+    run: Path, tmp_path: Path, policy: str | None, side: int
+) -> None:
+    restorer = model(run, size_policy=policy)
+    other = questions.batch("jpeg", side)
+    with pytest.raises(UsageError, match=r"PB302[\s\S]*--size-policy"):
+        restorer.restore(other)
+    with pytest.raises(UsageError, match=f"PB302[\\s\\S]*found *{side} x {side} px"):
+        restore(restorer, other.benchset, tmp_path / "sub")
+    assert not (tmp_path / "sub").exists()
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("policy", ["tile", "scale", "native"])
+def test_a_size_policy_restores_a_set_as_own_pictures_and_the_card_says_so(
+    run: Path, policy: str, task: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, restorer = model(run), model(run, size_policy=policy)
+    some = questions.batch(task, 2 * SIDE, n=2)
+    output = restorer.restore(some)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]  # not one per picture
+    assert output.shape == (2, 2 * SIDE, 2 * SIDE, 3)
+    if some.masks is not None:
+        assert (output[~some.masks] == some.inputs[~some.masks]).all()
+    source = np.broadcast_to(some.inputs, output.shape)
+    for at, name in enumerate(some.ids):
+        own = OwnPicture(name, task, source[at], None if some.masks is None else some.masks[at])
+        assert (output[at] == plain.restore_picture(own, policy)).all()
+    again = restorer.restore(Batch(some.ids, some.inputs, some.masks, some.benchset, sample=1))
+    assert (again != output).any()
+    card = restorer.about
+    assert card.declared.postprocess == f"size policy {policy}: trained at {SIDE} px"
+    assert card.sampling.flop_per_image is None
+    assert restorer.identity != plain.identity
 
 
 @pytest.mark.parametrize("task", TASKS)

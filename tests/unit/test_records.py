@@ -121,6 +121,42 @@ def test_a_wrong_value_is_named_by_its_path(change: dict[str, Any], code: str, w
     assert problems_with(**change) == [(code, f"ship.json: {where}")]
 
 
+class Fleet(Record):
+    """A record whose schema has grown twice."""
+
+    kind: ClassVar[str] = "fleet"
+    added: ClassVar[dict[str, int]] = {"flag": 1, "oars": 2}
+    ships: int
+    flag: str | None = None
+    oars: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("minor", "keys"), [(0, {}), (1, {"flag": "blue"}), (2, {"flag": None, "oars": 9}), (2, {"oars": None})]
+)
+def test_files_of_earlier_minor_versions_load_and_are_written_as_they_were(
+    minor: int, keys: dict[str, Any]
+) -> None:
+    value = {"schema": f"palette-bench/fleet/1.{minor}", "ships": 3, **keys}
+    fleet = Fleet.parse(json.dumps(value).encode(), "fleet.json")
+    written = json.loads(fleet.to_json())
+    assert {key: written[key] for key in value} == value
+    assert written.keys() - value.keys() == ({"flag"} if minor == 2 and "flag" not in keys else set())
+    assert Fleet.parse(fleet.to_json().encode(), "fleet.json") == fleet
+    assert Fleet.schema_name() == "palette-bench/fleet/1.2"
+
+
+@pytest.mark.parametrize(
+    ("version", "code", "where"),
+    [("1.0", "PB402", "flag"), ("1.1", "PB402", "oars"), ("1.3", "PB411", "schema")],
+)
+def test_a_version_never_holds_keys_of_a_later_one(version: str, code: str, where: str) -> None:
+    value = {"schema": f"palette-bench/fleet/{version}", "ships": 3, "flag": "blue", "oars": 9}
+    with pytest.raises(RecordError) as caught:
+        Fleet.parse(json.dumps(value).encode(), "fleet.json")
+    assert (code, f"fleet.json: {where}") in [(p.code, p.where) for p in caught.value.problems]
+
+
 def test_all_problems_are_told_at_once() -> None:
     crew = {"slug": "NO", "sise": 50}
     assert sorted(problems_with(name=None, crew=crew, captain="Jason")) == [

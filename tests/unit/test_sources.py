@@ -90,6 +90,50 @@ def test_limit_takes_a_subset_that_does_not_depend_on_the_rest(tmp_path: Path) -
     assert five < seven
 
 
+def test_ids_take_exactly_the_pictures_they_name_with_their_labels(tmp_path: Path) -> None:
+    images = write(tmp_path / "images", *(f"a/{i}.jpg" for i in range(6)))
+    (images / "labels.csv").write_text("file,label\n" + "".join(f"{i}.jpg,{i}\n" for i in range(6)))
+    (tmp_path / "ids.txt").write_text("a_4\r\n\na_1\n")
+    source = folder("palette-2022", images, ids=tmp_path / "ids.txt")
+    assert [(p.id, p.label) for p in source.pictures] == [("a_1", 1), ("a_4", 4)]
+    assert source.split_sha256 == lines_digest(["a_1", "a_4"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("", "PB607.*\n.*where.*ids.txt"),
+        ("a b\n", "PB607.*\n.*where.*a b"),
+        ("a\nb\na\n", "PB203.*\n.*where.*ids.txt"),
+        ("a\nA\n", "PB204"),
+        ("a\nx\ny\n", "PB201.*2 times\n.*where.*x, y"),
+    ],
+)
+def test_a_list_of_ids_that_cannot_be_met_is_refused(lines: str, problem: str, tmp_path: Path) -> None:
+    images = write(tmp_path / "images", "a.jpg", "b.jpg", "c.jpg")
+    (tmp_path / "ids.txt").write_text(lines)
+    with pytest.raises(SourceError, match=problem):
+        folder("palette-2022", images, ids=tmp_path / "ids.txt")
+
+
+def test_how_pictures_were_chosen_is_known(tmp_path: Path) -> None:
+    images = write(tmp_path / "images", *(f"{i}.jpg" for i in range(8)))
+    (tmp_path / "ids.txt").write_text("3\n5\n")
+    chosen = {
+        "all": folder("palette-2022", images),
+        "subset-v1": folder("palette-2022", images, limit=5),
+        "ids": folder("palette-2022", images, ids=tmp_path / "ids.txt"),
+        "split": open_source(load("smoke"), Request("smoke-photos")),
+    }
+    assert {s.selection.rule: (s.selection.candidates, s.selection.limit) for s in chosen.values()} == {
+        "all": (8, None),
+        "subset-v1": (8, 5),
+        "ids": (8, None),
+        "split": (12, None),
+    }
+    assert [source.selection.rule for source in chosen.values()] == list(chosen)
+
+
 def test_labels_csv_names_pictures_by_path_or_file_name(tmp_path: Path) -> None:
     write(tmp_path, "images/a.jpg", "images/b.jpg")
     (tmp_path / "labels.csv").write_text("file,label\na.jpg,7\nimages/b.jpg,999\n")
@@ -250,5 +294,9 @@ def test_the_bundled_photographs_are_registered() -> None:
 def test_fixed_sources_take_no_limit_and_unknown_ones_get_a_suggestion() -> None:
     with pytest.raises(UsageError, match="--limit"):
         open_source(load("smoke"), Request("smoke-photos", limit=3))
+    with pytest.raises(UsageError, match="--ids"):
+        open_source(load("smoke"), Request("smoke-photos", ids=Path("ids.txt")))
+    with pytest.raises(UsageError, match="--limit and --ids"):
+        open_source(load("smoke"), Request("folder:mine", limit=3, ids=Path("ids.txt")))
     with pytest.raises(SourceError, match="did you mean smoke-photos"):
         open_source(load("smoke"), Request("smoke-photo"))

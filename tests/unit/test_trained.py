@@ -8,8 +8,9 @@ import pytest
 import torch
 from toy_method import Toy, run_toy, write_pack
 
-from palette_bench.baselines.trained.packing import pack
-from palette_bench.baselines.training.recipe import Data
+from palette_bench.baselines.trained.packing import pack, stated
+from palette_bench.baselines.training.contestant import Contestant
+from palette_bench.baselines.training.recipe import Data, read_recipe
 from palette_bench.baselines.training.run import open_run
 from palette_bench.baselines.training.weights_card import WeightsCard, card_path
 from palette_bench.core.errors import UsageError, WeightsError
@@ -75,6 +76,46 @@ def test_what_comes_along_is_small_and_as_its_card_says(name: str) -> None:
     assert file.stat().st_size == card.bytes <= LARGEST
     assert sum(tensor.numel() for tensor in opened.tensors.values()) == card.parameters
     assert sum(each.stat().st_size for each in trained_models().values()) <= 3 * LARGEST
+
+
+RECIPE_OF = {
+    "palette-mini-v1": "mini-cpu-finish",
+    "regression-mini-v1": "mini-cpu",
+    "gan-mini-v1": "mini-cpu",
+}
+
+
+@pytest.mark.parametrize("name", trained_models())
+def test_the_recipe_that_comes_along_is_the_one_that_was_run(name: str) -> None:
+    file = trained_models()[name]
+    card = WeightsCard.read(card_path(file))
+    contestant = load_baseline(card.method)
+    assert isinstance(contestant, Contestant)
+    method = contestant.method()
+    recipe = read_recipe(method.recipe_model, method.recipes()[RECIPE_OF[name]])
+    resolved = recipe.resolved(card.method, str(recipe.task), "host")
+    assert stated(resolved.choices()) == card.recipe
+    assert resolved == read_recipe(method.recipe_model, open_run(file).recipe)
+    assert (resolved.training.steps, resolved.training.batch * card.steps) == (card.steps, card.images_seen)
+
+
+@pytest.mark.parametrize("name", trained_models())
+def test_what_a_model_began_with_comes_along_or_is_said_to_be_absent(name: str) -> None:
+    card = WeightsCard.read(card_path(trained_models()[name]))
+    digests = {WeightsCard.read(card_path(file)).sha256 for file in trained_models().values()}
+    assert card.started_from in digests or "not kept" in str(card.started_from_note)
+
+
+def test_a_card_older_than_the_note_still_loads(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "toy.safetensors"
+    note = "a run that is not kept"
+    assert pack(run, file, PICTURES, "CC0-1.0", note).started_from_note == note
+    text = card_path(file).read_text()
+    assert "weights-card/1.1" in text
+    old = text.replace("weights-card/1.1", "weights-card/1.0").replace(f'started_from_note = "{note}"\n', "")
+    card_path(file).write_text(old)
+    assert WeightsCard.read(card_path(file)).started_from_note is None
+    assert open_run(file).method == "toy"
 
 
 @pytest.mark.parametrize("name", trained_models())

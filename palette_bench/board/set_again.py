@@ -1,0 +1,40 @@
+"""How the set of a board is made again: the command, and its ids where a folder holds the images."""
+
+from __future__ import annotations
+
+from palette_bench.board.leaderboard import Board
+from palette_bench.board.lines import all_rows
+from palette_bench.board.ranks import pictures_of
+from palette_bench.board.record import Published
+from palette_bench.core.types import ImageId
+from palette_bench.tasks.protocol import PhotoSource, load
+
+IDS = "ids.txt"  # ending of the file beside a board's page
+
+
+def is_of_a_folder(board: Board) -> bool:
+    """Return whether the set's images are a folder of somebody's own, which no protocol lists."""
+    return board.source not in load(board.protocol).sources
+
+
+def set_ids(board: Board, published: Published) -> tuple[ImageId, ...]:
+    """Return the ids of a board's set, from the table of a card that scored all of it; () if none did."""
+    rows = {row.card for row in all_rows(board)}
+    whole = [c.content_sha256 for c in published.cards if c.n_scored == c.n_expected]
+    return pictures_of(published.tables[card] for card in whole if card in rows & published.tables.keys())
+
+
+def set_command(board: Board, ids_file: str) -> str:
+    """Return the command that makes the board's set and refuses another one.
+
+    Args:
+        board: the board.
+        ids_file: name of the list of ids; empty where the source is enough, or the ids are not known.
+    """
+    pair = board.task if board.variant in (None, "default") else f"{board.task}/{board.variant}"
+    words = ["palette-bench generate", board.protocol, pair, f"--source {board.source}"]
+    if not isinstance(load(board.protocol).sources.get(board.source), PhotoSource):
+        words.append("--images DIR")
+    if ids_file:
+        words.append(f"\\\n    --ids {ids_file}")
+    return " ".join([*words, f"--expect {board.fingerprints['set'][:12]}", "-o SET"])
