@@ -5,8 +5,8 @@ A method adds its `Manner`: what makes a picture of a source with its network, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from palette_bench.core.errors import InputError, UsageError, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Image
+from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.contestant import About, Batch, OwnPicture, RestoreOptions
 from palette_bench.submission.runs import trained_models
 
-from .exact import exact
 from .examples import HOLED
 from .question import Question
 from .recipe import Data, Recipe, read_recipe
@@ -181,13 +181,21 @@ class TrainedModel:
             InputError: PB612, pictures that stay not finite, by id.
         """
         self._accept(batch.benchset.public.task)
-        return self._answer(Question.of_batch(batch), self._opened.network)
+        with self._computing():
+            return self._answer(Question.of_batch(batch), self._opened.network)
 
     def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:
         """Return a picture of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
         self._accept(picture.task)
         spec = self._opened.network.spec
-        return restore_any_size(picture, policy, Fit(spec.side, spec.multiple, self._restore_canvas))
+        with self._computing():
+            return restore_any_size(picture, policy, Fit(spec.side, spec.multiple, self._restore_canvas))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Compute without gradients, in kernels that repeat their bits unless --fast was asked for."""
+        with reproducible_arithmetic(deterministic=not self._opened.options.fast), torch.no_grad():
+            yield
 
     def _restore_canvas(self, picture: OwnPicture, by_windows: bool) -> Image:
         """Return a picture of a size the network takes, or by windows of any size from its own."""
@@ -207,12 +215,11 @@ class TrainedModel:
     def _answer(self, question: Question, network: Network) -> NDArray[np.uint8]:
         """Return (N, H, W, 3) uint8."""
         fast = self._opened.options.fast
-        with torch.no_grad(), nullcontext() if fast else exact():
-            images = self._images(question, network, fast)
+        images = self._images(question, network, fast)
+        broken = _diverged(images)
+        if fast and broken.any():
+            images[broken] = self._images(question, network, fast=False)[broken]
             broken = _diverged(images)
-            if fast and broken.any():
-                images[broken] = self._images(question, network, fast=False)[broken]
-                broken = _diverged(images)
         if broken.any():
             raise InputError(
                 problem(
