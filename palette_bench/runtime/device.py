@@ -1,20 +1,22 @@
 """Devices, and the arithmetic that every network pass runs under.
 
-What a caller or another library has set in torch is global to the process or the thread, and most of it changes
-the last bits of a result, or a third of them. Source: trust, section 1.1.
+What a caller or another library has set in torch holds for the process or thread, and much of it changes
+results, from their last bits to their third digit. Source: trust, section 1.1.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from operator import attrgetter
 from typing import Any, TypeAlias
 
 import torch
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from palette_bench.core.errors import DeviceError, Problem, problem
 
@@ -59,22 +61,23 @@ def open_device(name: str) -> torch.device:
 def reproducible_arithmetic(*, tf32: bool = False, deterministic: bool = True) -> Iterator[None]:
     """Compute as the arguments say, whatever the caller and the environment have set.
 
-    Everything that builds, trains or runs a network of ours is inside. Autocast is off, new tensors are float32
-    on the CPU, gradients are recorded, float32 products are full, and the kernels are those of a fresh torch. A
-    context entered inside may change that for a part. On leaving, the caller's settings come back.
+    Everything that builds, trains or runs a network of ours is inside. Autocast is off, new tensors are
+    float32 on the CPU, gradients are recorded, float32 products are full, and the kernels are those of a
+    fresh torch. A context entered inside may change that for a part. On leaving, the caller's settings come
+    back.
 
-    The number of threads and the instruction set of the processor stay as they are: they belong to the machine,
-    and another machine promises the same bits to nobody.
+    The number of threads and the instruction set of the processor stay as they are: level L0 speaks of equal
+    ones, as it does of equal machines.
 
     Args:
         tf32: GPU products of float32 may drop 13 bits.
-        deterministic: use kernels that give equal bits in every run, without a search among them. Otherwise the
-            caller's choice in this stays.
+        deterministic: use kernels that give equal bits in every run, without a search among them. Otherwise
+            the caller's choice in this stays.
 
     Raises:
-        DeviceError: PB708, something reduces the arithmetic and cannot be switched off from here.
+        DeviceError: PB708, something changes the arithmetic and cannot be switched off from here.
     """
-    refused = unsuitable_environment()
+    refused = arithmetic_findings()
     if refused:
         raise DeviceError(*refused)
     with ExitStack() as stack:
@@ -93,9 +96,9 @@ def reproducible_arithmetic(*, tf32: bool = False, deterministic: bool = True) -
         yield
 
 
-def unsuitable_environment() -> list[Problem]:
-    """Return PB708 for each environment variable that reduces float32 products."""
-    return [
+def arithmetic_findings() -> list[Problem]:
+    """Return PB708 for what changes the arithmetic and cannot be switched off from here."""
+    found = [
         problem(
             "PB708",
             f"environment variable {name}",
@@ -106,6 +109,17 @@ def unsuitable_environment() -> list[Problem]:
         for name, harmless in _VARIABLES.items()
         if os.environ.get(name, "").lower() not in harmless
     ]
+    if is_in_torch_dispatch_mode():
+        found.append(
+            problem(
+                "PB708",
+                "TorchDispatchMode",
+                expected="torch's own operations",
+                found="an active mode, which may replace them: FlopCounterMode splits some into others",
+                fix="leave the mode around this call",
+            )
+        )
+    return found
 
 
 def _apply(stack: ExitStack, settings: Iterable[Setting]) -> None:
@@ -158,31 +172,33 @@ def _deterministic_settings() -> Iterator[Setting]:
 
 def _set_float32_products(stack: ExitStack, tf32: bool) -> None:
     """Compute float32 products in float32, or in TF32 on a GPU."""
-    older: Setting = (_older_precision, _set_older_precision, "high" if tf32 else "highest")
+    older: Setting = (_older_precision, torch.set_float32_matmul_precision, "high" if tf32 else "highest")
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch before 2.9
         _apply(stack, [older, _attribute("backends.cudnn.allow_tf32", tf32)])
         return
-    # places that have no setting of their own inherit this one, and could not be told from those that have
+    # places without a setting of their own inherit this one, and could not be told from those that have one
     _apply(stack, [_attribute("backends.fp32_precision", "none")])
     word = "tf32" if tf32 else "ieee"
     places = [_attribute(f"backends.{place}.fp32_precision", word) for place in _PLACES]
     for read, write, _ in places:
-        stack.callback(write, read())  # the older setting changes places, too
+        stack.callback(write, read())  # here, because the older setting changes places, too
     _apply(stack, [older])
     _apply(stack, places)
 
 
-def _older_precision() -> str | None:
-    """Return the setting of torch before 2.9, or None where it contradicts the newer ones."""
-    try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:  # torch refuses to tell it then
-        return None
+def _older_precision() -> str:
+    """Return the setting of torch before 2.9, `highest`, `high` or `medium`; places may change.
 
-
-def _set_older_precision(precision: str | None) -> None:
-    if precision is not None:
-        torch.set_float32_matmul_precision(precision)
+    Torch refuses to tell it while the places say something else, so they are made to say each in turn.
+    """
+    backends: Any = torch.backends
+    for graphics, cpu in (("ieee", "ieee"), ("tf32", "tf32"), ("tf32", "bf16")):
+        if hasattr(backends.cuda.matmul, "fp32_precision"):
+            backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision = graphics, cpu
+        with suppress(RuntimeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # some versions call the question deprecated
+            return torch.get_float32_matmul_precision()
+    raise AssertionError("one of the three is the older setting")
 
 
 @cache

@@ -13,6 +13,7 @@ from palette_bench.baselines.training.blocks import Attention, Norm, ResBlock, r
 from palette_bench.baselines.training.presets import AttentionKind
 from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec, sinusoids
 from palette_bench.core.errors import InputError
+from palette_bench.runtime.device import reproducible_arithmetic
 
 TOY = PRESETS["palette-toy"]
 KINDS: tuple[AttentionKind, ...] = ("global", "local", "extra-blocks", "dilated")

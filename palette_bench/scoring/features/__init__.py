@@ -92,8 +92,8 @@ def open_extractor(
     Raises:
         UsageError: unknown name, crop, precision or mode, or weights given to a network that takes none.
         WeightsError: PB705, weights absent, of another digest or of other shapes.
-        DeviceError: PB707, no such device, or one that cannot do the precision; PB708, the environment reduces
-            float32 products.
+        DeviceError: PB707, no such device, or one that cannot do the precision; PB708, float32 products are
+            reduced from outside.
     """
     from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, only when needed
 
@@ -118,7 +118,7 @@ def open_pair_distance(
     Raises:
         UsageError: unknown name.
         WeightsError: PB705, for every file that is absent or wrong.
-        DeviceError: PB707; PB708, the environment reduces float32 products.
+        DeviceError: PB707; PB708, float32 products are reduced from outside.
     """
     from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, only when needed
     from palette_bench.scoring.features.pairs import PAIRS  # noqa: PLC0415

@@ -21,8 +21,8 @@ from palette_bench.scoring.features.random_weights import drawn_pictures
 from palette_bench.scoring.metrics.outcome import Role
 
 # raised when the same weights and pixels give other features: 2 folds batch norms and uses the fast
-# TF1 resize (differences up to 1e-4); 3 obeys no autocast or other setting of the caller, which features of 2
-# may have done
+# TF1 resize (differences up to 1e-4); 3 obeys no setting of the caller, such as autocast, which
+# features of 2 may have done
 FORWARD_REVISION = 3
 
 MICRO_BATCH = {"cpu": 16, "cuda": 64}

@@ -26,7 +26,7 @@ LPIPS = "lpips-alex"
 LPIPS_HEADS = "lpips-alex-heads"
 MS_SSIM = "ms-ssim"
 
-# raised when the same weights and pixels give other distances: 2 obeys no autocast or other setting of the caller
+# raised when the same weights and pixels give other distances: 2 obeys no setting of the caller
 _REVISION = 2
 
 
