@@ -19,6 +19,7 @@ import torch
 from ambient import GPU_STATES, STATES, snapshot
 from questions import batch
 from test_extractors import EXTRACTORS
+from timm.layers import set_fused_attn, use_fused_attn
 from toy_method import weights_of, write_pack
 
 from palette_bench import Evaluator
@@ -165,6 +166,22 @@ def test_a_network_opened_in_any_state_is_the_same_network(
         found = opened(images)
         assert snapshot() == before
     assert differing(found, opened_plainly) == {}
+
+
+@pytest.mark.trust("check: ambient state")
+@pytest.mark.parametrize("chosen", [(False, False), (True, True)])
+def test_what_timm_was_told_of_attention_changes_nothing(
+    plain: Bits, images: torch.Tensor, chosen: tuple[bool, bool]
+) -> None:
+    name = "timm:vit_tiny_patch16_224"
+    set_fused_attn(chosen[0], experimental=chosen[1])
+    try:
+        assert (
+            digest(*open_extractor(name, "random:0", "center224", "cpu")(images[:1]).values()) == plain[name]
+        )
+        assert (use_fused_attn(), use_fused_attn(experimental=True)) == chosen
+    finally:
+        set_fused_attn()
 
 
 @pytest.fixture(scope="module")
