@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOWER = ["core", "tasks", "benchset", "submission", "scoring", "board", "study", "cli"]
+TOWER = ["core", "runtime", "tasks", "benchset", "submission", "scoring", "board", "study", "cli"]
 CORE = [
     {"errors", "types"},
     {"resources", "fingerprint", "rng", "atomic", "interrupt", "ranks", "workers", "npz"},
     {"records", "journal", "png", "intervals", "significance", "twoway"},
 ]
 TORCH_IN = (
-    *("scoring/features/", "scoring/networks.py", "scoring/distributed.py", "scoring/compat.py"),
+    *("runtime/", "scoring/features/", "scoring/networks.py", "scoring/distributed.py", "scoring/compat.py"),
     "submission/cost.py",
 )
 TOOLS = {

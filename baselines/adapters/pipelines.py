@@ -73,7 +73,10 @@ class Diffusers:
         if options.run is None:
             raise UsageError("adapter:diffusers needs --weights DIR, a folder as save_pretrained writes it")
         library = _library()
-        pipeline = _loaded(library, options.pipeline, options.run).to(options.device)
+        from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # imports torch
+
+        with reproducible_arithmetic(deterministic=False):
+            pipeline = _loaded(library, options.pipeline, options.run).to(options.device)
         pipeline.set_progress_bar_config(disable=True)
         return Inpainting(options, pipeline, PIPELINES[options.pipeline], library.__version__)
 
@@ -159,6 +162,8 @@ class Inpainting:
         """Return one picture by one call: some classes take a single generator for a batch."""
         import torch  # noqa: PLC0415  # the other adapters run without it
 
+        from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415
+
         key = noise_key(self._options.seed, image_id, sample, 0)
         call = dict(self._row.call)
         if self._row.sized:
@@ -166,7 +171,7 @@ class Inpainting:
         if self._options.steps is not None:
             call["num_inference_steps"] = self._options.steps
         polarised = np.where(mask, self._row.hole, 255 - self._row.hole).astype(np.uint8)
-        with warnings.catch_warnings():
+        with reproducible_arithmetic(deterministic=False), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of diffusers, about its own older pipelines
             filled: NDArray[np.float32] = self._pipeline(
                 image=PillowImage.fromarray(image),

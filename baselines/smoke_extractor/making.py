@@ -9,9 +9,9 @@ from palette_bench.core import atomic
 from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import locked
 from palette_bench.core.types import SILENT, Progress
+from palette_bench.runtime.device import reproducible_arithmetic
 
 from ..training.checkpoint import FOLDER
-from ..training.exact import exact
 from .pictures import accept_validation, read_labelled
 from .recipe import SmokeRecipe
 from .train import Trainer
@@ -44,7 +44,7 @@ def make(
     """
     train, val = (read_labelled(paths, progress) for paths in (data, validation))
     accept_validation(train, val)
-    with stoppable() as check, locked(run), exact():
+    with stoppable() as check, locked(run), reproducible_arithmetic():
         for folder in (run, run / FOLDER):
             atomic.sweep(folder)
         trainer = Trainer(run, recipe, train)

@@ -43,5 +43,8 @@ class Contestant:
 
     def restorer(self, options: RestoreOptions) -> PictureRestorer:
         """Return the model of `options.run`, ready."""
-        model: PictureRestorer = import_module(f"{self._package}.restore").open_model(options)
+        from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, as above
+
+        with reproducible_arithmetic(deterministic=not options.fast):
+            model: PictureRestorer = import_module(f"{self._package}.restore").open_model(options)
         return model

@@ -19,6 +19,7 @@ from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import locked
 from palette_bench.core.records import read_file
 from palette_bench.core.types import SILENT, Fingerprint, Progress
+from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.submission.contestant import TrainOptions
 from palette_bench.submission.cost import hardware_name
 from palette_bench.tasks import canary
@@ -26,7 +27,6 @@ from palette_bench.tasks import canary
 from . import checkpoint
 from .adm import load_adm
 from .data import open_pictures
-from .exact import exact
 from .feeding import Share
 from .log import RunLog
 from .objective import Objective, TrainedMethod
@@ -49,14 +49,14 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
     Raises:
         UsageError: the options contradict each other or the recipe.
         InputError: PB309, PB605, PB610, PB611 and what is wrong with recipe or data.
-        StackError: PB707, PB710, PB712.
+        StackError: PB707, PB708, PB710, PB712.
         Interrupted: a stop signal came; the step is finished and saved.
     """
     recipe = choose_recipe(method, options)
     with (
         stoppable() as check,
         world(options.device) as processes,
-        exact() if options.deterministic else contextlib.nullcontext(),
+        reproducible_arithmetic(deterministic=options.deterministic),
         _held(options.run, processes),
     ):
         plan = _plan(recipe, options, processes, progress)

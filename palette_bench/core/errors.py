@@ -90,6 +90,7 @@ CODES: dict[str, str] = {
     "PB705": "weights absent or digest wrong",
     "PB706": "noise canary differs",
     "PB707": "device absent or unsuitable",
+    "PB708": "L0 setting unavailable",
     "PB709": "version outside the matrix",
     "PB710": "ranks disagree on a fingerprint",
     "PB711": "optional package missing",

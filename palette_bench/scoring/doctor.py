@@ -142,9 +142,17 @@ def _problems_of(error: PaletteBenchError) -> tuple[Problem, ...]:
 
 
 def _networks() -> Iterator[Row]:
-    """Yield each device torch can use, and whether a network computes there what it must."""
-    from palette_bench.scoring.features import canary as extractor  # noqa: PLC0415  # imports torch
+    """Yield each device torch can use, and whether a network computes there what it must.
 
+    What reduces float32 products from outside is one row in their place.
+    """
+    from palette_bench.runtime.device import arithmetic_findings  # noqa: PLC0415  # imports torch
+    from palette_bench.scoring.features import canary as extractor  # noqa: PLC0415
+
+    reduced = tuple(arithmetic_findings())
+    if reduced:  # no network would run
+        yield Row("device", "arithmetic", ", ".join(finding.where for finding in reduced), reduced)
+        return
     devices = extractor.devices()
     for name, model in devices.items():
         yield Row("device", name, model, tuple(extractor.findings(name)))

@@ -49,6 +49,18 @@ def test_a_sound_machine_is_trusted_and_left_as_it_was(tmp_path: Path) -> None:
     assert list(here.iterdir()) == []
 
 
+def test_a_variable_that_reduces_products_is_a_row_with_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    (row,) = doctor._networks()
+    assert (row.what, row.found, row.state) == (
+        "arithmetic",
+        "environment variable ONEDNN_DEFAULT_FPMATH_MODE",
+        "error",
+    )
+    assert "unset ONEDNN_DEFAULT_FPMATH_MODE" in str(row.problems[0])
+    assert doctor.exit_code([row]) == 4
+
+
 @pytest.mark.trust("all: canaries")
 def test_each_canary_is_a_row_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     decode, fast, gray, noise = canary.decode, canary.fast_jpeg, canary.luma, rng.sampling_noise

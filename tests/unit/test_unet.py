@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from palette_bench.baselines.training.blocks import Attention, Norm, ResBlock, resample
-from palette_bench.baselines.training.exact import exact
 from palette_bench.baselines.training.presets import AttentionKind
 from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec, sinusoids
 from palette_bench.core.errors import InputError
+from palette_bench.runtime.device import reproducible_arithmetic
 
 TOY = PRESETS["palette-toy"]
 KINDS: tuple[AttentionKind, ...] = ("global", "local", "extra-blocks", "dilated")
@@ -277,7 +277,7 @@ def test_a_gpu_repeats_itself_and_agrees_with_the_cpu(autocast: bool) -> None:
     for device in ("cuda", "cuda", "cpu"):
         network = awake(spec).to(device)
         images, codes = (tensor.to(device) for tensor in inputs(spec))
-        with exact(), torch.autocast(device, torch.bfloat16, enabled=autocast):
+        with reproducible_arithmetic(), torch.autocast(device, torch.bfloat16, enabled=autocast):
             out = network(images, codes)
             out.square().mean().backward()
         assert out.dtype == torch.float32

@@ -92,11 +92,15 @@ def open_extractor(
     Raises:
         UsageError: unknown name, crop, precision or mode, or weights given to a network that takes none.
         WeightsError: PB705, weights absent, of another digest or of other shapes.
-        DeviceError: PB707, no such device, or one that cannot do the precision.
+        DeviceError: PB707, no such device, or one that cannot do the precision; PB708, float32 products are
+            reduced from outside.
     """
+    from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, only when needed
+
     check_name(name)
     home = import_module(EXTRACTORS.get(name, _TIMM))
-    extractor: FeatureExtractor = home.open_network(Wanted(name, weights, crop, device, precision, mode))
+    with reproducible_arithmetic():
+        extractor: FeatureExtractor = home.open_network(Wanted(name, weights, crop, device, precision, mode))
     return extractor
 
 
@@ -114,10 +118,12 @@ def open_pair_distance(
     Raises:
         UsageError: unknown name.
         WeightsError: PB705, for every file that is absent or wrong.
-        DeviceError: PB707.
+        DeviceError: PB707; PB708, float32 products are reduced from outside.
     """
-    from palette_bench.scoring.features.pairs import PAIRS  # noqa: PLC0415  # torch, only when needed
+    from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, only when needed
+    from palette_bench.scoring.features.pairs import PAIRS  # noqa: PLC0415
 
     if name not in PAIRS:
         raise UsageError(f"unknown pair distance {name!r}: {suggest(name, PAIRS)}")
-    return PAIRS[name](weights, device)
+    with reproducible_arithmetic():
+        return PAIRS[name](weights, device)

@@ -1,4 +1,4 @@
-"""What an extractor is, and the one way all of ours run: repeatable, no gradients, weights folded."""
+"""What an extractor is, and the one way all of ours run: reproducible, no gradients, weights folded."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palette_bench.core.errors import DeviceError, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Features, Fingerprint
+from palette_bench.runtime.device import open_device, reproducible_arithmetic
 from palette_bench.scoring.features import Wanted
 from palette_bench.scoring.features.folding import fold
 from palette_bench.scoring.features.network import Network
-from palette_bench.scoring.features.precision import Precision, find_precision, repeatable
+from palette_bench.scoring.features.precision import Precision, find_precision
 from palette_bench.scoring.features.random_weights import drawn_pictures
 from palette_bench.scoring.metrics.outcome import Role
 
 # raised when the same weights and pixels give other features: 2 folds batch norms and uses the fast
-# TF1 resize (differences up to 1e-4)
-FORWARD_REVISION = 2
+# TF1 resize (differences up to 1e-4); 3 obeys no setting of the caller, such as autocast, which
+# features of 2 may have done
+FORWARD_REVISION = 3
 
 MICRO_BATCH = {"cpu": 16, "cuda": 64}
 
@@ -118,15 +119,17 @@ class TorchExtractor:
 
     def __call__(self, images: Tensor) -> dict[str, Features]:
         """Return {head: (N, D) float32} of (N, 3, H, W) uint8 RGB."""
-        with torch.inference_mode(), repeatable(self.numbers.tf32):
+        with reproducible_arithmetic(tf32=self.numbers.tf32), torch.inference_mode():
             inputs = self.network.prepare(images.to(self.device).to(self.numbers.pixels))
             layout = torch.channels_last if self.about.folds else torch.preserve_format
             tables = self.network(inputs.to(self.numbers.layers, memory_format=layout))
-        return {head: table.to("cpu", torch.float32).numpy() for head, table in tables.items()}
+            return {head: table.to("cpu", torch.float32).numpy() for head, table in tables.items()}
 
 
 def assemble(wanted: Wanted, network: Network, weights: Fingerprint, about: Description) -> TorchExtractor:
     """Return the extractor of a loaded network: folded, cast, frozen, on its device, fingerprinted.
+
+    To be called within `reproducible_arithmetic`, as `open_extractor` does: folding runs the network.
 
     Args:
         wanted: name, device and precision.
@@ -150,30 +153,11 @@ def assemble(wanted: Wanted, network: Network, weights: Fingerprint, about: Desc
     }
     network.eval().requires_grad_(False).to(numbers.pixels)
     if about.folds:
-        with torch.no_grad(), repeatable():  # tensors made in inference mode could not be cast later
+        with torch.no_grad():  # tensors made in inference mode could not be cast later
             fold(network, network.smallest(network.prepare(drawn_pictures(1).to(numbers.pixels))))
         network.to(memory_format=torch.channels_last)
     network.to(where, numbers.layers)
     return TorchExtractor(wanted.name, network, about, numbers, fingerprint(identity), where)
-
-
-def open_device(name: str) -> torch.device:
-    """Return a torch device.
-
-    Raises:
-        DeviceError: PB707, cuda without a usable GPU; nothing falls back silently.
-    """
-    if name != "cpu" and not torch.cuda.is_available():
-        raise DeviceError(
-            problem(
-                "PB707",
-                f"--device {name}",
-                expected="a CUDA device that torch can use",
-                found=f"none (torch {torch.__version__})",
-                fix="use --device cpu, or install a CUDA build of torch and its driver",
-            )
-        )
-    return torch.device(name)
 
 
 def as_images(pictures: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.scoring.features import FID_NETWORK, Wanted
 from palette_bench.scoring.features.extractor import Description, TorchExtractor, assemble
 from palette_bench.scoring.features.loading import fill
@@ -77,8 +78,9 @@ def random_tensors(seed: int) -> Tensors:
 
     They let tests and benchmarks hand one and the same network to other programs.
     """
-    network = InceptionNetwork(MODES["tf1"])
-    fill(network, network.model, Wanted(FID_NETWORK, f"random:{seed}"))
+    with reproducible_arithmetic():
+        network = InceptionNetwork(MODES["tf1"])
+        fill(network, network.model, Wanted(FID_NETWORK, f"random:{seed}"))
     return dict(network.model.state_dict())
 
 

@@ -16,8 +16,8 @@ from torchvision.models import alexnet
 from palette_bench.core.errors import InputError, WeightsError
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Fingerprint
-from palette_bench.scoring.features.extractor import MICRO_BATCH, open_device
-from palette_bench.scoring.features.precision import repeatable
+from palette_bench.runtime.device import open_device, reproducible_arithmetic
+from palette_bench.scoring.features.extractor import MICRO_BATCH
 from palette_bench.scoring.features.random_weights import RANDOM_NOTE, he_normal, normals, seed_of
 from palette_bench.scoring.features.tensors import Tensors, load_strictly, parse_tensors, tensor_digest
 from palette_bench.scoring.features.weights import read_pinned
@@ -26,7 +26,8 @@ LPIPS = "lpips-alex"
 LPIPS_HEADS = "lpips-alex-heads"
 MS_SSIM = "ms-ssim"
 
-_REVISION = 1  # raised when the same weights and pixels give other distances
+# raised when the same weights and pixels give other distances: 2 obeys no setting of the caller
+_REVISION = 2
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ class PairDistance:
         if one.shape != other.shape:
             raise InputError(f"pairs must be of one shape: {tuple(one.shape)}, {tuple(other.shape)}")
         size = MICRO_BATCH[self.device.type]
-        with torch.inference_mode(), repeatable():
+        with reproducible_arithmetic(), torch.inference_mode():
             parts = [
                 self.module(one[i : i + size].to(self.device), other[i : i + size].to(self.device))
                 for i in range(0, len(one), size)
             ]
-        return torch.cat(parts).to("cpu", torch.float64).numpy()
+            return torch.cat(parts).to("cpu", torch.float64).numpy()
 
 
 # LPIPS

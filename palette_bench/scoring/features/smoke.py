@@ -177,6 +177,6 @@ def as_extractor(network: SmokeNetwork, wanted: Wanted, *notes: str) -> TorchExt
         heads={"features": "pool", "logits": "logits"},
         preprocess="area mean to 64; (x - 128) / 64",
         notes=(SMALL_NOTE, *notes),
-        revision=1,
+        revision=2,
     )
     return assemble(wanted, network, tensor_digest(network.state_dict()), about)

@@ -122,7 +122,7 @@ def open_network(wanted: Wanted) -> TorchExtractor:
         heads={"features": "pool", "logits": "logits"},
         preprocess="block mean to 64; (x - 128) / 64",
         notes=(RANDOM_NOTE,),
-        revision=1,
+        revision=2,
         folds=False,
     )
     return assemble(wanted, network, tensor_digest(network.state_dict()), about)

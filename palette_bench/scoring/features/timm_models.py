@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
+from timm.layers.config import set_fused_attn, use_fused_attn
 from timm.models import PretrainedCfg
 from torch import Tensor
 
@@ -59,7 +62,8 @@ def open_network(wanted: Wanted) -> TorchExtractor:
     config = timm.get_pretrained_cfg(name) or PretrainedCfg()
     crop = _own(config) if wanted.crop == OWN_CROP else find_crop(wanted.crop, (OWN_CROP,))
     preprocess = Preprocess(crop, tuple(config.mean), tuple(config.std))
-    network = TimmNetwork(_create(name, config, crop.side), preprocess)
+    with _usual_attention():
+        network = TimmNetwork(_create(name, config, crop.side), preprocess)
     notes = fill(network, network.model, wanted)
     classes = network.model.num_classes
     heads: dict[Role, str] = {"features": "avgpool"}
@@ -72,6 +76,17 @@ def open_network(wanted: Wanted) -> TorchExtractor:
         notes=notes,
     )
     return assemble(wanted, network, tensor_digest(network.model.state_dict()), about)
+
+
+@contextmanager
+def _usual_attention() -> Iterator[None]:
+    """Build models with fused attention, whatever the process or TIMM_FUSED_ATTN has told timm."""
+    chosen = use_fused_attn(), use_fused_attn(experimental=True)
+    set_fused_attn()
+    try:
+        yield
+    finally:
+        set_fused_attn(chosen[0], experimental=chosen[1])
 
 
 def _own(config: PretrainedCfg) -> Crop:

@@ -1,0 +1,1 @@
+"""What judge and contestants share in using torch."""

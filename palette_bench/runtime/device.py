@@ -1,0 +1,226 @@
+"""Devices, and the arithmetic that every network pass runs under.
+
+What a caller or another library has set in torch holds for the process or thread, and much of it changes
+results, from their last bits to their third digit. Source: trust, section 1.1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, partial
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import torch
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from palette_bench.core.errors import DeviceError, Problem, problem
+
+_AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+# variable -> values that leave float32 products alone; oneDNN reads its two when torch is loaded, cuBLAS and
+# cuDNN theirs before the first product, and no setting of torch overrides any of them
+_VARIABLES = {
+    "ONEDNN_DEFAULT_FPMATH_MODE": ("", "strict"),
+    "DNNL_DEFAULT_FPMATH_MODE": ("", "strict"),
+    "NVIDIA_TF32_OVERRIDE": ("", "0"),
+}
+
+# where torch may trade the accuracy of float32 products for speed, on GPU and CPU; since torch 2.9
+_PLACES = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.conv", "mkldnn.matmul", "mkldnn.rnn")
+
+_PARALLEL_GRAIN = 32_768  # elements that torch gives to one thread at least
+
+Setting: TypeAlias = tuple[Callable[[], Any], Callable[[Any], object], Any]  # read, write, value
+
+
+def open_device(name: str) -> torch.device:
+    """Return a torch device.
+
+    Raises:
+        DeviceError: PB707, cuda without a usable GPU; nothing falls back silently.
+    """
+    if name != "cpu" and not torch.cuda.is_available():
+        raise DeviceError(
+            problem(
+                "PB707",
+                f"--device {name}",
+                expected="a CUDA device that torch can use",
+                found=f"none (torch {torch.__version__})",
+                fix="use --device cpu, or install a CUDA build of torch and its driver",
+            )
+        )
+    return torch.device(name)
+
+
+@contextmanager
+def reproducible_arithmetic(*, tf32: bool = False, deterministic: bool = True) -> Iterator[None]:
+    """Compute as the arguments say, whatever the caller and the environment have set.
+
+    Everything that builds, trains or runs a network of ours is inside. Autocast is off, new tensors are
+    float32 on the CPU, gradients are recorded, float32 products are full, and the kernels are those of a
+    fresh torch. A context entered inside may change that for a part. On leaving, the caller's settings come
+    back.
+
+    The number of threads and the instruction set of the processor stay as they are: level L0 speaks of equal
+    ones, as it does of equal machines.
+
+    Args:
+        tf32: GPU products of float32 may drop 13 bits.
+        deterministic: use kernels that give equal bits in every run, without a search among them. Otherwise
+            the caller's choice in this stays.
+
+    Raises:
+        DeviceError: PB708, something changes the arithmetic and cannot be switched off from here.
+    """
+    refused = arithmetic_findings()
+    if refused:
+        raise DeviceError(*refused)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))  # also ends no_grad
+        for device in _AUTOCAST_DEVICES:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.empty(0).device.type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        _apply(stack, _ordinary_settings())
+        _set_float32_products(stack, tf32)
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+            _apply(stack, _deterministic_settings())
+        _require_small_numbers(torch.get_num_threads())
+        yield
+
+
+def arithmetic_findings() -> list[Problem]:
+    """Return PB708 for what changes the arithmetic and cannot be switched off from here."""
+    found = [
+        problem(
+            "PB708",
+            f"environment variable {name}",
+            expected="full float32 products",
+            found=os.environ[name],
+            fix=f"unset {name} and start again; no setting of torch overrides it",
+        )
+        for name, harmless in _VARIABLES.items()
+        if os.environ.get(name, "").lower() not in harmless
+    ]
+    if is_in_torch_dispatch_mode():
+        found.append(
+            problem(
+                "PB708",
+                "TorchDispatchMode",
+                expected="torch's own operations",
+                found="an active mode, which may replace them: FlopCounterMode splits some into others",
+                fix="leave the mode around this call",
+            )
+        )
+    return found
+
+
+def _apply(stack: ExitStack, settings: Iterable[Setting]) -> None:
+    """Make settings that are others, in order; the stack takes that back in reverse order."""
+    for read, write, value in settings:
+        found = read()
+        if found != value:
+            stack.callback(write, found)
+            write(value)
+
+
+def _attribute(name: str, value: Any) -> Setting:
+    """Return the setting of an attribute below torch."""
+    owner, _, attribute = name.rpartition(".")
+    place = attrgetter(owner)(torch)
+    return partial(getattr, place, attribute), partial(setattr, place, attribute), value
+
+
+def _ordinary_settings() -> Iterator[Setting]:
+    """Yield what a fresh torch has, except for float32 products."""
+    yield torch.get_default_dtype, torch.set_default_dtype, torch.float32
+    # Python's floats are flushed like torch's, in the calling thread
+    yield lambda: sys.float_info.min / 2 == 0, torch.set_flush_denormal, False
+    yield _attribute("backends.cudnn.enabled", True)
+    yield _attribute("backends.mkldnn.enabled", True)
+    cuda: Any = torch.backends.cuda  # attention on the CPU obeys these as well
+    yield cuda.flash_sdp_enabled, cuda.enable_flash_sdp, True
+    yield cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp, True
+    yield cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, True
+    yield cuda.math_sdp_enabled, cuda.enable_math_sdp, True
+    yield cuda.fp16_bf16_reduction_math_sdp_allowed, cuda.allow_fp16_bf16_reduction_math_sdp, False
+    yield _attribute("backends.cuda.matmul.allow_bf16_reduced_precision_reduction", True)
+
+
+def _deterministic_settings() -> Iterator[Setting]:
+    """Yield what makes kernels repeat their bits."""
+    yield (
+        lambda: (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        lambda modes: torch.use_deterministic_algorithms(modes[0], warn_only=modes[1]),
+        (True, False),
+    )
+    yield _attribute("backends.cudnn.benchmark", False)
+    yield _attribute("backends.cudnn.deterministic", True)
+    # a debugging aid of the deterministic mode that writes every activation twice
+    yield _attribute("utils.deterministic.fill_uninitialized_memory", False)
+
+
+def _set_float32_products(stack: ExitStack, tf32: bool) -> None:
+    """Compute float32 products in float32, or in TF32 on a GPU."""
+    older: Setting = (_older_precision, torch.set_float32_matmul_precision, "high" if tf32 else "highest")
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch before 2.9
+        _apply(stack, [older, _attribute("backends.cudnn.allow_tf32", tf32)])
+        return
+    # places without a setting of their own inherit this one, and could not be told from those that have one
+    _apply(stack, [_attribute("backends.fp32_precision", "none")])
+    word = "tf32" if tf32 else "ieee"
+    places = [_attribute(f"backends.{place}.fp32_precision", word) for place in _PLACES]
+    for read, write, _ in places:
+        stack.callback(write, read())  # here, because the older setting changes places, too
+    _apply(stack, [older])
+    _apply(stack, places)
+
+
+def _older_precision() -> str:
+    """Return the setting of torch before 2.9, `highest`, `high` or `medium`; places may change.
+
+    Torch refuses to tell it while the places say something else, so they are made to say each in turn.
+    """
+    backends: Any = torch.backends
+    for graphics, cpu in (("ieee", "ieee"), ("tf32", "tf32"), ("tf32", "bf16")):
+        if hasattr(backends.cuda.matmul, "fp32_precision"):
+            backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision = graphics, cpu
+        with suppress(RuntimeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # some versions call the question deprecated
+            return torch.get_float32_matmul_precision()
+    raise AssertionError("one of the three is the older setting")
+
+
+@cache
+def _require_small_numbers(threads: int) -> None:
+    """Raise unless torch's worker threads keep numbers below 1e-38.
+
+    A worker inherits the mode of the thread that starts it, and keeps it.
+
+    Args:
+        threads: how many there are.
+
+    Raises:
+        DeviceError: PB708.
+    """
+    small = torch.full((threads * _PARALLEL_GRAIN,), sys.float_info.min / 2, dtype=torch.float64)
+    if torch.count_nonzero(small * 1.0) < len(small):
+        raise DeviceError(
+            problem(
+                "PB708",
+                "torch.set_flush_denormal",
+                expected="threads that keep numbers below 1e-38",
+                found="threads of torch that replace them by 0",
+                fix="start again, and call it after the first use of this package or not at all",
+            )
+        )
