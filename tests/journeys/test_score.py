@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 from smoke_weights import write_random
 from submissions import ready
 
@@ -76,13 +77,18 @@ def test_originals_score_perfectly_and_inputs_do_not(
         score(answer(method, name), smoke_sets / name, tmp_path / f"{method}.json")
         for method in ("original", "copy-input")
     )
-    perfect = {"frechet_distance": 0.0, "perceptual_distance": 0.0, "classification_agreement": 100.0}
-    assert values(best) | perfect == values(best)
+    perfect = {"frechet_distance": 0.0, "kernel_distance": 0.0, "perceptual_distance": 0.0}
+    assert values(best) | perfect | {"classification_agreement": 100.0} == values(best)
     assert best.scores["ssim"].value == pytest.approx(1.0)
-    kernel = best.scores["kernel_distance"].value
-    assert kernel is not None
-    assert kernel < 0  # unbiased: a cloud lies nearer to itself than to its next draw
-    for metric in ("frechet_distance", "perceptual_distance", "classification_agreement", "psnr"):
+    kernel = best.scores["kernel_distance"]
+    assert (kernel.low, kernel.high, kernel.interval) == (0.0, 0.0, "paired-ustat-v1")
+    for metric in (
+        "frechet_distance",
+        "kernel_distance",
+        "perceptual_distance",
+        "classification_agreement",
+        "psnr",
+    ):
         one, other = best.scores[metric], floor.scores[metric]
         assert one.value is not None
         assert other.value is not None
@@ -134,7 +140,7 @@ def test_the_per_image_table_holds_what_the_scores_are_means_of(
     table = read_table(card, out)
     assert list(table.columns) == [
         *("image_id", "label", "pixels", "is_kl", "top1", "perceptual_distance", "perceptual_distance_root"),
-        *("psnr", "ssim", "known_region_error", "colour_shift"),
+        *("kid_influence", "kid_influence_halves", "psnr", "ssim", "known_region_error", "colour_shift"),
     ]
     means = {name: table[name].mean() for name in ("perceptual_distance", "psnr", "known_region_error")}
     for name, mean in means.items():
@@ -367,10 +373,41 @@ def test_fid_on_a_matched_crop_stands_beside_it_where_it_is_remembered(
     first = score(submission, target, tmp_path / "a.json", **matched, **fid)  # type: ignore[arg-type]
     assert "fid_matched" not in first.scores
     card = score(submission, target, tmp_path / "b.json", **fid)  # type: ignore[arg-type]
-    assert card.scores["fid"].params["reference"] == "originals"
+    assert "fid" not in card.scores  # that name is for a validation set
+    assert card.scores["fid_originals"].params["reference"] == "originals"
     both = card.scores["fid_matched"]
     assert (both.value, both.reference) == (first.scores["fid"].value, first.scores["fid"].reference)
     assert both.params["reference"] == "val-full@crop256-v1"
+
+
+def test_two_folders_of_one_name_never_share_a_remembered_reference(
+    tmp_path: Path, answer: Callable[[str, str], Path], run_cli: Callable[..., object]
+) -> None:
+    """Sets of folder A and folder B are both called folder:mine; B must not be scored against A's images."""
+    draw = np.random.default_rng(8)
+    for name, level in (("A", 60), ("B", 200)):
+        (tmp_path / name).mkdir()
+        for at in range(4):
+            noise = draw.integers(0, 50, (70, 70, 3), dtype=np.uint8)
+            PillowImage.fromarray(noise + np.uint8(level)).save(tmp_path / name / f"p{at}.png")
+        made = run_cli(
+            *("generate", "palette-mini", "jpeg/qf5", "--source", "folder:mine"),
+            *("--images", tmp_path / name, "-o", tmp_path / f"set-{name}"),
+        )
+        assert made.returncode == 0, made.stderr  # type: ignore[attr-defined]
+        restore(ready("copy-input"), ContestantSet.open(tmp_path / f"set-{name}"), tmp_path / f"sub-{name}")
+    score_b = ("score", "sub-B", "--set", "set-B", "--extractor", "smoke-random", "-o", "b.json")
+    score_a = ("score", "sub-A", "--set", "set-A", "--extractor", "smoke-random", "-o", "a.json")
+    asked = ("--reference", "val-full@crop-area-v1")
+    assert run_cli(*score_a, *asked, "--reference-images", "A").returncode == 0  # type: ignore[attr-defined]
+    refused = run_cli(*score_b, *asked)
+    assert refused.returncode == 2  # type: ignore[attr-defined]
+    assert "name its pictures once with --reference-images DIR" in refused.stderr  # type: ignore[attr-defined]
+    assert run_cli(*score_b, *asked, "--reference-images", "B").returncode == 0  # type: ignore[attr-defined]
+    assert run_cli(*score_a, *asked).returncode == 0  # type: ignore[attr-defined]
+    cards = [read_scorecard(tmp_path / name) for name in ("a.json", "b.json")]
+    prints = {card.fingerprints.references["frechet_distance"] for card in cards}
+    assert len(prints) == 2
 
 
 def test_a_partial_submission_is_scored_only_when_asked_and_says_so(
@@ -444,7 +481,7 @@ def test_calibration_and_explanation_are_printed(
     strongest = table.loc[table["fid_influence"].abs().nlargest(3).index, "image_id"]
     places = [text.index(f"  {name} ") for name in strongest]
     assert places == sorted(places)
-    assert card.scores["frechet_distance"].interval == "influence-v1"
+    assert card.scores["frechet_distance"].interval == "paired-influence-v1"
 
 
 @pytest.mark.parametrize(

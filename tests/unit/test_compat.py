@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,52 @@ def test_a_folder_and_an_array_of_the_same_pixels_give_equal_bits(folder: Callab
     ]
     assert found[0] == found[1]
     assert set(found[0]) == {"inception_score_mean", "inception_score_std"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("isc_splits", 0, "an integer from 1"),
+        ("isc_splits", -3, "an integer from 1"),
+        ("isc_splits", 2.0, "an integer from 1"),
+        ("kid_subsets", 0, "an integer from 1"),
+        ("kid_subset_size", 1, "an integer from 2"),
+        ("kid_subset_size", True, "an integer from 2"),
+        ("rng_seed", -1, "an integer from 0 to 4294967295"),
+        ("rng_seed", 2**32, "an integer from 0 to 4294967295"),
+        ("sixteen_bit", False, "None, 'div257'"),
+        ("sixteen_bit", "div256", "did you mean div257"),
+        ("alpha", "red", "known: black, drop, white"),
+        ("alpha", "blak", "did you mean black"),
+        ("alpha", 0, "None, 'drop' or 'black' or 'white'"),
+        ("fid", 1, "True or False"),
+        ("kid", "yes", "True or False"),
+        ("isc", None, "True or False"),
+        ("samples_shuffle", "no", "True or False"),
+        ("samples_find_deep", 1, "True or False"),
+        ("samples_find_ext", "", "suffixes separated by commas"),
+        ("samples_find_ext", ["png"], "suffixes separated by commas"),
+        ("cuda", "cpu", "None, True or False"),
+        ("feature_extractor_weights_path", 5, "None, a path, or 'random:SEED'"),
+    ],
+)
+def test_an_option_of_another_type_or_range_is_refused_before_anything_is_read(
+    option: str, value: object, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        calculate_metrics("nowhere", **{option: value})
+    assert [(p.code, p.where) for p in caught.value.problems] == [("PB403", option)]
+
+
+def test_every_impossible_option_is_named_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        calculate_metrics("nowhere", isc_splits=0, alpha="red", kid_subsets=0)
+    assert [p.where for p in caught.value.problems] == ["isc_splits", "alpha", "kid_subsets"]
+
+
+def test_every_option_has_a_rule() -> None:
+    assert set(compat._RULES) == {field.name for field in fields(compat.Options)}
+    assert all(rule.accepts(getattr(compat.Options(), name)) for name, rule in compat._RULES.items())
 
 
 def test_unknown_and_declined_keywords_are_refused_with_a_suggestion() -> None:

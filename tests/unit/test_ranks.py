@@ -24,6 +24,7 @@ from palette_bench.board.ranks import (
     rank,
     rank_text,
 )
+from palette_bench.core.intervals import influence_se
 from palette_bench.core.significance import holm, paired_t
 from palette_bench.scoring.scorecard import Scorecard
 
@@ -180,6 +181,31 @@ def test_without_a_test_there_is_no_rank_and_the_reason_is_told(
     assert isinstance(found, Unfit)
     assert found.code == code
     assert reason in found.reason
+
+
+def test_a_distance_that_took_the_originals_as_fixed_does_not_rank() -> None:
+    scores = make_scores(N)
+    old = scores["frechet_distance"].model_copy(update={"params": {"reference": "originals"}})
+    found = entered(TABLE, scores=scores | {"frechet_distance": old})
+    assert isinstance(found, Unfit)
+    assert (found.code, "took the originals as fixed" in found.reason) == ("PB608", True)
+    paired = old.model_copy(update={"interval": "paired-influence-v1"})
+    assert isinstance(entered(TABLE, scores=scores | {"frechet_distance": paired}), Contender)
+
+
+def test_the_standard_error_is_proven_with_the_halves() -> None:
+    halves = 1.2 * TABLE["fid_influence"]
+    table = TABLE.assign(fid_influence_halves=halves)
+    scores = make_scores(N)
+    whole = table.sort_values("image_id")
+    se = influence_se(whole["fid_influence"].to_numpy(), whole["fid_influence_halves"].to_numpy())
+    kept = scores | {"frechet_distance": scores["frechet_distance"].model_copy(update={"se": se})}
+    found = entered(table, scores=kept)
+    assert isinstance(found, Contender)
+    assert found.halves is not None
+    edited = entered(table.assign(fid_influence_halves=halves * 1.1), scores=kept)
+    assert isinstance(edited, Unfit)
+    assert edited.code == "PB408"
 
 
 def test_the_pictures_of_a_board_are_those_most_tables_list() -> None:
