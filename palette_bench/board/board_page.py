@@ -150,7 +150,8 @@ def _plots(board: Board, columns: Sequence[Column]) -> list[tuple[str, tuple[str
 
 
 def _plot(rows: Sequence[PlotRow], column: Column) -> tuple[str, str]:
-    plot = dot_whisker(rows, f"{column.name}, {column.direction}\n{column.basis}".strip())
+    basis = column.basis.replace(", against ", "\nagainst ")
+    plot = dot_whisker(rows, f"{column.name}, {column.direction}\n{basis}".strip())
     return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)
 
 

@@ -152,7 +152,8 @@ def dot_whisker(rows: Sequence[PlotRow], label: str) -> Plot:
         for text in axes.get_yticklabels():
             text.set_color(inks.text)
             text.set_parse_math(False)  # names are not formulas
-        axes.set(xlabel=label, xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
+        axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
+        axes.set_xlabel(label, loc="right", multialignment="right")  # longer than the axis, not than the plot
         axes.grid(axis="x", color=inks.line, linewidth=0.6)
         axes.set_axisbelow(True)
         _brackets(axes, inks, [row.group for row in rows])

@@ -165,7 +165,7 @@ def _plot(picks: list[Pick], card: Scorecard) -> tuple[str, str] | None:
     if not len(values):
         return None
     score = card.scores.get("perceptual_distance")
-    basis = f"\n{basis_words(score)}" if score else ""
+    basis = "\n" + basis_words(score, "\n") if score else ""
     plot = histogram(values, f"perceptual distance of one picture, lower is better{basis}")
     return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)
 

@@ -157,9 +157,9 @@ def reference_words(score: Score) -> str:
     return name or ("each picture's original" if score.reference else "")
 
 
-def basis_words(score: Score) -> str:
-    """Return what a score stands on: its network, and what it compares with."""
-    return ", against ".join(filter(None, (network_words(score.extractor), reference_words(score))))
+def basis_words(score: Score, apart: str = ", ") -> str:
+    """Return what a score stands on: its network, and what it compares with; `apart` stands between."""
+    return f"{apart}against ".join(filter(None, (network_words(score.extractor), reference_words(score))))
 
 
 def shown_key(key: str, score: Score) -> str:
