@@ -14,13 +14,13 @@ from palette_bench.core import png
 from palette_bench.core.intervals import mean_t
 from palette_bench.core.types import Image, ImageId
 from palette_bench.scoring.metrics.ssim import structural_similarity
-from palette_bench.scoring.scorecard import BARRING, GENERAL_FORM
+from palette_bench.scoring.scorecard import BARRING, GENERAL_FORM, ORIGINALS_FORM
 from palette_bench.submission.files import output_name
 from palette_bench.tasks.preprocess import crop_area
 
-FID_COLUMN = "fid_influence"
+INFLUENCE = {"fid": "fid_influence", "kid": "kid_influence"}  # the column of a metric that has no values
 _SCALES = (1, 2, 4)  # by which samples are reduced before they are compared
-_SPECIFIC = {general: reserved for reserved, general in GENERAL_FORM.items()}
+_SPECIFIC = {form: name for forms in (GENERAL_FORM, ORIGINALS_FORM) for name, form in forms.items()}
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Reading:
         direction: which side is better.
         notes: of the score.
         column: (N,) what each picture adds, in id order; None where only the sum is known.
+        halves: (N,) the same within halves, for a distance of feature clouds.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Reading:
     direction: str = "none"
     notes: tuple[str, ...] = ()
     column: NDArray[np.float64] | None = None
+    halves: NDArray[np.float64] | None = None
 
     @property
     def barred(self) -> tuple[str, ...]:
@@ -63,10 +65,14 @@ def of_card(path: Path) -> Readings:
     card, table = read_proven(path)
     columns = table.sort_values("image_id")
     found: Readings = {}
+
+    def column(name: str) -> NDArray[np.float64] | None:
+        return columns[name].to_numpy(dtype=np.float64) if name in columns else None
+
     for key, score in card.scores.items():
         base = key.partition("@")[0]
         metric = _SPECIFIC.get(base, base)
-        column = FID_COLUMN if metric == "fid" else base
+        name = INFLUENCE.get(metric, base)
         found[metric] = Reading(
             key,
             score.value,
@@ -76,7 +82,8 @@ def of_card(path: Path) -> Readings:
             score.n,
             score.direction,
             score.notes,
-            columns[column].to_numpy(dtype=np.float64) if column in columns else None,
+            column(name),
+            column(f"{name}_halves"),
         )
     return found
 

@@ -81,8 +81,10 @@ def of_pictures(first: Reading, second: Reading) -> Difference | None:
     assert first.value is not None, "asked of numbers that exist"
     assert second.value is not None, "asked of numbers that exist"
     if first.column is not None and second.column is not None:
-        if first.key.partition("_")[0] in {"fid", "frechet"}:
-            return z_of_influence(first.value, second.value, first.column, second.column)
+        if first.key.partition("_")[0] in {"fid", "frechet", "kid", "kernel"}:
+            return z_of_influence(
+                first.value, second.value, first.column, second.column, first.halves, second.halves
+            )
         return paired_t(first.column, second.column)
     if first.se is None or second.se is None:
         return None

@@ -12,7 +12,15 @@ from palette_bench.board.leaderboard import Board, Row
 from palette_bench.board.lines import all_rows
 from palette_bench.board.pages import render
 from palette_bench.board.ranks import rank_text
-from palette_bench.board.words import decimals, metric_words, number, place, value_text
+from palette_bench.board.words import (
+    basis_words,
+    decimals,
+    metric_words,
+    number,
+    place,
+    shown_key,
+    value_text,
+)
 from palette_bench.scoring.scorecard import Score
 
 _LETTER = 6.1  # px, the mean width of a letter at 11 px; textLength fits the text to it exactly
@@ -35,7 +43,7 @@ def badge_files(board: Board) -> dict[str, str]:
 def badge_words(sort: str | None, row: Row) -> str:
     """Return what a row's badge says."""
     score = row.scores.get(sort or "")
-    value = f"{metric_words(sort or '').name} {_value(score)}" if score else "no score"
+    value = f"{metric_words(shown_key(sort or '', score)).name} {_value(score)}" if score else "no score"
     return " · ".join(
         [value, _standing(sort, row), row.tier] if row.slug not in ANCHORS else [value, "anchor"]
     )
@@ -46,6 +54,13 @@ def _value(score: Score) -> str:
     if score.value is None or score.low is None or score.high is None:
         return text
     return f"{text} ±{number((score.high - score.low) / 2, decimals(score))}"
+
+
+def _basis(sort: str | None, row: Row) -> str:
+    """Return which network and reference the value comes from."""
+    score = row.scores.get(sort or "")
+    words = basis_words(score) if score else ""
+    return f" ({words})" if words else ""
 
 
 def _standing(sort: str | None, row: Row) -> str:
@@ -62,6 +77,6 @@ def badge(task: str, variant: str | None, sort: str | None, row: Row) -> str:
         right=right,
         widths=[round(_LETTER * len(text)) + 2 * _PADDING for text in (left, right)],
         padding=_PADDING,
-        title=f"{row.name} {row.version}, {left}: {right}",
+        title=f"{row.name} {row.version}, {left}: {right}{_basis(sort, row)}",
         ranked=(sort or "") in row.rank,
     )

@@ -21,6 +21,7 @@ from palette_bench.board.record import board_key, read_proven
 from palette_bench.board.report import Images, shown_size
 from palette_bench.board.words import (
     NOTHING,
+    basis_words,
     is_percent,
     metric_words,
     note_words,
@@ -127,6 +128,7 @@ def _page(pair: CardPair, changes: list[Change], strips: Mapping[ImageId, Strip]
         watermarks=[note_words(mark) for mark in sorted({*pair.first.watermarks, *pair.second.watermarks})],
         lines=[_line(paired, names) for paired in pair.metrics],
         by=metric_words(pair.by).name,
+        basis=next((basis_words(m.first) for m in pair.metrics if m.metric == pair.by), ""),
         strips=strips,
         private=private,
         split=_split(changes, names),

@@ -17,11 +17,20 @@ from palette_bench.board.pages import data_uri, render
 from palette_bench.board.ranks import rank_text
 from palette_bench.board.record import Published
 from palette_bench.board.samples import GRID_SIZE, grid_ids, grid_rule
-from palette_bench.board.words import MetricWords, metric_words, source_words, task_words
+from palette_bench.board.words import (
+    EXPECTED_VALUE,
+    ORIGINALS_FIXED,
+    MetricWords,
+    metric_words,
+    source_words,
+    task_words,
+)
 from palette_bench.core.errors import Problem
 from palette_bench.core.records import Part, Record, Slug
 from palette_bench.core.types import ImageId
 from palette_bench.scoring.scorecard import Scorecard
+
+_CAVEATS = (EXPECTED_VALUE, ORIGINALS_FIXED)
 
 
 class Appearance(Part):
@@ -148,6 +157,7 @@ def _page(record: MethodRecord) -> str:
         root="../",
         record=record,
         entries=entries,
+        caveats=sorted({note for e in entries if e.cell for note in e.cell.notes if note in _CAVEATS}),
         found=[e for e in entries if e.of.problems],
         grids=_grids(entries),
         grid_rule=grid_rule(GRID_SIZE),
