@@ -35,11 +35,11 @@ method = "{method}"
 tasks = ["colorization", "inpainting", "uncropping", "jpeg"]
 [network]
 preset = "palette-toy"
-side = 32
+side = {side}
 multipliers = [1, 1]
 attention = []
 [training]
-batch = 4
+batch = 1
 steps = 2
 learning_rate = 1e-3
 [log]
@@ -76,6 +76,7 @@ class Placeholders:
             "OLD": lambda at: self._site(at, "A.json"),
             "NEW": lambda at: self._site(at, "A.json", "B.json"),
             "RUN": lambda at: self._run(at, "palette"),
+            "RUN@256px": lambda at: self._run(at, "palette", side=256),
             "RUN@gan": lambda at: self._run(at, "gan"),
             "RUN@regression": lambda at: self._run(at, "regression"),
             "GAN": lambda at: self._run(at, "gan"),
@@ -125,10 +126,10 @@ class Placeholders:
             add_card(self.path(card), at.parent / f"{at.name}-record")
         build_site(at.parent / f"{at.name}-record", at)
 
-    def _run(self, at: Path, method: str) -> None:
+    def _run(self, at: Path, method: str, side: int = 64) -> None:
         recipe = at.parent / "recipe.toml"
         sampling = "[sampling]\nsteps = 3\n" if method == "palette" else ""
-        recipe.write_text(RECIPE.format(method=method, sampling=sampling))
+        recipe.write_text(RECIPE.format(method=method, side=side, sampling=sampling))
         options = TrainOptions(task="multi", data=(self.path("DIR"),), run=at, recipe=str(recipe))
         load_baseline(method).train(options, SILENT)
 

@@ -190,7 +190,8 @@ class TrainedModel:
             UsageError: as `accept`.
             InputError: PB612, pictures that stay not finite, by id.
         """
-        self.accept(batch.benchset)
+        self._accept(batch.benchset.public.task)
+        self._accept_size(batch.inputs.shape[1], "the batch")
         policy = self._opened.options.size_policy
         with self._computing():
             if policy is None:
@@ -209,7 +210,10 @@ class TrainedModel:
             UsageError: another task; PB302, another size without a size policy, or a policy without need.
         """
         self._accept(benchset.public.task)
-        trained, side = self._opened.recipe.side, benchset.protocol.side
+        self._accept_size(benchset.protocol.side, f"set {benchset.public.set_fingerprint[:12]}")
+
+    def _accept_size(self, side: int, where: str) -> None:
+        trained = self._opened.recipe.side
         policy = self._opened.options.size_policy
         if (trained == side) == (policy is None):
             return
@@ -219,7 +223,6 @@ class TrainedModel:
         else:
             expected = f"another size than the run's, for --size-policy {policy}"
             fix = "leave --size-policy out"
-        where = f"set {benchset.public.set_fingerprint[:12]}"
         raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
 
     def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:

@@ -201,4 +201,7 @@ def test_a_click_on_a_picture_opens_its_card_and_buttons_do_what_keys_do(page: P
         == f"Input {card.get_attribute('data-id')}"
     )
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.textContent") == card.get_attribute("data-id")
+    focused = (
+        "id => document.activeElement.textContent === id"  # the browser gives focus back in its own time
+    )
+    page.wait_for_function(focused, arg=card.get_attribute("data-id"))

@@ -34,7 +34,7 @@ def _statistics() -> bytes:
 
 
 def _read_statistics(path: Path) -> str:
-    moments = statistics_files.read_statistics(path, 20, WIDTH).moments
+    moments = statistics_files.read_statistics(path, 20, WIDTH, "tf1").moments
     assert moments.covariance.shape == (WIDTH, WIDTH)
     assert np.isfinite(moments.covariance).all()
     return sha256(moments.mean.tobytes() + moments.covariance.tobytes())

@@ -198,7 +198,7 @@ def test_a_header_that_does_not_end_is_pb412(tmp_path: Path) -> None:
         archive.writestr("mu.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
     (path := tmp_path / "s.npz").write_bytes(buffer.getvalue())
     with pytest.raises(RecordError, match="PB412"):
-        read_statistics(path, 5, 2)
+        read_statistics(path, 5, 2, "tf1")
 
 
 def test_bytes_after_an_array_and_files_that_are_no_archive(tmp_path: Path) -> None:

@@ -29,8 +29,10 @@ PAGES = [
 ]
 HELPS = [f"{verb} --help" for verb in VERBS]
 
-# What SET and RUN stand for, where it is not the usual; nothing is scored on these pages, so 64 px will do.
+# What SET and RUN stand for, where it is not the usual; where nothing is scored, 64 px will do.
 MEANT = {
+    "README.md": {"RUN": "RUN@256px"},
+    "restore --help": {"RUN": "RUN@256px"},
     "docs/training.md": {"SET": "SET@64px"},
     "baselines/gan/README.md": {"RUN": "RUN@gan", "SET": "SET@64px"},
     "baselines/palette/README.md": {"SET": "SET@64px"},
@@ -121,9 +123,12 @@ def test_what_a_page_prints_runs_as_printed(
 
 
 def scores_are_printed(workspace: Path, printed: str) -> None:
-    distance, result, classes = printed.splitlines()[-3:]
+    distance, result, *paired, classes = printed.splitlines()[-5:]
     assert "rank-deficient" in distance
     assert "'chol'" in result
+    for line in paired:
+        value, _, low, high = map(float, line.split())
+        assert low < value < high
     assert float(classes.split()[0]) >= 1
 
 
