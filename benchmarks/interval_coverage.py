@@ -1,6 +1,6 @@
 """Do the intervals and tests of Fréchet and kernel distances hold what they promise? Seeded simulations.
 
-    python benchmarks/interval_coverage.py                 # all tables; about an hour of one core
+    python benchmarks/interval_coverage.py                 # all tables; about three hours of one core
     python benchmarks/interval_coverage.py --scale 0.1     # a tenth of the repetitions
 
 Paired: output features are x = s y + t noise of the original's features y. Unpaired: the same outputs against
@@ -12,7 +12,7 @@ before, which took the originals as fixed. A repetition draws all images anew.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -70,18 +70,20 @@ def main() -> None:
     )
     parser.add_argument("--scale", type=float, default=1.0, help="of the repetitions")
     parser.add_argument("--part", choices=("coverage", "tests"), help="one of the two; both without it")
+    parser.add_argument("--distance", choices=tuple(DISTANCES), help="one of the two; both without it")
     options = parser.parse_args()
+    names = [options.distance] if options.distance else list(DISTANCES)
     if options.part != "tests":
-        coverage(options.scale)
+        coverage(names, options.scale)
     if options.part != "coverage":
-        rejections(options.scale)
+        rejections(names, options.scale)
 
 
-def coverage(scale: float) -> None:
+def coverage(names: Sequence[str], scale: float) -> None:
     """Print a row per distance, law, D, N and s."""
     print(f"Coverage of 95 % intervals; x = s y + {NOISE} noise. SE/sd, then covered.\n")
     print(f"{'':34} {'sd':>9} {'paired':>14} {'before':>14} {'unpaired':>14}  runs  notes")
-    for name, (law, draw), d, n in product(DISTANCES, LAWS.items(), (16, 64, 256), REPEATS):
+    for name, (law, draw), d, n in product(names, LAWS.items(), (16, 64, 256), REPEATS):
         if name == "Fréchet" and n <= d:
             print(f"{name:8} {law:9} D {d:3} N {n:4}: no interval, fewer images than features")
             continue
@@ -169,10 +171,10 @@ def _systems() -> Iterator[Systems]:
         yield Systems(words, _shrunk(0, 0.85), _shrunk(1, 0.85 - gap))
 
 
-def rejections(scale: float) -> None:
+def rejections(names: Sequence[str], scale: float) -> None:
     """Print how often the paired test tells two systems apart at 5 %, now and before."""
     print("\nTwo systems on the same images, D 32: share of paired tests with p < 0.05.\n")
-    for name, (law, draw), n in product(DISTANCES, LAWS.items(), (256, 1000)):
+    for name, (law, draw), n in product(names, LAWS.items(), (256, 1000)):
         for systems in _systems():
             runs = max(20, round(scale * 2000 / (n / 256)))
             now, before = _rejected(name, draw, n, systems, runs)
