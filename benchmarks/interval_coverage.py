@@ -45,7 +45,7 @@ DISTANCES: dict[str, Callable[[Rows, Rows, bool], Result]] = {
 
 
 @dataclass
-class Column:
+class CoverageTally:
     """Values and standard errors of one way to compute an interval."""
 
     values: list[float] = field(default_factory=list)
@@ -95,7 +95,7 @@ def coverage(names: Sequence[str], scale: float) -> None:
 def _row(name: str, law: Draw, d: int, n: int, s: float, runs: int) -> str:
     distance, draw = DISTANCES[name], np.random.default_rng([d, n, round(100 * s)])
     others = law(draw, 3000, d)
-    paired, before, unpaired = Column(), Column(), Column()
+    paired, before, unpaired = CoverageTally(), CoverageTally(), CoverageTally()
     notes: set[str] = set()
     for _ in range(runs):
         outputs, originals = _pair(law, draw, d, n, s)

@@ -230,15 +230,15 @@ def closing_clean(work: Work, n: int) -> Run:
 
 
 def interval_ours(work: Work, n: int) -> Run:
-    from palette_bench.scoring.metrics.influence import frechet_influence
+    from palette_bench.scoring.metrics.influence import distance_influence
 
     one, two = work.features(n)
     moments, reference = _moments(one), _moments(two)
 
     def run() -> float:
-        found = frechet_influence(one, _afresh(moments), reference)
+        found = distance_influence(one, _afresh(moments), None, reference)
         assert found is not None
-        return float(found.std(ddof=1) / np.sqrt(n))
+        return float(found.whole.std(ddof=1) / np.sqrt(n))
 
     return run
 

@@ -20,7 +20,7 @@ from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, load
 MANIFEST = "manifest.json"
 PUBLIC = "public.json"
 
-Rule: TypeAlias = Literal["split", "all", "subset-v1", "ids"]
+SelectionRule: TypeAlias = Literal["split", "all", "subset-v1", "ids"]
 
 
 class Item(Part):
@@ -45,7 +45,7 @@ class Selection(Part):
     the digests of their ids; `ids`, a list of ids.
     """
 
-    rule: Rule
+    rule: SelectionRule
     candidates: int  # pictures chosen from
     limit: int | None = None  # asked for, with `subset-v1`
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
 from palette_bench.benchset.folders import folder_pictures, listed, subset
-from palette_bench.benchset.manifest import Rule, Selection
+from palette_bench.benchset.manifest import Selection, SelectionRule
 from palette_bench.benchset.pictures import Picture, Place, find_pictures, photo_path
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest, sha256
@@ -44,7 +44,7 @@ class Source:
     pictures: tuple[Picture, ...]
     registered: bool = False
     ignored: int = 0
-    rule: Rule = "split"
+    rule: SelectionRule = "split"
     limit: int | None = None
 
     @property
@@ -129,7 +129,7 @@ def _folder(protocol: ProtocolSpec, request: Request) -> Source:
     if request.limit is not None and request.ids is not None:
         raise UsageError("--limit and --ids both choose: give one of them")
     every = folder_pictures(protocol, _needed(request), request.labels)
-    rule: Rule = "all"
+    rule: SelectionRule = "all"
     chosen = every
     if request.ids is not None:
         rule, chosen = "ids", listed(every, request.ids)

@@ -88,7 +88,7 @@ NOTES: dict[str, str] = {
         "So near zero that chance likeness of pictures outweighs the difference: a rough interval."
     ),
     "wide-interval": "Too few pictures to correct the interval for its own noise: up to 1.4 times too wide.",
-    "few-pictures": "Under 100 pictures the interval is rough: it may hold as little as 80 % of the time.",
+    "few-images": "Under 100 pictures the interval is rough: it may hold less often than it says.",
     "needs-features": "Statistics without features cannot give this number.",
     "no-weights": "The network's weights are not on this machine.",
     "pictures-too-small": "The pictures are too small for this number.",
@@ -115,7 +115,9 @@ EXPECTED_VALUE = (
     "infinitely many: what a finite number adds falls as 1/N and can be many times the interval. Values at "
     "other numbers of pictures do not compare."
 )
-ORIGINALS_FIXED = "This interval took the originals as fixed: it is too wide or too narrow, up to six times."
+ORIGINALS_FIXED = (
+    "This interval took the originals as fixed: it is too wide or too narrow, often several times."
+)
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

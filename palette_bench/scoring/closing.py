@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.scoring.features.cache import HeadTables
-from palette_bench.scoring.metrics import FEATURE_METRICS
+from palette_bench.scoring.metrics import FEATURE_METRICS, kid
 from palette_bench.scoring.metrics.diagnostics import Diagnostic
 from palette_bench.scoring.metrics.diversity import Diversity
-from palette_bench.scoring.metrics.kid import kernel as kernel_distance
 from palette_bench.scoring.metrics.outcome import Metric, Outcome, Tables
 from palette_bench.scoring.plan import Step
 from palette_bench.scoring.references import ORIGINALS, ReferenceSource
@@ -78,7 +77,7 @@ class Material:
     def tables(self, step: Step) -> Tables:
         """Return what the metric of a step reads."""
         name, head, metric = step.extractor.id, step.head, step.metric
-        kernel = metric.score is kernel_distance
+        kernel = metric.score is kid.kernel
         return Tables(
             self.outputs[name][head],
             self.originals[name][head],
@@ -138,7 +137,7 @@ def _original(step: Step, tables: Tables) -> float | None:
     if tables.reference is not None:
         if tables.reference.paired:
             return 0.0 if tables.reference.n > 1 else None
-        if step.metric.score is kernel_distance:
+        if step.metric.score is kid.kernel:
             return None
     return step.metric.score(replace(tables, outputs=tables.originals)).value
 

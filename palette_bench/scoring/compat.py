@@ -79,7 +79,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class _Rule:
+class _OptionRule:
     """What an option may be, in words and as a test; `choices` are its words, if it takes words."""
 
     expected: str
@@ -88,33 +88,41 @@ class _Rule:
 
 
 def _whole(least: int, most: float = math.inf) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    def accepts(value: Any) -> bool:
+        number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return number and bool(least <= value <= most)
+
+    return accepts
 
 
 def _flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _word(choices: tuple[str, ...]) -> _Rule:
-    return _Rule(f"None, {' or '.join(map(repr, choices))}", lambda v: v is None or v in choices, choices)
+def _word(choices: tuple[str, ...]) -> _OptionRule:
+    return _OptionRule(
+        f"None or {' or '.join(map(repr, choices))}",
+        lambda v: v is None or (isinstance(v, str) and v in choices),
+        choices,
+    )
 
 
 _RULES = {
     **dict.fromkeys(
-        ("isc", "fid", "kid", "samples_shuffle", "samples_find_deep"), _Rule("True or False", _flag)
+        ("isc", "fid", "kid", "samples_shuffle", "samples_find_deep"), _OptionRule("True or False", _flag)
     ),
-    "isc_splits": _Rule("an integer from 1", _whole(1)),
-    "kid_subsets": _Rule("an integer from 1", _whole(1)),
-    "kid_subset_size": _Rule("an integer from 2", _whole(2)),
-    "rng_seed": _Rule("an integer from 0 to 4294967295", _whole(0, 2**32 - 1)),
-    "samples_find_ext": _Rule(
+    "isc_splits": _OptionRule("an integer from 1", _whole(1)),
+    "kid_subsets": _OptionRule("an integer from 1", _whole(1)),
+    "kid_subset_size": _OptionRule("an integer from 2", _whole(2)),
+    "rng_seed": _OptionRule("an integer from 0 to 4294967295", _whole(0, 2**32 - 1)),
+    "samples_find_ext": _OptionRule(
         "suffixes separated by commas, e.g. 'png,jpg'",
         lambda value: isinstance(value, str) and any(part.strip() for part in value.split(",")),
     ),
-    "feature_extractor_weights_path": _Rule(
+    "feature_extractor_weights_path": _OptionRule(
         "None, a path, or 'random:SEED'", lambda value: value is None or isinstance(value, str | os.PathLike)
     ),
-    "cuda": _Rule("None, True or False", lambda value: value is None or isinstance(value, bool)),
+    "cuda": _OptionRule("None, True or False", lambda value: value is None or isinstance(value, bool)),
     "alpha": _word(get_args(Alpha)),
     "sixteen_bit": _word(get_args(SixteenBit)),
 }

@@ -351,7 +351,7 @@ def test_halves_without_a_definite_covariance_are_left_out_and_said() -> None:
     found = frechet(tables(0.9 * originals, originals, paired=True))
     assert found.interval is not None
     assert set(found.columns) == {"fid_influence"}
-    assert {"few-pictures", "wide-interval"} <= set(found.notes)
+    assert {"few-images", "wide-interval"} <= set(found.notes)
 
 
 def test_a_distance_of_independent_clouds_of_one_law_is_noted_as_near_zero() -> None:

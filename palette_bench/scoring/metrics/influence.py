@@ -50,10 +50,10 @@ class Influence:
     def notes(self) -> tuple[str, ...]:
         """Return where the interval is rough.
 
-        `few-pictures` under 100 images; `wide-interval` without halves; `near-zero` where images move the
+        `few-images` under 100 images; `wide-interval` without halves; `near-zero` where images move the
         distance less alone than together.
         """
-        few = ("few-pictures",) if len(self.whole) < FEW else ()
+        few = ("few-images",) if len(self.whole) < FEW else ()
         if self.halves is None:
             return (*few, "wide-interval")
         uncorrected, se = intervals.influence_se(self.whole), intervals.influence_se(self.whole, self.halves)

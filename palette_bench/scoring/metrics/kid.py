@@ -17,9 +17,7 @@ from palette_bench.core.intervals import Estimate, Interval
 from palette_bench.scoring.metrics.influence import Influence
 from palette_bench.scoring.metrics.outcome import Outcome, Tables, require_finite, require_pairs
 
-BLOCK = (
-    500  # rows of a kernel block: 2 MB stay near the processor; even, so that a block begins at an even row
-)
+BLOCK = 500  # rows: 2 MB of kernel stay near the processor; even, so that parity is that of the whole table
 
 _Rows = NDArray[np.float64]
 
@@ -33,7 +31,7 @@ class KernelResult(Estimate):
         interval: of 95 %; `se`, `low` and `high` are read off it. None without a value.
         influence: (N,) what each output moves the value by, and the same within halves; None without one.
         n: rows of each side.
-        notes: `n<2`, `near-zero`, `wide-interval`.
+        notes: `n<2`, `few-images`, `near-zero`, `wide-interval`.
     """
 
     value: float | None
