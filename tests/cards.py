@@ -130,9 +130,16 @@ def make_card(
     return Scorecard(**(fields | changes))
 
 
+def with_outputs(card: Scorecard, outputs: str = "") -> Scorecard:
+    """Return a card of outputs of its own, by default those that its method and version stand for."""
+    named = sha(outputs or f"{card.method.slug} {card.method.version}")
+    return card.model_copy(update={"fingerprints": card.fingerprints.model_copy(update={"outputs": named})})
+
+
 def write_card(folder: Path, slug: str = "painter", n: int = 30, seed: int = 0, **changes: Any) -> Path:
     """Write a signed card and its table as FOLDER/SLUG.json; return the path."""
     table = make_table([f"photo-{i:03d}" for i in range(n)], seed=seed)
+    table["pixels"] = [sha(f"{slug}{seed}{i}") for i in table["image_id"]]
     path = folder / f"{slug}.json"
     write_scorecard(make_card(table, slug, **changes), table, path)
     return path

@@ -33,10 +33,11 @@ def badge_name(page: str, row: Row) -> str:
 
 
 def badge_files(board: Board) -> dict[str, str]:
-    """Return a badge for every row of a board, by path inside the site."""
+    """Return a badge for every card of a board, by path inside the site."""
     return {
         badge_name(board.page, row): badge(board.task, board.variant, board.sort, row)
-        for row in all_rows(board)
+        for shared in all_rows(board)
+        for row in (shared, *shared.copies)
     }
 
 

@@ -14,7 +14,7 @@ from palette_bench.board.claims import interval_words, leaders_words, method_wor
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.flat import csv_text
 from palette_bench.board.leaderboard import Board, Row
-from palette_bench.board.lines import Column, Lines, all_rows, basis_lines, lines_of, tied
+from palette_bench.board.lines import Column, Lines, all_rows, basis_lines, labels_of, lines_of, tied
 from palette_bench.board.pages import data_uri, render
 from palette_bench.board.plots import Kind, PlotRow, dot_whisker
 from palette_bench.board.quoted import QuotedRow
@@ -100,7 +100,8 @@ def _page(board: Board, lines: Lines, tables: dict[str, str], n_ids: int) -> str
 def _leaders(board: Board) -> str:
     if not board.rows:
         return ""
-    return leaders_words([row.name for row in tied(board, board.rows[0])], len(board.rows))
+    labels = labels_of(board)
+    return leaders_words([labels[row.card] for row in tied(board, board.rows[0])], len(board.rows))
 
 
 def _stated_costs(rows: Sequence[Row]) -> list[str]:
@@ -162,9 +163,15 @@ def _plot_rows(board: Board, metric: str) -> list[PlotRow]:
         ("system", sorted(board.rows, key=partial(_badness, metric=metric))),
         ("unranked", [u.row for u in board.unranked]),
     ]
+    labels = labels_of(board)
     return [
         PlotRow(
-            _plot_label(row, kind), score.value, score.low, score.high, kind, row.tie_group.get(metric, 0)
+            _plot_label(labels[row.card], row, kind),
+            score.value,
+            score.low,
+            score.high,
+            kind,
+            row.tie_group.get(metric, 0),
         )
         for kind, rows in kinds
         for row in rows
@@ -179,7 +186,7 @@ def _badness(row: Row, metric: str) -> float:
     return -score.value if score.direction == "higher" else score.value
 
 
-def _plot_label(row: Row, kind: Kind) -> str:
-    name = row.name if len(row.name) <= 28 else row.name[:27] + "…"
+def _plot_label(label: str, row: Row, kind: Kind) -> str:
+    name = label if len(label) <= 28 else f"{label[:17]}…{label[-10:]}"  # versions stand at the end
     suffix = {"anchor": ANCHORS.get(row.slug), "unranked": "unranked", "system": None}[kind]
     return f"{name} ({suffix})" if suffix else name

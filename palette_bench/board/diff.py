@@ -63,9 +63,9 @@ def _name(board: Board) -> str:
 
 
 def _rows(board: Board) -> dict[tuple[str, str], Row]:
-    """Return every system and anchor of a board by method and version."""
+    """Return every system and anchor of a board by method and version, those that share a row each."""
     rows = (*board.anchors, *board.rows, *(u.row for u in board.unranked))
-    return {(row.slug, row.version): row for row in rows}
+    return {(row.slug, row.version): row for shared in rows for row in (shared, *shared.copies)}
 
 
 def _moved(before: Board, after: Board) -> Iterator[Change]:

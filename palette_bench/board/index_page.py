@@ -12,7 +12,7 @@ from palette_bench.board.cells import score_cell
 from palette_bench.board.claims import leaders_words
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Leaderboard, Row
-from palette_bench.board.lines import all_rows, columns_of, tied
+from palette_bench.board.lines import all_rows, columns_of, labels_of, tied
 from palette_bench.board.method_page import method_page_name
 from palette_bench.board.pages import render
 from palette_bench.board.words import NOTHING, source_words, value_text
@@ -38,7 +38,8 @@ def _entry(board: Board) -> dict[str, Any]:
     """Return what the index says of a board: its place, size, and who leads it by the sort metric."""
     columns = columns_of(board)
     best = board.rows[0] if board.rows else None
-    leaders = [row.name for row in tied(board, best)] if best else []
+    labels = labels_of(board)
+    leaders = [labels[row.card] for row in tied(board, best)] if best else []
     return {
         "board": board,
         "title": load(board.protocol).variant(board.task, board.variant or "default").title,

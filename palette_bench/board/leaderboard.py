@@ -6,10 +6,12 @@ support; whoever may not rank by the metric that sorts a board is listed apart, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import groupby
-from typing import ClassVar
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, groupby
+from typing import Any, ClassVar
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from palette_bench import __version__
 from palette_bench.board.comparability import (
@@ -24,7 +26,7 @@ from palette_bench.board.places import Place, gate_of, place
 from palette_bench.board.quoted import QuotedRow, quoted_rows
 from palette_bench.board.ranks import ALPHA, CORRECTION, Comparison
 from palette_bench.board.record import Published, board_key
-from palette_bench.board.reviews import Tier
+from palette_bench.board.reviews import TIERS, Tier
 from palette_bench.core.errors import CODES
 from palette_bench.core.records import Link, Part, Record, Sha
 from palette_bench.scoring.scorecard import Score, Scorecard
@@ -41,11 +43,24 @@ class Cost(Part):
     hardware: str | None
 
 
+class SameOutputs(Part):
+    """A further card that holds the very output images of a row, and shares it."""
+
+    slug: str
+    version: str
+    name: str
+    url: Link | None
+    tier: Tier
+    date: str
+    card: Sha
+
+
 class Row(Part):
     """One card on a board. `tier` says who vouches for it; ranks are by ranked metric.
 
     `rank` is the lowest and highest place tests leave open, `tie_group` 1 for the best value and those not
     told apart from it; `vs_next` is the test against the next by value; `no_rank` says why there is none.
+    `same_outputs` are further cards that hold the very same images.
     """
 
     slug: str
@@ -66,6 +81,21 @@ class Row(Part):
     no_rank: dict[str, str]
     watermarks: tuple[str, ...]
     card: Sha
+    same_outputs: tuple[SameOutputs, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty_copies(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `same_outputs` out where there are none: rows older than the key are written as they were."""
+        value: dict[str, Any] = write(self)
+        if not self.same_outputs:
+            value.pop("same_outputs", None)
+        return value
+
+    @property
+    def copies(self) -> list[Row]:
+        """Return the row again for each card that shares it, under that card's name."""
+        shared = [dict(copy) for copy in self.same_outputs]
+        return [self.model_copy(update={**names, "same_outputs": ()}) for names in shared]
 
 
 class Unranked(Part):
@@ -159,12 +189,17 @@ def _board(
 ) -> Board:
     cards = group.cards
     sample = cards[0]  # the card with most metrics comes first
-    anchors = [c for c in cards if c.method.slug in ANCHORS]
-    systems = [c for c in cards if c.method.slug not in ANCHORS]
+    copies = _by_outputs(cards, published)
+    distinct = [card for card in cards if card.content_sha256 in copies]
+    anchors = [c for c in distinct if c.method.slug in ANCHORS]
+    systems = [c for c in distinct if c.method.slug not in ANCHORS]
     places = place(systems, board_metrics(cards) or ("",), gate_of(cards, published, min_tier))
     sort = next(iter(places))
     barred = places[sort].barred
-    row = partial(_row, places=places, published=published)
+
+    def row(card: Scorecard) -> Row:
+        return _row(card, copies[card.content_sha256], places, published)
+
     by_digest = {c.content_sha256: c for c in systems}
     return Board(
         page=page,
@@ -187,7 +222,7 @@ def _board(
             if c.content_sha256 in barred
         ),
         quoted=quoted_rows(sample.protocol, sample.task, sample.variant or "default", sample.source),
-        warnings=_warnings(anchors),
+        warnings=(*_warnings(anchors), *_overlaps(systems, published)),
         siblings=tuple(_sibling(group, p, g) for p, g in family if g is not group),
     )
 
@@ -200,7 +235,26 @@ def _name_place(card: Scorecard) -> tuple[str, str, str]:
     return card.method.slug, card.method.version, card.content_sha256
 
 
-def _row(card: Scorecard, places: Mapping[str, Place], published: Published) -> Row:
+def _by_outputs(cards: Sequence[Scorecard], published: Published) -> dict[Sha, list[Scorecard]]:
+    """Return, for the card that stands for each different set of output images, the others that hold it.
+
+    Copies under other names would take places of their own, and every pair of them a share of Holm's
+    correction. An anchor stands for its copies, else the card vouched for furthest, else the earliest.
+    """
+
+    def precedence(card: Scorecard) -> tuple[bool, int, str, tuple[str, str, str]]:
+        tier = TIERS.index(published.tier(card))
+        return card.method.slug not in ANCHORS, -tier, card.date, _name_place(card)
+
+    shared: dict[Sha, list[Scorecard]] = defaultdict(list)
+    for card in sorted(cards, key=precedence):
+        shared[card.fingerprints.outputs].append(card)
+    return {first.content_sha256: rest for first, *rest in shared.values()}
+
+
+def _row(
+    card: Scorecard, copies: Sequence[Scorecard], places: Mapping[str, Place], published: Published
+) -> Row:
     key = card.content_sha256
     standings = {m: p.ranking.standings[key] for m, p in places.items() if key in p.ranking.standings}
     return Row(
@@ -222,6 +276,18 @@ def _row(card: Scorecard, places: Mapping[str, Place], published: Published) -> 
         no_rank={m: _reason(p.barred[key]) for m, p in places.items() if m and key in p.barred},
         watermarks=card.watermarks,
         card=card.content_sha256,
+        same_outputs=tuple(
+            SameOutputs(
+                slug=c.method.slug,
+                version=c.method.version,
+                name=c.method.name,
+                url=c.method.url,
+                tier=published.tier(c),
+                date=c.date,
+                card=c.content_sha256,
+            )
+            for c in copies
+        ),
     )
 
 
@@ -250,6 +316,16 @@ def _warnings(anchors: list[Scorecard]) -> tuple[str, ...]:
         for slug, role in ANCHORS.items()
         if slug not in present
     )
+
+
+def _overlaps(systems: Sequence[Scorecard], published: Published) -> Iterator[str]:
+    """Yield a sentence for every two systems of which a tenth of the output images are the same."""
+    for one, other in combinations(sorted(systems, key=_name_place), 2):
+        own = published.pixels.get(one.content_sha256, frozenset())
+        same = len(own & published.pixels.get(other.content_sha256, frozenset()))
+        if same and 10 * same >= one.n_scored:
+            names = " and ".join(f"{c.method.slug} {c.method.version}" for c in (one, other))
+            yield f"{names} share {same:,} of {one.n_scored:,} output images, pixel for pixel."
 
 
 def _sibling(group: Group, page: str, other: Group) -> Sibling:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from palette_bench.board.cells import ScoreCell, score_cell
@@ -10,6 +11,7 @@ from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Row
 from palette_bench.board.ranks import rank_text
 from palette_bench.board.words import DIRECTIONS, basis_words, metric_words, shown_key
+from palette_bench.core.records import Sha
 from palette_bench.scoring.scorecard import Direction, Score
 
 _ARROWS: dict[Direction, str] = {"lower": "↓", "higher": "↑", "none": ""}
@@ -36,6 +38,8 @@ class Line:
 
     Attributes:
         row: what it stands for.
+        label: its name, with version and slug where another row of the board has the same name, and the
+            names of the cards that share it.
         cells: scores by column.
         ranks: by column, as printed; "" where the metric has no rank.
         leads: by column, whether it is in the metric's first tie group.
@@ -46,6 +50,7 @@ class Line:
     """
 
     row: Row
+    label: str
     cells: tuple[ScoreCell | None, ...]
     ranks: tuple[str, ...]
     leads: tuple[bool, ...]
@@ -85,12 +90,30 @@ def lines_of(board: Board) -> Lines:
     """Return everything a board's table prints."""
     columns = columns_of(board)
     keys = [column.key for column in columns]
+    labels = labels_of(board)
     return Lines(
         columns,
-        tuple(_line(row, keys, role=ANCHORS[row.slug]) for row in board.anchors),
-        tuple(_ranked(board, row, keys) for row in board.rows),
-        tuple(_line(u.row, keys, reason=u.reason) for u in board.unranked),
+        tuple(_line(row, labels, keys, role=ANCHORS[row.slug]) for row in board.anchors),
+        tuple(_ranked(board, row, labels, keys) for row in board.rows),
+        tuple(_line(u.row, labels, keys, reason=u.reason) for u in board.unranked),
     )
+
+
+def labels_of(board: Board) -> dict[Sha, str]:
+    """Return what each row is called, by card: no two rows of a board are called alike."""
+    rows = all_rows(board)
+    names = Counter(row.name for row in rows)
+    versions = Counter((row.name, row.version) for row in rows)
+
+    def label(row: Row) -> str:
+        words = row.name
+        if names[row.name] > 1:
+            words += f" {row.version}"
+        if versions[row.name, row.version] > 1:
+            words += f" ({row.slug})"
+        return words
+
+    return {row.card: label(row) for row in rows}
 
 
 def columns_of(board: Board) -> tuple[Column, ...]:
@@ -114,16 +137,25 @@ def basis_lines(columns: Sequence[Column]) -> list[str]:
     return [f"{', '.join(names)}: {basis}." for basis, names in shared.items()]
 
 
-def _ranked(board: Board, row: Row, keys: Sequence[str]) -> Line:
+def _ranked(board: Board, row: Row, labels: Mapping[Sha, str], keys: Sequence[str]) -> Line:
     group = row.tie_group[board.sort or ""]
-    return _line(row, keys, group=group, shares=len(tied(board, row)))
+    return _line(row, labels, keys, group=group, shares=len(tied(board, row)))
 
 
 def _line(
-    row: Row, keys: Sequence[str], *, role: str = "", reason: str = "", group: int = 0, shares: int = 0
+    row: Row,
+    labels: Mapping[Sha, str],
+    keys: Sequence[str],
+    *,
+    role: str = "",
+    reason: str = "",
+    group: int = 0,
+    shares: int = 0,
 ) -> Line:
+    shared = ", ".join(f"{copy.name} {copy.version}" for copy in row.same_outputs)
     return Line(
         row=row,
+        label=labels[row.card] + (f" (the same outputs: {shared})" if shared else ""),
         cells=tuple(score_cell(k, row.scores[k]) if k in row.scores else None for k in keys),
         ranks=tuple(rank_text(row.rank[k]) if k in row.rank else "" for k in keys),
         leads=tuple(row.tie_group.get(k) == 1 for k in keys),

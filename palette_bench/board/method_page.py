@@ -103,11 +103,16 @@ def method_records(leaderboard: Leaderboard, published: Published) -> Iterator[M
         found = [
             _appearance(board, row, cards[row.card], published)
             for board in leaderboard.boards
-            for row in sorted(all_rows(board), key=_age, reverse=True)
+            for row in sorted(_rows_of_cards(board), key=_age, reverse=True)
             if row.slug == slug
         ]
         newest = cards[max((a.row for a in found), key=_age).card]
         yield _record(newest, found)
+
+
+def _rows_of_cards(board: Board) -> list[Row]:
+    """Return a row for every card of a board: cards that share one have it each under their own name."""
+    return [one for row in all_rows(board) for one in (row, *row.copies)]
 
 
 def _age(row: Row) -> tuple[str, str, str]:
@@ -133,7 +138,12 @@ def _appearance(board: Board, row: Row, card: Scorecard, published: Published) -
     table = published.tables.get(row.card)
     ids = [] if table is None else [str(image_id) for image_id in table.index]
     reasons = {u.row.card: u.reason for u in board.unranked}
-    anchor = "an anchor, pinned and never ranked" if row in board.anchors else ""
+    reasons |= {r.card: "an anchor, pinned and never ranked" for r in board.anchors}
+    reasons |= {
+        copy.card: f"its output images are those of {shared.slug} {shared.version}: one row stands for both"
+        for shared in all_rows(board)
+        for copy in shared.same_outputs
+    }
     return Appearance(
         page=board.page,
         protocol=board.protocol,
@@ -142,7 +152,7 @@ def _appearance(board: Board, row: Row, card: Scorecard, published: Published) -
         source=board.source,
         sort=board.sort,
         systems=len(board.rows),
-        reason=reasons.get(row.card, anchor),
+        reason=reasons.get(row.card, ""),
         row=row,
         problems=card.problems,
         grid=tuple(grid_ids(card.fingerprints.set, ids)),

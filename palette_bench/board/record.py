@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,13 @@ class Published:
         cards: in path order.
         tables: card digest -> `evidence` of its per-image table; a card whose table is absent has none.
         tiers: card digest -> who vouches for it; a card nobody reviewed has none.
+        pixels: card digest -> ids and pixel digests of its outputs, joined; absent with its table.
     """
 
     cards: tuple[Scorecard, ...]
     tables: dict[Sha, pd.DataFrame]
     tiers: dict[Sha, Tier]
+    pixels: dict[Sha, frozenset[str]] = field(default_factory=dict)
 
     def tier(self, card: Scorecard) -> Tier:
         """Return who vouches for a card."""
@@ -150,6 +152,7 @@ def read_record(record: Path) -> Published:
     """
     cards: list[Scorecard] = []
     tables: dict[Sha, pd.DataFrame] = {}
+    pixels: dict[Sha, frozenset[str]] = {}
     problems: list[Problem | str] = []
     for path in sorted(record.glob("*/*/*/*.json")):
         try:
@@ -159,11 +162,13 @@ def read_record(record: Path) -> Published:
             cards.append(card)
             if table is not None:
                 tables[card.content_sha256] = evidence(table)
+                outputs = table["image_id"].astype(str) + " " + table["pixels"].astype(str)
+                pixels[card.content_sha256] = frozenset(outputs)
         except (RecordError, SpecError) as error:
             problems += error.problems
     if problems:
         raise RecordError(*problems)
-    return Published(_latest(cards), tables, read_tiers(record))
+    return Published(_latest(cards), tables, read_tiers(record), pixels)
 
 
 def _latest(cards: list[Scorecard]) -> tuple[Scorecard, ...]:

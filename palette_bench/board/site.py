@@ -81,7 +81,7 @@ def _earlier(site: Path) -> set[str]:
     names: set[str] = set()
     for board in leaderboard.boards:
         names |= {board.page.removesuffix("html") + kind for kind in TWINS}
-        for row in all_rows(board):
+        for row in (one for shared in all_rows(board) for one in (shared, *shared.copies)):
             page = method_page_name(row.slug)
             names |= {page, page.removesuffix("html") + "json", badge_name(board.page, row)}
     return {name for name in names if _OUR_FILE.fullmatch(name)}

@@ -62,7 +62,7 @@ def latex_table(lines: Lines, caption: str) -> str:
 
 def _latex_row(line: Line, rank: str) -> str:
     cells = [_latex_cell(cell, leads=leads) for cell, leads in zip(line.cells, line.leads, strict=True)]
-    return " & ".join([latex(rank or NOTHING), latex(line.row.name), *cells]) + r" \\"
+    return " & ".join([latex(rank or NOTHING), latex(line.label), *cells]) + r" \\"
 
 
 def _latex_cell(cell: ScoreCell | None, *, leads: bool) -> str:
@@ -104,7 +104,7 @@ def _piped(cells: Sequence[str]) -> str:
 
 def _markdown_row(line: Line, rank: str) -> list[str]:
     cells = [_markdown_cell(cell, leads=leads) for cell, leads in zip(line.cells, line.leads, strict=True)]
-    return [rank, markdown(line.row.name), *cells, "" if line.role else line.row.tier]
+    return [rank, markdown(line.label), *cells, "" if line.role else line.row.tier]
 
 
 def _markdown_cell(cell: ScoreCell | None, *, leads: bool) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from cards import make_card, make_scores, make_table, sha, write_card
+from cards import make_card, make_scores, make_table, sha, with_outputs, write_card
 
 from palette_bench.board.board_page import board_files
 from palette_bench.board.comparability import differences, groups, identity, unfit
@@ -39,7 +39,7 @@ TABLE = make_table([f"p{i}" for i in range(30)])
 
 
 def signed(slug: str, **changes: object) -> Scorecard:
-    return make_card(TABLE, slug, **changes).signed()
+    return with_outputs(make_card(TABLE, slug, **changes)).signed()
 
 
 def scored(slug: str, frechet: float, **changes: object) -> Scorecard:
@@ -457,6 +457,57 @@ def test_a_card_below_the_least_tier_is_listed_without_rank() -> None:
         ("claimed", "", "self-reported; this board ranks verified cards")
     ]
     assert assemble(record, "reproduced").boards[0].rows == ()
+
+
+@pytest.mark.trust("report: copies")
+def test_copies_of_one_submission_share_a_row_and_take_no_place() -> None:
+    honest = [scored("best", 1.0), scored("second", 2.0), scored("third", 9.0)]
+    copies = [
+        with_outputs(
+            make_card(TABLE, f"copy-{i}", scores=make_scores(30, 1.0), date=f"2026-03-0{i}"), "best 1"
+        )
+        for i in (1, 2, 3)
+    ]
+    alone, crowded = only_board(*honest), only_board(*honest, *(c.signed() for c in copies))
+    assert [row.slug for row in crowded.rows] == ["best", "second", "third"]
+    assert [row.rank for row in crowded.rows] == [row.rank for row in alone.rows]
+    assert [copy.slug for copy in crowded.rows[0].same_outputs] == ["copy-1", "copy-2", "copy-3"]
+    assert crowded.systems == alone.systems
+
+
+@pytest.mark.trust("report: copies")
+def test_the_card_that_stands_for_copies_is_the_anchor_the_vouched_for_or_the_earliest() -> None:
+    early = scored("early", 1.0, date="2026-02-01")
+    late = with_outputs(make_card(TABLE, "late", date="2026-02-09"), "early 1").signed()
+    assert [row.slug for row in only_board(late, early).rows] == ["early"]
+    (board,) = assemble(published(late, early, late="verified")).boards
+    assert [row.slug for row in board.rows] == ["late"]
+    anchor = scored("copy-input", 3.0, date="2026-03-01")
+    copied = with_outputs(make_card(TABLE, "my-model"), "copy-input 1").signed()
+    board = only_board(anchor, copied, early)
+    assert [row.slug for row in board.rows] == ["early"]
+    assert [copy.slug for copy in board.anchors[0].same_outputs] == ["my-model"]
+
+
+@pytest.mark.trust("report: copies")
+def test_a_copy_is_named_on_the_board_and_keeps_its_page_and_badge(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    table = make_table([f"photo-{i:03d}" for i in range(30)])
+    for slug, same in (("painter", 30), ("copyist", 30), ("borrower", 10)):
+        own = table.assign(pixels=[*table["pixels"][:same], *(sha(f"{slug}{i}") for i in range(30 - same))])
+        path = tmp_path / f"{slug}.json"
+        write_scorecard(make_card(own, slug), own, path)
+        add_card(path, record)
+    build_site(record, tmp_path / "site")
+    (board,) = Leaderboard.read(tmp_path / "site" / "leaderboard.json").boards
+    assert {row.slug for row in board.rows} == {"borrower", "copyist"}
+    assert "borrower 1 and copyist 1 share 10 of 30 output images, pixel for pixel." in board.warnings
+    page = (tmp_path / "site" / board.page).read_text()
+    assert 'the same outputs: <a href="../methods/painter.html">Painter</a>' in page
+    assert "are those of copyist 1" in (tmp_path / "site" / "methods" / "painter.html").read_text()
+    assert len(list((tmp_path / "site" / "badges").glob("*.painter-*.svg"))) == 1
+    build_site(record, tmp_path / "site")
+    check_site(record, tmp_path / "site")
 
 
 def test_reviews_vouch_for_a_card_by_its_digest(tmp_path: Path) -> None:

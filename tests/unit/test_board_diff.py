@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cards import make_card, make_scores, make_table, sha
+from cards import make_card, make_scores, make_table, sha, with_outputs
 
 from palette_bench.board.diff import changes
 from palette_bench.board.leaderboard import Leaderboard, assemble
@@ -20,7 +20,7 @@ def board_of(tier: Tier = "self-reported", set_name: str = "set", **values: floa
     """Return the leaderboard of systems with these Fréchet distances."""
     prints: dict[str, Any] = {"fingerprints": {"set": sha(set_name)}}
     cards = [
-        make_card(TABLE, slug, scores=make_scores(30, value), **prints).signed()
+        with_outputs(make_card(TABLE, slug, scores=make_scores(30, value), **prints)).signed()
         for slug, value in values.items()
     ]
     digests = [card.content_sha256 for card in cards]

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from cards import make_card, make_scores, make_table, write_card
+from cards import make_card, make_scores, make_table, with_outputs, write_card
 
 from palette_bench.board.badges import badge, badge_words
 from palette_bench.board.board_page import board_files
@@ -37,7 +37,7 @@ DASH = "\N{EN DASH}"
 
 
 def scored(slug: str, frechet: float, **changes: object) -> Scorecard:
-    return make_card(TABLE, slug, **({"scores": make_scores(30, frechet)} | changes)).signed()
+    return with_outputs(make_card(TABLE, slug, **({"scores": make_scores(30, frechet)} | changes))).signed()
 
 
 def record_of(*cards: Scorecard, **tiers: Tier) -> Published:
@@ -182,6 +182,21 @@ def test_every_method_of_a_set_shows_the_same_ids() -> None:
 # R10: whatever is broken stands last or apart
 
 
+@pytest.mark.trust("report: namesakes")
+def test_versions_and_namesakes_are_told_apart_in_tables_to_paste() -> None:
+    board = board_of(
+        scored("aa", 3.0, method={"name": "Same", "version": "1"}),
+        scored("aa", 3.1, method={"name": "Same", "version": "2"}),
+        scored("bb", 3.2, method={"name": "Same", "version": "2"}),
+        scored("cc", 3.3, method={"name": "Other", "version": "2"}),
+    )
+    labels = [line.label for line in lines_of(board).ranked]
+    assert labels == ["Same 1", "Same 2 (aa)", "Same 2 (bb)", "Other"]
+    for label in labels:
+        assert f" {label} &" in latex_table(lines_of(board), "a board")
+        assert f"| {markdown(label)} |" in markdown_table(lines_of(board))
+
+
 def test_five_hundred_systems_rank_and_the_broken_ones_never_come_first() -> None:
     only = {"frechet_distance"}
     cards = [
@@ -196,7 +211,7 @@ def test_five_hundred_systems_rank_and_the_broken_ones_never_come_first() -> Non
         ),
         "partial": scored("partial", 0.0, n_expected=31),
         "foreign": scored("foreign", 0.0, fingerprints={"set": "f" * 64}),
-        "duplicate": scored("m000", 0.0, method={"version": "1"}, date="2026-02-04", n_expected=31),
+        "duplicate": scored("m000", 0.0, method={"version": "2"}, date="2026-02-04", n_expected=31),
     }
     boards = assemble(record_of(*cards, *bad.values())).boards
     assert [len(board.rows) for board in boards] == [500, 1]
