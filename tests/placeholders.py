@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image as PillowImage
 from plans import write_plan
 from raters import SCREEN
-from submissions import copied, submit
+from submissions import copied, submit, zipped
 from toy_method import write_pictures
 
 from palette_bench.benchset.generate import generate
+from palette_bench.benchset.public import export_public
 from palette_bench.benchset.sources import Request
 from palette_bench.board.record import add_card
 from palette_bench.board.site import build_site
@@ -66,6 +67,8 @@ class Placeholders:
             "SET": lambda at: self._set(at, "smoke", "inpainting/center128"),
             "SET@64px": lambda at: self._set(at, "palette-mini", "inpainting/center32"),
             "SUB": lambda at: submit(self.path("SET"), at, slug="my-method"),
+            "PUBLIC": lambda at: export_public(self.path("SET"), at),
+            "SUB.zip": lambda at: zipped(self.path("SUB"), at),
             "SUB_A": lambda at: submit(self.path("SET"), at, slug="method-a"),
             "SUB_B": lambda at: submit(self.path("SET"), at, copied, slug="method-b"),
             "CARD.json": lambda at: self._card(at, "SUB"),

@@ -166,6 +166,11 @@ class ContestantSet:
         return [item.id for item in self.public.items]
 
     @property
+    def reference_digests(self) -> Mapping[ImageId, Fingerprint]:
+        """Return the pixel digests of the originals by id: none, contestants do not see them."""
+        return {}
+
+    @property
     def task(self) -> TaskSpec:
         """Return the task the set asks."""
         return self.protocol.task(self.public.task)
@@ -231,9 +236,24 @@ class BenchSet(ContestantSet):
             )
         return cls(folder, manifest.public(), protocol, manifest)
 
+    @property
+    def reference_digests(self) -> Mapping[ImageId, Fingerprint]:
+        """Return the pixel digests of the originals by id."""
+        return {item.id: item.reference_px for item in self.manifest.items}
+
     def reference(self, image_id: ImageId) -> Image:
         """Return (S, S, 3) uint8."""
         return self._read("reference", image_id, 3)
+
+
+def open_set(folder: Path) -> ContestantSet:
+    """Open a set as far as it is here: whole, or the part that contestants see.
+
+    Raises:
+        BenchSetError: there is neither.
+    """
+    whole = (folder / MANIFEST).is_file() or not (folder / PUBLIC).is_file()
+    return BenchSet.open(folder) if whole else ContestantSet.open(folder)
 
 
 def input_channels(degradation: str) -> int:
@@ -257,6 +277,8 @@ def _present(folder: Path, name: str) -> Path:
 
 
 def _hint(folder: Path, name: str) -> str:
+    if name == MANIFEST and (folder / PUBLIC).is_file():
+        return "this is the part contestants see, which `check` reads; scores need the whole set"
     sets = sorted(p.parent.name for p in folder.glob(f"*/{name}"))
     if sets:
         return f"this folder holds {len(sets)} sets; name one, e.g. {folder / sets[0]}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from palette_bench.core.errors import PaletteBenchError, suggest
+from palette_bench.core.errors import PaletteBenchError, Problem, suggest
 from palette_bench.core.interrupt import Interrupted
 
 # verb -> one-line help; the verb's module is palette_bench.cli.VERB, its command `command`
@@ -96,10 +96,22 @@ def exit_code(command: click.Command = main) -> int:
     except PaletteBenchError as error:
         click.echo(str(error), err=True)
         return error.exit_code
-    except Exception:
-        click.echo(f"internal error; details in {_crash_file()}", err=True)
+    except (Exception, SystemExit) as error:
+        crash_file = _crash_file()
+        if found := _failure_of_plugin(error, crash_file):
+            click.echo(str(found), err=True)
+            return 3
+        click.echo(f"internal error; details in {crash_file}", err=True)
         return 6
     return code if isinstance(code, int) else 0
+
+
+def _failure_of_plugin(error: BaseException, crash_file: Path) -> Problem | None:
+    from palette_bench.submission.contestant import baselines
+    from palette_bench.submission.plugins import failure_of_plugin
+
+    modules = {point.module.split(".")[0] for point in baselines().values()}
+    return failure_of_plugin(error, modules, str(crash_file))
 
 
 def _crash_file() -> Path:

@@ -17,7 +17,7 @@ from palette_bench.cli import terminal
     metavar="SET",
     required=True,
     type=click.Path(path_type=Path),
-    help="The set it answers.",
+    help="The set it answers, or its public part.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option(
@@ -35,7 +35,11 @@ def command(
 
     SUB is a folder or a .zip that holds submission.toml and outputs/ID.png. Nothing of it is written,
     resized or repaired. Exit code 3 if there is an error.
-    """
+
+    \b
+    palette-bench check SUB --set SET
+    palette-bench check SUB.zip --set PUBLIC --strict --html findings.html
+    """  # noqa: D301  # click looks for the backspace character itself
     import json
 
     from palette_bench.submission.check import check
@@ -58,4 +62,7 @@ def command(
     if not report.ok:
         ctx.exit(3)
     if not as_json:
-        terminal.finish(submission, report.outputs, f"score {submission} --set {benchset} -o CARD.json")
+        next_command = f"score {submission} --set {benchset} -o CARD.json" if report.whole else ""
+        terminal.finish(submission, report.outputs, next_command)
+    if not report.whole:
+        terminal.say("checked against the public part; whoever holds the originals can score it")

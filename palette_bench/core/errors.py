@@ -61,6 +61,7 @@ CODES: dict[str, str] = {
     "PB410": "trained on test images",
     "PB411": "schema version unknown",
     "PB412": "feature file of wrong dtype, shape or value",
+    "PB413": "submission.toml still holds placeholders",
     "PB501": "vote row malformed",
     "PB502": "unknown study, image, method or token",
     "PB503": "second, different vote for a trial",
@@ -83,6 +84,7 @@ CODES: dict[str, str] = {
     "PB610": "training not finite three steps in a row",
     "PB611": "model self-check failed",
     "PB612": "restored picture not finite or far out of range",
+    "PB613": "a method's own code failed",
     "PB701": "JPEG decoder differs",
     "PB702": "JPEG encoder differs from reference",
     "PB703": "integer canary failed",
@@ -106,7 +108,7 @@ CODES: dict[str, str] = {
     "PB809": "output folder holds foreign files",
 }
 _WARNINGS = {
-    *("PB205", "PB207", "PB208", "PB410", "PB506", "PB507", "PB608", "PB706", "PB709", "PB806"),
+    *("PB205", "PB207", "PB208", "PB410", "PB413", "PB506", "PB507", "PB608", "PB706", "PB709", "PB806"),
     *("PB321", "PB322", "PB323", "PB324", "PB325", "PB326"),
 }
 _NOTICES = {"PB320", "PB805", "PB808"}
@@ -232,6 +234,10 @@ class BenchSetError(InputError):
 
 class SubmissionError(InputError):
     """A submission breaks a rule."""
+
+
+class MethodError(InputError):
+    """A method that somebody brought failed, or is not what the interface asks."""
 
 
 class RecordError(InputError):

@@ -10,6 +10,9 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from palette_bench.core.records import Link, Part, Record, Sha, Slug, Text
 
 CARD = "submission.toml"
+# what an import of a tool's outputs says of their maker until somebody says it better
+PLACEHOLDER = "unknown"
+PLACEHOLDER_SLUG = "outside-tool"
 SawTestImages = Literal["no", "yes", "unknown"]
 
 

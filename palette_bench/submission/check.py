@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from palette_bench.benchset.manifest import BenchSet
+from palette_bench.benchset.manifest import ContestantSet, open_set
 from palette_bench.core.errors import Problem, RecordError, SubmissionError, errors_of, problem
 from palette_bench.core.fingerprint import pixel_digest, table_digest
 from palette_bench.core.png import PngError, decode_strict
 from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId, Mask, Progress
 from palette_bench.core.workers import in_threads
-from palette_bench.submission.card import CARD, SubmissionCard
+from palette_bench.submission.card import CARD, PLACEHOLDER, PLACEHOLDER_SLUG, SubmissionCard
 from palette_bench.submission.files import Submission, open_submission, output_name
-from palette_bench.submission.layout import Layout, arrange, of_files
+from palette_bench.submission.layout import Layout, arrange, is_image, of_files
 from palette_bench.submission.suspicion import Suspicion
 from palette_bench.tasks import canary
 
@@ -29,7 +29,7 @@ CARD_BYTES = 1 << 16
 # what a passed check has shown, and the codes that would have denied it
 _RULES = {
     "every file is safe to read": "PB102 PB103 PB104 PB105 PB307 PB801",
-    "submission.toml is complete and valid": "PB101 PB401 PB402 PB403 PB404 PB411",
+    "submission.toml is complete and valid": "PB101 PB401 PB402 PB403 PB404 PB411 PB413",
     "the outputs answer this set": "PB601 PB602",
     "every id is answered once, by a file of the right name": "PB201 PB202 PB203 PB204 PB206",
     "nothing else is in the submission": "PB106",
@@ -37,6 +37,7 @@ _RULES = {
     "no output looks copied, mixed up or lossy": "PB321 PB322 PB323 PB324 PB325 PB326",
     "the test images were not used in training": "PB410",
 }
+_NEEDS_ORIGINALS = "no output looks copied, mixed up or lossy"
 _NEED_CARD = frozenset({"the outputs answer this set", "the test images were not used in training"})
 
 _FIXES = {
@@ -87,12 +88,14 @@ class CheckReport:
         card: the submission's card, or None if it cannot be read.
         pixels: pixel digest of every good output (sample 1) by id.
         checked: the rules that hold, as sentences.
+        whole: the originals were there too, so that copies of them would have been found.
     """
 
     problems: tuple[Problem, ...]
     card: SubmissionCard | None = None
     pixels: dict[ImageId, Fingerprint] = field(default_factory=dict)
     checked: tuple[str, ...] = ()
+    whole: bool = True
 
     @property
     def ok(self) -> bool:
@@ -129,7 +132,8 @@ def check(
 
     Args:
         submission: a folder or a .zip.
-        benchset: the set it answers, with the judge's part.
+        benchset: the set it answers, or the part of it that contestants see: copies of the originals, PB321,
+            are then not looked for.
         strict: count warnings as errors.
         progress: told of every picture.
         witness: shown every good output while it is decoded, so that nobody decodes it again.
@@ -139,10 +143,10 @@ def check(
         CodecError: PB701-PB703, this machine's libraries cannot be trusted.
     """
     canary.prove()
-    target = BenchSet.open(benchset)
+    target = open_set(benchset)
     try:
         with open_submission(submission, len(target.ids)) as files:
-            return _report(files, target, strict, progress, witness)
+            return _report(files, submission, target, strict, progress, witness)
     except SubmissionError as error:  # nothing of it can be read
         return CheckReport(error.problems)
 
@@ -167,18 +171,24 @@ def _decode(files: Submission, name: str, side: int) -> tuple[Image, bool]:
 
 
 def _report(
-    files: Submission, target: BenchSet, strict: bool, progress: Progress, witness: Witness | None
+    files: Submission,
+    place: Path,
+    target: ContestantSet,
+    strict: bool,
+    progress: Progress,
+    witness: Witness | None,
 ) -> CheckReport:
-    card, problems = _read_card(files)
+    card, problems = _read_card(files, place, target)
     if card:
-        problems += _target_problems(card, target) + _training_problems(card)
+        problems += _target_problems(card, target) + _training_problems(card) + _placeholder_problems(card)
     samples = card.target.samples_per_image if card else None
     layout = arrange(files.names, files.refused, target.ids, samples)
     pixels, found = _read_pictures(_Reader(files, target, witness), layout, progress)
     problems += layout.problems + found
     problems = [_weighed(p, card.method.slug if card else "", strict) for p in problems]
     ordered = tuple(sorted(problems, key=lambda p: (_RANK[p.severity], p.code)))
-    return CheckReport(ordered, card, pixels, _holding(ordered, card))
+    whole = bool(target.reference_digests)
+    return CheckReport(ordered, card, pixels, _holding(ordered, card, whole), whole)
 
 
 def _weighed(finding: Problem, slug: str, strict: bool) -> Problem:
@@ -190,20 +200,24 @@ def _weighed(finding: Problem, slug: str, strict: bool) -> Problem:
     return replace(finding, severity="error") if strict else finding
 
 
-def _holding(problems: tuple[Problem, ...], card: SubmissionCard | None) -> tuple[str, ...]:
+def _holding(problems: tuple[Problem, ...], card: SubmissionCard | None, whole: bool) -> tuple[str, ...]:
     denied = {p.code for p in problems if p.severity != "info"}
     return tuple(
         rule
         for rule, codes in _RULES.items()
-        if not denied & set(codes.split()) and (card or rule not in _NEED_CARD)
+        if not denied & set(codes.split())
+        and (card or rule not in _NEED_CARD)
+        and (whole or rule != _NEEDS_ORIGINALS)
     )
 
 
-def _read_card(files: Submission) -> tuple[SubmissionCard | None, list[Problem]]:
+def _read_card(
+    files: Submission, place: Path, target: ContestantSet
+) -> tuple[SubmissionCard | None, list[Problem]]:
     if CARD in files.refused:  # reported with the other refused files
         return None, []
     if CARD not in files.names:
-        return None, [_no_card(files)]
+        return None, [_no_card(files, place, target)]
     try:
         return SubmissionCard.parse(files.read(CARD, CARD_BYTES), CARD), []
     except PngError as error:
@@ -213,28 +227,51 @@ def _read_card(files: Submission) -> tuple[SubmissionCard | None, list[Problem]]
         return None, list(error.problems)
 
 
-def _no_card(files: Submission) -> Problem:
+def _no_card(files: Submission, place: Path, target: ContestantSet) -> Problem:
+    """Return PB101: a card further down is pointed at, and plain images are told who writes one for them."""
+    expected = f"{CARD} at the top of the submission"
     deeper = [name for name in files.names if name.endswith(f"/{CARD}")]
-    return problem(
-        "PB101",
-        CARD,
-        expected=f"{CARD} at the top of the submission",
-        found=f"one at {deeper[0]}" if deeper else "none",
-        fix="give the folder that holds it, or zip that folder's content instead of the folder"
-        if deeper
-        else f"write {CARD} beside outputs/: who made these outputs, with what, for which set",
+    if deeper:
+        fix = "give the folder that holds it, or zip that folder's content instead of the folder"
+        return problem("PB101", CARD, expected=expected, found=f"one at {deeper[0]}", fix=fix)
+    folders = Counter(name.rpartition("/")[0] for name in files.names if is_image(name))
+    if not folders or not place.is_dir():
+        fix = f"write {CARD} beside outputs/: who made these outputs, with what, for which set"
+        return problem("PB101", CARD, expected=expected, found="none", fix=fix)
+    (folder, count), *_ = folders.most_common(1)
+    images = place / folder
+    words = f"--set {target.folder} --import {images} -o SUB --name NAME"
+    fix = (
+        f"`palette-bench restore adapter:folder {words}` writes it; or, with scores and a board, "
+        f"`palette-bench evaluate {images} --set {target.folder} -o OUT --name NAME`"
     )
+    return problem("PB101", CARD, expected=expected, found=f"{count:,} images in {images}", fix=fix)
 
 
-def _target_problems(card: SubmissionCard, target: BenchSet) -> list[Problem]:
+def _placeholder_problems(card: SubmissionCard) -> list[Problem]:
+    """Return PB413 if the card still says of its method what an import of a tool's outputs wrote."""
+    method = card.method
+    left = {
+        "slug": method.slug == PLACEHOLDER_SLUG,
+        "authors": PLACEHOLDER in method.authors,
+        "license": method.license == PLACEHOLDER,
+    }
+    found = ", ".join(name for name, there in left.items() if there)
+    fix = f"complete {CARD}, or import again with --name --slug --author --license"
+    expected = "who made the outputs, and under which terms"
+    where = f"{CARD}: method"
+    return [problem("PB413", where, expected=expected, found=found, fix=fix)] if found else []
+
+
+def _target_problems(card: SubmissionCard, target: ContestantSet) -> list[Problem]:
     """Return PB601 and PB602 for each key of [target] that names something else than this set."""
-    manifest = target.manifest
+    public = target.public
     claims = {
-        "protocol": (card.target.protocol, manifest.protocol),
-        "source": (card.target.source, manifest.source),
-        "task": (card.target.task, manifest.task),
-        "variant": (card.target.variant or "default", manifest.variant),
-        "set": (card.target.set, manifest.set_fingerprint),
+        "protocol": (card.target.protocol, public.protocol),
+        "source": (card.target.source, public.source),
+        "task": (card.target.task, public.task),
+        "variant": (card.target.variant or "default", public.variant),
+        "set": (card.target.set, public.set_fingerprint),
     }
     return [
         problem(
@@ -280,7 +317,7 @@ class _Reader:
     """Decodes answers, several at a time."""
 
     files: Submission
-    target: BenchSet
+    target: ContestantSet
     witness: Witness | None
 
     def read(self, place: tuple[int, ImageId]) -> _Read:

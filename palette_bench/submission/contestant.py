@@ -20,6 +20,7 @@ from palette_bench.core.errors import UsageError, suggest
 from palette_bench.core.rng import fill, sampling_noise, stream_key
 from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
 from palette_bench.submission.card import Declared, Method, Sampling, Training
+from palette_bench.submission.plugins import load_plugin
 
 # entry-point group -> what precedes the name on the command line
 GROUPS = {"palette_bench.baselines": "", "palette_bench.adapters": "adapter:"}
@@ -224,12 +225,17 @@ def load_baseline(name: str) -> Baseline:
     """Import a contestant.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: it is not installed, or two packages bring one of this name.
+        MethodError: PB613, it cannot be imported, or is no method.
     """
     known = baselines()
     if name not in known:
         raise UsageError(f"no method {name!r} is installed: {suggest(name, known)}")
-    baseline: Baseline = known[name].load()
+    group, prefix = next((g, p) for g, p in reversed(GROUPS.items()) if name.startswith(p))
+    bring = {point.value for point in entry_points(group=group, name=name.removeprefix(prefix))}
+    if len(bring) > 1:
+        raise UsageError(f"several packages bring the method {name!r}: {', '.join(sorted(bring))}; keep one")
+    baseline: Baseline = load_plugin(name, known[name])
     return baseline
 
 

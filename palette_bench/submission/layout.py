@@ -10,6 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from palette_bench.core.errors import SHOWN_IDS, Problem, problem
@@ -51,6 +52,11 @@ class Layout:
 
     answers: dict[int, list[ImageId]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file is named as an image."""
+    return PurePosixPath(name).suffix.lower() in _PICTURES
 
 
 def arrange(

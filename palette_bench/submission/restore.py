@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core import atomic, png
-from palette_bench.core.errors import SubmissionError
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import Journal, Shard, locked
@@ -31,6 +30,7 @@ from palette_bench.submission.card import CARD, SubmissionCard, Target, to_toml
 from palette_bench.submission.contestant import About, Batch, Restorer, SelectiveRestorer
 from palette_bench.submission.cost import measured, peak_memory, with_cost
 from palette_bench.submission.files import output_name
+from palette_bench.submission.plugins import require_images, require_restorer
 
 _WITNESSES = 3  # ids whose first noise is digested in the journal; trust, section 1.1
 
@@ -88,9 +88,10 @@ def restore(
     Raises:
         UsageError: the restorer is not made for this set; nothing is written.
         InputError: PB605, the folder holds outputs of another method, model, sample count or set.
-        SubmissionError: the restorer returned another shape or type.
+        MethodError: PB613, the restorer lacks something, or returned another shape or type.
         StorageError: PB802, PB803.
     """
+    require_restorer(restorer)
     if isinstance(restorer, SelectiveRestorer):
         restorer.accept(benchset)
     run = _Run(restorer, benchset, out, samples, batch_size, shard or Shard(*rank_of()), device)
@@ -236,11 +237,7 @@ class _Run:
 
     def _pictures(self, batch: Batch) -> NDArray[np.uint8]:
         pictures = self.restorer.restore(batch)
-        expected = (*batch.inputs.shape[:3], 3)
-        if pictures.shape != expected or pictures.dtype != np.uint8:
-            raise SubmissionError(
-                f"restore() must return {expected} uint8, not {pictures.shape} {pictures.dtype}"
-            )
+        require_images(pictures, (*batch.inputs.shape[:3], 3), f"{type(self.restorer).__name__}.restore()")
         return pictures
 
     def audit(self, count: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.benchset.manifest import BenchSet
+from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core.errors import Problem
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
@@ -46,9 +46,9 @@ _FIXES = {
 class Suspicion:
     """Collects one output after the other; `problems` judges them together."""
 
-    def __init__(self, target: BenchSet) -> None:
+    def __init__(self, target: ContestantSet) -> None:
         """Start with no output of this set."""
-        self._target = target
+        self._references = target.reference_digests
         self._digests: dict[ImageId, Fingerprint] = {}
         self._conditions: dict[ImageId, Fingerprint] = {}
         self._constant: set[ImageId] = set()
@@ -86,7 +86,7 @@ class Suspicion:
         ]
 
     def _reference(self, image_id: ImageId) -> Fingerprint:
-        return self._target.manifest.by_id[image_id].reference_px
+        return self._references.get(image_id, "")
 
     def _equal_to_target(self) -> set[ImageId]:
         """Return the outputs equal to their reference, where the input is not equal to it already."""

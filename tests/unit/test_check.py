@@ -23,11 +23,13 @@ from PIL import Image as PillowImage
 from submissions import copied, original, plausible, submit, write_card, zipped
 
 from palette_bench.benchset.manifest import BenchSet
+from palette_bench.benchset.public import export_public
 from palette_bench.core.errors import BenchSetError, SubmissionError
 from palette_bench.core.fingerprint import lines_digest, pixel_digest
 from palette_bench.core.png import MAX_BYTES, PngError, encode
 from palette_bench.core.types import Image
 from palette_bench.submission.archive import SPARE_ENTRIES
+from palette_bench.submission.card import CARD
 from palette_bench.submission.check import CheckReport, check, read_output
 from palette_bench.submission.files import open_submission
 
@@ -80,6 +82,45 @@ def test_a_zip_and_its_folder_are_one_submission(sound: Path, benchset: Path, tm
     report = check(zipped(sound, tmp_path / "sub.zip"), benchset)
     assert report == check(sound, benchset)
     assert report.problems == ()
+
+
+@pytest.mark.trust("people: public part")
+def test_a_contestant_checks_against_the_public_part_and_finds_the_same(
+    sub: Path, benchset: Path, tmp_path: Path
+) -> None:
+    export_public(benchset, tmp_path / "public")
+    whole, public = check(sub, benchset), check(sub, tmp_path / "public")
+    assert (public.problems, public.pixels, public.card) == ((), whole.pixels, whole.card)
+    assert set(whole.checked) - set(public.checked) == {"no output looks copied, mixed up or lossy"}
+    assert not public.whole
+    first, second = sorted((sub / "outputs").iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    second.unlink()
+    assert found(check(sub, tmp_path / "public")) == found(check(sub, benchset))
+
+
+@pytest.mark.trust("people: no card")
+@pytest.mark.parametrize("place", ["", "outputs/", "results/png/"])
+def test_a_folder_of_images_without_a_card_is_told_the_command_that_writes_one(
+    place: str, sub: Path, benchset: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "plain"
+    shutil.copytree(sub / "outputs", folder / place)
+    (said,) = [p for p in check(folder, benchset).problems if p.code == "PB101"]
+    where = (folder / place).as_posix()
+    assert said.found == f"{len(BenchSet.open(benchset).ids)} images in {where}"
+    assert f"restore adapter:folder --set {benchset} --import {where} -o SUB --name NAME" in said.fix
+    assert f"evaluate {where} --set {benchset} -o OUT --name NAME" in said.fix
+
+
+@pytest.mark.trust("people: placeholders")
+def test_a_card_that_nobody_completed_is_warned_of(sub: Path, benchset: Path) -> None:
+    card = (sub / CARD).read_text().replace('license = "CC0-1.0"', 'license = "unknown"')
+    (sub / CARD).write_text(card.replace('authors = ["A. Nobody"]', 'authors = ["unknown"]'))
+    (said,) = check(sub, benchset).problems
+    assert (said.code, said.severity) == ("PB413", "warning")
+    assert said.found == "authors, license"
+    assert found(check(sub, benchset, strict=True)) == [("PB413", "error", 1)]
 
 
 def test_the_compression_of_the_files_is_no_part_of_their_identity(sub: Path, benchset: Path) -> None:

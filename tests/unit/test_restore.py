@@ -14,7 +14,7 @@ from submissions import ready
 
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.benchset.public import export_public
-from palette_bench.core.errors import BenchSetError, InputError, SubmissionError, UsageError
+from palette_bench.core.errors import BenchSetError, InputError, MethodError, UsageError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.journal import Journal, Shard
 from palette_bench.core.rng import fill, sampling_noise, stream_key
@@ -251,7 +251,7 @@ def test_an_audit_tells_the_largest_difference(
 def test_a_model_that_returns_another_shape_is_refused(
     shape: tuple[int, ...], smoke: ContestantSet, tmp_path: Path
 ) -> None:
-    with pytest.raises(SubmissionError, match="must return"):
+    with pytest.raises(MethodError, match="PB613"):
         restore(Noisy(shape=shape), smoke, tmp_path / "sub")
     assert not list((tmp_path / "sub" / "outputs").iterdir())
 

@@ -1,0 +1,107 @@
+"""Methods of other packages when they fail: whose code it was, where, and what the interface asks."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import traceback
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import numpy as np
+
+from palette_bench.core.errors import MethodError, Problem, problem
+
+_OURS = "palette_bench"
+
+
+def load_plugin(name: str, point: EntryPoint) -> Any:
+    """Import what an entry point names.
+
+    Args:
+        name: of the method, as on the command line.
+        point: where it is.
+
+    Raises:
+        MethodError: PB613, its package cannot be imported, or it is no method.
+    """
+    try:
+        found = point.load()
+    except (Exception, SystemExit) as error:
+        if point.module.split(".")[0] == _OURS:
+            raise
+        line = _last_line(error, point.module.split(".")[0])
+        said = f"{type(error).__name__}: {error}" + (f", at {line}" if line else "")
+        fix = (
+            f"mend or reinstall the package that brings it; python -c 'import {point.module}' shows the same"
+        )
+        raise MethodError(problem("PB613", f"{name} = {point.value}", found=said, fix=fix)) from error
+    if inspect.isclass(found) or not (hasattr(found, "restorer") or hasattr(found, "export")):
+        kind = f"a class, {found.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"
+        fix = "let the entry point name an object: `baseline = Mine()`, with `def restorer(self, options)`"
+        expected = "an object with restorer(options)"
+        raise MethodError(problem("PB613", f"{name} = {point.value}", expected=expected, found=kind, fix=fix))
+    return found
+
+
+def require_restorer(restorer: object) -> None:
+    """Refuse what is no restorer, before anything is written.
+
+    Raises:
+        MethodError: PB613, names everything it lacks.
+    """
+    about, kind = getattr(restorer, "about", None), type(restorer).__name__
+    expected = {
+        "restore(batch)": callable(getattr(restorer, "restore", None)),
+        "about, an About": all(hasattr(about, part) for part in ("method", "training", "sampling")),
+        "identity, a text": isinstance(getattr(restorer, "identity", None), str),
+    }
+    missing = [name for name, there in expected.items() if not there]
+    if missing:
+        fix, found = 'see docs/outside-tools.md, "A model in Python"', f"no {'; no '.join(missing)}"
+        raise MethodError(problem("PB613", kind, expected="; ".join(expected), found=found, fix=fix))
+
+
+def require_images(returned: object, expected: tuple[int, ...], of: str) -> None:
+    """Refuse what is no uint8 array of a shape.
+
+    Raises:
+        MethodError: PB613.
+    """
+    if isinstance(returned, np.ndarray) and returned.dtype == np.uint8 and returned.shape == expected:
+        return
+    found = type(returned).__name__
+    fix = "return a NumPy array: for a tensor, `.cpu().numpy()`"
+    if isinstance(returned, np.ndarray):
+        found = f"{returned.shape} {returned.dtype}"
+        fix = "return one image per input, channels last"
+        if returned.shape == expected and returned.size and returned.dtype.kind == "f":
+            found += f", from {returned.min():.3g} to {returned.max():.3g}"
+            fix = "scale to 0..255, round, clip, and convert to uint8"
+    raise MethodError(problem("PB613", of, expected=f"{expected} uint8", found=found, fix=fix))
+
+
+def failure_of_plugin(error: BaseException, modules: set[str], crash_file: str) -> Problem | None:
+    """Return what to say of an exception that a plug-in's code raised or caused; None if it had no part.
+
+    Args:
+        error: with its traceback.
+        modules: top-level modules of installed methods.
+        crash_file: where the whole traceback is.
+    """
+    theirs = modules - {_OURS}
+    line = next((found for module in theirs if (found := _last_line(error, module))), "")
+    if not line:
+        return None
+    fix = f"mend the method; what was finished is kept: run again to go on. Whole traceback: {crash_file}"
+    return problem("PB613", line, found=f"{type(error).__name__}: {error}", fix=fix)
+
+
+def _last_line(error: BaseException, module: str) -> str:
+    """Return the innermost line of a module that an exception went through: file, line, function, text."""
+    found = ""
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).split(".")[0] == module:
+            file, text = frame.f_code.co_filename, linecache.getline(frame.f_code.co_filename, number).strip()
+            found = f"{file}:{number}, in {frame.f_code.co_name}: {text}"
+    return found
