@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from palette_bench.board.comparability import differences, identity
 from palette_bench.board.ranks import evidence
 from palette_bench.board.reviews import Tier, read_tiers
 from palette_bench.core import atomic
-from palette_bench.core.errors import Problem, RecordError, SpecError, problem
+from palette_bench.core.errors import Problem, RecordError, SpecError, StorageError, problem
 from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.records import Sha, read_file
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
@@ -102,44 +103,81 @@ def record_path(record: Path, card: Scorecard) -> Path:
 
 
 def add_card(card_path: Path, record: Path) -> tuple[Path, bool]:
-    """Copy a proven card and its table into a record.
+    """Copy a proven card and its table into a record; see `add_cards`."""
+    (added,) = add_cards([card_path], record)
+    return added
+
+
+def add_cards(paths: Sequence[Path], record: Path, *, replace: bool = False) -> list[tuple[Path, bool]]:
+    """Copy proven cards and their tables into a record: all of them, or none.
+
+    Args:
+        paths: the cards.
+        record: the folder that collects them.
+        replace: a card of the same method, version and board gives way, as among drafts.
 
     Returns:
-        The card's path in the record, and whether it is new there.
+        Each card's path in the record, and whether it is new there.
 
     Raises:
-        RecordError: PB407, PB408 the card is not whole; PB404, its method and version stand on this
-            board already with another card.
+        RecordError: PB407, PB408 a card is not whole; PB404, its method and version stand on this board
+            already with another card, in the record or among those given; all problems of all cards.
     """
-    card, _ = read_proven(card_path)
+    proven: dict[Path, Scorecard] = {}
+    problems: list[Problem | str] = []
+    for path in paths:
+        try:
+            card, _ = read_proven(path)
+        except (RecordError, StorageError) as error:
+            problems += error.problems or [str(error)]
+            continue
+        twins = [other for other in proven if _stand_in_one_place(card, proven[other])]
+        taken = [*twins, *(() if replace else _taken(card, record))]
+        problems += [_not_again(card, other) for other in taken]
+        proven[path] = card
+    if problems:
+        raise RecordError(*problems)
+    return [_copied(path, card, record) for path, card in proven.items()]
+
+
+def _copied(path: Path, card: Scorecard, record: Path) -> tuple[Path, bool]:
     target = record_path(record, card)
     atomic.sweep(target.parent)
     if target.is_file() and read_scorecard(target).content_sha256 == card.content_sha256:
         return target, False
-    taken = _taken(card, target.parent)
-    if taken:
-        raise RecordError(*taken)
-    atomic.write_bytes(table_path(target), read_file(table_path(card_path)))
-    atomic.write_bytes(target, read_file(card_path))
+    former = _taken(card, record)
+    atomic.write_bytes(table_path(target), read_file(table_path(path)))
+    atomic.write_bytes(target, read_file(path))
+    for other in former:
+        other.unlink()
+        table_path(other).unlink(missing_ok=True)
     return target, True
 
 
-def _taken(card: Scorecard, folder: Path) -> list[Problem]:
-    """Return the cards of the same method, version and board."""
-    own = identity(card)
-    return [
-        problem(
-            "PB404",
-            f"{card.method.slug} {card.method.version}",
-            expected="one card per method and version on a board",
-            found=f"another card, {path}",
-            fix="give the new outputs their own version in submission.toml; published cards are never edited",
-        )
-        for path in sorted(folder.glob("*.json"))
-        if (other := read_scorecard(path)).method.version == card.method.version
-        and not differences(own, identity(other))
+def _taken(card: Scorecard, record: Path) -> list[Path]:
+    """Return the cards of the same method, version and board in a record, itself apart."""
+    folder = record_path(record, card).parent
+    return [path for path in sorted(folder.glob("*.json")) if _stand_in_one_place(card, read_scorecard(path))]
+
+
+def _stand_in_one_place(card: Scorecard, other: Scorecard) -> bool:
+    return (
+        board_key(card) == board_key(other)
+        and (card.method.slug, card.method.version) == (other.method.slug, other.method.version)
+        and not differences(identity(card), identity(other))
+        and card.content_sha256 != other.content_sha256
         and not card.supersedes(other)
-    ]
+    )
+
+
+def _not_again(card: Scorecard, other: Path) -> Problem:
+    return problem(
+        "PB404",
+        f"{card.method.slug} {card.method.version}",
+        expected="one card per method and version on a board",
+        found=f"another card, {other}",
+        fix="give the new outputs their own version in submission.toml; published cards are never edited",
+    )
 
 
 def read_record(record: Path) -> Published:

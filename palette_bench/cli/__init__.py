@@ -27,7 +27,7 @@ VERBS: dict[str, str] = {
     "board": "Collect scorecards and build the leaderboard site.",
     "study": "Measure the fool rate: design, run and analyse a human study.",
     "weights": "List, fetch or verify network weights.",
-    "ls": "List protocols, tasks, metrics, baselines or recipes.",
+    "ls": "List protocols, tasks, metrics, extractors, baselines or recipes.",
     "show": "Print any record file in short.",
     "doctor": "Say whether this machine can be trusted to generate and score.",
     "demo": "Run the whole chain on bundled photographs, offline.",

@@ -21,17 +21,24 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("card", type=_FILE, metavar="CARD.json")
+@click.argument("cards", type=_FILE, metavar="CARD.json...", nargs=-1, required=True)
 @click.option("--record", required=True, type=_FOLDER, help="The folder that collects scorecards.")
-def add(card: Path, record: Path) -> None:
-    """Copy a scorecard and its per-image table into a record, once they are proven unedited."""
-    from palette_bench.board.record import add_card
-    from palette_bench.cli.terminal import finish, say
+def add(cards: tuple[Path, ...], record: Path) -> None:
+    """Copy scorecards and their per-image tables into a record, once all are proven unedited.
 
-    path, new = add_card(card, record)
-    if not new:
-        say("this very card is in the record already")
-    finish(path, next_command=f"board build {record} -o SITE")
+    \b
+    palette-bench board add CARD.json --record reports
+    palette-bench board add A.json B.json --record reports
+    """  # noqa: D301  # click looks for the backspace character itself
+    from palette_bench.board.record import add_cards
+    from palette_bench.cli.terminal import say, say_next
+
+    added = add_cards(cards, record)
+    for path, new in added:
+        if not new:
+            say(f"in the record already: {path.name}")
+        click.echo(str(path))
+    say_next(f"board build {record} -o SITE")
 
 
 @command.command("build")
@@ -51,7 +58,12 @@ def add(card: Path, record: Path) -> None:
     "--parquet", is_flag=True, help="Also write leaderboard.parquet; needs pyarrow. --check passes it over."
 )
 def build(record: Path, site: Path, min_tier: Tier, check: bool, parquet: bool) -> None:
-    """Build the leaderboard site of a record: HTML, JSON, CSV, Markdown, LaTeX and badges."""
+    """Build the leaderboard site of a record: HTML, JSON, CSV, Markdown, LaTeX and badges.
+
+    \b
+    palette-bench board build reports -o site
+    palette-bench board build reports -o site --check
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.board.site import INDEX, build_site, check_site
     from palette_bench.cli.terminal import finish
 
@@ -66,7 +78,11 @@ def build(record: Path, site: Path, min_tier: Tier, check: bool, parquet: bool) 
 @click.argument("old", type=_FILE, metavar="OLD.json")
 @click.argument("new", type=_FILE, metavar="NEW.json")
 def diff(old: Path, new: Path) -> None:
-    """Name what moved between two leaderboard.json: new, gone, value, rank, tier."""
+    """Name what moved between two leaderboard.json: new, gone, value, rank, tier.
+
+    \b
+    palette-bench board diff OLD/leaderboard.json NEW/leaderboard.json
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.board.diff import changes
     from palette_bench.board.leaderboard import Leaderboard
     from palette_bench.cli.terminal import say

@@ -96,11 +96,10 @@ def _card(out: Path, name: str, method: str) -> Path:
 
 
 def _build_board(out: Path) -> None:
-    from palette_bench.board.record import add_card
+    from palette_bench.board.record import add_cards
     from palette_bench.board.site import build_site
 
-    for path in sorted((out / "cards").glob("*.json")):
-        add_card(path, out / "record")
+    add_cards(sorted((out / "cards").glob("*.json")), out / "record")
     build_site(out / "record", out / "site")
 
 

@@ -91,17 +91,24 @@ def command(
     from palette_bench.benchset.generate import generate
     from palette_bench.benchset.making import Options
     from palette_bench.benchset.sources import Request
+    from palette_bench.core.errors import SourceError
 
     value = int(hole_value) if hole_value else None
-    finished = generate(
-        protocol,
-        task,
-        out,
-        request=Request(source or "", images, labels, limit, allow_unknown_source, ids),
-        masks=MaskRequest(masks, mask_format or "", pair, value) if masks else None,
-        options=Options(workers, shard, rekey, verify_all=verify == "full", expect=expect),
-        progress=progress,
-    )
+    try:
+        finished = generate(
+            protocol,
+            task,
+            out,
+            request=Request(source or "", images, labels, limit, allow_unknown_source, ids),
+            masks=MaskRequest(masks, mask_format or "", pair, value) if masks else None,
+            options=Options(workers, shard, rekey, verify_all=verify == "full", expect=expect),
+            progress=progress,
+        )
+    except SourceError as error:
+        if source or not images:
+            raise
+        own = f"--source folder:NAME takes {images} as pictures of your own, with any names and labels"
+        raise SourceError(*(error.problems or (str(error),)), f"or: {own}") from error
     if public:
         _write_public(finished, public)
     _tell(finished, out, expect)

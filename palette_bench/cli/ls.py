@@ -47,18 +47,43 @@ def _recipes() -> Iterator[tuple[str, str]]:
             yield f"{method} {name}", text.partition("\n")[0].removeprefix("# ")
 
 
+def _extractors() -> Iterator[tuple[str, str]]:
+    """Yield the networks scores rest on, with where their weights lie here, or how to get them."""
+    from palette_bench.board.words import network_words
+    from palette_bench.core.errors import WeightsError
+    from palette_bench.scoring.features import EXTRACTORS
+    from palette_bench.scoring.features.weights import find, pinned
+
+    rows = pinned()
+    for name in EXTRACTORS:
+        place = "comes along" if name.startswith("smoke") else f"with --weights {name}=FILE"
+        if name in rows:
+            try:
+                place = str(find(name, rows[name])[0])
+            except WeightsError:
+                place = f"absent: palette-bench weights fetch {name}"
+        yield name, f"{network_words(name)}; {place}"
+    yield "timm:MODEL", "any model of timm, with --weights timm:MODEL=FILE"
+
+
 _LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "protocols": _protocols,
     "tasks": _tasks,
     "metrics": _metrics,
     "baselines": _baselines,
     "recipes": _recipes,
+    "extractors": _extractors,
 }
 
 
-@click.command("ls", short_help="List protocols, tasks, metrics, baselines or recipes.")
+@click.command("ls", short_help="List protocols, tasks, metrics, extractors, baselines or recipes.")
 @click.argument("what", type=click.Choice(list(_LISTS)), default="protocols")
 def command(what: str) -> None:
-    """List what is installed, a name and a short text per line."""
+    """List what is installed, a name and a short text per line.
+
+    \b
+    palette-bench ls tasks
+    palette-bench ls extractors
+    """  # noqa: D301  # click looks for the backspace character itself
     for name, text in _LISTS[what]():
         click.echo(f"{name:<38} {text}")

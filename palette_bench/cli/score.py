@@ -51,8 +51,14 @@ class WeightsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # g
     "extractors",
     metavar="ID",
     multiple=True,
-    help="Network to use: inception-v3-fid, resnet50-v1, smoke-random or timm:MODEL; repeat for more. "
+    help="Network to use, see `palette-bench ls extractors`, or timm:MODEL; repeat for more. "
     "Each metric takes the first that fits.  [default: the protocol's]",
+)
+@click.option(
+    "--metrics",
+    metavar="ID,ID",
+    default="",
+    help="Compute these alone; `palette-bench ls metrics` names them.  [default: all there are]",
 )
 @click.option(
     "--weights",
@@ -107,6 +113,7 @@ def command(
     weights: tuple[tuple[str, str], ...],
     calibrate: bool,
     explain: int | None,
+    metrics: str,
     **options: Any,
 ) -> None:
     """Score a submission into a scorecard.
@@ -115,11 +122,19 @@ def command(
     `palette-bench weights fetch` does that. On several GPUs or machines:
     `torchrun --nproc-per-node W -m palette_bench -- score ...` gives the same card; `--` ends torchrun's
     options.
-    """
+
+    \b
+    palette-bench score SUB --set SET -o CARD.json --extractor smoke-random
+    palette-bench score SUB --set SET -o CARD.json --metrics psnr,ssim
+    palette-bench score SUB --set SET -o CARD.json --device cuda    # needs a GPU
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.core.ranks import speaks
     from palette_bench.scoring.run import score
 
-    card = score(submission, out=out, weights=dict(weights), progress=terminal.progress, **options)
+    chosen = metrics.replace(",", " ").split()
+    card = score(
+        submission, out=out, weights=dict(weights), metrics=chosen, progress=terminal.progress, **options
+    )
     if not speaks():
         return
     terminal.show_problems(p for p in card.problems if p.severity == "warning")

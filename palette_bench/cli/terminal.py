@@ -71,4 +71,9 @@ def finish(path: Path, fingerprint: str = "", next_command: str = "") -> None:
     if fingerprint:
         say(f"fingerprint  {fingerprint[:12]}")
     if next_command:
-        say(f"next         palette-bench {next_command}")
+        say_next(next_command)
+
+
+def say_next(command: str) -> None:
+    """Name the likely next command."""
+    say(f"next         palette-bench {command}")

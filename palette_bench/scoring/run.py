@@ -5,6 +5,7 @@ Every rank of a distributed run goes through the same steps; rank 0 checks, clos
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,17 +34,26 @@ from palette_bench.scoring.closing import (
 from palette_bench.scoring.extraction import Extraction, Side, obeying
 from palette_bench.scoring.features import check_name
 from palette_bench.scoring.features.cache import ArrayCache
-from palette_bench.scoring.metrics.diagnostics import summarise
+from palette_bench.scoring.metrics.diagnostics import Diagnostic, summarise
 from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.networks import DEFAULT_MODE, Networks, Weights
 from palette_bench.scoring.pictures import Look, Measured, Pictures
-from palette_bench.scoring.plan import Step, diagnostics, plan, wanted_metrics
+from palette_bench.scoring.plan import (
+    Selection,
+    Step,
+    needed_extractors,
+    plan,
+    select_metrics,
+    servable,
+)
 from palette_bench.scoring.references import ReferenceRequest, ReferenceSource, own_originals
 from palette_bench.scoring.sampling import PAIR_WEIGHTS, Samples
 from palette_bench.scoring.scorecard import Score, Scorecard, write_scorecard
 from palette_bench.scoring.statistics_files import write_statistics
 from palette_bench.submission.check import CheckReport, check
 from palette_bench.submission.files import open_submission
+
+log = logging.getLogger(__name__)
 
 _BY_ID = frozenset({"PB201", "PB202", "PB206"})  # findings that leave an intersection to score
 
@@ -54,6 +64,7 @@ def score(
     out: Path,
     *,
     extractors: Sequence[str] = (),
+    metrics: Sequence[str] = (),
     weights: Weights = MappingProxyType({}),
     device: str = "cpu",
     precision: str = "fp32",
@@ -76,6 +87,7 @@ def score(
         benchset: the set it answers.
         out: the card to write, `*.json`.
         extractors: ids in order of preference; the protocol's if empty.
+        metrics: ids of the metrics to compute; all that set and extractors have if empty.
         weights: extractor id -> path of its weights, or `random:SEED`.
         device: cpu or cuda.
         precision: fp32; previews tf32 and bf16; audit fp64.
@@ -105,8 +117,12 @@ def score(
     request = ReferenceRequest(reference, reference_images, mode, n)
     request.require_sense()
     target = BenchSet.open(benchset)
+    available = tuple(extractors) or target.protocol.extractors
+    selection = select_metrics(target, available, metrics)
+    if metrics and not extractors:
+        available = needed_extractors(selection.features, available) if selection.features else ()
     networks = Networks(
-        _names(extractors or target.protocol.extractors, weights, out),
+        _names(available, weights, out),
         weights,
         target.protocol.classifier_crop,
         device,
@@ -116,12 +132,18 @@ def score(
     with distributed.world() as world, stoppable() as stop:
         world.agree("set", target.manifest.set_fingerprint)
         told = obeying(progress if world.leads else SILENT, stop)
-        seen = world.lead(lambda: _seen(submission, target, partial, told))
-        opened = world.each(networks.open)
+        opened = world.each(networks.open)  # first: absent weights are told before the long check
         world.agree("extractors", fingerprint([e.fingerprint for e in opened]))
+        features, unserved = (selection.features, []) if metrics else servable(selection.features, opened)
+        steps = plan(features, opened, Labels.of(target, target.ids) is not None)
+        used = [e for e in opened if any(step.extractor is e for step in steps)]
+        if idle := [e.id for e in opened if e not in used]:
+            log.warning("no metric reads %s: left out", ", ".join(idle))
+        seen = world.lead(lambda: _seen(submission, target, selection.diagnostics, partial, told))
+        seen = replace(seen, problems=(*seen.problems, *unserved))
         world.lead(lambda: atomic.make_folder(out.parent))
-        extraction = Extraction(opened, ArrayCache("features", fresh=fresh), device, world, told)
-        run = _Run(target, seen, networks, extraction, fresh)
+        extraction = Extraction(used, ArrayCache("features", fresh=fresh), device, world, told)
+        run = _Run(target, seen, networks, replace(selection, features=features), steps, extraction, fresh)
         with open_submission(submission, len(target.ids)) as files:
             return run.card(Pictures(files, target), request, out, export_statistics)
 
@@ -153,14 +175,16 @@ class _Seen:
         return sorted(self.report.pixels)
 
 
-def _seen(submission: Path, target: BenchSet, partial: bool, progress: Progress) -> _Seen:
+def _seen(
+    submission: Path, target: BenchSet, rows: Sequence[Diagnostic], partial: bool, progress: Progress
+) -> _Seen:
     """Check a submission and take its diagnostics from the same decoded pictures.
 
     Raises:
         SubmissionError: the check found errors, and not only missing and unknown ids if `partial`.
         BenchSetError: PB602.
     """
-    look = Look(target, diagnostics(target.task.degradation))
+    look = Look(target, rows)
     report = check(submission, target.folder, progress=progress, witness=look)
     problems = report.problems
     if partial and report.pixels and report.card and {p.code for p in errors_of(problems)} <= _BY_ID:
@@ -188,6 +212,8 @@ class _Run:
     target: BenchSet
     seen: _Seen
     networks: Networks
+    selection: Selection
+    steps: Sequence[Step]
     extraction: Extraction
     fresh: bool
 
@@ -196,8 +222,7 @@ class _Run:
     ) -> Scorecard:
         """Return the card as rank 0 wrote it."""
         labels = Labels.of(self.target, self.seen.ids)
-        wanted = wanted_metrics(self.target, self.networks.names)
-        steps = plan(wanted, self.extraction.extractors, labels is not None)
+        steps = self.steps
         if export and not any(step.metric.referenced for step in steps):
             raise UsageError("--export-statistics needs a Fréchet distance among the metrics; there is none")
         statistics = ArrayCache("statistics", fresh=self.fresh)
@@ -241,7 +266,7 @@ class _Run:
             return {}
         samples = Samples(pictures, self.seen.ids, count, self.extraction.world, self.extraction.progress)
         own = {name: path for name, path in self.networks.weights.items() if name in PAIR_WEIGHTS}
-        return samples.scores(own, self.networks.device, self._notes)
+        return samples.scores(self.selection.diversities, own, self.networks.device, self._notes)
 
     def _closed(self, steps: Sequence[Step], material: Material, chooser: Chooser) -> dict[str, Scored]:
         """Return features' scores and diagnostics, in the order of the card."""
@@ -250,7 +275,7 @@ class _Run:
         for step in steps:
             if step.metric.id == "fid" and matched is not None:
                 closed[MATCHED] = close_matched(step, replace(material, reference=matched))
-        for row in diagnostics(self.target.task.degradation):
+        for row in self.selection.diagnostics:
             outcome = summarise(row, self.seen.measured.readings[row.id])
             closed[row.id] = Scored(outcome, as_score(row, outcome, material.n, notes=self._notes))
         return closed

@@ -20,7 +20,7 @@ from palette_bench.scoring.distributed import World
 from palette_bench.scoring.features import open_pair_distance
 from palette_bench.scoring.features.extractor import as_images
 from palette_bench.scoring.features.pairs import PairDistance
-from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
+from palette_bench.scoring.metrics.diversity import Diversity
 from palette_bench.scoring.metrics.outcome import Outcome
 from palette_bench.scoring.pictures import Pictures
 from palette_bench.scoring.scorecard import Score
@@ -39,18 +39,21 @@ class Samples:
     world: World
     progress: Progress
 
-    def scores(self, weights: Mapping[str, str], device: str, notes: tuple[str, ...]) -> dict[str, Score]:
-        """Return the diversities by id, at rank 0.
+    def scores(
+        self, rows: Sequence[Diversity], weights: Mapping[str, str], device: str, notes: tuple[str, ...]
+    ) -> dict[str, Score]:
+        """Return diversities by id, at rank 0.
 
         A distance whose weights are absent, or that needs larger pictures, is null with a note: diversity
         never stops a run.
 
         Args:
+            rows: of the table of diversities.
             weights: of `PAIR_WEIGHTS`: path, or `random:SEED`.
             device: cpu or cuda.
             notes: what every score carries.
         """
-        found = {row.id: self._score(row, weights, device, notes) for row in DIVERSITIES.values()}
+        found = {row.id: self._score(row, weights, device, notes) for row in rows}
         return {name: score for name, score in found.items() if score is not None}
 
     def _score(

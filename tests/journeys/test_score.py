@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from common import RunCli
 from PIL import Image as PillowImage
 from smoke_weights import write_random
 from submissions import ready
@@ -34,7 +35,7 @@ from palette_bench.core.errors import (
 )
 from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.interrupt import Interrupted
-from palette_bench.scoring import extraction, networks
+from palette_bench.scoring import extraction, run
 from palette_bench.scoring.features.weights import pinned
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
 from palette_bench.submission import files
@@ -176,13 +177,12 @@ def test_known_pixels_are_re_imposed_and_their_error_is_reported(
 
 
 def test_a_broken_submission_is_refused_with_every_problem_and_nothing_is_written(
-    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     submission = answer("copy-input", "jpeg.qf5")
     outputs = sorted((submission / "outputs").iterdir())
     outputs[0].unlink()
     outputs[1].write_bytes(outputs[1].read_bytes()[:-20])
-    monkeypatch.setattr(networks, "open_extractor", None)  # no network is even opened
     with pytest.raises(SubmissionError) as caught:
         score(submission, smoke_sets / "jpeg.qf5", tmp_path / "cards" / "card.json")
     assert {p.code for p in caught.value.problems} >= {"PB201", "PB305"}
@@ -202,6 +202,60 @@ def test_absent_weights_of_all_networks_are_named_before_anything_runs(
     assert "weights fetch inception-v3-fid" in str(caught.value)
     assert "weights fetch resnet50-v1" in str(caught.value)
     assert not (tmp_path / "c.json").exists()
+
+
+@pytest.mark.trust("people: networks first")
+def test_networks_are_opened_before_the_long_check(
+    smoke_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "check", None)
+    with pytest.raises(WeightsError, match=r"absent\.npz"):
+        score(
+            tmp_path / "sub", smoke_sets / "jpeg.qf5", tmp_path / "c.json",
+            extractors=["timm:resnet18"], weights={"timm:resnet18": str(tmp_path / "absent.npz")},
+        )  # fmt: skip
+
+
+@pytest.mark.trust("people: what it can")
+def test_a_network_without_classes_serves_what_it_can_and_the_card_says_what_is_missing(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "timm:convnextv2_atto.fcmae"
+    card = score(
+        answer("copy-input", "jpeg.qf5"), smoke_sets / "jpeg.qf5", tmp_path / "c.json",
+        extractors=[name, "googlenet-v1", "timm:resnet18"][:1], weights={name: "random:1"},
+    )  # fmt: skip
+    assert {"frechet_distance", "kernel_distance", "perceptual_distance", "psnr"} <= card.scores.keys()
+    missing = {p.where: p.found for p in card.problems if p.code == "PB207"}
+    assert missing == {"classifier_score": name, "classification_agreement": name}
+    assert "left out" not in caplog.text
+
+
+@pytest.mark.trust("people: what it can")
+def test_a_network_that_no_metric_reads_is_said_and_costs_nothing(
+    smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = score(
+        answer("copy-input", "jpeg.qf5"), smoke_sets / "jpeg.qf5", tmp_path / "c.json",
+        extractors=["smoke-random", "timm:resnet18"], weights={"timm:resnet18": "random:1"},
+        metrics=["kid", "psnr"],
+    )  # fmt: skip
+    assert list(card.scores) == ["kernel_distance", "psnr"]
+    assert "no metric reads timm:resnet18: left out" in caplog.text
+    assert list(card.fingerprints.extractors) == ["smoke-random"]
+
+
+@pytest.mark.trust("people: what it can")
+def test_metrics_are_chosen_by_name_and_pixels_need_no_network(
+    run_cli: RunCli, smoke_sets: Path, answer: Callable[[str, str], Path]
+) -> None:
+    words = ("score", answer("copy-input", "jpeg.qf5"), "--set", smoke_sets / "jpeg.qf5", "-o", "c.json")
+    done = run_cli(*words, "--metrics", "psnr,ssim", TORCH_HOME="/nowhere")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stderr.splitlines()[:2]] == ["psnr", "ssim"]
+    wrong = run_cli(*words, "--metrics", "fdi,hole_psnr,psnr")
+    assert wrong.returncode == 2
+    assert "unknown metric 'fdi': did you mean fid" in wrong.stderr
 
 
 def test_a_damaged_set_is_not_scored(

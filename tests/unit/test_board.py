@@ -17,7 +17,7 @@ from palette_bench.board.comparability import differences, groups, identity, unf
 from palette_bench.board.leaderboard import Board, Leaderboard, assemble
 from palette_bench.board.quoted import quoted_rows
 from palette_bench.board.ranks import evidence
-from palette_bench.board.record import Published, add_card, board_key, read_record
+from palette_bench.board.record import Published, add_card, add_cards, board_key, read_record
 from palette_bench.board.reviews import Tier
 from palette_bench.board.set_again import set_command, set_ids
 from palette_bench.board.site import build_site, check_site, site_files
@@ -175,6 +175,29 @@ def test_a_card_is_added_once_and_never_replaced(tmp_path: Path) -> None:
     add_card(write_card(tmp_path / "two", seed=5, method={"version": "2"}), record)
     add_card(write_card(tmp_path / "three", seed=6, fingerprints={"set": sha("another set")}), record)
     assert len(read_record(record).cards) == 3
+
+
+@pytest.mark.trust("people: many cards")
+def test_many_cards_are_added_or_none_and_all_faults_are_named(tmp_path: Path) -> None:
+    good = [write_card(tmp_path, slug) for slug in ("one", "two", "three")]
+    edited, absent = write_card(tmp_path, "edited"), write_card(tmp_path, "absent")
+    edited.write_text(edited.read_text().replace('"psnr"', '"pnsr"'))
+    table_path(absent).unlink()
+    twin = write_card(tmp_path / "twin", "one", seed=4)
+    with pytest.raises(RecordError) as caught:
+        add_cards([*good, edited, absent, twin], tmp_path / "record")
+    assert [p.code for p in caught.value.problems] == ["PB407", "PB408", "PB404"]
+    assert not (tmp_path / "record").exists()
+    assert [new for _, new in add_cards(good, tmp_path / "record")] == [True] * 3
+    assert len(read_record(tmp_path / "record").cards) == 3
+
+
+@pytest.mark.trust("people: many cards")
+def test_a_draft_gives_way_to_the_next_card_of_its_method(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    old = add_cards([write_card(tmp_path, "mine")], record)[0][0]
+    ((new, fresh),) = add_cards([write_card(tmp_path / "again", "mine", seed=7)], record, replace=True)
+    assert (old.exists(), table_path(old).exists(), new.exists(), fresh) == (False, False, True, True)
 
 
 def test_a_record_with_damage_names_every_file(tmp_path: Path) -> None:
