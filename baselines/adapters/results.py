@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from palette_bench.core.types import Fingerprint, Image, ImageId, Progress
 from palette_bench.submission.adapter import ToolOptions
 from palette_bench.submission.contestant import About, Batch
 from palette_bench.tasks.preprocess import DecodeError, crop_area, decode
+
+log = logging.getLogger(__name__)
 
 _JPEG = b"\xff\xd8\xff"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -168,6 +171,19 @@ def _fix(code: str) -> str:
     return _FIXES.get(code, "let the tool write these files again")
 
 
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder that holds the results: one that holds nothing but a folder is looked through."""
+    place = folder
+    while place.is_dir():
+        inside = [path for path in place.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        place = inside[0]
+    if place != folder:
+        log.info("results are read in %s", place)
+    return place
+
+
 def _by_id(folder: Path, template: str) -> dict[ImageId, list[Path]]:
     """Return the files that a template names, PNG or JPEG, by id."""
     name = Path(template)
@@ -176,7 +192,7 @@ def _by_id(folder: Path, template: str) -> dict[ImageId, list[Path]]:
         raise UsageError(f"--template {template!r}: expected a relative name such as results/{{id}}_out.png")
     pattern = re.compile(f"{re.escape(parts[0])}([A-Za-z0-9_-]{{1,64}}){re.escape(parts[1])}")
     found: dict[ImageId, list[Path]] = defaultdict(list)
-    places = folder / name.parent
+    places = _unwrapped(folder / name.parent)
     for path in sorted(places.iterdir()) if places.is_dir() else ():
         match = pattern.fullmatch(path.stem) if path.suffix.lower() in _SUFFIXES else None
         if match:

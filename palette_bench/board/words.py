@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from palette_bench.core.errors import SpecError
@@ -259,3 +260,11 @@ def _mid_sentence(name: str) -> str:
     """Return a name as it stands inside a sentence: abbreviations and people keep their capital."""
     keeps = name[:2].isupper() or name.startswith(("Fréchet", "Inception"))
     return name if keeps else name[0].lower() + name[1:]
+
+
+def score_rows(scores: Mapping[str, Score]) -> list[tuple[str, ...]]:
+    """Return the scores of a card as rows of text: metric, value, interval, network, notes."""
+    return [
+        (name, value_text(s), interval_text(s), s.extractor or "", ", ".join(s.notes))
+        for name, s in scores.items()
+    ]

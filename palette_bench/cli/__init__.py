@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "verify": "Recompute a set and name every changed, missing or foreign file.",
     "train": "Train a method on pictures of yours; run again to resume.",
     "restore": "Run a method on a set: its outputs become a submission.",
+    "evaluate": "Check, score, report and rank a folder of outputs, in one command.",
     "check": "Check a submission against its set; list every problem at once.",
     "score": "Score a submission into a scorecard.",
     "report": "Write a scorecard as an HTML page, or compare two.",

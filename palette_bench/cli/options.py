@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -23,6 +24,51 @@ class ShardType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gen
         if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             self.fail(f"{value!r} is not i/n with 0 <= i < n", param, ctx)
         return Shard(int(index), int(count))
+
+
+class WeightsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
+    """`ID=PATH`: where an extractor's weights lie."""
+
+    name = "ID=PATH"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return id and path."""
+        extractor, _, path = str(value).partition("=")
+        if not (extractor and path):
+            self.fail(f"{value!r} is not ID=PATH, e.g. resnet50-v1=resnet50-0676ba61.pth", param, ctx)
+        return extractor, path
+
+
+WEIGHTS = click.option(
+    "--weights",
+    type=WeightsType(),
+    multiple=True,
+    help="File of a network's weights, or ID=random:SEED to try the machinery; repeat for more.",
+)
+_MAKER = {
+    "--name": "Of the method, for people.",
+    "--slug": "Of the method, for files: a-z, 0-9, -.  [default: from the name]",
+    "--version": "Of the method.",
+    "--author": "Who made it; repeat for more.",
+    "--license": "Of the method.",
+}
+
+
+def MAKER(command: Any) -> Any:  # noqa: N802  # a decorator that stands among options
+    """Add the options that say who made some images."""
+    for flag, words in reversed(_MAKER.items()):
+        command = click.option(flag, multiple=flag == "--author", help=words)(command)
+    return command
+
+
+def maker_of(given: Mapping[str, Any]) -> Any:
+    """Return what the options of MAKER said, as a Maker."""
+    from palette_bench.submission.importing import Maker
+
+    names = {name: given[name] or "" for name in ("name", "slug", "version", "license")}
+    return Maker(**names, authors=tuple(given["author"]))
 
 
 WORKERS = click.option(

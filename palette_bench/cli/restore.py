@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from palette_bench.cli.options import SHARD
+from palette_bench.cli.options import MAKER, SHARD, maker_of
 from palette_bench.cli.terminal import finish, progress, say
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _FORMS = {
     **dict.fromkeys(("samples", "shard", "batch", "audit", "pipeline"), "set"),
     **dict.fromkeys(("task", "mask", "extend", "times", "quality"), "pictures"),
     **{"export": "export", "import_": "import", "hole_value": "export"},
+    **dict.fromkeys(("name", "slug", "version", "author", "license"), "import"),
     **{"template": "import", "accept_lossy": "import", "tool_size": "export import"},
 }
 _NEEDED = {
@@ -116,6 +117,7 @@ def _run(_context: click.Context, _option: click.Parameter, named: Path | None) 
 @click.option("--template", metavar="NAME", help="--import: name of a result, with {id} in it.")
 @click.option("--accept-lossy", is_flag=True, help="--import: take JPEG results; the card says so.")
 @click.option("--tool-size", metavar="SIDE", type=click.IntRange(16, 8192), help="Side the tool works at.")
+@MAKER
 @click.option("--task", type=click.Choice(TASKS), help="Own pictures: what to do with them.")
 @click.option("--mask", type=PATH, help="inpainting: white = hole; a file, or a folder of equal names.")
 @click.option(
@@ -222,14 +224,12 @@ def _export(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
 
 def _import(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.benchset.manifest import ContestantSet
-    from palette_bench.submission.adapter import load_adapter
-    from palette_bench.submission.restore import restore
+    from palette_bench.submission.importing import import_results
 
-    out = given["out"]
+    out, maker = given["out"], maker_of(given)
     benchset = ContestantSet.open(given["benchset"])
-    results = load_adapter(words[0]).results(benchset, given["import_"], _tool_options(given), progress)
-    restore(results, benchset, out, progress=progress)
-    say(f"now complete {out / 'submission.toml'}: slug, authors, license, training data, sampler, cost")
+    import_results(words[0], benchset, given["import_"], out, _tool_options(given), maker, progress)
+    say(f"now complete {out / 'submission.toml'}: authors, license, training data, sampler, cost")
     finish(out, benchset.public.set_fingerprint, f"check {out} --set {given['benchset']}")
 
 

@@ -8,24 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palette_bench.cli import terminal
+from palette_bench.cli.options import WEIGHTS
 
 if TYPE_CHECKING:
     from palette_bench.scoring.scorecard import Scorecard
-
-
-class WeightsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
-    """`ID=PATH`: where an extractor's weights lie."""
-
-    name = "ID=PATH"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """Return id and path."""
-        extractor, _, path = str(value).partition("=")
-        if not (extractor and path):
-            self.fail(f"{value!r} is not ID=PATH, e.g. resnet50-v1=resnet50-0676ba61.pth", param, ctx)
-        return extractor, path
 
 
 @click.command("score", short_help="Score a submission into a scorecard.")
@@ -60,12 +46,7 @@ class WeightsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # g
     default="",
     help="Compute these alone; `palette-bench ls metrics` names them.  [default: all there are]",
 )
-@click.option(
-    "--weights",
-    type=WeightsType(),
-    multiple=True,
-    help="File of a network's weights, or ID=random:SEED to try the machinery; repeat for more.",
-)
+@WEIGHTS
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--precision",
@@ -188,11 +169,6 @@ def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
 
 def _lines(card: Scorecard) -> list[str]:
     """Return the scores as aligned lines: metric, value, interval, network, notes."""
-    from palette_bench.board.words import interval_text, value_text
+    from palette_bench.board.words import score_rows
 
-    rows = [
-        (name, value_text(s), interval_text(s), s.extractor or "", ", ".join(s.notes))
-        for name, s in card.scores.items()
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return terminal.aligned(score_rows(card.scores))

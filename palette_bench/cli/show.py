@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from palette_bench.cli.terminal import aligned
+
 _LONGEST = 96
 
 
@@ -29,10 +31,32 @@ def _lines(value: dict[str, Any], prefix: str = "") -> list[str]:
     return lines
 
 
+def _scorecard(file: Path) -> list[str]:
+    """Return a card as a table of scores under what they belong to."""
+    from palette_bench.board.words import place, score_rows
+    from palette_bench.scoring.scorecard import read_scorecard
+
+    card = read_scorecard(file)
+    about = {
+        "method": f"{card.method.name} {card.method.version} ({card.method.slug})",
+        "set": f"{card.protocol} {place(card.task, card.variant)} on {card.source}, "
+        f"{card.fingerprints.set[:12]}",
+        "images": f"{card.n_scored:,} of {card.n_expected:,}",
+        "card": f"{card.content_sha256[:12]}, {card.date}",
+        "warnings": ", ".join(p.code for p in card.problems if p.severity == "warning") or "none",
+    }
+    return [*(f"{name:<12} {text}" for name, text in about.items()), "", *aligned(score_rows(card.scores))]
+
+
 @click.command("show", short_help="Print any record file in short.")
 @click.argument("file", type=click.Path(path_type=Path))
 def command(file: Path) -> None:
-    """Print FILE (manifest, submission, scorecard, leaderboard, protocol) a key per line."""
+    """Print FILE (manifest, submission, leaderboard, protocol) a key per line, a scorecard as a table.
+
+    \b
+    palette-bench show CARD.json
+    palette-bench show SET/manifest.json
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.core.errors import RecordError, problem
     from palette_bench.core.records import read_file
 
@@ -41,4 +65,8 @@ def command(file: Path) -> None:
         value = tomllib.loads(data.decode()) if file.suffix == ".toml" else json.loads(data)
     except ValueError as error:
         raise RecordError(problem("PB401", str(file), found=str(error)[:200])) from error
-    click.echo("\n".join(_lines(value)))
+    if not isinstance(value, dict):
+        found = type(value).__name__
+        raise RecordError(problem("PB401", str(file), expected="a table of keys", found=found))
+    kind = str(value.get("schema", "")).split("/")
+    click.echo("\n".join(_scorecard(file) if kind[1:2] == ["scorecard"] else _lines(value)))

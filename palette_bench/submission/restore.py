@@ -171,7 +171,7 @@ class _Run:
                 journal.add(self._restored(group, batch))
                 advance(len(group))
                 check_stop()
-        if todo:
+        if todo and self.device:
             seconds = time.monotonic() - start
             told = (len(todo), seconds, len(todo) / seconds, peak_memory(self.device))
             log.info("%d pictures in %.1f s, %.4g a second, %.1f GB at most", *told)
