@@ -11,8 +11,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "About": "palette_bench.submission.contestant",
     "BenchSet": "palette_bench.benchset.manifest",
+    "ContestantSet": "palette_bench.benchset.manifest",
+    "Declared": "palette_bench.submission.card",
     "Evaluator": "palette_bench.scoring.evaluator",
+    "Method": "palette_bench.submission.card",
+    "Sampling": "palette_bench.submission.card",
+    "Scorecard": "palette_bench.scoring.scorecard",
+    "Training": "palette_bench.submission.card",
     "check": "palette_bench.submission.check",
     "frechet_distance": "palette_bench.scoring.metrics.frechet",
     "generate": "palette_bench.benchset.generate",

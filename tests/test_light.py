@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,22 @@ def test_every_verb_explains_itself(verb: str) -> None:
     done = light(verb, "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Usage: palette-bench")
+
+
+@pytest.mark.trust("people: help")
+def test_the_shell_completes_verbs_options_and_choices() -> None:
+    code = "import sys; sys.argv = ['palette-bench']; from palette_bench.cli import run; run()"
+    for typed, expected in (("ev", "evaluate"), ("score --dev", "--device"), ("ls extr", "extractors")):
+        words = f"palette-bench {typed}"
+        asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(typed.split()))}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **asked, "_PALETTE_BENCH_COMPLETE": "bash_complete"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"plain,{expected}" in done.stdout.splitlines(), done.stderr
 
 
 def test_the_table_and_the_commands_tell_the_same() -> None:

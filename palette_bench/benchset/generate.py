@@ -16,7 +16,7 @@ from palette_bench.benchset.making import REPORT, Finished, Options, make_sets
 from palette_bench.benchset.sources import FOLDER, Request, open_source
 from palette_bench.core import atomic
 from palette_bench.core.errors import SourceError, SpecError, problem
-from palette_bench.core.types import SILENT, Progress
+from palette_bench.core.types import SILENT, AnyPath, Progress
 from palette_bench.tasks.protocol import ProtocolSpec, load, set_folder
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def generate(
     protocol: str,
     wanted: str,
-    out: Path,
+    out: AnyPath,
     *,
     request: Request = Request(),
     masks: MaskRequest | None = None,
@@ -49,6 +49,7 @@ def generate(
         CodecError, BenchSetError, StorageError: see `make_sets`.
     """
     rules = load(protocol)
+    out = Path(out)
     request = replace(request, id=request.id or rules.task(rules.pairs(wanted)[0][0]).sources[0])
     targets = targets_of(rules, wanted, request.id, out)
     try:

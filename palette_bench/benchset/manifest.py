@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from palette_bench.core.errors import BenchSetError, problem
 from palette_bench.core.fingerprint import lines_digest
+from palette_bench.core.notebook import html_table
 from palette_bench.core.png import PngError, decode_strict, read_regular
 from palette_bench.core.records import Part, Record, Sha
-from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
+from palette_bench.core.types import AnyPath, Fingerprint, Image, ImageId, Mask
 from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, load
 
 MANIFEST = "manifest.json"
@@ -142,7 +143,23 @@ def set_fingerprint(header: Header, items: Iterable[Item]) -> Fingerprint:
     return lines_digest(["pb-set-v1", *fields, *lines])
 
 
-@dataclass(frozen=True)
+class Example(NamedTuple):
+    """One image of a set.
+
+    Attributes:
+        id: its id.
+        input: (S, S, 3) uint8, or (S, S, 1) for colorization.
+        mask: (S, S) bool, True = hole; None for tasks without holes.
+        reference: (S, S, 3) uint8, the original; None where only contestants look.
+    """
+
+    id: ImageId
+    input: Image
+    mask: Mask | None
+    reference: Image | None
+
+
+@dataclass(frozen=True, repr=False)
 class ContestantSet:
     """The part of a set that contestants may see: inputs, masks and `public.json`."""
 
@@ -151,14 +168,46 @@ class ContestantSet:
     protocol: ProtocolSpec
 
     @classmethod
-    def open(cls, folder: Path) -> ContestantSet:
+    def open(cls, folder: AnyPath) -> ContestantSet:
         """Open a finished set, or the folder `generate --public` wrote.
 
         Raises:
             BenchSetError: there is no `public.json`.
         """
+        folder = Path(folder)
         public = PublicSet.read(_present(folder, PUBLIC))
         return ContestantSet(folder, public, load(public.protocol))
+
+    def __len__(self) -> int:
+        return len(self.public.items)
+
+    def __iter__(self) -> Iterator[Example]:
+        """Iterate over the examples in the order of their ids, each decoded when its turn comes."""
+        return map(self.__getitem__, self.ids)
+
+    def __getitem__(self, image_id: ImageId) -> Example:
+        """Return one example.
+
+        Raises:
+            KeyError: no such id.
+        """
+        if image_id not in self._known:
+            raise KeyError(image_id)
+        return Example(image_id, self.input(image_id), self.mask(image_id), None)
+
+    def __repr__(self) -> str:
+        public, kind = self.public, type(self).__name__
+        question = f"{public.protocol} {public.task}/{public.variant} on {public.source}"
+        return f"<{kind} {question}, {len(self):,} images, {public.set_fingerprint[:12]}>"
+
+    def _repr_html_(self) -> str:
+        facts = {key: getattr(self.public, key) for key in ("protocol", "task", "variant", "source")}
+        rows = [*facts.items(), ("images", f"{len(self):,}"), ("folder", self.folder)]
+        return html_table(f"{type(self).__name__} {self.public.set_fingerprint[:12]}", (), rows)
+
+    @cached_property
+    def _known(self) -> frozenset[ImageId]:
+        return frozenset(self.ids)
 
     @property
     def ids(self) -> list[ImageId]:
@@ -208,20 +257,21 @@ class ContestantSet:
         raise BenchSetError(problem(code, str(path), found=found, fix=f"palette-bench verify {self.folder}"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BenchSet(ContestantSet):
     """An opened set with everything the judge sees: manifest and references too."""
 
     manifest: Manifest
 
     @classmethod
-    def open(cls, folder: Path) -> BenchSet:
+    def open(cls, folder: AnyPath) -> BenchSet:
         """Open a finished set.
 
         Raises:
             BenchSetError: there is no manifest, so the set was never finished; or the protocol that
                 made it is not the one shipped here (PB601).
         """
+        folder = Path(folder)
         manifest = Manifest.read(_present(folder, MANIFEST))
         protocol = load(manifest.protocol)
         if manifest.protocol_fingerprint != protocol.fingerprint:
@@ -240,6 +290,10 @@ class BenchSet(ContestantSet):
     def reference_digests(self) -> Mapping[ImageId, Fingerprint]:
         """Return the pixel digests of the originals by id."""
         return {item.id: item.reference_px for item in self.manifest.items}
+
+    def __getitem__(self, image_id: ImageId) -> Example:
+        """Return one example with its original."""
+        return super().__getitem__(image_id)._replace(reference=self.reference(image_id))
 
     def reference(self, image_id: ImageId) -> Image:
         """Return (S, S, 3) uint8."""

@@ -77,6 +77,12 @@ class Request:
     allow_unknown: bool = False
     ids: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Take paths that are given as text."""
+        for name in ("images", "labels", "ids"):
+            if isinstance(given := getattr(self, name), str):
+                object.__setattr__(self, name, Path(given))
+
 
 def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = SILENT) -> Source:
     """Return a source whose every picture is present, named well and of an accepted kind.

@@ -12,7 +12,7 @@ from palette_bench.benchset.making import OURS
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, BenchSet, Item, PublicSet, set_fingerprint
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.journal import is_ours
-from palette_bench.core.types import SILENT, ImageId, Progress
+from palette_bench.core.types import SILENT, AnyPath, ImageId, Progress
 from palette_bench.core.workers import in_processes
 from palette_bench.tasks import canary
 from palette_bench.tasks.degradations.degraded import Degraded
@@ -22,7 +22,7 @@ _CHUNK = 64
 _REPAIR = "delete the file and run the same generate command again: it is redone"
 
 
-def verify(folder: Path, *, workers: int = 1, progress: Progress = SILENT) -> list[Problem]:
+def verify(folder: AnyPath, *, workers: int = 1, progress: Progress = SILENT) -> list[Problem]:
     """Return everything that is wrong with a set; nothing if it is what its manifest says.
 
     Every picture is read strictly and digested, every input and drawn mask is recomputed from its
@@ -33,7 +33,7 @@ def verify(folder: Path, *, workers: int = 1, progress: Progress = SILENT) -> li
         CodecError: this machine cannot judge.
     """
     canary.prove()
-    benchset = BenchSet.open(folder)
+    benchset, folder = BenchSet.open(folder), Path(folder)
     items = benchset.manifest.items
     chunks = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
     changed: dict[Path, str] = {}

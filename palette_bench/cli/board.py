@@ -61,6 +61,7 @@ def build(record: Path, site: Path, min_tier: Tier, check: bool, parquet: bool) 
     """Build the leaderboard site of a record: HTML, JSON, CSV, Markdown, LaTeX and badges.
 
     \b
+    palette-bench board add CARD.json --record reports
     palette-bench board build reports -o site
     palette-bench board build reports -o site --check
     """  # noqa: D301  # click looks for the backspace character itself

@@ -29,7 +29,10 @@ def command(out: Path) -> None:
     """Generate four sets of palette-mini, restore, check, score, report and build a board, in minutes.
 
     Run again, it takes up what is there.
-    """
+
+    \b
+    palette-bench demo -o demo    # takes minutes
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.submission.runs import trained_models
 
     say("1/4  generate: four tasks, a set of 256 pictures at 64x64 each")

@@ -32,7 +32,10 @@ def command(ctx: click.Context, folder: Path, as_json: bool) -> None:
     Versions, codecs, integer arithmetic, the published sets of `smoke`, disks, devices, a network's
     features, and the weights here. Exit code 0: every set and score made here is what it would be
     elsewhere; warnings cost metrics, speed or space, never trust. 3, 4 or 5: something differs.
-    """
+
+    \b
+    palette-bench doctor --folder DIR
+    """  # noqa: D301  # click looks for the backspace character itself
     import json
     import logging
     from functools import partial

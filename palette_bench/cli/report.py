@@ -69,7 +69,11 @@ def command(
     rule, and the worst, middle and best by each measure. One file stays under 8 MB; --format dir writes a
     folder with a page for every 200 pictures. With OTHER.json the page holds the paired differences of two
     cards of one set, and the pictures where they part.
-    """
+
+    \b
+    palette-bench report CARD.json --set SET --submission SUB -o report.html
+    palette-bench report A.json B.json -o pair.html
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.board.report import Options, write_report
     from palette_bench.cli.terminal import finish, progress, say
 

@@ -39,7 +39,10 @@ def design(plan: Path, benchset: Path, submissions: tuple[Path, ...], out: Path)
     """Freeze a plan: choose images, deal balanced lists of trials, write the stimuli.
 
     Prints how wide the interval will be. Once made, a study never changes.
-    """
+
+    \b
+    palette-bench study design study.toml --set SET --submission SUB -o STUDY
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.cli.terminal import finish, progress, say
     from palette_bench.study.design import design as freeze
     from palette_bench.study.planning import reach
@@ -85,7 +88,11 @@ def simulate(
     seed: int,
     out: Path,
 ) -> None:
-    """Write votes of made-up raters, to try a study before people do. Cards made of them never rank."""
+    """Write votes of made-up raters, to try a study before people do. Cards made of them never rank.
+
+    \b
+    palette-bench study simulate STUDY -o votes.csv --rate .45
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.cli.terminal import finish
     from palette_bench.study.folder import StudyFolder
     from palette_bench.study.simulate import Crowd, simulate
@@ -140,7 +147,11 @@ def analyse(
     """Turn votes into fool rates with intervals for which raters and images are both random.
 
     Writes analysis.json, a page, a table of images, a data sheet, and new scorecards; old cards stay.
-    """
+
+    \b
+    palette-bench study simulate STUDY -o votes.csv
+    palette-bench study analyse STUDY votes.csv --scorecard CARD.json -o RESULT
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.cli.terminal import finish, say, show_problems
     from palette_bench.study.exclusions import Head
     from palette_bench.study.output import lines, write_analysis

@@ -30,7 +30,10 @@ def serve(study: Path, host: str, port: int, join_token: str, public_url: str) -
 
     Votes lie in STUDY/private/votes.sqlite and are on the disk before the next pair is sent; started
     again, the server goes on where it was.
-    """
+
+    \b
+    palette-bench study serve STUDY    # waits for raters
+    """  # noqa: D301  # click looks for the backspace character itself
     _require("starlette", "uvicorn")
     _refuse_open_doors(host, join_token, public_url)
     from palette_bench.cli.terminal import say
@@ -87,7 +90,10 @@ def export(study: Path, platform: Platform, url: str, join_token: str, out: Path
 
     `folder` and `amt` are pages that need no server of ours and hold no truth; `prolific` is the address
     and the completion code to enter there.
-    """
+
+    \b
+    palette-bench study export STUDY --platform folder -o PAGES
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.cli.terminal import finish, progress
     from palette_bench.study.export import export as write
     from palette_bench.study.folder import StudyFolder
@@ -108,7 +114,10 @@ def import_(study: Path, files: tuple[Path, ...], platform: Source, out: Path) -
 
     FILE: the answers raters sent (folder), the result file (amt), the list of participants (prolific);
     none for `serve`.
-    """
+
+    \b
+    palette-bench study import STUDY answers-1.csv answers-2.csv --platform folder -o votes.csv
+    """  # noqa: D301  # click looks for the backspace character itself
     if bool(files) == (platform == "serve"):
         raise click.UsageError("serve keeps its own votes: no FILE" if files else f"{platform} needs FILE...")
     from palette_bench.cli.terminal import finish, say

@@ -67,7 +67,11 @@ def command(method: str, more: tuple[Path, ...], data: tuple[Path, ...], run: Pa
     Ctrl-C finishes the step and saves. On several GPUs or machines:
     `torchrun --nproc-per-node W -m palette_bench -- train ...` takes the same steps; `--` ends torchrun's
     options.
-    """
+
+    \b
+    palette-bench train palette --task inpainting --data DIR -o TRIAL --recipe smoke
+    palette-bench train palette --task multi --data DIR -o RUN    # hours of training
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.core.errors import UsageError
     from palette_bench.core.ranks import speaks
     from palette_bench.submission.contestant import TrainOptions, load_baseline

@@ -14,7 +14,11 @@ from palette_bench.cli.terminal import finish, progress
 @click.argument("folder", metavar="SET", type=click.Path(path_type=Path))
 @WORKERS
 def command(folder: Path, workers: int) -> None:
-    """Recompute SET from its references and name every changed, missing or foreign file."""
+    """Recompute SET from its references and name every changed, missing or foreign file.
+
+    \b
+    palette-bench verify SET
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.benchset.manifest import BenchSet
     from palette_bench.benchset.verify import verify
     from palette_bench.core.errors import BenchSetError

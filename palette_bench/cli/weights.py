@@ -19,7 +19,11 @@ def command() -> None:
 
 @command.command("list")
 def list_weights() -> None:
-    """List the pinned weights: extractor, file, size, licence, and where it lies here."""
+    """List the pinned weights: extractor, file, size, licence, and where it lies here.
+
+    \b
+    palette-bench weights list
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.scoring.features.weights import find, pinned
 
     for name, row in pinned().items():
@@ -33,7 +37,11 @@ def list_weights() -> None:
 @command.command()
 @click.argument("extractors", metavar="ID...", nargs=-1, required=True)
 def fetch(extractors: tuple[str, ...]) -> None:
-    """Download the weights of extractors, prove their digests and keep them."""
+    """Download the weights of extractors, prove their digests and keep them.
+
+    \b
+    palette-bench weights fetch resnet50-v1    # needs the network
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.scoring.features.weights import fetch as fetch_file
     from palette_bench.scoring.features.weights import pinned_file
 
@@ -46,7 +54,11 @@ def fetch(extractors: tuple[str, ...]) -> None:
 @command.command()
 @click.argument("extractors", metavar="[ID...]", nargs=-1)
 def verify(extractors: tuple[str, ...]) -> None:
-    """Prove that the weights of extractors (default: all) are there and are the pinned bytes and tensors."""
+    """Prove that the weights of extractors (default: all) are there and are the pinned bytes and tensors.
+
+    \b
+    palette-bench weights verify resnet50-v1    # needs the network
+    """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.scoring.features.tensors import prove_tensors
     from palette_bench.scoring.features.weights import find, pinned, pinned_file
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from os import PathLike
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ Mask: TypeAlias = NDArray[np.bool_]  # (H, W), True = hole
 Features: TypeAlias = NDArray[np.float32]  # (N, D); row i belongs to ids[i]
 Fingerprint: TypeAlias = str  # 64 lower-case hexadecimal digits of a SHA-256
 ImageId: TypeAlias = str  # [A-Za-z0-9_-]{1,64}
+AnyPath: TypeAlias = str | PathLike[str]
 
 # progress(label, total) is a context manager that yields advance(count)
 Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]

@@ -6,7 +6,6 @@ For training loops and notebooks: features and metrics of `score`, without files
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import SHOWN_IDS, IncomparableError, InputError, problem
-from palette_bench.core.types import Features, Fingerprint, Image, ImageId
+from palette_bench.core.types import AnyPath, Features, Fingerprint, Image, ImageId
 from palette_bench.scoring.choice import Chooser
 from palette_bench.scoring.closing import PARTIAL_NOTE, Labels, Material, close
 from palette_bench.scoring.extraction import Extraction, Side
@@ -35,7 +34,7 @@ class Evaluator:
 
     def __init__(
         self,
-        benchset: BenchSet | Path,
+        benchset: BenchSet | AnyPath,
         metrics: Sequence[str] = ("fid", "kid"),
         reference: str | None = None,
         device: str = "cpu",

@@ -16,7 +16,7 @@ from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, SubmissionError, UsageError, errors_of, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.interrupt import stoppable
-from palette_bench.core.types import SILENT, ImageId, Progress
+from palette_bench.core.types import SILENT, AnyPath, ImageId, Progress
 from palette_bench.scoring import distributed
 from palette_bench.scoring.calibration import anchored, paper_row
 from palette_bench.scoring.card import make_card, make_table
@@ -59,9 +59,9 @@ _BY_ID = frozenset({"PB201", "PB202", "PB206"})  # findings that leave an inters
 
 
 def score(
-    submission: Path,
-    benchset: Path,
-    out: Path,
+    submission: AnyPath,
+    benchset: AnyPath,
+    out: AnyPath,
     *,
     extractors: Sequence[str] = (),
     metrics: Sequence[str] = (),
@@ -70,11 +70,11 @@ def score(
     precision: str = "fp32",
     mode: str | None = None,
     reference: str | None = None,
-    reference_images: Path | None = None,
+    reference_images: AnyPath | None = None,
     n: int | None = None,
     partial: bool = False,
     fresh: bool = False,
-    export_statistics: Path | None = None,
+    export_statistics: AnyPath | None = None,
     progress: Progress = SILENT,
 ) -> Scorecard:
     """Score a submission and write its card, with the per-image table beside it.
@@ -114,7 +114,10 @@ def score(
         DeviceError: PB707.
         StorageError: PB802, the card cannot be written.
     """
-    request = ReferenceRequest(reference, reference_images, mode, n)
+    submission, out = Path(submission), Path(out)
+    export = Path(export_statistics) if export_statistics else None
+    images = Path(reference_images) if reference_images else None
+    request = ReferenceRequest(reference, images, mode, n)
     request.require_sense()
     target = BenchSet.open(benchset)
     available = tuple(extractors) or target.protocol.extractors
@@ -145,7 +148,7 @@ def score(
         extraction = Extraction(used, ArrayCache("features", fresh=fresh), device, world, told)
         run = _Run(target, seen, networks, replace(selection, features=features), steps, extraction, fresh)
         with open_submission(submission, len(target.ids)) as files:
-            return run.card(Pictures(files, target), request, out, export_statistics)
+            return run.card(Pictures(files, target), request, out, export)
 
 
 def _names(extractors: Sequence[str], weights: Weights, out: Path) -> list[str]:

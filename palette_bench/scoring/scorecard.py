@@ -16,7 +16,9 @@ from pydantic import Field
 from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, RecordError, StorageError, problem
 from palette_bench.core.fingerprint import sha256
+from palette_bench.core.notebook import html_table
 from palette_bench.core.records import Part, Record, Sha, read_file
+from palette_bench.core.types import AnyPath
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 
 Direction = Literal["lower", "higher", "none"]
@@ -111,6 +113,39 @@ class Scorecard(Record):
     environment: dict[str, str | bool | None]
     parents: tuple[Sha, ...] = ()
 
+    @classmethod
+    def read(cls, path: AnyPath) -> Scorecard:
+        """Read a card and prove it unedited.
+
+        Raises:
+            RecordError: PB401-PB403, PB411, or PB407 when a digit was changed.
+            StorageError: PB801, the file cannot be read.
+        """
+        path = Path(path)
+        card = super().read(path)
+        if card.digest() != card.content_sha256:
+            expected, found = card.content_sha256[:12], card.digest()[:12]
+            fix = "score the submission again; a card is never edited"
+            raise RecordError(problem("PB407", path.name, expected=expected, found=found, fix=fix))
+        return card
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} {_short(score.value)}" for name, score in self.scores.items())
+        return f"<Scorecard {self._title}: {values}>"
+
+    def _repr_html_(self) -> str:
+        heads = ("metric", "value", "low", "high", "unit", "network", "notes")
+        rows = [
+            (name, _short(s.value), _short(s.low), _short(s.high), s.unit, s.extractor, ", ".join(s.notes))
+            for name, s in self.scores.items()
+        ]
+        return html_table(self._title, heads, rows)
+
+    @property
+    def _title(self) -> str:
+        asked = "/".join(filter(None, (self.protocol, self.task, self.variant)))
+        return f"{self.method.slug} {self.method.version} on {asked}, {self.n_scored:,} images"
+
     def signed(self) -> Scorecard:
         """Return the card with its digest filled in."""
         return self.model_copy(update={"content_sha256": self.digest()})
@@ -152,6 +187,10 @@ BARRING = {
 }
 
 
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
 _LARGEST_TABLE = 1 << 26  # bytes unpacked: 50,000 pictures with 1 kB of numbers each
 
 
@@ -179,23 +218,8 @@ def write_scorecard(card: Scorecard, table: pd.DataFrame, path: Path) -> Scoreca
 
 
 def read_scorecard(path: Path) -> Scorecard:
-    """Read a card and prove it unedited.
-
-    Raises:
-        RecordError: PB401-PB403, PB411, or PB407 when a digit was changed.
-    """
-    card = Scorecard.read(path)
-    if card.digest() != card.content_sha256:
-        raise RecordError(
-            problem(
-                "PB407",
-                path.name,
-                expected=card.content_sha256[:12],
-                found=card.digest()[:12],
-                fix="score the submission again; a card is never edited",
-            )
-        )
-    return card
+    """Read a card and prove it unedited; see `Scorecard.read`."""
+    return Scorecard.read(path)
 
 
 def read_table(card: Scorecard, path: Path) -> pd.DataFrame:

@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 from palette_bench.benchset.manifest import ContestantSet, open_set
 from palette_bench.core.errors import Problem, RecordError, SubmissionError, errors_of, problem
 from palette_bench.core.fingerprint import pixel_digest, table_digest
+from palette_bench.core.notebook import html_table
 from palette_bench.core.png import PngError, decode_strict
-from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId, Mask, Progress
+from palette_bench.core.types import SILENT, AnyPath, Fingerprint, Image, ImageId, Mask, Progress
 from palette_bench.core.workers import in_threads
 from palette_bench.submission.card import CARD, PLACEHOLDER, PLACEHOLDER_SLUG, SubmissionCard
 from palette_bench.submission.files import Submission, open_submission, output_name
@@ -102,6 +103,16 @@ class CheckReport:
         """Return whether there are no errors."""
         return not errors_of(self.problems)
 
+    def __repr__(self) -> str:
+        verdict = "passed" if self.ok else "refused"
+        found = Counter(p.severity for p in self.problems)
+        said = ", ".join(f"{count} {severity}" for severity, count in found.items()) or "no findings"
+        return f"<CheckReport {verdict}: {len(self.pixels):,} good outputs, {said}>"
+
+    def _repr_html_(self) -> str:
+        heads = ("code", "severity", "where", "expected", "found", "fix")
+        return html_table(repr(self), heads, [[getattr(p, key) for key in heads] for p in self.problems])
+
     @property
     def outputs(self) -> Fingerprint:
         """Return the digest over the sorted (id, pixel digest) list of the good outputs."""
@@ -121,8 +132,8 @@ class CheckReport:
 
 
 def check(
-    submission: Path,
-    benchset: Path,
+    submission: AnyPath,
+    benchset: AnyPath,
     *,
     strict: bool = False,
     progress: Progress = SILENT,
@@ -143,7 +154,7 @@ def check(
         CodecError: PB701-PB703, this machine's libraries cannot be trusted.
     """
     canary.prove()
-    target = open_set(benchset)
+    submission, target = Path(submission), open_set(Path(benchset))
     try:
         with open_submission(submission, len(target.ids)) as files:
             return _report(files, submission, target, strict, progress, witness)

@@ -25,7 +25,7 @@ from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import Journal, Shard, locked
 from palette_bench.core.ranks import rank_of
 from palette_bench.core.rng import sampling_noise
-from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
+from palette_bench.core.types import SILENT, AnyPath, Image, ImageId, Mask, Progress
 from palette_bench.submission.card import CARD, SubmissionCard, Target, to_toml
 from palette_bench.submission.contestant import About, Batch, Restorer, SelectiveRestorer
 from palette_bench.submission.cost import measured, peak_memory, with_cost
@@ -57,7 +57,7 @@ class Output(NamedTuple):
 def restore(
     restorer: Restorer,
     benchset: ContestantSet,
-    out: Path,
+    out: AnyPath,
     *,
     samples: int = 1,
     batch_size: int = 16,
@@ -92,6 +92,7 @@ def restore(
         StorageError: PB802, PB803.
     """
     require_restorer(restorer)
+    out = Path(out)
     if isinstance(restorer, SelectiveRestorer):
         restorer.accept(benchset)
     run = _Run(restorer, benchset, out, samples, batch_size, shard or Shard(*rank_of()), device)

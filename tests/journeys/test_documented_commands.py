@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import cleandoc
 from pathlib import Path
 
@@ -21,13 +21,25 @@ from common import REPOSITORY
 from documented import RUNNABLE, Block, Command, blocks, parse
 from placeholders import Placeholders, remove
 
-from palette_bench.cli import VERBS, exit_code, main
+from palette_bench.cli import exit_code, main
 
 FILES = ("*.md", "docs/*.md", "baselines/*/README.md")
 PAGES = [
     path.relative_to(REPOSITORY).as_posix() for files in FILES for path in sorted(REPOSITORY.glob(files))
 ]
-HELPS = [f"{verb} --help" for verb in VERBS]
+
+
+def _commands(group: click.Group, prefix: str = "") -> Iterator[str]:
+    """Yield every command below a group by the words that call it."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}"
+
+
+HELPS = [f"{words} --help" for words in _commands(main)]
 
 # What SET and RUN stand for, where it is not the usual; where nothing is scored, 64 px will do.
 MEANT = {
@@ -66,7 +78,10 @@ def workspace(
 
 
 def verb_of(page: str) -> click.Command:
-    command = main.get_command(click.Context(main), page.removesuffix(" --help"))
+    command: click.Command | None = main
+    for word in page.removesuffix(" --help").split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), word)
     assert command
     return command
 
@@ -120,6 +135,16 @@ def test_what_a_page_prints_runs_as_printed(
                 assert code == 0, f"{command.line}\n{code}\n{capsys.readouterr().err}"
     if page in THEN:
         THEN[page](workspace, capsys.readouterr().out)
+
+
+@pytest.mark.trust("people: help")
+@pytest.mark.parametrize("page", HELPS)
+def test_every_help_has_an_example_of_its_own_command(page: str) -> None:
+    words = page.removesuffix(" --help").split()
+    shown = [
+        command.words[1 : 1 + len(words)] for block in blocks(text_of(page)) for command in block.commands
+    ]
+    assert tuple(words) in shown
 
 
 def scores_are_printed(workspace: Path, printed: str) -> None:
