@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from palette_bench.cli import exit_code
-from palette_bench.cli.score import WeightsType
+from palette_bench.cli.options import WeightsType
 from palette_bench.cli.terminal import finish, progress
 
 _PLACE = click.Path(exists=True, path_type=Path)
