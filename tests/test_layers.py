@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TOWER = ["core", "runtime", "tasks", "benchset", "submission", "scoring", "board", "study", "cli"]
 CORE = [
-    {"errors", "types"},
+    {"errors", "types", "litter", "text", "notebook"},
     {"resources", "fingerprint", "rng", "atomic", "interrupt", "ranks", "workers", "npz"},
     {"records", "journal", "png", "intervals", "significance", "twoway"},
 ]

@@ -16,6 +16,7 @@ from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core import png
 from palette_bench.core.errors import SubmissionError, UsageError, problem
 from palette_bench.core.fingerprint import pixel_digest, table_digest
+from palette_bench.core.litter import is_litter
 from palette_bench.core.types import Fingerprint, Image, ImageId, Progress
 from palette_bench.submission.adapter import ToolOptions
 from palette_bench.submission.contestant import About, Batch
@@ -175,7 +176,7 @@ def _unwrapped(folder: Path) -> Path:
     """Return the folder that holds the results: one that holds nothing but a folder is looked through."""
     place = folder
     while place.is_dir():
-        inside = [path for path in place.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        inside = [path for path in place.iterdir() if not is_litter(path.name)]
         if len(inside) != 1 or not inside[0].is_dir():
             break
         place = inside[0]

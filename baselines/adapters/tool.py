@@ -11,6 +11,7 @@ from PIL import Image as PillowImage
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core import atomic, png
 from palette_bench.core.errors import InputError, UsageError, problem
+from palette_bench.core.litter import is_litter
 from palette_bench.core.types import SILENT, Image, ImageId, Progress
 from palette_bench.submission.adapter import ToolOptions
 from palette_bench.submission.card import Declared, Method, Sampling, Training
@@ -132,7 +133,7 @@ def _enlarged(picture: Image, size: int) -> Image:
 def _require_free(folder: Path, names: set[str]) -> None:
     """Refuse a folder with files that this export would not write."""
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    foreign = sorted(there - names)
+    foreign = sorted(name for name in there - names if not is_litter(name))
     if foreign:
         raise InputError(
             problem(

@@ -22,6 +22,7 @@ from palette_bench.core.errors import BenchSetError, SourceError, StorageError, 
 from palette_bench.core.fingerprint import canonical_json
 from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import WHOLE, Journal, Shard, is_ours, locked
+from palette_bench.core.litter import is_litter
 from palette_bench.core.types import SILENT, Progress
 from palette_bench.core.workers import in_processes
 from palette_bench.tasks import canary
@@ -125,7 +126,7 @@ def _check_masks(recipe: Recipe, target: Target) -> None:
 def _refuse_strangers(folder: Path) -> None:
     """Refuse a folder that holds anything we did not name (PB809)."""
     names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    strangers = [name for name in names if name not in OURS and not is_ours(name)]
+    strangers = [name for name in names if not (name in OURS or is_ours(name) or is_litter(name))]
     if strangers:
         raise StorageError(
             problem("PB809", str(folder), fix="use an empty folder, or the folder of this set", ids=strangers)

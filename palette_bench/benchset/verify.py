@@ -12,6 +12,7 @@ from palette_bench.benchset.making import OURS
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, BenchSet, Item, PublicSet, set_fingerprint
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.journal import is_ours
+from palette_bench.core.litter import is_litter
 from palette_bench.core.types import SILENT, AnyPath, ImageId, Progress
 from palette_bench.core.workers import in_processes
 from palette_bench.tasks import canary
@@ -113,6 +114,7 @@ def _foreign(benchset: BenchSet) -> list[Problem]:
     found = [p.name for p in folder.iterdir() if p.name not in OURS and not is_ours(p.name)]
     for kind in KINDS if benchset.has_masks else KINDS[:2]:
         found += [f"{kind}/{p.name}" for p in (folder / kind).iterdir() if p.name not in names]
+    found = [name for name in found if not is_litter(name)]
     if not benchset.has_masks and (folder / "mask").exists():
         found.append("mask")
     if not found:

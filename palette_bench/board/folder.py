@@ -17,6 +17,7 @@ from palette_bench.board.previews import Beside, Previews, Size
 from palette_bench.board.sheet import Frame, Leaf, Sheet
 from palette_bench.core import atomic
 from palette_bench.core.errors import RecordError, StorageError, problem
+from palette_bench.core.litter import is_litter
 from palette_bench.core.types import ImageId, Progress
 from palette_bench.scoring.scorecard import read_scorecard, table_path
 
@@ -112,7 +113,7 @@ def _shard(leaf: Leaf, cards: Sequence[Card]) -> str:
 
 
 def _refuse_foreign(out: Path) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and all(is_litter(p.name) for p in out.iterdir())):
         return
     try:
         read_scorecard(out / CARD)

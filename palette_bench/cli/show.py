@@ -59,10 +59,12 @@ def command(file: Path) -> None:
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.core.errors import RecordError, problem
     from palette_bench.core.records import read_file
+    from palette_bench.core.text import decode_text
 
     data = read_file(file)
     try:
-        value = tomllib.loads(data.decode()) if file.suffix == ".toml" else json.loads(data)
+        text = decode_text(data)
+        value = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
     except ValueError as error:
         raise RecordError(problem("PB401", str(file), found=str(error)[:200])) from error
     if not isinstance(value, dict):

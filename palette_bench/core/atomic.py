@@ -138,8 +138,11 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all; line feeds stay as they are."""
-    write_bytes(path, text.encode())
+    """Write UTF-8 text whole or not at all; line feeds stay as they are.
+
+    Names that are no UTF-8 come escaped, as JSON reads them back.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_gzip(path: Path, data: bytes) -> None:

@@ -35,6 +35,7 @@ from palette_bench.core.errors import (
     suggest,
 )
 from palette_bench.core.fingerprint import fingerprint
+from palette_bench.core.text import decode_text
 
 _BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
 
@@ -161,7 +162,7 @@ def read_file(path: Path) -> bytes:
 
 def _load(data: bytes, name: str) -> dict[str, Any]:
     try:
-        text = data.decode("utf-8")
+        text = decode_text(data)
         value = tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:

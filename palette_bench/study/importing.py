@@ -11,11 +11,10 @@ trial); unknown columns are ignored, missing ones are PB510. Source: reports and
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +26,7 @@ from palette_bench.study.answers import Answer, Rater, Source, vote_of
 from palette_bench.study.folder import StudyFolder
 from palette_bench.study.records import Truth
 from palette_bench.study.store import STORE, Store
-from palette_bench.study.tables import Faults, fault_problems, parse_table
+from palette_bench.study.tables import Faults, fault_problems, parse_table, table_lines
 from palette_bench.study.votes import Vote, checked_votes, rater_id
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -140,12 +139,8 @@ def _doubled(votes: Iterable[Vote]) -> list[Problem]:
 
 def _cells(data: bytes, name: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a platform's own table with their line numbers."""
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        header = list(reader.fieldnames or ())
-        rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RecordError(problem("PB401", name, expected="CSV in UTF-8", found=str(error)[:80])) from error
+    (_, header), *lines = table_lines(data, name)
+    rows = [(line, dict(zip_longest(header, cells[: len(header)], fillvalue=""))) for line, cells in lines]
     missing = [column for column in columns if column not in header]
     if missing:
         raise RecordError(

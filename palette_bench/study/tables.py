@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from palette_bench.core.errors import Problem, RecordError, problem, suggest
 from palette_bench.core.records import Part
+from palette_bench.core.text import table_rows
 
 P = TypeVar("P", bound=Part)
 
@@ -47,20 +48,14 @@ def parse_table(cls: type[P], data: bytes, name: str) -> list[tuple[int, P]]:
     Raises:
         RecordError: PB401 not UTF-8 or not CSV; PB510 columns missing; PB501 bad cells; all at once.
     """
-    reader = _reader(data, name)
-    header: list[str] = next(reader, [])
+    (_, header), *lines = table_lines(data, name)
     _require_columns(cls, header, name)
     faults: Faults = defaultdict(list)
     rows: list[tuple[int, P]] = []
-    try:
-        for cells in reader:
-            if not cells:
-                continue  # a blank line, as spreadsheets leave at the end
-            row = _row(cls, header, cells, reader.line_num, faults)
-            if row is not None:
-                rows.append((reader.line_num, row))
-    except csv.Error as error:
-        raise RecordError(problem("PB401", f"{name}: line {reader.line_num}", found=str(error))) from error
+    for line, cells in lines:
+        row = _row(cls, header, cells, line, faults)
+        if row is not None:
+            rows.append((line, row))
     if faults:
         raise RecordError(*fault_problems("PB501", faults, name))
     return rows
@@ -81,12 +76,19 @@ def fault_problems(code: str, faults: Faults, name: str) -> list[Problem]:
     ]
 
 
-def _reader(data: bytes, name: str) -> csv._reader:  # type: ignore[name-defined]  # typeshed's name for it
+def table_lines(data: bytes, name: str) -> list[tuple[int, list[str]]]:
+    """Return the rows of a table with their line numbers, its header first: [] for an empty file.
+
+    Raises:
+        RecordError: PB401, no table.
+    """
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RecordError(problem("PB401", name, expected="UTF-8", found=str(error)[:80])) from error
-    return csv.reader(io.StringIO(text, newline=""), strict=True)
+        return list(table_rows(data)) or [(1, [])]
+    except ValueError as error:
+        fix = "save the table as CSV UTF-8"
+        raise RecordError(
+            problem("PB401", name, expected="a CSV table", found=str(error), fix=fix)
+        ) from error
 
 
 def _require_columns(cls: type[Part], header: Sequence[str], name: str) -> None:

@@ -7,12 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from palette_bench.core.records import Link, Part, Record, Sha, Slug, Text
+from palette_bench.core.records import Link, Part, Record, Slug, Text
 
 CARD = "submission.toml"
 # what an import of a tool's outputs says of their maker until somebody says it better
 PLACEHOLDER = "unknown"
 PLACEHOLDER_SLUG = "outside-tool"
+ShortSha = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
 SawTestImages = Literal["no", "yes", "unknown"]
 
 
@@ -37,7 +38,7 @@ class Target(Part):
     source: str
     task: str
     variant: str | None = None
-    set: Sha
+    set: ShortSha  # of the whole set; what `generate` prints of it, its first 12 digits, is enough
     samples_per_image: int = Field(default=1, ge=1)
 
 

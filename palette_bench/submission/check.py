@@ -294,7 +294,7 @@ def _target_problems(card: SubmissionCard, target: ContestantSet) -> list[Proble
             f'write {key} = "{known}"',
         )
         for key, (claimed, known) in claims.items()
-        if claimed != known
+        if claimed != known and not (key == "set" and known.startswith(claimed))
     ]
 
 

@@ -6,6 +6,7 @@ and reading one raises it. Source: trust, sections 4.1 and 4.2.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +16,13 @@ from typing import Self
 
 from palette_bench.core.errors import Problem, SubmissionError, problem
 from palette_bench.core.journal import is_ours
+from palette_bench.core.litter import is_litter
 from palette_bench.core.png import MAX_BYTES, PngError, read_regular
 from palette_bench.core.types import ImageId
-from palette_bench.submission.archive import Archive
+from palette_bench.submission.archive import Archive, is_safe
+from palette_bench.submission.card import CARD
 
-_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file managers leave behind
-_LITTER_FOLDER = "__MACOSX/"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,42 @@ def open_submission(path: Path, n_ids: int) -> Submission:
         SubmissionError: PB801, nothing there or unreadable; PB103-PB105, not a folder or usable .zip.
     """
     if path.is_dir():
-        return _folder(path)
+        return _unwrapped(_folder(path), path)
     handle = _open_archive(path)
     try:
         archive = Archive(handle, path.name, n_ids)
     except BaseException:
         os.close(handle)
         raise
-    return Submission(_counted(archive.names), archive.refused, archive.read, close=lambda: os.close(handle))
+    refused = {
+        name: fault
+        for name, fault in archive.refused.items()
+        if fault.code == "PB102" or not is_litter(name)  # a hostile name is nobody's litter
+    }
+    found = Submission(_counted(archive.names), refused, archive.read, close=lambda: os.close(handle))
+    return _unwrapped(found, path)
+
+
+def _unwrapped(found: Submission, path: Path) -> Submission:
+    """Return a submission whose every file lies in one folder of its own as that folder's content.
+
+    File managers zip a folder with its name, and unpack an archive into a folder of its name.
+    """
+    names, prefix = found.names, ""
+    while len(tops := {name.removeprefix(prefix).partition("/")[:2] for name in names}) == 1:
+        top, slash = tops.pop()
+        if not slash:
+            break  # the only file
+        prefix += top + slash
+    if not prefix or f"{prefix}{CARD}" not in names or not all(map(is_safe, names)):
+        return found
+    log.info("the submission lies in %s of %s", prefix, path.name)
+    return Submission(
+        _counted(name.removeprefix(prefix) for name in names),
+        {name.removeprefix(prefix): fault for name, fault in found.refused.items()},
+        lambda name, limit: found._fetch(prefix + name, limit),
+        found.close,
+    )
 
 
 def _folder(root: Path) -> Submission:
@@ -115,11 +145,7 @@ def _walk(root: Path) -> Iterator[tuple[str, PngError | None]]:
 
 def _counted(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names that count, sorted: our own bookkeeping and known litter do not."""
-    return tuple(sorted(n for n in names if not _is_litter(n) and not ("/" not in n and is_ours(n))))
-
-
-def _is_litter(name: str) -> bool:
-    return name.rpartition("/")[2] in _LITTER or name.startswith(_LITTER_FOLDER)
+    return tuple(sorted(n for n in names if not is_litter(n) and not ("/" not in n and is_ours(n))))
 
 
 def _open_archive(path: Path) -> int:

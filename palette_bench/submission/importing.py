@@ -93,7 +93,7 @@ def import_results(
     before = _completed(out / CARD)
     card = restore(results, benchset, out, progress=progress)
     assert card is not None, "an import has one shard"
-    if before is not None and before.target.set == card.target.set:
+    if before is not None and card.target.set.startswith(before.target.set):
         declared = before.declared.model_copy(update={"postprocess": card.declared.postprocess})
         card = before.model_copy(update={"target": card.target, "declared": declared})
     card = card.model_copy(update={"method": maker.on(card.method)})
@@ -108,7 +108,7 @@ def clear_import(out: Path, benchset: ContestantSet) -> None:
         UsageError: the folder holds a submission for another set.
     """
     before = _completed(out / CARD)
-    if before is not None and before.target.set != benchset.public.set_fingerprint:
+    if before is not None and not benchset.public.set_fingerprint.startswith(before.target.set):
         raise UsageError(f"{out} answers another set, {before.target.set[:12]}: name another folder with -o")
     for path in out.glob("journal.*.jsonl"):
         path.unlink()

@@ -12,6 +12,7 @@ import safetensors
 
 from palette_bench.core.errors import UsageError
 from palette_bench.core.records import read_file
+from palette_bench.core.text import decode_text
 
 RECIPE = "recipe.resolved.toml"
 _WEIGHTS = ("ema.safetensors", "weights.safetensors")  # of a checkpoint; both name their method inside
@@ -51,7 +52,7 @@ def _said_by(run: Path) -> dict[str, Any]:
     """Return the keys of a run's recipe, or the metadata of its weights; nothing if there are none."""
     try:
         if (run / RECIPE).is_file():
-            return tomllib.loads(read_file(run / RECIPE).decode())
+            return tomllib.loads(decode_text(read_file(run / RECIPE)))
         for file in (run, *(run / name for name in _WEIGHTS)):
             if file.is_file():
                 with safetensors.safe_open(str(file), "np") as weights:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from common import RunCli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
@@ -123,6 +124,65 @@ def test_a_card_that_nobody_completed_is_warned_of(sub: Path, benchset: Path) ->
     assert found(check(sub, benchset, strict=True)) == [("PB413", "error", 1)]
 
 
+@pytest.mark.trust("archives: wrapping folder")
+@pytest.mark.parametrize("zip_it", [True, False])
+@pytest.mark.parametrize("inner", ["sub", "a/b c/sub"])
+def test_one_folder_around_a_submission_is_looked_through_and_said(
+    zip_it: bool, inner: str, sub: Path, benchset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outer = tmp_path / "outer"
+    shutil.copytree(sub, outer / inner)
+    (outer / ".DS_Store").write_bytes(b"x")
+    given = zipped(outer, tmp_path / "outer.zip") if zip_it else outer
+    with caplog.at_level("INFO"):
+        assert check(given, benchset) == check(sub, benchset)
+    assert f"the submission lies in {inner}/ of {given.name}" in caplog.text
+
+
+@pytest.mark.trust("archives: Finder")
+def test_a_zip_with_the_twins_that_macos_adds_is_the_submission(
+    sub: Path, benchset: Path, tmp_path: Path
+) -> None:
+    for path in [p for p in sub.rglob("*") if p.is_file()]:
+        twin = sub / "__MACOSX" / path.relative_to(sub).parent / f"._{path.name}"
+        twin.parent.mkdir(parents=True, exist_ok=True)
+        twin.write_bytes(bytes(4096))  # compresses by more than any picture may
+    for number in range(70):  # more than the cap spares
+        (sub / "__MACOSX" / f"._{number}").write_bytes(b"x")
+    (sub / "outputs" / ".DS_Store").write_bytes(bytes(6148))
+    assert check(zipped(sub, tmp_path / "sub.zip"), benchset).problems == ()
+
+
+@pytest.mark.trust("archives: digest")
+def test_the_digest_that_generate_prints_names_the_set(sub: Path, benchset: Path) -> None:
+    digest = BenchSet.open(benchset).manifest.set_fingerprint
+    card = (sub / CARD).read_text()
+    (sub / CARD).write_text(card.replace(digest, digest[:12]))
+    assert check(sub, benchset).problems == ()
+    (sub / CARD).write_text(card.replace(digest, "0" * 12))
+    assert found(check(sub, benchset)) == [("PB602", "error", 1)]
+    (sub / CARD).write_text(card.replace(digest, digest[:11]))
+    assert found(check(sub, benchset)) == [("PB403", "error", 1)]
+
+
+@pytest.mark.trust("archives: marks")
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_a_card_with_a_byte_order_mark_is_read(mark: str, sub: Path, benchset: Path) -> None:
+    (sub / CARD).write_bytes((sub / CARD).read_text().encode(mark))
+    assert check(sub, benchset).problems == ()
+
+
+@pytest.mark.trust("pictures: names")
+def test_a_name_that_is_no_utf8_is_told_in_every_form(
+    sub: Path, benchset: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
+    Path(os.fsdecode(os.fsencode(sub / "outputs") + b"/\xff\xfe.png")).write_bytes(b"x")
+    done = run_cli("check", sub, "--set", benchset, "--html", "found.html", "--json")
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["counts"]["error"] == 1
+    assert r"\udcff\udcfe.png" in (tmp_path / "found.html").read_text()
+
+
 def test_the_compression_of_the_files_is_no_part_of_their_identity(sub: Path, benchset: Path) -> None:
     before = check(sub, benchset)
     for path in (sub / "outputs").iterdir():
@@ -193,6 +253,7 @@ def test_without_a_card_the_pictures_are_still_checked(sub: Path, benchset: Path
 
 
 def test_a_card_one_folder_too_deep_is_pointed_at(sub: Path, benchset: Path) -> None:
+    (sub.parent / "notes.txt").touch()
     report = check(sub.parent, benchset)
     card = next(p for p in report.problems if p.code == "PB101")
     assert card.found == "one at sub/submission.toml"

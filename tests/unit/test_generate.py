@@ -350,3 +350,15 @@ def test_a_set_that_comes_out_otherwise_than_expected_is_not_finished(pictures: 
         make(pictures, tmp_path / "d", "inpainting", expect=made[:12])
     with pytest.raises(UsageError, match="12 to 64"):
         Options(expect="beef")
+
+
+@pytest.mark.trust("archives: litter")
+def test_what_a_file_manager_leaves_in_a_set_is_no_damage(
+    smoke_copy: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = smoke_copy("jpeg.qf5")
+    for name in (".DS_Store", "input/.DS_Store", "reference/Thumbs.db", "input/._coffee.png"):
+        (folder / name).write_bytes(b"x")
+    assert verify(folder) == []
+    (made,) = generate("smoke", "jpeg/qf5", folder)
+    assert made.redone == 0
