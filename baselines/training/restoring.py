@@ -20,7 +20,7 @@ from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core.errors import InputError, UsageError, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Image
-from palette_bench.runtime.device import reproducible_arithmetic
+from palette_bench.runtime.device import open_device, reproducible_arithmetic
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.contestant import About, Batch, OwnPicture, RestoreOptions
 from palette_bench.submission.runs import trained_models
@@ -33,7 +33,6 @@ from .seat import prove
 from .sizes import POLICIES, Fit, restore_any_size
 from .tiling import Network, Tiled
 from .unet import UNet, flop
-from .world import find_device
 
 R = TypeVar("R", bound=Recipe)
 
@@ -97,7 +96,7 @@ def open_trained(method: str, model: type[R], options: RestoreOptions) -> Opened
     if run.method != method:
         raise UsageError(f"{options.run} was trained as {run.method}: restore it with that method")
     recipe = read_recipe(model, run.recipe, str(options.run))
-    device = find_device(options.device)
+    device = open_device(options.device)
     network = UNet(recipe.network.spec).eval().requires_grad_(False)
     prove(network, run.tensors, str(options.run))
     network.load_state_dict(dict(run.tensors))

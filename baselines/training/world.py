@@ -14,8 +14,9 @@ import torch.distributed.nn  # loaded inside a group, its defaults would keep th
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from palette_bench.core.errors import DeviceError, StackError, UsageError, problem
+from palette_bench.core.errors import StackError, problem
 from palette_bench.core.ranks import launched, own_device
+from palette_bench.runtime.device import open_device
 
 _PATIENCE = timedelta(hours=1)  # others wait while rank 0 lists pictures and writes checkpoints
 
@@ -79,28 +80,10 @@ class World:
             dist.barrier()
 
 
-def find_device(name: str) -> torch.device:
-    """Return a device that is there.
-
-    Raises:
-        UsageError: the name is none.
-        DeviceError: PB707, it is absent.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device {name}: {str(error).partition(chr(10))[0]}") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = f"{torch.cuda.device_count()} CUDA devices"
-        fix = "use --device cpu, or a build of torch for this machine's GPU"
-        raise DeviceError(problem("PB707", f"--device {name}", expected=name, found=found, fix=fix))
-    return device
-
-
 @contextmanager
 def world(device: str) -> Iterator[World]:
     """Yield this process alone, or among those torchrun started, each with the GPU of its local rank."""
-    own = find_device(own_device(device))
+    own = open_device(own_device(device))
     if not launched():
         yield World(own)
         return

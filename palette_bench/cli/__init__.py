@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
+import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -12,7 +16,7 @@ from typing import Any
 
 import click
 
-from palette_bench.core.errors import PaletteBenchError, Problem, suggest
+from palette_bench.core.errors import MethodError, PaletteBenchError, Problem, StorageError, suggest
 from palette_bench.core.interrupt import Interrupted
 
 # verb -> one-line help; the verb's module is palette_bench.cli.VERB, its command `command`
@@ -79,6 +83,9 @@ def main(ctx: click.Context, verbose: bool, quiet: bool) -> None:
 
 def run() -> None:
     """Run the command line and end the process with the promised exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no character of a name stops a terminal
     sys.exit(exit_code())
 
 
@@ -86,6 +93,7 @@ def exit_code(command: click.Command = main) -> int:
     """Run a command line; return 0, 2-6, 130 or 143."""
     try:
         code = command(standalone_mode=False)  # without standalone mode, what ctx.exit() was given
+        sys.stdout.flush()  # here, where a full disk can still be told
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -98,26 +106,52 @@ def exit_code(command: click.Command = main) -> int:
         click.echo(str(error), err=True)
         return error.exit_code
     except (Exception, SystemExit) as error:
-        crash_file = _crash_file()
-        if found := _failure_of_plugin(error, crash_file):
-            click.echo(str(found), err=True)
-            return 3
-        click.echo(f"internal error; details in {crash_file}", err=True)
-        return 6
+        failed = error.__context__ if isinstance(error, SystemExit) else error  # click exits on a closed pipe
+        lost = _output_lost(failed) if isinstance(failed, OSError) and failed.filename is None else 0
+        return lost or _crashed(error)
     return code if isinstance(code, int) else 0
 
 
-def _failure_of_plugin(error: BaseException, crash_file: Path) -> Problem | None:
+def _output_lost(error: OSError) -> int:
+    """Return the exit code for output that nobody takes; 0 if that is not what failed.
+
+    Where its reader has gone, as with `| head`, it is the code that shells show for SIGPIPE.
+    """
+    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return 0
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest is flushed at the end, and must not fail again
+    if error.errno == errno.EPIPE:
+        return 128 + signal.SIGPIPE
+    click.echo(f"cannot write to the standard output: {error.strerror}", err=True)
+    return StorageError.exit_code
+
+
+def _crashed(error: BaseException) -> int:
+    """Say what ended the run: a plug-in's own fault, or ours."""
+    crash_file = _crash_file()
+    if found := _failure_of_plugin(error, crash_file):
+        click.echo(str(found), err=True)
+        return MethodError.exit_code
+    click.echo(f"internal error; details in {crash_file}", err=True)
+    return 6
+
+
+def _failure_of_plugin(error: BaseException, crash_file: str) -> Problem | None:
     from palette_bench.submission.contestant import baselines
     from palette_bench.submission.plugins import failure_of_plugin
 
     modules = {point.module.split(".")[0] for point in baselines().values()}
-    return failure_of_plugin(error, modules, str(crash_file))
+    return failure_of_plugin(error, modules, crash_file)
 
 
-def _crash_file() -> Path:
+def _crash_file() -> str:
+    """Return where the traceback is kept, or the traceback itself if nowhere."""
     from palette_bench.core import atomic
 
-    path = Path(tempfile.mkdtemp(prefix="palette-bench-")) / "crash.txt"
-    atomic.write_text(path, f"{' '.join(sys.argv)}\n{sys.version}\n\n{traceback.format_exc()}")
-    return path
+    text = f"{' '.join(sys.argv)}\n{sys.version}\n\n{traceback.format_exc()}"
+    try:
+        path = Path(tempfile.mkdtemp(prefix="palette-bench-")) / "crash.txt"
+        atomic.write_text(path, text)
+    except (OSError, StorageError):  # no temporary folder, or a full one
+        return f"\n{text}"
+    return str(path)

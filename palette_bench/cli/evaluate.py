@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from palette_bench.cli.options import MAKER, WEIGHTS, maker_of
+from palette_bench.cli.options import DEVICE, MAKER, WEIGHTS, maker_of
 from palette_bench.cli.terminal import aligned, finish, progress, say, show_problems
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _ANCHORS = ("original", "copy-input")
     "--extractor", "extractors", metavar="ID", multiple=True, help="As of `score`; repeat for more."
 )
 @WEIGHTS
-@click.option("--device", default="cpu", show_default=True, help="Where networks run.")
+@DEVICE
 def command(outputs: Path, benchset: Path, out: Path, **given: Any) -> None:
     """Check and score OUTPUTS beside the anchors of SET, and write a report and a board into DIR.
 

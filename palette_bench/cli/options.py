@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,33 @@ WEIGHTS = click.option(
     type=WeightsType(),
     multiple=True,
     help="File of a network's weights, or ID=random:SEED to try the machinery; repeat for more.",
+)
+_DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d{1,3})?")
+
+
+class DeviceType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
+    """Where networks compute; whether it is there is seen when torch is loaded."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name of a device."""
+        from palette_bench.core.errors import suggest
+
+        if not _DEVICE.fullmatch(str(value)):
+            nearest = {"gpu": "did you mean cuda?"}.get(str(value).lower().partition(":")[0])
+            hint = nearest or suggest(str(value).lower(), ("cpu", "cuda", "cuda:1", "mps", "xpu"))
+            self.fail(f"{value!r} is no device: {hint}", param, ctx)
+        return str(value)
+
+
+DEVICE = click.option(
+    "--device",
+    metavar="NAME",
+    type=DeviceType(),
+    default="cpu",
+    show_default=True,
+    help="cpu, cuda, cuda:1, mps or xpu.",
 )
 _MAKER = {
     "--name": "Of the method, for people.",

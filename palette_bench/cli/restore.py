@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from palette_bench.cli.options import MAKER, SHARD, maker_of
+from palette_bench.cli.options import DEVICE, MAKER, SHARD, maker_of
 from palette_bench.cli.terminal import finish, progress, say
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _run(_context: click.Context, _option: click.Parameter, named: Path | None) 
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the sampling noise.")
 @click.option("--sampler", help="Sampler of the method.  [default: the method's]")
 @click.option("--steps", type=click.IntRange(1), help="Network evaluations.  [default: the method's]")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@DEVICE
 @click.option("--fast", is_flag=True, help="Reduced precision, compiled: other bits, same statistics.")
 @click.option(
     "--noise",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palette_bench.cli import terminal
-from palette_bench.cli.options import WEIGHTS
+from palette_bench.cli.options import DEVICE, WEIGHTS
 
 if TYPE_CHECKING:
     from palette_bench.scoring.scorecard import Scorecard
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     help="Compute these alone; `palette-bench ls metrics` names them.  [default: all there are]",
 )
 @WEIGHTS
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@DEVICE
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16", "fp64"]),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from palette_bench.cli.options import DEVICE
 from palette_bench.cli.terminal import finish, progress
 
 TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
@@ -50,7 +51,7 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
 )
 @click.option("--init-kind", metavar="KIND", help="Whose weights, e.g. adm-256-uncond.  [default: ours]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of every draw.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@DEVICE
 @click.option(
     "--workers",
     default=0,

@@ -6,7 +6,9 @@ fsync, replace, fsync of the folder. Source: trust, section 2.
 
 from __future__ import annotations
 
+import errno
 import gzip
+import logging
 import os
 import re
 import shutil
@@ -19,6 +21,14 @@ from types import TracebackType
 
 from palette_bench.core.errors import StorageError, problem
 
+log = logging.getLogger(__name__)
+
+# what file systems answer to a call they do not have: CIFS, FUSE, Lustre, NFS without a lock service
+UNSUPPORTED = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOLCK}
+)
+_flush_warned = False
+
 # pid, then 4 hex digits of the host and 4 random ones: a temporary is swept only on its own host
 _TEMPORARY = re.compile(r"\..+\.pb-(\d+)-([0-9a-f]{4})[0-9a-f]{4}\.tmp")
 
@@ -28,7 +38,8 @@ def _host_tag() -> str:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.pb-{os.getpid()}-{_host_tag()}{os.urandom(2).hex()}.tmp")
+    own = os.fsdecode(os.fsencode(path.name)[:180])  # a name may have 255 bytes, this one too
+    return path.with_name(f".{own}.pb-{os.getpid()}-{_host_tag()}{os.urandom(2).hex()}.tmp")
 
 
 def cannot_write(path: Path, error: OSError) -> StorageError:
@@ -44,12 +55,30 @@ def cannot_write(path: Path, error: OSError) -> StorageError:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
+    """Flush a file or folder to the disk, where its file system can: some refuse it for folders."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        _flush(handle, path)
     finally:
         os.close(handle)
+
+
+def _flush(handle: int, path: Path) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        _warn_of_flush(path, error)
+
+
+def _warn_of_flush(path: Path, error: OSError) -> None:
+    """Say once that a power cut may cost what was written last."""
+    global _flush_warned  # noqa: PLW0603  # once in the life of a process
+    if not _flush_warned:
+        told = "%s: this file system does not flush (%s); what is written last may be lost in a power cut"
+        log.warning(told, path, error.strerror)
+    _flush_warned = True
 
 
 def _write_all(handle: int, data: bytes) -> None:
@@ -157,7 +186,7 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:
             _write_all(handle, data)
-            os.fsync(handle)
+            _flush(handle, path)
         finally:
             os.close(handle)
     except OSError as error:
@@ -168,6 +197,25 @@ def open_lock_file(path: Path) -> int:
     """Return a handle for locking `path`; the file is made if absent and keeps its content."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def claim(path: Path, data: bytes) -> None:
+    """Make a file that must not exist yet: of several who try, one succeeds.
+
+    Raises:
+        FileExistsError: it exists.
+        StorageError: PB802.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        try:
+            _write_all(handle, data)
+        finally:
+            os.close(handle)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -213,7 +261,8 @@ def remove_folder(folder: Path) -> None:
         raise cannot_write(folder, error) from error
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -234,14 +283,19 @@ def _is_zombie(pid: int) -> bool:
 
 def sweep(folder: Path) -> None:
     """Remove temporaries that dead runs of this host left in `folder`; nothing else is touched."""
-    for entry in os.scandir(folder) if folder.is_dir() else ():
+    try:
+        entries = list(os.scandir(folder)) if folder.is_dir() else []
+    except OSError:
+        return  # it may not be read; whoever writes here is told why that fails
+    for entry in entries:
         match = _TEMPORARY.fullmatch(entry.name)
-        if not match or match[2] != _host_tag() or _alive(int(match[1])):
+        if not match or match[2] != _host_tag() or is_alive(int(match[1])):
             continue
         if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
+            shutil.rmtree(entry.path, ignore_errors=True)
         else:
-            Path(entry.path).unlink(missing_ok=True)
+            with suppress(OSError):  # on a read-only disk it stays, and does no harm
+                Path(entry.path).unlink()
 
 
 def is_temporary(name: str) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 import re
+import socket
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,8 @@ from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, StorageError, problem
 from palette_bench.core.fingerprint import canonical_json
 from palette_bench.core.records import read_file
+
+log = logging.getLogger(__name__)
 
 LOCK = ".pb-lock"
 _CHECK = "crc"  # key of each line's own checksum
@@ -120,25 +124,31 @@ def _other_configuration(path: Path, header: dict[str, Any], found: dict[str, An
 
 
 def _lock(path: Path, mode: int) -> int:
+    """Return the handle of a locked file.
+
+    Raises:
+        StorageError: PB803, naming the process that holds it.
+        OSError: this file system has no such locks.
+    """
     handle = atomic.open_lock_file(path)
     try:
         fcntl.flock(handle, mode | fcntl.LOCK_NB)
     except OSError as error:
         holder = os.pread(handle, 64, 0).decode(errors="replace").strip()
         os.close(handle)
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise atomic.cannot_write(path, error) from error
-        raise StorageError(
-            problem(
-                "PB803",
-                str(path.parent),
-                found=f"in use by process {holder or 'unknown'}",
-                fix="wait for it to end, or use another output folder",
-            )
-        ) from error
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise _in_use(path.parent, f"process {holder or 'unknown'}", "wait for it to end") from error
+        if error.errno in atomic.UNSUPPORTED:
+            raise
+        raise atomic.cannot_write(path, error) from error
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     return handle
+
+
+def _in_use(folder: Path, holder: str, advice: str) -> StorageError:
+    fix = f"{advice}, or use another output folder"
+    return StorageError(problem("PB803", str(folder), found=f"in use by {holder}", fix=fix))
 
 
 @contextmanager
@@ -150,11 +160,60 @@ def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
     """
     atomic.make_folder(folder)
     alone = shard.count == 1
-    handles = [_lock(folder / LOCK, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)]
+    handles = []
     try:
-        if not alone:
-            handles.append(_lock(folder / f"{LOCK}.{shard.name}", fcntl.LOCK_EX))
-        yield
+        try:
+            handles.append(_lock(folder / LOCK, fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+            if not alone:
+                handles.append(_lock(folder / f"{LOCK}.{shard.name}", fcntl.LOCK_EX))
+        except OSError as error:
+            told = "%s: this file system has no locks (%s); files of the name %s.held stand in for them"
+            log.warning(told, folder, error.strerror, LOCK)
+            with _held(folder, shard):
+                yield
+        else:
+            yield
     finally:
         for handle in handles:
             os.close(handle)
+
+
+@contextmanager
+def _held(folder: Path, shard: Shard) -> Iterator[None]:
+    """Hold a folder by a file that only one process can make; it names that process and its machine.
+
+    A whole run is held out by any such file, a shard by that of a whole run or of the same shard.
+    """
+    own = folder / f"{LOCK}.held.{shard.name}"
+    whole = folder / f"{LOCK}.held.{WHOLE.name}"
+    others = folder.glob(f"{LOCK}.held.*") if shard == WHOLE else (own, whole)
+    for path in sorted(set(others)):
+        _require_left(path)
+    try:
+        atomic.claim(own, f"{socket.gethostname()} {os.getpid()}\n".encode())
+    except FileExistsError:  # made since we looked
+        _require_left(own)
+        raise _in_use(folder, "another run", "wait for it to end") from None
+    try:
+        yield
+    finally:
+        own.unlink(missing_ok=True)
+
+
+def _require_left(path: Path) -> None:
+    """Remove the file of a process of this machine that has ended.
+
+    Raises:
+        StorageError: PB803, it has not, or is of another machine, where we cannot see that.
+    """
+    try:
+        host, pid = path.read_text().split()
+        if host == socket.gethostname() and not atomic.is_alive(int(pid)):
+            path.unlink(missing_ok=True)
+            return
+    except FileNotFoundError:
+        return
+    except ValueError:
+        host, pid = "an unknown machine", "?"
+    advice = f"wait for it to end; if it has ended already, remove {path}"
+    raise _in_use(path.parent, f"process {pid} of {host}", advice)

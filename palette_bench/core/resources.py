@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from palette_bench.core.errors import SpecError, StackError, problem, suggest
 
@@ -43,3 +45,17 @@ def protocol_file(protocol: str, name: str) -> bytes:
 def report_text(name: str) -> str:
     """Return a template or asset of the pages, by its path inside `reports/`."""
     return _package("reports").joinpath(*name.split("/")).read_text(encoding="utf-8")
+
+
+def user_cache() -> Path | None:
+    """Return the user's cache folder; None for a user without a home.
+
+    Source: XDG base directory specification: a relative path in the variable counts as unset.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME") or ".")
+    if given.is_absolute():
+        return given
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # no HOME, and the user is not in the password database
+        return None

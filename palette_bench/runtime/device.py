@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from palette_bench.core.errors import DeviceError, Problem, problem
+from palette_bench.core.errors import DeviceError, Problem, problem, suggest
 
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -38,23 +38,41 @@ _PARALLEL_GRAIN = 32_768  # elements that torch gives to one thread at least
 Setting: TypeAlias = tuple[Callable[[], Any], Callable[[Any], object], Any]  # read, write, value
 
 
+def devices_here() -> dict[str, int]:
+    """Return how many devices of each kind torch can use on this machine."""
+    found = {"cpu": 1, "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0}
+    found["mps"] = int(torch.backends.mps.is_available())
+    found["xpu"] = torch.xpu.device_count() if torch.xpu.is_available() else 0
+    return found
+
+
 def open_device(name: str) -> torch.device:
-    """Return a torch device.
+    """Return a device that is there; nothing falls back silently.
+
+    Args:
+        name: cpu, cuda, cuda:1, mps, xpu, xpu:1.
 
     Raises:
-        DeviceError: PB707, cuda without a usable GPU; nothing falls back silently.
+        DeviceError: PB707, no device, or none of this machine; says which it has.
     """
-    if name != "cpu" and not torch.cuda.is_available():
-        raise DeviceError(
-            problem(
-                "PB707",
-                f"--device {name}",
-                expected="a CUDA device that torch can use",
-                found=f"none (torch {torch.__version__})",
-                fix="use --device cpu, or install a CUDA build of torch and its driver",
-            )
+    counts = devices_here()
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is not None and (device.index or 0) < counts.get(device.type, 0):
+        return device
+    here = ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items() if count)
+    fix = suggest(name.lower(), counts) if device is None else "use one of these, or a torch built for it"
+    raise DeviceError(
+        problem(
+            "PB707",
+            f"--device {name}",
+            expected="a device that torch can use",
+            found=f"this machine has {here} (torch {torch.__version__})",
+            fix=fix,
         )
-    return torch.device(name)
+    )
 
 
 @contextmanager

@@ -197,6 +197,9 @@ def _disks(folder: Path) -> Iterator[Row]:
     """Yield the folder of the work and the cache: written, locked, and with space."""
     yield Row("disk", str(folder), _free(folder), (*_unwritable(folder), *_short(folder)))
     cache = cache_folder()
+    if cache is None:
+        yield Row("cache", "none", "this user has no home folder; PALETTE_BENCH_CACHE may name one")
+        return
     lost = tuple(map(_as_warning, _unwritable(cache)))  # costs time, never a score
     yield Row("cache", str(cache), _free(cache), lost)
 

@@ -52,6 +52,6 @@ class Networks:
 
     def environment(self) -> dict[str, str | bool | None]:
         """Return what a card says of this machine."""
-        gpu = self.device == "cuda"
-        model = torch.cuda.get_device_name() if gpu else torch.backends.cpu.get_cpu_capability()
+        gpu = self.device.startswith("cuda")
+        model = torch.cuda.get_device_name(self.device) if gpu else torch.backends.cpu.get_cpu_capability()
         return environment(torch.__version__, f"{self.device} ({model})", self.precision)

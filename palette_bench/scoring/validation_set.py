@@ -88,7 +88,10 @@ class ValidationSet:
         """Return how many pictures the whole has, or None for a folder."""
         return _WHOLE.get(self.name)
 
-    def _path(self, extractor: FeatureExtractor) -> Path:
+    def _path(self, extractor: FeatureExtractor) -> Path | None:
+        folder = cache_folder()
+        if folder is None:
+            return None
         identity = {
             "set": self.name,
             "sources": sorted(self.sources.items()),
@@ -96,14 +99,14 @@ class ValidationSet:
             "side": self.side,
             "extractor": extractor.fingerprint,
         }
-        return cache_folder() / "references" / f"{fingerprint(identity)}.json"
+        return folder / "references" / f"{fingerprint(identity)}.json"
 
     def entry(self, extractor: FeatureExtractor) -> Entry | None:
         """Return what the index knows, or None; a damaged entry counts as none (PB808)."""
         path = self._path(extractor)
-        if not path.is_file():
-            return None
         try:
+            if path is None or not path.is_file():
+                return None
             return Entry.model_validate_json(path.read_bytes())
         except (ValidationError, OSError) as error:
             log.warning("%s", problem("PB808", str(path), expected="an index entry", found=str(error)[:200]))
@@ -111,8 +114,11 @@ class ValidationSet:
 
     def remember(self, extractor: FeatureExtractor, entry: Entry) -> None:
         """Write the index entry; a cache that cannot be written has already been warned of."""
+        path = self._path(extractor)
+        if path is None:
+            return
         try:
-            atomic.write_text(self._path(extractor), json.dumps(entry.model_dump(mode="json")))
+            atomic.write_text(path, json.dumps(entry.model_dump(mode="json")))
         except StorageError:
             log.debug("the index of %s is not kept", self.id)
 

@@ -40,7 +40,7 @@ class Maker:
         """Return a method's entry with what was said put in.
 
         Raises:
-            RecordError: PB403-PB405, a value that no card may hold; all of them.
+            RecordError: PB403, PB404, a value that no card may hold; all of them.
             UsageError: the name gives no slug, and there is none.
         """
         said: dict[str, Any] = {key: value for key, value in vars(self).items() if value}
@@ -84,7 +84,7 @@ def import_results(
 
     Raises:
         UsageError, SubmissionError: see `Tool.results`.
-        RecordError: PB403-PB405, a name no card may hold; before anything is read.
+        RecordError: PB403, PB404, a name no card may hold; before anything is read.
         InputError: PB605, the folder holds other results.
         StorageError: PB802.
     """

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from palette_bench.core import atomic
 from palette_bench.core.errors import StorageError, problem
 from palette_bench.core.fingerprint import fingerprint, sha256
+from palette_bench.core.resources import user_cache
 from palette_bench.core.types import Features, Fingerprint, ImageId
 
 log = logging.getLogger(__name__)
@@ -30,11 +31,13 @@ HeadTables = Mapping[str, Features]  # head -> (N, D) float32, rows in id order
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def cache_folder() -> Path:
-    """Return $PALETTE_BENCH_CACHE, or the user's cache directory."""
+def cache_folder() -> Path | None:
+    """Return $PALETTE_BENCH_CACHE, or the user's cache directory; None for a user without a home."""
     given = os.environ.get(CACHE_VARIABLE)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return Path(given) if given else (Path(home) if home else Path.home() / ".cache") / "palette-bench"
+    if given:
+        return Path(given)
+    home = user_cache()
+    return home and home / "palette-bench"
 
 
 def cache_key(digests: Mapping[ImageId, Fingerprint], extractor: Fingerprint) -> Fingerprint:
@@ -66,24 +69,27 @@ class ArrayCache:
             kind: `features`, head -> (N, D) float32; or `statistics`, float64.
             fresh: compute everything anew.
         """
-        self._folder = cache_folder() / kind
+        folder = cache_folder()
+        self._folder = folder and folder / kind
         self._fresh = fresh
         self._made: set[Fingerprint] = set()
-        self._unwritable = False
-
-    def _path(self, key: Fingerprint) -> Path:
-        return self._folder / f"{key}.safetensors"
+        self._unusable = False
 
     def load(self, key: Fingerprint) -> Arrays | None:
         """Return the stored arrays, bit for bit, or None if there are none or they are damaged (PB808)."""
-        path = self._path(key)
-        if (self._fresh and key not in self._made) or not path.is_file():
+        if self._folder is None or (self._fresh and key not in self._made):
             return None
+        path = self._folder / f"{key}.safetensors"
         try:
+            if not path.is_file():
+                return None
             with safe_open(path, framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
                 payload = (file.metadata() or {}).get("payload")
-        except (SafetensorError, OSError, ValueError) as error:
+        except OSError as error:
+            self._go_on_without(f"{path}: {error.strerror or error}")
+            return None
+        except (SafetensorError, ValueError) as error:
             self._report_damage(path, str(error))
             return None
         if payload != _payload_digest(arrays):
@@ -102,13 +108,23 @@ class ArrayCache:
             arrays: C-contiguous, by name.
             about: device and micro-batch, for readers; they are no part of the key.
         """
+        if self._folder is None:
+            self._go_on_without("this user has no home folder")
+            return
         header = {**about, "payload": _payload_digest(arrays)}
         try:
             atomic.make_folder(self._folder)
             atomic.sweep(self._folder)
-            atomic.write_bytes(self._path(key), safetensors.numpy.save(dict(arrays), header))
+            path = self._folder / f"{key}.safetensors"
+            atomic.write_bytes(path, safetensors.numpy.save(dict(arrays), header))
             self._made.add(key)
         except StorageError as error:
-            if not self._unwritable:
-                log.warning("scored without a cache, nothing is kept for the next run:\n%s", error)
-            self._unwritable = True
+            self._go_on_without(str(error))
+
+    def _go_on_without(self, reason: str) -> None:
+        """Say once that nothing is kept for the next run, and how it could be."""
+        if not self._unusable:
+            log.warning(
+                "scored without a cache: %s\n  set %s to a folder to keep one", reason, CACHE_VARIABLE
+            )
+        self._unusable = True

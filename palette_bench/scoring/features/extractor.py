@@ -25,7 +25,7 @@ from palette_bench.scoring.metrics.outcome import Role
 # features of 2 may have done
 FORWARD_REVISION = 3
 
-MICRO_BATCH = {"cpu": 16, "cuda": 64}
+MICRO_BATCH = {"cpu": 16, "cuda": 64, "mps": 64, "xpu": 64}
 
 
 class FeatureExtractor(Protocol):

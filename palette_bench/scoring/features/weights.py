@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import tomllib
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from palette_bench.core import atomic
 from palette_bench.core.errors import UsageError, WeightsError, problem, suggest
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Part, Sha, validate
+from palette_bench.core.resources import user_cache
 from palette_bench.core.types import SILENT, Progress
 
 log = logging.getLogger(__name__)
@@ -80,8 +82,9 @@ def store_folder() -> Path | None:
 
 def library_cache() -> Path:
     """Return where torch.hub keeps checkpoints, without importing torch."""
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("TORCH_HOME") or cache_home / "torch") / "hub" / "checkpoints"
+    given = os.environ.get("TORCH_HOME")
+    home = Path(given) if given else (user_cache() or Path(tempfile.gettempdir())) / "torch"
+    return home / "hub" / "checkpoints"
 
 
 def _read_proven(path: Path, row: WeightsFile) -> bytes | str:
