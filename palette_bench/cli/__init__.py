@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -105,24 +106,30 @@ def exit_code(command: click.Command = main) -> int:
     except PaletteBenchError as error:
         click.echo(str(error), err=True)
         return error.exit_code
-    except (Exception, SystemExit) as error:
-        failed = error.__context__ if isinstance(error, SystemExit) else error  # click exits on a closed pipe
-        lost = _output_lost(failed) if isinstance(failed, OSError) and failed.filename is None else 0
-        return lost or _crashed(error)
+    except OSError as error:
+        return _output_lost(error) if error.filename is None else _crashed(error)
+    except SystemExit as error:  # of a plug-in, or of click where nobody reads the output
+        return _output_lost(error)
+    except Exception as error:
+        return _crashed(error)
     return code if isinstance(code, int) else 0
 
 
-def _output_lost(error: OSError) -> int:
-    """Return the exit code for output that nobody takes; 0 if that is not what failed.
+def _output_lost(error: OSError | SystemExit) -> int:
+    """Return the exit code for output that nobody takes, if that is what failed.
 
     Where its reader has gone, as with `| head`, it is the code that shells show for SIGPIPE.
     """
-    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
-        return 0
+    poll = select.poll()
+    poll.register(1, 0)
+    unread = any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    if not (unread or full):
+        return _crashed(error)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest is flushed at the end, and must not fail again
-    if error.errno == errno.EPIPE:
+    if unread:
         return 128 + signal.SIGPIPE
-    click.echo(f"cannot write to the standard output: {error.strerror}", err=True)
+    click.echo(f"cannot write to the standard output: {os.strerror(getattr(error, 'errno', 0))}", err=True)
     return StorageError.exit_code
 
 

@@ -241,7 +241,7 @@ def test_without_a_temporary_folder_and_without_a_working_one_the_error_is_still
     assert done.returncode == 0, done.stderr
     script = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m palette_bench verify set"
     gone = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert gone.returncode == 5, gone.stderr
+    assert gone.returncode == 3, gone.stderr
     assert "PB801" in gone.stderr
 
 
