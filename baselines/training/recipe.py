@@ -70,11 +70,23 @@ class Training(Part):
     micro_batch: Count | None = None  # images per forward pass of a rank; the rest is accumulated
     steps: Count
     learning_rate: Rate  # constant after the warm-up, as far as `cooldown_steps`
-    warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]  # first steps, over which the rate rises linearly
     cooldown_steps: Annotated[int, Field(ge=0)] = 0  # last steps, over which the rate falls linearly to 0
     ema_decay: Share  # approached as (1 + step) / (10 + step)
     betas: tuple[Share, Share] = (0.9, 0.999)
     epsilon: Rate = 1e-8
+
+    def of_length(self, steps: int) -> Self:
+        """Return the schedule of a run of so many steps.
+
+        The cooldown keeps its share of the run. A warm-up and cooldown that fill more than the run take a
+        tenth and a half of it at most.
+        """
+        warmup, cooldown = self.warmup_steps, round(self.cooldown_steps * steps / self.steps)
+        if warmup + cooldown > steps:
+            warmup, cooldown = min(warmup, steps // 10), min(cooldown, steps // 2)
+        changes = {"steps": steps, "warmup_steps": warmup, "cooldown_steps": cooldown}
+        return self.model_copy(update=changes)
 
 
 class PaperTraining(Training):
@@ -145,6 +157,11 @@ class Recipe(Record):
             unmoving["training"] = {"steps", "cooldown_steps"}
         value = self.model_dump(mode="json", by_alias=True, exclude=unmoving)
         return {key: item for key, item in value.items() if key not in _BOOKKEEPING}
+
+    def of_length(self, steps: int | None) -> Self:
+        """Return the recipe of a run of so many steps, or of its own, with a schedule that fits into them."""
+        training = self.training.of_length(steps or self.training.steps)
+        return self.model_copy(update={"training": training})
 
     def resolved(self, method: str, task: str, noise: Literal["host", "device"]) -> Self:
         """Return the recipe with nothing left open.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from palette_bench.core.errors import DeviceError, StackError, UsageError, problem
 from palette_bench.core.ranks import launched, own_device
 
+T = TypeVar("T")
 _PATIENCE = timedelta(hours=1)  # others wait while rank 0 lists pictures and writes checkpoints
 
 
@@ -66,7 +67,7 @@ class World:
             fix = "give every rank the same recipe, data and library versions"
             raise StackError(problem("PB710", what, expected="one for all ranks", found=others, fix=fix))
 
-    def union(self, values: set[int]) -> set[int]:
+    def union(self, values: set[T]) -> set[T]:
         """Return what any rank holds, on every rank."""
         found: list[Any] = [values] * self.size
         if self.size > 1:
