@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _FLOP_PER_THREAD = 5e10  # a second, of one thread of a CPU of our days: a guess, the log tells the truth
 _LONG = 7 * 86400  # seconds; beyond, a recipe for CPUs is named
+_CLEARLY = 1.2  # times what there is: the estimate is good to a tenth or so
 _FOR_CPU = "mini-cpu"
 
 
@@ -145,7 +146,7 @@ def tell_and_prove(
             _FLOP_PER_THREAD / 1e9,
             f"; {mini} is made for a CPU" if mini else "",
         )
-    if available is not None and needed > available and not force:
+    if available is not None and needed > _CLEARLY * available and not force:
         less = "a smaller [training] micro_batch or [network] preset, checkpointing, or another --device"
         raise DeviceError(
             problem(

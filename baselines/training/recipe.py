@@ -21,7 +21,7 @@ Task = Literal["colorization", "inpainting", "uncropping", "jpeg"]
 MULTI_TASKS: tuple[Task, ...] = ("colorization", "inpainting", "jpeg")  # Palette, section 5.6
 
 Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 _BOOKKEEPING = ("checkpoints", "log")  # sections that move no weight

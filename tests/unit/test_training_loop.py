@@ -325,3 +325,31 @@ def test_a_run_on_a_gpu_resumes_to_the_very_weights(data: Path, tmp_path: Path) 
     run_toy(Toy(), data, tmp_path / "run", device="cuda", steps=3)
     run_toy(Toy(), data, tmp_path / "run", device="cuda")
     assert files_of(tmp_path / "run", 6) == files_of(tmp_path / "straight", 6)
+
+
+@pytest.mark.trust("training: silence")
+def test_a_run_says_that_it_lives_within_ten_seconds_and_every_thirty(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heart = log.Heartbeat()
+    start = heart._spoke
+    with caplog.at_level(logging.INFO):
+        assert heart.sign(start + 5) > 0
+        assert caplog.messages == []
+        heart.begin("step 1 of 9")
+        times = [start + 10 + 5 * n for n in range(20)]
+        waits = [heart.sign(now) for now in times]
+    assert all(message.startswith("step 1 of 9: ") for message in caplog.messages)
+    assert len(caplog.messages) == 4  # at 10, 35, 60 and 85 seconds
+    assert max(waits) <= 25
+
+
+def test_every_progress_line_tells_rate_and_pace(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        run_toy(Toy(), data, tmp_path / "run")
+    lines = [line for line in caplog.messages if line.startswith("step 6 of 6")]
+    assert len(lines) == 1
+    assert "rate 1.0e-02" in lines[0]
+    assert "images/s" in lines[0]
