@@ -122,7 +122,7 @@ def tell_and_prove(
         f"{training.steps:,}",
         f"{training.batch:,}",
         recipe.side,
-        f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device,
+        f"{device} (threads: {torch.get_num_threads()})" if device.type == "cpu" else device,
     )
     logger.info(
         "learning rate: %.1e, after a warm-up of %s steps%s",

@@ -60,7 +60,7 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
     heartbeat = Heartbeat()
     with (
         stoppable() as check,
-        threads(options.threads),
+        threads(options.threads, fixed=options.deterministic),
         world(options.device) as processes,
         reproducible_arithmetic(deterministic=options.deterministic),
         _held(options.run, processes),

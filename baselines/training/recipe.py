@@ -220,3 +220,30 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def spelled_out(recipe: Recipe) -> str:
+    """Return a recipe as TOML with every key, to be copied and changed.
+
+    Keys without a value are comments; those of the network tell what its preset says.
+    """
+    lines: list[str] = []
+    for line in to_toml(recipe).splitlines():
+        if not line and lines:
+            lines += _unset(recipe, lines)
+        lines.append(line)
+    return "\n".join([*lines, *_unset(recipe, lines)]) + "\n"
+
+
+def _unset(recipe: Recipe, lines: list[str]) -> list[str]:
+    """Return comments for the keys without a value of the section that ends here."""
+    headings = [line.strip("[]") for line in lines if line.startswith("[")]
+    part = getattr(recipe, headings[-1]) if headings else recipe
+    unset = [key for key in type(part).model_fields if getattr(part, key) is None]
+    told = {key: getattr(part.spec, key, None) for key in unset} if isinstance(part, Network) else {}
+    return [
+        f"# {key} = {_toml(list(value) if isinstance(value, tuple) else value)}"
+        if value
+        else f"# {key} is not set"
+        for key, value in ((key, told.get(key)) for key in unset)
+    ]

@@ -29,7 +29,7 @@ VERBS: dict[str, str] = {
     "study": "Measure the fool rate: design, run and analyse a human study.",
     "weights": "List, fetch or verify network weights.",
     "ls": "List protocols, tasks, metrics, baselines or recipes.",
-    "show": "Print any record file in short.",
+    "show": "Print any record file in short, or a recipe to copy.",
     "doctor": "Say whether this machine can be trusted to generate and score.",
     "demo": "Run the whole chain on bundled photographs, offline.",
 }
