@@ -70,7 +70,7 @@ class Trainee:
             recipe=str(file),
             seed=self.run.seed,
             device=self.device,
-            steps=steps,
+            until=steps,
         )
         contestant(self.run.system.method).train(options, progress)
 

@@ -13,8 +13,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .presets import GROUPS
-
 Resampling = Literal["none", "up", "down"]
 
 
@@ -42,10 +40,10 @@ def resample(h: torch.Tensor, how: Resampling) -> torch.Tensor:
 
 
 class Norm(nn.GroupNorm):
-    """Group normalisation computed in float32, whatever comes in."""
+    """Group normalisation computed in float32, whatever comes in; the network sets its `num_groups`."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(GROUPS, channels)
+        super().__init__(1, channels)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Return (N, C, H, W) float32, each group centred to variance 1, then scaled and shifted."""

@@ -27,11 +27,13 @@ logger = logging.getLogger(__name__)
 Tensors: TypeAlias = Mapping[str, torch.Tensor]
 FOLDER = "checkpoints"
 STATE = "state.json"
-_KEPT = 2  # newest checkpoints
+KEPT = 2  # newest checkpoints
+LENGTH = "length"  # of a run, in its configuration: its steps
+_SCHEDULE = tuple(f"recipe.training.{key} = " for key in ("steps", "warmup_steps", "cooldown_steps"))
 
 
 class Resumption(Part):
-    """A run that went on under another configuration, by --override."""
+    """A run that went on under another configuration: by --override, or with another length."""
 
     step: int
     differing: tuple[str, ...]
@@ -47,7 +49,7 @@ class State(Record):
         skipped_in_a_row: of these, the last ones.
         parameters: of the network that restores.
         configuration: everything that decides the weights.
-        resumptions: overridden changes of it.
+        resumptions: changes of it, overridden or by another length of the run.
         unreadable: indices of pictures that were passed over.
         environment: versions and device.
         files: file name -> SHA-256.
@@ -189,7 +191,7 @@ def _folders(run: Path) -> list[Path]:
 
 def prune(run: Path, keep_every: int | None) -> None:
     """Remove all but the last two checkpoints and the multiples of `keep_every`."""
-    for folder in _folders(run)[:-_KEPT]:
+    for folder in _folders(run)[:-KEPT]:
         step = int(folder.name.removeprefix("step-"))
         if not (keep_every and step % keep_every == 0):
             atomic.remove_folder(folder)
@@ -215,13 +217,17 @@ def accept_configuration(
 ) -> tuple[Resumption, ...]:
     """Return the resumptions to record from now on.
 
+    A run may get another length: where that moves the learning rate, the change is recorded.
+
     Raises:
         InputError: PB605, the configuration is another and --override was not given.
     """
-    changes = differing(state.configuration, configuration)
+    before, now = dict(state.configuration), dict(configuration)
+    resized = before.pop(LENGTH, None) != now.pop(LENGTH, None)
+    changes = differing(before, now)
     if not changes:
         return state.resumptions
-    if not override:
+    if not override and not (resized and all(change.startswith(_SCHEDULE) for change in changes)):
         raise InputError(
             problem(
                 "PB605",

@@ -30,6 +30,14 @@ class Contestant:
         found = [file for file in folder.iterdir() if file.name.endswith(".toml")]
         return {file.name.removesuffix(".toml"): file.read_text() for file in sorted(found, key=str)}
 
+    def recipe(self, name: str) -> str:
+        """Return one of the recipes as TOML with every key, defaults included."""
+        from .recipe import read_recipe, spelled_out  # noqa: PLC0415  # lists of names do not need it
+
+        text = self.recipes()[name]
+        remark = text.partition("\n")[0]
+        return f"{remark}\n{spelled_out(read_recipe(self.method().recipe_model, text, name))}"
+
     def method(self) -> TrainedMethod:
         """Return what the training loop needs to know."""
         method: TrainedMethod = import_module(f"{self._package}.train").method(self.recipes())

@@ -21,10 +21,11 @@ from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.records import Part, read_file
 from palette_bench.core.resources import protocol_ids
 from palette_bench.core.types import Fingerprint, Image
-from palette_bench.tasks.preprocess import DecodeError, decode
+from palette_bench.tasks.preprocess import DecodeError, decode, picture_size
 from palette_bench.tasks.protocol import PhotoSource, load
 
 UNREADABLE_SHARE = 0.001  # of all pictures; more stop the run
+_HEAD, _TAIL = 65536, 4096  # bytes of a picture that tell its kind, and whether it ends
 _TRIES = 64  # unreadable pictures in a row before a file system is suspected
 
 
@@ -42,6 +43,13 @@ class Pictures(Protocol):
 
         Raises:
             DecodeError: it cannot be read, or is of a refused kind.
+        """
+
+    def prove(self, index: int) -> None:
+        """Accept one by what can be told without decoding it.
+
+        Raises:
+            DecodeError: as `pixels`.
         """
 
 
@@ -66,17 +74,41 @@ class Files:
         """Return the relative path."""
         return os.fsdecode(self.names[index])
 
+    def _place(self, index: int) -> Place:
+        if self.places is None:
+            return Place("", self.root / self.name(index))
+        offset, size = map(int, self.places[index])
+        return Place("", self.root, offset, size)
+
     def pixels(self, index: int) -> Image:
         """Return a decoded picture."""
-        if self.places is None:
-            place = Place("", self.root / self.name(index))
-        else:
-            offset, size = map(int, self.places[index])
-            place = Place("", self.root, offset, size)
         try:
-            return decode(place.read())
+            return decode(self._place(index).read())
         except OSError as error:
-            raise DecodeError(str(error)) from error
+            raise DecodeError(error.strerror or str(error)) from error
+
+    def prove(self, index: int) -> None:
+        """Accept a picture by its header and its end, without reading what lies between.
+
+        Raises:
+            DecodeError: it cannot be read, or is of a refused kind.
+        """
+        place = self._place(index)
+        try:
+            with open(place.file, "rb") as file:
+                size = os.fstat(file.fileno()).st_size if place.size is None else place.size
+                ends = Place("", place.file, place.offset, min(size, _HEAD)).read()
+                if size > _HEAD:
+                    file.seek(place.offset + max(_HEAD, size - _TAIL))
+                    ends += file.read(min(_TAIL, size - _HEAD))
+            try:
+                picture_size(ends)
+            except DecodeError:
+                if size <= _HEAD + _TAIL:
+                    raise
+                picture_size(place.read())  # a long profile before the size: read it all
+        except OSError as error:
+            raise DecodeError(error.strerror or str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -104,6 +136,9 @@ class Pack:
         """Return one picture, read in place."""
         pixels: Image = _mapped(self.file, self.start, self.shape)[index]
         return pixels
+
+    def prove(self, index: int) -> None:
+        """Accept any: the pack was proven when it was opened."""
 
 
 @cache
@@ -140,6 +175,11 @@ class Joined:
         part, own = self._find(index)
         return part.pixels(own)
 
+    def prove(self, index: int) -> None:
+        """Accept a picture of whichever source holds it."""
+        part, own = self._find(index)
+        part.prove(own)
+
     @property
     def fingerprint(self) -> Fingerprint:
         """Return the digest of all names in order: another list of pictures is another run."""
@@ -162,15 +202,17 @@ def read_next(pictures: Pictures, index: int) -> tuple[Image, tuple[int, ...]]:
     raise SourceError(unreadable(pictures, passed))
 
 
-def unreadable(pictures: Pictures, indices: Iterable[int]) -> Problem:
-    """Return PB309 with the names of pictures that cannot be read."""
+def unreadable(pictures: Pictures, indices: Iterable[int], allowed: int | None = None) -> Problem:
+    """Return PB309 with the names of pictures that cannot be read; `allowed`: how many may be."""
     names = [pictures.name(index) for index in sorted(indices)]
+    over = f" or pass over them: --unreadable {len(names)}" if allowed is not None else ""
+    most = f"{UNREADABLE_SHARE:.1%}" if allowed is None else f"{allowed:,}"
     return problem(
         "PB309",
         "training pictures",
-        expected=f"at most {UNREADABLE_SHARE:.1%} of {len(pictures):,} unreadable",
+        expected=f"at most {most} of {len(pictures):,} unreadable",
         found="not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
-        fix="replace or remove these files",
+        fix=f"replace or remove these files{over}",
         ids=names,
     )
 
@@ -204,7 +246,7 @@ def _opened(path: Path) -> Pictures:
     if path.is_dir():
         found: Pictures = _listed(path, (place.name for place in walk(path)))
     elif not path.is_file():
-        fix = "check --data"
+        fix = "check --data; if the pictures have moved, it names their new place, for --resume too"
         raise SourceError(problem("PB801", str(path), found="no such file or folder", fix=fix))
     elif path.suffix == ".safetensors":
         found = _pack(path)

@@ -1,14 +1,18 @@
-"""What a run tells of itself: log.jsonl, TensorBoard where it is installed, strips, a line for people."""
+"""What a run tells of itself: log.jsonl, TensorBoard where it is installed, strips, lines for people."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import logging
+import math
 import resource
 import statistics
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ logger = logging.getLogger(__name__)
 LOG = "log.jsonl"
 _REMEMBERED = 200  # steps whose median foretells the rest
 _SECONDS_BETWEEN_LINES = 10.0
+_FIRST_SIGN = 8.0  # seconds of silence at the start, and
+_NEXT_SIGN = 25.0  # later, after which a run says that it lives
 
 
 class Clock:
@@ -63,6 +69,51 @@ class Clock:
         return sum(self._waits) / max(sum(self._steps), 1e-9)
 
 
+class Heartbeat:
+    """Says what a run does, and since when, where nothing else has been said for half a minute.
+
+    Attributes:
+        doing: what is under way.
+    """
+
+    def __init__(self) -> None:
+        """Begin in silence."""
+        self.doing = "starting"
+        self._began = self._spoke = time.monotonic()
+        self._patience = _FIRST_SIGN
+        self._over = threading.Event()
+
+    def begin(self, doing: str) -> None:
+        """Turn to something else."""
+        self.doing, self._began = doing, time.monotonic()
+
+    def spoke(self) -> None:
+        """Note that something was said."""
+        self._spoke, self._patience = time.monotonic(), _NEXT_SIGN
+
+    def sign(self, now: float) -> float:
+        """Speak if it is time to; return the seconds until it will be."""
+        if now >= self._spoke + self._patience:
+            logger.info("%s: %s so far", self.doing, duration(now - self._began))
+            self._spoke, self._patience = now, _NEXT_SIGN
+        return self._spoke + self._patience - now
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Watch from a thread: a step of a large network on a small machine takes minutes."""
+        thread = threading.Thread(target=self._watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(max(0.1, self.sign(time.monotonic()))):
+            pass
+
+
 def memory_bytes(device: torch.device) -> int:
     """Return the peak memory of the device, or of this process on a CPU."""
     if device.type == "cuda":
@@ -73,10 +124,11 @@ def memory_bytes(device: torch.device) -> int:
 class RunLog:
     """The records of one run, written by rank 0."""
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, heartbeat: Heartbeat | None = None) -> None:
         """Go on after `step`; what a lost continuation wrote is dropped."""
         self._run = run
-        self._spoke = 0.0
+        self._heartbeat = heartbeat
+        self._spoke = -math.inf
         path = run / LOG
         lines = read_file(path).decode().splitlines() if path.is_file() else []
         atomic.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
@@ -98,17 +150,28 @@ class RunLog:
         if self._board:
             self._board.add_image("strips", sheet, step, dataformats="HWC")
 
+    def is_due(self) -> bool:
+        """Return whether a person has waited long enough for a line."""
+        return time.monotonic() - self._spoke >= _SECONDS_BETWEEN_LINES
+
+    def begin(self, doing: str) -> None:
+        """Note what the run does now, for when it takes long."""
+        if self._heartbeat:
+            self._heartbeat.begin(doing)
+
     def say(self, line: dict[str, Any], steps: int, seconds: float) -> None:
         """Tell a person where the run is, every ten seconds at most."""
-        now = time.monotonic()
-        if now - self._spoke < _SECONDS_BETWEEN_LINES and line["step"] < steps:
+        if not self.is_due() and line["step"] < steps:
             return
-        self._spoke = now
+        self._spoke = time.monotonic()
+        if self._heartbeat:
+            self._heartbeat.spoke()
         logger.info(
-            "step %s of %s  loss %s  %.1f images/s  data %.1f %%  %.1f GB  %s left",
+            "step %s of %s  loss %s  rate %.1e  %.2f images/s  data %.1f %%  %.1f GB  %s left",
             f"{line['step']:,}",
             f"{steps:,}",
             f"{line['loss']:.4f}" if line["loss"] is not None else "not finite",
+            line["learning_rate"],
             line["images_per_second"],
             100 * line["data_wait"],
             line["memory_bytes"] / 1e9,
@@ -139,7 +202,7 @@ def _tensorboard(run: Path, step: int) -> Any:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as people say it: 45 s, 12 min, 3 h 20 min, 5 d 2 h."""
+    """Return a duration as people say it: 45 s, 12 min, 3 h 20 min, 5 d 2 h, 3 years."""
     minutes, hours, days = round(seconds / 60), int(seconds // 3600), int(seconds // 86400)
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -147,4 +210,4 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     if hours < 48:
         return f"{minutes // 60} h {minutes % 60} min"
-    return f"{days} d {hours % 24} h"
+    return f"{days} d {hours % 24} h" if days < 730 else f"{days // 365:,} years"

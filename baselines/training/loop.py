@@ -22,13 +22,17 @@ from palette_bench.core.types import SILENT, Fingerprint, Progress
 from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.submission.contestant import TrainOptions
 from palette_bench.submission.cost import hardware_name
+from palette_bench.submission.runs import OPTIONS, RunOptions
 from palette_bench.tasks import canary
 
 from . import checkpoint
 from .adm import load_adm
-from .data import open_pictures
+from .data import UNREADABLE_SHARE, open_pictures
 from .feeding import Share
-from .log import RunLog
+from .forecast import forecast, prove_space, tell_and_prove
+from .headers import prove_headers
+from .log import Heartbeat, RunLog
+from .machine import threads
 from .objective import Objective, TrainedMethod
 from .pairs import Pairs
 from .recipe import Recipe, read_recipe, to_toml
@@ -49,25 +53,36 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
     Raises:
         UsageError: the options contradict each other or the recipe.
         InputError: PB309, PB605, PB610, PB611 and what is wrong with recipe or data.
-        StackError: PB707, PB708, PB710, PB712.
+        StackError: PB707, PB708, PB710, PB712. StorageError: PB804.
         Interrupted: a stop signal came; the step is finished and saved.
     """
     recipe = choose_recipe(method, options)
+    heartbeat = Heartbeat()
     with (
         stoppable() as check,
+        threads(options.threads, fixed=options.deterministic),
         world(options.device) as processes,
         reproducible_arithmetic(deterministic=options.deterministic),
         _held(options.run, processes),
+        heartbeat.beating() if processes.leads else contextlib.nullcontext(),
     ):
+        steps, last = recipe.training.steps, checkpoint.newest(options.run)
         plan = _plan(recipe, options, processes, progress)
-        loop = _begin(method, plan, options)
-        log = _open_log(plan, loop.standing.step) if processes.leads else None
+        _foretell(method, plan, options, last)
+        found = set() if last else prove_headers(plan.pairs.pictures, plan.unreadable, processes, progress)
+        check()
+        heartbeat.begin("preparing the network")
+        loop = _begin(method, plan, options, last)
+        loop.standing.unreadable |= found
+        log = _open_log(plan, options, loop.standing.step, heartbeat) if processes.leads else None
         with contextlib.closing(log) if log else contextlib.nullcontext():
-            loop.train(options.steps or recipe.training.steps, options.workers, log, check)
+            loop.train(min(options.until or steps, steps), options.workers, log, check)
 
 
 def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
     """Return the resolved recipe: one of the method's by name, a file, or the task's own, or the method's.
+
+    Its schedule is that of a run of `options.steps`.
 
     Raises:
         UsageError: there is none of that name.
@@ -82,7 +97,16 @@ def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
     else:
         raise UsageError(f"{method.name} has no recipe {name!r}, nor is it a file: {suggest(name, known)}")
     noise: Literal["host", "device"] = "host" if options.device == "cpu" else "device"
-    return read_recipe(method.recipe_model, text, name).resolved(method.name, options.task, noise)
+    written = read_recipe(method.recipe_model, text, name).resolved(method.name, options.task, noise)
+    recipe = written.of_length(options.steps)
+    told, fitted = written.training, recipe.training
+    if (told.warmup_steps, told.cooldown_steps) != (fitted.warmup_steps, fitted.cooldown_steps):
+        logger.info(
+            "schedule fitted to %s steps: warm-up %s -> %s, cooldown %s -> %s",
+            *(f"{n:,}" for n in (fitted.steps, told.warmup_steps, fitted.warmup_steps)),
+            *(f"{n:,}" for n in (told.cooldown_steps, fitted.cooldown_steps)),
+        )
+    return recipe
 
 
 @contextlib.contextmanager
@@ -109,11 +133,27 @@ def _plan(recipe: Recipe, options: TrainOptions, processes: World, progress: Pro
         "data": pictures.fingerprint,
         "pictures": len(pictures),
         "init": options.init and _init_digest(options.init),
+        checkpoint.LENGTH: recipe.training.steps,
     }
     processes.agree("configuration", fingerprint(configuration))
     pairs = Pairs(pictures, recipe.tasks, recipe.side, batch, options.seed)
     environment = _environment(processes.device, share, options.deterministic)
-    return Plan(options.run, recipe, pairs, processes, share, configuration, environment)
+    own = options.unreadable
+    allowed = int(UNREADABLE_SHARE * len(pictures)) if own is None else own
+    return Plan(options.run, recipe, pairs, processes, share, configuration, environment, allowed)
+
+
+def _foretell(method: TrainedMethod, plan: Plan, options: TrainOptions, last: Path | None) -> None:
+    """Tell what the run takes and refuse what is not there, before memory is filled.
+
+    Raises:
+        DeviceError: PB707, too little memory. StorageError: PB804, too little space.
+    """
+    found = forecast(method, plan.recipe)
+    tell_and_prove(found, plan.recipe, plan.share.micro, plan.world.device, method.recipes(), options.force)
+    if plan.world.leads and not options.force:
+        done = checkpoint.read_state(last).step if last else 0
+        prove_space(options.run, found, plan.recipe, done)
 
 
 def _init_digest(path: Path) -> Fingerprint:
@@ -133,27 +173,47 @@ def _environment(device: torch.device, share: Share, deterministic: bool) -> dic
     }
 
 
-def _begin(method: TrainedMethod, plan: Plan, options: TrainOptions) -> Loop:
-    """Return the loop at its last checkpoint, or at step 0 with given or fresh weights."""
+def _begin(method: TrainedMethod, plan: Plan, options: TrainOptions, last: Path | None) -> Loop:
+    """Return the loop at its last checkpoint, or at step 0 with given or fresh weights.
+
+    Raises:
+        UsageError: the run has taken more steps than it shall have.
+    """
     torch.manual_seed(options.seed)  # initial weights
     objective = method.objective(plan.recipe, plan.world.device)
-    last = checkpoint.newest(options.run)
     if options.init and not last:
         _initialise(objective, plan.recipe, options.init, options.init_kind)
     loop = Loop(plan, objective)
     if last:
         loop.resume(last, options.override)
-        logger.info("going on after step %s", f"{loop.standing.step:,}")
+        _tell_resumption(loop, options)
     elif not options.init:
         loop.self_check()
     return loop
 
 
-def _open_log(plan: Plan, step: int) -> RunLog:
+def _tell_resumption(loop: Loop, options: TrainOptions) -> None:
+    done, steps = loop.standing.step, loop.plan.recipe.training.steps
+    if done > steps:
+        raise UsageError(
+            f"{options.run} has taken {done:,} steps and shall have {steps:,}: give --steps {done:,} or "
+            "more, or another -o folder"
+        )
+    if done == steps:
+        logger.info("all %s steps are done; a larger --steps goes on", f"{done:,}")
+        return
+    logger.info("going on after step %s, to step %s", f"{done:,}", f"{steps:,}")
+    for change in loop.standing.resumptions[-1:]:
+        if change.step == done:
+            logger.info("recorded: %s", "; ".join(change.differing))
+
+
+def _open_log(plan: Plan, options: TrainOptions, step: int, heartbeat: Heartbeat) -> RunLog:
     """Write what the run is made of, and go on with its log."""
     atomic.write_text(plan.run / RECIPE, to_toml(plan.recipe))
     atomic.write_text(plan.run / ENVIRONMENT, json.dumps(plan.environment, indent=2) + "\n")
-    return RunLog(plan.run, step)
+    RunOptions.of(options, plan.recipe.method).write(plan.run / OPTIONS)
+    return RunLog(plan.run, step, heartbeat)
 
 
 def _initialise(objective: Objective, recipe: Recipe, file: Path, kind: str | None) -> None:

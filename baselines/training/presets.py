@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -10,6 +11,10 @@ from typing import Literal, get_args
 from palette_bench.core.errors import InputError
 
 AttentionKind = Literal["global", "local", "extra-blocks", "dilated"]
+
+# far beyond what was ever trained; past them sizes overflow before anything can say so
+_LARGEST = {"side": 4096, "width": 4096, "multipliers": 64, "blocks": 64, "head_width": 4096}
+_MOST_LEVELS = 12
 
 GROUPS = 32  # of every normalisation, in ADM
 
@@ -69,9 +74,14 @@ class UNetSpec:
             raise InputError(f"no such network: {'; '.join(problems)}")
 
     def _problems(self) -> Iterator[str]:
-        if not self.multipliers:
-            yield "multipliers name no level"
+        if not 1 <= self.levels <= _MOST_LEVELS:
+            yield f"multipliers name {self.levels} levels, not 1 to {_MOST_LEVELS}"
             return
+        for name, largest in _LARGEST.items():
+            if max(self._numbers(name)) > largest:
+                yield f"{name} goes up to {largest:,}"
+        if self.width % 2:
+            yield f"width {self.width} is odd: half of the noise level's code are sines, half cosines"
         resolutions = [self.side >> level for level in range(self.levels)]
         if self.attention_kind not in get_args(AttentionKind):
             yield f"attention_kind {self.attention_kind!r} is none of {', '.join(get_args(AttentionKind))}"
@@ -83,10 +93,18 @@ class UNetSpec:
             yield f"{self.attention_kind} is defined for at most three attention levels"
         for channels in sorted(set(self.channels)):
             if channels % self.groups:
-                yield f"{channels} channels are not a multiple of {self.groups} groups"
-        for level in filter(self.attends, range(self.levels)):
-            if self.channels[level] % (self.heads or self.head_width):
-                yield f"{self.channels[level]} channels do not divide into heads"
+                yield (
+                    f"{channels} channels (width x multiplier) are not a multiple of {self.groups} groups: "
+                    f"take such a width, or groups = {math.gcd(*self.channels)} or a divisor of it"
+                )
+        for channels in sorted({self.channels[level] for level in filter(self.attends, range(self.levels))}):
+            if channels % (self.heads or self.head_width):
+                heads = f"{self.heads} heads" if self.heads else f"heads of head_width = {self.head_width}"
+                yield f"{channels} channels (width x multiplier) do not divide into {heads}"
+
+    def _numbers(self, name: str) -> tuple[int, ...]:
+        value: int | tuple[int, ...] = getattr(self, name)
+        return value if isinstance(value, tuple) else (value,)
 
     @property
     def levels(self) -> int:

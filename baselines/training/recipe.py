@@ -21,7 +21,7 @@ Task = Literal["colorization", "inpainting", "uncropping", "jpeg"]
 MULTI_TASKS: tuple[Task, ...] = ("colorization", "inpainting", "jpeg")  # Palette, section 5.6
 
 Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 _BOOKKEEPING = ("checkpoints", "log")  # sections that move no weight
@@ -70,11 +70,23 @@ class Training(Part):
     micro_batch: Count | None = None  # images per forward pass of a rank; the rest is accumulated
     steps: Count
     learning_rate: Rate  # constant after the warm-up, as far as `cooldown_steps`
-    warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]  # first steps, over which the rate rises linearly
     cooldown_steps: Annotated[int, Field(ge=0)] = 0  # last steps, over which the rate falls linearly to 0
     ema_decay: Share  # approached as (1 + step) / (10 + step)
     betas: tuple[Share, Share] = (0.9, 0.999)
     epsilon: Rate = 1e-8
+
+    def of_length(self, steps: int) -> Self:
+        """Return the schedule of a run of so many steps.
+
+        The cooldown keeps its share of the run. A warm-up and cooldown that fill more than the run take a
+        tenth and a half of it at most.
+        """
+        warmup, cooldown = self.warmup_steps, round(self.cooldown_steps * steps / self.steps)
+        if warmup + cooldown > steps:
+            warmup, cooldown = min(warmup, steps // 10), min(cooldown, steps // 2)
+        changes = {"steps": steps, "warmup_steps": warmup, "cooldown_steps": cooldown}
+        return self.model_copy(update=changes)
 
 
 class PaperTraining(Training):
@@ -146,6 +158,11 @@ class Recipe(Record):
         value = self.model_dump(mode="json", by_alias=True, exclude=unmoving)
         return {key: item for key, item in value.items() if key not in _BOOKKEEPING}
 
+    def of_length(self, steps: int | None) -> Self:
+        """Return the recipe of a run of so many steps, or of its own, with a schedule that fits into them."""
+        training = self.training.of_length(steps or self.training.steps)
+        return self.model_copy(update={"training": training})
+
     def resolved(self, method: str, task: str, noise: Literal["host", "device"]) -> Self:
         """Return the recipe with nothing left open.
 
@@ -203,3 +220,30 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def spelled_out(recipe: Recipe) -> str:
+    """Return a recipe as TOML with every key, to be copied and changed.
+
+    Keys without a value are comments; those of the network tell what its preset says.
+    """
+    lines: list[str] = []
+    for line in to_toml(recipe).splitlines():
+        if not line and lines:
+            lines += _unset(recipe, lines)
+        lines.append(line)
+    return "\n".join([*lines, *_unset(recipe, lines)]) + "\n"
+
+
+def _unset(recipe: Recipe, lines: list[str]) -> list[str]:
+    """Return comments for the keys without a value of the section that ends here."""
+    headings = [line.strip("[]") for line in lines if line.startswith("[")]
+    part = getattr(recipe, headings[-1]) if headings else recipe
+    unset = [key for key in type(part).model_fields if getattr(part, key) is None]
+    told = {key: getattr(part.spec, key, None) for key in unset} if isinstance(part, Network) else {}
+    return [
+        f"# {key} = {_toml(list(value) if isinstance(value, tuple) else value)}"
+        if value
+        else f"# {key} is not set"
+        for key, value in ((key, told.get(key)) for key in unset)
+    ]

@@ -16,7 +16,7 @@ from palette_bench.core.errors import InputError, Problem, SourceError, problem
 from palette_bench.core.interrupt import Interrupted
 
 from . import checkpoint
-from .data import UNREADABLE_SHARE, unreadable
+from .data import unreadable
 from .draws import KeyedDraws
 from .examples import Examples
 from .feeding import Share, micro_batches, to_examples
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_SKIPPED = 3  # steps in a row
 _STRIP = 8  # pictures of a strip
+_TOO_MANY = 255  # in place of a signal: more pictures cannot be read than are allowed
 _PREVIEW_STEP = -1  # its samples are keyed like any other and never trained on as such
 
 
@@ -57,6 +58,7 @@ class Plan:
         share: this one's part of a step.
         configuration: everything that decides the weights, as JSON values.
         environment: versions, device and what else may round otherwise.
+        unreadable: how many pictures may be passed over.
     """
 
     run: Path
@@ -66,6 +68,7 @@ class Plan:
     share: Share
     configuration: dict[str, Any]
     environment: dict[str, str]
+    unreadable: int = 0
 
 
 class Loop:
@@ -109,7 +112,7 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint of this step, on rank 0, and let older ones go."""
-        self._remember_unreadable(self.plan.world.union(self.standing.unreadable))
+        self._name_unreadable(self.plan.world.union(self.standing.unreadable))
         if self.plan.world.leads:
             tensors = {stem: part for seat in self._seats.values() for stem, part in seat.state().items()}
             checkpoint.save(self.plan.run, self._state(), tensors, to_toml(self.plan.recipe))
@@ -136,54 +139,65 @@ class Loop:
 
     # --- steps --------------------------------------------------------------------------------
 
-    def train(self, steps: int, workers: int, log: RunLog | None, check: Callable[[], None]) -> None:
-        """Take steps until `steps` are done, saving on the way and at the end.
+    def train(self, until: int, workers: int, log: RunLog | None, check: Callable[[], None]) -> None:
+        """Take steps until `until` are done, saving on the way and at the end.
 
         Args:
-            steps: of the whole run.
+            until: steps, counted from the start of the run; at most the recipe's.
             workers: processes that prepare samples; 0 takes a thread.
             log: of rank 0; None elsewhere.
             check: raises `Interrupted` once a stop signal has come.
 
         Raises:
             Interrupted: after the step, saved.
-            SourceError: PB309, too many unreadable pictures.
+            SourceError: PB309, too many unreadable pictures; saved.
             InputError: PB610, three steps in a row not finite.
         """
-        first = self.standing.step
-        with micro_batches(self.plan.pairs, self.plan.share, first, steps, workers) as feed:
+        first, steps = self.standing.step, self.plan.recipe.training.steps
+        with micro_batches(self.plan.pairs, self.plan.share, first, until, workers) as feed:
             self._clock.skip()
-            for step in range(first, steps):
-                self._step(step, self._next_of(feed))
+            for step in range(first, until):
+                if log:
+                    log.begin(f"step {step + 1:,} of {steps:,}")
+                self._step(step, self._next_or_save(feed))
                 self._clock.tick()
                 signal = self._stop_signal(check)
-                ends = bool(signal) or step + 1 == steps
+                ends = bool(signal) or step + 1 == until
                 self._record(log, steps, ends)
                 if ends or self._is_due(self.plan.recipe.checkpoints.save_every):
                     self.save()
+                    self._prove_readable()
                 if signal:
                     raise Interrupted(signal)
 
-    def _next_of(self, feed: Iterator[Prepared]) -> list[Prepared]:
-        """Return this rank's micro-batches of the next step."""
+    def _next_or_save(self, feed: Iterator[Prepared]) -> list[Prepared]:
+        """Return this rank's micro-batches of the next step; without them, the steps done are kept."""
         began = time.monotonic()
-        prepared = [next(feed) for _ in range(self.plan.share.accumulation)]
+        try:
+            prepared = [next(feed) for _ in range(self.plan.share.accumulation)]
+        except SourceError:
+            if self.plan.world.size == 1 and self.standing.step:  # other ranks are within the step, and end
+                self.save()
+            raise
         self._clock.waited(time.monotonic() - began)
-        self._remember_unreadable({index for part in prepared for index in part.passed})
+        self._name_unreadable({index for part in prepared for index in part.passed})
         return prepared
 
-    def _remember_unreadable(self, found: set[int]) -> None:
-        """Name pictures that were passed over.
+    def _name_unreadable(self, found: set[int]) -> None:
+        """Name pictures that were passed over, once."""
+        for index in sorted(found - self.standing.unreadable):
+            logger.warning("unreadable, the next one is taken: %s", self.plan.pairs.pictures.name(index))
+        self.standing.unreadable |= found
+
+    def _prove_readable(self) -> None:
+        """Refuse too many unreadable pictures, after all ranks have told each other and saved.
 
         Raises:
-            SourceError: PB309, they are more than 0.1 % of all.
+            SourceError: PB309.
         """
-        known, pictures = self.standing.unreadable, self.plan.pairs.pictures
-        for index in sorted(found - known):
-            logger.warning("unreadable, the next one is taken: %s", pictures.name(index))
-        known |= found
-        if len(known) > UNREADABLE_SHARE * len(pictures):
-            raise SourceError(unreadable(pictures, known))
+        if len(self.standing.unreadable) > self.plan.unreadable:
+            pictures = self.plan.pairs.pictures
+            raise SourceError(unreadable(pictures, self.standing.unreadable, self.plan.unreadable))
 
     def _step(self, step: int, prepared: list[Prepared]) -> None:
         """Let every player take its step.
@@ -226,8 +240,8 @@ class Loop:
         return bool(every) and self.standing.step % every == 0
 
     def _stop_signal(self, check: Callable[[], None]) -> int:
-        """Return the signal that asked any rank to stop, or 0; all ranks return alike."""
-        signal = 0
+        """Return the signal that asked any rank to stop, `_TOO_MANY`, or 0; all ranks return alike."""
+        signal = _TOO_MANY if len(self.standing.unreadable) > self.plan.unreadable else 0
         try:
             check()
         except Interrupted as stop:
@@ -252,6 +266,8 @@ class Loop:
                 log.say(line, steps, self._clock.seconds)
                 self._judge(line)
             self._tallies = self._no_tallies()
+        elif log and log.is_due():
+            log.say(self._line(self._tallies["network"].binned), steps, self._clock.seconds)
         if log and self._is_due(self.plan.recipe.log.strip_every):
             log.strip(self.standing.step, self.preview())
         self._clock.skip()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,7 @@ from palette_bench.core.errors import StackError, problem
 from palette_bench.core.ranks import launched, own_device
 from palette_bench.runtime.device import open_device
 
+T = TypeVar("T")
 _PATIENCE = timedelta(hours=1)  # others wait while rank 0 lists pictures and writes checkpoints
 
 
@@ -67,7 +68,7 @@ class World:
             fix = "give every rank the same recipe, data and library versions"
             raise StackError(problem("PB710", what, expected="one for all ranks", found=others, fix=fix))
 
-    def union(self, values: set[int]) -> set[int]:
+    def union(self, values: set[T]) -> set[T]:
         """Return what any rank holds, on every rank."""
         found: list[Any] = [values] * self.size
         if self.size > 1:

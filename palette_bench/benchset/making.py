@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -245,23 +244,14 @@ class _Run:
         """Say what will be written, and refuse when the disk cannot hold it (PB804)."""
         side = self.recipe.protocol.side
         needed = count * side * side * 5  # two photographs at level 1, and the mask
-        free = shutil.disk_usage(self.targets[0].folder).free
+        free = atomic.require_space(self.targets[0].folder, needed)
         log.info(
             "plan: %s items in %d sets, about %s to write, %s free",
             f"{count:,}",
             len(self.targets),
-            _bytes(needed),
-            _bytes(free),
+            atomic.in_bytes(needed),
+            atomic.in_bytes(free),
         )
-        if needed > free:
-            raise StorageError(
-                problem(
-                    "PB804",
-                    str(self.targets[0].folder),
-                    expected=_bytes(needed),
-                    found=f"{_bytes(free)} free",
-                )
-            )
 
     def close(self, target: Target) -> Finished:
         """Write `public.json`, then the manifest, once every item of every shard is journalled.
@@ -320,7 +310,3 @@ def _chunks(values: list[Any], size: int) -> Iterator[list[Any]]:
 def _item(entry: dict[str, Any]) -> Item:
     """Return a journal entry as an item; strict models read tuples only from JSON."""
     return Item.model_validate_json(canonical_json(entry))
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -48,19 +48,52 @@ def _scorecard(file: Path) -> list[str]:
     return [*(f"{name:<12} {text}" for name, text in about.items()), "", *aligned(score_rows(card.scores))]
 
 
-@click.command("show", short_help="Print any record file in short.")
-@click.argument("file", type=click.Path(path_type=Path))
-def command(file: Path) -> None:
+def _recipe(method: str, name: str) -> str:
+    """Return a recipe of a method, every key of it.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    from palette_bench.core.errors import UsageError, suggest
+    from palette_bench.submission.contestant import load_baseline
+
+    baseline = load_baseline(method)
+    known = baseline.recipes() if hasattr(baseline, "recipes") else {}
+    if name not in known:
+        raise UsageError(f"{method} has no recipe {name!r}: {suggest(name, known)}")
+    return str(baseline.recipe(name) if hasattr(baseline, "recipe") else known[name])
+
+
+def _methods_with(name: str) -> list[str]:
+    from palette_bench.submission.contestant import baselines
+
+    return [m for m, point in sorted(baselines().items()) if name in getattr(point.load(), "recipes", dict)()]
+
+
+@click.command("show", short_help="Print any record file in short, or a recipe to copy.")
+@click.argument("words", metavar="FILE | METHOD RECIPE", nargs=-1, required=True)
+def command(words: tuple[str, ...]) -> None:
     """Print FILE (manifest, submission, leaderboard, protocol) a key per line, a scorecard as a table.
+
+    METHOD RECIPE prints a recipe with every key, to copy and change.
 
     \b
     palette-bench show CARD.json
     palette-bench show SET/manifest.json
+    palette-bench show palette mini-cpu
     """  # noqa: D301  # click looks for the backspace character itself
-    from palette_bench.core.errors import RecordError, problem
+    from palette_bench.core.errors import RecordError, UsageError, problem
     from palette_bench.core.records import read_file
     from palette_bench.core.text import decode_text
 
+    file = Path(words[0])
+    if len(words) > 2:
+        raise UsageError("show takes one FILE, or METHOD RECIPE")
+    if len(words) == 2:
+        click.echo(_recipe(*words), nl=False)
+        return
+    if not file.exists() and (methods := _methods_with(words[0])):
+        raise UsageError(f"recipe {words[0]}: {' or '.join(f'show {m} {words[0]}' for m in methods)}")
     data = read_file(file)
     try:
         text = decode_text(data)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from palette_bench.cli.options import DEVICE
 from palette_bench.cli.terminal import finish, progress
@@ -15,15 +16,12 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
 
 
 @click.command("train", short_help="Train a method on pictures of yours; run again to resume.")
-@click.argument("method")
+@click.argument("method", required=False)
 @click.argument("more", metavar="", nargs=-1, type=click.Path(exists=True, path_type=Path))  # of --data
-@click.option(
-    "--task", required=True, type=click.Choice(TASKS), help="What to learn; multi: one model for several."
-)
+@click.option("--task", type=click.Choice(TASKS), help="What to learn; multi: one model for several.")
 @click.option(
     "--data",
     metavar="DIR",
-    required=True,
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     help="Training pictures: a folder of any depth, a list file (.txt), a .tar shard or a .safetensors pack; "
@@ -34,9 +32,14 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
     "--out",
     "run",
     metavar="RUN",
-    required=True,
     type=click.Path(path_type=Path),
     help="Folder of the run.",
+)
+@click.option(
+    "--resume",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Go on with a run as it was started; METHOD, --task and -o are its own. Options given win.",
 )
 @click.option(
     "--recipe",
@@ -59,13 +62,37 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
     type=click.IntRange(0),
     help="Processes that prepare pictures; 0: a thread.",
 )
-@click.option("--steps", type=click.IntRange(1), help="Stop after this many.  [default: the recipe's]")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Of arithmetic on a CPU.  [default: the processors granted]"
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Length of the run; warm-up and cooldown are fitted to it.  [default: the recipe's]",
+)
+@click.option(
+    "--unreadable",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Training pictures that may be passed over; they are named.  [default: 0.1 %]",
+)
 @click.option("--deterministic", is_flag=True, help="Equal bits on equal machines, at some cost.")
 @click.option("--override", is_flag=True, help="Resume although recipe, seed or data changed; recorded.")
-def command(method: str, more: tuple[Path, ...], data: tuple[Path, ...], run: Path, **options: Any) -> None:
-    """Train METHOD into a run folder; run the same command again to resume.
+@click.option("--force", is_flag=True, help="Train although memory or space look too small.")
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    method: str | None,
+    more: tuple[Path, ...],
+    data: tuple[Path, ...],
+    run: Path | None,
+    resume: Path | None,
+    **options: Any,
+) -> None:
+    """Train METHOD into a run folder; run the same command again, or --resume RUN, to go on.
 
-    Ctrl-C finishes the step and saves. On several GPUs or machines:
+    Ctrl-C finishes the step and saves, a second one ends at once. On several GPUs or machines:
     `torchrun --nproc-per-node W -m palette_bench -- train ...` takes the same steps; `--` ends torchrun's
     options.
 
@@ -76,14 +103,42 @@ def command(method: str, more: tuple[Path, ...], data: tuple[Path, ...], run: Pa
     from palette_bench.core.errors import UsageError
     from palette_bench.core.ranks import speaks
     from palette_bench.submission.contestant import TrainOptions, load_baseline
+    from palette_bench.submission.runs import RunOptions
 
-    if options["init_kind"] and not options["init"]:
+    if (
+        resume and method is not None and Path(method).exists()
+    ):  # `--data A B`: nothing stands where METHOD would
+        more, method = (Path(method), *more), None
+    data += more
+    if resume:
+        refused = [f"{name} {value}" for name, value in (("METHOD", method), ("-o", run)) if value]
+        if refused or options["task"]:
+            raise UsageError(f"--resume RUN knows {', '.join(refused) or '--task'} itself: leave it out")
+        remembered = RunOptions.found(resume)
+        given = {name: value for name, value in options.items() if _is_given(context, name)}
+        train_options = remembered.again(resume, {**given, **({"data": data} if data else {})})
+        method, run = remembered.method, resume
+    else:
+        needed = {"METHOD": method, "--task": options["task"], "--data": data, "-o RUN": run}
+        if missing := [name for name, value in needed.items() if not value]:
+            raise UsageError(
+                f"missing {', '.join(missing)}: palette-bench train METHOD --task T --data DIR -o RUN, or "
+                "palette-bench train --resume RUN"
+            )
+        assert method is not None, "proven above"
+        assert run is not None, "proven above"
+        train_options = TrainOptions(run=run, data=data, **options)
+    if train_options.init_kind and not train_options.init:
         raise UsageError("--init-kind says whose weights --init holds; give --init FILE too")
     baseline = load_baseline(method)
     if not hasattr(baseline, "train"):
         raise UsageError(f"{method} has nothing to train")
     if not speaks():
         logging.getLogger("palette_bench").setLevel(logging.ERROR)
-    baseline.train(TrainOptions(run=run, data=data + more, **options), progress)
+    baseline.train(train_options, progress)
     if speaks():
         finish(run, next_command=f"restore {method} --run {run} --set SET -o SUB")
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE

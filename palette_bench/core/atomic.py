@@ -54,6 +54,25 @@ def cannot_write(path: Path, error: OSError) -> StorageError:
     )
 
 
+def require_space(folder: Path, needed: int, fix: str = "free space, or give another folder") -> int:
+    """Return the bytes free where `folder` is or will be.
+
+    Raises:
+        StorageError: PB804, they are fewer than `needed`.
+    """
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        found = f"{in_bytes(free)} free"
+        raise StorageError(problem("PB804", str(folder), expected=in_bytes(needed), found=found, fix=fix))
+    return free
+
+
+def in_bytes(count: float) -> str:
+    """Return an amount of bytes as people say it: 1.5 GB, 640 MB."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
 def _sync(path: Path) -> None:
     """Flush a file or folder to the disk, where its file system can: some refuse it for folders."""
     handle = os.open(path, os.O_RDONLY)

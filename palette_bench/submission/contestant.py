@@ -128,9 +128,13 @@ class TrainOptions:
         seed: of every training draw.
         device: as `RestoreOptions`.
         workers: processes that prepare pictures.
-        steps: stop after this many instead of the recipe's number.
+        steps: length of the run instead of the recipe's; the schedule of the rate is fitted to it.
         deterministic: level L0 settings.
         override: resume although the recipe changed; recorded.
+        until: stop once so many steps are done, to go on another time; the schedule stays that of `steps`.
+        threads: of arithmetic on a CPU; None takes what the machine grants this process.
+        unreadable: pictures that may be passed over; None: 0.1 % of all.
+        force: train although memory or space are too small.
     """
 
     task: str
@@ -145,6 +149,10 @@ class TrainOptions:
     steps: int | None = None
     deterministic: bool = False
     override: bool = False
+    until: int | None = None
+    threads: int | None = None
+    unreadable: int | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,82 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import safetensors
 
-from palette_bench.core.errors import UsageError
-from palette_bench.core.records import read_file
+from palette_bench.core.errors import StorageError, UsageError, problem
+from palette_bench.core.records import Record, read_file
 from palette_bench.core.text import decode_text
+from palette_bench.submission.contestant import TrainOptions
 
 RECIPE = "recipe.resolved.toml"
+OPTIONS = "options.json"
+_AGAIN = ("device", "workers", "threads", "deterministic", "unreadable")  # options that move no weight
 _WEIGHTS = ("ema.safetensors", "weights.safetensors")  # of a checkpoint; both name their method inside
+
+
+class RunOptions(Record):
+    """What a run was started with, beside its resolved recipe: `train --resume RUN` needs nothing else.
+
+    Attributes:
+        method: that is trained.
+        task: asked for.
+        data: absolute paths.
+        seed: of every draw.
+        init: absolute path of the weights it started from.
+        init_kind: whose they are.
+        device: where it ran last; so the rest.
+    """
+
+    kind: ClassVar[str] = "training-options"
+    method: str
+    task: str
+    data: tuple[str, ...]
+    seed: int
+    init: str | None
+    init_kind: str | None
+    device: str
+    workers: int
+    threads: int | None
+    deterministic: bool
+    unreadable: int | None
+
+    @classmethod
+    def of(cls, options: TrainOptions, method: str) -> RunOptions:
+        """Return what is worth remembering of a command."""
+        return cls(
+            schema=cls.schema_name(),
+            method=method,
+            task=options.task,
+            data=tuple(str(path.absolute()) for path in options.data),
+            seed=options.seed,
+            init=str(options.init.absolute()) if options.init else None,
+            init_kind=options.init_kind,
+            **{name: getattr(options, name) for name in _AGAIN},
+        )
+
+    @classmethod
+    def found(cls, run: Path) -> Self:
+        """Return what a run folder remembers.
+
+        Raises:
+            StorageError: PB801, there is no run, or one of an earlier version.
+            RecordError: it is damaged.
+        """
+        if not (run / OPTIONS).is_file():
+            fix = "give the folder of a run; one of an earlier version goes on by its first command"
+            raise StorageError(problem("PB801", str(run / OPTIONS), found="no such file", fix=fix))
+        return cls.read(run / OPTIONS)
+
+    def again(self, run: Path, given: Mapping[str, Any]) -> TrainOptions:
+        """Return the options that go on; `given` are those of the new command that differ."""
+        named = {"task": self.task, "data": tuple(map(Path, self.data)), "seed": self.seed}
+        init = self.init and Path(self.init)
+        last = {name: getattr(self, name) for name in _AGAIN}
+        recipe = str(run / RECIPE)
+        options = {"recipe": recipe, "init": init, "init_kind": self.init_kind, **named, **last, **given}
+        return TrainOptions(run=run, **options)
 
 
 def trained_models() -> Mapping[str, Path]:

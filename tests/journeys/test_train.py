@@ -152,3 +152,34 @@ def test_what_cannot_be_meant_is_exit_2(run_cli: RunCli, folder: Path, tmp_path:
     done = run_cli(*arguments(folder, tmp_path / "run", "--init-kind", "adm-64"))
     assert done.returncode == 2
     assert "--init FILE" in done.stderr
+
+
+@pytest.mark.trust("training: --resume")
+def test_resume_needs_the_run_alone_and_takes_moved_pictures(
+    run_cli: RunCli, folder: Path, tmp_path: Path
+) -> None:
+    run, pictures = tmp_path / "run", Path(shutil.copytree(folder / "pictures", tmp_path / "pictures"))
+    recipe = Path(shutil.copy(folder / "recipe.toml", tmp_path / "own.toml"))
+    started = ("train", "palette", "--task", "inpainting", "--data", pictures, "-o", run, "--seed", 3)
+    assert run_cli(*started, "--recipe", recipe, "--steps", 2).returncode == 0
+    recipe.unlink()
+    done = run_cli("train", "--resume", run, "--steps", 3)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step 2, to step 3" in done.stderr
+    moved = pictures.rename(tmp_path / "moved")
+    lost = run_cli("train", "--resume", run, "--steps", 4)
+    assert lost.returncode == 3
+    assert "--data" in lost.stderr
+    done = run_cli("train", "--resume", run, "--data", moved, "--steps", 4)
+    assert done.returncode == 0, done.stderr
+    assert open_run(run).step == 4
+
+
+def test_resume_says_what_it_knows_and_what_is_no_run(run_cli: RunCli, tmp_path: Path) -> None:
+    assert run_cli("train", "palette", "--resume", tmp_path).returncode == 2
+    done = run_cli("train", "--resume", tmp_path)
+    assert done.returncode == 5
+    assert "options.json" in done.stderr
+    done = run_cli("train", "palette")
+    assert done.returncode == 2
+    assert "missing --task, --data, -o RUN" in done.stderr

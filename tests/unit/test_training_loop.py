@@ -44,7 +44,7 @@ def log_of(run: Path) -> list[dict[str, object]]:
 def test_a_run_resumed_at_any_step_is_the_straight_run_bit_for_bit(
     stop: int, data: Path, straight: Path, tmp_path: Path
 ) -> None:
-    run_toy(Toy(), data, tmp_path / "run", steps=stop)
+    run_toy(Toy(), data, tmp_path / "run", until=stop)
     run_toy(Toy(), data, tmp_path / "run")
     assert files_of(tmp_path / "run", 6) == files_of(straight, 6)
     assert {"ema.safetensors", "optimizer.safetensors", "weights.safetensors"} == set(files_of(straight, 6))
@@ -166,7 +166,7 @@ def test_another_configuration_is_refused_unless_overridden_which_is_recorded(
     data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    run_toy(Toy(), data, run, steps=2)
+    run_toy(Toy(), data, run, until=2)
     more = write_pack(tmp_path / "more.safetensors", count=13)
     with pytest.raises(
         InputError, match=r"PB605[\s\S]*pictures = 12 -> 13[\s\S]*batch = 8 -> 4[\s\S]*seed = 0 -> 1"
@@ -275,7 +275,7 @@ def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> Non
 
 
 def test_weights_to_start_from_enter_network_and_average(data: Path, straight: Path, tmp_path: Path) -> None:
-    run_toy(Toy(), data, tmp_path / "run", init=straight, steps=1)
+    run_toy(Toy(), data, tmp_path / "run", init=straight, until=1)
     given, after = open_run(straight).tensors, open_run(tmp_path / "run").tensors
     for name, tensor in given.items():  # one small step away, and not a random network away
         assert torch.allclose(after[name], tensor, atol=5e-3)
@@ -325,3 +325,31 @@ def test_a_run_on_a_gpu_resumes_to_the_very_weights(data: Path, tmp_path: Path) 
     run_toy(Toy(), data, tmp_path / "run", device="cuda", steps=3)
     run_toy(Toy(), data, tmp_path / "run", device="cuda")
     assert files_of(tmp_path / "run", 6) == files_of(tmp_path / "straight", 6)
+
+
+@pytest.mark.trust("training: silence")
+def test_a_run_says_that_it_lives_within_ten_seconds_and_every_thirty(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heart = log.Heartbeat()
+    start = heart._spoke
+    with caplog.at_level(logging.INFO):
+        assert heart.sign(start + 5) > 0
+        assert caplog.messages == []
+        heart.begin("step 1 of 9")
+        times = [start + 10 + 5 * n for n in range(20)]
+        waits = [heart.sign(now) for now in times]
+    assert all(message.startswith("step 1 of 9: ") for message in caplog.messages)
+    assert len(caplog.messages) == 4  # at 10, 35, 60 and 85 seconds
+    assert max(waits) <= 25
+
+
+def test_every_progress_line_tells_rate_and_pace(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        run_toy(Toy(), data, tmp_path / "run")
+    lines = [line for line in caplog.messages if line.startswith("step 6 of 6")]
+    assert len(lines) == 1
+    assert "rate 1.0e-02" in lines[0]
+    assert "images/s" in lines[0]

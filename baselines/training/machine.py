@@ -1,0 +1,87 @@
+"""What the machine grants this process: memory, processors, threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+_CGROUP = Path("/sys/fs/cgroup")  # of a container: its own
+
+
+def memory_available(device: torch.device, cgroup: Path = _CGROUP) -> int | None:
+    """Return the bytes that can still be had on a device; None where nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type not in ("cpu", "mps"):
+        return None
+    known = [amount for amount in (_host_memory(), _granted_memory(cgroup)) if amount is not None]
+    return min(known, default=None)
+
+
+def _host_memory() -> int | None:
+    lines = _text(Path("/proc/meminfo")).splitlines()
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    if found:
+        return found[0]
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # macOS tells the whole only
+    except (ValueError, OSError):
+        return None
+
+
+def _granted_memory(cgroup: Path) -> int | None:
+    """Return what is left of a container's limit; files it has read are given up when memory is short."""
+    limit, used = _text(cgroup / "memory.max").strip(), _text(cgroup / "memory.current").strip()
+    if not limit.isdecimal() or not used.isdecimal():
+        return None
+    stat = dict(line.split() for line in _text(cgroup / "memory.stat").splitlines())
+    return int(limit) - int(used) + int(stat.get("inactive_file", 0))
+
+
+def processors(cgroup: Path = _CGROUP) -> int:
+    """Return how many processors this process may keep busy: its affinity, and a container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota, _, period = _text(cgroup / "cpu.max").strip().partition(" ")
+    granted = round(int(quota) / int(period)) if quota.isdecimal() and period.isdecimal() else count
+    return max(1, min(count, granted))
+
+
+def _idle() -> int:
+    """Return how many processors of the machine were idle in the last minute, at least one."""
+    try:
+        return max(1, (os.cpu_count() or 1) - round(os.getloadavg()[0]))
+    except OSError:
+        return os.cpu_count() or 1
+
+
+@contextmanager
+def threads(wanted: int | None, fixed: bool = False) -> Iterator[int]:
+    """Compute with so many threads and yield their number; afterwards the caller has its own again.
+
+    Unless told, torch's number is kept as far as processors are granted and idle: a thread that waits for a
+    processor makes all others wait at the end of every operation. Beside one busy process, two threads on
+    two cores took up to three times as long as one.
+
+    Args:
+        wanted: how many; None chooses.
+        fixed: whether the choice must not hang on what else the machine does.
+    """
+    before = torch.get_num_threads()
+    free = processors() if fixed or "OMP_NUM_THREADS" in os.environ else min(processors(), _idle())
+    torch.set_num_threads(wanted or min(before, free))
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
