@@ -52,6 +52,9 @@ CODES: dict[str, str] = {
     "PB324": "small errors on all known pixels: lossy step?",
     "PB325": "ids look permuted",
     "PB326": "constant images",
+    "PB327": "tones differ from the inputs",
+    "PB328": "red and blue look swapped",
+    "PB329": "outputs look flipped or turned",
     "PB401": "TOML or JSON unreadable",
     "PB402": "unknown key",
     "PB403": "value missing or of wrong type",
@@ -109,7 +112,7 @@ CODES: dict[str, str] = {
 }
 _WARNINGS = {
     *("PB205", "PB207", "PB208", "PB410", "PB413", "PB506", "PB507", "PB608", "PB706", "PB709", "PB806"),
-    *("PB321", "PB322", "PB323", "PB324", "PB325", "PB326"),
+    *("PB321", "PB322", "PB323", "PB324", "PB325", "PB326", "PB327", "PB328", "PB329"),
 }
 _NOTICES = {"PB320", "PB805", "PB808"}
 

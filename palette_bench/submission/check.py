@@ -35,7 +35,7 @@ _RULES = {
     "every id is answered once, by a file of the right name": "PB201 PB202 PB203 PB204 PB206",
     "nothing else is in the submission": "PB106",
     "every output is an intact 8-bit RGB PNG of the right size": "PB301 PB302 PB303 PB304 PB305 PB306",
-    "no output looks copied, mixed up or lossy": "PB321 PB322 PB323 PB324 PB325 PB326",
+    "no output looks copied, mixed up or lossy": "PB321 PB322 PB323 PB324 PB325 PB326 PB327 PB328 PB329",
     "the test images were not used in training": "PB410",
 }
 _NEEDS_ORIGINALS = "no output looks copied, mixed up or lossy"

@@ -7,13 +7,14 @@ are ours.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.benchset.manifest import ContestantSet
+from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.core.errors import Problem
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
@@ -24,14 +25,20 @@ CELLS = 16  # thumbnail side; protocol sides are multiples of it
 SMALL_ERROR = 8  # levels; what JPEG or a resize does to most pixels
 ALTERED_SHARE = 0.2  # of known pixels changed at all: more than blending along the hole's edge
 SMALL_SHARE = 0.8  # of known pixels within SMALL_ERROR: 0.83 to 1 after JPEG at quality 90 to 98
-FAR = 12.0  # levels RMS between thumbnails; an output shows the inputs within, never one beyond
-NEARER = 4.0  # another input must be this many times nearer
+FAR = 12.0  # levels RMS between thumbnails fitted in tone: an output shows the inputs within
+NEARER = 4.0  # another input, or the input turned, must be this many times nearer
+ALIKE = 0.95  # correlation of thumbnails that show one scene
+CONTRAST = (0.8, 1.25)  # of output to input: a model keeps it, in cells that average what it smooths
+BRIGHTER = 12.0  # levels between the means
+COLOURED = 6.0  # levels RMS between red and blue of a thumbnail: less cannot tell a swap
 MIN_CELLS = 16  # fully known cells a comparison needs
 SHOWN_PAIRS = 5
 _BLOCK = 256  # outputs compared with all inputs at once
 _LUMA = np.array([19595, 38470, 7471]) / 65536  # gray-v1, unrounded
 
 _Grid = NDArray[np.float32]  # (CELLS * CELLS,) luma of a thumbnail
+_Levels = NDArray[np.float64]  # luma of some cells
+_Colours = NDArray[np.float64]  # (cells, 3)
 
 _FIXES = {
     "PB321": "outputs must come from the inputs; references are for the judge alone",
@@ -39,6 +46,9 @@ _FIXES = {
     "PB323": "each id needs its own output: see that the loop does not write one picture twice",
     "PB324": "write PNG straight from the method's pixels: no JPEG, resize or colour conversion between",
     "PB325": "if the pairs are right, rename the files; see that inputs are read in the order of their ids",
+    "PB327": "write what the model sees as 0..255: undo its normalisation, gamma and any conversion to float",
+    "PB328": "write RGB: libraries such as OpenCV hold BGR",
+    "PB329": "write rows from top to bottom and columns from left to right: undo flips and transposes",
     "PB326": "see whether these runs failed: NaN turned into one colour, or an empty output",
 }
 
@@ -48,11 +58,15 @@ class Suspicion:
 
     def __init__(self, target: ContestantSet) -> None:
         """Start with no output of this set."""
+        self._target = target
         self._references = target.reference_digests
         self._digests: dict[ImageId, Fingerprint] = {}
         self._conditions: dict[ImageId, Fingerprint] = {}
         self._constant: set[ImageId] = set()
         self._lossy: set[ImageId] = set()
+        self._tones: dict[ImageId, tuple[float, float]] = {}
+        self._swapped: dict[ImageId, bool] = {}
+        self._turned: dict[ImageId, str] = {}
         self._outputs: list[_Grid] = []
         self._inputs: list[_Grid] = []
         self._known: list[NDArray[np.bool_]] = []
@@ -67,9 +81,21 @@ class Suspicion:
             self._constant.add(image_id)
         if mask is not None and _is_lossy(output, condition, mask):
             self._lossy.add(image_id)
-        self._outputs.append(_thumbnail(output))
-        self._inputs.append(_thumbnail(condition))
-        self._known.append(_known_cells(mask))
+        colours, given, known = _thumbnail(output), _thumbnail(condition), _known_cells(mask)
+        luma, given_luma = colours @ _LUMA, given @ _LUMA
+        self._outputs.append(luma.astype(np.float32))
+        self._inputs.append(given_luma.astype(np.float32))
+        self._known.append(known)
+        if image_id in self._constant or known.sum() < MIN_CELLS:
+            return
+        tones = _tones(luma[known], given_luma[known], of_0_to_1=bool(output.max() <= 1))
+        if tones is not None:
+            self._tones[image_id] = tones
+        elif turned := _turn(luma, given_luma, known):
+            self._turned[image_id] = turned
+        model = self._coloured_model(image_id, given)
+        if model is not None and (swapped := _is_swapped(colours[known], model[known])) is not None:
+            self._swapped[image_id] = swapped
 
     def problems(self) -> list[Problem]:
         """Return PB321-PB326 for what was added."""
@@ -83,7 +109,43 @@ class Suspicion:
             *_about("PB324", lossy, "known pixels as they were given", share),
             *self._permuted(),
             *_about("PB326", self._dull(), "a picture", "one colour"),
+            *self._toned(),
+            *_about("PB328", self._most(self._swapped), "red, green, blue", "blue, green, red"),
+            *self._flipped(),
         ]
+
+    def _coloured_model(self, image_id: ImageId, given: _Colours) -> _Colours | None:
+        """Return the colours an output should have: of its input, or of the original where that is gray."""
+        if self._target.task.degradation != "gray-v1":
+            return given
+        return _thumbnail(self._target.reference(image_id)) if isinstance(self._target, BenchSet) else None
+
+    @staticmethod
+    def _most(verdicts: Mapping[ImageId, bool]) -> set[ImageId]:
+        """Return the ids of a verdict that most outputs share: one alone may be a model's own failure."""
+        found = {image_id for image_id, verdict in verdicts.items() if verdict}
+        return found if len(found) > 1 and 2 * len(found) > len(verdicts) else set()
+
+    def _toned(self) -> list[Problem]:
+        """Return PB327 if most outputs have another contrast or brightness than their inputs."""
+        low, high = CONTRAST
+        changed = self._most(
+            {i: not low <= gain <= high or abs(more) > BRIGHTER for i, (gain, more) in self._tones.items()}
+        )
+        if not changed:
+            return []
+        gain, shift = np.median([self._tones[i] for i in changed], axis=0)
+        found = (
+            f"contrast times {gain:.2f}, brightness {shift:+.0f} levels, at the median of {len(changed):,}"
+        )
+        return _about("PB327", changed, "tones as in the inputs", found)
+
+    def _flipped(self) -> list[Problem]:
+        if len(self._turned) < 2:
+            return []
+        (how, _), *_ = Counter(self._turned.values()).most_common()
+        found = f"{how}, in most of these"
+        return _about("PB329", self._turned, "the scene as the input shows it", found)
 
     def _reference(self, image_id: ImageId) -> Fingerprint:
         return self._references.get(image_id, "")
@@ -127,11 +189,13 @@ class Suspicion:
         )
         cells = known.sum(axis=1)
         own = np.sqrt(((outputs - inputs) ** 2 * known).sum(axis=1) / np.maximum(cells, 1))
-        suspects = np.flatnonzero((own > FAR) & (cells >= MIN_CELLS))
+        rows = zip(outputs, inputs, known, strict=True)
+        fits = np.array([_distances(o[None], x[None], k[None], alike=True)[0, 0] for o, x, k in rows])
+        suspects = np.flatnonzero((own > FAR) & np.isinf(fits) & (cells >= MIN_CELLS))
         pairs = []
         for start in range(0, len(suspects), _BLOCK):
             block = suspects[start : start + _BLOCK]
-            gaps = _distances(outputs[block], inputs, known)
+            gaps = _distances(outputs[block], inputs, known, alike=True)
             nearest, least = gaps.argmin(axis=1), gaps.min(axis=1)
             shown = (least < FAR) & (NEARER * least < own[block])
             pairs += [(int(i), int(j)) for i, j in zip(block[shown], nearest[shown], strict=True)]
@@ -152,12 +216,54 @@ def _is_lossy(output: Image, condition: Image, mask: Mask) -> bool:
     )
 
 
-def _thumbnail(image: Image) -> _Grid:
-    """Return the mean luma of each cell of an (S, S, 3) uint8 image."""
+def _thumbnail(image: Image) -> _Colours:
+    """Return the mean of each cell of an (S, S, 3) uint8 image, (CELLS * CELLS, 3) in levels."""
     side = image.shape[0] // CELLS
     strips = image.reshape(CELLS, side, -1).sum(axis=1, dtype=np.uint32)  # whole rows: ten times faster
-    cells = strips.reshape(CELLS, CELLS, side, 3).sum(axis=2) @ _LUMA / side**2
-    return np.asarray(cells.ravel(), np.float32)
+    cells = strips.reshape(CELLS, CELLS, side, 3).sum(axis=2).reshape(-1, 3)
+    return np.asarray(cells / side**2, np.float64)
+
+
+def _tones(output: _Levels, given: _Levels, *, of_0_to_1: bool) -> tuple[float, float] | None:
+    """Return (contrast, brightness) of an output over its input, or None if it shows something else.
+
+    What is left of an image that was written as 0 to 1 need not look like it.
+    """
+    spread, given_spread = output.std(), given.std()
+    if given_spread == 0:
+        return None
+    alike = spread > 0 and np.corrcoef(output, given)[0, 1] >= ALIKE
+    if not (alike or of_0_to_1):
+        return None
+    return float(spread / given_spread), float(output.mean() - given.mean())
+
+
+def _turn(output: _Levels, given: _Levels, known: NDArray[np.bool_]) -> str:
+    """Return how an output is turned or mirrored against its input, or nothing."""
+    scene, seen = output.reshape(CELLS, CELLS), known.astype(np.float64)[None]
+    turned = {
+        "mirrored left to right": scene[:, ::-1],
+        "upside down": scene[::-1],
+        "turned by 180 degrees": scene[::-1, ::-1],
+        "transposed": scene.T,
+        "turned by 90 degrees": np.rot90(scene),
+        "turned by 270 degrees": np.rot90(scene, 3),
+    }
+    own = _distances(output[None], given[None], seen)[0, 0]
+    gaps = {
+        how: _distances(grid.reshape(1, -1), given[None], seen, alike=True)[0, 0]
+        for how, grid in turned.items()
+    }
+    nearest = min(gaps, key=lambda how: gaps[how])
+    return nearest if own > FAR > gaps[nearest] and NEARER * gaps[nearest] < own else ""
+
+
+def _is_swapped(output: _Colours, model: _Colours) -> bool | None:
+    """Return whether an output has the model's colours with red and blue swapped; None if none can tell."""
+    mine, theirs = output[:, 0] - output[:, 2], model[:, 0] - model[:, 2]
+    if np.sqrt((theirs**2).mean()) < COLOURED or np.sqrt((mine**2).mean()) < COLOURED / 4:
+        return None
+    return bool((mine * theirs).sum() / np.sqrt((mine**2).sum() * (theirs**2).sum()) < -ALIKE / 2)
 
 
 def _known_cells(mask: Mask | None) -> NDArray[np.bool_]:
@@ -168,25 +274,32 @@ def _known_cells(mask: Mask | None) -> NDArray[np.bool_]:
     return ~mask.reshape(CELLS, side, CELLS, side).any(axis=(1, 3)).ravel()
 
 
-def _distances(
-    outputs: NDArray[np.float64], inputs: NDArray[np.float64], known: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the RMS luma distance of each output to each input, over the cells known in that input.
+def _distances(outputs: _Levels, inputs: _Levels, known: NDArray[Any], *, alike: bool = False) -> _Levels:
+    """Return how far each output is from showing each input, whatever its brightness and contrast.
 
-    An output that shows another id's picture keeps the known part of *that* id, so the holes that
-    count are the candidate's, not its own.
+    It is the RMS of what the best fit gain * output + offset, gain > 0, leaves of the input, over the cells
+    known in that input: an output that shows another id's image keeps the known part of *that* id, so the
+    holes that count are the candidate's, not its own.
 
     Args:
         outputs: (n, 256) thumbnails.
         inputs: (N, 256) thumbnails.
         known: (N, 256) 1 for cells without a hole, else 0.
+        alike: pairs that correlate by less than `ALIKE` are infinitely far, because a plain input is near to
+            everything.
 
     Returns:
         (n, N) levels; infinite where an input has too few known cells.
     """
+    cells = np.maximum(known.sum(axis=1), 1)
     visible = inputs * known
-    squares = outputs**2 @ known.T - 2 * outputs @ visible.T + (visible * inputs).sum(axis=1)
-    cells = known.sum(axis=1)
-    gaps: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0) / np.maximum(cells, 1))
-    gaps[:, cells < MIN_CELLS] = np.inf
+    means, output_means = visible.sum(axis=1) / cells, outputs @ known.T / cells
+    variances = (visible * inputs).sum(axis=1) / cells - means**2
+    output_variances = outputs**2 @ known.T / cells - output_means**2
+    covariances = outputs @ visible.T / cells - output_means * means
+    explained = np.maximum(covariances, 0) ** 2 / np.maximum(output_variances, 1e-9)
+    gaps: _Levels = np.sqrt(np.maximum(variances - explained, 0))
+    gaps[:, known.sum(axis=1) < MIN_CELLS] = np.inf
+    if alike:
+        gaps[explained < ALIKE**2 * np.maximum(variances, 1e-9)] = np.inf
     return gaps

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.fingerprint import pixel_digest
@@ -17,11 +19,21 @@ SIDE = 64
 CELL = SIDE // 16
 
 
-def texture(seed: int, level: float = 128) -> Image:
-    """Return a picture whose cells have mean `level` and differ by some levels."""
+def cells_of(seed: int) -> NDArray[np.float64]:
+    """Return (16, 16, 1) normals of mean 0 and spread 1."""
     cells = np.random.default_rng(seed).normal(size=(16, 16, 1))
-    cells = np.repeat(np.repeat(cells - cells.mean(), CELL, axis=0), CELL, axis=1)
-    return np.broadcast_to(np.clip(np.rint(level + 3 * cells), 0, 255), (SIDE, SIDE, 3)).astype(np.uint8)
+    return (cells - cells.mean()) / cells.std()
+
+
+def drawn(cells: NDArray[np.float64], level: float, spread: float) -> Image:
+    """Return an image of (16, 16, 1 or 3) cells."""
+    pixels = np.repeat(np.repeat(level + spread * cells, CELL, axis=0), CELL, axis=1)
+    return np.broadcast_to(np.clip(np.rint(pixels), 0, 255), (SIDE, SIDE, 3)).astype(np.uint8)
+
+
+def texture(seed: int, level: float = 128, spread: float = 3) -> Image:
+    """Return a picture whose cells have mean `level` and differ by some levels."""
+    return drawn(cells_of(seed), level, spread)
 
 
 def findings(
@@ -32,9 +44,8 @@ def findings(
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Return code and ids of what is suspected of some outputs."""
     digests = {i: pixel_digest((references or {}).get(i, texture(seed_of(i)))) for i in inputs}
-    target: Any = SimpleNamespace(
-        manifest=SimpleNamespace(by_id={i: SimpleNamespace(reference_px=d) for i, d in digests.items()}),
-    )
+    task = SimpleNamespace(degradation="hole-v1" if mask is not None else "jpeg-v1")
+    target: Any = SimpleNamespace(reference_digests=digests, task=task)
     suspicion = Suspicion(cast(BenchSet, target))
     for image_id, output in outputs.items():
         suspicion.add(image_id, output, inputs[image_id], mask, pixel_digest(output))
@@ -82,28 +93,80 @@ def test_a_lossy_step_is_told_if_it_shows_in_more_than_half(n_lossy: int, told: 
 
 @pytest.mark.parametrize(("gap", "told"), [(FAR - 2, False), (FAR + 2, True)])
 def test_ids_are_mixed_up_only_if_the_own_input_is_far(gap: float, told: bool) -> None:
-    inputs = {"a": texture(1, 100), "b": texture(1, 100 + gap)}
+    spread = gap / 2**0.5  # of two textures that have nothing in common
+    inputs = {"a": texture(1, spread=spread), "b": texture(2, spread=spread)}
     outputs = {"a": inputs["b"] ^ 1, "b": inputs["a"] ^ 1}
     assert findings(inputs, outputs) == ([("PB325", ("a", "b"))] if told else [])
 
 
-@pytest.mark.parametrize(("share", "told"), [(NEARER - 1, False), (NEARER + 1, True)])
+@pytest.mark.parametrize(("share", "told"), [(NEARER - 0.7, False), (NEARER + 1, True)])
 def test_ids_are_mixed_up_only_if_another_input_is_much_nearer(share: float, told: bool) -> None:
-    least = 8  # levels between each output and the input it resembles; its own is `share` times as far
-    far = round(least * share)
-    inputs = {
-        "a": texture(1, 40),
-        "b": texture(2, 200),
-        "c": texture(1, 40 + far + least),
-        "d": texture(2, 200 - far - least),
-    }
+    noise = 1 / (share**2 - 1) ** 0.5  # leaves 1 / share of the spread unexplained
+    inputs = {"a": texture(1, spread=35), "b": texture(2, spread=35)}
     outputs = {
-        "a": texture(1, 40 + far),
-        "b": texture(2, 200 - far),
-        "c": inputs["c"] ^ 1,
-        "d": inputs["d"] ^ 1,
+        "a": drawn(cells_of(2) + noise * cells_of(3), 128, 25),
+        "b": drawn(cells_of(1) + noise * cells_of(4), 128, 25),
     }
     assert findings(inputs, outputs) == ([("PB325", ("a", "b"))] if told else [])
+
+
+def test_a_plain_input_is_shown_by_no_output() -> None:
+    inputs = {"a": texture(1, spread=40), "b": texture(2, spread=0.4), "c": texture(3, spread=40)}
+    outputs = {"a": texture(5, spread=40), "b": texture(6, spread=40), "c": texture(7, spread=40)}
+    assert findings(inputs, outputs) == []
+
+
+def coloured(seed: int) -> Image:
+    return drawn(np.concatenate([cells_of(seed + more) for more in (1, 50, 90)], axis=2), 128, 30)
+
+
+COLOURS = {name: coloured(i) for i, name in enumerate("abcd")}
+
+
+def gamma(image: Image) -> Image:
+    return np.rint(255 * (image / 255) ** (1 / 2.2)).astype(np.uint8)
+
+
+def brighter(image: Image, levels: int) -> Image:
+    return np.clip(image.astype(int) + levels, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.trust("pictures: diagnosis")
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [
+        (lambda x: x // 2 + 64, ["PB327"]),  # half contrast
+        (gamma, ["PB327"]),
+        (lambda x: brighter(x, 30), ["PB327"]),
+        (lambda x: (x > 127).astype(np.uint8), ["PB327"]),  # 0 to 1, not 0 to 255
+        (lambda x: x[:, :, ::-1], ["PB328"]),
+        (lambda x: x[:, ::-1], ["PB329"]),
+        (lambda x: x[::-1], ["PB329"]),
+        (lambda x: x.transpose(1, 0, 2), ["PB329"]),
+        (lambda x: np.rot90(x, 3), ["PB329"]),
+        (lambda x: x ^ 1, []),
+        (lambda x: brighter(x, 6), []),
+        (lambda x: np.rint(0.9 * (x - 128.0) + 128).astype(np.uint8), []),  # a model that smooths
+    ],
+)
+def test_each_fault_of_writing_has_its_own_name(change: Callable[[Image], Image], codes: list[str]) -> None:
+    outputs = {name: np.ascontiguousarray(change(image)) for name, image in COLOURS.items()}
+    assert [code for code, _ in findings(COLOURS, outputs)] == codes
+
+
+@pytest.mark.trust("pictures: diagnosis")
+def test_one_odd_output_among_many_is_a_failure_of_the_model() -> None:
+    outputs = {name: image ^ 1 for name, image in COLOURS.items()}
+    outputs["a"] = np.ascontiguousarray(COLOURS["a"][:, :, ::-1])
+    assert findings(COLOURS, outputs) == []
+
+
+@pytest.mark.trust("pictures: diagnosis")
+def test_a_model_that_leaves_known_pixels_black_is_not_told_of_tones() -> None:
+    hole = HALF[:, :, None]
+    outputs = {name: np.where(hole, image, 0).astype(np.uint8) for name, image in COLOURS.items()}
+    inputs = {name: np.where(hole, 127, image).astype(np.uint8) for name, image in COLOURS.items()}
+    assert findings(inputs, outputs, mask=HALF) == []
 
 
 def test_an_output_of_one_colour_shows_no_other_input() -> None:
@@ -117,7 +180,7 @@ def test_ids_are_compared_over_enough_known_cells_or_not_at_all(n_known: int) ->
     known = np.arange(256).reshape(16, 16) < n_known
     mask = ~np.repeat(np.repeat(known, CELL, axis=0), CELL, axis=1)
     inputs = {
-        name: np.where(mask[:, :, None], 127, texture(i, 60 + 60 * i)).astype(np.uint8)
+        name: np.where(mask[:, :, None], 127, texture(i, 128, 40)).astype(np.uint8)
         for i, name in enumerate("ab")
     }
     outputs = {"a": inputs["b"] ^ 1, "b": inputs["a"] ^ 1}
