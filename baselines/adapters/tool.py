@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +56,15 @@ class Tool:
 
         Raises:
             UsageError: the tool has no such layout, or does not do this task.
-            InputError: PB809, the folder holds other files, which the tool would read too.
+            InputError: PB203, ids that hold the tool's own pattern; PB809, the folder holds other files, which the tool would read too.
             StorageError: PB802.
         """
         self._require_task(benchset)
         if self.image is None:
             raise UsageError(f"{self.title} reads no mask files: give it the set by its own code")
-        _require_free(folder, {name for i in benchset.ids for name in self._names(benchset, i)})
+        files = [name for i in benchset.ids for name in self._names(benchset, i)]
+        _require_distinct(self.title, files)
+        _require_free(folder, set(files))
         with progress("exporting", len(benchset.ids)) as advance:
             for start in range(0, len(benchset.ids), _TOGETHER):
                 ids = benchset.ids[start : start + _TOGETHER]
@@ -128,6 +132,22 @@ def _enlarged(picture: Image, size: int) -> Image:
         return picture
     resized = PillowImage.fromarray(picture).resize((size, size), PillowImage.Resampling.BICUBIC)
     return np.asarray(resized)
+
+
+def _require_distinct(title: str, files: Sequence[str]) -> None:
+    """Refuse ids that hold the tool's own pattern: the mask of `a` would be the image of `a_mask`."""
+    count = Counter(name.casefold() for name in files)
+    if twins := sorted({name for name in files if count[name.casefold()] > 1}):
+        raise InputError(
+            problem(
+                "PB203",
+                f"files for {title}",
+                expected="a file of its own for every image and mask",
+                found=f"{len(twins):,} names twice: an id ends like the tool's masks",
+                fix="use another adapter, or make the set from files of other names",
+                ids=twins,
+            )
+        )
 
 
 def _require_free(folder: Path, names: set[str]) -> None:

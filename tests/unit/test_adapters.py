@@ -440,3 +440,20 @@ def test_every_adapter_is_one_or_a_method() -> None:
     names = {name for name in baselines() if name.startswith("adapter:")}
     assert names == {*RESULTS, "adapter:diffusers"}
     assert all(isinstance(load_baseline(name), Adapter) for name in RESULTS)
+
+
+@pytest.mark.trust("pictures: own pattern")
+@pytest.mark.parametrize("second", ["a_mask", "A_MASK"])
+def test_an_id_that_holds_the_tool_s_own_pattern_is_refused(second: str, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, name in enumerate(("a", second, "b")):
+        PillowImage.effect_noise((128, 128), 20 + number).convert("RGB").save(images / f"{name}.png")
+    (made,) = generate(
+        "palette-mini", "inpainting/center32", tmp_path / "set", request=Request("folder:mine", images)
+    )
+    target = ContestantSet.open(made.folder)
+    with pytest.raises(InputError, match=r"PB203[\s\S]*a_mask\.png"):
+        load_adapter("adapter:folder").export(target, tmp_path / "out", PLAIN)
+    assert not (tmp_path / "out").exists()
+    load_adapter("adapter:repaint").export(target, tmp_path / "out", PLAIN)
