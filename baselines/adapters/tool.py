@@ -56,7 +56,8 @@ class Tool:
 
         Raises:
             UsageError: the tool has no such layout, or does not do this task.
-            InputError: PB203, ids that hold the tool's own pattern; PB809, the folder holds other files, which the tool would read too.
+            InputError: PB203, ids that hold the tool's own pattern;
+                PB809, the folder holds other files, which the tool would read too.
             StorageError: PB802.
         """
         self._require_task(benchset)

@@ -30,7 +30,7 @@ _FORMS = {
         ("run", "seed", "sampler", "steps", "device", "fast", "noise", "size_policy"), "set pictures"
     ),
     **dict.fromkeys(("samples", "shard", "batch", "audit", "pipeline"), "set"),
-    **dict.fromkeys(("task", "mask", "extend", "times", "quality"), "pictures"),
+    **dict.fromkeys(("task", "mask", "invert_mask", "large_hole", "extend", "times", "quality"), "pictures"),
     **{"export": "export", "import_": "import", "hole_value": "export"},
     **dict.fromkeys(("name", "slug", "version", "author", "license"), "import"),
     **{"template": "import", "accept_lossy": "import", "tool_size": "export import"},
@@ -120,6 +120,8 @@ def _run(_context: click.Context, _option: click.Parameter, named: Path | None) 
 @MAKER
 @click.option("--task", type=click.Choice(TASKS), help="Own pictures: what to do with them.")
 @click.option("--mask", type=PATH, help="inpainting: white = hole; a file, or a folder of equal names.")
+@click.option("--invert-mask", is_flag=True, help="inpainting: black = hole.")
+@click.option("--large-hole", is_flag=True, help="inpainting: more than half of a picture may be hole.")
 @click.option(
     "--extend", metavar="SIDE=PIXELS", type=SideType(), multiple=True, help="uncropping: right=128; repeat."
 )
@@ -240,9 +242,8 @@ def _restore_pictures(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.submission.runs import method_of, trained_models
 
     source, out = map(Path, words)
-    wish = Wish(
-        given["task"], given["mask"], given["extend"], given["times"], given["quality"], given["size_policy"]
-    )
+    asked = ("task", "mask", "extend", "times", "quality", "size_policy", "invert_mask", "large_hole")
+    wish = Wish(*(given[name] for name in asked))
     found = jobs(source, out, wish)  # what is wrong with the pictures is told before a model is loaded
     if given["run"] is None:
         raise UsageError(
@@ -250,7 +251,7 @@ def _restore_pictures(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
             + "".join(f", or --run {name}" for name in trained_models())
         )
     restorer = load_picture_restorer(method_of(given["run"]), _options(given))
-    restore_pictures(restorer, found, wish, progress)
+    restore_pictures(restorer, found, wish, out if source.is_dir() else None, progress)
     finish(found[0].target if len(found) == 1 else out)
 
 

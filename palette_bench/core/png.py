@@ -48,11 +48,12 @@ def _header(height: int, width: int, channels: int) -> bytes:
     return struct.pack(">2I5B", width, height, 8, _COLOUR_TYPE[channels], 0, 0, 0)
 
 
-def encode(pixels: Image) -> bytes:
-    """Return pixels as a PNG of IHDR, IDAT and IEND only.
+def encode(pixels: Image, profile: bytes | None = None) -> bytes:
+    """Return pixels as a PNG of IHDR, IDAT and IEND only, and of a colour profile if one is given.
 
     Args:
         pixels: (H, W), (H, W, 1) or (H, W, 3) uint8.
+        profile: an ICC profile.
 
     Filter Up, deflate level 1 with run lengths: 1.9 ms and 133 kB for a 256x256 photograph, against
     5.2 ms and 132 kB for Pillow's level 1.
@@ -66,11 +67,13 @@ def encode(pixels: Image) -> bytes:
     np.subtract(samples[1:], samples[:-1], out=rows[1:, 1:])
     deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     data = deflate.compress(rows.tobytes()) + deflate.flush()
-    return _assemble(_header(height, width, channels), data)
+    # PNG specification, iCCP: a name, 0, method 0, and the profile deflated
+    colours = _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)) if profile else b""
+    return _assemble(_header(height, width, channels), data, colours)
 
 
-def _assemble(header: bytes, data: bytes) -> bytes:
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+def _assemble(header: bytes, data: bytes, more: bytes = b"") -> bytes:
+    return _SIGNATURE + _chunk(b"IHDR", header) + more + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
 def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image as PillowImage
 
 from palette_bench.benchset.pictures import SUFFIXES, walk
 from palette_bench.core import atomic, png
-from palette_bench.core.errors import InputError, Problem, SubmissionError, UsageError, problem
+from palette_bench.core.errors import InputError, Problem, UsageError, problem
+from palette_bench.core.interrupt import stoppable
 from palette_bench.core.types import SILENT, Image, Mask, Progress
 from palette_bench.submission.contestant import OwnPicture, PictureRestorer
+from palette_bench.submission.done import Done
+from palette_bench.submission.plugins import require_images
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.degradations.hole import HOLE_VALUE, punch, recomposite
 from palette_bench.tasks.degradations.jpeg import fast_jpeg
@@ -22,6 +27,9 @@ from palette_bench.tasks.preprocess import DecodeError, decode_upright
 SMALLEST = 16  # pixels of the shorter side; reference model, section 9
 SIDES = ("top", "bottom", "left", "right")
 _WHITE = 128  # mask pixels from this level up are hole
+_NEAR = 48  # levels from black or white that count as it: JPEG and soft brushes stay within
+_BETWEEN = 0.05  # of a mask's pixels may lie between, as edges do; a mask painted on the photograph has most
+_LARGEST_HOLE = 0.5  # of the image, without a question
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Wish:
         times: how often it is extended, each time from the last result.
         quality: JPEG quality to degrade to first; None takes the picture as it is.
         policy: how sizes the network does not know are met; None leaves it to the method.
+        invert_mask: black = hole.
+        large_hole: most of an image may be hole.
     """
 
     task: str
@@ -43,6 +53,8 @@ class Wish:
     times: int = 1
     quality: int | None = None
     policy: str | None = None
+    invert_mask: bool = False
+    large_hole: bool = False
 
     def require_sense(self) -> None:
         """Refuse a wish that cannot be meant.
@@ -59,6 +71,8 @@ class Wish:
                 faults.append(f"{task} needs {option}" if not given else f"{option} is for {task} only")
         if self.times != 1 and self.task != "uncropping":
             faults.append("--times is for uncropping only")
+        if (self.invert_mask or self.large_hole) and self.task != "inpainting":
+            faults.append("--invert-mask and --large-hole are for inpainting only")
         if self.quality is not None and self.task != "jpeg":
             faults.append("--quality is for jpeg only")
         if faults:
@@ -85,6 +99,34 @@ def _extended(picture: Image, by: dict[str, int]) -> tuple[Image, Mask]:
 
 
 @dataclass(frozen=True)
+class Photo:
+    """A person's image.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, upright.
+        profile: its ICC colour profile, which the output carries on; None for sRGB and for other than RGB.
+        data: the bytes it was read from.
+    """
+
+    pixels: Image
+    profile: bytes | None
+    data: bytes
+
+    @staticmethod
+    def of(data: bytes) -> Photo:
+        """Read an image.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        pixels = decode_upright(data)
+        with PillowImage.open(io.BytesIO(data)) as image:
+            profile = image.info.get("icc_profile")
+        # bytes 16 to 19 of a profile name the space of its values (ICC.1, 7.2.6)
+        return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None, data)
+
+
+@dataclass(frozen=True)
 class Job:
     """One picture to restore.
 
@@ -93,23 +135,27 @@ class Job:
         source: the picture.
         target: the PNG to write.
         mask: its mask, for inpainting.
+        invert: the mask is black where the hole is.
     """
 
     name: str
     source: Path
     target: Path
     mask: Path | None = None
+    invert: bool = False
 
-    def read(self) -> tuple[Image, Mask | None]:
-        """Return the picture, (H, W, 3) uint8, and its mask, (H, W) bool.
+    def read(self) -> tuple[Photo, Image | None]:
+        """Return the picture, and its mask as levels, (H, W) uint8, white = hole.
 
         Raises:
             OSError, DecodeError: one of them cannot be read.
         """
-        picture = decode_upright(self.source.read_bytes())
+        photo = Photo.of(self.source.read_bytes())
         if self.mask is None:
-            return picture, None
-        return picture, luma(decode_upright(self.mask.read_bytes())) >= _WHITE
+            return photo, None
+        data = self.mask.read_bytes()
+        levels = luma(decode_upright(data))
+        return replace(photo, data=photo.data + data), 255 - levels if self.invert else levels
 
 
 def jobs(source: Path, out: Path, wish: Wish) -> list[Job]:
@@ -127,7 +173,7 @@ def jobs(source: Path, out: Path, wish: Wish) -> list[Job]:
     wish.require_sense()
     found = _of_folder(source, out, wish) if source.is_dir() else [_of_file(source, out, wish)]
     _require_free_places(found, source, out)
-    problems = [*_collisions(found), *(p for job in found for p in _problems(job))]
+    problems = [*_collisions(found), *(p for job in found for p in _problems(job, wish))]
     if not found:
         fix = "give a folder that holds some, or one picture"
         problems = [problem("PB201", str(source), expected=f"pictures ({', '.join(SUFFIXES)})", fix=fix)]
@@ -138,7 +184,7 @@ def jobs(source: Path, out: Path, wish: Wish) -> list[Job]:
 
 def _of_file(source: Path, out: Path, wish: Wish) -> Job:
     target = out / f"{source.stem}.png" if out.is_dir() else out
-    return Job(source.stem, source, target, wish.mask)
+    return Job(source.stem, source, target, wish.mask, wish.invert_mask)
 
 
 def _of_folder(source: Path, out: Path, wish: Wish) -> list[Job]:
@@ -149,6 +195,7 @@ def _of_folder(source: Path, out: Path, wish: Wish) -> list[Job]:
             source / name,
             out / name.with_suffix(".png"),
             _mask_of(name, wish.mask),
+            wish.invert_mask,
         )
         for name in names
     ]
@@ -185,10 +232,10 @@ def _collisions(found: list[Job]) -> Iterator[Problem]:
             yield problem("PB203", ", ".join(sources), expected="one output name each", fix=fix)
 
 
-def _problems(job: Job) -> Iterator[Problem]:
+def _problems(job: Job, wish: Wish) -> Iterator[Problem]:
     """Yield what is wrong with one picture and its mask."""
     try:
-        picture, mask = job.read()
+        photo, mask = job.read()
     except OSError as error:
         found = error.strerror or str(error)
         yield problem("PB201", str(error.filename or job.source), found=found, fix="check the path")
@@ -203,7 +250,7 @@ def _problems(job: Job) -> Iterator[Problem]:
             fix="save it again as JPEG or PNG",
         )
         return
-    height, width = picture.shape[:2]
+    height, width = photo.pixels.shape[:2]
     if min(height, width) < SMALLEST:
         expected = f"at least {SMALLEST} x {SMALLEST}"
         found, fix = f"{width} x {height}", "use a larger picture"
@@ -212,40 +259,68 @@ def _problems(job: Job) -> Iterator[Problem]:
         size = f"{mask.shape[1]} x {mask.shape[0]}"
         fix = "draw the mask on the picture itself, white where it shall be filled"
         yield problem("PB302", str(job.mask), expected=f"{width} x {height}", found=size, fix=fix)
-    elif mask is not None and not mask.any():
-        fix = "paint the hole white and the rest black"
-        yield problem("PB309", str(job.mask), expected="a white hole", found="no white pixel", fix=fix)
+    elif mask is not None:
+        yield from _mask_problems(str(job.mask), mask, wish)
+
+
+def _mask_problems(name: str, mask: Image, wish: Wish) -> Iterator[Problem]:
+    """Yield what makes a mask one that cannot be meant."""
+    hole = float((mask >= _WHITE).mean())
+    between = float(((mask >= _NEAR) & (mask <= 255 - _NEAR)).mean())
+    if between > _BETWEEN:
+        expected = "black and white, soft edges apart"
+        found = f"{between:.0%} of its pixels in between: a mask painted on the photograph?"
+        fix = "paint the hole white on a black canvas of the picture's size"
+        yield problem("PB309", name, expected=expected, found=found, fix=fix)
+    elif not hole:
+        fix = "paint the hole white and the rest black; --invert-mask if black marks it"
+        yield problem("PB309", name, expected="a white hole", found="no white pixel", fix=fix)
+    elif hole > _LARGEST_HOLE and not wish.large_hole:
+        expected, found = f"at most {_LARGEST_HOLE:.0%} of the picture as hole", f"{hole:.0%}"
+        fix = "--invert-mask if black marks the hole; --large-hole if so much is meant"
+        yield problem("PB309", name, expected=expected, found=found, fix=fix)
 
 
 def restore_pictures(
-    restorer: PictureRestorer, found: list[Job], wish: Wish, progress: Progress = SILENT
+    restorer: PictureRestorer,
+    found: list[Job],
+    wish: Wish,
+    folder: Path | None = None,
+    progress: Progress = SILENT,
 ) -> None:
-    """Restore pictures one by one; known pixels stay as they were.
+    """Restore pictures one by one; known pixels stay as they were, and carry their colour profile on.
 
     Args:
         restorer: a model that takes any size.
         found: what `jobs` returned.
         wish: what to do.
+        folder: of the outputs, if they are several: what is finished there is not made again.
         progress: where to report.
 
     Raises:
-        SubmissionError: the restorer returned another shape or type.
+        MethodError: PB613, the restorer returned another shape or type.
         StorageError: PB802.
     """
-    with progress("restoring", len(found) * wish.times) as advance:
+    options = (wish.task, wish.extend, wish.times, wish.quality, wish.policy, wish.invert_mask)
+    done = Done(folder, [restorer.identity, *map(str, options)])
+    with progress("restoring", len(found) * wish.times) as advance, stoppable() as check_stop:
         for job in found:
-            picture, mask = job.read()
+            photo, mask = job.read()
+            if done.holds(job.target, photo.data):
+                advance(wish.times)
+                continue
+            picture, hole = photo.pixels, None if mask is None else mask >= _WHITE
             for turn in range(wish.times):
-                picture = _restored(restorer, picture, mask, wish, f"{job.name}+{turn}" if turn else job.name)
+                picture = _restored(restorer, picture, hole, wish, f"{job.name}+{turn}" if turn else job.name)
                 advance(1)
-            atomic.write_bytes(job.target, png.encode(picture))
+            written = png.encode(picture, photo.profile)
+            atomic.write_bytes(job.target, written)
+            done.add(job.target, photo.data, written)
+            check_stop()
 
 
 def _restored(restorer: PictureRestorer, picture: Image, mask: Mask | None, wish: Wish, name: str) -> Image:
     seen, hole = wish.degraded(picture, mask)
     output = restorer.restore_picture(OwnPicture(name, wish.task, seen, hole), wish.policy)
-    if output.shape != seen.shape or output.dtype != np.uint8:
-        raise SubmissionError(
-            f"restore_picture() must return {seen.shape} uint8, not {output.shape} {output.dtype}"
-        )
+    require_images(output, seen.shape, f"{type(restorer).__name__}.restore_picture()")
     return output if hole is None else recomposite(output, seen, hole)

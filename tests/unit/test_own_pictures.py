@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL import ImageCms
 from submissions import ready
 
-from palette_bench.core.errors import InputError, SubmissionError, UsageError
+from palette_bench.core.errors import InputError, MethodError, UsageError
 from palette_bench.core.png import decode_strict, encode
 from palette_bench.core.types import Image
 from palette_bench.submission.contestant import (
@@ -140,7 +142,7 @@ def test_a_folder_keeps_its_names_and_takes_a_mask_each(picture: Image, tmp_path
             path = tmp_path / place / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode(picture if place == "in" else np.full((HEIGHT, WIDTH), 255, np.uint8)))
-    model = run(tmp_path / "in", tmp_path / "out", Wish("inpainting", tmp_path / "masks"))
+    model = run(tmp_path / "in", tmp_path / "out", Wish("inpainting", tmp_path / "masks", large_hole=True))
     assert [p.name for p, _ in model.seen] == ["a", "deep/b"]
     found = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png"))
     assert found == ["a.png", "deep/b.png"]
@@ -188,7 +190,7 @@ def test_all_problems_are_told_before_a_pixel_is_made(picture: Image, tmp_path: 
     (masks / "half.png").write_bytes(encode(np.full((HEIGHT // 2, WIDTH), 255, np.uint8)))
     (masks / "black.png").write_bytes(encode(np.zeros((HEIGHT, WIDTH), np.uint8)))
     with pytest.raises(InputError) as caught:
-        jobs(inside, tmp_path / "out", Wish("inpainting", masks))
+        jobs(inside, tmp_path / "out", Wish("inpainting", masks, large_hole=True))
     found = sorted((p.code, Path(p.where.split(", ")[0]).stem) for p in caught.value.problems)
     assert found == [
         ("PB201", "no-mask"),
@@ -240,7 +242,7 @@ def test_a_wish_that_cannot_be_meant_is_refused_with_all_reasons(source: Path, t
 
 
 def test_a_model_that_returns_another_size_is_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(SubmissionError, match="must return"):
+    with pytest.raises(MethodError, match="PB613"):
         run(source, tmp_path / "out.png", Wish("jpeg"), Inverts(cut=1))
     assert not (tmp_path / "out.png").exists()
 
@@ -282,3 +284,97 @@ def test_a_picture_too_large_for_pillow_is_refused_not_read(
     source.write_bytes(file.getvalue())
     with pytest.raises(InputError, match=r"PB309[\s\S]*exceeds limit"):
         jobs(source, tmp_path / "out.png", Wish("jpeg"))
+
+
+def profile() -> bytes:
+    """Return an RGB profile that is not sRGB: its red and blue are swapped."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return srgb.replace(b"rXYZ", b"----").replace(b"bXYZ", b"rXYZ").replace(b"----", b"bXYZ")
+
+
+@pytest.mark.trust("pictures: colour profile")
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_known_pixels_look_as_they_looked_with_their_colour_profile(
+    form: str, picture: Image, tmp_path: Path
+) -> None:
+    source, hole = tmp_path / "p3", np.zeros((HEIGHT, WIDTH), np.uint8)
+    hole[4:9, 4:9] = 255
+    (tmp_path / "mask.png").write_bytes(encode(hole))
+    PillowImage.fromarray(picture).save(source, form, icc_profile=profile(), quality=100, subsampling=0)
+    run(source, tmp_path / "out.png", Wish("inpainting", mask=tmp_path / "mask.png"))
+    shown = []
+    for path in (source, tmp_path / "out.png"):
+        with PillowImage.open(path) as image:
+            theirs = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            seen = ImageCms.profileToProfile(image.convert("RGB"), theirs, ImageCms.createProfile("sRGB"))
+            shown.append(np.asarray(seen))
+    np.testing.assert_array_equal(shown[0][hole == 0], shown[1][hole == 0])
+
+
+@pytest.mark.trust("pictures: own masks")
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (
+            np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8),
+            "painted on the photograph",
+        ),
+        (
+            np.full((HEIGHT, WIDTH), 255, np.uint8) - 255 * (np.arange(WIDTH) < 5).astype(np.uint8),
+            "--invert-mask",
+        ),
+        (np.zeros((HEIGHT, WIDTH), np.uint8), "no white pixel"),
+    ],
+)
+def test_a_mask_that_cannot_be_meant_is_asked_about(
+    mask: Image, told: str, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mask.png").write_bytes(encode(mask))
+    with pytest.raises(InputError, match=told):
+        run(source, tmp_path / "out.png", Wish("inpainting", mask=tmp_path / "mask.png"))
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.trust("pictures: own masks")
+def test_an_inverted_mask_and_a_large_hole_are_taken_when_they_are_meant(
+    picture: Image, source: Path, tmp_path: Path
+) -> None:
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    mask[:, :5] = 0
+    (tmp_path / "mask.png").write_bytes(encode(mask))
+    for changes, hole in (({"invert_mask": True}, mask == 0), ({"large_hole": True}, mask == 255)):
+        run(source, tmp_path / "out.png", Wish("inpainting", mask=tmp_path / "mask.png", **changes))
+        np.testing.assert_array_equal(pixels(tmp_path / "out.png")[~hole], picture[~hole])
+        assert (pixels(tmp_path / "out.png")[hole] != picture[hole]).any()
+
+
+@pytest.mark.trust("pictures: stopped folder")
+def test_a_folder_that_was_stopped_goes_on_and_changed_pictures_are_made_again(
+    picture: Image, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.png").write_bytes(encode(picture ^ np.uint8(number)))
+
+    class Stops(Inverts):
+        def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:
+            if len(self.seen) == 2:
+                raise KeyboardInterrupt
+            return super().restore_picture(picture, policy)
+
+    def names(model: Inverts, wish: Wish = Wish("colorization")) -> list[str]:  # noqa: B008  # frozen
+        with suppress(KeyboardInterrupt):
+            restore_pictures(model, jobs(folder, out, wish), wish, out)
+        return [seen.name for seen, _ in model.seen]
+
+    assert names(Stops()) == ["0", "1"]
+    assert names(Inverts()) == ["2", "3"]
+    assert names(Inverts()) == []
+    (folder / "1.png").write_bytes(encode(picture ^ np.uint8(9)))
+    (out / "3.png").write_bytes(b"torn")
+    with open(out / ".palette-bench.jsonl", "a") as record:
+        record.write('{"torn')
+    assert names(Inverts()) == ["1", "3"]
+    assert names(Inverts(identity="other weights")) == ["0", "1", "2", "3"]
+    assert names(Inverts(identity="other weights"), Wish("jpeg")) == ["0", "1", "2", "3"]
