@@ -1,0 +1,218 @@
+"""Proof that an encoded image is whole: no part of what a decoder returns is made up.
+
+Decoders fill what a damaged file lacks: libjpeg with gray, libpng's readers with black. Sources: ISO/IEC
+10918-1, annex B (markers) and G.1 (progressive scans); the PNG specification, sections 5 (chunks) and 8.2
+(interlacing).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
+_SCAN_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)  # no stuffed byte, no restart marker
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG colour type -> samples a pixel
+# Adam7: first column and row, and the steps between columns and rows, of each pass
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_FILLED = 128  # level of every channel that libjpeg returns for blocks it has no data of
+_PROGRESSIVE, _FRAMES = 0xC2, {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+
+# 1,024 bytes without a marker that no image would hold
+_ANY_BYTES = b"".join(hashlib.sha256(bytes([i])).digest() for i in range(32)).replace(b"\xff", b"\x5a")
+_Pixels: TypeAlias = NDArray[np.uint8]
+
+_KINDS = (
+    (b"RIFF", "a WebP image"),
+    (b"BM", "a BMP image"),
+    (b"GIF8", "a GIF image"),
+    (b"II*\0", "a TIFF image"),
+    (b"MM\0*", "a TIFF image"),
+    (b"P6", "a PPM image"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"version https://git-lfs", "a pointer of Git LFS: fetch the files with `git lfs pull`"),
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "an XML text"),
+)
+
+
+def kind_of(data: bytes) -> str:
+    """Return in words what bytes are that hold neither JPEG nor PNG."""
+    if not data:
+        return "an empty file"
+    if not data.strip(b"\0"):
+        return "nothing but zeros: a download that never came"
+    if data[4:8] == b"ftyp":
+        return "a HEIC or AVIF image, or a film"
+    start = data[:64].lstrip()
+    found = next((words for head, words in _KINDS if start[: len(head)].lower() == head.lower()), "")
+    return found or "not a JPEG or PNG inside"
+
+
+def fault_of(data: bytes) -> str:
+    """Return why an encoded JPEG or PNG is not whole, or nothing. What follows its end does not count."""
+    if data.startswith(_PNG):
+        return _png_fault(data)
+    return _jpeg_fault(data) if data.startswith(_JPEG) else kind_of(data)
+
+
+def has_end(data: bytes) -> bool:
+    """Return whether the end marker of a JPEG or PNG is there; in most files it ends them."""
+    if data.startswith(_PNG):
+        return b"IEND" in data[-4096:] or not _png_fault(data, pixels=False)
+    return b"\xff\xd9" in data[-4096:] or _jpeg_layout(data) is not None
+
+
+# --- PNG ---
+
+
+def _png_fault(data: bytes, *, pixels: bool = True) -> str:
+    header, body = b"", []
+    for kind, content, checksum in _png_chunks(data):
+        if checksum != zlib.crc32(kind + content):
+            return f"damaged: the checksum of {kind.decode('ascii', 'replace')} is another one"
+        header = content if kind == b"IHDR" else header
+        body += [content] if kind == b"IDAT" else []
+        if kind == b"IEND":
+            break
+    else:
+        return "truncated: the end marker is missing"
+    return _png_stream_fault(header, b"".join(body)) if pixels else ""
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """Yield (kind, content, checksum as stored) of each whole chunk."""
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if length > len(data) - at - 12:
+            return
+        yield kind, data[at + 8 : at + 8 + length], struct.unpack_from(">I", data, at + 8 + length)[0]
+        at += 12 + length
+
+
+def _png_stream_fault(header: bytes, body: bytes) -> str:
+    """Return what is wrong with the pixels' stream: it must inflate to all rows."""
+    if len(header) != 13:
+        return "damaged: no header"
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">2L5B", header)
+    bits = depth * _SAMPLES.get(colour, 0)
+    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
+    expected = sum(
+        rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if min(rows, columns) > 0
+    )
+    inflate = zlib.decompressobj()
+    try:
+        found = len(inflate.decompress(body, expected))
+    except zlib.error:
+        return "damaged: its pixels do not inflate"
+    return f"truncated: {found:,} of {expected:,} bytes of pixels" if found < expected else ""
+
+
+# --- JPEG ---
+
+
+@dataclass
+class _Layout:
+    """Where a JPEG ends, and what its scans hold.
+
+    Attributes:
+        end: offset of the end marker.
+        progressive: whether coefficients come in several scans.
+        components: identifiers of the frame.
+        precise: component -> coefficients that have come to their last bit.
+    """
+
+    end: int = 0
+    progressive: bool = False
+    components: tuple[int, ...] = ()
+    precise: dict[int, set[int]] = field(default_factory=dict)
+
+
+def _jpeg_layout(data: bytes) -> _Layout | None:
+    """Walk the markers of a JPEG; None if they end before the end marker."""
+    at, found = 2, _Layout()
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill bytes
+            at += 1
+            continue
+        if marker == 0xD9:
+            found.end = at
+            return found
+        if marker in range(0xD0, 0xD9) or marker == 1:  # no content
+            at += 2
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        content = data[at + 4 : at + 2 + length]
+        at += 2 + length
+        if marker in _FRAMES:
+            found.progressive = marker == _PROGRESSIVE
+            found.components = tuple(content[6 + 3 * i] for i in range((len(content) - 6) // 3))
+        elif marker == 0xDA:
+            _note_scan(found, content)
+            end = _SCAN_END.search(data, at)
+            if end is None:
+                return None
+            at = end.end() - 2
+    if data[at : at + 2] == b"\xff\xd9":
+        found.end = at
+        return found
+    return None
+
+
+def _note_scan(layout: _Layout, content: bytes) -> None:
+    """Note which coefficients a scan brings to their last bit."""
+    n = content[0] if content else 0
+    if len(content) < 4 + 2 * n:
+        return
+    first, last, bits = content[1 + 2 * n : 4 + 2 * n]
+    for i in range(n):
+        if bits & 15 == 0:
+            layout.precise.setdefault(content[1 + 2 * i], set()).update(range(first, last + 1))
+
+
+def _jpeg_fault(data: bytes) -> str:
+    layout = _jpeg_layout(data)
+    if layout is None:
+        return "truncated: the end marker is missing"
+    if layout.progressive and any(len(layout.precise.get(c, ())) < 64 for c in layout.components):
+        return "truncated: the last scans are missing"
+    small = not layout.progressive  # whose last scans move no block's mean
+    pixels = _decoded(data, small=small)
+    if layout.progressive or ends_filled(pixels[-1, -1]):
+        # a whole scan ends before these bytes and passes them over; a cut one takes them for its own
+        longer = data[: layout.end] + _ANY_BYTES + data[layout.end :]
+        if not np.array_equal(pixels, _decoded(longer, small=small)):
+            return "truncated: its pixels end before the image does"
+    return ""
+
+
+def ends_filled(last: _Pixels) -> bool:
+    """Return whether the last pixel of a JPEG, as it is stored, is what libjpeg fills in."""
+    return bool((np.abs(np.asarray(last, np.int16) - _FILLED) <= 1).all())
+
+
+def _decoded(data: bytes, *, small: bool) -> _Pixels:
+    """Return an image as it is stored; `small`: at an eighth of its size, the mean of each block."""
+    with PillowImage.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        if small:
+            image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
+        return np.asarray(image)
