@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from palette_bench.benchset.pictures import SUFFIXES, Place, tar_members, walk
+from palette_bench.benchset.pictures import SUFFIXES, Place, no_pictures, tar_members, walk
 from palette_bench.benchset.splits import imagenet_number
 from palette_bench.core.errors import Problem, SourceError, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.records import Part, read_file
 from palette_bench.core.resources import protocol_ids
+from palette_bench.core.text import decode_text
 from palette_bench.core.types import Fingerprint, Image
 from palette_bench.tasks.preprocess import DecodeError, decode, picture_size
 from palette_bench.tasks.protocol import PhotoSource, load
@@ -244,7 +245,7 @@ def open_pictures(paths: Sequence[Path], saw_test_images: str) -> Joined:
 
 def _opened(path: Path) -> Pictures:
     if path.is_dir():
-        found: Pictures = _listed(path, (place.name for place in walk(path)))
+        found: Pictures = _listed(path, [str(place.file.relative_to(path)) for place in walk(path)])
     elif not path.is_file():
         fix = "check --data; if the pictures have moved, it names their new place, for --resume too"
         raise SourceError(problem("PB801", str(path), found="no such file or folder", fix=fix))
@@ -252,12 +253,43 @@ def _opened(path: Path) -> Pictures:
         found = _pack(path)
     elif path.suffix == ".tar":
         found = _tar(path)
+    elif path.suffix.lower() in SUFFIXES:
+        found = _listed(path.parent, [path.name])
     else:
-        found = _listed(path.parent, read_file(path).decode(errors="surrogateescape").splitlines())
+        found = _listed(path.parent, _list_of(path))
     if not len(found):
-        expected = f"pictures: {', '.join(SUFFIXES)}"
-        raise SourceError(problem("PB201", str(path), expected=expected, found="none", fix="check --data"))
+        raise no_pictures(path, fix="check --data")
     return found
+
+
+def _list_of(path: Path) -> list[str]:
+    """Return the files a list names, a path a line, relative to the list; a number after it is a label.
+
+    Raises:
+        SourceError: PB201, it is no list, or names files that are not there; all with their lines.
+    """
+    expected = "a list: the path of an image a line"
+    try:
+        lines = [line.strip() for line in decode_text(read_file(path)).splitlines()]
+    except ValueError as error:
+        fix = "give a folder, a .txt list, a .tar or a .safetensors pack"
+        raise SourceError(
+            problem("PB201", str(path), expected=expected, found=str(error), fix=fix)
+        ) from error
+    names, absent = [], []
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        name, _, label = line.replace("\t", " ").replace(",", " ").rpartition(" ")
+        is_labelled = label.strip().lstrip("-").isdecimal() and not (path.parent / line).is_file()
+        names.append(name.strip() if is_labelled and name else line)
+        if not (path.parent / names[-1]).is_file():
+            absent.append(f"line {number}: {names[-1]}")
+    if absent:
+        told = f"{len(absent):,} of {len(names):,} files that are not there"
+        fix = f"paths are relative to {path.parent.absolute()}"
+        raise SourceError(problem("PB201", str(path), expected=expected, found=told, fix=fix, ids=absent))
+    return names
 
 
 def _listed(root: Path, names: Iterable[str]) -> Files:

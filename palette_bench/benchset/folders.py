@@ -5,25 +5,30 @@ Source: protocol, sections 3.3, 3.5 and 12.
 
 from __future__ import annotations
 
-import csv
+import logging
+import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
-from palette_bench.benchset.pictures import Picture, Place, walk
+from palette_bench.benchset.pictures import Picture, Place, no_pictures, walk
 from palette_bench.core.errors import SourceError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import read_file
 from palette_bench.core.resources import protocol_file
+from palette_bench.core.text import decode_text, table_rows
 from palette_bench.tasks.protocol import ProtocolSpec
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LABEL = re.compile(r"[0-9]{1,9}")
 
 
 def folder_pictures(protocol: ProtocolSpec, images: Path, labels: Path | None) -> list[Picture]:
-    """Return the pictures below a folder, links not followed.
+    """Return the pictures below a folder.
 
     Args:
         protocol: says where labels may come from.
@@ -33,11 +38,12 @@ def folder_pictures(protocol: ProtocolSpec, images: Path, labels: Path | None) -
     Raises:
         SourceError: PB201 no pictures, PB203 and PB204 twins, PB607 bad labels.
     """
-    places = list(walk(images))
+    places = list(walk(images)) if images.is_dir() else []
     if not places:
-        raise SourceError(problem("PB201", str(images), expected=".jpg, .jpeg or .png files", found="none"))
-    of = _labels(protocol, labels or images / "labels.csv", places)
-    pictures = [Picture(folder_id(place.name), of.get(place.name), place) for place in places]
+        raise no_pictures(images)
+    of = _labels(protocol, labels or images / "labels.csv", places, required=labels is not None)
+    ids = folder_ids([place.name for place in places])
+    pictures = [Picture(ids[place.name], of.get(place.name), place) for place in places]
     _raise_twins([p.id for p in pictures], "folder")
     return pictures
 
@@ -55,7 +61,14 @@ def listed(pictures: list[Picture], file: Path) -> list[Picture]:
             are not there.
         StorageError: PB801, it cannot be read.
     """
-    ids = [line for text in read_file(file).decode("utf-8", "replace").splitlines() if (line := text.strip())]
+    try:
+        lines = [text.strip() for text in decode_text(read_file(file)).splitlines()]
+    except ValueError as error:
+        expected = "a text of ids, one a line"
+        raise SourceError(problem("PB607", str(file), expected=expected, found=str(error))) from error
+    named = [line for line in lines if line and not line.startswith("#")]
+    known = {p.id for p in pictures}
+    ids = [i if i in known else PurePosixPath(i).with_suffix("").name or i for i in named]
     bad = sorted({i for i in ids if not _ID.fullmatch(i)})
     if bad or not ids:
         expected = "ids, one a line: up to 64 of A-Z, a-z, 0-9, _ and -"
@@ -69,14 +82,29 @@ def listed(pictures: list[Picture], file: Path) -> list[Picture]:
     return [by_id[i] for i in ids]
 
 
-def folder_id(name: str) -> str:
+def folder_ids(names: Iterable[str]) -> dict[str, str]:
+    """Return the id of each picture of a folder, by relative path.
+
+    Names in other scripts turn into one id where they differ in replaced characters alone: those take a
+    digest of their path as well. Plain names that collide stay as they are, and are refused.
+    """
+    ids = {name: folder_id(name) for name in names}
+    count = Counter(image_id.casefold() for image_id in ids.values())
+    alike = [name for name, i in ids.items() if count[i.casefold()] > 1 and not name.isascii()]
+    return ids | {name: folder_id(name, digested=True) for name in alike}
+
+
+def folder_id(name: str, *, digested: bool = False) -> str:
     """Return the id of a picture of a folder: its relative path without suffix, in [A-Za-z0-9_-].
 
-    Above 64 characters: the first 47, `-`, and 16 hexadecimal digits of SHA-256(path without suffix).
+    Above 64 characters, or if `digested`: the first 47, `-`, and 16 hexadecimal digits of SHA-256(path
+    without suffix).
     """
     path = PurePosixPath(name).with_suffix("").as_posix()
     image_id = re.sub(r"[^A-Za-z0-9_-]", "_", path)
-    return image_id if len(image_id) <= 64 else f"{image_id[:47]}-{sha256(path.encode())[:16]}"
+    if len(image_id) <= 64 and not digested:
+        return image_id
+    return f"{image_id[:47]}-{sha256(os.fsencode(path))[:16]}"
 
 
 def _raise_twins(ids: list[str], where: str) -> None:
@@ -99,9 +127,9 @@ def _raise_twins(ids: list[str], where: str) -> None:
         raise SourceError(*problems)
 
 
-def _labels(protocol: ProtocolSpec, file: Path, places: list[Place]) -> dict[str, int]:
+def _labels(protocol: ProtocolSpec, file: Path, places: list[Place], *, required: bool) -> dict[str, int]:
     """Return relative name -> ImageNet label, or nothing for an unlabelled folder."""
-    if file.is_file():
+    if file.is_file() or required:
         return _csv_labels(file, places)
     tops = {place.name: PurePosixPath(place.name).parts[0] for place in places}
     if protocol.wnids and "wnid-folders" in protocol.folder_labels:
@@ -115,37 +143,52 @@ def _labels(protocol: ProtocolSpec, file: Path, places: list[Place]) -> dict[str
 def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
     """Read `labels.csv`: columns `file` and `label` (or `class_index`), ImageNet indices 0..999.
 
-    A row names a picture by its path below the folder, or by its file name alone.
+    A row names a picture by its path below the folder, or by its file name alone. Lines that begin with #
+    are comments.
+
+    Raises:
+        SourceError: PB607, no such table, bad or contradicting labels, pictures without one; all at once.
     """
-    rows = _csv_rows(file)
-    column = next((c for c in ("label", "class_index") if rows and c in rows[0]), None)
-    if column is None or "file" not in rows[0]:
-        raise SourceError(
-            problem("PB607", str(file), expected="columns file and label", fix="add the header file,label")
-        )
-    labels = {row["file"] or "": row[column] or "" for row in rows}
-    bad = sorted(
-        name for name, text in labels.items() if not (_LABEL.fullmatch(text) and int(text) < splits.CLASSES)
-    )
-    found = {p.name: labels.get(p.name, labels.get(PurePosixPath(p.name).name)) for p in places}
-    missing = sorted(name for name, text in found.items() if text is None)
-    problems = []
-    if bad:
-        problems.append(problem("PB607", str(file), expected="labels in 0..999", ids=bad))
-    if missing:
-        problems.append(problem("PB607", str(file), expected="a label for every picture", ids=missing))
-    if problems:
-        raise SourceError(*problems)
-    return {name: int(text) for name, text in found.items() if text is not None}
-
-
-def _csv_rows(file: Path) -> list[dict[str, str | None]]:
-    """Return the rows of a table by column; cells that a row lacks are None."""
-    data = read_file(file)
     try:
-        return list(csv.DictReader(data.decode("utf-8-sig").splitlines()))
-    except (UnicodeDecodeError, csv.Error) as error:
-        fix = "save the table as UTF-8, comma-separated"
+        rows = list(table_rows(read_file(file), comments=True))
+    except ValueError as error:
+        fix = "save the table as CSV UTF-8"
         raise SourceError(
             problem("PB607", str(file), expected="a CSV table", found=str(error), fix=fix)
         ) from error
+    (_, header), *lines = rows or [(1, [])]
+    names = [cell.strip().lower() for cell in header]
+    column = next((name for name in ("label", "class_index") if name in names), None)
+    if column is None or "file" not in names:
+        raise SourceError(
+            problem(
+                "PB607",
+                f"{file}: header",
+                expected="columns file and label (or class_index)",
+                found=", ".join(header)[:200] or "an empty file",
+                fix="name the columns file,label in the first line",
+            )
+        )
+    labels: dict[str, str] = {}
+    bad, contradicting = [], []
+    for line, row in lines:
+        cells = [*row, *[""] * (len(names) - len(row))]
+        name, text = cells[names.index("file")].strip().removeprefix("./"), cells[names.index(column)].strip()
+        if not (_LABEL.fullmatch(text) and int(text) < splits.CLASSES):
+            bad.append(f"line {line}: {name} {text}")
+        elif int(labels.setdefault(name, text)) != int(text):
+            contradicting.append(f"line {line}: {name} {labels[name]} and {text}")
+    found = {p.name: labels.get(p.name, labels.get(PurePosixPath(p.name).name)) for p in places}
+    missing = sorted(name for name, text in found.items() if text is None)
+    faults = (
+        ("labels in 0..999", bad),
+        ("one label for every file", contradicting),
+        ("a label for every picture", [] if bad else missing),
+    )
+    problems = [problem("PB607", str(file), expected=what, ids=names) for what, names in faults if names]
+    if problems:
+        raise SourceError(*problems)
+    there = {p.name for p in places} | {PurePosixPath(p.name).name for p in places}
+    if absent := [name for name in labels if name not in there]:
+        log.info("%s: %s rows name files that are not there, %s first", file, f"{len(absent):,}", absent[0])
+    return {name: int(text) for name, text in found.items() if text is not None}

@@ -17,6 +17,7 @@ from PIL import Image as PillowImage
 from palette_bench.benchset.sources import Source, file_sha256
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest
+from palette_bench.core.litter import is_litter
 from palette_bench.core.npz import NpzError, member_names, read_npz
 from palette_bench.core.records import read_file
 from palette_bench.core.types import ImageId, Mask
@@ -94,7 +95,11 @@ def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
         pairing = request.pairing or "sorted-by-class"
         order = _release_order(source, pairing)
         return ForeignMasks(mask_format, path, pairing, file_sha256(path), values, dict(order))
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in _LOSSLESS)
+    if not path.is_dir():
+        found = "a file" if path.exists() else "no such folder"
+        raise UsageError(f"--masks {path}: {found}; give the folder of the masks")
+    names = (p for p in path.iterdir() if not (p.name.startswith(".") or is_litter(p.name)))
+    files = sorted(p for p in names if p.suffix.lower() in _LOSSLESS)
     digest = lines_digest(f"{p.name} {file_sha256(p)}".encode("ascii", "replace").decode() for p in files)
     pairing = request.pairing or "stem"
     of: dict[ImageId, str | int] = dict(_paired(files, source, pairing, mask_format))

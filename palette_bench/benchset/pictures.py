@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from palette_bench.core.errors import SourceError, StackError, problem
+from palette_bench.core.litter import is_litter
 from palette_bench.core.types import Image, ImageId
 from palette_bench.tasks.preprocess import decode
 from palette_bench.tasks.protocol import Window
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -61,14 +66,89 @@ def _decoded_photo(data: bytes) -> Image:
     return decode(data)
 
 
-def walk(folder: Path) -> Iterator[Place]:
-    """Yield the pictures below a folder, links not followed, in name order."""
-    for root, folders, files in os.walk(folder):
-        folders.sort()
+@dataclass(frozen=True)
+class Survey:
+    """What lies below a folder.
+
+    Attributes:
+        places: its images, in name order.
+        passed: what was passed over, in words -> how many.
+    """
+
+    places: tuple[Place, ...]
+    passed: Mapping[str, int]
+
+    @property
+    def words(self) -> str:
+        """Return what was passed over, the most first: `412 .webp, 3 hidden`."""
+        ordered = sorted(self.passed.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{count:,} {what}" for what, count in ordered)
+
+
+def survey(folder: Path) -> Survey:
+    """Return the images below a folder and what else is there. Links are followed, each folder once.
+
+    Hidden files and folders, and what file managers and notebooks leave behind, are not taken.
+
+    Raises:
+        SourceError: PB801, folders that cannot be read: images would be missing unnoticed.
+    """
+    places: list[Place] = []
+    passed: Counter[str] = Counter()
+    unreadable: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for root, folders, files in os.walk(
+        folder, followlinks=True, onerror=lambda error: unreadable.append(str(error.filename))
+    ):
+        status = os.stat(root)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            passed["folders met before, through links"] += 1
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        kept = sorted(name for name in folders if not (name.startswith(".") or is_litter(name)))
+        passed["hidden folders"] += len(folders) - len(kept)
+        folders[:] = kept
         for name in sorted(files):
             path = Path(root, name)
-            if path.suffix.lower() in SUFFIXES and not path.is_symlink():
-                yield Place(path.relative_to(folder).as_posix(), path)
+            if name.startswith(".") or is_litter(name):
+                passed["hidden files"] += 1
+            elif path.suffix.lower() not in SUFFIXES:
+                passed[path.suffix.lower() or "files without suffix"] += 1
+            elif not path.is_file():
+                passed["links that lead nowhere, or special files"] += 1
+            else:
+                told = path.relative_to(folder).as_posix()  # in UTF-8, as records are: other bytes as escapes
+                places.append(Place(told.encode("utf-8", "backslashreplace").decode(), path))
+    if unreadable:
+        fix = "make them readable, or take them out"
+        found = "folders that cannot be read"
+        raise SourceError(problem("PB801", str(folder), found=found, fix=fix, ids=unreadable))
+    return Survey(tuple(places), +passed)
+
+
+def walk(folder: Path) -> tuple[Place, ...]:
+    """Return the images below a folder in name order; what was passed over is said once."""
+    found = survey(folder)
+    if found.passed and found.places:
+        log.info("%s: %s images; passed over %s", folder, f"{len(found.places):,}", found.words)
+    return found.places
+
+
+def no_pictures(path: Path, *, expected: str = "", fix: str = "") -> SourceError:
+    """Return PB201 for a path without images, with what is there instead."""
+    if not path.exists():
+        found, fix = "no such file or folder", "check the path; a pattern such as *.jpg is no folder"
+    elif path.is_file():
+        found = "a file, not a folder"
+        if path.suffix.lower() in SUFFIXES:
+            fix = f"give the folder that holds it: {path.parent}"
+        elif path.suffix.lower() in {".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".parquet"}:
+            fix = "unpack it, and give the folder"
+    else:
+        found = f"none; {survey(path).words or 'nothing at all'}"
+    expected = expected or "images: .jpg, .jpeg or .png"
+    return SourceError(problem("PB201", str(path), expected=expected, found=found, fix=fix))
 
 
 def tar_members(path: Path) -> Iterator[Place]:
@@ -113,19 +193,17 @@ def find_pictures(images: Path, tar_name: str, wanted: Callable[[str], bool]) ->
     Raises:
         SourceError: PB201, there is none.
     """
-    tar = images if images.is_file() else images / tar_name
-    places = tar_members(tar) if tar.is_file() else walk(images)
+    tar = images if images.suffix == ".tar" else images / tar_name
+    places = list(tar_members(tar) if tar.is_file() else walk(images))
     found = [place for place in places if wanted(place.name)]
+    if not found and places:
+        told = f"{len(places):,} images of other names, {places[0].name} first"
+        fix = "give the folder of the published edition"
+        expected = "files named as the edition names them"
+        raise SourceError(problem("PB201", str(images), expected=expected, found=told, fix=fix))
     if not found:
-        raise SourceError(
-            problem(
-                "PB201",
-                str(images),
-                expected=f"pictures in a folder of any depth, or {tar_name}",
-                found="none",
-                fix="give the folder with --images DIR",
-            )
-        )
+        expected = f"images in a folder of any depth, or {tar_name}".removesuffix(", or ")
+        raise no_pictures(images, expected=expected, fix="give the folder with --images DIR")
     return found
 
 

@@ -15,14 +15,15 @@ from pathlib import Path, PurePosixPath
 from palette_bench.benchset import splits
 from palette_bench.benchset.folders import folder_pictures, listed, subset
 from palette_bench.benchset.manifest import Selection, SelectionRule
-from palette_bench.benchset.pictures import Picture, Place, find_pictures, photo_path
+from palette_bench.benchset.pictures import Picture, Place, find_pictures, no_pictures, photo_path
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest, sha256
 from palette_bench.core.records import read_file
 from palette_bench.core.resources import protocol_file
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.core.types import SILENT, Fingerprint, Progress
-from palette_bench.tasks.preprocess import DecodeError, picture_size
+from palette_bench.core.workers import in_threads
+from palette_bench.tasks.preprocess import DecodeError, picture_size, prove
 from palette_bench.tasks.protocol import ImageNetSource, PhotoSource, PlacesSource, ProtocolSpec, Window
 
 FOLDER = "folder:"
@@ -118,7 +119,7 @@ def _needed(request: Request) -> Path:
     if request.images is None:
         raise UsageError(f"source {request.id} needs --images DIR")
     if not request.images.exists():
-        raise SourceError(problem("PB801", str(request.images), found="no such folder", fix="check --images"))
+        raise no_pictures(request.images)
     return request.images
 
 
@@ -270,12 +271,19 @@ def _checked(source: Source, progress: Progress, request: Request | None = None)
     """
     sizes: dict[str, tuple[int, int]] = {}
     broken: dict[str, str] = {}
+
+    def proven(picture: Picture) -> tuple[int, int] | str:
+        try:
+            return prove(picture.place.read())
+        except (DecodeError, OSError) as error:
+            return str(error)
+
     with progress("checking pictures", len(source.pictures)) as advance:
-        for picture in source.pictures:
-            try:
-                sizes[picture.id] = picture_size(picture.place.read())
-            except (DecodeError, OSError) as error:
-                broken[picture.place.name] = str(error)
+        for picture, found in zip(source.pictures, in_threads(proven, source.pictures), strict=True):
+            if isinstance(found, str):
+                broken[picture.place.name] = found
+            else:
+                sizes[picture.id] = found
             advance(1)
     problems = unreadable(source.id, broken)
     small = sorted(i for i, size in sizes.items() if min(size) < SMALLEST_SIDE)

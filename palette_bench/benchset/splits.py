@@ -6,14 +6,16 @@ Source: protocol, sections 3.1, 3.2 and 3.5.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from palette_bench.core.errors import Problem, SourceError, problem
+from palette_bench.core.errors import Problem, SourceError, StorageError, problem
 from palette_bench.core.fingerprint import lines_digest
 from palette_bench.core.records import read_file
+from palette_bench.core.text import decode_text
 from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
 
 CLASSES = 1000
@@ -106,8 +108,11 @@ def read_imagenet_labels(path: Path) -> dict[int, int]:
     Raises:
         SourceError: PB607, none of these forms.
     """
-    lines = read_file(path).decode("utf-8", errors="replace").split("\n")
-    lines = [line.strip() for line in lines if line.strip()]
+    try:
+        text = decode_text(read_file(path))
+    except ValueError as error:
+        raise _no_label(str(error), path) from error
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if lines and lines[0].lower().startswith("imageid,"):
         return labels_of_wnids(dict(_solution_row(line, path) for line in lines[1:]))
     pairs = [line.rsplit(maxsplit=1) for line in lines]
@@ -185,11 +190,25 @@ def _development_kit_labels(table: Path) -> dict[int, int]:
     """Return development-kit id (1..1000) -> label from the kit's `meta.mat`."""
     from scipy.io import loadmat  # noqa: PLC0415  # slow to import, and only this form needs it
 
-    synsets = loadmat(str(table), squeeze_me=True)["synsets"]
-    wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+    try:
+        data = read_file(table)
+        synsets = loadmat(io.BytesIO(data), squeeze_me=True)["synsets"]
+        wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+    except StorageError as error:
+        raise _no_kit(table, "none beside the ground truth, whose numbers mean nothing without it") from error
+    except Exception as error:  # scipy's reader raises whatever its parts raise on damaged files
+        raise _no_kit(table, f"a damaged file: {error}"[:200]) from error
+    if not set(range(1, CLASSES + 1)) <= wnids.keys():
+        raise _no_kit(table, f"{len(wnids):,} classes")
     leaves = {kit_id: wnid for kit_id, wnid in wnids.items() if kit_id <= CLASSES}
     index = {wnid: label for label, wnid in enumerate(sorted(leaves.values()))}
     return {kit_id: index[wnid] for kit_id, wnid in leaves.items()}
+
+
+def _no_kit(table: Path, found: str) -> SourceError:
+    expected = "meta.mat of ImageNet's development kit, with its 1,000 classes"
+    fix = "put ILSVRC2012_devkit_t12/data/meta.mat beside the ground truth, or give labels of another form"
+    return SourceError(problem("PB607", str(table), expected=expected, found=found, fix=fix))
 
 
 def places10k(path: Path, spec: PlacesSource) -> dict[str, int]:

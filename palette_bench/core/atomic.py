@@ -200,7 +200,7 @@ def write_gzip(path: Path, data: bytes) -> None:
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
     """Append whole lines to a journal and sync it; a crash can tear only the last line."""
-    data = "".join(f"{line}\n" for line in lines).encode()
+    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:

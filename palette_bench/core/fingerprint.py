@@ -20,7 +20,7 @@ from palette_bench.core.types import Fingerprint, ImageId
 def canonical_json(value: Any) -> bytes:
     """Return `value` as UTF-8 JSON with sorted keys and no spaces; NaN and infinities are refused."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
+    return text.encode("utf-8", "backslashreplace")  # of a name that is no UTF-8, its escape in JSON
 
 
 def sha256(data: bytes) -> Fingerprint:

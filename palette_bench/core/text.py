@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 
 _OTHERS = {
@@ -34,11 +35,12 @@ def decode_text(data: bytes) -> str:
         raise ValueError(f"no UTF-8 in line {line}: save it as UTF-8") from error
 
 
-def table_rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
+def table_rows(data: bytes, *, comments: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a CSV table with their line numbers, the header first.
 
     Columns are parted by commas, semicolons or tabs, whichever the header holds most of. Spreadsheets add
-    rows and columns of empty cells, and a first line `sep=;`: they are left out.
+    rows and columns of empty cells, and a first line `sep=;`: they are left out, and so are lines that begin
+    with #, if `comments`.
 
     Raises:
         ValueError: no text, or no table.
@@ -47,7 +49,11 @@ def table_rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
     first, _, rest = text.partition("\n")
     if first.strip().lower() in {"sep=,", "sep=;", "sep=\t"}:
         text, skipped = rest, 1
-    head = text.partition("\n")[0]
+    if comments:
+        text = re.sub(
+            r"^#.*$", "", text, flags=re.MULTILINE
+        )  # the empty lines keep the numbers of the others
+    head = text.lstrip("\r\n").partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(",;\t", key=head.count))
     columns = 0
     try:

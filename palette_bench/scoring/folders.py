@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from palette_bench.core.errors import InputError, Problem, problem
+from palette_bench.core.litter import is_litter
 from palette_bench.core.types import Image
+from palette_bench.tasks.image_files import fault_of
 from palette_bench.tasks.preprocess import UNREADABLE
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ Alpha = Literal["drop", "black", "white"]
 SixteenBit = Literal["div257"]
 _EXIF_TURN = 0x0112
 _SIXTEEN = frozenset({"I", "I;16", "I;16B", "I;16L"})
+_TIFF_BITS = 258  # TIFF 6.0, BitsPerSample
 _PNG_DEPTH = 24  # offset of the bit depth in a PNG
 
 
@@ -57,14 +60,22 @@ class FolderPictures:
         path = self.files[at]
         data = path.read_bytes()
         try:
+            if data.startswith((b"\x89PNG", b"\xff\xd8")) and (fault := fault_of(data)):
+                raise InputError(_refused(path.name, "a whole picture", fault))
             with PillowImage.open(io.BytesIO(data)) as image:
+                if image.format not in ("JPEG", "MPO") and getattr(image, "n_frames", 1) > 1:
+                    raise InputError(_refused(path.name, "one frame", "several", "keep one of them"))
                 return self._pixels(image, data, path.name)
         except UNREADABLE as error:
             raise InputError(_refused(path.name, "a whole picture", str(error)[:200])) from error
 
     def _pixels(self, image: PillowImage.Image, data: bytes, name: str) -> Image:
         deep_png = data[:4] == b"\x89PNG" and data[_PNG_DEPTH] == 16
-        if image.mode in _SIXTEEN or deep_png:
+        tags = getattr(image, "tag_v2", None) or {}  # of a TIFF: its reader drops the low byte in silence
+        deep_tiff = max(tags.get(_TIFF_BITS, (8,)), default=8) > 8
+        if image.mode == "F":
+            raise InputError(_refused(name, "8 bits", "floating point numbers", "convert it to 8 bits"))
+        if image.mode in _SIXTEEN or deep_png or deep_tiff:
             return self._sixteen(image, name)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             return self._flattened(image.convert("RGBA"), name)
@@ -138,11 +149,15 @@ def find_folder(
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of pictures")
     inside = [path for path in (folder.rglob("*") if deep else folder.iterdir()) if path.is_file()]
-    chosen = [path for path in inside if path.suffix.lower().lstrip(".") in extensions]
+    own = [path for path in inside if not is_litter(path.relative_to(folder).as_posix())]
+    chosen = [path for path in own if path.suffix.lower().lstrip(".") in extensions]
+    others = Counter(path.suffix.lower() or "without suffix" for path in set(inside) - set(chosen))
+    told = ", ".join(f"{count:,} {what}" for what, count in sorted(others.items()))
     if not chosen:
-        raise InputError(f"{folder}: no pictures; looked for {', '.join(f'*.{e}' for e in extensions)}")
-    if len(chosen) < len(inside):
-        log.warning("%s: %s other files, ignored", folder, f"{len(inside) - len(chosen):,}")
+        looked = ", ".join(f"*.{e}" for e in extensions)
+        raise InputError(f"{folder}: no pictures; looked for {looked}; there are {told or 'no files'}")
+    if others:
+        log.warning("%s: %s other files, ignored: %s", folder, f"{others.total():,}", told)
     files = sorted((path.resolve() for path in chosen), key=str)
     return FolderPictures(files, alpha, sixteen_bit)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.pictures import SUFFIXES, walk
+from palette_bench.benchset.pictures import SUFFIXES, no_pictures, walk
 from palette_bench.core import atomic, png
 from palette_bench.core.errors import InputError, Problem, UsageError, problem
 from palette_bench.core.interrupt import stoppable
@@ -175,8 +175,7 @@ def jobs(source: Path, out: Path, wish: Wish) -> list[Job]:
     _require_free_places(found, source, out)
     problems = [*_collisions(found), *(p for job in found for p in _problems(job, wish))]
     if not found:
-        fix = "give a folder that holds some, or one picture"
-        problems = [problem("PB201", str(source), expected=f"pictures ({', '.join(SUFFIXES)})", fix=fix)]
+        problems = [*no_pictures(source, fix="give a folder that holds some, or one picture").problems]
     if problems:
         raise InputError(*problems)
     return found
@@ -188,7 +187,7 @@ def _of_file(source: Path, out: Path, wish: Wish) -> Job:
 
 
 def _of_folder(source: Path, out: Path, wish: Wish) -> list[Job]:
-    names = [Path(place.name) for place in walk(source)]
+    names = [place.file.relative_to(source) for place in walk(source)]
     return [
         Job(
             name.with_suffix("").as_posix(),
@@ -205,7 +204,7 @@ def _mask_of(name: Path, mask: Path | None) -> Path | None:
     """Return the mask of a picture of a folder: one for all, or the one of the same name."""
     if mask is None or not mask.is_dir():
         return mask
-    choices = [mask / name.with_suffix(suffix) for suffix in SUFFIXES]
+    choices = [mask / name.with_suffix(suffix) for end in SUFFIXES for suffix in (end, end.upper())]
     return next((path for path in choices if path.is_file()), mask / name.with_suffix(".png"))
 
 

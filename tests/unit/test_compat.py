@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -245,3 +246,49 @@ def test_features_of_mixed_sizes_come_back_in_name_order(folder: Callable[..., P
     ordered = calculate_metrics(place, **options)["inception_score_mean"]
     pairs = [calculate_metrics(given, **{**options, "isc_splits": 1}) for given in (large, small)]
     assert ordered != pytest.approx(np.mean([p["inception_score_mean"] for p in pairs]), rel=1e-9)
+
+
+def cut(path: Path) -> None:
+    PillowImage.effect_noise((64, 64), 40).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def write_deep_tiff(path: Path) -> None:
+    """Write an RGB TIFF of 16 bits a channel, 8 x 8, which Pillow reads and cannot write."""
+    pixels = bytes(8 * 8 * 3 * 2)
+    tags = {
+        256: (3, 8),
+        257: (3, 8),
+        259: (3, 1),
+        262: (3, 2),
+        277: (3, 3),
+        278: (3, 8),
+        279: (4, len(pixels)),
+    }
+    count = len(tags) + 2
+    bits_at = 8 + 2 + 12 * count + 4
+    entries = {tag: struct.pack("<HHLL", tag, kind, 1, value) for tag, (kind, value) in tags.items()}
+    entries[258] = struct.pack("<HHLL", 258, 3, 3, bits_at)
+    entries[273] = struct.pack("<HHLL", 273, 4, 1, bits_at + 6)
+    ordered = b"".join(entries[tag] for tag in sorted(entries))
+    head = b"II*\0" + struct.pack("<L", 8) + struct.pack("<H", count) + ordered + bytes(4)
+    path.write_bytes(head + struct.pack("<3H", 16, 16, 16) + pixels)
+
+
+@pytest.mark.trust("pictures: kinds")
+@pytest.mark.parametrize(
+    ("name", "write", "told"),
+    [
+        ("a.tif", write_deep_tiff, "16"),
+        ("a.tiff", lambda p: PillowImage.fromarray(np.zeros((40, 40), np.float32)).save(p), "floating point"),
+        ("a.webp", lambda p: PillowImage.new("RGB", (40, 40)).save(p, save_all=True,
+            append_images=[PillowImage.new("RGB", (40, 40), "red")]), "several"),
+        ("a.png", cut, "truncated"),
+    ],
+)  # fmt: skip
+def test_depth_and_damage_are_told_in_every_format(
+    name: str, write: Callable[[Path], object], told: str, tmp_path: Path
+) -> None:
+    write(tmp_path / name)
+    with pytest.raises(InputError, match=told):
+        find_folder(tmp_path, (name.partition(".")[2],), False).read(0)

@@ -146,7 +146,7 @@ def test_a_folder_keeps_its_names_and_takes_a_mask_each(picture: Image, tmp_path
     assert [p.name for p, _ in model.seen] == ["a", "deep/b"]
     found = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png"))
     assert found == ["a.png", "deep/b.png"]
-    run(tmp_path / "in", tmp_path / "one", Wish("inpainting", tmp_path / "masks" / "a.png"))
+    run(tmp_path / "in", tmp_path / "one", Wish("inpainting", tmp_path / "masks" / "a.png", large_hole=True))
 
 
 def test_an_output_folder_takes_the_picture_s_name(source: Path, tmp_path: Path) -> None:

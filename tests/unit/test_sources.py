@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
+import re
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.folders import folder_id
+from palette_bench.benchset.folders import folder_id, folder_ids
+from palette_bench.benchset.generate import generate
+from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.pictures import photo_path
 from palette_bench.benchset.sources import Request, Source, drawn_windows, open_source
-from palette_bench.benchset.splits import imagenet_id
+from palette_bench.benchset.splits import imagenet_id, read_imagenet_labels
 from palette_bench.core.errors import SourceError, UsageError
 from palette_bench.core.fingerprint import lines_digest, sha256
 from palette_bench.core.resources import protocol_file
@@ -60,7 +66,7 @@ def test_a_folder_is_walked_in_id_order_whatever_the_depth(tmp_path: Path) -> No
     write(tmp_path, "b/2.JPG", "a.jpeg", "b/1.png.jpg", "notes.txt")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpeg")
     source = folder("palette-2022", tmp_path)
-    assert [p.id for p in source.pictures] == ["a", "b_1_png", "b_2"]
+    assert [p.id for p in source.pictures] == ["a", "b_1_png", "b_2", "link"]
     assert source.state == "unregistered"
 
 
@@ -300,3 +306,166 @@ def test_fixed_sources_take_no_limit_and_unknown_ones_get_a_suggestion() -> None
         open_source(load("smoke"), Request("folder:mine", limit=3, ids=Path("ids.txt")))
     with pytest.raises(SourceError, match="did you mean smoke-photos"):
         open_source(load("smoke"), Request("smoke-photo"))
+
+
+# --- what strangers' folders hold ---
+
+
+@pytest.mark.trust("pictures: passed over")
+def test_links_are_followed_and_what_is_passed_over_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "root"
+    write(elsewhere, "c.jpg", "deep/d.JPG")
+    write(root, "a.jpg", ".hidden.jpg", ".cache/x.jpg", ".ipynb_checkpoints/a-checkpoint.jpg", "._a.jpg")
+    for name in ("b.webp", "b.HEIC", "notes", "b.tif"):
+        (root / name).touch()
+    (root / "linked").symlink_to(elsewhere)
+    (root / "circle").symlink_to(root)
+    (root / "e.jpg").symlink_to(elsewhere / "c.jpg")
+    (root / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    with caplog.at_level("INFO"):
+        source = folder("palette-2022", root)
+    assert [p.id for p in source.pictures] == ["a", "e", "linked_c", "linked_deep_d"]
+    (said,) = caplog.messages
+    for words in (
+        *("2 hidden files", "2 hidden folders", "1 .webp", "1 .heic", "1 .tif", "1 files without suffix"),
+        *("1 links that lead nowhere", "1 folders met before", "4 images"),
+    ):
+        assert words in said
+
+
+@pytest.mark.trust("pictures: passed over")
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda p: [(p / f"{i}.webp").touch() for i in range(3)], "none; 3 .webp"),
+        (lambda p: None, "nothing at all"),
+        (lambda p: (p / "a.jpg").symlink_to("nowhere"), "links that lead nowhere"),
+    ],
+)
+def test_a_folder_without_images_tells_what_lies_there(
+    make: Callable[[Path], object], told: str, tmp_path: Path
+) -> None:
+    make(tmp_path)
+    for source in ("folder:mine", "imagenet-ctest10k"):
+        with pytest.raises(SourceError, match=told):
+            open_source(load("palette-2022"), Request(source, tmp_path))
+
+
+@pytest.mark.trust("pictures: passed over")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("a.zip", "unpack it"), ("a.jpg", "give the folder that holds it"), ("*.jpg", "a pattern such as")],
+)
+def test_what_is_no_folder_is_told(name: str, told: str, tmp_path: Path) -> None:
+    if "*" not in name:
+        (tmp_path / name).write_bytes(jpeg())
+    with pytest.raises(SourceError, match=told):
+        open_source(load("palette-2022"), Request("folder:mine", tmp_path / name))
+
+
+@pytest.mark.trust("pictures: passed over")
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.jpg", "closed/b.jpg")
+    scan = os.scandir
+
+    def refuses(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    with pytest.raises(SourceError, match=r"PB801[\s\S]*closed"):
+        folder("palette-2022", tmp_path)
+
+
+@pytest.mark.trust("pictures: names")
+def test_names_of_one_length_in_other_scripts_have_ids_of_their_own() -> None:
+    ids = folder_ids(["海.png", "山.png", "b/é.png", "b/è.png", "a b.png", "café.png"])
+    assert ids["a b.png"] == "a_b"
+    assert ids["café.png"] == "caf_"  # alone, as it always was
+    assert ids["海.png"] == f"_-{sha256('海'.encode())[:16]}"
+    assert len({i.casefold() for i in ids.values()}) == 6
+
+
+@pytest.mark.trust("pictures: names")
+def test_plain_names_that_collide_are_still_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a b.jpg", "a_b.jpg")
+    with pytest.raises(SourceError, match="PB203"):
+        folder("palette-2022", tmp_path)
+
+
+@pytest.mark.trust("pictures: names")
+def test_a_set_is_made_of_names_that_are_no_utf8(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in (b"\xe9.jpg", b"\xff.jpg", "\u6d77.jpg".encode()):
+        Path(os.fsdecode(os.fsencode(images) + b"/" + name)).write_bytes(jpeg(80, 90))
+    for _ in range(2):  # made, and taken up again
+        (made,) = generate(
+            "palette-mini", "jpeg/qf5", tmp_path / "set", request=Request("folder:mine", images)
+        )
+    assert len(BenchSet.open(made.folder).ids) == 3
+    assert made.redone == 0
+
+
+@pytest.mark.trust("pictures: lists")
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("file,klass\na.jpg,1\n", "found     file, klass"),
+        ("file,label\na.jpg,1\na.jpg,2\nb.jpg,3\n", "line 3: a.jpg 1 and 2"),
+        ("file,label\na.jpg,cat\nb.jpg,3\n", "line 2: a.jpg cat"),
+        ("file,label\na.jpg,1\n", "b.jpg"),
+        ("", "an empty file"),
+        ("PK\x03\x04", "an Excel workbook"),
+    ],
+)
+def test_a_table_of_labels_that_cannot_be_meant_is_told_by_line(text: str, told: str, tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.jpg", "b.jpg")
+    (tmp_path / "l.csv").write_text(text)
+    with pytest.raises(SourceError, match=re.escape(told)):
+        folder("palette-2022", tmp_path / "in", labels=tmp_path / "l.csv")
+
+
+@pytest.mark.trust("pictures: lists")
+def test_labels_are_read_as_a_spreadsheet_saves_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "in", "a.jpg", "b.jpg")
+    text = "# of the trip\nFile;Label\na.jpg;7\na.jpg;7\n# more\n./b.jpg;08\n;;\ngone.jpg;3\n"
+    (tmp_path / "l.csv").write_bytes(text.encode("utf-16"))
+    with caplog.at_level("INFO"):
+        source = folder("palette-2022", tmp_path / "in", labels=tmp_path / "l.csv")
+    assert [p.label for p in source.pictures] == [7, 8]
+    assert "1 rows name files that are not there, gone.jpg first" in caplog.text
+
+
+@pytest.mark.trust("pictures: lists")
+@pytest.mark.parametrize("text", ["a\nb\n", "\ufeffa.jpg\r\nb.jpg\r\n", "# two\na\n\nin/b.jpg\n"])
+def test_a_list_of_ids_may_be_of_files(text: str, tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
+    (tmp_path / "ids.txt").write_bytes(text.encode())
+    source = folder("palette-2022", tmp_path / "in", ids=tmp_path / "ids.txt")
+    assert [p.id for p in source.pictures] == ["a", "b"]
+
+
+@pytest.mark.trust("pictures: lists")
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "none beside the ground truth"),
+        (b"MATLAB 5.0 MAT-file" + bytes(99), "damaged"),
+        (b"", "damaged"),
+    ],
+)
+def test_imagenet_s_own_kit_without_a_sound_table_of_classes_is_told(
+    content: bytes | None, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "ILSVRC2012_validation_ground_truth.txt"
+    path.write_text("\n".join(map(str, range(1, 1001))))
+    if content is not None:
+        (tmp_path / "meta.mat").write_bytes(content)
+    with pytest.raises(SourceError, match=rf"PB607[\s\S]*{told}"):
+        read_imagenet_labels(path)

@@ -160,3 +160,21 @@ def test_shards_of_real_pictures_are_read() -> None:
     assert len(joined) == 10_000
     assert joined.name(0).startswith("train/n")
     assert joined.pixels(9_999).shape == (64, 64, 3)
+
+
+@pytest.mark.trust("pictures: lists")
+def test_a_list_has_comments_labels_marks_and_tells_its_missing_files(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 3, (40, 48))
+    names = sorted(p.name for p in (tmp_path / "in").iterdir())
+    path = tmp_path / "list.txt"
+    lines = ["# train", f"in/{names[0]}", f"in/{names[1]} 17", "", f"in/{names[2]}\t3"]
+    path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    assert len(open_pictures([path], "no")) == 3
+    path.write_text(f"in/{names[0]}\nin/gone.png 4\n")
+    with pytest.raises(SourceError, match=r"PB201[\s\S]*line 2: in/gone\.png"):
+        open_pictures([path], "no")
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(SourceError, match="a zip"):
+        open_pictures([tmp_path / "a.zip"], "no")
+    images = [tmp_path / "in" / name for name in names]  # DIR/*.png, as a shell hands it on
+    assert len(open_pictures(images, "no")) == 3
