@@ -7,11 +7,14 @@ Source: ADM (arXiv 2105.05233), section 3: adaptive group normalisation, resampl
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from .presets import GROUPS
 
 Resampling = Literal["none", "up", "down"]
 
@@ -43,7 +46,7 @@ class Norm(nn.GroupNorm):
     """Group normalisation computed in float32, whatever comes in; the network sets its `num_groups`."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(1, channels)
+        super().__init__(math.gcd(GROUPS, channels), channels)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Return (N, C, H, W) float32, each group centred to variance 1, then scaled and shifted."""

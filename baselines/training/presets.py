@@ -94,13 +94,13 @@ class UNetSpec:
         for channels in sorted(set(self.channels)):
             if channels % self.groups:
                 yield (
-                    f"{channels} channels (width x multiplier) are not a multiple of {self.groups} groups: "
-                    f"take such a width, or groups = {math.gcd(*self.channels)} or a divisor of it"
+                    f"{channels} channels are not a multiple of {self.groups} groups: "
+                    f"take another width, or groups = {math.gcd(*self.channels)} or a divisor of it"
                 )
         for channels in sorted({self.channels[level] for level in filter(self.attends, range(self.levels))}):
             if channels % (self.heads or self.head_width):
                 heads = f"{self.heads} heads" if self.heads else f"heads of head_width = {self.head_width}"
-                yield f"{channels} channels (width x multiplier) do not divide into {heads}"
+                yield f"{channels} channels do not divide into {heads}"
 
     def _numbers(self, name: str) -> tuple[int, ...]:
         value: int | tuple[int, ...] = getattr(self, name)
