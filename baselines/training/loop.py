@@ -32,7 +32,7 @@ from .feeding import Share
 from .forecast import forecast, prove_space, tell_and_prove
 from .headers import prove_headers
 from .log import Heartbeat, RunLog
-from .machine import threads
+from .machine import prove_compiler, threads
 from .objective import Objective, TrainedMethod
 from .pairs import Pairs
 from .recipe import Recipe, read_recipe, to_toml
@@ -148,7 +148,10 @@ def _foretell(method: TrainedMethod, plan: Plan, options: TrainOptions, last: Pa
 
     Raises:
         DeviceError: PB707, too little memory. StorageError: PB804, too little space.
+        StackError: PB711, nothing to compile with.
     """
+    if plan.recipe.speed.compile:
+        prove_compiler(plan.world.device)
     found = forecast(method, plan.recipe)
     tell_and_prove(found, plan.recipe, plan.share.micro, plan.world.device, method.recipes(), options.force)
     if plan.world.leads and not options.force:

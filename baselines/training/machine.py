@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from palette_bench.core.errors import StackError, problem
 
 _CGROUP = Path("/sys/fs/cgroup")  # of a container: its own
 
@@ -78,6 +81,20 @@ def threads(wanted: int | None, fixed: bool = False) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+def prove_compiler(device: torch.device) -> None:
+    """Accept a machine on which torch can compile: it calls a compiler of the system.
+
+    Raises:
+        StackError: PB711, there is none.
+    """
+    known = ("CXX", ("g++", "clang++", "c++")) if device.type == "cpu" else ("CC", ("gcc", "clang", "cc"))
+    names = (os.environ.get(known[0], ""), *known[1])
+    if not any(shutil.which(name) for name in names if name):
+        fix = "install a compiler, or set compile = false: only the speed differs"
+        expected = f"one of {', '.join(known[1])}"
+        raise StackError(problem("PB711", "[speed] compile = true", expected=expected, found="none", fix=fix))
 
 
 def _text(path: Path) -> str:

@@ -75,7 +75,7 @@ class UNetSpec:
 
     def _problems(self) -> Iterator[str]:
         if not 1 <= self.levels <= _MOST_LEVELS:
-            yield f"multipliers name {self.levels} levels, not 1 to {_MOST_LEVELS}"
+            yield f"multipliers name {self.levels or 'no'} level{'s'[: self.levels]}, not 1 to {_MOST_LEVELS}"
             return
         for name, largest in _LARGEST.items():
             if max(self._numbers(name)) > largest:

@@ -216,7 +216,9 @@ def test_a_folder_in_use_is_refused(pictures: Path, tmp_path: Path) -> None:
 def test_too_little_space_is_refused_before_writing(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    monkeypatch.setattr(
+        "palette_bench.core.atomic.shutil.disk_usage", lambda path: types.SimpleNamespace(free=1000)
+    )
     with pytest.raises(StorageError, match="PB804"):
         make(pictures, tmp_path / "set", "jpeg/qf5")
     assert not list((tmp_path / "set").rglob("*.png"))

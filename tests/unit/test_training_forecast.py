@@ -16,7 +16,7 @@ from palette_bench.baselines.training.machine import memory_available, processor
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import Recipe, _toml, read_recipe
 from palette_bench.baselines.training.unet import UNet
-from palette_bench.core.errors import DeviceError, RecordError, StorageError
+from palette_bench.core.errors import DeviceError, RecordError, StackError, StorageError
 from palette_bench.submission.contestant import load_baseline
 
 
@@ -152,3 +152,12 @@ def test_narrow_networks_are_built_with_the_groups_told(width: int) -> None:
     network = UNet(spec)
     out = network(torch.zeros(1, 6, 16, 16), torch.zeros(1, width))
     assert out.shape == (1, 3, 16, 16)
+
+
+@pytest.mark.trust("training: silly recipe values")
+def test_compiling_without_a_compiler_is_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(StackError, match=r"PB711[\s\S]*compile = false"):
+        run_toy(Toy(speed="compile = true"), data, tmp_path / "run")
