@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,29 +30,55 @@ class Interrupted(BaseException):
 def stoppable() -> Iterator[Callable[[], None]]:
     """Yield `check()`, which raises `Interrupted` once a stop signal has come.
 
-    A second Ctrl-C raises it wherever the run is; not under torchrun, which passes every one on twice.
-    Outside the main thread signals cannot be caught, and `check` never raises.
+    A second Ctrl-C ends the process with 130, whatever it is doing; not under torchrun, which passes every
+    one on twice. Outside the main thread signals cannot be caught, and `check` never raises.
     """
-    received: list[tuple[int, float]] = []
+    received: list[int] = []
 
     def note(signum: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        received.append((signum, now))
-        if len(received) == 1:
-            os.write(2, _HEARD if signum == signal.SIGINT else b"")  # print() may be what was interrupted
-        elif signum == signal.SIGINT and now - received[0][1] > _ONE_STOP and not launched():
-            raise Interrupted(signum)
+        received.append(signum)
 
     def check() -> None:
         if received:
-            raise Interrupted(received[0][0])
+            raise Interrupted(received[0])
 
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
     before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    with _second_ends():
+        try:
+            yield check
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+
+@contextmanager
+def _second_ends() -> Iterator[None]:
+    """Watch for a second Ctrl-C from a thread: the main one hears nothing within an operation of torch."""
+    incoming, outgoing = socket.socketpair()
+    outgoing.setblocking(False)
+    before = signal.set_wakeup_fd(outgoing.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(incoming,), daemon=True)
+    watcher.start()
     try:
-        yield check
+        yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        signal.set_wakeup_fd(before)
+        outgoing.close()
+        watcher.join()
+        incoming.close()
+
+
+def _watch(incoming: socket.socket) -> None:
+    first = None
+    while arrived := incoming.recv(1):
+        if arrived[0] != signal.SIGINT:
+            continue
+        now = time.monotonic()
+        if first is None:
+            first = now
+            os.write(2, _HEARD)
+        elif now - first > _ONE_STOP and not launched():
+            os._exit(128 + signal.SIGINT)
