@@ -60,7 +60,8 @@ def _recipe(method: str, name: str) -> str:
     baseline = load_baseline(method)
     known = baseline.recipes() if hasattr(baseline, "recipes") else {}
     if name not in known:
-        raise UsageError(f"{method} has no recipe {name!r}: {suggest(name, known)}")
+        others = suggest(name, known) if known else "it has none"
+        raise UsageError(f"{method} has no recipe {name!r}: {others}")
     return str(baseline.recipe(name) if hasattr(baseline, "recipe") else known[name])
 
 
@@ -85,6 +86,7 @@ def command(words: tuple[str, ...]) -> None:
     from palette_bench.core.errors import RecordError, UsageError, problem
     from palette_bench.core.records import read_file
     from palette_bench.core.text import decode_text
+    from palette_bench.submission.contestant import baselines
 
     file = Path(words[0])
     if len(words) > 2:
@@ -92,6 +94,8 @@ def command(words: tuple[str, ...]) -> None:
     if len(words) == 2:
         click.echo(_recipe(*words), nl=False)
         return
+    if not file.exists() and words[0] in baselines():
+        raise UsageError(f"show {words[0]} RECIPE prints one of its recipes: palette-bench ls recipes")
     if not file.exists() and (methods := _methods_with(words[0])):
         raise UsageError(f"recipe {words[0]}: {' or '.join(f'show {m} {words[0]}' for m in methods)}")
     data = read_file(file)

@@ -63,7 +63,9 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
     help="Processes that prepare pictures; 0: a thread.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), help="Of arithmetic on a CPU.  [default: the processors granted]"
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Of arithmetic on a CPU.  [default: the processors granted]",
 )
 @click.option(
     "--steps",

@@ -232,13 +232,26 @@ def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
     try:
         data = _inflate(read_file(file))
     except (zlib.error, StorageError) as error:
-        reason = "a gzip file that ends early or is damaged" if file.is_file() else "no such file"
-        raise RecordError(problem("PB408", file.name, expected="the card's table", found=reason)) from error
+        reason, fix = _without_table(file)
+        finding = problem("PB408", file.name, expected="the card's table", found=reason, fix=fix)
+        raise RecordError(finding) from error
     if sha256(data) != card.per_image.sha256:
-        raise RecordError(
-            problem("PB408", file.name, expected=card.per_image.sha256[:12], found=sha256(data)[:12])
-        )
+        fix = "take the table that `score` wrote; a spreadsheet that saves it changes it"
+        expected, found = card.per_image.sha256[:12], sha256(data)[:12]
+        raise RecordError(problem("PB408", file.name, expected=expected, found=found, fix=fix))
     return pd.read_csv(io.BytesIO(data), dtype={"image_id": str})
+
+
+def _without_table(file: Path) -> tuple[str, str]:
+    """Return what is where a table should be, and what helps: browsers and file managers unpack it."""
+    plain = file.with_suffix("")
+    if not file.is_file():
+        if plain.is_file():
+            return f"unpacked, {plain.name}", f"gzip {plain}"
+        return "no such file", "put the table that `score` wrote beside its card"
+    if not read_file(file).startswith(b"\x1f\x8b"):
+        return "no gzip file: unpacked under its old name?", f"mv {file} {plain} && gzip {plain}"
+    return "a gzip file that ends early or is damaged", "copy it again from where `score` wrote it"
 
 
 def _inflate(packed: bytes) -> bytes:

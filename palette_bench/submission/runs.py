@@ -69,9 +69,10 @@ class RunOptions(Record):
             StorageError: PB801, there is no run, or one of an earlier version.
             RecordError: it is damaged.
         """
-        if not (run / OPTIONS).is_file():
-            fix = "give the folder of a run; one of an earlier version goes on by its first command"
-            raise StorageError(problem("PB801", str(run / OPTIONS), found="no such file", fix=fix))
+        for name in (OPTIONS, RECIPE):
+            if not (run / name).is_file():
+                fix = "give the folder of a run; one of an earlier version goes on by its first command"
+                raise StorageError(problem("PB801", str(run / name), found="no such file", fix=fix))
         return cls.read(run / OPTIONS)
 
     def again(self, run: Path, given: Mapping[str, Any]) -> TrainOptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
 from dataclasses import replace
@@ -278,6 +279,25 @@ def test_an_edited_card_or_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="PB408"):
         write_report(card, tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.trust("archives: unpacked tables")
+def test_a_table_that_was_unpacked_or_saved_by_a_spreadsheet_comes_with_what_helps(tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    packed, plain = tmp_path / "painter.images.csv.gz", tmp_path / "painter.images.csv"
+    whole = packed.read_bytes()
+    data = gzip.decompress(whole)
+    for content, under, said in (
+        (data, plain, f"gzip {plain}"),
+        (data, packed, f"mv {packed} {plain} && gzip {plain}"),
+        (gzip.compress(data.replace(b",", b";")), packed, "a spreadsheet that saves it changes it"),
+        (whole[:-9], packed, "copy it again"),
+    ):
+        packed.unlink(missing_ok=True)
+        under.write_bytes(content)
+        with pytest.raises(RecordError, match="PB408") as caught:
+            write_report(card, tmp_path / "r.html")
+        assert said in str(caught.value)
 
 
 def test_a_table_of_other_outputs_is_refused(tmp_path: Path) -> None:
