@@ -1,4 +1,4 @@
-"""`palette-bench study design | serve | export | import | simulate | analyse`."""
+"""`palette-bench study design | serve | release | export | import | simulate | analyse`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from palette_bench.cli.study_serve import export, import_, serve
+from palette_bench.cli.study_serve import export, import_, release, serve
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _STUDY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -163,5 +163,5 @@ def analyse(
     finish(out / "analysis.json", analysis.content_sha256, f"board add {out}/SLUG.json --record DIR")
 
 
-for verb in (serve, export, import_):
+for verb in (serve, release, export, import_):
     command.add_command(verb)

@@ -1,4 +1,4 @@
-"""`palette-bench study serve | export | import`: raters come, and their answers become votes."""
+"""`palette-bench study serve | release | export | import`: raters come, and their answers become votes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from palette_bench.study.export import Platform
 
 _STUDY = click.Path(exists=True, file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -24,12 +25,21 @@ _LOOPBACK = ("127.0.0.1", "localhost")
     "--port", default=8008, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
 )
 @click.option("--join-token", default="", help="A word that raters' addresses must carry: /?join=WORD.")
+@click.option(
+    "--patience",
+    metavar="MINUTES",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    help="A place nobody was heard of for so long goes to the next rater, once no other is free.",
+)
 @click.option("--public-url", default="", help="What raters type, where a proxy stands before: https://HOST.")
-def serve(study: Path, host: str, port: int, join_token: str, public_url: str) -> None:
+def serve(study: Path, host: str, port: int, join_token: str, patience: float, public_url: str) -> None:
     """Serve a study to raters, and its monitor to maintainers, until Ctrl-C.
 
     Votes lie in STUDY/private/votes.sqlite and are on the disk before the next pair is sent; started
-    again, the server goes on where it was.
+    again, the server goes on where it was. Answers of raters who leave are kept; `study release` frees their
+    places at once.
 
     \b
     palette-bench study serve STUDY    # waits for raters
@@ -54,9 +64,43 @@ def serve(study: Path, host: str, port: int, join_token: str, public_url: str) -
     with locked(study / "private"):
         store = Store(study / STORE)
         try:
-            run(Desk(folder, store), (host, port), join_token, public_url, ready)
+            run(Desk(folder, store, 60 * patience), (host, port), join_token, public_url, ready)
         finally:
             store.close()
+
+
+@click.command("release", short_help="Free the places of raters who left; their answers are kept.")
+@click.argument("study", metavar="STUDY", type=_STUDY)
+@click.argument("exports", metavar="[EXPORT.csv...]", nargs=-1, type=_FILE)
+@click.option("--rater", "raters", metavar="ID", multiple=True, help="Pseudonym, as in votes.csv; repeat.")
+@click.option("--unfinished", is_flag=True, help="Everybody who has not finished: nobody is at it any more.")
+def release(study: Path, exports: tuple[Path, ...], raters: tuple[str, ...], unfinished: bool) -> None:
+    """Free the places of raters who left, so that others take them; it works while the study is served.
+
+    EXPORT.csv are Prolific's exports: whoever is RETURNED or TIMED-OUT there is released. One who comes back
+    goes on if the place is still free.
+
+    \b
+    palette-bench study release STUDY --unfinished
+    """  # noqa: D301  # click looks for the backspace character itself
+    from palette_bench.cli.terminal import say
+    from palette_bench.core.errors import UsageError
+    from palette_bench.study.folder import StudyFolder
+    from palette_bench.study.importing import given_back
+    from palette_bench.study.store import STORE, Store
+
+    if not (exports or raters or unfinished):
+        raise UsageError("say who: --rater ID, --unfinished, or Prolific's exports")
+    folder = StudyFolder.open(study)
+    store = Store(study / STORE)
+    try:
+        names = [*raters, *given_back(folder, exports), *(store.raters() if unfinished else ())]
+        found = store.release(names, folder.study.trials)
+    finally:
+        store.close()
+    for name in found:
+        click.echo(name)
+    say(f"{len(found):,} places are free; the answers given there are kept")
 
 
 def _require(*packages: str) -> None:

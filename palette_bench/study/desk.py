@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,8 @@ from palette_bench.study.folder import StudyFolder
 from palette_bench.study.records import Side, Truth
 from palette_bench.study.store import Store
 from palette_bench.study.votes import rater_id
+
+PATIENCE = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,24 @@ class Taken:
 class Desk:
     """One study, its truth and its store."""
 
-    def __init__(self, folder: StudyFolder, store: Store) -> None:
-        """Read the truth of an opened study."""
+    def __init__(
+        self,
+        folder: StudyFolder,
+        store: Store,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Read the truth of an opened study.
+
+        Args:
+            folder: the study.
+            store: its raters and votes.
+            patience: seconds of silence after which a place may be given on, once no other is free.
+            clock: seconds that pass; kept in memory alone, for no time of a person is stored.
+        """
         self.folder, self.store = folder, store
+        self._patience, self._clock, self._opened = patience, clock, clock()
+        self._heard: dict[str, float] = {}  # rater -> when they last asked for something
         self._secret = folder.secret
         self._trials: dict[int, list[Truth]] = defaultdict(list)
         for row in folder.truth():
@@ -53,8 +72,32 @@ class Desk:
         token = secrets.token_urlsafe(24)
         name = rater_id(self._secret, participant or secrets.token_hex(16))
         source: Source = "prolific" if participant else "serve"
-        self.store.join(self.folder.study.raters, name, secrets.token_hex(8), source, token)
+        self.store.join(self.folder.study.raters, name, secrets.token_hex(8), source, token, self.away())
+        self._heard[name] = self._clock()
         return token
+
+    def away(self) -> list[str]:
+        """Return who has not finished and was not heard of for long, the longest away first.
+
+        After a restart everybody is given the whole time again.
+        """
+        silent = {
+            rater: self._clock() - self._heard.get(rater, self._opened)
+            for rater, n in self.store.raters().items()
+            if n < self.folder.study.trials
+        }
+        return sorted((r for r, s in silent.items() if s > self._patience), key=lambda r: -silent[r])
+
+    def rater(self, token: str) -> Rater | None:
+        """Return who holds a session token, and note that they are there.
+
+        Raises:
+            InputError: PB504, their place has been given on.
+        """
+        rater = self.store.rater(token)
+        if rater is not None:
+            self._heard[rater.rater] = self._clock()
+        return rater
 
     def next_pair(self, rater: Rater) -> dict[str, Any]:
         """Return what a browser may know of a rater's next trial: tokens, and its place in the list."""
@@ -67,7 +110,7 @@ class Desk:
         return {"trial": row.trial, "practice": practice, "at": at, **tokens}
 
     def _current(self, rater: Rater) -> Truth | None:
-        trials, at = self._trials[rater.slot], self.store.answered(rater.slot)
+        trials, at = self._trials[rater.slot], self.store.answered(rater.rater)
         return trials[at] if at < len(trials) else None
 
     def picture(self, rater: Rater, token: str) -> bytes:
@@ -80,6 +123,7 @@ class Desk:
         file = row.files().get(token) if row else None
         if file is None:
             raise InputError(problem("PB502", "picture", found="a token that is not of this trial"))
+        self.store.count_sent(rater.rater, token)
         return self.folder.stimulus(file)
 
     def vote(self, rater: Rater, answer: Answer) -> Taken:
@@ -92,7 +136,7 @@ class Desk:
         row = trials[answer.trial] if answer.trial < len(trials) else None
         if row is None or row.left != answer.left:
             raise InputError(problem("PB502", "vote", found="a pair that is not of this session"))
-        earlier = self.store.vote(rater.slot, answer.trial)
+        earlier = self.store.vote(rater.rater, answer.trial)
         if earlier is None:
             self._add(rater, row, answer)
         elif earlier.choice != answer.choice:
@@ -101,8 +145,11 @@ class Desk:
         return Taken(feedback, self.next_pair(rater))
 
     def _add(self, rater: Rater, row: Truth, answer: Answer) -> None:
-        if answer.trial != self.store.answered(rater.slot):
+        if answer.trial != self.store.answered(rater.rater):
             raise InputError(problem("PB502", "vote", found="a pair that was not shown yet"))
+        if self.store.times_sent(rater.rater, (row.left, row.right)) > 1:
+            # another tab, window or device had them too: a second look, whatever this browser knows of it
+            answer = answer.model_copy(update={"focus_lost": 1})
         self.store.add(rater.slot, vote_of(self.folder.study, row, rater, answer, today()))
 
     def completion(self, rater: Rater) -> str:

@@ -172,6 +172,20 @@ def _served(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> Imp
     return Imported([vote for vote in votes if vote.rater in kept], len(left_out))
 
 
+def given_back(folder: StudyFolder, files: Sequence[Path]) -> list[str]:
+    """Return the pseudonyms of participants whose places Prolific has taken back.
+
+    Raises:
+        RecordError: PB401, PB501, PB510, no export of Prolific.
+    """
+    rows = [row for path in files for row in _cells(read_file(path), path.name, (PARTICIPANT, STATUS))]
+    return [
+        rater_id(folder.secret, cells[PARTICIPANT])
+        for _, cells in rows
+        if cells[STATUS].upper() in _GAVE_BACK
+    ]
+
+
 def _kept(folder: StudyFolder, files: Sequence[Path], voted: set[str]) -> set[str]:
     """Return the raters Prolific still counts.
 

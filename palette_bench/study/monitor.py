@@ -33,6 +33,7 @@ class Progress(Part):
         agreed: raters who hold a slot now.
         finished: those who answered every trial.
         withdrawn: those who left; their answers are deleted and their slots free again.
+        released: those whose places were given on or freed; their answers are kept.
         votes: stored rows, practice and unanswered ones included.
         unanswered: rows without a choice.
         completion: share of the plan's votes that are in, 0 to 1.
@@ -46,6 +47,7 @@ class Progress(Part):
     agreed: int
     finished: int
     withdrawn: int
+    released: int
     votes: int
     unanswered: int
     completion: float
@@ -65,9 +67,10 @@ def progress_of(folder: StudyFolder, store: Store) -> Progress:
         agreed=len(answered),
         finished=len(finished),
         withdrawn=store.withdrawn,
+        released=len(store.raters(released=True)),
         votes=len(votes),
         unanswered=sum(not vote.choice for vote in votes),
-        completion=len(votes) / (study.raters * study.trials),
+        completion=sum(answered.values()) / (study.raters * study.trials),
         excluded={RATER_RULES[reason]: n for reason, n in flow.excluded.items()},
         invalid={TRIAL_RULES[reason]: n for reason, n in flow.trials_invalid.items()},
         rates=_rates(study, votes) if len(finished) == study.raters else None,

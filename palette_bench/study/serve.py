@@ -125,7 +125,7 @@ class Service:
 
     async def withdraw(self, request: Request) -> Response:
         """Delete everything of a rater."""
-        self.desk.store.withdraw(self._session(request).slot)
+        self.desk.store.withdraw(self._session(request).rater)
         response = JSONResponse({})
         response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=self.secure)
         return response
@@ -156,7 +156,7 @@ class Service:
         return rater
 
     def _rater(self, token: str) -> Rater:
-        rater = self.desk.store.rater(token)
+        rater = self.desk.rater(token)
         if rater is None:
             raise InputError(problem("PB504", "session", found="no session, or one that has ended"))
         return rater

@@ -1,5 +1,8 @@
 """Where a served study keeps its raters and votes: one SQLite file in `private/`.
 
+A rater who left is released: the place is free, the votes stay, and whether they count is for the rules of
+exclusion.
+
 A vote is on the disk when `add` returns (write-ahead log, `synchronous=FULL`). Nothing that names a
 person is stored: no address, no user agent, no time, and of a session only the digest of its token.
 Source: reports and studies, sections 7.2 and 7.3.
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,14 +25,25 @@ STORE = "private/votes.sqlite"
 
 _COLUMNS = tuple(Vote.model_fields)
 _SCHEMA = f"""
-create table if not exists rater (
-    slot integer primary key, rater text not null unique, session text not null unique,
-    source text not null, token_sha256 text not null unique
+create table if not exists sitting (
+    rater text primary key, slot integer not null, session text not null unique, source text not null,
+    token_sha256 text not null unique, released integer not null default 0
 );
-create table if not exists vote (
-    slot integer not null references rater (slot), {", ".join(_COLUMNS)}, primary key (slot, trial)
+create unique index if not exists place on sitting (slot) where not released;
+create table if not exists answer (
+    slot integer not null, {", ".join(_COLUMNS)}, primary key (rater, trial)
+);
+create table if not exists sent (
+    rater text not null, token text not null, n integer not null, primary key (rater, token)
 );
 create table if not exists tally (name text primary key, n integer not null);
+"""
+# stores of before places could be given on: a rater a slot
+_OLDER = f"""
+insert into sitting select rater, slot, session, source, token_sha256, 0 from rater;
+insert into answer select slot, {", ".join(_COLUMNS)} from vote;
+drop table vote;
+drop table rater;
 """
 
 
@@ -50,6 +64,8 @@ class Store:
             self._database.execute("pragma synchronous = full")
             self._database.execute("pragma secure_delete = on")  # who leaves is overwritten, not unlinked
             self._database.executescript(_SCHEMA)
+            if self._database.execute("select 1 from sqlite_master where name = 'vote'").fetchone():
+                self._database.executescript(f"begin; {_OLDER} commit;")
 
     def close(self) -> None:
         """Close the file."""
@@ -75,14 +91,24 @@ class Store:
                 if self._database.in_transaction:
                     self._database.execute("rollback")
 
-    def join(self, slots: int, rater: str, session: str, source: Source, token: str) -> Rater:
-        """Give a rater the first free slot.
+    def join(
+        self, slots: int, rater: str, session: str, source: Source, token: str, idle: Sequence[str] = ()
+    ) -> Rater:
+        """Give a rater the first free slot; if there is none, that of an idle one, who is released.
+
+        Args:
+            slots: of the study.
+            rater: the newcomer's pseudonym.
+            session: a name for this sitting.
+            source: how the answers arrive.
+            token: of the session.
+            idle: raters whose places may be given on, the longest away first.
 
         Raises:
             InputError: PB504, the rater has begun before, or no slot is free.
         """
         with self._change() as database:
-            if database.execute("select 1 from rater where rater = ?", (rater,)).fetchone():
+            if database.execute("select 1 from sitting where rater = ?", (rater,)).fetchone():
                 raise InputError(
                     problem(
                         "PB504",
@@ -91,57 +117,114 @@ class Store:
                         fix="go on in the browser where the study was begun",
                     )
                 )
-            taken = {slot for (slot,) in database.execute("select slot from rater")}
-            slot = next((s for s in range(slots) if s not in taken), None)
+            held = dict(database.execute("select rater, slot from sitting where not released"))
+            slot = next((s for s in range(slots) if s not in held.values()), None)
+            leaving = next((name for name in idle if name in held), None)
+            if slot is None and leaving is not None:
+                slot = held[leaving]
+                database.execute("update sitting set released = 1 where rater = ?", (leaving,))
             if slot is None:
                 found = "every place of this study is taken"
                 raise InputError(problem("PB504", "study", found=found, fix="thank you for your interest"))
-            row = (slot, rater, session, source, sha256(token.encode()))
-            database.execute("insert into rater values (?, ?, ?, ?, ?)", row)
+            row = (rater, slot, session, source, sha256(token.encode()))
+            database.execute("insert into sitting values (?, ?, ?, ?, ?, 0)", row)
         return Rater(slot, rater, session, source)
 
     def rater(self, token: str) -> Rater | None:
-        """Return who holds a session token."""
+        """Return who holds a session token; one who was released takes the place again if it is free.
+
+        Raises:
+            InputError: PB504, the place has been given on.
+        """
         row = self._database.execute(
-            "select slot, rater, session, source from rater where token_sha256 = ?", (sha256(token.encode()),)
+            "select slot, rater, session, source, released from sitting where token_sha256 = ?",
+            (sha256(token.encode()),),
         ).fetchone()
-        return Rater(*row) if row else None
+        if row is None:
+            return None
+        rater = Rater(*row[:4])
+        if row[4]:
+            self._return(rater)
+        return rater
+
+    def _return(self, rater: Rater) -> None:
+        with self._change() as database:
+            query = "select 1 from sitting where slot = ? and not released"
+            if database.execute(query, (rater.slot,)).fetchone():
+                found = "you were away for long, and your place was given to somebody else"
+                fix = "your answers are kept; thank you for them"
+                raise InputError(problem("PB504", "session", found=found, fix=fix))
+            database.execute("update sitting set released = 0 where rater = ?", (rater.rater,))
+
+    def release(self, raters: Iterable[str], trials: int) -> list[str]:
+        """Free the places of raters who have not finished; their answers stay. Return who was released.
+
+        Args:
+            raters: pseudonyms; unknown ones, and those who have left already, are passed over.
+            trials: of a whole session.
+        """
+        with self._change() as database:
+            query = (
+                "select rater from sitting where not released and "
+                "(select count(*) from answer where answer.rater = sitting.rater) < ?"
+            )
+            here = {name for (name,) in database.execute(query, (trials,))}
+            found = [name for name in dict.fromkeys(raters) if name in here]
+            database.executemany("update sitting set released = 1 where rater = ?", [(r,) for r in found])
+        return found
+
+    def count_sent(self, rater: str, token: str) -> None:
+        """Note that a picture was sent to a rater."""
+        with self._change() as database:
+            database.execute(
+                "insert into sent values (?, ?, 1) on conflict (rater, token) do update set n = n + 1",
+                (rater, token),
+            )
+
+    def times_sent(self, rater: str, tokens: Iterable[str]) -> int:
+        """Return how often the most sent of some pictures went to a rater."""
+        query = "select n from sent where rater = ? and token = ?"
+        found = (self._database.execute(query, (rater, token)).fetchone() for token in tokens)
+        return max((row[0] for row in found if row), default=0)
 
     def add(self, slot: int, vote: Vote) -> None:
         """Store a vote; when this returns, no crash can lose it."""
         marks = ", ".join("?" * (1 + len(_COLUMNS)))
         with self._change() as database:
             values = (slot, *(getattr(vote, column) for column in _COLUMNS))
-            database.execute(f"insert into vote values ({marks})", values)
+            database.execute(f"insert into answer values ({marks})", values)
 
-    def answered(self, slot: int) -> int:
-        """Return how many trials of a slot have a vote: they are the first ones of its list."""
-        (n,) = self._database.execute("select count(*) from vote where slot = ?", (slot,)).fetchone()
+    def answered(self, rater: str) -> int:
+        """Return how many trials a rater has voted on: they are the first ones of the list."""
+        (n,) = self._database.execute("select count(*) from answer where rater = ?", (rater,)).fetchone()
         return int(n)
 
-    def vote(self, slot: int, trial: int) -> Vote | None:
-        """Return the vote for a trial."""
-        rows = self._votes("where slot = ? and trial = ?", (slot, trial))
+    def vote(self, rater: str, trial: int) -> Vote | None:
+        """Return a rater's vote for a trial."""
+        rows = self._votes("where rater = ? and trial = ?", (rater, trial))
         return rows[0] if rows else None
 
     def votes(self) -> list[Vote]:
-        """Return all votes, in the order of slots and trials."""
-        return self._votes("order by slot, trial", ())
+        """Return all votes, those of released raters too, in the order of slots, raters and trials."""
+        return self._votes("order by slot, rater, trial", ())
 
-    def _votes(self, condition: str, values: tuple[int, ...]) -> list[Vote]:
-        rows = self._database.execute(f"select {', '.join(_COLUMNS)} from vote {condition}", values)
+    def _votes(self, condition: str, values: tuple[int | str, ...]) -> list[Vote]:
+        rows = self._database.execute(f"select {', '.join(_COLUMNS)} from answer {condition}", values)
         return [Vote(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
-    def raters(self) -> dict[str, int]:
-        """Return the number of votes of every rater who agreed, by pseudonym."""
-        query = "select rater.rater, count(vote.trial) from rater left join vote using (slot) group by slot"
-        return dict(self._database.execute(query).fetchall())
+    def raters(self, *, released: bool = False) -> dict[str, int]:
+        """Return the number of votes of every rater who holds a place, or was released, by pseudonym."""
+        query = (
+            "select sitting.rater, count(answer.trial) from sitting left join answer using (rater) "
+            "where released = ? group by sitting.rater order by sitting.slot, sitting.rater"
+        )
+        return dict(self._database.execute(query, (int(released),)).fetchall())
 
-    def withdraw(self, slot: int) -> None:
+    def withdraw(self, rater: str) -> None:
         """Delete a rater and all their votes, free the slot, and count one who left."""
         with self._change() as database:
-            database.execute("delete from vote where slot = ?", (slot,))
-            database.execute("delete from rater where slot = ?", (slot,))
+            for table in ("answer", "sent", "sitting"):
+                database.execute(f"delete from {table} where rater = ?", (rater,))
             database.execute(
                 "insert into tally values ('withdrawn', 1) on conflict (name) do update set n = n + 1"
             )

@@ -49,11 +49,11 @@ const trouble = (text) => {
 // platform keeps its answers apart from the next one done in the same browser.
 const place = (key) => `${study.id} ${study.page} ${asked.get("assignmentId") ?? ""} ${key}`;
 const memory = {
-  get(store, key) {
-    try { return window[store].getItem(place(key)); } catch { return null; }
+  get(key) {
+    try { return localStorage.getItem(place(key)); } catch { return null; }
   },
-  set(store, key, value) {
-    try { window[store].setItem(place(key), value); } catch { /* see above */ }
+  set(key, value) {
+    try { localStorage.setItem(place(key), value); } catch { /* see above */ }
   },
   clear() {
     try { localStorage.removeItem(place("state")); } catch { /* see above */ }

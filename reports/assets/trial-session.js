@@ -104,8 +104,8 @@ const progress = (pair) => {
 };
 
 const seenBefore = (pair) => {
-  const before = memory.get("sessionStorage", "seen") === pair.left;
-  memory.set("sessionStorage", "seen", pair.left);
+  const before = memory.get("seen") === pair.left; // in this tab or another, or before the window was closed
+  memory.set("seen", pair.left);
   return before;
 };
 

@@ -60,8 +60,17 @@ const stored = {
   begin() {
     return { participant: random(), session: asked.get("assignmentId") ?? random(), answers: [] };
   },
+  tab: random(),
+  take() {
+    memory.set("tab", this.tab); // the tab that began last is the one that goes on
+  },
   keep() {
-    memory.set("localStorage", "state", JSON.stringify(this.state));
+    memory.set("state", JSON.stringify(this.state));
+  },
+  async mine() {
+    const last = memory.get("tab");
+    if (last === null || last === this.tab) return;
+    await end("Open in another tab", "You began again in another tab or window: go on there. Your answers so far are in it.");
   },
   next() {
     const at = this.state.answers.length;
@@ -71,16 +80,19 @@ const stored = {
   },
   async resume() {
     if (asked.get("assignmentId") === "ASSIGNMENT_ID_NOT_AVAILABLE") return end("Preview", "Accept the task to begin.");
-    const text = memory.get("localStorage", "state");
+    const text = memory.get("state");
     this.state = text ? JSON.parse(text) : null;
+    this.take();
     return this.state && this.next();
   },
   async join() {
+    await this.mine();
     this.state = this.begin();
     this.keep();
     return this.next();
   },
   async vote(answer) {
+    await this.mine();
     const { camera, left } = study.trials[this.state.answers.length];
     this.state.answers.push({ ...answer, day: new Date().toISOString().slice(0, 10) });
     this.keep();

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import statistics
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import pytest
+import uvicorn
 from plans import make_study
 from serving import Server
 
+from palette_bench.study.analysis import analyse
+from palette_bench.study.desk import Desk
 from palette_bench.study.export import export
 from palette_bench.study.folder import StudyFolder
 from palette_bench.study.importing import import_votes
+from palette_bench.study.monitor import progress_of
+from palette_bench.study.serve import create_app
 from palette_bench.study.store import STORE, Store
 from palette_bench.study.votes import Vote
 
@@ -65,9 +74,11 @@ def tab_to(page: Page, button: str) -> None:
 class Person:
     """Somebody in front of a browser window, who uses the keyboard only."""
 
-    def __init__(self, browser: Browser, address: str) -> None:
-        """Open the study's address."""
-        self.page = browser.new_context(viewport={"width": 1000, "height": 760}).new_page()
+    def __init__(self, browser: Browser, address: str, beside: Person | None = None) -> None:
+        """Open the study's address, in a window of their own or in another tab beside somebody's."""
+        size = {"width": 1000, "height": 760}
+        context = beside.page.context if beside else browser.new_context(viewport=size)
+        self.page = context.new_page()
         self.faults: list[str] = []
         self.page.on("console", lambda message: self.faults.append(message.text))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
@@ -216,3 +227,115 @@ def test_a_whole_study_survives_a_reload_a_double_submit_and_a_kill(
     assert all([v.trial for v in votes] == list(range(TRIALS)) for votes in sessions.values())
     looked_twice = [v.trial for votes in sessions.values() for v in votes if v.focus_lost]
     assert looked_twice == [5]  # the pair shown again after the reload is marked, and no other
+
+
+class Served:
+    """A study served from a thread of this process, whose hours pass when a test says so."""
+
+    def __init__(self, study: Path) -> None:
+        """Serve on a free port."""
+        self.now, self.address, self._study = 0.0, "", study
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(60)
+
+    def _run(self) -> None:
+        store = Store(self._study / STORE)  # of the thread that uses it
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            desk = Desk(StudyFolder.open(self._study), store, 3600.0, lambda: self.now)
+            config = uvicorn.Config(create_app(desk, [self.address]), log_level="warning", lifespan="off")
+            self._server = uvicorn.Server(config)
+            self._ready.set()
+            self._server.run(sockets=[listener])
+        store.close()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(60)
+
+
+@pytest.mark.trust("studies: leave")
+def test_a_study_of_six_places_ends_though_two_raters_leave(
+    browser: Browser, mini_jpeg: Path, tmp_path: Path
+) -> None:
+    plan = {"images": 20, "raters": 6, "trials_per_method": 4, "practice": 1, "catch": 1}
+    plan |= {"display_ms": DISPLAY_MS, "exclude.catch_min_correct": 0, "exclude.side_bias_p": 0}
+    plan |= {"exclude.min_median_rt_ms": 0, "exclude.max_timing_error_ms": 5000}  # a machine, on a busy one
+    folder = make_study(tmp_path, mini_jpeg, **plan)
+    served = Served(folder.path)
+    try:
+        people = [Person(browser, served.address) for _ in range(6)]
+        for person in people[:2]:  # they begin, and close the window
+            while len(person.chosen) < 3:
+                person.step()
+            person.page.wait_for_load_state("networkidle")
+            person.page.context.close()
+        for person in people[2:]:
+            while person.step() != "done":
+                pass
+        late = Person(browser, served.address)
+        late.step()
+        assert "place" in (late.page.text_content("main") or "")  # every place is taken, so far
+        served.now = 3601.0
+        for _ in range(2):
+            person = Person(browser, served.address)
+            while person.step() != "done":
+                pass
+            assert person.page.is_visible("#code-box")
+    finally:
+        served.stop()
+    store = Store(folder.path / STORE)
+    progress = progress_of(folder, store)
+    votes = store.votes()
+    store.close()
+    trials = folder.study.trials
+    assert (progress.finished, progress.released, progress.completion) == (6, 2, 1.0)
+    assert progress.rates is not None
+    lost = sorted(n for n in Counter(vote.rater for vote in votes).values() if n < trials)
+    assert len(votes) - sum(lost) == 6 * trials
+    assert lost == [3, 3]  # none of theirs is lost
+    analysis = analyse(folder.study, votes).analysis
+    assert (analysis.flow.started, analysis.flow.finished, analysis.flow.analysed) == (8, 6, 6)
+    for method in analysis.methods:
+        assert method.rate.low is not None
+        assert method.rate.raters == 6
+
+
+@pytest.mark.trust("studies: second look")
+def test_a_second_tab_is_a_second_look_and_the_server_marks_it(
+    browser: Browser, server: Server, study: Path
+) -> None:
+    person = Person(browser, server.address)
+    while len(person.chosen) < 4 or person.page.wait_for_function(READY).json_value() != "choose":
+        person.step()
+    other = Person(browser, server.address, beside=person)
+    while other.page.wait_for_function(READY).json_value() != "choose":
+        other.step()
+    other.page.close()
+    person.step()
+    (votes,) = votes_of(study).values()
+    assert [vote.focus_lost for vote in votes][:5] == [0, 0, 0, 0, 1]
+
+
+@pytest.mark.trust("studies: second look")
+def test_a_second_tab_of_an_exported_page_goes_on_and_overwrites_nothing(
+    browser: Browser, designed: Path, tmp_path: Path
+) -> None:
+    export(StudyFolder.open(designed), "folder", tmp_path / "pages")
+    page = next(path for path in sorted((tmp_path / "pages").rglob("*.html")))
+    first = Person(browser, page.as_uri())
+    while len(first.chosen) < 3:
+        first.step()
+    while first.page.wait_for_function(READY).json_value() != "choose":
+        first.step()
+    answers = "Object.entries(localStorage).find(([k]) => k.endsWith('state'))[1]"
+    before = json.loads(first.page.evaluate(answers))["answers"]
+    second = Person(browser, page.as_uri(), beside=first)
+    while second.page.wait_for_function(READY).json_value() != "choose":
+        second.step()
+    first.step()
+    assert "Open in another tab" in (first.page.text_content("main") or "")
+    after = json.loads(first.page.evaluate(answers))["answers"]
+    assert after[: len(before)] == before
