@@ -105,7 +105,7 @@ def command(
             progress=progress,
         )
     except SourceError as error:
-        if source or not images:
+        if source or images is None or not images.exists():
             raise
         own = f"--source folder:NAME takes {images} as pictures of your own, with any names and labels"
         raise SourceError(*(error.problems or (str(error),)), f"or: {own}") from error

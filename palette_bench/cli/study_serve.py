@@ -84,7 +84,7 @@ def release(study: Path, exports: tuple[Path, ...], raters: tuple[str, ...], unf
     palette-bench study release STUDY --unfinished
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.cli.terminal import say
-    from palette_bench.core.errors import UsageError
+    from palette_bench.core.errors import StorageError, UsageError, problem
     from palette_bench.study.folder import StudyFolder
     from palette_bench.study.importing import given_back
     from palette_bench.study.store import STORE, Store
@@ -92,6 +92,9 @@ def release(study: Path, exports: tuple[Path, ...], raters: tuple[str, ...], unf
     if not (exports or raters or unfinished):
         raise UsageError("say who: --rater ID, --unfinished, or Prolific's exports")
     folder = StudyFolder.open(study)
+    if not (study / STORE).is_file():
+        fix = "raters come with `study serve`; before that every place is free"
+        raise StorageError(problem("PB801", str(study / STORE), found="no such file", fix=fix))
     store = Store(study / STORE)
     try:
         names = [*raters, *given_back(folder, exports), *(store.raters() if unfinished else ())]

@@ -92,10 +92,11 @@ class Desk:
         """Return who holds a session token, and note that they are there.
 
         Raises:
-            InputError: PB504, their place has been given on.
+            PlaceGivenOnError: PB504, their place has been given on.
         """
         rater = self.store.rater(token)
         if rater is not None:
+            self.store.take_again(rater)
             self._heard[rater.rater] = self._clock()
         return rater
 

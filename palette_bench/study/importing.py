@@ -178,12 +178,22 @@ def given_back(folder: StudyFolder, files: Sequence[Path]) -> list[str]:
     Raises:
         RecordError: PB401, PB501, PB510, no export of Prolific.
     """
-    rows = [row for path in files for row in _cells(read_file(path), path.name, (PARTICIPANT, STATUS))]
-    return [
-        rater_id(folder.secret, cells[PARTICIPANT])
-        for _, cells in rows
-        if cells[STATUS].upper() in _GAVE_BACK
-    ]
+    found: list[str] = []
+    problems: list[Problem] = []
+    for path in files:
+        try:
+            rows = _cells(read_file(path), path.name, (PARTICIPANT, STATUS))
+        except RecordError as error:
+            problems += error.problems
+            continue
+        found += [
+            rater_id(folder.secret, cells[PARTICIPANT])
+            for _, cells in rows
+            if cells[STATUS].upper() in _GAVE_BACK
+        ]
+    if problems:
+        raise RecordError(*problems)
+    return found
 
 
 def _kept(folder: StudyFolder, files: Sequence[Path], voted: set[str]) -> set[str]:

@@ -40,6 +40,7 @@ from palette_bench.study.desk import Desk, monitor_password
 from palette_bench.study.guards import Guard, Pace, refusal, small_body
 from palette_bench.study.monitor import monitor_page, progress_of
 from palette_bench.study.page import page_policy, rater_page
+from palette_bench.study.store import PlaceGivenOnError
 
 COOKIE = "palette_bench_session"
 _WEEK = 7 * 24 * 3600  # seconds a browser keeps its session
@@ -124,8 +125,10 @@ class Service:
         return JSONResponse({"feedback": taken.feedback, "next": taken.next})
 
     async def withdraw(self, request: Request) -> Response:
-        """Delete everything of a rater."""
-        self.desk.store.withdraw(self._session(request).rater)
+        """Delete everything of a rater, also of one whose place was given on."""
+        rater = self.desk.store.rater(request.cookies.get(COOKIE, ""))
+        if rater is not None:
+            self.desk.store.withdraw(rater.rater)
         response = JSONResponse({})
         response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=self.secure)
         return response
@@ -189,7 +192,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, PaletteBenchError)
     fault = error.problems[0]
     said = [part[:1].upper() + part[1:] for part in (fault.found or fault.expected, fault.fix) if part]
-    return refusal(fault.code, ". ".join(said) + ".", _STATUS.get(fault.code, 503))
+    # 410 tells the page that this session will not come back, and to say so
+    status = 410 if isinstance(error, PlaceGivenOnError) else _STATUS.get(fault.code, 503)
+    return refusal(fault.code, ". ".join(said) + ".", status)
 
 
 async def _plain(request: Request, error: Exception) -> Response:

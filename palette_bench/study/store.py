@@ -47,6 +47,10 @@ drop table rater;
 """
 
 
+class PlaceGivenOnError(InputError):
+    """A rater comes back, and somebody else sits there."""
+
+
 class Store:
     """Raters, votes and the count of those who left."""
 
@@ -131,29 +135,29 @@ class Store:
         return Rater(slot, rater, session, source)
 
     def rater(self, token: str) -> Rater | None:
-        """Return who holds a session token; one who was released takes the place again if it is free.
-
-        Raises:
-            InputError: PB504, the place has been given on.
-        """
+        """Return who holds a session token, released or not."""
         row = self._database.execute(
-            "select slot, rater, session, source, released from sitting where token_sha256 = ?",
+            "select slot, rater, session, source from sitting where token_sha256 = ?",
             (sha256(token.encode()),),
         ).fetchone()
-        if row is None:
-            return None
-        rater = Rater(*row[:4])
-        if row[4]:
-            self._return(rater)
-        return rater
+        return Rater(*row) if row else None
 
-    def _return(self, rater: Rater) -> None:
+    def take_again(self, rater: Rater) -> None:
+        """Give a rater who was released the place again, if it is free; others keep theirs.
+
+        Raises:
+            PlaceGivenOnError: PB504, somebody else has it.
+        """
+        query = "select rater from sitting where slot = ? and not released"
+        holder = self._database.execute(query, (rater.slot,)).fetchone()
+        if holder == (rater.rater,):
+            return
         with self._change() as database:
-            query = "select 1 from sitting where slot = ? and not released"
-            if database.execute(query, (rater.slot,)).fetchone():
+            holder = database.execute(query, (rater.slot,)).fetchone()
+            if holder not in (None, (rater.rater,)):
                 found = "you were away for long, and your place was given to somebody else"
                 fix = "your answers are kept; thank you for them"
-                raise InputError(problem("PB504", "session", found=found, fix=fix))
+                raise PlaceGivenOnError(problem("PB504", "session", found=found, fix=fix))
             database.execute("update sitting set released = 0 where rater = ?", (rater.rater,))
 
     def release(self, raters: Iterable[str], trials: int) -> list[str]:

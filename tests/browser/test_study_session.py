@@ -271,7 +271,8 @@ def test_a_study_of_six_places_ends_though_two_raters_leave(
             while len(person.chosen) < 3:
                 person.step()
             person.page.wait_for_load_state("networkidle")
-            person.page.context.close()
+            person.page.goto("about:blank")
+        gone = people[0]
         for person in people[2:]:
             while person.step() != "done":
                 pass
@@ -284,6 +285,9 @@ def test_a_study_of_six_places_ends_though_two_raters_leave(
             while person.step() != "done":
                 pass
             assert person.page.is_visible("#code-box")
+        gone.page.goto(served.address)
+        gone.page.wait_for_selector("text=Your place was given on")
+        assert "your answers are kept" in (gone.page.text_content("main") or "").lower()
     finally:
         served.stop()
     store = Store(folder.path / STORE)

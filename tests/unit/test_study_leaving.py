@@ -116,9 +116,12 @@ def test_one_who_comes_back_goes_on_or_is_told_kindly(desk: Desk, app: Any, now:
     other.get("/trial")
     assert Rater(app).join().status == 200
     late = away.get("/trial")
-    assert (late.status, late.data["code"]) == (403, "PB504")
+    assert (late.status, late.data["code"]) == (410, "PB504")
     assert "your answers are kept" in late.data["message"].lower()
     assert len(desk.store.votes()) == 3
+    assert away.post("/withdraw", {}).status == 200  # a promise of the consent, wherever the place is
+    assert desk.store.votes() == []
+    assert len(desk.store.raters()) == PLACES
 
 
 @pytest.mark.trust("studies: leave")
