@@ -84,7 +84,7 @@ class Files:
     def pixels(self, index: int) -> Image:
         """Return a decoded picture."""
         try:
-            return decode(self._place(index).read())
+            return decode(self._place(index).read(), proven=True)  # by its header and end
         except OSError as error:
             raise DecodeError(error.strerror or str(error)) from error
 

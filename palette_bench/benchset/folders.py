@@ -173,7 +173,8 @@ def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
     bad, contradicting = [], []
     for line, row in lines:
         cells = [*row, *[""] * (len(names) - len(row))]
-        name, text = cells[names.index("file")].strip().removeprefix("./"), cells[names.index(column)].strip()
+        name = cells[names.index("file")].strip().replace("\\", "/").removeprefix("./")
+        text = cells[names.index(column)].strip()
         if not (_LABEL.fullmatch(text) and int(text) < splits.CLASSES):
             bad.append(f"line {line}: {name} {text}")
         elif int(labels.setdefault(name, text)) != int(text):

@@ -55,7 +55,7 @@ class Picture:
             DecodeError: unreadable or of a refused kind.
         """
         if self.window is None:
-            return decode(data)
+            return decode(data, proven=True)  # when the source was opened
         top, left = self.window.top, self.window.left
         return _decoded_photo(data)[top : top + self.window.height, left : left + self.window.width]
 
@@ -63,7 +63,7 @@ class Picture:
 @lru_cache(maxsize=2)
 def _decoded_photo(data: bytes) -> Image:
     """Return a whole photograph; many windows of one follow each other."""
-    return decode(data)
+    return decode(data, proven=True)  # by its digest
 
 
 @dataclass(frozen=True)

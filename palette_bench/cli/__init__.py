@@ -100,6 +100,10 @@ def exit_code(command: click.Command = main) -> int:
         sys.stdout.flush()  # here, where a full disk can still be told
     except click.ClickException as error:
         error.show()
+        if "unexpected extra argument" in error.message:
+            click.echo(
+                "a pattern such as DIR/*.png becomes many arguments: name the folder DIR itself", err=True
+            )
         return error.exit_code
     except click.Abort:
         return 130

@@ -79,29 +79,25 @@ def picture_size(data: bytes) -> tuple[int, int]:
 
 
 def prove(data: bytes) -> tuple[int, int]:
-    """Return (height, width) of an image that is whole, at a third of the cost of decoding it.
+    """Return (height, width) of an image that is whole.
 
     Raises:
         DecodeError: as `decode`.
     """
-    size = picture_size(data)
-    try:
-        if fault := fault_of(data):
-            raise DecodeError(fault)
-        with _opened(data) as image:
-            if image.has_transparency_data:
-                _in_rgb(image)
-    except UNREADABLE as error:
-        raise DecodeError(str(error)) from error
-    return size
+    return decode(data).shape[:2]
 
 
-def decode(data: bytes) -> Image:
+def decode(data: bytes, *, proven: bool = False) -> Image:
     """Return an image as (H, W, 3) uint8: the one reader of whatever people bring.
 
     EXIF orientation and colour profiles are ignored; gray, palette and CMYK images are converted, opaque
     alpha is dropped, and what follows the end of the image is passed over, such as a phone's film or a
     camera's second image.
+
+    Args:
+        data: the file.
+        proven: it has been read before; only what costs little is proven again, and a JPEG that lost its last
+            bytes since would not be noticed.
 
     Raises:
         DecodeError: not a JPEG or PNG inside, damaged, cut off, of 16 bits, transparent or animated.
@@ -111,13 +107,20 @@ def decode(data: bytes) -> Image:
             pixels = _in_rgb(image)
             is_png = image.format == "PNG"
             last = image.getpixel((image.width - 1, image.height - 1))
-        # where nothing looks made up the end marker is enough: the whole proof decodes a JPEG twice
         doubtful = is_png or ends_filled(np.array(last)) or b"\xff\xc2" in data[:_HEADERS]
-        if fault := fault_of(data) if doubtful or not has_end(data) else "":
+        if fault := fault_of(data) if doubtful or not proven or not has_end(data) else "":
             raise DecodeError(fault)
     except UNREADABLE as error:
-        raise DecodeError(str(error)) from error
+        raise error if isinstance(error, DecodeError) else DecodeError(_why(data, error)) from error
     return pixels
+
+
+def _why(data: bytes, error: Exception) -> str:
+    """Return what is wrong with an image in our words, or in those of its decoder."""
+    try:
+        return fault_of(data) or str(error)
+    except UNREADABLE:
+        return str(error)
 
 
 def decode_upright(data: bytes) -> Image:

@@ -55,7 +55,7 @@ WHOLE = JPEGS | PNGS
     "more", [b"", bytes(3), b"film" * 5000, JPEGS["4:2:0"], encode(np.zeros((8, 8, 3), np.uint8))]
 )
 def test_a_whole_image_is_read_whatever_follows_its_end(name: str, more: bytes) -> None:
-    for read in READERS:
+    for read in (*READERS, lambda data: decode(data, proven=True)):
         np.testing.assert_array_equal(read(WHOLE[name] + more), read(WHOLE[name]))
     assert picture_size(WHOLE[name] + more) == (105, 146)
 
@@ -73,15 +73,22 @@ def test_a_jpeg_that_was_cut_is_refused_however_it_was_closed(name: str, share: 
             read(cut)
 
 
-@given(st.sampled_from(sorted(JPEGS)), st.floats(0, 1))
-def test_any_cut_and_closed_jpeg_is_refused_or_shows_the_whole(name: str, share: float) -> None:
+@given(st.sampled_from(sorted(JPEGS)), st.integers(1, 400))
+def test_any_cut_and_closed_jpeg_is_refused_or_shows_the_whole(name: str, lost: int) -> None:
     data = JPEGS[name]
-    start = data.index(b"\xff\xda") + 14
     try:
-        pixels = decode(data[: start + int(share * (len(data) - start))] + b"\xff\xd9")
+        pixels = decode(data[: -2 - lost] + b"\xff\xd9")
     except DecodeError:
         return
     np.testing.assert_array_equal(pixels, decode(data))
+
+
+@pytest.mark.trust("pictures: damage")
+@pytest.mark.parametrize("name", ["4:2:0", "4:4:4", "gray", "optimised"])
+def test_a_jpeg_that_lost_its_very_last_bytes_is_refused(name: str) -> None:
+    for lost in range(2, 40):
+        with pytest.raises(DecodeError, match=r"truncated|broken"):
+            decode(JPEGS[name][: -2 - lost] + b"\xff\xd9")
 
 
 @pytest.mark.trust("pictures: damage")
