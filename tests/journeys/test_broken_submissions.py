@@ -96,6 +96,7 @@ def in_a_zip_with(name: str) -> Break:
 
 
 def in_a_zip_of_the_folder(folder: Path) -> Path:
+    (folder.parent / "notes.txt").touch()  # alone in its zip, the folder would be looked through
     return zipped(folder.parent, folder.parent.parent / f"{folder.parent.name}.zip")
 
 
@@ -104,7 +105,7 @@ BROKEN: dict[str, tuple[Break, str, str, str]] = {
         lambda f: (f / "submission.toml").unlink(),
         "PB101",
         "submission.toml",
-        "write submission.toml beside outputs/",
+        "palette-bench restore adapter:folder",
     ),
     "no TOML": (edited("[target]", "[target"), "PB401", "submission.toml", "mend the syntax"),
     "misspelt key": (

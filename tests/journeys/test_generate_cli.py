@@ -30,7 +30,7 @@ def test_generate_verify_and_the_words_of_success(run_cli: RunCli, tmp_path: Pat
         (["smoke", "jpg"], 3, "did you mean jpeg"),
         (["smoke", "jpeg/qf7"], 3, "did you mean qf5"),
         (["palette-2022", "all"], 2, "needs --images"),
-        (["palette-2022", "all", "--images", "nowhere"], 3, "no such folder"),
+        (["palette-2022", "all", "--images", "nowhere"], 3, "no such file or folder"),
         (["smoke", "all", "--shard", "3/3"], 2, "0 <= i < n"),
         (["smoke", "all", "--rekey", "A b"], 2, "a-z, 0-9"),
     ],
