@@ -60,9 +60,11 @@ class FolderPictures:
         path = self.files[at]
         data = path.read_bytes()
         try:
-            if data.startswith((b"\x89PNG", b"\xff\xd8")) and (fault := fault_of(data)):
-                raise InputError(_refused(path.name, "a whole picture", fault))
-            with PillowImage.open(io.BytesIO(data)) as image:
+            with PillowImage.open(
+                io.BytesIO(data)
+            ) as image:  # which refuses bombs before anything is inflated
+                if data.startswith((b"\x89PNG", b"\xff\xd8")) and (fault := fault_of(data)):
+                    raise InputError(_refused(path.name, "a whole picture", fault))
                 if image.format not in ("JPEG", "MPO") and getattr(image, "n_frames", 1) > 1:
                     raise InputError(_refused(path.name, "one frame", "several", "keep one of them"))
                 return self._pixels(image, data, path.name)

@@ -25,6 +25,7 @@ _SCAN_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)  # no stuffed b
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG colour type -> samples a pixel
 # Adam7: first column and row, and the steps between columns and rows, of each pass
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_PIECE = 1 << 20  # bytes
 _FILLED = 128  # level of every channel that libjpeg returns for blocks it has no data of
 _PROGRESSIVE, _FRAMES = 0xC2, {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 
@@ -113,9 +114,10 @@ def _png_stream_fault(header: bytes, body: bytes) -> str:
     expected = sum(
         rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if min(rows, columns) > 0
     )
-    inflate = zlib.decompressobj()
+    inflate, found = zlib.decompressobj(), 0
     try:
-        found = len(inflate.decompress(body, expected))
+        while found < expected and (piece := inflate.decompress(body, _PIECE)):  # a bomb never stands whole
+            found, body = found + len(piece), inflate.unconsumed_tail
     except zlib.error:
         return "damaged: its pixels do not inflate"
     return f"truncated: {found:,} of {expected:,} bytes of pixels" if found < expected else ""

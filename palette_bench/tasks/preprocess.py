@@ -117,6 +117,8 @@ def decode(data: bytes, *, proven: bool = False) -> Image:
 
 def _why(data: bytes, error: Exception) -> str:
     """Return what is wrong with an image in our words, or in those of its decoder."""
+    if isinstance(error, PillowImage.DecompressionBombError | PillowImage.DecompressionBombWarning):
+        return str(error)  # nothing of it is inflated
     try:
         return fault_of(data) or str(error)
     except UNREADABLE:
