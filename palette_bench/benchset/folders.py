@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
-from palette_bench.benchset.pictures import Picture, Place, no_pictures, walk
+from palette_bench.benchset.pictures import SUFFIXES, Picture, Place, no_pictures, walk
 from palette_bench.core.errors import SourceError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import read_file
@@ -67,8 +67,7 @@ def listed(pictures: list[Picture], file: Path) -> list[Picture]:
         expected = "a text of ids, one a line"
         raise SourceError(problem("PB607", str(file), expected=expected, found=str(error))) from error
     named = [line for line in lines if line and not line.startswith("#")]
-    known = {p.id for p in pictures}
-    ids = [i if i in known else PurePosixPath(i).with_suffix("").name or i for i in named]
+    ids = _ids_named(named, pictures)
     bad = sorted({i for i in ids if not _ID.fullmatch(i)})
     if bad or not ids:
         expected = "ids, one a line: up to 64 of A-Z, a-z, 0-9, _ and -"
@@ -80,6 +79,24 @@ def listed(pictures: list[Picture], file: Path) -> list[Picture]:
         fix = "give --images the folder the list was made for: ids are the paths of pictures below it"
         raise SourceError(problem("PB201", str(file), expected="pictures of these ids", fix=fix, ids=missing))
     return [by_id[i] for i in ids]
+
+
+def _ids_named(lines: list[str], pictures: list[Picture]) -> list[str]:
+    """Return the id each line means: one itself, or the path of an image below the folder, or from it on.
+
+    A path is never cut to its file name: `sub/a.jpg` is not the `a.jpg` of another folder.
+    """
+    by_name = {p.place.name: p.id for p in pictures}
+    for p in pictures:
+        root = p.place.file.parents[p.place.name.count("/")].name
+        by_name.setdefault(f"{root}/{p.place.name}", p.id)
+    known = {p.id for p in pictures}
+    ids = []
+    for line in lines:
+        path = line.replace("\\", "/").removeprefix("./")
+        is_file = PurePosixPath(path).suffix.lower() in SUFFIXES
+        ids.append(line if line in known else by_name.get(path) or (folder_id(path) if is_file else line))
+    return ids
 
 
 def folder_ids(names: Iterable[str]) -> dict[str, str]:

@@ -453,6 +453,29 @@ def test_a_list_of_ids_may_be_of_files(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.trust("pictures: lists")
 @pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        ("sub/a.jpg", "sub_a"),
+        ("./sub/a.jpg", "sub_a"),
+        ("sub\\a.jpg", "sub_a"),
+        ("a.jpg", "a"),
+        ("x.1.jpg", "x_1"),
+        ("other/a.jpg", None),
+    ],
+)
+def test_a_path_in_a_list_is_never_cut_to_its_file_name(line: str, taken: str | None, tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.jpg", "sub/a.jpg", "x.1.jpg")
+    (tmp_path / "ids.txt").write_text(line)
+    if taken is None:
+        with pytest.raises(SourceError, match="PB201"):
+            folder("palette-2022", tmp_path / "in", ids=tmp_path / "ids.txt")
+    else:
+        source = folder("palette-2022", tmp_path / "in", ids=tmp_path / "ids.txt")
+        assert [p.id for p in source.pictures] == [taken]
+
+
+@pytest.mark.trust("pictures: lists")
+@pytest.mark.parametrize(
     ("content", "told"),
     [
         (None, "none beside the ground truth"),
