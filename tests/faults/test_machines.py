@@ -281,3 +281,10 @@ def test_a_kind_that_torch_has_is_taken(name: str, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
         monkeypatch.setattr(torch.xpu, "device_count", lambda: 1)
     assert open_device(name).type == name
+
+
+@pytest.mark.trust("machines: outputs")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_streams_stop_nothing(closed: str) -> None:
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -m palette_bench ls metrics {closed}"], check=False)
+    assert done.returncode == 0
