@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
-from palette_bench.benchset.pictures import SUFFIXES, Picture, Place, no_pictures, walk
+from palette_bench.benchset.pictures import LABELS, SUFFIXES, Picture, Place, no_pictures, walk
 from palette_bench.core.errors import SourceError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import read_file
@@ -41,7 +41,7 @@ def folder_pictures(protocol: ProtocolSpec, images: Path, labels: Path | None) -
     places = list(walk(images)) if images.is_dir() else []
     if not places:
         raise no_pictures(images)
-    of = _labels(protocol, labels or images / "labels.csv", places, required=labels is not None)
+    of = _labels(protocol, labels or images / LABELS, places, required=labels is not None)
     ids = folder_ids([place.name for place in places])
     pictures = [Picture(ids[place.name], of.get(place.name), place) for place in places]
     _raise_twins([p.id for p in pictures], "folder")

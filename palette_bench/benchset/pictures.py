@@ -20,6 +20,7 @@ from palette_bench.tasks.protocol import Window
 
 log = logging.getLogger(__name__)
 
+LABELS = "labels.csv"  # of a folder's images, beside them
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -113,6 +114,8 @@ def survey(folder: Path) -> Survey:
             path = Path(root, name)
             if name.startswith(".") or is_litter(name):
                 passed["hidden files"] += 1
+            elif name == LABELS:
+                continue  # read, not passed over
             elif path.suffix.lower() not in SUFFIXES:
                 passed[path.suffix.lower() or "files without suffix"] += 1
             elif not path.is_file():

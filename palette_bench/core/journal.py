@@ -182,19 +182,20 @@ def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
 def _held(folder: Path, shard: Shard) -> Iterator[None]:
     """Hold a folder by a file that only one process can make; it names that process and its machine.
 
-    A whole run is held out by any such file, a shard by that of a whole run or of the same shard.
+    A whole run is held out by any such file, a shard by that of a whole run or of the same shard. The own
+    file is made before the others are looked for: of two that come at once neither overlooks the other.
     """
     own = folder / f"{LOCK}.held.{shard.name}"
-    whole = folder / f"{LOCK}.held.{WHOLE.name}"
-    others = folder.glob(f"{LOCK}.held.*") if shard == WHOLE else (own, whole)
-    for path in sorted(set(others)):
-        _require_left(path)
+    _require_left(own)
     try:
         atomic.claim(own, f"{socket.gethostname()} {os.getpid()}\n".encode())
     except FileExistsError:  # made since we looked
-        _require_left(own)
         raise _in_use(folder, "another run", "wait for it to end") from None
+    whole = [folder / f"{LOCK}.held.{WHOLE.name}"]
     try:
+        for path in sorted(folder.glob(f"{LOCK}.held.*")) if shard == WHOLE else whole:
+            if path != own:
+                _require_left(path)
         yield
     finally:
         own.unlink(missing_ok=True)

@@ -92,11 +92,11 @@ class FolderPictures:
         return np.repeat(gray[:, :, None], 3, axis=2)
 
     def _flattened(self, image: PillowImage.Image, name: str) -> Image:
+        if self.alpha == "drop" or image.getchannel("A").getextrema() == (255, 255):
+            return np.asarray(image)[:, :, :3].copy()
         if self.alpha is None:
             fix = 'flatten it, or give alpha="drop", "black" or "white"'
             raise InputError(_refused(name, "no transparency", "an alpha channel", fix))
-        if self.alpha == "drop":
-            return np.asarray(image)[:, :, :3].copy()
         ground = PillowImage.new("RGBA", image.size, self.alpha)
         return np.asarray(PillowImage.alpha_composite(ground, image).convert("RGB"))
 

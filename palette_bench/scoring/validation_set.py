@@ -108,7 +108,9 @@ class ValidationSet:
             if path is None or not path.is_file():
                 return None
             return Entry.model_validate_json(path.read_bytes())
-        except (ValidationError, OSError) as error:
+        except OSError:
+            return None  # the cache of features tells that it cannot be read
+        except ValidationError as error:
             log.warning("%s", problem("PB808", str(path), expected="an index entry", found=str(error)[:200]))
             return None
 

@@ -260,6 +260,9 @@ def _turn(output: _Levels, given: _Levels, known: NDArray[np.bool_]) -> str:
 
 def _is_swapped(output: _Colours, model: _Colours) -> bool | None:
     """Return whether an output has the model's colours with red and blue swapped; None if none can tell."""
+    lumas = output @ _LUMA, model @ _LUMA
+    if min(luma.std() for luma in lumas) == 0 or np.corrcoef(*lumas)[0, 1] < 0:
+        return None  # it shows something else, or a negative
     mine, theirs = output[:, 0] - output[:, 2], model[:, 0] - model[:, 2]
     if np.sqrt((theirs**2).mean()) < COLOURED or np.sqrt((mine**2).mean()) < COLOURED / 4:
         return None

@@ -23,10 +23,10 @@ const show = (id) => {
   scrollTo(0, 0);
 };
 
-const end = (title, text) => {
+const end = (title, text, leaves = false) => {
   $("over-title").textContent = title;
   $("over-text").textContent = text;
-  $("leave").hidden = true;
+  $("leave").hidden = !leaves; // where answers are kept, they can still be taken back
   show("over");
   ended = true;
   return never;

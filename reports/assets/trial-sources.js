@@ -19,7 +19,7 @@ const call = async (path, body) => {
 const served = {
   async resume() {
     const { status, data } = await call("trial");
-    if (status === 410) return end("Your place was given on", data.message);
+    if (status === 410) return end("Your place was given on", data.message, true);
     return status === 200 ? data : null;
   },
   async join() {

@@ -277,8 +277,9 @@ def test_a_study_of_six_places_ends_though_two_raters_leave(
             while person.step() != "done":
                 pass
         late = Person(browser, served.address)
-        late.step()
-        assert "place" in (late.page.text_content("main") or "")  # every place is taken, so far
+        while late.page.wait_for_function(READY).json_value() != "over":
+            late.step()
+        assert "Every place of this study is taken" in late.page.inner_text("#over")  # so far
         served.now = 3601.0
         for _ in range(2):
             person = Person(browser, served.address)
@@ -287,7 +288,8 @@ def test_a_study_of_six_places_ends_though_two_raters_leave(
             assert person.page.is_visible("#code-box")
         gone.page.goto(served.address)
         gone.page.wait_for_selector("text=Your place was given on")
-        assert "your answers are kept" in (gone.page.text_content("main") or "").lower()
+        assert "your answers are kept" in gone.page.inner_text("#over").lower()
+        assert gone.page.is_visible("#leave")  # who wants them deleted still can
     finally:
         served.stop()
     store = Store(folder.path / STORE)

@@ -144,6 +144,7 @@ def brighter(image: Image, levels: int) -> Image:
         (lambda x: x[::-1], ["PB329"]),
         (lambda x: x.transpose(1, 0, 2), ["PB329"]),
         (lambda x: np.rot90(x, 3), ["PB329"]),
+        (lambda x: 255 - x, []),  # a negative is no swap
         (lambda x: x ^ 1, []),
         (lambda x: brighter(x, 6), []),
         (lambda x: np.rint(0.9 * (x - 128.0) + 128).astype(np.uint8), []),  # a model that smooths

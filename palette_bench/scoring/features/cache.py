@@ -25,6 +25,8 @@ from palette_bench.core.types import Features, Fingerprint, ImageId
 
 log = logging.getLogger(__name__)
 
+_told = False  # that there is no cache
+
 CACHE_VARIABLE = "PALETTE_BENCH_CACHE"
 
 HeadTables = Mapping[str, Features]  # head -> (N, D) float32, rows in id order
@@ -73,7 +75,6 @@ class ArrayCache:
         self._folder = folder and folder / kind
         self._fresh = fresh
         self._made: set[Fingerprint] = set()
-        self._unusable = False
 
     def load(self, key: Fingerprint) -> Arrays | None:
         """Return the stored arrays, bit for bit, or None if there are none or they are damaged (PB808)."""
@@ -123,8 +124,9 @@ class ArrayCache:
 
     def _go_on_without(self, reason: str) -> None:
         """Say once that nothing is kept for the next run, and how it could be."""
-        if not self._unusable:
+        global _told  # noqa: PLW0603  # once in the life of a process, for all kinds
+        if not _told:
             log.warning(
                 "scored without a cache: %s\n  set %s to a folder to keep one", reason, CACHE_VARIABLE
             )
-        self._unusable = True
+        _told = True
