@@ -29,7 +29,7 @@ _FOR_CPU = "mini-cpu"
 
 
 @dataclass(frozen=True)
-class Forecast:
+class ResourceForecast:
     """What is known of a run from its networks alone.
 
     Attributes:
@@ -54,7 +54,7 @@ class Forecast:
         return self.state + max(images * self.activations, self.checkpoint)
 
 
-def forecast(method: TrainedMethod, recipe: Recipe) -> Forecast:
+def forecast(method: TrainedMethod, recipe: Recipe) -> ResourceForecast:
     """Build the networks without memory and count: float32, 4 bytes a number.
 
     Bfloat16 halves most activations; a discriminator's are not counted.
@@ -66,7 +66,7 @@ def forecast(method: TrainedMethod, recipe: Recipe) -> Forecast:
     averaged = sum(count for count, player in zip(counts, players, strict=True) if player.averaged)
     held = [activation_bytes(p.module) for p in players if isinstance(p.module, UNet)]
     per_number = 0.5 if recipe.speed.autocast == "bf16" else 1.0
-    return Forecast(
+    return ResourceForecast(
         parameters=sum(counts),
         state=16 * sum(counts) + 4 * averaged,
         activations=int(per_number * sum(held)),
@@ -94,7 +94,7 @@ def activation_bytes(network: UNet) -> int:
 
 
 def tell_and_prove(
-    found: Forecast,
+    found: ResourceForecast,
     recipe: Recipe,
     micro: int,
     device: torch.device,
@@ -166,7 +166,7 @@ def _for_cpu(recipe: Recipe, recipes: Mapping[str, str]) -> str:
     return f"--recipe {_FOR_CPU}" + (f" --task {task}" if task != recipe.task else "") if text else ""
 
 
-def prove_space(run: Path, found: Forecast, recipe: Recipe, done: int) -> None:
+def prove_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -> None:
     """Prove that the checkpoints still to come have space: the newest, one in the making, and those kept.
 
     Raises:

@@ -68,7 +68,7 @@ def _decoded_photo(data: bytes) -> Image:
 
 
 @dataclass(frozen=True)
-class Survey:
+class FolderSurvey:
     """What lies below a folder.
 
     Attributes:
@@ -86,7 +86,7 @@ class Survey:
         return ", ".join(f"{count:,} {what}" for what, count in ordered)
 
 
-def survey(folder: Path) -> Survey:
+def survey(folder: Path) -> FolderSurvey:
     """Return the images below a folder and what else is there. Links are followed, each folder once.
 
     Hidden files and folders, and what file managers and notebooks leave behind, are not taken.
@@ -127,7 +127,7 @@ def survey(folder: Path) -> Survey:
         fix = "make them readable, or take them out"
         found = "folders that cannot be read"
         raise SourceError(problem("PB801", str(folder), found=found, fix=fix, ids=unreadable))
-    return Survey(tuple(places), +passed)
+    return FolderSurvey(tuple(places), +passed)
 
 
 def walk(folder: Path) -> tuple[Place, ...]:

@@ -23,7 +23,7 @@ from palette_bench.core.resources import protocol_file
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.core.types import SILENT, Fingerprint, Progress
 from palette_bench.core.workers import in_threads
-from palette_bench.tasks.preprocess import DecodeError, picture_size, prove
+from palette_bench.tasks.preprocess import DecodeError, decode, picture_size
 from palette_bench.tasks.protocol import ImageNetSource, PhotoSource, PlacesSource, ProtocolSpec, Window
 
 FOLDER = "folder:"
@@ -274,7 +274,8 @@ def _checked(source: Source, progress: Progress, request: Request | None = None)
 
     def proven(picture: Picture) -> tuple[int, int] | str:
         try:
-            return prove(picture.place.read())
+            height, width, _ = decode(picture.place.read()).shape
+            return height, width
         except (DecodeError, OSError) as error:
             return str(error)
 

@@ -8,30 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from palette_bench.cli.options import DEVICE, MAKER, WEIGHTS, maker_of
+from palette_bench.cli.options import CREDITS, DEVICE, SET, WEIGHTS, credits_of
 from palette_bench.cli.terminal import aligned, finish, progress, say, show_problems
 
 if TYPE_CHECKING:
     from palette_bench.benchset.manifest import BenchSet
     from palette_bench.scoring.scorecard import Scorecard
 
-_ANCHORS = ("original", "copy-input")
-
 
 @click.command("evaluate", short_help="Check, score, report and rank a folder of outputs, in one command.")
 @click.argument("outputs", metavar="OUTPUTS", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--set",
-    "benchset",
-    metavar="SET",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The set they answer.",
-)
+@SET
 @click.option(
     "-o", "--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder to fill."
 )
-@MAKER
+@CREDITS
 @click.option("--template", metavar="NAME", help="Name of an output, with {id} in it.  [default: {id}.png]")
 @click.option("--tool-size", metavar="SIDE", type=click.IntRange(16, 8192), help="Side the tool worked at.")
 @click.option("--accept-lossy", is_flag=True, help="Take JPEG outputs; the card says so.")
@@ -52,6 +43,7 @@ def command(outputs: Path, benchset: Path, out: Path, **given: Any) -> None:
     palette-bench evaluate SUB --set SET -o out --extractor smoke-random
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.benchset.manifest import BenchSet
+    from palette_bench.board.comparability import ANCHORS
     from palette_bench.board.record import add_cards
     from palette_bench.board.report import write_report
     from palette_bench.board.site import INDEX, build_site
@@ -69,7 +61,7 @@ def command(outputs: Path, benchset: Path, out: Path, **given: Any) -> None:
     say("2/4  score, beside the ceiling (original) and the floor (copy-input)")
     path = out / "cards" / f"{slug}.json"
     card = _score(submission, target, path, given)
-    anchors = [_anchor(name, target, out, card, given) for name in _ANCHORS if name != slug]
+    anchors = [_anchor(name, target, out, card, given) for name in ANCHORS if name != slug]
     _show(card, anchors)
     say("3/4  report")
     page = out / "reports" / f"{slug}.html"
@@ -91,20 +83,20 @@ def _submission(outputs: Path, target: BenchSet, out: Path, given: Mapping[str, 
     from palette_bench.core.errors import UsageError
     from palette_bench.submission.adapter import ToolOptions
     from palette_bench.submission.card import CARD
-    from palette_bench.submission.importing import Maker, clear_import, import_results, slug_of
+    from palette_bench.submission.importing import MethodCredits, clear_import, import_results, slug_of
 
-    maker: Maker = maker_of(given)
+    credit: MethodCredits = credits_of(given)
     options = ToolOptions(None, given["template"], given["tool_size"], given["accept_lossy"])
     if outputs.is_file() or (outputs / CARD).exists():
-        if maker != Maker() or options != ToolOptions():
+        if credit != MethodCredits() or options != ToolOptions():
             raise UsageError(f"{outputs} is a submission: its {CARD} says who made it, and how")
         return outputs
-    slug = maker.slug or slug_of(maker.name or outputs.resolve().name)
+    slug = credit.slug or slug_of(credit.name or outputs.resolve().name)
     submission = out / "submissions" / slug
     clear_import(submission, target)
-    name = maker.name or outputs.resolve().name
-    maker = Maker(name, slug, maker.version, maker.authors, maker.license)
-    import_results("adapter:folder", target, outputs, submission, options, maker, progress)
+    name = credit.name or outputs.resolve().name
+    credit = MethodCredits(name, slug, credit.version, credit.authors, credit.license)
+    import_results("adapter:folder", target, outputs, submission, options, credit, progress)
     return submission
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,6 +43,14 @@ class WeightsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # g
         return extractor, path
 
 
+SET = click.option(
+    "--set",
+    "benchset",
+    metavar="SET",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The set it answers.",
+)
 WEIGHTS = click.option(
     "--weights",
     type=WeightsType(),
@@ -75,7 +84,7 @@ DEVICE = click.option(
     show_default=True,
     help="cpu, cuda, cuda:1, mps or xpu.",
 )
-_MAKER = {
+_CREDITS = {
     "--name": "Of the method, for people.",
     "--slug": "Of the method, for files: a-z, 0-9, -.  [default: from the name]",
     "--version": "Of the method.",
@@ -84,19 +93,19 @@ _MAKER = {
 }
 
 
-def MAKER(command: Any) -> Any:  # noqa: N802  # a decorator that stands among options
+def CREDITS(command: Any) -> Any:  # noqa: N802  # a decorator that stands among options
     """Add the options that say who made some images."""
-    for flag, words in reversed(_MAKER.items()):
+    for flag, words in reversed(_CREDITS.items()):
         command = click.option(flag, multiple=flag == "--author", help=words)(command)
     return command
 
 
-def maker_of(given: Mapping[str, Any]) -> Any:
-    """Return what the options of MAKER said, as a Maker."""
-    from palette_bench.submission.importing import Maker
+def credits_of(given: Mapping[str, Any]) -> Any:
+    """Return what the options of CREDITS said, as a MethodCredits."""
+    from palette_bench.submission.importing import MethodCredits
 
     names = {name: given[name] or "" for name in ("name", "slug", "version", "license")}
-    return Maker(**names, authors=tuple(given["author"]))
+    return MethodCredits(**names, authors=tuple(given["author"]))
 
 
 WORKERS = click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from palette_bench.cli.options import DEVICE, MAKER, SHARD, maker_of
+from palette_bench.cli.options import CREDITS, DEVICE, SHARD, credits_of
 from palette_bench.cli.terminal import finish, progress, say
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _run(_context: click.Context, _option: click.Parameter, named: Path | None) 
 @click.option("--template", metavar="NAME", help="--import: name of a result, with {id} in it.")
 @click.option("--accept-lossy", is_flag=True, help="--import: take JPEG results; the card says so.")
 @click.option("--tool-size", metavar="SIDE", type=click.IntRange(16, 8192), help="Side the tool works at.")
-@MAKER
+@CREDITS
 @click.option("--task", type=click.Choice(TASKS), help="Own pictures: what to do with them.")
 @click.option("--mask", type=PATH, help="inpainting: white = hole; a file, or a folder of equal names.")
 @click.option("--invert-mask", is_flag=True, help="inpainting: black = hole.")
@@ -228,9 +228,9 @@ def _import(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.benchset.manifest import ContestantSet
     from palette_bench.submission.importing import import_results
 
-    out, maker = given["out"], maker_of(given)
+    out, credit = given["out"], credits_of(given)
     benchset = ContestantSet.open(given["benchset"])
-    import_results(words[0], benchset, given["import_"], out, _tool_options(given), maker, progress)
+    import_results(words[0], benchset, given["import_"], out, _tool_options(given), credit, progress)
     say(f"now complete {out / 'submission.toml'}: authors, license, training data, sampler, cost")
     finish(out, benchset.public.set_fingerprint, f"check {out} --set {given['benchset']}")
 

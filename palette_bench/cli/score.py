@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palette_bench.cli import terminal
-from palette_bench.cli.options import DEVICE, WEIGHTS
+from palette_bench.cli.options import DEVICE, SET, WEIGHTS
 
 if TYPE_CHECKING:
     from palette_bench.scoring.scorecard import Scorecard
@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("score", short_help="Score a submission into a scorecard.")
 @click.argument("submission", metavar="SUB", type=click.Path(path_type=Path))
-@click.option(
-    "--set",
-    "benchset",
-    metavar="SET",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The set it answers.",
-)
+@SET
 @click.option(
     "-o",
     "--out",

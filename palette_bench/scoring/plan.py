@@ -37,7 +37,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Selection:
+class MetricSelection:
     """The metrics of a card, by what they read: features, several samples, pixels."""
 
     features: tuple[str, ...]
@@ -45,7 +45,9 @@ class Selection:
     diagnostics: tuple[Diagnostic, ...]
 
 
-def select_metrics(target: BenchSet, extractors: Sequence[str], chosen: Sequence[str] = ()) -> Selection:
+def select_metrics(
+    target: BenchSet, extractors: Sequence[str], chosen: Sequence[str] = ()
+) -> MetricSelection:
     """Return the metrics that were chosen, or all that this set and these extractors have.
 
     Raises:
@@ -53,7 +55,7 @@ def select_metrics(target: BenchSet, extractors: Sequence[str], chosen: Sequence
     """
     pixels = diagnostics(target.task.degradation)
     if not chosen:
-        return Selection(wanted_metrics(target, extractors), tuple(DIVERSITIES.values()), pixels)
+        return MetricSelection(wanted_metrics(target, extractors), tuple(DIVERSITIES.values()), pixels)
     known = {*FEATURE_METRICS, *DIVERSITIES, *(row.id for row in pixels)}
     faults = [
         f"{name} is not for {target.public.task}"
@@ -64,7 +66,7 @@ def select_metrics(target: BenchSet, extractors: Sequence[str], chosen: Sequence
     ]
     if faults:
         raise UsageError("; ".join(faults))
-    return Selection(
+    return MetricSelection(
         tuple(dict.fromkeys(name for name in chosen if name in FEATURE_METRICS)),
         tuple(row for row in DIVERSITIES.values() if row.id in chosen),
         tuple(row for row in pixels if row.id in chosen),

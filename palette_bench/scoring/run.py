@@ -39,7 +39,7 @@ from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.networks import DEFAULT_MODE, Networks, Weights
 from palette_bench.scoring.pictures import Look, Measured, Pictures
 from palette_bench.scoring.plan import (
-    Selection,
+    MetricSelection,
     Step,
     needed_extractors,
     plan,
@@ -215,7 +215,7 @@ class _Run:
     target: BenchSet
     seen: _Seen
     networks: Networks
-    selection: Selection
+    selection: MetricSelection
     steps: Sequence[Step]
     extraction: Extraction
     fresh: bool

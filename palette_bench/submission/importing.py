@@ -19,7 +19,7 @@ from palette_bench.submission.restore import restore
 
 
 @dataclass(frozen=True)
-class Maker:
+class MethodCredits:
     """Who made the results, as far as a person says it; "" and () leave what the card says.
 
     Attributes:
@@ -68,7 +68,7 @@ def import_results(
     folder: Path,
     out: Path,
     options: ToolOptions,
-    maker: Maker,
+    credit: MethodCredits,
     progress: Progress = SILENT,
 ) -> SubmissionCard:
     """Write a submission of a tool's results; what a person completed on its card before stays.
@@ -79,7 +79,7 @@ def import_results(
         folder: where the tool wrote.
         out: the submission.
         options: how the results are read.
-        maker: who made them.
+        credit: who made them.
         progress: where to report.
 
     Raises:
@@ -88,7 +88,7 @@ def import_results(
         InputError: PB605, the folder holds other results.
         StorageError: PB802.
     """
-    maker.on(_ANYBODY)
+    credit.on(_ANYBODY)
     results = load_adapter(adapter).results(benchset, folder, options, progress)
     before = _completed(out / CARD)
     card = restore(results, benchset, out, progress=progress)
@@ -96,7 +96,7 @@ def import_results(
     if before is not None and card.target.set.startswith(before.target.set):
         declared = before.declared.model_copy(update={"postprocess": card.declared.postprocess})
         card = before.model_copy(update={"target": card.target, "declared": declared})
-    card = card.model_copy(update={"method": maker.on(card.method)})
+    card = card.model_copy(update={"method": credit.on(card.method)})
     atomic.write_text(out / CARD, to_toml(card))
     return card
 

@@ -17,7 +17,7 @@ from palette_bench.core.errors import InputError, Problem, UsageError, problem
 from palette_bench.core.interrupt import stoppable
 from palette_bench.core.types import SILENT, Image, Mask, Progress
 from palette_bench.submission.contestant import OwnPicture, PictureRestorer
-from palette_bench.submission.done import Done
+from palette_bench.submission.finished_images import FinishedImages
 from palette_bench.submission.plugins import require_images
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.degradations.hole import HOLE_VALUE, punch, recomposite
@@ -99,7 +99,7 @@ def _extended(picture: Image, by: dict[str, int]) -> tuple[Image, Mask]:
 
 
 @dataclass(frozen=True)
-class Photo:
+class UserImage:
     """A person's image.
 
     Attributes:
@@ -113,7 +113,7 @@ class Photo:
     data: bytes
 
     @staticmethod
-    def of(data: bytes) -> Photo:
+    def of(data: bytes) -> UserImage:
         """Read an image.
 
         Raises:
@@ -123,7 +123,7 @@ class Photo:
         with PillowImage.open(io.BytesIO(data)) as image:
             profile = image.info.get("icc_profile")
         # bytes 16 to 19 of a profile name the space of its values (ICC.1, 7.2.6)
-        return Photo(pixels, profile if profile and profile[16:20] == b"RGB " else None, data)
+        return UserImage(pixels, profile if profile and profile[16:20] == b"RGB " else None, data)
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,13 @@ class Job:
     mask: Path | None = None
     invert: bool = False
 
-    def read(self) -> tuple[Photo, Image | None]:
+    def read(self) -> tuple[UserImage, Image | None]:
         """Return the picture, and its mask as levels, (H, W) uint8, white = hole.
 
         Raises:
             OSError, DecodeError: one of them cannot be read.
         """
-        photo = Photo.of(self.source.read_bytes())
+        photo = UserImage.of(self.source.read_bytes())
         if self.mask is None:
             return photo, None
         data = self.mask.read_bytes()
@@ -301,7 +301,7 @@ def restore_pictures(
         StorageError: PB802.
     """
     options = (wish.task, wish.extend, wish.times, wish.quality, wish.policy, wish.invert_mask)
-    done = Done(folder, [restorer.identity, *map(str, options)])
+    done = FinishedImages(folder, [restorer.identity, *map(str, options)])
     with progress("restoring", len(found) * wish.times) as advance, stoppable() as check_stop:
         for job in found:
             photo, mask = job.read()

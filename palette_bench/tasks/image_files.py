@@ -61,11 +61,16 @@ def kind_of(data: bytes) -> str:
     return f"{found}: convert it to PNG" if found.endswith("image") else found or "not a JPEG or PNG inside"
 
 
-def fault_of(data: bytes) -> str:
-    """Return why an encoded JPEG or PNG is not whole, or nothing. What follows its end does not count."""
+def fault_of(data: bytes, *, decoding: bool = True) -> str:
+    """Return why an encoded JPEG or PNG is not whole, or nothing. What follows its end does not count.
+
+    Args:
+        data: the file.
+        decoding: also decode a JPEG three times, which alone tells whether its last scan was cut.
+    """
     if data.startswith(_PNG):
         return _png_fault(data)
-    return _jpeg_fault(data) if data.startswith(_JPEG) else kind_of(data)
+    return _jpeg_fault(data, decoding=decoding) if data.startswith(_JPEG) else kind_of(data)
 
 
 def has_end(data: bytes) -> bool:
@@ -127,7 +132,7 @@ def _png_stream_fault(header: bytes, body: bytes) -> str:
 
 
 @dataclass
-class _Layout:
+class _JpegLayout:
     """Where a JPEG ends, and what its scans hold.
 
     Attributes:
@@ -143,9 +148,9 @@ class _Layout:
     precise: dict[int, set[int]] = field(default_factory=dict)
 
 
-def _jpeg_layout(data: bytes) -> _Layout | None:
+def _jpeg_layout(data: bytes) -> _JpegLayout | None:
     """Walk the markers of a JPEG; None if they end before the end marker."""
-    at, found = 2, _Layout()
+    at, found = 2, _JpegLayout()
     while at + 4 <= len(data):
         if data[at] != 0xFF:
             return None
@@ -177,7 +182,7 @@ def _jpeg_layout(data: bytes) -> _Layout | None:
     return None
 
 
-def _note_scan(layout: _Layout, content: bytes) -> None:
+def _note_scan(layout: _JpegLayout, content: bytes) -> None:
     """Note which coefficients a scan brings to their last bit."""
     n = content[0] if content else 0
     if len(content) < 4 + 2 * n:
@@ -188,12 +193,14 @@ def _note_scan(layout: _Layout, content: bytes) -> None:
             layout.precise.setdefault(content[1 + 2 * i], set()).update(range(first, last + 1))
 
 
-def _jpeg_fault(data: bytes) -> str:
+def _jpeg_fault(data: bytes, *, decoding: bool) -> str:
     layout = _jpeg_layout(data)
     if layout is None:
         return "truncated: the end marker is missing"
     if layout.progressive and any(len(layout.precise.get(c, ())) < 64 for c in layout.components):
         return "truncated: the last scans are missing"
+    if not decoding:
+        return ""
     # A whole scan ends before more bytes and passes them over; a cut one takes them for its own. Both begin
     # with a bit that libjpeg would not fill in, and no code of the usual tables means the same in both.
     pixels = _decoded(data)

@@ -28,7 +28,6 @@ UNREADABLE = (
 
 _ORIENTATION = 0x0112  # EXIF tag
 _PNG_DEPTH = 24  # offset of the bits a channel
-_HEADERS = 1 << 16  # bytes of a JPEG that say whether it is progressive, but for the longest profiles
 _MODES = frozenset({"1", "L", "P", "RGB", "CMYK"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA"})
 
@@ -78,15 +77,6 @@ def picture_size(data: bytes) -> tuple[int, int]:
     return size
 
 
-def prove(data: bytes) -> tuple[int, int]:
-    """Return (height, width) of an image that is whole.
-
-    Raises:
-        DecodeError: as `decode`.
-    """
-    return decode(data).shape[:2]
-
-
 def decode(data: bytes, *, proven: bool = False) -> Image:
     """Return an image as (H, W, 3) uint8: the one reader of whatever people bring.
 
@@ -105,10 +95,8 @@ def decode(data: bytes, *, proven: bool = False) -> Image:
     try:
         with _opened(data) as image:
             pixels = _in_rgb(image)
-            is_png = image.format == "PNG"
             last = image.getpixel((image.width - 1, image.height - 1))
-        doubtful = is_png or ends_filled(np.array(last)) or b"\xff\xc2" in data[:_HEADERS]
-        if fault := fault_of(data) if doubtful or not proven or not has_end(data) else "":
+        if fault := fault_of(data, decoding=not proven or ends_filled(np.array(last))):
             raise DecodeError(fault)
     except UNREADABLE as error:
         raise error if isinstance(error, DecodeError) else DecodeError(_why(data, error)) from error

@@ -18,10 +18,10 @@ from skimage import data as photographs
 
 from palette_bench.core.png import encode
 from palette_bench.tasks.image_files import fault_of
-from palette_bench.tasks.preprocess import DecodeError, decode, decode_upright, picture_size, prove
+from palette_bench.tasks.preprocess import DecodeError, decode, decode_upright, picture_size
 
 PHOTO = PillowImage.fromarray(photographs.chelsea()).crop((100, 60, 246, 165))
-READERS = (decode, decode_upright, prove)
+READERS = (decode, decode_upright)
 
 
 def encoded(image: PillowImage.Image = PHOTO, form: str = "JPEG", **options: Any) -> bytes:

@@ -78,7 +78,12 @@ def test_a_cpu_recipe_is_named_with_the_task_it_is_for() -> None:
     recipe = read_recipe(method.recipe_model, method.recipes()["colorization"])
     with pytest.raises(DeviceError, match="--recipe mini-cpu --task multi"):
         module.tell_and_prove(
-            module.Forecast(1, 1 << 60, 1, 1, 1), recipe, 16, torch.device("cpu"), method.recipes(), False
+            module.ResourceForecast(1, 1 << 60, 1, 1, 1),
+            recipe,
+            16,
+            torch.device("cpu"),
+            method.recipes(),
+            False,
         )
 
 

@@ -14,7 +14,7 @@ RECORD = ".palette-bench.jsonl"
 
 
 @dataclass
-class Done:
+class FinishedImages:
     """The finished images of an output folder.
 
     Attributes:
