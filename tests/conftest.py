@@ -19,7 +19,9 @@ from submissions import submit
 
 from palette_bench.benchset import splits
 from palette_bench.benchset.generate import generate
+from palette_bench.core import atomic
 from palette_bench.core.resources import protocol_file
+from palette_bench.scoring.features import cache
 from palette_bench.tasks.protocol import ImageNetSource, load
 
 if TYPE_CHECKING:
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
 
 settings.register_profile("palette_bench", deadline=None, derandomize=True)
 settings.load_profile("palette_bench")
+
+
+@pytest.fixture(autouse=True)
+def _said_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once in the life of a process is said once a test."""
+    monkeypatch.setattr(cache, "_told", False)
+    monkeypatch.setattr(atomic, "_flush_warned", False)
 
 
 @pytest.fixture(scope="session")

@@ -87,9 +87,14 @@ def main(ctx: click.Context, verbose: bool, quiet: bool) -> None:
 
 def run() -> None:
     """Run the command line and end the process with the promised exit code."""
-    # a shell's `>&-` or a service without outputs: Python has no stream then, and what is said goes nowhere
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for the life of the process
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    # A shell's `>&-` or a service without outputs: Python has no stream then, and what is said goes nowhere.
+    # Its number must be taken all the same, or the next file that is opened gets it, and stray messages.
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no character of a name stops a terminal

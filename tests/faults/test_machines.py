@@ -39,11 +39,6 @@ def raises(number: int) -> Callable[..., None]:
 # --- caches ---
 
 
-@pytest.fixture(autouse=True)
-def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_told", False)
-
-
 @pytest.mark.trust("machines: cache")
 def test_a_user_without_a_home_scores_without_a_cache_and_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
