@@ -187,11 +187,13 @@ def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
             )
         )
     labels: dict[str, str] = {}
+    first_lines: dict[str, int] = {}
     bad, contradicting = [], []
     for line, row in lines:
         cells = [*row, *[""] * (len(names) - len(row))]
         name = cells[names.index("file")].strip().replace("\\", "/").removeprefix("./")
         text = cells[names.index(column)].strip()
+        first_lines.setdefault(name, line)
         if not (_LABEL.fullmatch(text) and int(text) < splits.CLASSES):
             bad.append(f"line {line}: {name} {text}")
         elif int(labels.setdefault(name, text)) != int(text):
@@ -199,14 +201,17 @@ def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
     found = {p.name: labels.get(p.name, labels.get(PurePosixPath(p.name).name)) for p in places}
     missing = sorted(name for name, text in found.items() if text is None)
     faults = (
-        ("labels in 0..999", bad),
-        ("one label for every file", contradicting),
-        ("a label for every picture", [] if bad else missing),
+        ("labels in 0..999", bad, "write each class as its ImageNet index, not as its name"),
+        ("one label for every file", contradicting, "keep one row for each file"),
+        ("a label for every picture", [] if bad else missing, "add their rows, or take the pictures out"),
     )
-    problems = [problem("PB607", str(file), expected=what, ids=names) for what, names in faults if names]
+    problems = [
+        problem("PB607", str(file), expected=what, fix=fix, ids=names) for what, names, fix in faults if names
+    ]
     if problems:
         raise SourceError(*problems)
     there = {p.name for p in places} | {PurePosixPath(p.name).name for p in places}
     if absent := [name for name in labels if name not in there]:
-        log.info("%s: %s rows name files that are not there, %s first", file, f"{len(absent):,}", absent[0])
+        told = "%s: %s rows name files that are not there, line %s first: %s"
+        log.info(told, file, f"{len(absent):,}", first_lines[absent[0]], absent[0])
     return {name: int(text) for name, text in found.items() if text is not None}

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from palette_bench.core.errors import MethodError, PaletteBenchError, Problem, StorageError, suggest
+from palette_bench.core.errors import MethodError, PaletteBenchError, Problem, StorageError, problem, suggest
 from palette_bench.core.interrupt import Interrupted
 
 # verb -> one-line help; the verb's module is palette_bench.cli.VERB, its command `command`
@@ -80,6 +80,11 @@ def main(ctx: click.Context, verbose: bool, quiet: bool) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("palette_bench").setLevel(level)
     ctx.obj = {"quiet": quiet}
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        fix = "cd to a folder that exists"
+        raise StorageError(problem("PB801", "the working folder", found="it was deleted", fix=fix)) from None
     # threads of torch that wait by spinning take the processor from those they wait for: with one busy
     # neighbour on two cores, training took 2.5 times as long
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -94,11 +99,23 @@ def run() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no character of a name stops a terminal
+    sys.stdout = sys.stdout or io.StringIO()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no character of a name stops a terminal
+    encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+    words = io.BufferedWriter(_Words(2, "wb", closefd=False))
+    sys.stderr = io.TextIOWrapper(words, encoding, errors="backslashreplace", line_buffering=True)
     sys.exit(exit_code())
+
+
+class _Words(io.FileIO):
+    """What is said to people: where nobody takes it any more, it is lost and the work goes on."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
 def exit_code(command: click.Command = main) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.pictures import SUFFIXES, no_pictures, walk
+from palette_bench.benchset.pictures import no_pictures, walk
 from palette_bench.core import atomic, png
 from palette_bench.core.errors import InputError, Problem, UsageError, problem
 from palette_bench.core.interrupt import stoppable
@@ -126,6 +126,10 @@ class UserImage:
         return UserImage(pixels, profile if profile and profile[16:20] == b"RGB " else None, data)
 
 
+class MaskError(DecodeError):
+    """A mask cannot be read."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One picture to restore.
@@ -154,7 +158,10 @@ class Job:
         if self.mask is None:
             return photo, None
         data = self.mask.read_bytes()
-        levels = luma(decode_upright(data))
+        try:
+            levels = luma(decode_upright(data))
+        except DecodeError as error:
+            raise MaskError(str(error)) from error
         return replace(photo, data=photo.data + data), 255 - levels if self.invert else levels
 
 
@@ -187,25 +194,22 @@ def _of_file(source: Path, out: Path, wish: Wish) -> Job:
 
 
 def _of_folder(source: Path, out: Path, wish: Wish) -> list[Job]:
-    names = [place.file.relative_to(source) for place in walk(source)]
-    return [
-        Job(
-            name.with_suffix("").as_posix(),
-            source / name,
-            out / name.with_suffix(".png"),
-            _mask_of(name, wish.mask),
-            wish.invert_mask,
-        )
-        for name in names
-    ]
+    found = []
+    masks = _masks_by_name(wish.mask) if wish.mask and wish.mask.is_dir() else None
+    for place in walk(source):
+        path = place.file.relative_to(source)
+        name, target = path.with_suffix("").as_posix(), path.with_suffix(".png")
+        mask = wish.mask
+        if wish.mask and masks is not None:
+            mask = masks.get(name) or masks.get(name.casefold(), wish.mask / target)
+        found.append(Job(name, place.file, out / target, mask, wish.invert_mask))
+    return found
 
 
-def _mask_of(name: Path, mask: Path | None) -> Path | None:
-    """Return the mask of a picture of a folder: one for all, or the one of the same name."""
-    if mask is None or not mask.is_dir():
-        return mask
-    choices = [mask / name.with_suffix(suffix) for end in SUFFIXES for suffix in (end, end.upper())]
-    return next((path for path in choices if path.is_file()), mask / name.with_suffix(".png"))
+def _masks_by_name(folder: Path) -> dict[str, Path]:
+    """Return the masks below a folder by path without suffix, as written and in lower case."""
+    names = {place.file.relative_to(folder).with_suffix("").as_posix(): place.file for place in walk(folder)}
+    return {name.casefold(): file for name, file in names.items()} | names
 
 
 def _require_free_places(found: list[Job], source: Path, out: Path) -> None:
@@ -239,15 +243,14 @@ def _problems(job: Job, wish: Wish) -> Iterator[Problem]:
         found = error.strerror or str(error)
         yield problem("PB201", str(error.filename or job.source), found=found, fix="check the path")
         return
+    except MaskError as error:
+        fix = "paint the hole white on a black canvas, and save it without transparency"
+        expected = "an 8-bit PNG, black and white"
+        yield problem("PB309", str(job.mask), expected=expected, found=str(error), fix=fix)
+        return
     except DecodeError as error:
-        where = ", ".join(str(path) for path in (job.source, job.mask) if path)
-        yield problem(
-            "PB309",
-            where,
-            expected="8-bit JPEG or PNG",
-            found=str(error),
-            fix="save it again as JPEG or PNG",
-        )
+        fix = "save it again as JPEG or PNG"
+        yield problem("PB309", str(job.source), expected="8-bit JPEG or PNG", found=str(error), fix=fix)
         return
     height, width = photo.pixels.shape[:2]
     if min(height, width) < SMALLEST:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,25 +19,32 @@ from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
 from palette_bench.submission.files import output_name
 from palette_bench.submission.layout import of_files
+from palette_bench.submission.thumbnails import (
+    CELLS,
+    FAR,
+    LUMA,
+    MIN_CELLS,
+    NEARER,
+    Colours,
+    colour_fault,
+    distances,
+    known_cells,
+    shift,
+    thumbnail,
+    tones,
+    turn,
+)
 
-CELLS = 16  # thumbnail side; protocol sides are multiples of it
 SMALL_ERROR = 8  # levels; what JPEG or a resize does to most pixels
 ALTERED_SHARE = 0.2  # of known pixels changed at all: more than blending along the hole's edge
 SMALL_SHARE = 0.8  # of known pixels within SMALL_ERROR: 0.83 to 1 after JPEG at quality 90 to 98
-FAR = 12.0  # levels RMS between thumbnails fitted in tone: an output shows the inputs within
-NEARER = 4.0  # another input, or the input turned, must be this many times nearer
-ALIKE = 0.95  # correlation of thumbnails that show one scene
 CONTRAST = (0.8, 1.25)  # of output to input: a model keeps it, in cells that average what it smooths
 BRIGHTER = 12.0  # levels between the means
-COLOURED = 6.0  # levels RMS between red and blue of a thumbnail: less cannot tell a swap
-MIN_CELLS = 16  # fully known cells a comparison needs
 SHOWN_PAIRS = 5
+_LOOKED_AT = 64  # outputs whose place is proven: a shift is of all or of none
 _BLOCK = 256  # outputs compared with all inputs at once
-_LUMA = np.array([19595, 38470, 7471]) / 65536  # gray-v1, unrounded
 
 _Grid = NDArray[np.float32]  # (CELLS * CELLS,) luma of a thumbnail
-_Levels = NDArray[np.float64]  # luma of some cells
-_Colours = NDArray[np.float64]  # (cells, 3)
 
 _FIXES = {
     "PB321": "outputs must come from the inputs; references are for the judge alone",
@@ -47,8 +53,8 @@ _FIXES = {
     "PB324": "write PNG straight from the method's pixels: no JPEG, resize or colour conversion between",
     "PB325": "if the pairs are right, rename the files; see that inputs are read in the order of their ids",
     "PB327": "write what the model sees as 0..255: undo its normalisation, gamma and any conversion to float",
-    "PB328": "write RGB: libraries such as OpenCV hold BGR",
-    "PB329": "write rows from top to bottom and columns from left to right: undo flips and transposes",
+    "PB328": "write RGB: libraries such as OpenCV hold BGR, and some models YCbCr",
+    "PB329": "write each pixel at its place: undo flips, transposes, padding and crops",
     "PB326": "see whether these runs failed: NaN turned into one colour, or an empty output",
 }
 
@@ -65,8 +71,9 @@ class Suspicion:
         self._constant: set[ImageId] = set()
         self._lossy: set[ImageId] = set()
         self._tones: dict[ImageId, tuple[float, float]] = {}
-        self._swapped: dict[ImageId, bool] = {}
+        self._channels: dict[ImageId, str] = {}
         self._turned: dict[ImageId, str] = {}
+        self._shifts: dict[ImageId, tuple[int, int]] = {}
         self._outputs: list[_Grid] = []
         self._inputs: list[_Grid] = []
         self._known: list[NDArray[np.bool_]] = []
@@ -81,21 +88,24 @@ class Suspicion:
             self._constant.add(image_id)
         if mask is not None and _is_lossy(output, condition, mask):
             self._lossy.add(image_id)
-        colours, given, known = _thumbnail(output), _thumbnail(condition), _known_cells(mask)
-        luma, given_luma = colours @ _LUMA, given @ _LUMA
+        colours, given, known = thumbnail(output), thumbnail(condition), known_cells(mask)
+        luma, given_luma = colours @ LUMA, given @ LUMA
         self._outputs.append(luma.astype(np.float32))
         self._inputs.append(given_luma.astype(np.float32))
         self._known.append(known)
         if image_id in self._constant or known.sum() < MIN_CELLS:
             return
-        tones = _tones(luma[known], given_luma[known], of_0_to_1=bool(output.max() <= 1))
-        if tones is not None:
-            self._tones[image_id] = tones
-        elif turned := _turn(luma, given_luma, known):
-            self._turned[image_id] = turned
         model = self._coloured_model(image_id, given)
-        if model is not None and (swapped := _is_swapped(colours[known], model[known])) is not None:
-            self._swapped[image_id] = swapped
+        held = None if model is None else colour_fault(colours[known], model[known])
+        if held is not None:
+            self._channels[image_id] = held
+        changed = None if held else tones(luma[known], given_luma[known], of_0_to_1=bool(output.max() <= 1))
+        if changed is not None:
+            self._tones[image_id] = changed
+        elif turned := turn(luma, given_luma, known):
+            self._turned[image_id] = turned
+        if len(self._shifts) < _LOOKED_AT:
+            self._shifts[image_id] = shift(output, condition, mask)
 
     def problems(self) -> list[Problem]:
         """Return PB321-PB326 for what was added."""
@@ -110,15 +120,15 @@ class Suspicion:
             *self._permuted(),
             *_about("PB326", self._dull(), "a picture", "one colour"),
             *self._toned(),
-            *_about("PB328", self._most(self._swapped), "red, green, blue", "blue, green, red"),
-            *self._flipped(),
+            *self._of_other_channels(),
+            *self._misplaced(),
         ]
 
-    def _coloured_model(self, image_id: ImageId, given: _Colours) -> _Colours | None:
+    def _coloured_model(self, image_id: ImageId, given: Colours) -> Colours | None:
         """Return the colours an output should have: of its input, or of the original where that is gray."""
         if self._target.task.degradation != "gray-v1":
             return given
-        return _thumbnail(self._target.reference(image_id)) if isinstance(self._target, BenchSet) else None
+        return thumbnail(self._target.reference(image_id)) if isinstance(self._target, BenchSet) else None
 
     @staticmethod
     def _most(verdicts: Mapping[ImageId, bool]) -> set[ImageId]:
@@ -140,12 +150,26 @@ class Suspicion:
         )
         return _about("PB327", changed, "tones as in the inputs", found)
 
-    def _flipped(self) -> list[Problem]:
-        if len(self._turned) < 2:
+    def _of_other_channels(self) -> list[Problem]:
+        """Return PB328 if most outputs that can tell hold other channels than red, green, blue."""
+        found = self._most({i: bool(held) for i, held in self._channels.items()})
+        held = Counter(self._channels[i] for i in found).most_common(1)
+        return _about("PB328", found, "red, green, blue", held[0][0] if held else "")
+
+    def _misplaced(self) -> list[Problem]:
+        """Return PB329 for outputs turned or mirrored, or if most lie beside their place."""
+        if len(self._turned) > 1:
+            (how, _), *_ = Counter(self._turned.values()).most_common()
+            return _about(
+                "PB329", self._turned, "the scene as the input shows it", f"{how}, in most of these"
+            )
+        moved = Counter(place for place in self._shifts.values() if place != (0, 0)).most_common(1)
+        if not moved or not 1 < moved[0][1] > len(self._shifts) / 2:
             return []
-        (how, _), *_ = Counter(self._turned.values()).most_common()
-        found = f"{how}, in most of these"
-        return _about("PB329", self._turned, "the scene as the input shows it", found)
+        down, right = moved[0][0]
+        ids = [i for i, place in self._shifts.items() if place == (down, right)]
+        found = f"moved by {down:+} pixels down and {right:+} to the right, in most outputs looked at"
+        return _about("PB329", ids, "each pixel at its place", found)
 
     def _reference(self, image_id: ImageId) -> Fingerprint:
         return self._references.get(image_id, "")
@@ -190,12 +214,12 @@ class Suspicion:
         cells = known.sum(axis=1)
         own = np.sqrt(((outputs - inputs) ** 2 * known).sum(axis=1) / np.maximum(cells, 1))
         rows = zip(outputs, inputs, known, strict=True)
-        fits = np.array([_distances(o[None], x[None], k[None], alike=True)[0, 0] for o, x, k in rows])
+        fits = np.array([distances(o[None], x[None], k[None], alike=True)[0, 0] for o, x, k in rows])
         suspects = np.flatnonzero((own > FAR) & np.isinf(fits) & (cells >= MIN_CELLS))
         pairs = []
         for start in range(0, len(suspects), _BLOCK):
             block = suspects[start : start + _BLOCK]
-            gaps = _distances(outputs[block], inputs, known, alike=True)
+            gaps = distances(outputs[block], inputs, known, alike=True)
             nearest, least = gaps.argmin(axis=1), gaps.min(axis=1)
             shown = (least < FAR) & (NEARER * least < own[block])
             pairs += [(int(i), int(j)) for i, j in zip(block[shown], nearest[shown], strict=True)]
@@ -214,95 +238,3 @@ def _is_lossy(output: Image, condition: Image, mask: Mask) -> bool:
     return (
         len(gaps) > 0 and (gaps > 0).mean() >= ALTERED_SHARE and (gaps <= SMALL_ERROR).mean() >= SMALL_SHARE
     )
-
-
-def _thumbnail(image: Image) -> _Colours:
-    """Return the mean of each cell of an (S, S, 3) uint8 image, (CELLS * CELLS, 3) in levels."""
-    side = image.shape[0] // CELLS
-    strips = image.reshape(CELLS, side, -1).sum(axis=1, dtype=np.uint32)  # whole rows: ten times faster
-    cells = strips.reshape(CELLS, CELLS, side, 3).sum(axis=2).reshape(-1, 3)
-    return np.asarray(cells / side**2, np.float64)
-
-
-def _tones(output: _Levels, given: _Levels, *, of_0_to_1: bool) -> tuple[float, float] | None:
-    """Return (contrast, brightness) of an output over its input, or None if it shows something else.
-
-    What is left of an image that was written as 0 to 1 need not look like it.
-    """
-    spread, given_spread = output.std(), given.std()
-    if given_spread == 0:
-        return None
-    alike = spread > 0 and np.corrcoef(output, given)[0, 1] >= ALIKE
-    if not (alike or of_0_to_1):
-        return None
-    return float(spread / given_spread), float(output.mean() - given.mean())
-
-
-def _turn(output: _Levels, given: _Levels, known: NDArray[np.bool_]) -> str:
-    """Return how an output is turned or mirrored against its input, or nothing."""
-    scene, seen = output.reshape(CELLS, CELLS), known.astype(np.float64)[None]
-    turned = {
-        "mirrored left to right": scene[:, ::-1],
-        "upside down": scene[::-1],
-        "turned by 180 degrees": scene[::-1, ::-1],
-        "transposed": scene.T,
-        "turned by 90 degrees": np.rot90(scene),
-        "turned by 270 degrees": np.rot90(scene, 3),
-    }
-    own = _distances(output[None], given[None], seen)[0, 0]
-    gaps = {
-        how: _distances(grid.reshape(1, -1), given[None], seen, alike=True)[0, 0]
-        for how, grid in turned.items()
-    }
-    nearest = min(gaps, key=lambda how: gaps[how])
-    return nearest if own > FAR > gaps[nearest] and NEARER * gaps[nearest] < own else ""
-
-
-def _is_swapped(output: _Colours, model: _Colours) -> bool | None:
-    """Return whether an output has the model's colours with red and blue swapped; None if none can tell."""
-    lumas = output @ _LUMA, model @ _LUMA
-    if min(luma.std() for luma in lumas) == 0 or np.corrcoef(*lumas)[0, 1] < 0:
-        return None  # it shows something else, or a negative
-    mine, theirs = output[:, 0] - output[:, 2], model[:, 0] - model[:, 2]
-    if np.sqrt((theirs**2).mean()) < COLOURED or np.sqrt((mine**2).mean()) < COLOURED / 4:
-        return None
-    return bool((mine * theirs).sum() / np.sqrt((mine**2).sum() * (theirs**2).sum()) < -ALIKE / 2)
-
-
-def _known_cells(mask: Mask | None) -> NDArray[np.bool_]:
-    """Return (CELLS * CELLS,) bool: cells without a hole."""
-    if mask is None:
-        return np.ones(CELLS * CELLS, np.bool_)
-    side = mask.shape[0] // CELLS
-    return ~mask.reshape(CELLS, side, CELLS, side).any(axis=(1, 3)).ravel()
-
-
-def _distances(outputs: _Levels, inputs: _Levels, known: NDArray[Any], *, alike: bool = False) -> _Levels:
-    """Return how far each output is from showing each input, whatever its brightness and contrast.
-
-    It is the RMS of what the best fit gain * output + offset, gain > 0, leaves of the input, over the cells
-    known in that input: an output that shows another id's image keeps the known part of *that* id, so the
-    holes that count are the candidate's, not its own.
-
-    Args:
-        outputs: (n, 256) thumbnails.
-        inputs: (N, 256) thumbnails.
-        known: (N, 256) 1 for cells without a hole, else 0.
-        alike: pairs that correlate by less than `ALIKE` are infinitely far, because a plain input is near to
-            everything.
-
-    Returns:
-        (n, N) levels; infinite where an input has too few known cells.
-    """
-    cells = np.maximum(known.sum(axis=1), 1)
-    visible = inputs * known
-    means, output_means = visible.sum(axis=1) / cells, outputs @ known.T / cells
-    variances = (visible * inputs).sum(axis=1) / cells - means**2
-    output_variances = outputs**2 @ known.T / cells - output_means**2
-    covariances = outputs @ visible.T / cells - output_means * means
-    explained = np.maximum(covariances, 0) ** 2 / np.maximum(output_variances, 1e-9)
-    gaps: _Levels = np.sqrt(np.maximum(variances - explained, 0))
-    gaps[:, known.sum(axis=1) < MIN_CELLS] = np.inf
-    if alike:
-        gaps[explained < ALIKE**2 * np.maximum(variances, 1e-9)] = np.inf
-    return gaps

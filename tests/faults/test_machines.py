@@ -263,8 +263,9 @@ def test_without_a_temporary_folder_and_without_a_working_one_the_error_is_still
     assert done.returncode == 0, done.stderr
     script = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m palette_bench verify set"
     gone = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert gone.returncode == 3, gone.stderr
+    assert gone.returncode == 5, gone.stderr
     assert "PB801" in gone.stderr
+    assert "it was deleted" in gone.stderr
 
 
 # --- devices ---
@@ -310,3 +311,17 @@ def test_a_kind_that_torch_has_is_taken(name: str, monkeypatch: pytest.MonkeyPat
 def test_closed_streams_stop_nothing(closed: str) -> None:
     done = subprocess.run(["sh", "-c", f"{sys.executable} -m palette_bench ls metrics {closed}"], check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.trust("machines: outputs")
+@pytest.mark.parametrize(("word", "code"), [("smoke", 0), ("smok", 3)])
+def test_words_that_nobody_takes_are_lost_and_the_work_goes_on(word: str, code: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "palette_bench", "generate", word, "jpeg/qf5", "-o", str(tmp_path / "s")]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(command, stderr=full, stdout=subprocess.DEVNULL, check=False).returncode == code
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert subprocess.run(command, stderr=writer, stdout=writer, check=False).returncode in (code, 141)
+    finally:
+        os.close(writer)

@@ -149,6 +149,24 @@ def test_a_folder_keeps_its_names_and_takes_a_mask_each(picture: Image, tmp_path
     run(tmp_path / "in", tmp_path / "one", Wish("inpainting", tmp_path / "masks" / "a.png", large_hole=True))
 
 
+@pytest.mark.trust("pictures: own masks")
+def test_masks_of_a_folder_are_found_as_pictures_are(picture: Image, tmp_path: Path) -> None:
+    for name, data in (("in/Cat.jpg", picture), ("masks/cat.PNG", np.full((HEIGHT, WIDTH), 255, np.uint8))):
+        (tmp_path / name).parent.mkdir()
+        PillowImage.fromarray(data).save(tmp_path / name)
+    (tmp_path / "masks" / "notes.txt").write_text("")
+    (job,) = jobs(tmp_path / "in", tmp_path / "out", Wish("inpainting", tmp_path / "masks", large_hole=True))
+    assert job.mask == tmp_path / "masks" / "cat.PNG"
+
+
+@pytest.mark.trust("pictures: own masks")
+def test_a_mask_held_in_an_alpha_channel_is_told_as_a_mask(source: Path, tmp_path: Path) -> None:
+    PillowImage.new("RGBA", (WIDTH, HEIGHT)).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match="without transparency") as caught:
+        jobs(source, tmp_path / "out.png", Wish("inpainting", tmp_path / "mask.png"))
+    assert [p.where for p in caught.value.problems] == [str(tmp_path / "mask.png")]
+
+
 def test_an_output_folder_takes_the_picture_s_name(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     run(source, tmp_path / "out", Wish("jpeg"))

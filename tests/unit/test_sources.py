@@ -151,6 +151,7 @@ def test_labels_csv_names_pictures_by_path_or_file_name(tmp_path: Path) -> None:
     [
         ("file,label\na.jpg,7\n", "a label for every picture"),
         ("file,label\na.jpg,7\nb.jpg,1000\n", "labels in 0..999"),
+        ("file,label\na.jpg,7\nb.jpg,tabby cat\n", "write each class as its ImageNet index"),
         ("name,class\n", "columns file and label"),
     ],
 )
@@ -439,7 +440,7 @@ def test_labels_are_read_as_a_spreadsheet_saves_them(
     with caplog.at_level("INFO"):
         source = folder("palette-2022", tmp_path / "in", labels=tmp_path / "l.csv")
     assert [p.label for p in source.pictures] == [7, 8]
-    assert "1 rows name files that are not there, gone.jpg first" in caplog.text
+    assert "1 rows name files that are not there, line 8 first: gone.jpg" in caplog.text
 
 
 @pytest.mark.trust("pictures: lists")

@@ -9,11 +9,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Image, Mask
-from palette_bench.submission.suspicion import FAR, MIN_CELLS, NEARER, Suspicion
+from palette_bench.submission.suspicion import Suspicion
+from palette_bench.submission.thumbnails import FAR, MIN_CELLS, NEARER, shift
 
 SIDE = 64
 CELL = SIDE // 16
@@ -131,6 +133,10 @@ def brighter(image: Image, levels: int) -> Image:
     return np.clip(image.astype(int) + levels, 0, 255).astype(np.uint8)
 
 
+def ycbcr(image: Image) -> Image:
+    return np.asarray(PillowImage.fromarray(image).convert("YCbCr"))
+
+
 @pytest.mark.trust("pictures: diagnosis")
 @pytest.mark.parametrize(
     ("change", "codes"),
@@ -144,7 +150,11 @@ def brighter(image: Image, levels: int) -> Image:
         (lambda x: x[::-1], ["PB329"]),
         (lambda x: x.transpose(1, 0, 2), ["PB329"]),
         (lambda x: np.rot90(x, 3), ["PB329"]),
-        (lambda x: 255 - x, []),  # a negative is no swap
+        (lambda x: 255 - x, ["PB327"]),  # a negative is no swap
+        (ycbcr, ["PB328"]),
+        (lambda x: ycbcr(x)[:, :, [0, 2, 1]], ["PB328"]),
+        (lambda x: np.roll(x, 1, axis=1), ["PB329"]),
+        (lambda x: np.roll(x, (-5, 9), axis=(0, 1)), ["PB329"]),
         (lambda x: x ^ 1, []),
         (lambda x: brighter(x, 6), []),
         (lambda x: np.rint(0.9 * (x - 128.0) + 128).astype(np.uint8), []),  # a model that smooths
@@ -153,6 +163,16 @@ def brighter(image: Image, levels: int) -> Image:
 def test_each_fault_of_writing_has_its_own_name(change: Callable[[Image], Image], codes: list[str]) -> None:
     outputs = {name: np.ascontiguousarray(change(image)) for name, image in COLOURS.items()}
     assert [code for code, _ in findings(COLOURS, outputs)] == codes
+
+
+@pytest.mark.trust("pictures: diagnosis")
+@pytest.mark.parametrize("place", [(0, 3), (2, 0), (-4, 7)])
+def test_a_shift_is_measured_beside_a_hole(place: tuple[int, int]) -> None:
+    image, mask = coloured(1), HALF
+    given = np.where(mask[:, :, None], 127, image).astype(np.uint8)
+    made = np.where(mask[:, :, None], coloured(2), image).astype(np.uint8)
+    assert shift(np.roll(made, place, axis=(0, 1)), given, mask) == place
+    assert shift(made, given, mask) == (0, 0)
 
 
 @pytest.mark.trust("pictures: diagnosis")
