@@ -103,9 +103,10 @@ def pdf_text(data: bytes) -> str:
 
 
 def _stream(body: bytes) -> bytes:
-    found = re.search(rb"stream\r?\n(.*?)\r?\nendstream", body, re.S)
-    assert found
-    return zlib.decompress(found[1]) if b"FlateDecode" in body else found[1]
+    length, start = re.search(rb"/Length (\d+)", body), re.search(rb"stream\r?\n", body)
+    assert length and start
+    data = body[start.end() : start.end() + int(length[1])]  # its last byte may look like a line's end
+    return zlib.decompress(data) if b"FlateDecode" in body else data
 
 
 def _characters(table: bytes) -> dict[int, str]:

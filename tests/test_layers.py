@@ -20,7 +20,6 @@ TORCH_IN = (
     "submission/cost.py",
 )
 TOOLS = {
-    "smoke_extractor",  # makes what the judge ships
     "experiments",  # runs the whole chain
     "trained",  # packs runs for passing on
 }  # no contestants: nobody imports them

@@ -30,7 +30,7 @@ from .training import Trainee, recipe_of
 logger = logging.getLogger(__name__)
 
 RESULT = "experiment.json"
-DEFAULT_EXTRACTOR, FALLBACK = "smoke", "smoke-random"
+DEFAULT_EXTRACTOR, FALLBACK = "efficientnet-lite0", "smoke-random"
 _SHOWN = 8  # pictures of a set on the page
 
 

@@ -53,8 +53,8 @@ class Reading:
 
     @property
     def barred(self) -> tuple[str, ...]:
-        """Return the notes that forbid a conclusion; a small trained network may be concluded from."""
-        return tuple(note for note in self.notes if note in BARRING - {"small-network"})
+        """Return the notes that forbid a conclusion."""
+        return tuple(note for note in self.notes if note in BARRING)
 
 
 Readings = dict[str, Reading]  # metric id, reserved names standing for their general forms too

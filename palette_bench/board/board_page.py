@@ -5,7 +5,6 @@ Source: reports and studies, section 3.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath
@@ -14,7 +13,7 @@ from palette_bench.board.claims import interval_words, leaders_words, method_wor
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.flat import csv_text
 from palette_bench.board.leaderboard import Board, Row
-from palette_bench.board.lines import Column, Lines, all_rows, basis_lines, labels_of, lines_of, tied
+from palette_bench.board.lines import Column, Lines, all_rows, badness, basis_lines, labels_of, lines_of, tied
 from palette_bench.board.pages import data_uri, render
 from palette_bench.board.plots import Kind, PlotRow, dot_whisker
 from palette_bench.board.quoted import QuotedRow
@@ -25,12 +24,13 @@ from palette_bench.board.words import (
     metric_words,
     note_words,
     place,
+    protocol_caution,
     source_words,
     task_words,
 )
 from palette_bench.core.records import canonical_json
 from palette_bench.core.types import ImageId
-from palette_bench.scoring.scorecard import forms_of
+from palette_bench.scoring.scorecard import BARRING, UNPINNED, forms_of
 from palette_bench.tasks.protocol import load
 
 TWINS = ("html", "csv", "json", "md", "tex", IDS)
@@ -77,7 +77,7 @@ def _page(board: Board, lines: Lines, tables: dict[str, str], n_ids: int) -> str
         sort=metric_words(board.sort).name if board.sort else "no metric",
         newest=max(row.date for row in rows),
         leaders=_leaders(board),
-        marks=[note_words(mark) for mark in _common_marks(rows)],
+        marks=_marks(board, rows),
         lines=lines,
         costs=_stated_costs(rows),
         tiers=sorted({line.row.tier for line in lines.systems}),
@@ -110,9 +110,16 @@ def _stated_costs(rows: Sequence[Row]) -> list[str]:
     return [key for key in keys if any(getattr(row.cost, key) is not None for row in rows)]
 
 
-def _common_marks(rows: Sequence[Row]) -> list[str]:
-    """Return the watermarks that every row carries."""
-    return sorted(set.intersection(*(set(row.watermarks) for row in rows)))
+def _marks(board: Board, rows: Sequence[Row]) -> list[str]:
+    """Return what a reader must know of every row: the watermarks all carry, and how far ranks reach."""
+    shared = set.intersection(*(_noted(row) & {*row.watermarks, UNPINNED} for row in rows))
+    words = [note_words(mark) for mark in sorted(shared)]
+    caution = protocol_caution(board.protocol)
+    return [caution, *words] if caution and not shared.intersection(BARRING) else words
+
+
+def _noted(row: Row) -> set[str]:
+    return {note for score in row.scores.values() for note in score.notes}
 
 
 def _stands_in(board: Board) -> str:
@@ -160,7 +167,7 @@ def _plot_rows(board: Board, metric: str) -> list[PlotRow]:
     """Return the rows that have a value of a metric: anchors, systems best first, unranked systems."""
     kinds: list[tuple[Kind, Sequence[Row]]] = [
         ("anchor", board.anchors),
-        ("system", sorted(board.rows, key=partial(_badness, metric=metric))),
+        ("system", sorted(board.rows, key=partial(badness, metric=metric))),
         ("unranked", [u.row for u in board.unranked]),
     ]
     labels = labels_of(board)
@@ -177,13 +184,6 @@ def _plot_rows(board: Board, metric: str) -> list[PlotRow]:
         for row in rows
         if (score := row.scores.get(metric)) is not None and score.value is not None
     ]
-
-
-def _badness(row: Row, metric: str) -> float:
-    score = row.scores.get(metric)
-    if score is None or score.value is None:
-        return math.inf
-    return -score.value if score.direction == "higher" else score.value
 
 
 def _plot_label(label: str, row: Row, kind: Kind) -> str:

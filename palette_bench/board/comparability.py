@@ -24,6 +24,7 @@ _ROLE_NAMES = {
     "inception_score": "classifier score",
     "classification_accuracy": "classification",
     "perceptual_distance": "perceptual distance",
+    "kid": "kernel distance",
 }
 
 # (code of the difference, what it is the fingerprint of) -> fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from palette_bench.board.cells import ScoreCell, score_cell
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Row
 from palette_bench.board.ranks import rank_text
-from palette_bench.board.words import DIRECTIONS, basis_words, metric_words, shown_key
+from palette_bench.board.words import DIRECTIONS, NOTHING, basis_words, metric_words, shown_key
 from palette_bench.core.records import Sha
 from palette_bench.scoring.scorecard import Direction, Score
 
@@ -59,20 +60,33 @@ class Line:
     group: int = 0
     shares: int = 0
 
+    @property
+    def place(self) -> str:
+        """Return its rank by the metric that sorts the board, or a dash."""
+        return self.ranks[0] if self.group else NOTHING
+
 
 @dataclass(frozen=True)
 class Lines:
-    """A board's table: anchors pinned, ranked systems best first, the others by name."""
+    """A board's table: anchors, ranked and unranked systems by the value that sorts it, the best first."""
 
     columns: tuple[Column, ...]
-    anchors: tuple[Line, ...]
-    ranked: tuple[Line, ...]
-    unranked: tuple[Line, ...]
+    rows: tuple[Line, ...]
 
     @property
     def systems(self) -> tuple[Line, ...]:
-        """Return ranked and unranked systems."""
-        return (*self.ranked, *self.unranked)
+        """Return the rows that are no anchors."""
+        return tuple(line for line in self.rows if not line.role)
+
+    @property
+    def ranked(self) -> tuple[Line, ...]:
+        """Return the systems with a rank."""
+        return tuple(line for line in self.rows if line.group)
+
+    @property
+    def unranked(self) -> tuple[Line, ...]:
+        """Return the systems without one."""
+        return tuple(line for line in self.systems if not line.group)
 
 
 def all_rows(board: Board) -> list[Row]:
@@ -91,12 +105,20 @@ def lines_of(board: Board) -> Lines:
     columns = columns_of(board)
     keys = [column.key for column in columns]
     labels = labels_of(board)
-    return Lines(
-        columns,
-        tuple(_line(row, labels, keys, role=ANCHORS[row.slug]) for row in board.anchors),
-        tuple(_ranked(board, row, labels, keys) for row in board.rows),
-        tuple(_line(u.row, labels, keys, reason=u.reason) for u in board.unranked),
-    )
+    rows = [
+        *(_ranked(board, row, labels, keys) for row in board.rows),
+        *(_line(row, labels, keys, role=ANCHORS[row.slug]) for row in board.anchors),
+        *(_line(u.row, labels, keys, reason=u.reason) for u in board.unranked),
+    ]
+    return Lines(columns, tuple(sorted(rows, key=lambda line: badness(line.row, board.sort or ""))))
+
+
+def badness(row: Row, metric: str) -> float:
+    """Return what puts the better of two rows first; rows without a value come last."""
+    score = row.scores.get(metric)
+    if score is None or score.value is None:
+        return math.inf
+    return -score.value if score.direction == "higher" else score.value
 
 
 def labels_of(board: Board) -> dict[Sha, str]:

@@ -138,7 +138,7 @@ def _appearance(board: Board, row: Row, card: Scorecard, published: Published) -
     table = published.tables.get(row.card)
     ids = [] if table is None else [str(image_id) for image_id in table.index]
     reasons = {u.row.card: u.reason for u in board.unranked}
-    reasons |= {r.card: "an anchor, pinned and never ranked" for r in board.anchors}
+    reasons |= {r.card: "an anchor, never ranked" for r in board.anchors}
     reasons |= {
         copy.card: f"its output images are those of {shared.slug} {shared.version}: one row stands for both"
         for shared in all_rows(board)

@@ -14,6 +14,7 @@ def provenance(card: Scorecard) -> str:
         "set": prints.set,
         "outputs": prints.outputs,
         **{f"extractor {name}": sha for name, sha in sorted(prints.extractors.items())},
+        **{f"weights {name}": words for name, words in sorted((card.networks or {}).items())},
         **{f"reference {name}": sha for name, sha in sorted(prints.references.items())},
         "table": f"{card.per_image.sha256} ({card.per_image.rows:,} rows)",
         **{f"parent {at + 1}": sha for at, sha in enumerate(card.parents)},

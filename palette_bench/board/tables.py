@@ -32,18 +32,13 @@ def markdown(text: str) -> str:
 
 
 def latex_table(lines: Lines, caption: str) -> str:
-    """Return a booktabs table; anchors first, unranked systems last with their reasons.
+    """Return a booktabs table, the best value first; unranked systems say why.
 
     Args:
         lines: of the board.
         caption: what a comment above the table says.
     """
     heads = [latex(f"{c.name} {c.arrow}".strip()) for c in lines.columns]
-    body = [
-        [_latex_row(line, line.role) for line in lines.anchors],
-        [_latex_row(line, line.ranks[0]) for line in lines.ranked],
-        [text for line in lines.unranked for text in _latex_unranked(line)],
-    ]
     return "\n".join(
         [
             f"% {' '.join(caption.split())}",
@@ -52,7 +47,8 @@ def latex_table(lines: Lines, caption: str) -> str:
             f"\\begin{{tabular}}{{ll{'r' * len(heads)}}}",
             r"\toprule",
             " & ".join(["Rank", "Method", *heads]) + r" \\",
-            *(text for block in body if block for text in (r"\midrule", *block)),
+            r"\midrule",
+            *(text for line in lines.rows for text in _latex_rows(line)),
             r"\bottomrule",
             r"\end{tabular}",
             "",
@@ -60,9 +56,12 @@ def latex_table(lines: Lines, caption: str) -> str:
     )
 
 
-def _latex_row(line: Line, rank: str) -> str:
+def _latex_rows(line: Line) -> Iterable[str]:
     cells = [_latex_cell(cell, leads=leads) for cell, leads in zip(line.cells, line.leads, strict=True)]
-    return " & ".join([latex(rank or NOTHING), latex(line.label), *cells]) + r" \\"
+    yield " & ".join([latex(line.role or line.place), latex(line.label), *cells]) + r" \\"
+    if line.reason:
+        told = rf"\footnotesize not ranked: {latex(line.reason)}"
+        yield rf"\multicolumn{{{len(line.cells) + 2}}}{{l}}{{{told}}} \\"
 
 
 def _latex_cell(cell: ScoreCell | None, *, leads: bool) -> str:
@@ -73,23 +72,14 @@ def _latex_cell(cell: ScoreCell | None, *, leads: bool) -> str:
     return value + (rf" {{\scriptsize [{latex(_bounds(cell))}]}}" if cell.interval else "")
 
 
-def _latex_unranked(line: Line) -> Iterable[str]:
-    yield _latex_row(line, "")
-    yield rf"\multicolumn{{{len(line.cells) + 2}}}{{l}}{{\footnotesize not ranked: {latex(line.reason)}}} \\"
-
-
 def _bounds(cell: ScoreCell) -> str:
     return cell.interval.replace(" to ", ", ")
 
 
 def markdown_table(lines: Lines) -> str:
-    """Return a Markdown table; anchors first, unranked systems last, their reasons below it."""
+    """Return a Markdown table, the best value first; why some are not ranked stands below it."""
     heads = ["Rank", "Method", *(markdown(f"{c.name} {c.arrow}".strip()) for c in lines.columns), "Tier"]
-    rows = [
-        *(_markdown_row(line, line.role) for line in lines.anchors),
-        *(_markdown_row(line, line.ranks[0]) for line in lines.ranked),
-        *(_markdown_row(line, NOTHING) for line in lines.unranked),
-    ]
+    rows = [_markdown_row(line) for line in lines.rows]
     why = [f"- {markdown(f'{u.row.name} {u.row.version}')}: {markdown(u.reason)}" for u in lines.unranked]
     told = ["", "Listed, not ranked:", "", *why] if why else []
     rule = ["---", "---", *("---:" for _ in lines.columns), "---"]
@@ -102,9 +92,9 @@ def _piped(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown_row(line: Line, rank: str) -> list[str]:
+def _markdown_row(line: Line) -> list[str]:
     cells = [_markdown_cell(cell, leads=leads) for cell, leads in zip(line.cells, line.leads, strict=True)]
-    return [rank, markdown(line.label), *cells, "" if line.role else line.row.tier]
+    return [line.role or line.place, markdown(line.label), *cells, "" if line.role else line.row.tier]
 
 
 def _markdown_cell(cell: ScoreCell | None, *, leads: bool) -> str:

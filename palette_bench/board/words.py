@@ -70,7 +70,6 @@ NOTES: dict[str, str] = {
     "random-weights": (
         "These numbers come from random weights: they show that the machinery works, not how good a model is."
     ),
-    "small-network": "These numbers come from a small network trained at 64 x 64 pixels; they never rank.",
     "rank-deficient": "Fewer pictures than feature dimensions: the distance has no interval and cannot rank.",
     "low-coverage": "The pictures cover too few classes for this metric.",
     "preview": "Computed in a preview precision; preview numbers never rank.",
@@ -79,7 +78,10 @@ NOTES: dict[str, str] = {
     "imported-reference": "The reference statistics were imported and cannot be traced to pictures.",
     "partial-reference": "The reference is a part of the validation set; such numbers never rank.",
     "own-originals": "Measured against the set's own originals, not the validation set: not ranked here.",
-    "unpinned-weights": "The weights have no pinned digest yet.",
+    "unpinned-weights": (
+        "The network's weights are a person's own, known by their digest alone (unpinned): who has no such "
+        "file cannot make these numbers again."
+    ),
     "simulated-votes": "The votes are simulated: nobody was asked, and such a card never ranks.",
     "peeked": "Computed before the study's stop rule was met; such numbers never rank.",
     "too-few-votes": "Too few raters or images for an interval: only counts are known.",
@@ -103,11 +105,16 @@ NETWORKS: dict[str, str] = {
     "resnet50-v1": "ResNet-50 by torchvision",
     "efficientnet-b0-v1": "EfficientNet-B0 by torchvision",
     "efficientnet-b0-tf": "EfficientNet-B0 by TensorFlow",
+    "efficientnet-lite0": "EfficientNet-Lite0 by Google",
+    "efficientnet-lite2": "EfficientNet-Lite2 by Google",
     "googlenet-v1": "GoogLeNet by torchvision",
-    "smoke": "a small network trained at 64 px",
     "smoke-random": "a small network of random weights",
     "lpips-alex": "LPIPS on AlexNet",
     "ms-ssim": "MS-SSIM, five scales",
+}
+_CAUTIONS = {
+    "palette-mini": "A small protocol: ranks hold on this board, not for the paper's.",
+    "smoke": "A protocol to prove installations by: twelve images show that the machinery works.",
 }
 _PREPROCESS = {"crop-area-v1": "reduced by area", "crop256-v1": "central crops of 256 px"}
 
@@ -135,6 +142,11 @@ def metric_words(key: str) -> MetricWords:
 def note_words(note: str) -> str:
     """Return a note of a score as a sentence; an unknown note stays as it is."""
     return NOTES.get(note, note)
+
+
+def protocol_caution(protocol: str) -> str:
+    """Return what a reader of a board must know of its protocol; nothing for the paper's."""
+    return _CAUTIONS.get(protocol, "")
 
 
 def network_words(extractor: str | None) -> str:

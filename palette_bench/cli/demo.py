@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from palette_bench.scoring.scorecard import Scorecard
     from palette_bench.submission.contestant import Restorer
 
-PROTOCOL, EXTRACTOR = "palette-mini", "smoke"
+PROTOCOL, EXTRACTOR = "palette-mini", "efficientnet-lite0"
 SETS = ("colorization", "inpainting.center32", "uncropping.right", "jpeg.qf5")
 ANCHORS = ("original", "copy-input")
 SHOWN = ("inpainting.center32", "palette-mini-v1")  # the set and method of the report page

@@ -11,6 +11,7 @@ from palette_bench.core.errors import Problem
 from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.records import today
 from palette_bench.core.types import Fingerprint, ImageId
+from palette_bench.scoring.features.weights import provenance
 from palette_bench.scoring.metrics.outcome import Outcome
 from palette_bench.scoring.scorecard import Fingerprints, Score, Scorecard, TableLink
 from palette_bench.submission.check import CheckReport
@@ -65,6 +66,7 @@ def make_card(
         per_image=TableLink(file="", sha256=_UNSIGNED, rows=0),
         problems=tuple(p.brief() for p in problems),
         environment=environment,
+        networks={name: words for name in sorted(extractors) if (words := provenance(name))},
     )
 
 

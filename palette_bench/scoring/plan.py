@@ -104,7 +104,8 @@ def wanted_metrics(target: BenchSet, extractors: Sequence[str]) -> tuple[str, ..
     source = target.manifest.source
     ranked = target.protocol.ranked_metrics(source)
     bound = [m.id for m in FEATURE_METRICS.values() if m.extractor in extractors]
-    return (*ranked, *(() if target.protocol.has_validation_set(source) else ("kid",)), *bound)
+    beside = () if target.protocol.has_validation_set(source) else ("kid",)
+    return tuple(dict.fromkeys((*ranked, *beside, *bound)))
 
 
 def check_metrics(names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +18,7 @@ from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, RecordError, StorageError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.notebook import html_table
-from palette_bench.core.records import Part, Record, Sha, read_file
+from palette_bench.core.records import Part, Record, Sha, Text, read_file
 from palette_bench.core.types import AnyPath
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 
@@ -94,6 +95,7 @@ class Scorecard(Record):
     """The scores of one method on one set."""
 
     kind: ClassVar[str] = "scorecard"
+    added: ClassVar[Mapping[str, int]] = {"networks": 1}
     content_sha256: Sha
     date: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
     method: Method
@@ -112,6 +114,7 @@ class Scorecard(Record):
     problems: tuple[Problem, ...]
     environment: dict[str, str | bool | None]
     parents: tuple[Sha, ...] = ()
+    networks: dict[str, Text] | None = None  # extractor -> licence and maker of its pinned weights
 
     @classmethod
     def read(cls, path: AnyPath) -> Scorecard:
@@ -170,6 +173,8 @@ class Scorecard(Record):
         return tuple(sorted({note for s in self.scores.values() for note in s.notes if note in BARRING}))
 
 
+UNPINNED = "unpinned-weights"  # the network is a person's own file, known by its digest alone
+
 # notes that bar a score from ranking (metrics, section 6)
 BARRING = {
     "rank-deficient",
@@ -177,11 +182,9 @@ BARRING = {
     "preview",
     "audit",
     "random-weights",
-    "small-network",
     "partial",
     "imported-reference",
     "partial-reference",
-    "unpinned-weights",
     "simulated-votes",
     "peeked",
 }

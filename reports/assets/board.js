@@ -2,7 +2,7 @@
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
-  const body = table.querySelector("tbody.ranked"); // anchors stay pinned above it
+  const body = table.querySelector("tbody.rows");
   const original = [...body.rows];
   const filters = [...document.querySelectorAll("#filters select")];
   const rows = document.querySelectorAll("tr[data-tier]");

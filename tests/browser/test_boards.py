@@ -63,8 +63,8 @@ def pages(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def order(page: Page) -> list[str]:
-    """Return the slugs of the ranked table as a reader sees them."""
-    rows = page.locator("tbody.ranked tr:visible th small")
+    """Return the slugs of the systems in the table as a reader sees them, anchors apart."""
+    rows = page.locator("tbody.rows tr:not(.anchor):visible th small:first-of-type")
     return [text.split()[0] for text in rows.all_inner_texts()]
 
 
@@ -111,7 +111,7 @@ def test_whatever_scrolls_or_acts_has_a_name_and_is_reached_by_tab(
 
 def test_the_tables_of_a_board_have_heads_for_the_role_tree(browser: Browser, pages: Path) -> None:
     with opened(browser, pages / BOARD) as page:
-        table = page.get_by_role("region", name="Ranked systems", exact=True).get_by_role("table")
+        table = page.get_by_role("region", name="Systems", exact=True).get_by_role("table")
         assert table.get_by_role("columnheader", name="Fréchet distance").count() == 1
         assert table.get_by_role("rowheader", name="Painter").count() == 1
         assert page.get_by_role("combobox", name="Tier").count() == 1
@@ -122,7 +122,9 @@ def test_the_tables_of_a_board_have_heads_for_the_role_tree(browser: Browser, pa
 
 def test_columns_sort_by_keyboard_and_survive_a_reload(browser: Browser, pages: Path) -> None:
     with opened(browser, pages / BOARD) as page:
-        best_first = ["painter", "twin", "blur", "no-classes"]
+        best_first = ["half-done", "painter", "twin", "blur", "no-classes"]
+        everybody = page.locator("tbody.rows tr th small:first-of-type").all_inner_texts()
+        assert [text.split()[0] for text in everybody] == ["original", *best_first, "copy-input"]
         assert order(page) == best_first
         column = page.locator("th[data-key='frechet_distance']")
         for direction, expected in (("ascending", best_first), ("descending", best_first[::-1])):
@@ -137,7 +139,6 @@ def test_columns_sort_by_keyboard_and_survive_a_reload(browser: Browser, pages: 
         page.reload()
         assert order(page) == best_first[::-1]
         assert column.get_attribute("aria-sort") == "descending"
-        assert page.locator("tbody.pinned tr th small").all_inner_texts() == ["original 1", "copy-input 1"]
 
 
 def test_a_missing_value_stands_last_in_both_directions(browser: Browser, pages: Path) -> None:
@@ -154,11 +155,11 @@ def test_filters_stand_in_the_address_and_a_link_brings_them_back(browser: Brows
         page.get_by_role("combobox", name="Training data").select_option("paintings")
         assert order(page) == ["twin", "no-classes"]
         assert "2 of 5 systems shown" in page.locator("#board-note").inner_text()
-        assert page.locator("#unranked tbody tr:visible").count() == 0
+        assert page.locator("tbody.rows tr.anchor:visible").count() == 2
         address = page.url
         assert address.endswith("#training=paintings")
         page.get_by_role("button", name="Reset").click()
-        assert len(order(page)) == 4
+        assert len(order(page)) == 5
         assert "#" not in page.url
         page.goto("about:blank")
         page.goto(address)
@@ -167,19 +168,19 @@ def test_filters_stand_in_the_address_and_a_link_brings_them_back(browser: Brows
         assert order(page) == ["twin", "no-classes"]
         page.goto("about:blank")
         page.goto(f"{address.split('#')[0]}#sort=%3Cimg%3E.ascending&tier=none&training=zzz")
-        assert len(order(page)) == 4
+        assert len(order(page)) == 5
 
 
 def test_noise_shares_a_rank_and_the_incomplete_one_says_why(browser: Browser, pages: Path) -> None:
     with opened(browser, pages / BOARD) as page:
-        ranks = page.locator("tbody.ranked td.rank .big").all_inner_texts()
-        assert ranks == ["1\N{EN DASH}2", "1\N{EN DASH}2", "3", "4"]
-        assert "2 tied" in page.locator("tbody.ranked td.rank").first.inner_text()
-        weights = page.locator("tbody.ranked td:nth-child(3) .big").evaluate_all(
+        ranks = page.locator("tbody.rows td.rank .big").all_inner_texts()
+        assert ranks == ["\N{EN DASH}", "1\N{EN DASH}2", "1\N{EN DASH}2", "3", "4"]
+        assert "2 tied" in page.locator("tbody.rows tr.leads td.rank").first.inner_text()
+        weights = page.locator("tbody.rows tr:not(.anchor) td:nth-child(3) .big").evaluate_all(
             "cells => cells.map(c => getComputedStyle(c).fontWeight)"
         )
-        assert weights == ["700", "700", "400", "400"]
-        row = page.locator("#unranked tbody tr")
+        assert weights == ["400", "700", "700", "400", "400"]
+        row = page.locator("tbody.rows tr", has_text="not ranked")
         assert row.count() == 1
         assert "Half Done" in row.inner_text()
         assert "30 of 31 pictures were scored (PB205)" in row.inner_text()

@@ -21,7 +21,6 @@ IMAGENET = "imagenet-1k"  # label space of classifiers whose classes are the lab
 _INCEPTION = "palette_bench.scoring.features.inception"
 _TORCHVISION = "palette_bench.scoring.features.torchvision_models"
 _TIMM = "palette_bench.scoring.features.timm_models"
-_SMOKE = "palette_bench.scoring.features.smoke"
 _SMOKE_RANDOM = "palette_bench.scoring.features.smoke_random"
 
 # id -> the module whose `open_network(wanted)` builds it
@@ -31,8 +30,9 @@ EXTRACTORS: Mapping[str, str] = MappingProxyType(
         "resnet50-v1": _TORCHVISION,
         "efficientnet-b0-v1": _TORCHVISION,
         "efficientnet-b0-tf": _TIMM,
+        "efficientnet-lite0": _TIMM,
+        "efficientnet-lite2": _TIMM,
         "googlenet-v1": _TORCHVISION,
-        "smoke": _SMOKE,
         "smoke-random": _SMOKE_RANDOM,
     }
 )
@@ -83,8 +83,8 @@ def open_extractor(
         name: an id of EXTRACTORS, or timm:MODEL.
         weights: path of its weights, `random:SEED`, or None to search the store.
         crop: what classifiers see of a picture: `center224`, `whole224-bicubic`, `whole256`, or for
-            timm:MODEL `own`, the model's own preprocessing. The FID network, googlenet-v1, smoke and
-            smoke-random have one of their own and leave it aside.
+            timm:MODEL `own`, the model's own preprocessing. The FID network, googlenet-v1 and smoke-random
+            have one of their own and leave it aside.
         device: cpu or cuda.
         precision: `fp32`; previews `tf32` and `bf16`; audit `fp64`.
         mode: resize of the FID network: `tf1`, `clean` or `pytorch`; the others leave it aside.

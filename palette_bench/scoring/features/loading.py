@@ -9,18 +9,18 @@ from palette_bench.scoring.features import Wanted
 from palette_bench.scoring.features import weights as store
 from palette_bench.scoring.features.network import Network
 from palette_bench.scoring.features.random_weights import RANDOM_NOTE, randomise, seed_of
-from palette_bench.scoring.features.tensors import load_strictly, parse_tensors
+from palette_bench.scoring.features.tensors import counted, load_strictly, parse_tensors
+from palette_bench.scoring.scorecard import UNPINNED
 
-UNPINNED_NOTE = "unpinned-weights"
 
-
-def fill(network: Network, model: nn.Module, wanted: Wanted) -> tuple[str, ...]:
+def fill(network: Network, model: nn.Module, wanted: Wanted, *, in_order: bool = False) -> tuple[str, ...]:
     """Fill a network; return the notes its scores carry.
 
     Args:
         network: runs through `model`.
         model: what holds the tensors, under the names of the weights file.
         wanted: name and weights.
+        in_order: the pinned file names its tensors otherwise than the network, and holds them in its order.
 
     Raises:
         UsageError: a seed that is no number.
@@ -36,8 +36,11 @@ def fill(network: Network, model: nn.Module, wanted: Wanted) -> tuple[str, ...]:
         if is_pinned
         else store.read_given(wanted.name, _required(wanted.name, wanted.weights))
     )
-    load_strictly(model, parse_tensors(data, wanted.name), wanted.name)
-    return () if is_pinned else (UNPINNED_NOTE,)
+    tensors = parse_tensors(data, wanted.name)
+    if in_order and is_pinned:
+        tensors = dict(zip(counted(model.state_dict()), counted(tensors).values(), strict=True))
+    load_strictly(model, tensors, wanted.name)
+    return () if is_pinned else (UNPINNED,)
 
 
 def _required(name: str, weights: str | None) -> str:

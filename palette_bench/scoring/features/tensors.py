@@ -51,7 +51,7 @@ def _unusable(where: str, found: str) -> WeightsError:
     )
 
 
-def _counted(tensors: Tensors) -> dict[str, Tensor]:
+def counted(tensors: Tensors) -> dict[str, Tensor]:
     """Return tensors without the batch counters, so that torchvision's and timm's packings agree."""
     return {name: t for name, t in tensors.items() if not name.endswith("num_batches_tracked")}
 
@@ -60,7 +60,7 @@ def tensor_digest(tensors: Tensors) -> Fingerprint:
     """Return the digest over the sorted names, shapes and bytes of tensors, batch counters left out."""
     rows = [
         [name, str(t.dtype), list(t.shape), sha256(t.detach().cpu().contiguous().numpy().tobytes())]
-        for name, t in sorted(_counted(tensors).items())
+        for name, t in sorted(counted(tensors).items())
     ]
     return fingerprint(rows)
 
@@ -96,7 +96,7 @@ def load_strictly(network: nn.Module, tensors: Tensors, where: str) -> None:
     Raises:
         WeightsError: PB705, names or shapes differ; all differences are counted, the first named.
     """
-    wanted, given = _counted(network.state_dict()), _counted(tensors)
+    wanted, given = counted(network.state_dict()), counted(tensors)
     faults = [f"missing {name}" for name in wanted if name not in given]
     faults += [f"unknown {name}" for name in given if name not in wanted]
     faults += [

@@ -1,4 +1,4 @@
-"""Models built by timm: `efficientnet-b0-tf`, and `timm:MODEL` with given weights."""
+"""Models built by timm: EfficientNets with pinned weights, and `timm:MODEL` with given ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ from palette_bench.scoring.metrics.outcome import Role
 
 OWN_CROP = "own"
 _IMAGENET_CLASSES = 1000
-_NAMES = {"efficientnet-b0-tf": "tf_efficientnet_b0.in1k"}
+_NAMES = {
+    "efficientnet-b0-tf": "tf_efficientnet_b0.in1k",
+    "efficientnet-lite0": "tf_efficientnet_lite0.in1k",
+    "efficientnet-lite2": "tf_efficientnet_lite2.in1k",
+}
+_IN_ORDER = ("efficientnet-lite0", "efficientnet-lite2")  # a port with tensor names of its own
 
 
 class TimmNetwork(Network):
@@ -64,7 +69,7 @@ def open_network(wanted: Wanted) -> TorchExtractor:
     preprocess = Preprocess(crop, tuple(config.mean), tuple(config.std))
     with _usual_attention():
         network = TimmNetwork(_create(name, config, crop.side), preprocess)
-    notes = fill(network, network.model, wanted)
+    notes = fill(network, network.model, wanted, in_order=wanted.name in _IN_ORDER)
     classes = network.model.num_classes
     heads: dict[Role, str] = {"features": "avgpool"}
     if classes:

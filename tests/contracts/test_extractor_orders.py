@@ -1,4 +1,4 @@
-"""The shipped smoke network sees damage: worse pictures score worse."""
+"""The network that the installation brings sees damage: worse pictures score worse."""
 
 from __future__ import annotations
 
@@ -46,4 +46,4 @@ def test_less_damage_is_nearer_to_the_originals_by_every_metric_that_asks(
 def _card(folder: Path, method: str, home: Path) -> Scorecard:
     name = f"{folder.name}.{method}"
     restore(ready(method), ContestantSet.open(folder), home / name)
-    return score(home / name, folder, home / f"{name}.json", extractors=("smoke",))
+    return score(home / name, folder, home / f"{name}.json", extractors=("efficientnet-lite0",))
