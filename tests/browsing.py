@@ -104,7 +104,8 @@ def pdf_text(data: bytes) -> str:
 
 def _stream(body: bytes) -> bytes:
     length, start = re.search(rb"/Length (\d+)", body), re.search(rb"stream\r?\n", body)
-    assert length and start
+    assert length
+    assert start
     data = body[start.end() : start.end() + int(length[1])]  # its last byte may look like a line's end
     return zlib.decompress(data) if b"FlateDecode" in body else data
 

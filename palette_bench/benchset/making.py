@@ -270,7 +270,7 @@ class _Run:
         return Finished(target.folder, manifest, published, self.redone[target])
 
     def _published(self, target: Target) -> str | None:
-        if self.recipe.rekey or self.recipe.masks:
+        if self.recipe.rekey or self.recipe.masks or self.source.limit:
             return None
         folder = set_folder(target.task, target.variant)
         return published_fingerprint(self.recipe.protocol.id, self.source.id, folder)

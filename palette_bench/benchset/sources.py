@@ -68,7 +68,8 @@ class Source:
 class Request:
     """What a person asked for: the source (the task's first, if not said) and where its files are.
 
-    Of a folder, `limit` takes that many pictures and `ids`, a text file, those it names.
+    Of a folder or of bundled photographs `limit` takes that many pictures; of a folder `ids`, a text file,
+    takes those it names.
     """
 
     id: str = ""
@@ -94,12 +95,13 @@ def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = S
     """
     if request.id.startswith(FOLDER):
         return _checked(_folder(protocol, request), progress)
-    for option, given in (("--limit", request.limit), ("--ids", request.ids)):
-        if given is not None:
-            raise UsageError(f"{option} is for folder sources; the others are fixed lists")
     spec = protocol.sources.get(request.id)
+    if request.ids is not None:
+        raise UsageError("--ids is for folder sources; the others are fixed lists")
     if isinstance(spec, PhotoSource):
         return _photos(protocol, request, spec)
+    if request.limit is not None:
+        raise UsageError("--limit is for folders and bundled photographs; the others are fixed lists")
     if isinstance(spec, ImageNetSource):
         return _checked(_imagenet(protocol, request, spec), progress, request)
     if isinstance(spec, PlacesSource):
@@ -235,8 +237,11 @@ def _photos(protocol: ProtocolSpec, request: Request, spec: PhotoSource) -> Sour
             problem("PB607", "scikit-image's photographs", fix="pip install -U scikit-image", ids=wrong)
         )
     windows = spec.windows or drawn_windows(protocol, request.id, spec, data)
-    pictures = [Picture(image_id, None, places[w.photo], w) for image_id, w in windows.items()]
-    return replace(_sorted(request.id, pictures), registered=not wrong)
+    every = [Picture(image_id, None, places[w.photo], w) for image_id, w in windows.items()]
+    if request.limit is None or request.limit >= len(every):
+        return replace(_sorted(request.id, every), registered=not wrong)
+    source = _sorted(request.id, subset(every, request.limit), ignored=len(every) - request.limit)
+    return replace(source, rule="subset-v1", limit=request.limit)
 
 
 def drawn_windows(

@@ -40,7 +40,7 @@ class Measure:
     name: str
     title: str
     lower: bool
-    ends: tuple[str, str]
+    ends: tuple[str, str]  # worst, best
 
 
 MEASURES = (
@@ -107,6 +107,11 @@ class Selection:
     chapters: tuple[Chapter, ...]
 
     @property
+    def hero(self) -> Card | None:
+        """Return the picture a page opens with: the best by its first measure."""
+        return next((card for chapter in self.chapters[:1] for card in chapter.lists[0].cards), None)
+
+    @property
     def size(self) -> int:
         """Return the number of cards, repeated ones counted."""
         return len(self.grid) + sum(len(part.cards) for chapter in self.chapters for part in chapter.lists)
@@ -147,9 +152,9 @@ class Album:
         picks = ranked_picks(self._table, measure.column, lower=measure.lower)
         chosen, (worst, best) = extremes(picks, most), measure.ends
         lists = (
-            self._list("Worst", worst, measure, chosen.worst, picks),
-            self._list("Median", "the middle of the field", measure, chosen.median, picks),
             self._list("Best", best, measure, chosen.best, picks),
+            self._list("Median", "the middle of the field", measure, chosen.median, picks),
+            self._list("Worst", worst, measure, chosen.worst, picks),
         )
         return Chapter(measure.title, lists) if picks else None
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath
 
-from palette_bench.board.claims import interval_words, leaders_words, method_words
+from palette_bench.board.claims import floor_words, interval_words, leaders_words, method_words
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.flat import csv_text
 from palette_bench.board.leaderboard import Board, Row
@@ -83,7 +83,7 @@ def _page(board: Board, lines: Lines, tables: dict[str, str], n_ids: int) -> str
         tiers=sorted({line.row.tier for line in lines.systems}),
         datasets=sorted({name for line in lines.systems for name in line.row.datasets}),
         basis=basis_lines(lines.columns),
-        method=(*method_words(board), *interval_words(board)),
+        method=(*floor_words(board), *method_words(board), *interval_words(board)),
         stands_in=_stands_in(board),
         gaps=_gaps(board),
         quoted_columns=_quoted_columns(board.quoted),

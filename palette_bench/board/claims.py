@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board
 from palette_bench.board.ranks import ALPHA, rule_of
 from palette_bench.board.words import EXPECTED_VALUE, ORIGINALS_FIXED, is_frechet, metric_words
-from palette_bench.scoring.scorecard import took_originals_as_fixed
+from palette_bench.scoring.scorecard import Score, took_originals_as_fixed
 
 
 def method_words(board: Board) -> tuple[str, ...]:
@@ -52,6 +53,30 @@ def interval_words(board: Board) -> tuple[str, ...]:
     found = [EXPECTED_VALUE] if any(is_frechet(m) and score.interval for m, score in scores) else []
     found += [f"{' and '.join(fixed)} of earlier cards: {ORIGINALS_FIXED}"] if fixed else []
     return tuple(found)
+
+
+def floor_words(board: Board) -> tuple[str, ...]:
+    """Return who does worse than nothing: by the metric that sorts a board, its interval past the floor's."""
+    sort = board.sort or ""
+    floor = next((row for row in board.anchors if ANCHORS[row.slug] == "floor" and sort in row.scores), None)
+    if floor is None:
+        return ()
+    rows = (*board.rows, *(unranked.row for unranked in board.unranked))
+    behind = [row.slug for row in rows if sort in row.scores and _worse(row.scores[sort], floor.scores[sort])]
+    if not behind:
+        return ()
+    names = f"{', '.join(behind[:-1])} and {behind[-1]} lie" if behind[1:] else f"{behind[0]} lies"
+    name = metric_words(sort).name
+    return (
+        f"Behind the floor by {name}: {names} behind {floor.slug}, which changes nothing, intervals apart.",
+    )
+
+
+def _worse(one: Score, other: Score) -> bool:
+    ends = one.low, one.high, other.low, other.high
+    if one.direction == "none" or None in ends:
+        return False
+    return one.high < other.low if one.direction == "higher" else one.low > other.high  # type: ignore[operator]
 
 
 def leaders_words(names: Sequence[str], systems: int) -> str:

@@ -33,8 +33,11 @@ def set_command(board: Board, ids_file: str) -> str:
     """
     pair = board.task if board.variant in (None, "default") else f"{board.task}/{board.variant}"
     words = ["palette-bench generate", board.protocol, pair, f"--source {board.source}"]
-    if not isinstance(load(board.protocol).sources.get(board.source), PhotoSource):
+    photos = load(board.protocol).sources.get(board.source)
+    if not isinstance(photos, PhotoSource):
         words.append("--images DIR")
+    elif (count := max(row.n for row in all_rows(board))) < (photos.drawn or len(photos.windows)):
+        words.append(f"--limit {count}")
     if ids_file:
         words.append(f"\\\n    --ids {ids_file}")
     return " ".join([*words, f"--expect {board.fingerprints['set'][:12]}", "-o SET"])

@@ -123,6 +123,7 @@ class Sheet:
             beside=frame.beside,
             frame=frame,
             cautions=cautions(self.card) + ([PUBLISH_NOT] if frame.private else []),
+            best=selection.hero,
             grid=selection.grid,
             grid_rule=grid_rule(len(selection.grid), self.seed),
             chapters=selection.chapters,

