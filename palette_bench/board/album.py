@@ -101,15 +101,11 @@ class Amount:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a page shows."""
+    """What a page shows; it opens with `hero`."""
 
+    hero: Card | None
     grid: tuple[Card, ...]
     chapters: tuple[Chapter, ...]
-
-    @property
-    def hero(self) -> Card | None:
-        """Return the picture a page opens with: the best by its first measure."""
-        return next((card for chapter in self.chapters[:1] for card in chapter.lists[0].cards), None)
 
     @property
     def size(self) -> int:
@@ -140,8 +136,19 @@ class Album:
         ids = grid_ids(self._card.fingerprints.set, map(str, self._table["image_id"]), self._seed)
         chapters = [chapter for measure in MEASURES if (chapter := self._ends(measure, amount.extremes))]
         return Selection(
-            tuple(self.cards(ids[: amount.grid])), (*chapters, *self._influence(amount.extremes))
+            self._hero(),
+            tuple(self.cards(ids[: amount.grid])),
+            (*chapters, *self._influence(amount.extremes)),
         )
+
+    def _hero(self) -> Card | None:
+        """Return, of the best quarter, the image whose class stands out most: the very best show plain sky."""
+        best = [pick.image_id for pick in self.distances[: math.ceil(len(self.distances) / 4)]]
+        if not best:
+            return None
+        seen = self._table.set_index("image_id").loc[best]
+        clearest = seen["is_kl"].fillna(-math.inf).idxmax() if "is_kl" in seen else best[0]
+        return next(self.cards([str(clearest)]))
 
     def cards(self, ids: Iterable[ImageId]) -> Iterator[Card]:
         """Yield cards that show the perceptual distance."""

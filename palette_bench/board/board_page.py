@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from palette_bench.board.claims import floor_words, interval_words, leaders_words, method_words
-from palette_bench.board.comparability import ANCHORS
+from palette_bench.board.comparability import ANCHORS, bars_all
 from palette_bench.board.flat import csv_text
 from palette_bench.board.leaderboard import Board, Row
 from palette_bench.board.lines import Column, Lines, all_rows, badness, basis_lines, labels_of, lines_of, tied
@@ -30,7 +30,7 @@ from palette_bench.board.words import (
 )
 from palette_bench.core.records import canonical_json
 from palette_bench.core.types import ImageId
-from palette_bench.scoring.scorecard import BARRING, UNPINNED, forms_of
+from palette_bench.scoring.scorecard import UNPINNED, forms_of
 from palette_bench.tasks.protocol import load
 
 TWINS = ("html", "csv", "json", "md", "tex", IDS)
@@ -72,7 +72,7 @@ def _page(board: Board, lines: Lines, tables: dict[str, str], n_ids: int) -> str
         stem=stem,
         board=board,
         place=place(board.task, board.variant),
-        source=source_words(board.protocol, board.source),
+        source=source_words(board.protocol, board.source, max(row.n for row in rows)),
         pictures=max(row.n for row in rows),
         sort=metric_words(board.sort).name if board.sort else "no metric",
         newest=max(row.date for row in rows),
@@ -111,15 +111,13 @@ def _stated_costs(rows: Sequence[Row]) -> list[str]:
 
 
 def _marks(board: Board, rows: Sequence[Row]) -> list[str]:
-    """Return what a reader must know of every row: the watermarks all carry, and how far ranks reach."""
-    shared = set.intersection(*(_noted(row) & {*row.watermarks, UNPINNED} for row in rows))
-    words = [note_words(mark) for mark in sorted(shared)]
-    caution = protocol_caution(board.protocol)
-    return [caution, *words] if caution and not shared.intersection(BARRING) else words
-
-
-def _noted(row: Row) -> set[str]:
-    return {note for score in row.scores.values() for note in score.notes}
+    """Return what a reader must know of every row: what bars all from ranking, or how far ranks reach."""
+    scores = [[row.scores[key] for key in board.metrics if key in row.scores] for row in rows]
+    barring = set.intersection(*map(bars_all, scores))
+    unpinned = all(any(UNPINNED in score.notes for score in of) for of in scores)
+    caution = "" if barring else protocol_caution(board.protocol)
+    marks = [*sorted(barring), *([UNPINNED] if unpinned else [])]
+    return [*filter(None, [caution]), *map(note_words, marks)]
 
 
 def _stands_in(board: Board) -> str:

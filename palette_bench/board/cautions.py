@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from palette_bench.board.comparability import bars_all, ranked_keys
 from palette_bench.board.words import note_words
 from palette_bench.scoring.scorecard import Scorecard
 
@@ -31,8 +32,8 @@ def _cautions(card: Scorecard) -> Iterator[Caution]:
     if card.n_scored < card.n_expected:
         missing = card.n_expected - card.n_scored
         yield Caution("Incomplete.", f"{missing:,} of {card.n_expected:,} pictures were not scored.")
-    if card.watermarks:
-        yield Caution("Not a ranking.", " ".join(map(note_words, card.watermarks)))
+    if barring := bars_all([card.scores[key] for key in ranked_keys(card)]):
+        yield Caution("Not a ranking.", " ".join(map(note_words, sorted(barring))))
     if card.training.saw_test_images in _SAW:
         yield Caution(*_SAW[card.training.saw_test_images])
     found = sum(p.severity in {"error", "warning"} for p in card.problems)

@@ -65,11 +65,9 @@ def floor_words(board: Board) -> tuple[str, ...]:
     behind = [row.slug for row in rows if sort in row.scores and _worse(row.scores[sort], floor.scores[sort])]
     if not behind:
         return ()
-    names = f"{', '.join(behind[:-1])} and {behind[-1]} lie" if behind[1:] else f"{behind[0]} lies"
-    name = metric_words(sort).name
-    return (
-        f"Behind the floor by {name}: {names} behind {floor.slug}, which changes nothing, intervals apart.",
-    )
+    names = f"{', '.join(behind[:-1])} and {behind[-1]} are" if behind[1:] else f"{behind[0]} is"
+    what = f"worse than {floor.slug}, which changes nothing, by {metric_words(sort).name.lower()}"
+    return (f"{names} {what}: the intervals lie apart.",)
 
 
 def _worse(one: Score, other: Score) -> bool:

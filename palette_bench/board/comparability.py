@@ -5,7 +5,7 @@ Source: reports and studies, section 2; architecture, "Identity".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ from palette_bench.board.words import network_words, reference_words
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Fingerprint
-from palette_bench.scoring.scorecard import BARRING, Scorecard, against_originals, forms_of
+from palette_bench.scoring.scorecard import BARRING, Score, Scorecard, against_originals, forms_of
 from palette_bench.tasks.protocol import load
 
 ANCHORS = {"original": "ceiling", "copy-input": "floor"}
@@ -143,6 +143,11 @@ def groups(cards: Iterable[Scorecard]) -> list[Group]:
         else:
             found[at] = Group({**own, **found[at].identity}, (*found[at].cards, card))
     return sorted(found, key=lambda g: (-sum(not c.watermarks for c in g.cards), -len(g.cards), g.digest))
+
+
+def bars_all(scores: Sequence[Score]) -> set[str]:
+    """Return the notes by which every one of some scores is kept from ranking."""
+    return set.intersection(*(BARRING.intersection(score.notes) for score in scores)) if scores else set()
 
 
 def unfit(card: Scorecard, metric: str | None) -> list[Unfit]:

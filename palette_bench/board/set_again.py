@@ -36,7 +36,7 @@ def set_command(board: Board, ids_file: str) -> str:
     photos = load(board.protocol).sources.get(board.source)
     if not isinstance(photos, PhotoSource):
         words.append("--images DIR")
-    elif (count := max(row.n for row in all_rows(board))) < (photos.drawn or len(photos.windows)):
+    elif (count := max(row.n for row in all_rows(board))) < photos.count:
         words.append(f"--limit {count}")
     if ids_file:
         words.append(f"\\\n    --ids {ids_file}")

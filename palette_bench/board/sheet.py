@@ -97,7 +97,7 @@ class Sheet:
             "card": card,
             "headline": headline(card, ranked),
             "task": task_words(card.protocol, card.task, card.variant),
-            "source": source_words(card.protocol, card.source),
+            "source": source_words(card.protocol, card.source, card.n_expected),
             "ranked": [score_cell(key, card.scores[key]) for key in ranked],
             "rivals": rivals(card, table, others, ranked),
             "diagnostics": _others(card, ranked),

@@ -15,7 +15,7 @@ from palette_bench.scoring.scorecard import (
     against_originals,
     forms_of,
 )
-from palette_bench.tasks.protocol import load
+from palette_bench.tasks.protocol import PhotoSource, load
 
 
 @dataclass(frozen=True)
@@ -242,11 +242,12 @@ def task_words(protocol: str, task: str, variant: str | None) -> str:
     return f"{spec.task(task).title}, {spec.variant(task, variant or 'default').title}"
 
 
-def source_words(protocol: str, source: str) -> str:
-    """Return the title of a source; a folder is named as what it is."""
+def source_words(protocol: str, source: str, n: int | None = None) -> str:
+    """Return the title of a source, of which a set may hold `n` images; a folder is named as what it is."""
     known = load(protocol).sources.get(source)
     if known:
-        return known.title
+        part = isinstance(known, PhotoSource) and n is not None and n < known.count
+        return f"{n} of the {known.title}" if part else known.title
     if not source.startswith("folder:"):
         raise SpecError(f"{source!r} is no source of {protocol}")
     return f"the folder {source.removeprefix('folder:')!r}"

@@ -105,6 +105,11 @@ class PhotoSource(Part):
     drawn: int = 0
     smallest: int = 96  # shortest side of a drawn window
 
+    @property
+    def count(self) -> int:
+        """Return how many windows there are."""
+        return self.drawn or len(self.windows)
+
 
 SourceSpec = Annotated[ImageNetSource | PlacesSource | PhotoSource, Field(discriminator="kind")]
 
