@@ -142,7 +142,7 @@ class Album:
         )
 
     def _hero(self) -> Card | None:
-        """Return, of the best quarter, the image whose class stands out most: the very best show plain sky."""
+        """Return, of the best quarter, the image whose class stands out most: the best show plain sky."""
         best = [pick.image_id for pick in self.distances[: math.ceil(len(self.distances) / 4)]]
         if not best:
             return None

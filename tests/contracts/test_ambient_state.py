@@ -146,8 +146,8 @@ def opened(images: torch.Tensor) -> dict[str, str]:
         return pair.fingerprint + digest(pair(images[:1], images[1:]))
 
     return {
-        "smoke": tried(lambda: extractor("smoke", "random:0")),
         "smoke-random": tried(lambda: extractor("smoke-random", None)),
+        "efficientnet-lite0": tried(lambda: extractor("efficientnet-lite0", "random:0")),
         **{name: tried(lambda name=name: distance(name)) for name in PAIRS},
     }
 

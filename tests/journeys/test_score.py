@@ -15,15 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from common import RunCli
 from PIL import Image as PillowImage
-from smoke_weights import write_random
 from submissions import ready
 
 from palette_bench import score
 from palette_bench.benchset import manifest
 from palette_bench.benchset.manifest import BenchSet, ContestantSet
+from palette_bench.board.comparability import unfit
+from palette_bench.board.provenance import provenance
 from palette_bench.core import png
 from palette_bench.core.errors import (
     BenchSetError,
@@ -117,20 +119,30 @@ def test_the_command_line_writes_a_card_that_reads_back(
     assert card.watermarks == ("random-weights", "rank-deficient")
 
 
-def test_the_smoke_network_serves_every_head_and_never_ranks(
+def test_a_network_of_ones_own_serves_every_head_and_may_rank(
     smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    weights = {"smoke": str(write_random(tmp_path))}
-    submission, target, out = (
-        answer("copy-input", "jpeg.qf5"),
-        smoke_sets / "jpeg.qf5",
-        tmp_path / "card.json",
-    )
-    card = score(submission, target, out, extractors=["smoke"], weights=weights)
-    assert {"small-network", "unpinned-weights"} <= set(card.watermarks)
-    of_smoke = {name for name, found in card.scores.items() if found.extractor == "smoke"}
-    assert {"frechet_distance", "classifier_score", "classification_agreement"} < of_smoke
-    assert "perceptual_distance" in of_smoke
+    torch.manual_seed(0)
+    weights = tmp_path / "own.pth"
+    torch.save(timm.create_model("resnet18", pretrained=False).state_dict(), weights)
+    submission, target = answer("copy-input", "jpeg.qf5"), smoke_sets / "jpeg.qf5"
+    name = "timm:resnet18"
+    card = score(submission, target, tmp_path / "card.json", extractors=[name], weights={name: str(weights)})
+    assert card.watermarks == ("rank-deficient",)
+    assert "unpinned-weights" in card.scores["perceptual_distance"].notes
+    assert unfit(card, "perceptual_distance") == []
+    of_network = {metric for metric, found in card.scores.items() if found.extractor == name}
+    assert {"frechet_distance", "classifier_score", "classification_agreement"} < of_network
+
+
+def test_a_card_says_whose_network_it_is_and_its_licence(mini_sets: Path, tmp_path: Path) -> None:
+    restore(ready("original"), ContestantSet.open(mini_sets / "jpeg.qf5"), tmp_path / "sub")
+    card = score(tmp_path / "sub", mini_sets / "jpeg.qf5", tmp_path / "card.json")
+    assert set(card.fingerprints.extractors) == {"efficientnet-lite0"}
+    (words,) = (card.networks or {}).values()
+    assert "Apache-2.0" in words
+    assert "ported to PyTorch by ML Illustrated" in words
+    assert "weights efficientnet-lite0" in provenance(card)
 
 
 def test_the_per_image_table_holds_what_the_scores_are_means_of(

@@ -271,7 +271,7 @@ def test_pages_of_boards_that_are_gone_are_removed_and_foreign_files_stay(tmp_pa
 @pytest.mark.parametrize(
     ("protocol", "source", "words"),
     [
-        ("palette-mini", "photos-64", "--source photos-64 --expect"),
+        ("palette-mini", "photos-64", "--source photos-64 --limit 30 --expect"),
         ("palette-2022", "imagenet-ctest10k", "--source imagenet-ctest10k --images DIR --expect"),
         ("palette-2022", "folder:mine", "--source folder:mine --images DIR --expect"),
     ],
@@ -426,12 +426,12 @@ def test_without_influence_no_system_is_ranked_by_value() -> None:
     cards = [signed(slug, scores=scores) for slug in ("aa", "bb")]
     tables = {c.content_sha256: evidence(TABLE.drop(columns="fid_influence")) for c in cards}
     board = assemble(Published(tuple(cards), tables, {})).boards[0]
-    assert board.sort == "classifier_score"  # the others have their tests
-    assert board.metrics[:2] == ("classifier_score", "frechet_distance")
+    assert board.sort == "perceptual_distance"  # the others have their tests
+    assert board.metrics[:2] == ("perceptual_distance", "frechet_distance")
     reason = "too few pictures for the metric (PB208)"
     assert [row.no_rank["frechet_distance"] for row in board.rows] == [reason, reason]
     assert all(
-        "frechet_distance" not in row.rank and row.rank["classifier_score"] == (1, 2) for row in board.rows
+        "frechet_distance" not in row.rank and row.rank["perceptual_distance"] == (1, 2) for row in board.rows
     )
 
 
@@ -441,9 +441,9 @@ def test_the_page_says_which_metric_stands_in(tmp_path: Path) -> None:
         add_card(write_card(tmp_path, slug, seed=seed, scores=scores), tmp_path / "record")
     page = site_files(tmp_path / "record")["boards/inpainting.photos-64.center32.html"].decode()
     promised = [
-        "Too few systems may rank by Fréchet distance, so Classifier score sorts this board.",
+        "Too few systems may rank by Fréchet distance, so Perceptual distance sorts this board.",
         "No rank by Fréchet distance: Aa 1, Bb 1; the metric is missing (PB207).",
-        "% and more are found with 80 % power",
+        "and more are found with 80 % power",
     ]
     assert [text for text in promised if text not in page] == []
 
@@ -452,7 +452,7 @@ def test_one_system_alone_with_a_distance_does_not_sort_the_board() -> None:
     scores = make_scores(30) | {"frechet_distance": NO_VALUE}
     odd = [signed(f"m{at}", scores=scores) for at in range(2)]
     assert only_board(scored("painter", 3.0), odd[0]).sort == "frechet_distance"
-    assert only_board(scored("painter", 3.0), *odd).sort == "classifier_score"
+    assert only_board(scored("painter", 3.0), *odd).sort == "perceptual_distance"
 
 
 def test_a_board_where_nobody_ranks_keeps_its_first_metric(tmp_path: Path) -> None:

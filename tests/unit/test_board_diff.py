@@ -41,8 +41,8 @@ def test_a_new_system_and_whom_it_moves() -> None:
     assert lines(board_of(bb=4.0), board_of(aa=3.0, bb=4.0)) == [
         f"new    {HERE}: aa 1 frechet_distance 3.0, rank 1",
         f"rank   {HERE}: bb 1 frechet_distance 1 -> 2",
-        f"rank   {HERE}: bb 1 classifier_score 1 -> 1\N{EN DASH}2",
         f"rank   {HERE}: bb 1 perceptual_distance 1 -> 1\N{EN DASH}2",
+        f"rank   {HERE}: bb 1 classifier_score 1 -> 1\N{EN DASH}2",
     ]
 
 

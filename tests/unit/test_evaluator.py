@@ -13,7 +13,7 @@ from palette_bench import Evaluator, restore, score
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.sources import Request
-from palette_bench.core.errors import IncomparableError, InputError, UsageError, WeightsError
+from palette_bench.core.errors import IncomparableError, InputError, UsageError
 from palette_bench.scoring import evaluator
 from palette_bench.scoring.scorecard import Score
 
@@ -140,9 +140,11 @@ def test_evaluators_of_other_sets_or_with_shared_ids_do_not_merge(
         one.merge(filled(target, outputs, target.ids[1:3]))
 
 
-def test_only_the_networks_that_metrics_need_are_opened(mini_sets: Path, tmp_path: Path) -> None:
+def test_only_the_networks_that_metrics_need_are_opened(smoke_sets: Path, tmp_path: Path) -> None:
+    request = Request("folder:mine", smoke_sets / "jpeg.qf5" / "reference")
+    (made,) = generate("palette-2022", "jpeg/qf5", tmp_path / "set", request=request)
     with pytest.raises(WeightsError) as caught:
-        Evaluator(mini_sets / "jpeg.qf5", ("fid",), weights={"inception-v3-fid": str(tmp_path / "none.pth")})
+        Evaluator(made.folder, ("fid",), weights={"inception-v3-fid": str(tmp_path / "none.pth")})
     assert "resnet50" not in str(caught.value)
 
 

@@ -56,6 +56,14 @@ def test_the_pinned_digests_are_those_of_the_specification() -> None:
             21_444_401,
             "7f5810bc96def8f7552d5b7e68d53c4786f81167d28291b21c0d90e1fca14934",
         ),
+        "efficientnet-lite0": (
+            18_826_032,
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        "efficientnet-lite2": (
+            24_666_229,
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        ),
         "googlenet-v1": (None, "1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef"),
         "lpips-alex": (244_408_911, "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
         "lpips-alex-heads": (6_009, "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
