@@ -13,7 +13,7 @@ from palette_bench import Evaluator, restore, score
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.sources import Request
-from palette_bench.core.errors import IncomparableError, InputError, UsageError
+from palette_bench.core.errors import IncomparableError, InputError, UsageError, WeightsError
 from palette_bench.scoring import evaluator
 from palette_bench.scoring.scorecard import Score
 
