@@ -41,7 +41,9 @@ def restore(network: ncnn.Net, image: np.ndarray) -> np.ndarray:
     more = [(MARGIN, MARGIN + -side % MULTIPLE) for side in (height, width)]
     padded = np.pad(image, (*more, (0, 0)), mode="edge").transpose(2, 0, 1).astype(np.float32) / 255
     run = network.create_extractor()
-    run.input("Input1", ncnn.Mat(np.ascontiguousarray(padded)).clone())  # a Mat does not keep its array alive
+    data = np.ascontiguousarray(padded)
+    blob = ncnn.Mat(data)  # keeps no array alive, and is itself kept by no run: both stay named until the end
+    run.input("Input1", blob)
     _, output = run.extract("Eltwise4")
     levels = np.rint(255 * np.array(output).transpose(1, 2, 0)[:height, :width])
     return np.clip(levels, 0, 255).astype(np.uint8)
