@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[1000, 250, 50, 25, 10])
     parser.add_argument("--sampler", help="of all rows; otherwise the method's own choice by steps")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--extractor", default="smoke")
+    parser.add_argument("--extractor", default="efficientnet-lite0")
     parser.add_argument("--weights", action="append", default=[])
     options = parser.parse_args()
     print("| evaluations | sampler |", " | ".join(SHOWN), "| s per picture | against the first row |")

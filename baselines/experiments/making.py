@@ -9,12 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.core.errors import UsageError, WeightsError
+from palette_bench.core.errors import UsageError
 from palette_bench.core.journal import locked
 from palette_bench.core.types import SILENT, Progress
-from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.scorecard import read_scorecard
-from palette_bench.tasks.protocol import load
 
 from . import answering
 from .answering import ANCHORS, Judge, Named, Place
@@ -30,7 +28,7 @@ from .training import Trainee, recipe_of
 logger = logging.getLogger(__name__)
 
 RESULT = "experiment.json"
-DEFAULT_EXTRACTOR, FALLBACK = "efficientnet-lite0", "smoke-random"
+DEFAULT_EXTRACTOR = "efficientnet-lite0"
 _SHOWN = 8  # pictures of a set on the page
 
 
@@ -79,17 +77,8 @@ def make(order: Order, progress: Progress = SILENT) -> Path:
 
 
 def choose_judge(order: Order) -> Judge:
-    """Return what scores: the networks asked for, the small one, or random weights where it is absent."""
-    device = order.device.partition(":")[0]
-    if order.extractors:
-        return Judge(order.extractors, order.weights, device)
-    try:
-        crop = load(answering.PROTOCOL).classifier_crop
-        open_extractor(DEFAULT_EXTRACTOR, order.weights.get(DEFAULT_EXTRACTOR), crop, "cpu")
-    except WeightsError:
-        logger.warning("%s has no weights here: random ones stand in and decide nothing", DEFAULT_EXTRACTOR)
-        return Judge((FALLBACK,), order.weights, device)
-    return Judge((DEFAULT_EXTRACTOR,), order.weights, device)
+    """Return what scores: the networks asked for, or the one that comes with the installation."""
+    return Judge(order.extractors or (DEFAULT_EXTRACTOR,), order.weights, order.device.partition(":")[0])
 
 
 class _Making:

@@ -52,7 +52,7 @@ def _extractors() -> Iterator[tuple[str, str]]:
     from palette_bench.board.words import network_words
     from palette_bench.core.errors import WeightsError
     from palette_bench.scoring.features import EXTRACTORS
-    from palette_bench.scoring.features.weights import find, pinned
+    from palette_bench.scoring.features.weights import find, get_command, pinned
 
     rows = pinned()
     for name in EXTRACTORS:
@@ -61,7 +61,7 @@ def _extractors() -> Iterator[tuple[str, str]]:
             try:
                 place = str(find(name, rows[name])[0])
             except WeightsError:
-                place = f"absent: palette-bench weights fetch {name}"
+                place = f"absent: {get_command(name, rows[name])}"
         yield name, f"{network_words(name)}; {place}"
     yield "timm:MODEL", "any model of timm, with --weights timm:MODEL=FILE"
 
