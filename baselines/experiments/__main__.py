@@ -44,7 +44,7 @@ NAMES = ("contest", "l1-l2", "attention", "multitask")
     "extractors",
     metavar="ID",
     multiple=True,
-    help="Network of the feature metrics, as `score` takes it; repeat for more.  [default: efficientnet-lite0]",
+    help="Network of the feature metrics; repeat for more.  [default: efficientnet-lite0]",
 )
 @click.option("--weights", type=WeightsType(), multiple=True, help="Weights of a network, as `score` takes.")
 def command(
