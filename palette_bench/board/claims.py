@@ -66,7 +66,7 @@ def floor_words(board: Board) -> tuple[str, ...]:
     if not behind:
         return ()
     names = f"{', '.join(behind[:-1])} and {behind[-1]} are" if behind[1:] else f"{behind[0]} is"
-    what = f"worse than {floor.slug}, which changes nothing, by {metric_words(sort).name.lower()}"
+    what = f"worse than {floor.slug}, which changes nothing, by {metric_words(sort).name}"
     return (f"{names} {what}: the intervals lie apart.",)
 
 

@@ -33,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_published_board_brings_the_ids_of_its_set(site: Path) -> None:
     lists = {path.read_text() for path in (site / "boards").glob("*.ids.txt")}
     assert len(list((site / "boards").glob("*.html"))) == 4
-    assert [len(text.split()) for text in lists] == [1000]  # the same for all four
+    assert [len(text.split()) for text in lists] == [2500]  # the same for all four
 
 
 @pytest.mark.parametrize("task", ["colorization", "inpainting", "uncropping", "jpeg"])
@@ -51,4 +51,4 @@ def test_the_published_sets_come_out_of_the_command_on_their_boards(
     words = [places.get(word, word) for word in shlex.split(html.unescape(line).replace("\\\n", ""))[1:]]
     done = run_cli(*words, cwd=page.parent)
     assert done.returncode == 0, done.stderr
-    assert "1,000 items, matches the expected set" in done.stderr
+    assert "2,500 items, matches the expected set" in done.stderr

@@ -13,8 +13,10 @@ import pytest
 from cards import make_card, make_scores, make_table, sha, with_outputs, write_card
 
 from palette_bench.board.board_page import board_files
+from palette_bench.board.claims import floor_words
 from palette_bench.board.comparability import differences, groups, identity, unfit
 from palette_bench.board.leaderboard import Board, Leaderboard, assemble
+from palette_bench.board.lines import lines_of
 from palette_bench.board.quoted import quoted_rows
 from palette_bench.board.ranks import evidence
 from palette_bench.board.record import Published, add_card, add_cards, board_key, read_record
@@ -463,6 +465,48 @@ def test_a_board_where_nobody_ranks_keeps_its_first_metric(tmp_path: Path) -> No
     (board,) = Leaderboard.parse(files["leaderboard.json"], "leaderboard.json").boards
     assert (board.sort, board.rows, board.resolution) == ("frechet_distance", (), {})
     assert "No ranks claimed" in files[board.page].decode()
+
+
+def test_one_table_holds_everybody_in_the_order_of_values() -> None:
+    barred = signed("half", scores=make_scores(30, 4.0), n_expected=31)
+    cards = (scored("painter", 9.0), scored("copy-input", 6.0), scored("original", 0.1), barred)
+    lines = lines_of(only_board(*cards))
+    assert [line.row.slug for line in lines.rows] == ["original", "half", "copy-input", "painter"]
+    assert [(line.role, line.place) for line in lines.rows if line.role or line.group] == [
+        *(("ceiling", "\N{EN DASH}"), ("floor", "\N{EN DASH}"), ("", "1")),
+    ]
+    assert lines.rows[1].reason == "30 of 31 pictures were scored (PB205)"
+
+
+@pytest.mark.parametrize(("frechet", "told"), [(6.2, False), (6.59, False), (6.61, True)])
+def test_who_is_worse_than_nothing_is_named_where_the_intervals_lie_apart(frechet: float, told: bool) -> None:
+    """Intervals of 0.3 to both sides."""
+    board = only_board(scored("painter", frechet), scored("better", 2.0), scored("copy-input", 6.0))
+    words = "painter is worse than copy-input, which changes nothing, by Fréchet distance"
+    assert floor_words(board) == ((f"{words}: the intervals lie apart.",) if told else ())
+
+
+def test_a_small_board_that_ranks_says_how_far_its_ranks_reach(tmp_path: Path) -> None:
+    scores = make_scores(30)
+    few = scores["frechet_distance"].model_copy(update={"notes": ("rank-deficient",), "interval": None})
+    for seed, slug in enumerate(("aa", "bb")):
+        add_card(
+            write_card(tmp_path, slug, seed=seed, scores=scores | {"frechet_distance": few}),
+            tmp_path / "record",
+        )
+    page = site_files(tmp_path / "record")["boards/inpainting.photos-64.center32.html"].decode()
+    assert page.count("Every row of this board") == 1
+    assert "A small protocol: ranks hold on this board, not for the paper&#39;s." in page
+
+
+def test_a_network_of_ones_own_ranks_and_its_board_says_so(tmp_path: Path) -> None:
+    for seed, slug in enumerate(("aa", "bb")):
+        scores = make_scores(30, notes=("unpinned-weights",))
+        add_card(write_card(tmp_path, slug, seed=seed, scores=scores), tmp_path / "record")
+    files = site_files(tmp_path / "record")
+    (board,) = Leaderboard.parse(files["leaderboard.json"], "leaderboard.json").boards
+    assert len(board.rows) == 2
+    assert "known by their digest alone (unpinned)" in files[board.page].decode()
 
 
 def test_a_metric_of_its_own_may_lack_a_rank() -> None:

@@ -217,6 +217,17 @@ def test_classes_are_counted_with_their_wilson_interval() -> None:
     ]
 
 
+def test_a_page_opens_with_the_clearest_image_of_the_best_quarter() -> None:
+    table = make_table([f"p{i:05d}" for i in range(40)])
+    best = table.sort_values("perceptual_distance")["image_id"].to_list()
+    table.loc[table["image_id"] == best[7], "is_kl"] = 99.0
+    table.loc[table["image_id"] == best[12], "is_kl"] = 999.0  # not among them
+    for kept, expected in ((table, best[7]), (table.drop(columns="is_kl"), best[0])):
+        hero = Album(card_on(kept), kept, None).select(Amount()).hero
+        assert hero is not None
+        assert hero.image_id == expected
+
+
 def test_cautions_come_first_and_only_where_there_is_cause() -> None:
     table = labelled(10)
     assert cautions(card_on(table)) == []
