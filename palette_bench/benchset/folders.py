@@ -18,7 +18,7 @@ from palette_bench.core.errors import SourceError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import read_file
 from palette_bench.core.resources import protocol_file
-from palette_bench.core.text import decode_text, table_rows
+from palette_bench.core.text import composed, decode_text, table_rows
 from palette_bench.tasks.protocol import ProtocolSpec
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def _ids_named(lines: list[str], pictures: list[Picture]) -> list[str]:
     known = {p.id for p in pictures}
     ids = []
     for line in lines:
-        path = line.replace("\\", "/").removeprefix("./")
+        path = composed(line).replace("\\", "/").removeprefix("./")
         is_file = PurePosixPath(path).suffix.lower() in SUFFIXES
         ids.append(line if line in known else by_name.get(path) or (folder_id(path) if is_file else line))
     return ids
@@ -191,7 +191,7 @@ def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
     bad, contradicting = [], []
     for line, row in lines:
         cells = [*row, *[""] * (len(names) - len(row))]
-        name = cells[names.index("file")].strip().replace("\\", "/").removeprefix("./")
+        name = composed(cells[names.index("file")].strip()).replace("\\", "/").removeprefix("./")
         text = cells[names.index(column)].strip()
         first_lines.setdefault(name, line)
         if not (_LABEL.fullmatch(text) and int(text) < splits.CLASSES):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from palette_bench.core.errors import SourceError, StackError, problem
 from palette_bench.core.litter import is_litter
+from palette_bench.core.text import composed
 from palette_bench.core.types import Image, ImageId
 from palette_bench.tasks.preprocess import decode
 from palette_bench.tasks.protocol import Window
@@ -122,7 +123,8 @@ def survey(folder: Path) -> FolderSurvey:
                 passed["links that lead nowhere, or special files"] += 1
             else:
                 told = path.relative_to(folder).as_posix()  # in UTF-8, as records are: other bytes as escapes
-                places.append(Place(told.encode("utf-8", "backslashreplace").decode(), path))
+                told = told.encode("utf-8", "backslashreplace").decode()
+                places.append(Place(composed(told), path))
     if unreadable:
         fix = "make them readable, or take them out"
         found = "folders that cannot be read"

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterator
 
 _OTHERS = {
@@ -33,6 +34,11 @@ def decode_text(data: bytes) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"no UTF-8 in line {line}: save it as UTF-8") from error
+
+
+def composed(name: str) -> str:
+    """Return a name with its accents composed (NFC): some machines store them apart, and both look the same."""
+    return unicodedata.normalize("NFC", name)
 
 
 def table_rows(data: bytes, *, comments: bool = False) -> Iterator[tuple[int, list[str]]]:

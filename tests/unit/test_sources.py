@@ -438,6 +438,24 @@ def test_a_table_of_labels_that_cannot_be_meant_is_told_by_line(text: str, told:
         folder("palette-2022", tmp_path / "in", labels=tmp_path / "l.csv")
 
 
+@pytest.mark.trust("pictures: names")
+def test_accents_stored_apart_make_the_same_ids_and_find_their_labels(tmp_path: Path) -> None:
+    """As archives from a Mac hold them."""
+    apart, composed = "cafe\u0301.jpg", "caf\u00e9.jpg"
+    for home, name in (("mac", apart), ("linux", composed)):
+        write(tmp_path / home, name)
+        (tmp_path / home / "labels.csv").write_text(f"file,label\n{composed if home == 'mac' else apart},7\n")
+    found = [folder("palette-2022", tmp_path / home).pictures for home in ("mac", "linux")]
+    assert [(p.id, p.label) for (p,) in found] == [("caf_", 7)] * 2
+    (tmp_path / "ids.txt").write_text(apart)
+    assert [p.id for p in folder("palette-2022", tmp_path / "linux", ids=tmp_path / "ids.txt").pictures] == [
+        "caf_"
+    ]
+    write(tmp_path / "mac", composed)
+    with pytest.raises(SourceError, match="PB203"):
+        folder("palette-2022", tmp_path / "mac")
+
+
 @pytest.mark.trust("pictures: lists")
 def test_labels_are_read_as_a_spreadsheet_saves_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
