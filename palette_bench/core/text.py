@@ -37,7 +37,7 @@ def decode_text(data: bytes) -> str:
 
 
 def composed(name: str) -> str:
-    """Return a name with its accents composed (NFC): some machines store them apart, and both look the same."""
+    """Return a name with accents composed (NFC): some machines store them apart, and it looks the same."""
     return unicodedata.normalize("NFC", name)
 
 
