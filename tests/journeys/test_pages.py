@@ -148,7 +148,7 @@ def test_cards_become_a_site(run_cli: RunCli, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "site/index.html\n"), done.stderr
     text = (tmp_path / "site/boards/inpainting.photos-64.center32.html").read_text()
     systems = text[text.index('id="systems"') :]
-    names = ["Original", "Copy Input", "Painter", "Blur"]
+    names = ["Original", "Painter", "Blur", "Copy Input"]  # in the order of their values
     places = [systems.index(f">{name}<") for name in names]
     assert places == sorted(places)
     assert run_cli("board", "build", "record", "-o", "site", "--check").returncode == 0
