@@ -102,7 +102,7 @@ def test_the_command_a_board_prints_makes_its_set_again(run_cli: RunCli, tmp_pat
     )
     assert made.returncode == 0, made.stderr
     submit(tmp_path / "set", tmp_path / "sub", plausible)
-    scored = run_cli("score", "sub", "--set", "set", "-o", "card.json", "--extractor", "smoke")
+    scored = run_cli("score", "sub", "--set", "set", "-o", "card.json")
     assert scored.returncode == 0, scored.stderr
     run_cli("board", "add", "card.json", "--record", "record")
     built = run_cli("board", "build", "record", "-o", "site")
