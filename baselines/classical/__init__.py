@@ -1,7 +1,7 @@
 """What was done before networks: holes interpolated, borders mirrored, JPEG averaged.
 
-Every method that was trained should be better than this one. It colours nothing: no rule tells colours from
-gray levels.
+What a trained method is measured against beside doing nothing. It colours nothing: no rule tells colours
+from gray levels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.contestant import About, Batch, RestoreOptions, Restorer
 
 _PATCH, _REACH = 5, 6  # pixels: sides of the patches compared, and how far away they may lie
-_STRENGTH, _AT, _FALL = 0.03, 20, 0.6  # best PSNR at quality 5, 10 and 20 on the bundled photographs, to 0.01
+_STRENGTH, _AT, _FALL = 0.03, 20, 0.6  # near the best PSNR of a coarse grid at quality 5, 10 and 20
 
 
 class Classical:
@@ -69,14 +69,22 @@ class Classical:
 
 
 def fill(image: Image, mask: Mask) -> Image:
-    """Return an image with its hole filled: mirrored where the known pixels are a rectangle, else smooth."""
+    """Return an image with its hole filled: mirrored where the known pixels are a rectangle, else smooth.
+
+    Args:
+        image: (H, W, 3) uint8; so is what comes back.
+        mask: (H, W) bool, True = hole; at least one pixel is known.
+    """
     rows, columns = (np.flatnonzero((~mask).any(axis=axis)) for axis in (1, 0))
     known = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     return harmonic(image, mask) if mask[known].any() else mirrored(image, known)
 
 
 def mirrored(image: Image, known: tuple[slice, slice]) -> Image:
-    """Return a rectangle of an image continued by its mirror images, each edge pixel twice."""
+    """Return (H, W, 3) uint8: a rectangle of such an image, rows and columns, continued by its mirror images.
+
+    The pixels of its edge stand twice, and what reaches farther than its side is mirrored again.
+    """
     margins = [(part.start, side - part.stop) for part, side in zip(known, image.shape[:2], strict=True)]
     return np.pad(image[known], (*margins, (0, 0)), mode="symmetric")
 
@@ -86,6 +94,12 @@ def harmonic(image: Image, mask: Mask) -> Image:
 
     Each pixel of the hole is the mean of its neighbours: two to four of them, as no image goes on beyond its
     border.
+
+    Args:
+        image: (H, W, 3) uint8; so is what comes back, with its known pixels as they were.
+        mask: (H, W) bool, True = hole; at least one pixel is known.
+
+    Source: the five-point form of Laplace's equation, natural at the border.
     """
     packed = np.packbits(mask).tobytes()
     solver, around = _equations(packed, mask.shape)
@@ -110,7 +124,7 @@ def _equations(packed: bytes, shape: tuple[int, int]) -> tuple[SuperLU, sparse.c
 
 
 def average(image: Image, quality: int) -> Image:
-    """Return a JPEG-coded image after non-local means: pixels averaged with those of similar patches.
+    """Return (H, W, 3) uint8: such an image from a JPEG after non-local means, averaging similar patches.
 
     The strength follows the coding: `_STRENGTH` of the range at quality 20, more the lower the quality.
 

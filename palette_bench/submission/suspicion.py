@@ -108,7 +108,7 @@ class Suspicion:
             self._shifts[image_id] = shift(output, condition, mask)
 
     def problems(self) -> list[Problem]:
-        """Return PB321-PB326 for what was added."""
+        """Return PB321-PB329 for what was added."""
         n = len(self._digests)
         lossy = self._lossy if 2 * len(self._lossy) > n else set()
         share = f"altered by 1 to {SMALL_ERROR} levels in most known pixels of {len(lossy):,} of {n:,}"
