@@ -57,7 +57,8 @@ def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
 
 def _caption(board: Board) -> str:
     title = task_words(board.protocol, board.task, board.variant)
-    return f"{board.protocol}: {title}, {source_words(board.protocol, board.source)}"
+    n = max(row.n for row in all_rows(board))
+    return f"{board.protocol}: {title}, {source_words(board.protocol, board.source, n)}"
 
 
 def _page(board: Board, lines: Lines, tables: dict[str, str], n_ids: int) -> str:

@@ -43,7 +43,7 @@ def _entry(board: Board) -> dict[str, Any]:
     return {
         "board": board,
         "title": load(board.protocol).variant(board.task, board.variant or "default").title,
-        "source": source_words(board.protocol, board.source),
+        "source": source_words(board.protocol, board.source, max(row.n for row in all_rows(board))),
         "metric": next((column.name for column in columns if column.key == board.sort), ""),
         "basis": next((column.basis for column in columns if column.key == board.sort), ""),
         "leaders": leaders_words(leaders, len(board.rows)),

@@ -180,7 +180,7 @@ def _entry(a: Appearance) -> _Entry:
     return _Entry(
         of=a,
         title=task_words(a.protocol, a.task, a.variant),
-        source=source_words(a.protocol, a.source),
+        source=source_words(a.protocol, a.source, a.row.n),
         metric=metric_words(sort) if sort else MetricWords("no metric", ""),
         cell=score_cell(sort, score) if score else None,
         rank=rank_text(a.row.rank[sort]) if sort in a.row.rank else "",
