@@ -159,6 +159,8 @@ def _misfits(
     published = PRESETS[row.preset]
     if (spec.heads, spec.head_width) != (published.heads, published.head_width):
         yield problem("PB712", f"{file}: heads", expected=_heads(published), found=_heads(spec), fix=fix)
+    if spec.fold > 1:
+        yield problem("PB712", f"{file}: fold", expected="1", found=str(spec.fold), fix=fix)
     expected = {_their_name(name): _their_shape(name, shape, row) for name, shape in shapes.items()}
     if row.classes:
         expected[_CLASSES] = (row.classes, 4 * spec.width)

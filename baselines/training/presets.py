@@ -13,7 +13,7 @@ from palette_bench.core.errors import InputError
 AttentionKind = Literal["global", "local", "extra-blocks", "dilated"]
 
 # far beyond what was ever trained; past them sizes overflow before anything can say so
-_LARGEST = {"side": 4096, "width": 4096, "multipliers": 64, "blocks": 64, "head_width": 4096}
+_LARGEST = {"side": 4096, "width": 4096, "multipliers": 64, "blocks": 64, "head_width": 4096, "fold": 16}
 _MOST_LEVELS = 12
 
 GROUPS = 32  # of every normalisation, in ADM
@@ -36,7 +36,7 @@ class UNetSpec:
     """What decides the parameters of a network.
 
     Attention is named by resolution and bound to the levels that have it at `side`, so pictures of other
-    sizes meet the same layers.
+    sizes meet the same layers. A folded network's finest level already has side / fold.
 
     Attributes:
         side: of the pictures it is made for, pixels.
@@ -51,11 +51,14 @@ class UNetSpec:
             the brightness and tint of the noise that is to be predicted: narrow networks need fewer. Of width
             32 and multipliers (1, 2, 2, 2), at lambda -4.6, 8 groups lost 63-78 % of a channel's mean noise
             after 64,000 pictures; going on with 1 group, 9 to 21 % after 4,000 more.
+        fold: pixels per side of the cells that enter and leave as channels. 2 leaves the first convolution a
+            quarter of the positions, with four times the channels to read.
 
     Raises:
         InputError: the numbers make no network; all reasons are named.
 
-    Source: ADM (arXiv 2105.05233), section 3; kinds of attention: Palette, Table 5.
+    Source: ADM (arXiv 2105.05233), section 3; kinds of attention: Palette, Table 5; folding: the
+    space-to-depth of Shi et al. (arXiv 1609.05158), section 2.2.
     """
 
     side: int
@@ -67,6 +70,7 @@ class UNetSpec:
     heads: int | None = None
     attention_kind: AttentionKind = "global"
     groups: int = GROUPS
+    fold: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what would be another network than the one meant."""
@@ -82,7 +86,7 @@ class UNetSpec:
                 yield f"{name} goes up to {largest:,}"
         if self.width % 2:
             yield f"width {self.width} is odd: half of the noise level's code are sines, half cosines"
-        resolutions = [self.side >> level for level in range(self.levels)]
+        resolutions = [self.resolution(level) for level in range(self.levels)]
         if self.attention_kind not in get_args(AttentionKind):
             yield f"attention_kind {self.attention_kind!r} is none of {', '.join(get_args(AttentionKind))}"
         if self.side % self.multiple:
@@ -123,25 +127,30 @@ class UNetSpec:
     @property
     def multiple(self) -> int:
         """Return what height and width of a picture must be multiples of, pixels."""
-        return 1 << (self.levels - (self.attention_kind != "local"))  # quadrants halve the coarsest level too
+        halvings = self.levels - (self.attention_kind != "local")  # quadrants halve the coarsest level too
+        return self.fold << halvings
+
+    def resolution(self, level: int) -> int:
+        """Return the height and width of a level for a picture of `side`, positions."""
+        return self.side // self.fold >> level
 
     def attends(self, level: int) -> bool:
         """Return whether blocks of a level are followed by attention."""
-        return self.side >> level in self.attention and self.attention_kind not in EXTRA_BLOCKS
+        return self.resolution(level) in self.attention and self.attention_kind not in EXTRA_BLOCKS
 
     def extra_blocks(self, level: int) -> int:
         """Return how many encoder blocks a level has in place of attention."""
         resolutions = sorted(self.attention, reverse=True)
-        if self.attention_kind not in EXTRA_BLOCKS or self.side >> level not in resolutions:
+        if self.attention_kind not in EXTRA_BLOCKS or self.resolution(level) not in resolutions:
             return 0
-        return EXTRA_BLOCKS[self.attention_kind][resolutions.index(self.side >> level)]
+        return EXTRA_BLOCKS[self.attention_kind][resolutions.index(self.resolution(level))]
 
     def dilation(self, level: int, block: int) -> int:
         """Return the dilation of an encoder block, counted from 0 and through the extra ones.
 
         Doubling from 1 lets a level of `dilated` see all of its picture, without going beyond it.
         """
-        resolution = self.side >> level
+        resolution = self.resolution(level)
         if self.attention_kind != "dilated" or resolution not in self.attention:
             return 1
         return min(1 << block, resolution // 2)
@@ -154,6 +163,7 @@ PRESETS: Mapping[str, UNetSpec] = MappingProxyType(
         "palette-64": UNetSpec(64, 128, (1, 2, 2, 2), 2, (16, 8)),
         "palette-64s": UNetSpec(64, 64, (1, 2, 2, 2), 1, (16, 8)),
         "palette-64xs": UNetSpec(64, 32, (1, 1, 4, 4), 1, (16, 8), head_width=32, groups=1),  # for a CPU
+        "palette-64f": UNetSpec(64, 64, (1, 2, 2), 1, (8,), head_width=32, groups=1, fold=2),  # half its time
         "palette-smoke": UNetSpec(32, 32, (1, 2, 2), 1, (8,), head_width=32),
         "palette-toy": UNetSpec(16, 32, (1, 2), 1, (8,), head_width=32),
         # shapes of published ADM networks; that of its 256 px ones is palette-256

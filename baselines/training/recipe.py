@@ -39,6 +39,7 @@ class Network(Part):
     attention: tuple[Count, ...] | None = None
     head_width: Count | None = None
     groups: Count | None = None
+    fold: Count | None = None
 
     @field_validator("preset")
     @classmethod

@@ -58,12 +58,12 @@ class UNet(nn.Module):
         self.checkpointing = checkpointing
         code = 4 * spec.width
         self.embed = nn.Sequential(nn.Linear(spec.width, code), nn.SiLU(), nn.Linear(code, code))
-        self.stem = nn.Conv2d(2 * COLOURS, spec.channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(2 * COLOURS * spec.fold**2, spec.channels[0], 3, padding=1)
         self.down = nn.ModuleList(_encoder(spec, code))
         self.mid = _middle(spec, code)
         self.up = nn.ModuleList(_decoder(spec, code))
         self.norm = Norm(spec.channels[0])
-        self.head = nn.Conv2d(spec.channels[0], COLOURS, 3, padding=1)
+        self.head = nn.Conv2d(spec.channels[0], COLOURS * spec.fold**2, 3, padding=1)
         zero(self.head)
         for layer in self.modules():
             if isinstance(layer, Norm):
@@ -90,7 +90,7 @@ class UNet(nn.Module):
             )
         with float32_inside(images):
             embedding = functional.silu(self.embed(code))
-        skips = [self.stem(images)]
+        skips = [self.stem(functional.pixel_unshuffle(images, self.spec.fold))]
         for stage in self.down:
             skips.append(self._run(stage, embedding, skips[-1]))
         h = self._run(self.mid, embedding, skips[-1])
@@ -98,7 +98,7 @@ class UNet(nn.Module):
             h = self._run(stage, embedding, h, skips.pop())
         with float32_inside(images):
             out: torch.Tensor = self.head(functional.silu(self.norm(h)))
-        return out
+        return functional.pixel_shuffle(out, self.spec.fold)
 
     def _run(self, stage: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
         if self.checkpointing and torch.is_grad_enabled():

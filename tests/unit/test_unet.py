@@ -54,6 +54,8 @@ def inputs(
         ("palette-128", 105_198_595, 156.6),
         ("palette-64", 44_177_283, 54.0),
         ("palette-64s", 7_831_171, 9.8),
+        ("palette-64xs", 4_914_371, 2.87),
+        ("palette-64f", 5_479_244, 2.44),
         ("palette-smoke", 1_371_971, 0.61),
         ("palette-toy", 828_355, 0.153),
     ],
@@ -130,6 +132,27 @@ def test_sides_that_do_not_halve_are_refused(kind: AttentionKind, multiple: int)
     for height, width in ((30, 32), (32, 34), (32 + multiple // 2, 32)):
         with pytest.raises(InputError, match=f"{height} x {width} px.*multiples of {multiple}"):
             network(*inputs(spec, 1, height, width))
+
+
+def test_a_folded_network_is_one_of_cells_with_their_pixels_as_channels() -> None:
+    folded = awake(replace(TOY, side=32, fold=2))
+    images, codes = inputs(folded.spec)
+    cells = images.reshape(2, 6, 16, 2, 16, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 24, 16, 16)
+    inner = UNet(TOY)
+    inner.stem, inner.head = folded.stem, folded.head
+    inner.load_state_dict(folded.state_dict())
+    out = inner(cells, codes).reshape(2, 3, 2, 2, 16, 16).permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 32, 32)
+    assert torch.equal(folded(images, codes), out)
+
+
+def test_folding_halves_resolutions_and_doubles_the_multiple() -> None:
+    spec = replace(PRESETS["palette-smoke"], fold=2, attention=(4,))
+    assert [spec.resolution(level) for level in range(spec.levels)] == [16, 8, 4]
+    assert spec.multiple == 8
+    with pytest.raises(InputError, match="multiples of 8"):
+        UNet(spec)(*inputs(spec, 1, 32, 36))
+    with pytest.raises(InputError, match="attention at 8 px, but the levels have"):
+        replace(TOY, fold=3)
 
 
 def test_pictures_of_a_batch_do_not_meet() -> None:
