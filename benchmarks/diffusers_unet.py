@@ -11,8 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from palette_bench.baselines.training.blocks import ResBlock
-from palette_bench.baselines.training.unet import UNet, UNetSpec
+from palette_bench.baselines.training.unet import ResBlock, UNet, UNetSpec
 
 
 def options_of(spec: UNetSpec) -> dict[str, Any]:

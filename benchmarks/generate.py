@@ -29,11 +29,11 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from palette_bench.benchset.generate import generate
-from palette_bench.benchset.making import Options
+from palette_bench.benchset.making import GenerateOptions
 from palette_bench.benchset.pictures import photo_path, walk
 from palette_bench.benchset.sources import Request
 from palette_bench.core import png
-from palette_bench.core.atomic import Batch
+from palette_bench.core.atomic import FileBatch
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.tasks.degradations.jpeg import fast_jpeg, reference_jpeg
 from palette_bench.tasks.preprocess import crop_area, decode, picture_size
@@ -71,7 +71,7 @@ def ours(images: Path, out: Path, workers: int) -> None:
         f"jpeg/qf{QUALITY}",
         out,
         request=Request("folder:bench", images),
-        options=Options(workers=workers),
+        options=GenerateOptions(workers=workers),
     )
 
 
@@ -129,7 +129,7 @@ def stages(images: Path, out: Path) -> dict[str, float]:
     out.mkdir()
 
     def write(group: list[tuple[int, tuple[bytes, bytes]]]) -> None:
-        with Batch() as batch:
+        with FileBatch() as batch:
             for i, pair in group:
                 for kind, content in zip("ab", pair, strict=True):
                     batch.write(out / f"{i}{kind}.png", content)

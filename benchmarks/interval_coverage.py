@@ -23,9 +23,8 @@ from palette_bench import frechet_distance, kernel_distance
 from palette_bench.core.intervals import NORMAL_QUANTILE
 from palette_bench.core.significance import Difference, z_of_influence
 from palette_bench.scoring.metrics.frechet import FrechetResult
-from palette_bench.scoring.metrics.influence import frechet_influence
 from palette_bench.scoring.metrics.kid import KernelResult
-from palette_bench.scoring.metrics.moments import Moments
+from palette_bench.scoring.metrics.moments import Moments, frechet_influence
 
 Rows = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int, int], Rows]

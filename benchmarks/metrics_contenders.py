@@ -97,7 +97,7 @@ def _pytorch_fid(work: Work) -> Any:
 
 
 def resize_ours(work: Work) -> Run:
-    from palette_bench.scoring.features.resize import tf1
+    from palette_bench.scoring.features.preprocess import tf1
 
     pixels = work.pixels(work.batch).float().to(work.device)
     return lambda: tf1(pixels).cpu().numpy()
@@ -112,7 +112,7 @@ def resize_fidelity(work: Work) -> Run:
 
 
 def resize_clean_ours(work: Work) -> Run:
-    from palette_bench.scoring.features.resize import clean
+    from palette_bench.scoring.features.preprocess import clean
 
     pixels = work.pixels(work.batch).float().to(work.device)
     return lambda: clean(pixels).cpu().numpy()
@@ -230,7 +230,7 @@ def closing_clean(work: Work, n: int) -> Run:
 
 
 def interval_ours(work: Work, n: int) -> Run:
-    from palette_bench.scoring.metrics.influence import distance_influence
+    from palette_bench.scoring.metrics.moments import distance_influence
 
     one, two = work.features(n)
     moments, reference = _moments(one), _moments(two)
@@ -266,9 +266,9 @@ def cold_ours(work: Work) -> Run:
 
 def cached_ours(work: Work) -> Run:
     from palette_bench import frechet_distance
-    from palette_bench.core.workers import in_threads
+    from palette_bench.core.processes import in_threads
+    from palette_bench.scoring.extraction import extract
     from palette_bench.scoring.features.cache import ArrayCache
-    from palette_bench.scoring.features.tables import extract
     from palette_bench.scoring.folders import find_folder
 
     os.environ["PALETTE_BENCH_CACHE"] = str(work.folder / "cache")

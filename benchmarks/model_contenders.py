@@ -156,37 +156,37 @@ class Ours:
     """The reference model as `train` and `restore` run it, with levers."""
 
     def __init__(self, work: Work, levers: set[str]) -> None:
-        from palette_bench.baselines.palette.diffusion import Denoising, Diffusion
-        from palette_bench.baselines.palette.plan import plan_for
+        from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion
         from palette_bench.baselines.palette.recipe import PaletteRecipe
         from palette_bench.baselines.palette.restore import manner
+        from palette_bench.baselines.palette.samplers import plan_for
         from palette_bench.baselines.training.draws import KeyedDraws
-        from palette_bench.baselines.training.examples import Examples
+        from palette_bench.baselines.training.objective import TrainingBatch
+        from palette_bench.baselines.training.optimisation import NetworkTrainer
         from palette_bench.baselines.training.recipe import read_recipe, to_toml
-        from palette_bench.baselines.training.restoring import Opened, TrainedModel
-        from palette_bench.baselines.training.run import TrainedRun
-        from palette_bench.baselines.training.seat import Seat
+        from palette_bench.baselines.training.restorer import OpenedRun, TrainedModel
+        from palette_bench.baselines.training.weights import TrainedRun
         from palette_bench.baselines.training.world import World
         from palette_bench.core import png
-        from palette_bench.core.atomic import Batch as Files
-        from palette_bench.submission.contestant import Batch, RestoreOptions
+        from palette_bench.core.atomic import FileBatch as Files
+        from palette_bench.submission.methods import Batch, RestoreOptions
 
         if "bf16" not in levers:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.work, self.levers = work, levers
         device = torch.device(work.device)
         recipe = read_recipe(PaletteRecipe, self._recipe()).resolved("palette", "jpeg", "host")
-        self.seat = Seat(Denoising(recipe, device).players[0], recipe, World(device))
+        self.seat = NetworkTrainer(DenoisingObjective(recipe, device).players[0], recipe, World(device))
         self.draws = KeyedDraws(SEED, recipe.speed.noise)
         source = work.tensor("inputs")
         whole = torch.ones_like(source[:, :1], dtype=torch.bool)
-        self.examples = Examples(
+        self.examples = TrainingBatch(
             0, np.arange(work.batch), ("jpeg",) * work.batch, work.tensor("references"), source, whole
         )
         diffusion = Diffusion.of(recipe)
         run = TrainedRun(to_toml(recipe), "palette", 0, {}, "0" * 64)
         options = RestoreOptions(device=work.device, fast="bf16" in levers, noise=recipe.speed.noise)
-        opened = Opened(run, recipe, self.seat.player.module, device, options)
+        opened = OpenedRun(run, recipe, self.seat.player.module, device, options)
         plan = plan_for(diffusion.sampled, diffusion.trained, work.evaluations)
         self.model = TrainedModel(opened, manner(opened, diffusion, plan))
         self.batch, self.files, self.encode = Batch, Files, png.encode

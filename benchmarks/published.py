@@ -10,11 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from palette_bench.board.exports import markdown_table
 from palette_bench.board.leaderboard import assemble
-from palette_bench.board.lines import lines_of
 from palette_bench.board.record import read_record
-from palette_bench.board.tables import markdown_table
-from palette_bench.board.words import source_words, task_words
+from palette_bench.board.rows import lines_of
+from palette_bench.pages.text import source_words, task_words
 
 ROOT = Path(__file__).resolve().parents[1]
 README, RECORD = ROOT / "README.md", ROOT / "reports"

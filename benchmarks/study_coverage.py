@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from palette_bench.core.intervals import NORMAL_QUANTILE, wilson
-from palette_bench.core.twoway import Votes, difference, quantile, share
+from palette_bench.study.two_way import Votes, difference, quantile, share
 
 IMAGE_SD, RATER_SD = 0.8, 0.5  # logits
 GAP = 0.06  # between the true rates of the two methods compared

@@ -27,8 +27,8 @@ import numpy as np
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.study.design import design
-from palette_bench.study.store import STORE, Store
-from palette_bench.submission.contestant import RestoreOptions, load_baseline
+from palette_bench.study.store import STORE, VoteStore
+from palette_bench.submission.methods import RestoreOptions, load_baseline
 from palette_bench.submission.restore import restore
 
 LOOK_S = 3.0  # what a rater takes over a pair, on average
@@ -115,7 +115,7 @@ async def load(address: str, count: int, trials: int, seconds: float) -> list[Ra
 
 
 def stored(study: Path) -> list[tuple[int, str]]:
-    store = Store(study / STORE)
+    store = VoteStore(study / STORE)
     try:
         return sorted((vote.trial, vote.choice) for vote in store.votes())
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "About": "palette_bench.submission.contestant",
+    "About": "palette_bench.submission.methods",
     "BenchSet": "palette_bench.benchset.manifest",
     "ContestantSet": "palette_bench.benchset.manifest",
     "Declared": "palette_bench.submission.card",
@@ -25,7 +25,7 @@ _HOMES = {
     "generate": "palette_bench.benchset.generate",
     "kernel_distance": "palette_bench.scoring.metrics.kid",
     "restore": "palette_bench.submission.restore",
-    "score": "palette_bench.scoring.run",
+    "score": "palette_bench.scoring.score",
     "verify": "palette_bench.benchset.verify",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # computed: one table names every public thing once

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.scoring.metrics.outcome import Reference, Tables
+from palette_bench.scoring.metrics.metric import FeatureTables, ReferenceSet
 
 
 def drawn(seed: int, n: int, d: int) -> NDArray[np.float64]:
@@ -16,7 +16,9 @@ def drawn(seed: int, n: int, d: int) -> NDArray[np.float64]:
     return draw.normal(size=(n, d)) @ draw.normal(size=(d, d)) / np.sqrt(d)
 
 
-def tables(outputs: NDArray[Any], originals: NDArray[Any], *, paired: bool = False, **rest: Any) -> Tables:
+def tables(
+    outputs: NDArray[Any], originals: NDArray[Any], *, paired: bool = False, **rest: Any
+) -> FeatureTables:
     """Return tables whose reference are the originals, pairs of the outputs only if `paired`."""
     outputs, originals = outputs.astype(np.float32), originals.astype(np.float32)
-    return Tables(outputs, originals, Reference.of("originals", originals, paired=paired), **rest)
+    return FeatureTables(outputs, originals, ReferenceSet.of("originals", originals, paired=paired), **rest)

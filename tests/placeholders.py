@@ -17,17 +17,17 @@ from submissions import copied, submit, zipped
 from toy_method import write_pictures
 
 from palette_bench.benchset.generate import generate
-from palette_bench.benchset.public import export_public
+from palette_bench.benchset.manifest import export_public
 from palette_bench.benchset.sources import Request
 from palette_bench.board.record import add_card
 from palette_bench.board.site import build_site
 from palette_bench.core.png import encode
 from palette_bench.core.types import SILENT
-from palette_bench.scoring.run import score
+from palette_bench.scoring.score import score
 from palette_bench.study.design import design
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.store import STORE, Store
-from palette_bench.submission.contestant import TrainOptions, load_baseline
+from palette_bench.study.store import STORE, VoteStore
+from palette_bench.submission.methods import TrainOptions, load_baseline
 
 # A network whose cost does not matter, which knows every task; two steps make a whole run.
 RECIPE = """\
@@ -138,7 +138,7 @@ class Placeholders:
 
     def _study(self, at: Path) -> None:
         design(self.path("study.toml"), self.path("SET"), [self.path("SUB")], at)
-        Store(at / STORE).close()  # as `study serve` leaves it if nobody comes
+        VoteStore(at / STORE).close()  # as `study serve` leaves it if nobody comes
 
     def _answers(self, at: Path, slot: int) -> None:
         """Write what a page of the study saves when its reader always chooses left."""

@@ -10,7 +10,7 @@ from submissions import original, plausible, submit
 
 from palette_bench.study.design import design
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.records import Study, StudyToml
+from palette_bench.study.plan import Study, StudyToml
 
 SECRET = "5" * 64
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from palette_bench.benchset.manifest import ContestantSet, PublicSet
-from palette_bench.submission.contestant import Batch
+from palette_bench.submission.methods import Batch
 from palette_bench.tasks.protocol import load
 
 HOLED = ("inpainting", "uncropping")

@@ -11,7 +11,7 @@ import numpy as np
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.png import encode
 from palette_bench.core.types import Image
-from palette_bench.submission.contestant import RestoreOptions, Restorer, load_baseline
+from palette_bench.submission.methods import RestoreOptions, Restorer, load_baseline
 
 Draw = Callable[[BenchSet, str], Image]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOWER = ["core", "runtime", "tasks", "benchset", "submission", "scoring", "board", "study", "cli"]
+TOWER = ["core", "runtime", "tasks", "benchset", "submission", "scoring", "pages", "board", "study", "cli"]
 CORE = [
     {"errors", "types", "litter", "text", "notebook"},
-    {"resources", "fingerprint", "rng", "atomic", "interrupt", "ranks", "workers", "npz"},
-    {"records", "journal", "png", "intervals", "significance", "twoway"},
+    {"resources", "fingerprint", "rng", "atomic", "processes", "npz"},
+    {"records", "journal", "png", "intervals", "significance"},
 ]
 TORCH_IN = (
-    *("runtime/", "scoring/features/", "scoring/networks.py", "scoring/distributed.py", "scoring/compat.py"),
+    *("runtime/", "scoring/features/", "scoring/networks.py", "scoring/compat.py"),
     "submission/cost.py",
 )
 TOOLS = {

@@ -11,12 +11,17 @@ import safetensors.numpy
 import torch
 from torch import nn
 
-from palette_bench.baselines.training.examples import Draws, Examples
-from palette_bench.baselines.training.loop import train
-from palette_bench.baselines.training.objective import Losses, Player, TrainedMethod
+from palette_bench.baselines.training.objective import (
+    BatchLosses,
+    Draws,
+    TrainableNetwork,
+    TrainedMethod,
+    TrainingBatch,
+)
 from palette_bench.baselines.training.recipe import Recipe
+from palette_bench.baselines.training.train import train
 from palette_bench.core.png import encode
-from palette_bench.submission.contestant import TrainOptions
+from palette_bench.submission.methods import TrainOptions
 
 RECIPE = """\
 schema = "palette-bench/recipe/1.0"
@@ -81,9 +86,11 @@ class ToyObjective:
         nn.init.zeros_(module[2].bias)
         self.spoilt = spoilt
         rates = recipe.training.learning_rate, recipe.training.betas
-        self.players = (Player("network", module, *rates, self.loss, parameters=659, first_loss=first_loss),)
+        self.players = (
+            TrainableNetwork("network", module, *rates, self.loss, parameters=659, first_loss=first_loss),
+        )
 
-    def loss(self, network: nn.Module, examples: Examples, draws: Draws) -> Losses:
+    def loss(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
         gammas = torch.from_numpy(draws.uniform(examples, "gamma"))
         noise = draws.normal(examples, "noise", tuple(examples.reference.shape[1:]))
         level = gammas.float()[:, None, None, None]
@@ -95,9 +102,9 @@ class ToyObjective:
         pixels = examples.mask.sum((1, 2, 3)) * 3
         if examples.step in self.spoilt:
             gaps = gaps * float("nan")
-        return Losses(gaps / pixels, pixels.float(), torch.log(gammas / (1 - gammas)) / 2)
+        return BatchLosses(gaps / pixels, pixels.float(), torch.log(gammas / (1 - gammas)) / 2)
 
-    def preview(self, network: nn.Module, examples: Examples, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
         found: torch.Tensor = network(torch.cat([examples.source, examples.source], dim=1))
         return torch.where(examples.mask, found, examples.reference)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from plans import frozen_study
 
-from palette_bench.study.records import Study
+from palette_bench.study.plan import Study
 from palette_bench.study.votes import Vote, chose_model
 
 STUDY = frozen_study(images=60, raters=8, trials_per_method=20)

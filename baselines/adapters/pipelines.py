@@ -23,14 +23,14 @@ from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.rng import noise_key
 from palette_bench.core.types import Image, ImageId, Mask
 from palette_bench.submission.card import Declared, Method, Sampling, Training
-from palette_bench.submission.contestant import About, Batch, RestoreOptions, Restorer
+from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer
 
 # no words, and nothing of the gray hole: inpainting, not editing
 _WORDLESS: Mapping[str, Any] = MappingProxyType({"prompt": "", "strength": 1.0})
 
 
 @dataclass(frozen=True)
-class Row:
+class PipelineRow:
     """How one pipeline class is called.
 
     Attributes:
@@ -47,12 +47,12 @@ class Row:
 
 
 # polarity as read in diffusers 0.42: "white pixels are repainted"; RePaintScheduler: "0.0 ... to inpaint"
-PIPELINES: dict[str, Row] = {
-    "FluxInpaintPipeline": Row(255, "transformer", _WORDLESS),
-    "RePaintPipeline": Row(0, "unet", sized=False),
-    "StableDiffusion3InpaintPipeline": Row(255, "transformer", _WORDLESS),
-    "StableDiffusionInpaintPipeline": Row(255, "unet", _WORDLESS),
-    "StableDiffusionXLInpaintPipeline": Row(255, "unet", _WORDLESS),
+PIPELINES: dict[str, PipelineRow] = {
+    "FluxInpaintPipeline": PipelineRow(255, "transformer", _WORDLESS),
+    "RePaintPipeline": PipelineRow(0, "unet", sized=False),
+    "StableDiffusion3InpaintPipeline": PipelineRow(255, "transformer", _WORDLESS),
+    "StableDiffusionInpaintPipeline": PipelineRow(255, "unet", _WORDLESS),
+    "StableDiffusionXLInpaintPipeline": PipelineRow(255, "unet", _WORDLESS),
 }
 
 
@@ -78,7 +78,7 @@ class Diffusers:
         with reproducible_arithmetic(deterministic=False):
             pipeline = _loaded(library, options.pipeline, options.run).to(options.device)
         pipeline.set_progress_bar_config(disable=True)
-        return Inpainting(options, pipeline, PIPELINES[options.pipeline], library.__version__)
+        return InpaintingPipeline(options, pipeline, PIPELINES[options.pipeline], library.__version__)
 
 
 def _library() -> Any:
@@ -121,10 +121,10 @@ def _digest(folder: Path) -> str:
     return fingerprint(digests)
 
 
-class Inpainting:
+class InpaintingPipeline:
     """A pipeline ready to restore; it counts the evaluations of its network."""
 
-    def __init__(self, options: RestoreOptions, pipeline: Any, row: Row, version: str) -> None:
+    def __init__(self, options: RestoreOptions, pipeline: Any, row: PipelineRow, version: str) -> None:
         """Hook the counter into the network."""
         assert options.run is not None, "a pipeline was loaded from there"
         self._options, self._pipeline, self._row = options, pipeline, row
@@ -140,7 +140,7 @@ class Inpainting:
         self._evaluations += len(output[0])  # guidance evaluates each picture twice in one call
 
     @property
-    def about(self) -> About:
+    def about(self) -> MethodInfo:
         """Return what is known by now: evaluations per picture are counted, not believed."""
         steps = self._evaluations // self._pictures if self._pictures else None
         return replace(self._about, sampling=self._about.sampling.model_copy(update={"steps": steps}))
@@ -185,10 +185,10 @@ class Inpainting:
         return levels.astype(np.uint8)
 
 
-def _about(name: str, version: str, seed: int, parameters: int) -> About:
+def _about(name: str, version: str, seed: int, parameters: int) -> MethodInfo:
     """Return what can be known of a pipeline; who trained it on what, its owner writes on the card."""
     slug = name.removesuffix("Pipeline").lower()
-    return About(
+    return MethodInfo(
         method=Method(
             slug=f"diffusers-{slug}", name=name, version=version, authors=("unknown",), license="unknown"
         ),

@@ -18,8 +18,7 @@ from palette_bench.core.errors import SubmissionError, UsageError, problem
 from palette_bench.core.fingerprint import pixel_digest, table_digest
 from palette_bench.core.litter import is_litter
 from palette_bench.core.types import Fingerprint, Image, ImageId, Progress
-from palette_bench.submission.adapter import ToolOptions
-from palette_bench.submission.contestant import About, Batch
+from palette_bench.submission.methods import Batch, MethodInfo, ToolOptions
 from palette_bench.tasks.preprocess import DecodeError, crop_area, decode
 
 log = logging.getLogger(__name__)
@@ -37,10 +36,10 @@ _FIXES = {
 
 
 @dataclass(frozen=True)
-class Results:
+class ToolResults:
     """A restorer that hands in what a tool has made."""
 
-    about: About
+    about: MethodInfo
     identity: str
     read: Callable[[ImageId], Image]
 
@@ -50,7 +49,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundResults:
     """The results of a folder, all sound.
 
     Attributes:
@@ -65,7 +64,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _ResultReader:
     """Reads results: a file per id, at the tool's size, handed in at the set's."""
 
     files: dict[ImageId, Path]
@@ -116,7 +115,7 @@ def _jpeg(data: bytes, size: int) -> Image:
 
 def read_results(
     benchset: ContestantSet, folder: Path, template: str, options: ToolOptions, progress: Progress
-) -> Found:
+) -> FoundResults:
     """Return the results of a folder, one per id of the set.
 
     Args:
@@ -132,7 +131,7 @@ def read_results(
     """
     by_id = _by_id(folder, template)
     kept = {i: by_id[i][0] for i in benchset.ids if i in by_id}
-    reader = _Reader(kept, benchset.protocol.side, options)
+    reader = _ResultReader(kept, benchset.protocol.side, options)
     digests: dict[ImageId, Fingerprint] = {}
     lossy = 0
     faults: dict[tuple[str, str, str], list[ImageId]] = defaultdict(list)
@@ -152,7 +151,7 @@ def read_results(
     ]
     if problems:
         raise SubmissionError(*problems)
-    return Found(reader.read, table_digest(digests), reader.liberties(lossy))
+    return FoundResults(reader.read, table_digest(digests), reader.liberties(lossy))
 
 
 def _name_faults(

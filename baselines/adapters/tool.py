@@ -15,11 +15,10 @@ from palette_bench.core import atomic, png
 from palette_bench.core.errors import InputError, UsageError, problem
 from palette_bench.core.litter import is_litter
 from palette_bench.core.types import SILENT, Image, ImageId, Progress
-from palette_bench.submission.adapter import ToolOptions
 from palette_bench.submission.card import Declared, Method, Sampling, Training
-from palette_bench.submission.contestant import About, Restorer
+from palette_bench.submission.methods import MethodInfo, Restorer, ToolOptions
 
-from .results import Results, read_results
+from .results import ToolResults, read_results
 
 _UNKNOWN = "unknown"  # the owner of the results knows it, and writes it on the card
 _TOGETHER = 64  # pictures that share one fsync round
@@ -69,7 +68,7 @@ class Tool:
         with progress("exporting", len(benchset.ids)) as advance:
             for start in range(0, len(benchset.ids), _TOGETHER):
                 ids = benchset.ids[start : start + _TOGETHER]
-                with atomic.Batch() as files:
+                with atomic.FileBatch() as files:
                     for name, picture in (pair for i in ids for pair in self._pictures(benchset, i, options)):
                         atomic.make_folder((folder / name).parent)
                         files.write(folder / name, png.encode(picture))
@@ -109,10 +108,10 @@ class Tool:
         """
         self._require_task(benchset)
         found = read_results(benchset, folder, options.template or self.result, options, progress)
-        return Results(self._about(benchset, found.liberties), found.identity, found.read)
+        return ToolResults(self._about(benchset, found.liberties), found.identity, found.read)
 
-    def _about(self, benchset: ContestantSet, liberties: str | None) -> About:
-        return About(
+    def _about(self, benchset: ContestantSet, liberties: str | None) -> MethodInfo:
+        return MethodInfo(
             method=Method(
                 slug=self.slug,
                 name=self.title,

@@ -18,7 +18,7 @@ from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core.errors import UsageError
 from palette_bench.core.types import Image, Mask
 from palette_bench.submission.card import Declared, Method, Sampling, Training
-from palette_bench.submission.contestant import About, Batch, RestoreOptions, Restorer
+from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer
 
 _PATCH, _REACH = 5, 6  # pixels: sides of the patches compared, and how far away they may lie
 _STRENGTH, _AT, _FALL = 0.03, 20, 0.6  # near the best PSNR of a coarse grid at quality 5, 10 and 20
@@ -27,7 +27,7 @@ _STRENGTH, _AT, _FALL = 0.03, 20, 0.6  # near the best PSNR of a coarse grid at 
 class Classical:
     """Interpolates, mirrors, averages; nothing is trained."""
 
-    about = About(
+    about = MethodInfo(
         method=Method(
             slug="classical",
             name="classical: harmonic, mirror, non-local means",

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palette_bench.submission.card import Declared, Method, Sampling, Training
-from palette_bench.submission.contestant import About, Batch, RestoreOptions, Restorer
+from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer
 
 
 class CopyInput:
     """Returns its input; a gray input in all three channels."""
 
-    about = About(
+    about = MethodInfo(
         method=Method(
             slug="copy-input",
             name="copy-input",

@@ -69,13 +69,13 @@ def command(
     _refuse_contradictions(name, cpu, data + more, bool(extractors or weights))
     # torch comes after what can be refused without it
     if _is_miniature(name, cpu):
-        from .miniature import Making  # noqa: PLC0415
+        from .miniature import MiniatureRun  # noqa: PLC0415
 
-        finish(Making(out, scale, seeds or 1, device or "cpu", progress).make())
+        finish(MiniatureRun(out, scale, seeds or 1, device or "cpu", progress).make())
         return
-    from .making import Order, make  # noqa: PLC0415
+    from .making import StudyRequest, make  # noqa: PLC0415
 
-    order = Order(
+    order = StudyRequest(
         study=name,
         size="cpu" if cpu else size,
         data=data + more,

@@ -14,16 +14,13 @@ from palette_bench.core.journal import locked
 from palette_bench.core.types import SILENT, Progress
 from palette_bench.scoring.scorecard import read_scorecard
 
-from . import answering
-from .answering import ANCHORS, Judge, Named, Place
-from .forecast import Asked, advice, batch_of, foretell
+from . import evaluation
+from .evaluation import ANCHORS, NamedRestorer, Readings, StudyFolders, StudyScorer, of_card, of_samples
 from .page import write_page
-from .pictures import HELD_OUT, PACK, SIDE, Split, Wanted, split_pictures
-from .plan import Plan, keep_plan
-from .readings import Readings, of_card, of_samples
+from .pictures import HELD_OUT, PACK, SIDE, ImageBudget, Split, split_pictures
 from .result import Experiment, Found, experiment
-from .study import Run, Study, read_presets, read_study, runs_of
-from .training import Trainee, recipe_of
+from .runs import PlannedRun, SamplingDemand, advice, batch_of, foretell, recipe_of
+from .study import ExperimentPlan, ExperimentStudy, StudyRun, keep_plan, read_presets, read_study, runs_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +30,7 @@ _SHOWN = 8  # pictures of a set on the page
 
 
 @dataclass(frozen=True)
-class Order:
+class StudyRequest:
     """What a person asked for.
 
     Attributes:
@@ -59,7 +56,7 @@ class Order:
     weights: Mapping[str, str]
 
 
-def make(order: Order, progress: Progress = SILENT) -> Path:
+def make(order: StudyRequest, progress: Progress = SILENT) -> Path:
     """Make a study, or go on with it; return its page.
 
     Raises:
@@ -72,24 +69,28 @@ def make(order: Order, progress: Progress = SILENT) -> Path:
         raise UsageError(f"{study.name} has no size {order.size}: take {', '.join(study.sizes)}")
     judge = choose_judge(order)
     with locked(order.out):
-        keep_plan(order.out, Plan.of(study.name, order.size, order.scale, judge.extractors))
-        return _Making(order, study, judge, progress).make()
+        keep_plan(order.out, ExperimentPlan.of(study.name, order.size, order.scale, judge.extractors))
+        return _ExperimentRun(order, study, judge, progress).make()
 
 
-def choose_judge(order: Order) -> Judge:
+def choose_judge(order: StudyRequest) -> StudyScorer:
     """Return what scores: the networks asked for, or the one that comes with the installation."""
-    return Judge(order.extractors or (DEFAULT_EXTRACTOR,), order.weights, order.device.partition(":")[0])
+    return StudyScorer(
+        order.extractors or (DEFAULT_EXTRACTOR,), order.weights, order.device.partition(":")[0]
+    )
 
 
-class _Making:
+class _ExperimentRun:
     """A study under way."""
 
-    def __init__(self, order: Order, study: Study, judge: Judge, progress: Progress) -> None:
+    def __init__(
+        self, order: StudyRequest, study: ExperimentStudy, judge: StudyScorer, progress: Progress
+    ) -> None:
         self.order, self.study, self.judge, self.progress = order, study, judge, progress
         presets = read_presets()
         self.caveats = (*presets.caveats, *study.caveats)
         self.preset, self.size = presets.sizes[order.size], study.sizes[order.size]
-        self.place = Place(order.out)
+        self.place = StudyFolders(order.out)
         self.pictures = order.out / "pictures"
         self.inputs = max(2, round(self.size.inputs * order.scale))
 
@@ -97,24 +98,24 @@ class _Making:
         """Take every step that is not done; return the page."""
         split = self._split()
         for target in self.study.sets:
-            answering.make_set(self.place, target, self.pictures / HELD_OUT, self.inputs, self.progress)
+            evaluation.make_set(self.place, target, self.pictures / HELD_OUT, self.inputs, self.progress)
         self._foretell()
         for trainee in self.trainees.values():
             logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
             trainee.train(self.pictures / PACK, progress=self.progress)
         self._answer()
-        answering.build_board(self.place)
+        evaluation.build_board(self.place)
         result = self._result(split)
         result.write(self.order.out / RESULT)
         return write_page(self.order.out, self.study, result, self.caveats, self._panels())
 
     @cached_property
-    def trainees(self) -> dict[str, Trainee]:
+    def trainees(self) -> dict[str, PlannedRun]:
         """Return the runs by name, with their recipes."""
         name = ", ".join(path.name for path in self.order.data)[:200]
         images = self.size.images * self.order.scale
         return {
-            run.name: Trainee(
+            run.name: PlannedRun(
                 run,
                 recipe_of(run, self.preset.recipe, images, name),
                 self.order.out / "runs" / run.name,
@@ -123,12 +124,12 @@ class _Making:
             for run in runs_of(self.study, self.size, self.order.seeds or self.size.seeds)
         }
 
-    def _targets(self, run: Run) -> list[str]:
+    def _targets(self, run: StudyRun) -> list[str]:
         return [target for target in self.study.sets if run.answers(target)]
 
     def _split(self) -> Split:
         least = max(1, round(self.preset.training_pictures * min(1.0, self.order.scale)))
-        wanted = Wanted(self.inputs, least, self.preset.most_pictures)
+        wanted = ImageBudget(self.inputs, least, self.preset.most_pictures)
         return split_pictures(self.order.data, self.pictures, wanted, self.progress)
 
     def _foretell(self) -> None:
@@ -142,33 +143,33 @@ class _Making:
         )
         logger.info("%s", advice(forecast, self.order.scale))
 
-    def _asked(self, trainee: Trainee) -> Asked:
+    def _asked(self, trainee: PlannedRun) -> SamplingDemand:
         targets = self._targets(trainee.run)
         outputs = len(targets) * self.inputs * self.size.samples
         batch = batch_of(self.place.benchset(targets[0]), self.preset.restore_batch)
-        return Asked(outputs * trainee.evaluations, batch)
+        return SamplingDemand(outputs * trainee.evaluations, batch)
 
     # --- sets answered and scored -------------------------------------------------------------
 
     def _answer(self) -> None:
         for target in self.study.sets:
-            answering.answer_anchors(self.place, target, self.judge, self.progress)
+            evaluation.answer_anchors(self.place, target, self.judge, self.progress)
         for trainee in self.trainees.values():
             targets = self._targets(trainee.run)
             self._restore(trainee, targets)
             for target in targets:
-                answering.judge(self.place, trainee.run.name, target, self.judge, self.progress)
+                evaluation.judge(self.place, trainee.run.name, target, self.judge, self.progress)
 
-    def _restore(self, trainee: Trainee, targets: list[str]) -> None:
+    def _restore(self, trainee: PlannedRun, targets: list[str]) -> None:
         run = trainee.run
-        missing = [t for t in targets if not answering.is_answered(self.place, run.name, t)]
+        missing = [t for t in targets if not evaluation.is_answered(self.place, run.name, t)]
         if not missing:
             return
         title = f"{run.system.title}, {self.study.name} study, seed {run.seed}"
-        restorer = Named(trainee.restorer(), f"{self.study.name}-{run.system.name}", title)
+        restorer = NamedRestorer(trainee.restorer(), f"{self.study.name}-{run.system.name}", title)
         for target in missing:
             logger.info("restoring %s by %s", target, run.name)
-            answering.answer(
+            evaluation.answer(
                 self.place,
                 run.name,
                 restorer,
@@ -188,7 +189,7 @@ class _Making:
             for target in self._targets(trainee.run)
         }
 
-    def _readings(self, run: Run, target: str) -> Readings:
+    def _readings(self, run: StudyRun, target: str) -> Readings:
         ids = BenchSet.open(self.place.benchset(target)).ids
         submission = self.place.submission(run.name, target)
         own = of_samples(submission, ids, self.size.samples, SIDE)

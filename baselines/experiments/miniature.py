@@ -16,27 +16,98 @@ from numpy.typing import NDArray
 from palette_bench.benchset.manifest import ContestantSet, PublicSet
 from palette_bench.core import atomic
 from palette_bench.core.fingerprint import lines_digest, pixel_digest
+from palette_bench.core.intervals import wilson
 from palette_bench.core.journal import locked
 from palette_bench.core.records import Part, Record, Slug, Text, read_file
-from palette_bench.core.types import SILENT, Fingerprint, Progress
-from palette_bench.submission.contestant import Batch
+from palette_bench.core.rng import Stream
+from palette_bench.core.types import SILENT, Fingerprint, Image, Progress
+from palette_bench.submission.methods import Batch
+from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.protocol import load
 
-from .forecast import Asked, advice, foretell
+from .evaluation import Readings, SystemReading, of_values
 from .page import write_page
 from .pictures import PACK
-from .plan import Plan, keep_plan
 from .result import Experiment, Found, experiment
-from .squares import Squares, draw, measure
-from .study import Claim, Count, Run, Sections, System
-from .training import Trainee, recipe_of
+from .runs import PlannedRun, SamplingDemand, advice, foretell, recipe_of
+from .study import Claim, Count, ExperimentPlan, Sections, StudyRun, System, keep_plan
+
+SIDE, SQUARE = 16, 8  # pixels
+COLOURS = np.array([(208, 72, 96), (56, 150, 86)])  # of one luma; the second is the rarer
+RARER = 3  # of 10 squares
+_GROUNDS = (160, 224)  # gray levels, far from the squares' own
+_NEAR = 0.25  # of the distance of the two colours: their mean, 0.3 away from one, is neither
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Pictures of squares.
+
+    Attributes:
+        pictures: (N, 16, 16, 3) uint8.
+        masks: (N, 16, 16) bool, True = square.
+    """
+
+    pictures: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+
+    @property
+    def inputs(self) -> NDArray[np.uint8]:
+        """Return what colorization gives, (N, 16, 16, 1) uint8."""
+        return np.stack([luma(picture) for picture in self.pictures])[..., None]
+
+
+def draw(count: int, purpose: str) -> Squares:
+    """Return `count` squares of keyed place, ground and colour."""
+    found = [_draw(Stream(f"pb-squares-v1|{purpose}|{number}")) for number in range(count)]
+    return Squares(np.stack([picture for picture, _ in found]), np.stack([mask for _, mask in found]))
+
+
+def _draw(stream: Stream) -> tuple[Image, NDArray[np.bool_]]:
+    ground = _GROUNDS[0] + stream.below(_GROUNDS[1] - _GROUNDS[0])
+    top, left = stream.below(SIDE - SQUARE + 1), stream.below(SIDE - SQUARE + 1)
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[top : top + SQUARE, left : left + SQUARE] = True
+    colour = COLOURS[int(stream.below(10) < RARER)]
+    return np.where(mask[:, :, None], colour, ground).astype(np.uint8), mask
+
+
+def measure(outputs: NDArray[np.uint8], squares: Squares) -> Readings:
+    """Return which colours a model gave the squares, and what it did to the ground.
+
+    Args:
+        outputs: (N, 16, 16, 3) uint8.
+        squares: what was asked.
+
+    Returns:
+        `minority_share` and `neither_colour`, shares of all squares by their mean colour, and
+        `background_error`, the mean absolute difference in the [-1, 1] scale.
+    """
+    inside = squares.masks[..., None]
+    means = np.where(inside, outputs, 0).sum(axis=(1, 2)) / SQUARE**2
+    gaps = np.linalg.norm(means[:, None] - COLOURS, axis=2)
+    near = gaps <= _NEAR * np.linalg.norm(COLOURS[0] - COLOURS[1])
+    errors = np.abs(outputs.astype(np.float64) - squares.pictures) / 127.5
+    ground = np.where(inside, 0, errors).sum(axis=(1, 2, 3)) / (3 * (SIDE**2 - SQUARE**2))
+    return {
+        "minority_share": _share("minority_share", near[:, 1]),
+        "neither_colour": _share("neither_colour", ~near.any(axis=1)),
+        "background_error": of_values("background_error", ground, "lower"),
+    }
+
+
+def _share(key: str, hits: NDArray[np.bool_]) -> SystemReading:
+    reach = wilson(int(hits.sum()), len(hits))
+    value, column = float(hits.mean()), hits.astype(np.float64)
+    return SystemReading(key, value, reach.low, reach.high, reach.se, len(hits), column=column)
+
 
 logger = logging.getLogger(__name__)
 
 RESULT, SIZE = "experiment.json", "cpu"
 
 
-class Answer(Part):
+class SquaresQuery(Part):
     """How models are asked: steps and sampler, for those that sample, and how many squares."""
 
     name: Text
@@ -60,7 +131,7 @@ class Miniature(Record):
     recipe: Sections
     systems: tuple[System, ...]
     images: dict[str, Count]  # by system
-    answers: tuple[Answer, ...]
+    answers: tuple[SquaresQuery, ...]
     claims: tuple[Claim, ...]
 
     def title_of(self, system: str) -> str:
@@ -75,7 +146,7 @@ def read_miniature() -> Miniature:
 
 
 @dataclass(frozen=True)
-class Making:
+class MiniatureRun:
     """The miniature under way.
 
     Attributes:
@@ -99,7 +170,7 @@ class Making:
             InputError: PB605, the folder holds another study. Interrupted: what is done is kept.
         """
         with locked(self.out):
-            keep_plan(self.out, Plan.of(self.study.name, SIZE, self.scale, ()))
+            keep_plan(self.out, ExperimentPlan.of(self.study.name, SIZE, self.scale, ()))
             data = self._draw()
             asked = {name: self._asked(trainee) for name, trainee in self.trainees.items()}
             pack, trial = self.out / PACK, self.study.trial_steps
@@ -118,19 +189,19 @@ class Making:
         return read_miniature()
 
     @cached_property
-    def trainees(self) -> dict[str, Trainee]:
+    def trainees(self) -> dict[str, PlannedRun]:
         """Return the runs by name."""
         runs = [
-            Run(f"{system.name}.{seed}", system, system.tasks, seed)
+            StudyRun(f"{system.name}.{seed}", system, system.tasks, seed)
             for seed in range(self.seeds)
             for system in self.study.systems
         ]
         return {run.name: self._trainee(run) for run in runs}
 
-    def _trainee(self, run: Run) -> Trainee:
+    def _trainee(self, run: StudyRun) -> PlannedRun:
         images = self.study.images[run.system.name] * self.scale
         recipe = recipe_of(run, self.study.recipe, images, "squares")
-        return Trainee(run, recipe, self.out / "runs" / run.name, self.device)
+        return PlannedRun(run, recipe, self.out / "runs" / run.name, self.device)
 
     def _draw(self) -> tuple[Fingerprint, int]:
         """Write the training squares; return their digest and number. More include fewer."""
@@ -142,14 +213,14 @@ class Making:
 
     # --- answers ------------------------------------------------------------------------------
 
-    def _squares(self, answer: Answer) -> Squares:
+    def _squares(self, answer: SquaresQuery) -> Squares:
         return draw(max(2, round(answer.squares * self.scale)), "test")
 
-    def _asked(self, trainee: Trainee) -> Asked:
+    def _asked(self, trainee: PlannedRun) -> SamplingDemand:
         outputs = [(len(self._squares(a).pictures), a.steps) for a in self.study.answers]
         evaluations = sum(n * (steps if trainee.samples else 1) for n, steps in outputs)
         inputs = self._squares(self.study.answers[0]).inputs[: self.study.batch]
-        return Asked(evaluations, batch_of(inputs, 0))
+        return SamplingDemand(evaluations, batch_of(inputs, 0))
 
     def _found(self) -> Found:
         return {
@@ -160,7 +231,7 @@ class Making:
             for answer in self.study.answers
         }
 
-    def _outputs(self, trainee: Trainee, answer: Answer) -> NDArray[np.uint8]:
+    def _outputs(self, trainee: PlannedRun, answer: SquaresQuery) -> NDArray[np.uint8]:
         """Return the answers of a run, (N, 16, 16, 3) uint8, sampled if they are not there."""
         file = self.out / "answers" / f"{trainee.run.name}.{answer.sampler}-{answer.steps}.safetensors"
         if not file.is_file():
@@ -168,7 +239,7 @@ class Making:
             atomic.write_bytes(file, safetensors.numpy.save({"outputs": outputs}))
         return safetensors.numpy.load(read_file(file))["outputs"]
 
-    def _sampled(self, trainee: Trainee, answer: Answer) -> NDArray[np.uint8]:
+    def _sampled(self, trainee: PlannedRun, answer: SquaresQuery) -> NDArray[np.uint8]:
         choices = {"steps": answer.steps, "sampler": answer.sampler} if trainee.samples else {}
         restorer, inputs = trainee.restorer(**choices), self._squares(answer).inputs
         parts = []

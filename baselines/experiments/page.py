@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from palette_bench.board.pages import data_uri, render
-from palette_bench.board.plots import Curve, curves
-from palette_bench.board.words import NOTHING, MetricWords, metric_words
 from palette_bench.core import atomic
 from palette_bench.core.records import read_file
+from palette_bench.pages.plots import Curve, curves
+from palette_bench.pages.render import data_uri, render
+from palette_bench.pages.text import NOTHING, MetricWords, metric_words
 
-from .result import Experiment, Figure
-from .verdicts import Verdict
+from .result import Experiment, Figure, Verdict
 
 PAGE = "index.html"
 OWN_WORDS = {
@@ -28,7 +27,7 @@ OWN_WORDS = {
 Panels = Mapping[str, Mapping[str, Sequence[Path]]]  # set -> caption -> pictures
 
 
-class Declared(Protocol):
+class PageDeclaration(Protocol):
     """What the page needs to know of a study's declaration."""
 
     @property
@@ -48,7 +47,7 @@ class Declared(Protocol):
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """A line of a set's table: a system, a seed, and a text per metric."""
 
     system: str
@@ -57,16 +56,21 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class FigureTable:
     """All figures on a set."""
 
     name: str
     columns: tuple[MetricWords, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[FigureRow, ...]
 
 
 def write_page(
-    out: Path, study: Declared, result: Experiment, caveats: Sequence[str], panels: Panels, site: bool = True
+    out: Path,
+    study: PageDeclaration,
+    result: Experiment,
+    caveats: Sequence[str],
+    panels: Panels,
+    site: bool = True,
 ) -> Path:
     """Write `index.html`; return its path.
 
@@ -100,13 +104,13 @@ def words(metric: str) -> MetricWords:
     return OWN_WORDS.get(metric) or metric_words(metric)
 
 
-def claim(study: Declared, verdict: Verdict) -> str:
+def claim(study: PageDeclaration, verdict: Verdict) -> str:
     """Return what the paper says, in a sentence."""
     first, second = study.title_of(verdict.first), study.title_of(verdict.second)
     return f"{first} is {verdict.sign} than {second}"
 
 
-def table(study: Declared, result: Experiment, target: str) -> Table:
+def table(study: PageDeclaration, result: Experiment, target: str) -> FigureTable:
     """Return the figures on a set: the study's metrics first, then the others in the order of the cards."""
     found = [figure for figure in result.figures if figure.set == target]
     keys = dict.fromkeys((*study.metrics, *(figure.metric for figure in found)))
@@ -116,10 +120,10 @@ def table(study: Declared, result: Experiment, target: str) -> Table:
     for figure in found:
         by_row.setdefault((figure.system, figure.seed), {})[figure.metric] = figure
     rows = tuple(
-        Row(study.title_of(system), seed, tuple(_cell(figures.get(key)) for key in shown))
+        FigureRow(study.title_of(system), seed, tuple(_cell(figures.get(key)) for key in shown))
         for (system, seed), figures in by_row.items()
     )
-    return Table(target, tuple(words(names[key]) for key in shown), rows)
+    return FigureTable(target, tuple(words(names[key]) for key in shown), rows)
 
 
 def _cell(figure: Figure | None) -> tuple[str, str]:

@@ -15,12 +15,12 @@ import safetensors.numpy
 from palette_bench.core import atomic, png
 from palette_bench.core.errors import InputError, SourceError, problem
 from palette_bench.core.fingerprint import lines_digest, pixel_digest, sha256
+from palette_bench.core.processes import in_threads
 from palette_bench.core.records import Record, Sha
 from palette_bench.core.types import SILENT, Image, Progress
-from palette_bench.core.workers import in_threads
 from palette_bench.tasks.preprocess import DecodeError, crop_area
 
-from ..training.data import UNREADABLE_SHARE, Joined, open_pictures, unreadable
+from ..training.data import UNREADABLE_SHARE, JoinedImages, open_pictures, unreadable
 
 SIDE = 64  # pixels
 PACK, HELD_OUT, RECORD = "training.safetensors", "held-out", "split.json"
@@ -38,7 +38,7 @@ class Split(Record):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImageBudget:
     """How many pictures a study needs.
 
     Attributes:
@@ -52,7 +52,9 @@ class Wanted:
     most: int
 
 
-def split_pictures(data: Sequence[Path], out: Path, wanted: Wanted, progress: Progress = SILENT) -> Split:
+def split_pictures(
+    data: Sequence[Path], out: Path, wanted: ImageBudget, progress: Progress = SILENT
+) -> Split:
     """Write `training.safetensors`, `held-out/ID.png` and, last, `split.json`; what is there is kept.
 
     Pictures are ordered by the digest of their names; the first are held out, whatever the others are.
@@ -87,7 +89,7 @@ def split_pictures(data: Sequence[Path], out: Path, wanted: Wanted, progress: Pr
     return split
 
 
-def _accepted(split: Split, pictures: Joined, wanted: Wanted) -> Split:
+def _accepted(split: Split, pictures: JoinedImages, wanted: ImageBudget) -> Split:
     if split.source != pictures.fingerprint or split.held_out != wanted.held_out:
         raise InputError(
             problem(
@@ -102,7 +104,7 @@ def _accepted(split: Split, pictures: Joined, wanted: Wanted) -> Split:
 
 
 def _squares(
-    pictures: Joined, wanted: Wanted, progress: Progress
+    pictures: JoinedImages, wanted: ImageBudget, progress: Progress
 ) -> tuple[dict[str, Image], dict[str, Image]]:
     """Return held-out and training squares by id, each (64, 64, 3) uint8."""
     held_out: dict[str, Image] = {}
@@ -130,7 +132,7 @@ def _squares(
     return held_out, training
 
 
-def _read(pictures: Joined, broken: set[int]) -> Generator[tuple[str, Image], None, None]:
+def _read(pictures: JoinedImages, broken: set[int]) -> Generator[tuple[str, Image], None, None]:
     """Yield id and square by the digest of the name; indices that cannot be read go to `broken`."""
 
     def square(entry: tuple[str, int]) -> Image | None:
@@ -148,7 +150,7 @@ def _read(pictures: Joined, broken: set[int]) -> Generator[tuple[str, Image], No
                 yield name, found
 
 
-def hashed_order(pictures: Joined) -> list[tuple[str, int]]:
+def hashed_order(pictures: JoinedImages) -> list[tuple[str, int]]:
     """Return (id, index) of all pictures by id, the start of a digest of the name; twins are told apart."""
     turns: Counter[str] = Counter()
     entries = []
@@ -163,6 +165,6 @@ def _write_held_out(folder: Path, squares: dict[str, Image]) -> None:
     atomic.make_folder(folder)
     names = list(squares)
     for start in range(0, len(names), _GROUP):
-        with atomic.Batch() as files:
+        with atomic.FileBatch() as files:
             for name in names[start : start + _GROUP]:
                 files.write(folder / f"{name}.png", png.encode(squares[name]))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from palette_bench.core.errors import UsageError, suggest
+from palette_bench.core.errors import InputError, UsageError, problem, suggest
 from palette_bench.core.records import Part, Record, Slug, Text
 
 from ..training.recipe import Task
@@ -72,7 +73,7 @@ class Claim(Part):
     source: Text
 
 
-class Study(Record):
+class ExperimentStudy(Record):
     """A study's declaration."""
 
     kind: ClassVar[str] = "study"
@@ -109,7 +110,7 @@ class Presets(Record):
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """One training run of a study.
 
     Attributes:
@@ -134,7 +135,7 @@ class Run:
         return target.partition("/")[0] in self.tasks
 
 
-def read_study(name: str) -> Study:
+def read_study(name: str) -> ExperimentStudy:
     """Return a study that comes with the package.
 
     Raises:
@@ -143,7 +144,7 @@ def read_study(name: str) -> Study:
     if name not in NAMES:
         raise UsageError(f"no study {name!r}: {suggest(name, NAMES)}")
     file = files(__package__).joinpath("studies", f"{name}.toml")
-    return Study.parse(file.read_bytes(), file.name)
+    return ExperimentStudy.parse(file.read_bytes(), file.name)
 
 
 def read_presets() -> Presets:
@@ -151,14 +152,55 @@ def read_presets() -> Presets:
     return Presets.parse(files(__package__).joinpath("studies", "sizes.toml").read_bytes(), "sizes.toml")
 
 
-def runs_of(study: Study, size: Size, seeds: int) -> list[Run]:
+def runs_of(study: ExperimentStudy, size: Size, seeds: int) -> list[StudyRun]:
     """Return a study's runs, seed by seed, so that a stopped study has whole comparisons first."""
     return [run for seed in range(seeds) for run in _of_seed(study, size, seed)]
 
 
-def _of_seed(study: Study, size: Size, seed: int) -> Iterator[Run]:
+def _of_seed(study: ExperimentStudy, size: Size, seed: int) -> Iterator[StudyRun]:
     for system in study.systems:
         alone = (size.split or system.split) and len(system.tasks) > 1
         for tasks in [(task,) for task in system.tasks] if alone else [system.tasks]:
             name = f"{system.name}-{tasks[0]}" if alone else system.name
-            yield Run(f"{name}.{seed}", system, tasks, seed)
+            yield StudyRun(f"{name}.{seed}", system, tasks, seed)
+
+
+PLAN = "plan.json"
+
+
+class ExperimentPlan(Record):
+    """`plan.json`; seeds may be added later, and devices change."""
+
+    kind: ClassVar[str] = "study-plan"
+    study: str
+    size: str
+    scale: float
+    extractors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, study: str, size: str, scale: float, extractors: tuple[str, ...]) -> Self:
+        """Return a plan."""
+        schema = cls.schema_name()
+        return cls(schema=schema, study=study, size=size, scale=scale, extractors=extractors)
+
+
+def keep_plan(out: Path, plan: ExperimentPlan) -> None:
+    """Write a plan into an empty folder, or find the same one there.
+
+    Raises:
+        InputError: PB605, the folder holds another study.
+    """
+    path = out / PLAN
+    if not path.is_file():
+        plan.write(path)
+    elif (begun := ExperimentPlan.read(path)) != plan:
+        differing = [name for name, value in plan if getattr(begun, name) != value]
+        raise InputError(
+            problem(
+                "PB605",
+                str(path),
+                expected=", ".join(f"{name} {getattr(begun, name)}" for name in differing),
+                found=", ".join(f"{name} {getattr(plan, name)}" for name in differing),
+                fix="give what this folder was begun with, or another folder",
+            )
+        )

@@ -1,5 +1,5 @@
 """The GAN baseline: the same network as a generator, against patch discriminators at several scales."""
 
-from ..training.contestant import Contestant
+from ..training.method import PackagedMethod
 
-baseline = Contestant(__name__)
+baseline = PackagedMethod(__name__)

@@ -22,7 +22,7 @@ PARAMETERS = 2_768_833  # per scale
 Judgement = list[torch.Tensor]  # of a scale: the hidden layers' features, then (N, 1, h, w) scores
 
 
-class Patches(nn.Module):
+class PatchDiscriminator(nn.Module):
     """A discriminator at one scale.
 
     Args:
@@ -53,12 +53,12 @@ class Discriminator(nn.Module):
 
     Args:
         scales: how many.
-        normalised: as `Patches`.
+        normalised: as `PatchDiscriminator`.
     """
 
     def __init__(self, scales: int, normalised: bool) -> None:
         super().__init__()
-        self.scales = nn.ModuleList(Patches(normalised) for _ in range(scales))
+        self.scales = nn.ModuleList(PatchDiscriminator(normalised) for _ in range(scales))
 
     def forward(self, shown: torch.Tensor) -> list[Judgement]:
         """Return features and scores per scale, the finest first.

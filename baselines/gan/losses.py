@@ -18,7 +18,7 @@ OfScores = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Adversarial:
+class AdversarialLoss:
     """What each side makes of scores, element by element.
 
     Attributes:
@@ -32,11 +32,11 @@ class Adversarial:
     fooling: OfScores
 
 
-ADVERSARIAL: Mapping[str, Adversarial] = {
+ADVERSARIAL: Mapping[str, AdversarialLoss] = {
     # Lim and Ye 2017, equation 6; Miyato et al. 2018, equations 16 and 17
-    "hinge": Adversarial(lambda d: relu(1 - d), lambda d: relu(1 + d), torch.neg),
+    "hinge": AdversarialLoss(lambda d: relu(1 - d), lambda d: relu(1 + d), torch.neg),
     # Goodfellow et al. 2014, section 3: -log sigmoid(D), -log(1 - sigmoid(D)), -log sigmoid(D)
-    "non-saturating": Adversarial(lambda d: softplus(-d), softplus, lambda d: softplus(-d)),
+    "non-saturating": AdversarialLoss(lambda d: softplus(-d), softplus, lambda d: softplus(-d)),
 }
 
 

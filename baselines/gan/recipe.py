@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from palette_bench.core.records import Part
 
-from ..training.recipe import Count, Network, Rate, Recipe, Share, Training
+from ..training.recipe import Count, Network, Rate, Recipe, Share, TrainingOptions
 from .discriminator import SMALLEST
 
 Weight = Annotated[float, Field(ge=0)]
@@ -21,7 +21,7 @@ class GanNetwork(Network):
     z: Literal["normal", "zero"] = "normal"  # zero: the deterministic variant
 
 
-class GanTraining(Training):
+class GanTraining(TrainingOptions):
     """The optimisers' part, one step of each in turn; rate, average and losses are the generator's."""
 
     batch: Count = 64
@@ -35,7 +35,7 @@ class GanTraining(Training):
     l1: Weight = 10.0
 
 
-class Discriminating(Part):
+class DiscriminatorOptions(Part):
     """The discriminator."""
 
     scales: Count | None = None  # none: 3 above 128 px, 2 from there down to 48, 1 below
@@ -51,7 +51,7 @@ class GanRecipe(Recipe):
     method: str = "gan"
     network: GanNetwork = GanNetwork()
     training: GanTraining = GanTraining()
-    discriminator: Discriminating = Discriminating()
+    discriminator: DiscriminatorOptions = DiscriminatorOptions()
 
     @property
     def scales(self) -> int:

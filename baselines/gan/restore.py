@@ -7,12 +7,11 @@ import torch
 
 from palette_bench.core.rng import sampling_noise
 from palette_bench.submission.card import Sampling
-from palette_bench.submission.contestant import RestoreOptions
+from palette_bench.submission.methods import RestoreOptions
 
-from ..training.question import Question
-from ..training.restoring import TAKEN, Manner, TrainedModel, open_trained, ready
-from ..training.tiling import Network
-from .game import generate
+from ..training.any_size import Network
+from ..training.restorer import TAKEN, ModelInput, SamplingMethod, TrainedModel, open_trained, ready
+from .objective import generate
 from .recipe import GanRecipe
 
 
@@ -31,7 +30,7 @@ def open_model(options: RestoreOptions) -> TrainedModel:
         options.refuse_all_but(*TAKEN)
     width = opened.network.spec.width
 
-    def answer(network: Network, question: Question) -> torch.Tensor:
+    def answer(network: Network, question: ModelInput) -> torch.Tensor:
         source, _ = question.tensors(opened.device)
         z = keyed_z(options.seed, question, width) if draws else torch.zeros(len(source), width)
         return generate(network, source, z.to(opened.device))
@@ -39,10 +38,10 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     sampling = Sampling(
         sampler="z from N(0, 1)" if draws else "none", steps=1, seed=options.seed if draws else None
     )
-    return ready(opened, Manner("GAN", sampling, answer))
+    return ready(opened, SamplingMethod("GAN", sampling, answer))
 
 
-def keyed_z(seed: int, question: Question, width: int) -> torch.Tensor:
+def keyed_z(seed: int, question: ModelInput, width: int) -> torch.Tensor:
     """Return z of each picture, (N, width) float32 normals that do not depend on the batch."""
     drawn = [sampling_noise(seed, name, question.sample, 0, (width,)) for name in question.names]
     return torch.from_numpy(np.stack(drawn))

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.submission.card import Declared, Method, Sampling, Training
-from palette_bench.submission.contestant import About, Batch, RestoreOptions, Restorer
+from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer
 
 
 class Original:
     """Hands in the originals: what the paper prints as "Original images"."""
 
-    about = About(
+    about = MethodInfo(
         method=Method(
             slug="original",
             name="original",

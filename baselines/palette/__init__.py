@@ -1,5 +1,5 @@
 """The reference model: Palette, conditional diffusion for image-to-image translation."""
 
-from ..training.contestant import Contestant
+from ..training.method import PackagedMethod
 
-baseline = Contestant(__name__)
+baseline = PackagedMethod(__name__)

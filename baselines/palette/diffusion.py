@@ -15,16 +15,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..training.examples import Draws, Examples
-from ..training.losses import masked_loss, weights
-from ..training.objective import Losses, Player
+from ..training.objective import (
+    BatchLosses,
+    Draws,
+    RecipeMethod,
+    TrainableNetwork,
+    TrainingBatch,
+    masked_loss,
+    weights,
+)
 from ..training.presets import known_parameters
 from ..training.unet import UNet, sinusoids
-from .conditioning import GammaEmbedding
-from .plan import Plan, plan_for
 from .recipe import PaletteRecipe, PaletteTraining
-from .samplers import SAMPLERS, Walk
-from .schedule import Levels, Schedule, log_snr
+from .samplers import SAMPLERS, SamplerConfig, SamplerInputs, plan_for
+from .schedule import GammaEmbedding, Levels, Schedule, log_snr
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (N, 6, H, W), code (N, width)
 Normal = Callable[[int], torch.Tensor]  # step -> (N, 3, H, W) float32 standard normals
@@ -70,12 +74,12 @@ class Diffusion:
         """Return what the network is told of levels, (N, width) float32."""
         return sinusoids(torch.from_numpy(self.embedding.positions(gammas)).to(device), self.width)
 
-    def codes(self, plan: Plan, device: torch.device) -> dict[float, torch.Tensor]:
+    def codes(self, plan: SamplerConfig, device: torch.device) -> dict[float, torch.Tensor]:
         """Return the codes of a plan's levels, each (1, width): computed once for all pictures."""
         levels = plan.levels[:-1]
         return dict(zip(levels, self.code(np.array(levels), device)[:, None], strict=True))
 
-    def draw_gammas(self, examples: Examples, draws: Draws) -> Levels:
+    def draw_gammas(self, examples: TrainingBatch, draws: Draws) -> Levels:
         """Return a training level per example, (N,) float64.
 
         Source: SR3, section 2.4, inferred for Palette: t uniform in 1..T, then gamma uniform between
@@ -126,7 +130,7 @@ class Diffusion:
     def sample(
         self,
         network: Network,
-        plan: Plan,
+        plan: SamplerConfig,
         codes: Mapping[float, torch.Tensor],
         source: torch.Tensor,
         mask: torch.Tensor,
@@ -159,10 +163,10 @@ class Diffusion:
         def draw(step: int) -> torch.Tensor:
             return first if step == 0 else normal(step)
 
-        return SAMPLERS[plan.sampler](Walk(predict, draw, hold, plan.levels, plan.clip))
+        return SAMPLERS[plan.sampler](SamplerInputs(predict, draw, hold, plan.levels, plan.clip))
 
 
-class Denoising:
+class DenoisingObjective:
     """Palette's training objective: one network that predicts the noise, or the velocity.
 
     Args:
@@ -174,8 +178,8 @@ class Denoising:
         self._diffusion = Diffusion.of(recipe)
         self._training: PaletteTraining = recipe.training
         network = UNet(recipe.network.spec, checkpointing=recipe.speed.checkpointing).to(device)
-        self.players: tuple[Player, ...] = (
-            Player(
+        self.players: tuple[TrainableNetwork, ...] = (
+            TrainableNetwork(
                 "network",
                 network,
                 recipe.training.learning_rate,
@@ -187,7 +191,7 @@ class Denoising:
         )
         self._plan = plan_for(self._diffusion.sampled, self._diffusion.trained, PREVIEW_STEPS)
 
-    def loss(self, network: nn.Module, examples: Examples, draws: Draws) -> Losses:
+    def loss(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
         """Return |f - eps|^p of each example at a drawn level, or what velocity has in its place."""
         device = examples.reference.device
         gammas = self._diffusion.draw_gammas(examples, draws)
@@ -198,14 +202,14 @@ class Denoising:
         predicted = network(torch.cat([noisy, examples.source], dim=1), code)
         target = self._diffusion.target(examples.reference, noise, levels)
         values = masked_loss(predicted, target, examples.mask, self._training.loss)
-        return Losses(
+        return BatchLosses(
             values=values,
             weights=weights(examples.mask, self._training.reduction),
             log_snr=torch.from_numpy(log_snr(gammas)).to(device),
         )
 
     @torch.no_grad()
-    def preview(self, network: nn.Module, examples: Examples, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
         """Return the examples restored by dpmpp-2m in 25 steps, (N, 3, S, S) float32 in [-1, 1]."""
         shape = tuple(examples.source.shape[1:])
         return self._diffusion.sample(
@@ -216,3 +220,8 @@ class Denoising:
             examples.mask,
             lambda step: draws.normal(examples, f"preview-{step}", shape),
         )
+
+
+def method(recipes: Mapping[str, str]) -> RecipeMethod[PaletteRecipe]:
+    """Return the reference model, with these recipes by name."""
+    return RecipeMethod("palette", PaletteRecipe, recipes, DenoisingObjective)

@@ -10,13 +10,11 @@ from palette_bench.core.errors import suggest
 from palette_bench.core.records import Part
 
 from ..training.recipe import Count, Network, PaperTraining, Recipe, Share
-from .conditioning import FORMS
-from .plan import DEFAULT_STEPS, Grid, Sampler
-from .samplers import Clip
-from .schedule import Schedule
+from .samplers import DEFAULT_STEPS, Clip, Grid, Sampler
+from .schedule import FORMS, Schedule
 
 
-class Chain(Part):
+class LinearChain(Part):
     """A chain whose beta = 1 - alpha rises linearly; the paper gives both pairs, as beta is inferred."""
 
     steps: Count
@@ -28,11 +26,11 @@ class Chain(Part):
         return Schedule.linear(self.steps, self.beta_first, self.beta_last)
 
 
-class Noise(Part):
+class NoiseOptions(Part):
     """The chains (Palette, Appendix B), and what happens to known pixels of tasks with holes."""
 
-    training: Chain = Chain(steps=2000, beta_first=1e-6, beta_last=0.01)
-    sampling: Chain = Chain(steps=1000, beta_first=1e-4, beta_last=0.09)
+    training: LinearChain = LinearChain(steps=2000, beta_first=1e-6, beta_last=0.01)
+    sampling: LinearChain = LinearChain(steps=1000, beta_first=1e-4, beta_last=0.09)
     known: Literal["clean", "noised"] = "clean"  # in y_t: themselves, or as noisy as the hole
     predicts: Literal["noise", "velocity"] = "noise"  # velocity: ours, for networks that see few pictures
 
@@ -58,7 +56,7 @@ class PaletteTraining(PaperTraining):
     reduction: Literal["image", "pixel"] = "image"  # mean of images' means, or of pixels of all images
 
 
-class Sampling(Part):
+class SamplingOptions(Part):
     """How the model restores unless told otherwise."""
 
     steps: Count = DEFAULT_STEPS  # network evaluations per image
@@ -73,8 +71,8 @@ class PaletteRecipe(Recipe):
     method: str = "palette"
     network: PaletteNetwork = PaletteNetwork()
     training: PaletteTraining = PaletteTraining()
-    noise: Noise = Noise()
-    sampling: Sampling = Sampling()
+    noise: NoiseOptions = NoiseOptions()
+    sampling: SamplingOptions = SamplingOptions()
 
     def choices(self) -> dict[str, Any]:
         """Return every key that can move a weight: all but those of restoring and bookkeeping."""

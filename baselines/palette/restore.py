@@ -3,19 +3,83 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 
+from palette_bench.core.rng import noise_digest, sampling_noise
+from palette_bench.core.types import ImageId
 from palette_bench.submission.card import Sampling
-from palette_bench.submission.contestant import RestoreOptions
+from palette_bench.submission.methods import RestoreOptions
 
-from ..training.question import Question
-from ..training.restoring import TAKEN, Manner, Opened, TrainedModel, open_trained, ready
+from ..training.draws import device_normals
+from ..training.restorer import (
+    TAKEN,
+    ModelInput,
+    OpenedRun,
+    SamplingMethod,
+    TrainedModel,
+    open_trained,
+    ready,
+)
 from . import selfcheck
 from .diffusion import Diffusion, Network
-from .noise import KeyedNoise, ahead
-from .plan import Plan, plan_for, read_name
 from .recipe import PaletteRecipe
+from .samplers import SamplerConfig, plan_for, read_name
+
+
+@dataclass(frozen=True)
+class KeyedNoise:
+    """Standard normals by step; each picture's depend on its name, not on the batch.
+
+    Attributes:
+        seed: of the run.
+        names: of the N pictures.
+        sample: which of several samples.
+        size: height and width.
+        device: where they are needed.
+        where: "host", NumPy's Philox (pb-noise-v1); "device", other normals under the same key, drawn there.
+    """
+
+    seed: int
+    names: tuple[ImageId, ...]
+    sample: int
+    size: tuple[int, int]
+    device: torch.device
+    where: Literal["host", "device"]
+
+    def __call__(self, step: int) -> torch.Tensor:
+        """Return (N, 3, H, W) float32."""
+        shape = (3, *self.size)
+        if self.where == "device":
+            digests = [noise_digest(self.seed, name, self.sample, step) for name in self.names]
+            return device_normals(digests, shape, self.device)
+        drawn = [sampling_noise(self.seed, name, self.sample, step, shape) for name in self.names]
+        return torch.from_numpy(np.stack(drawn)).to(self.device)
+
+
+@contextmanager
+def ahead(draw: Callable[[int], torch.Tensor], steps: int) -> Iterator[Callable[[int], torch.Tensor]]:
+    """Yield `draw` for calls with 0, 1, ..., steps - 1 in order, the next one begun in a thread.
+
+    One draw takes about as long as a step of a small network, and NumPy lets others run meanwhile.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        begun = [thread.submit(draw, 0)]
+
+        def take(step: int) -> torch.Tensor:
+            drawn = begun.pop().result()
+            if step + 1 < steps:
+                begun.append(thread.submit(draw, step + 1))
+            return drawn
+
+        yield take
+
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +100,7 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     return ready(opened, manner(opened, diffusion, plan))
 
 
-def choose_plan(recipe: PaletteRecipe, diffusion: Diffusion, options: RestoreOptions) -> Plan:
+def choose_plan(recipe: PaletteRecipe, diffusion: Diffusion, options: RestoreOptions) -> SamplerConfig:
     """Return the plan that options, then the recipe, then the number of steps decide.
 
     A sampler or grid of the recipe belongs to the recipe's steps; other steps choose anew.
@@ -52,7 +116,7 @@ def choose_plan(recipe: PaletteRecipe, diffusion: Diffusion, options: RestoreOpt
     return plan_for(diffusion.sampled, diffusion.trained, steps, **chosen)
 
 
-def _prove_it_denoises(opened: Opened[PaletteRecipe], diffusion: Diffusion) -> None:
+def _prove_it_denoises(opened: OpenedRun[PaletteRecipe], diffusion: Diffusion) -> None:
     recipe, step, where = opened.recipe, opened.run.step, str(opened.options.run)
     if selfcheck.applies(step, recipe.training.warmup_steps, recipe.side):
         selfcheck.check(diffusion, opened.network, recipe.tasks, recipe.side, where)
@@ -60,20 +124,20 @@ def _prove_it_denoises(opened: Opened[PaletteRecipe], diffusion: Diffusion) -> N
         _log.info("not checked whether %s denoises: %d steps at %d px", where, step, recipe.side)
 
 
-def manner(opened: Opened[PaletteRecipe], diffusion: Diffusion, plan: Plan) -> Manner:
+def manner(opened: OpenedRun[PaletteRecipe], diffusion: Diffusion, plan: SamplerConfig) -> SamplingMethod:
     """Return how the model restores: by a walk along the plan."""
     device, options, recipe = opened.device, opened.options, opened.recipe
     codes = diffusion.codes(plan, device)
     draws = plan.evaluations if plan.sampler.startswith("ancestral") else 1
 
-    def answer(network: Network, question: Question) -> torch.Tensor:
+    def answer(network: Network, question: ModelInput) -> torch.Tensor:
         source, mask = question.tensors(device)
         size = (source.shape[2], source.shape[3])
         noise = KeyedNoise(options.seed, question.names, question.sample, size, device, options.noise)
         with ahead(noise, draws) as normal:
             return diffusion.sample(network, plan, codes, source, mask, normal)
 
-    return Manner(
+    return SamplingMethod(
         title="Palette",
         sampling=Sampling(sampler=str(plan), steps=plan.evaluations, seed=options.seed),
         answer=answer,

@@ -14,15 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
+
+from palette_bench.core.errors import UsageError, suggest
+
+from .schedule import GRIDS, Schedule
 
 Clip = Literal["static", "off"]
 
 
 @dataclass(frozen=True)
-class Walk:
+class SamplerInputs:
     """What a sampler walks through.
 
     Attributes:
@@ -51,7 +55,7 @@ class Walk:
         return image.clamp(-1, 1) + (image - image)  # clipping alone would turn an overflow into white
 
 
-def ancestral(walk: Walk, variance: Literal["beta", "posterior"]) -> torch.Tensor:
+def ancestral(walk: SamplerInputs, variance: Literal["beta", "posterior"]) -> torch.Tensor:
     """Return a sample of the reversed chain.
 
     Args:
@@ -76,7 +80,7 @@ def ancestral(walk: Walk, variance: Literal["beta", "posterior"]) -> torch.Tenso
     return noisy
 
 
-def ddim(walk: Walk) -> torch.Tensor:
+def ddim(walk: SamplerInputs) -> torch.Tensor:
     """Return the sample that the start alone decides, by first-order steps."""
     noisy = walk.start()
     for gamma, after in pairwise(walk.levels):
@@ -86,7 +90,7 @@ def ddim(walk: Walk) -> torch.Tensor:
     return noisy
 
 
-def dpmpp_2m(walk: Walk) -> torch.Tensor:
+def dpmpp_2m(walk: SamplerInputs) -> torch.Tensor:
     """Return the sample that the start alone decides, by second-order multistep steps in lambda.
 
     The first step, for want of an earlier y0, and the last, which returns y0, are of first order.
@@ -110,9 +114,82 @@ def _log_snr(gamma: float) -> float:
     return (math.log(gamma) - math.log1p(-gamma)) / 2
 
 
-SAMPLERS: dict[str, Callable[[Walk], torch.Tensor]] = {
+SAMPLERS: dict[str, Callable[[SamplerInputs], torch.Tensor]] = {
     "ancestral": partial(ancestral, variance="beta"),
     "ancestral-posterior": partial(ancestral, variance="posterior"),
     "ddim": ddim,
     "dpmpp-2m": dpmpp_2m,
 }
+
+
+Sampler = Literal["ancestral", "ancestral-posterior", "ddim", "dpmpp-2m"]
+Grid = Literal["paper", "paper-468", "log-snr"]
+
+DEFAULT_STEPS = 1000  # Palette, Appendix B
+FEWEST_ANCESTRAL = 250  # with fewer steps its deviation is 4 % off and more, that of dpmpp-2m below 1 %
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """A sampler, decided.
+
+    Attributes:
+        sampler: a key of `samplers.SAMPLERS`.
+        grid: a key of `schedule.GRIDS`.
+        clip: of y0.
+        levels: (NFE + 1,) gammas, the noisiest first, the last 1.
+    """
+
+    sampler: Sampler
+    grid: Grid
+    clip: Clip
+    levels: tuple[float, ...]
+
+    def __str__(self) -> str:
+        """Return the name on cards, e.g. dpmpp-2m/log-snr/static; `plan_for` reads it."""
+        return f"{self.sampler}/{self.grid}/{self.clip}"
+
+    @property
+    def evaluations(self) -> int:
+        """Return the network evaluations per image."""
+        return len(self.levels) - 1
+
+
+def plan_for(
+    sampling: Schedule,
+    trained: Schedule,
+    evaluations: int,
+    *,
+    sampler: Sampler | None = None,
+    grid: Grid | None = None,
+    clip: Clip = "static",
+) -> SamplerConfig:
+    """Return a plan; what is None follows from the number of evaluations.
+
+    Raises:
+        UsageError: the grid has another number of levels.
+    """
+    sampler = sampler or ("ancestral" if evaluations >= FEWEST_ANCESTRAL else "dpmpp-2m")
+    grid = grid or ("paper" if evaluations == sampling.steps else "log-snr")
+    return SamplerConfig(sampler, grid, clip, tuple(GRIDS[grid](sampling, trained, evaluations).tolist()))
+
+
+def read_name(name: str) -> dict[str, Any]:
+    """Return the keywords of `plan_for` that SAMPLER, SAMPLER/GRID or SAMPLER/GRID/CLIP names.
+
+    Raises:
+        UsageError: a part is unknown.
+    """
+    choices: dict[str, Any] = {"sampler": Sampler, "grid": Grid, "clip": Clip}
+    parts = name.split("/")
+    if len(parts) > len(choices):
+        raise UsageError(f"sampler {name!r}: write SAMPLER[/GRID[/CLIP]], e.g. dpmpp-2m/log-snr/static")
+    named = dict(zip(choices, parts, strict=False))
+    wrong = [
+        f"{key} {part!r}: {suggest(part, get_args(choices[key]))}"
+        for key, part in named.items()
+        if part not in get_args(choices[key])
+    ]
+    if wrong:
+        raise UsageError(f"sampler {name!r}: {'; '.join(wrong)}")
+    return named

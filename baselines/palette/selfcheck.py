@@ -14,10 +14,10 @@ from palette_bench.benchset.pictures import photo_path
 from palette_bench.core.errors import InputError, Problem, problem
 from palette_bench.core.records import read_file
 from palette_bench.core.rng import Stream, sampling_noise
+from palette_bench.runtime.tensors import to_tensor
 from palette_bench.tasks.preprocess import crop_area, decode
 
-from ..training.images import to_tensor
-from ..training.pairs import degrade
+from ..training.dataset import degrade
 from ..training.recipe import Task
 from .diffusion import Diffusion, Network
 

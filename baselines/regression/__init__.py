@@ -1,5 +1,5 @@
 """The paper's regression baseline: the same network, one step, a squared loss."""
 
-from ..training.contestant import Contestant
+from ..training.method import PackagedMethod
 
-baseline = Contestant(__name__)
+baseline = PackagedMethod(__name__)

@@ -40,10 +40,10 @@ def command(
     started_from_note: str | None,
 ) -> None:
     """Write the averaged weights of RUN as float16 FILE.safetensors, and its card beside it."""
-    from ..training.recipe import Data  # noqa: PLC0415  # --help stays light
+    from ..training.recipe import DataOptions  # noqa: PLC0415  # --help stays light
     from .packing import pack  # noqa: PLC0415
 
-    data = Data(name=data_name, saw_test_images=saw_test_images)
+    data = DataOptions(name=data_name, saw_test_images=saw_test_images)
     card = pack(run, weights, data, licence, started_from_note)
     say(f"{card.bytes / 1e6:.1f} MB, {card.parameters:,} parameters, {card.images_seen:,} images seen")
     finish(weights)

@@ -13,14 +13,13 @@ from palette_bench.core.errors import InputError, UsageError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import today
 
-from ..training.checkpoint import State, ordered
-from ..training.recipe import Data, Recipe, to_toml
-from ..training.run import TrainedRun, open_run
-from ..training.weights_card import WeightsCard, card_path
+from ..training.checkpoint import CheckpointState, ordered
+from ..training.recipe import DataOptions, Recipe, to_toml
+from ..training.weights import TrainedRun, WeightsCard, card_path, open_run
 
 
 def pack(
-    run: Path, weights: Path, data: Data, licence: str, started_from_note: str | None = None
+    run: Path, weights: Path, data: DataOptions, licence: str, started_from_note: str | None = None
 ) -> WeightsCard:
     """Write the averaged weights of a run as float16 safetensors, and their card.
 
@@ -41,7 +40,7 @@ def pack(
     content = half_precision(opened)
     card = _card(opened, opened.state, content, data, licence)
     card = card.model_copy(update={"started_from_note": started_from_note})
-    with atomic.Batch() as batch:
+    with atomic.FileBatch() as batch:
         batch.write(weights, content)
         batch.write(card_path(weights), to_toml(cast(Recipe, card)).encode())  # it writes any record
     return card
@@ -65,7 +64,9 @@ def half_precision(run: TrainedRun) -> bytes:
     return ordered(safetensors.torch.save(tensors, metadata))
 
 
-def _card(run: TrainedRun, state: State, content: bytes, data: Data, licence: str) -> WeightsCard:
+def _card(
+    run: TrainedRun, state: CheckpointState, content: bytes, data: DataOptions, licence: str
+) -> WeightsCard:
     configuration = state.configuration
     return WeightsCard(
         schema=WeightsCard.schema_name(),

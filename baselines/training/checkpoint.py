@@ -39,7 +39,7 @@ class Resumption(Part):
     differing: tuple[str, ...]
 
 
-class State(Record):
+class CheckpointState(Record):
     """What a checkpoint says of itself; the schedule of the rate follows from `step`, bf16 needs no scaler.
 
     Attributes:
@@ -73,7 +73,7 @@ class State(Record):
 class Checkpoint:
     """A checkpoint in memory: its state, and tensors by file stem (`weights`, `ema`, `optimizer`, ...)."""
 
-    state: State
+    state: CheckpointState
     tensors: Mapping[str, Tensors]
 
 
@@ -82,7 +82,7 @@ def folder_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def save(run: Path, state: State, tensors: Mapping[str, Tensors], recipe: str) -> Path:
+def save(run: Path, state: CheckpointState, tensors: Mapping[str, Tensors], recipe: str) -> Path:
     """Write a checkpoint into a temporary folder, prove it, and give it its name.
 
     Args:
@@ -124,14 +124,14 @@ def ordered(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[end:]
 
 
-def read_state(folder: Path) -> State:
+def read_state(folder: Path) -> CheckpointState:
     """Return the state of a checkpoint whose files are all there, byte for byte.
 
     Raises:
         RecordError: state.json is damaged.
         StorageError: PB801, a file is missing or its digest is another.
     """
-    state = State.read(folder / STATE)
+    state = CheckpointState.read(folder / STATE)
     for name, expected in state.files.items():
         found = _digest(folder / name)
         if found != expected:
@@ -213,7 +213,7 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "")
 
 
 def accept_configuration(
-    state: State, configuration: Mapping[str, Any], override: bool
+    state: CheckpointState, configuration: Mapping[str, Any], override: bool
 ) -> tuple[Resumption, ...]:
     """Return the resumptions to record from now on.
 

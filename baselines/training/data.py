@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from palette_bench.benchset.pictures import SUFFIXES, Place, no_pictures, tar_members, walk
+from palette_bench.benchset.pictures import SUFFIXES, ImageLocation, no_pictures, tar_members, walk
 from palette_bench.benchset.splits import imagenet_number
 from palette_bench.core.errors import Problem, SourceError, problem
 from palette_bench.core.fingerprint import fingerprint
@@ -30,7 +30,7 @@ _HEAD, _TAIL = 65536, 4096  # bytes of a picture that tell its kind, and whether
 _TRIES = 64  # unreadable pictures in a row before a file system is suspected
 
 
-class Pictures(Protocol):
+class TrainingImages(Protocol):
     """Pictures by index, for any process: what it holds is small and pickles."""
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
-class Files:
+class ImageFiles:
     """Pictures in files or at places of a tar; arrays, because a million objects cost a gigabyte.
 
     Attributes:
@@ -75,11 +75,11 @@ class Files:
         """Return the relative path."""
         return os.fsdecode(self.names[index])
 
-    def _place(self, index: int) -> Place:
+    def _place(self, index: int) -> ImageLocation:
         if self.places is None:
-            return Place("", self.root / self.name(index))
+            return ImageLocation("", self.root / self.name(index))
         offset, size = map(int, self.places[index])
-        return Place("", self.root, offset, size)
+        return ImageLocation("", self.root, offset, size)
 
     def pixels(self, index: int) -> Image:
         """Return a decoded picture."""
@@ -98,7 +98,7 @@ class Files:
         try:
             with open(place.file, "rb") as file:
                 size = os.fstat(file.fileno()).st_size if place.size is None else place.size
-                ends = Place("", place.file, place.offset, min(size, _HEAD)).read()
+                ends = ImageLocation("", place.file, place.offset, min(size, _HEAD)).read()
                 if size > _HEAD:
                     file.seek(place.offset + max(_HEAD, size - _TAIL))
                     ends += file.read(min(_TAIL, size - _HEAD))
@@ -113,7 +113,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Pack:
+class ImagePack:
     """Pictures of one size in a safetensors file, one tensor (N, S, S, 3) uint8.
 
     Attributes:
@@ -148,7 +148,7 @@ def _mapped(file: Path, start: int, shape: tuple[int, ...]) -> NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedImages:
     """Several sources as one, in the order given.
 
     Attributes:
@@ -156,13 +156,13 @@ class Joined:
         starts: (parts + 1,) running count.
     """
 
-    parts: tuple[Pictures, ...]
+    parts: tuple[TrainingImages, ...]
     starts: tuple[int, ...]
 
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def _find(self, index: int) -> tuple[Pictures, int]:
+    def _find(self, index: int) -> tuple[TrainingImages, int]:
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
         return self.parts[part], index - self.starts[part]
 
@@ -187,7 +187,7 @@ class Joined:
         return fingerprint([self.name(index) for index in range(len(self))])
 
 
-def read_next(pictures: Pictures, index: int) -> tuple[Image, tuple[int, ...]]:
+def read_next(pictures: TrainingImages, index: int) -> tuple[Image, tuple[int, ...]]:
     """Return the picture at `index`, or the next one that can be read, and the indices passed over.
 
     Raises:
@@ -203,7 +203,7 @@ def read_next(pictures: Pictures, index: int) -> tuple[Image, tuple[int, ...]]:
     raise SourceError(unreadable(pictures, passed))
 
 
-def unreadable(pictures: Pictures, indices: Iterable[int], allowed: int | None = None) -> Problem:
+def unreadable(pictures: TrainingImages, indices: Iterable[int], allowed: int | None = None) -> Problem:
     """Return PB309 with the names of pictures that cannot be read; `allowed`: how many may be."""
     names = [pictures.name(index) for index in sorted(indices)]
     over = f" or pass over them: --unreadable {len(names)}" if allowed is not None else ""
@@ -218,7 +218,7 @@ def unreadable(pictures: Pictures, indices: Iterable[int], allowed: int | None =
     )
 
 
-def open_pictures(paths: Sequence[Path], saw_test_images: str) -> Joined:
+def open_pictures(paths: Sequence[Path], saw_test_images: str) -> JoinedImages:
     """Return the pictures of all sources, in a fixed order.
 
     Args:
@@ -229,7 +229,7 @@ def open_pictures(paths: Sequence[Path], saw_test_images: str) -> Joined:
     Raises:
         SourceError: PB106, PB201, PB309, PB801; all problems of all sources at once.
     """
-    parts: list[Pictures] = []
+    parts: list[TrainingImages] = []
     problems: list[Problem] = []
     for path in paths:
         try:
@@ -240,12 +240,12 @@ def open_pictures(paths: Sequence[Path], saw_test_images: str) -> Joined:
         problems += _of_benchmarks(parts)
     if problems:
         raise SourceError(*problems)
-    return Joined(tuple(parts), tuple(int(n) for n in np.cumsum([0, *map(len, parts)])))
+    return JoinedImages(tuple(parts), tuple(int(n) for n in np.cumsum([0, *map(len, parts)])))
 
 
-def _opened(path: Path) -> Pictures:
+def _opened(path: Path) -> TrainingImages:
     if path.is_dir():
-        found: Pictures = _listed(path, [str(place.file.relative_to(path)) for place in walk(path)])
+        found: TrainingImages = _listed(path, [str(place.file.relative_to(path)) for place in walk(path)])
     elif not path.is_file():
         fix = "check --data; if the pictures have moved, it names their new place, for --resume too"
         raise SourceError(problem("PB801", str(path), found="no such file or folder", fix=fix))
@@ -292,15 +292,17 @@ def _list_of(path: Path) -> list[str]:
     return names
 
 
-def _listed(root: Path, names: Iterable[str]) -> Files:
-    return Files(root.absolute(), np.array([os.fsencode(name) for name in names if name], dtype=np.bytes_))
+def _listed(root: Path, names: Iterable[str]) -> ImageFiles:
+    return ImageFiles(
+        root.absolute(), np.array([os.fsencode(name) for name in names if name], dtype=np.bytes_)
+    )
 
 
-def _tar(path: Path) -> Files:
+def _tar(path: Path) -> ImageFiles:
     members = list(tar_members(path))
     places = np.array([(place.offset, place.size) for place in members], np.int64).reshape(-1, 2)
     names = np.array([os.fsencode(place.name) for place in members], dtype=np.bytes_)
-    return Files(path.absolute(), names, places)
+    return ImageFiles(path.absolute(), names, places)
 
 
 class _Tensor(Part):
@@ -314,7 +316,7 @@ class _Tensor(Part):
 _HEADER: TypeAdapter[dict[str, _Tensor | dict[str, str]]] = TypeAdapter(dict[str, _Tensor | dict[str, str]])
 
 
-def _pack(path: Path) -> Pack:
+def _pack(path: Path) -> ImagePack:
     with open(path, "rb") as file:
         size = min(int.from_bytes(file.read(8), "little"), 1 << 20)
         try:
@@ -333,7 +335,7 @@ def _pack(path: Path) -> Pack:
                 fix="write the pictures with safetensors.numpy.save_file",
             )
         )
-    return Pack(path.absolute(), 8 + size + tensors[0].data_offsets[0], shape)
+    return ImagePack(path.absolute(), 8 + size + tensors[0].data_offsets[0], shape)
 
 
 def _square(tensor: _Tensor, available: int) -> tuple[int, int, int, int] | None:
@@ -353,9 +355,9 @@ def _photographs() -> frozenset[str]:
     return frozenset(photo.file for group in photos for photo in group)
 
 
-def _of_benchmarks(parts: Sequence[Pictures]) -> Iterator[Problem]:
+def _of_benchmarks(parts: Sequence[TrainingImages]) -> Iterator[Problem]:
     """Yield PB106 if file names belong to the editions benchmark sets are drawn from."""
-    names = [part.name(i) for part in parts if isinstance(part, Files) for i in range(len(part))]
+    names = [part.name(i) for part in parts if isinstance(part, ImageFiles) for i in range(len(part))]
     files = [PurePosixPath(name).name for name in names]
     tests = [n for n in files if imagenet_number(n) or n.startswith("Places365_val_") or n in _photographs()]
     if tests:

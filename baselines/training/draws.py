@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from palette_bench.core.rng import Stream
 
-from .examples import Examples
+from .objective import TrainingBatch
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # of Philox-4x32 (Salmon et al. 2011, section 3.3)
@@ -47,17 +47,17 @@ class KeyedDraws:
         self._seed = seed
         self._noise = noise
 
-    def uniform(self, examples: Examples, purpose: str) -> NDArray[np.float64]:
+    def uniform(self, examples: TrainingBatch, purpose: str) -> NDArray[np.float64]:
         """Return (N,) float64 in [0, 1), multiples of 2^-53."""
         words = (int.from_bytes(digest[:8], "little") >> 11 for digest in self._digests(examples, purpose))
         return np.array([word * 2.0**-53 for word in words])
 
-    def below(self, examples: Examples, purpose: str, n: int) -> NDArray[np.int64]:
+    def below(self, examples: TrainingBatch, purpose: str, n: int) -> NDArray[np.int64]:
         """Return (N,) int64 in [0, n)."""
         draws = (stream(self._seed, examples.step, int(p), purpose).below(n) for p in examples.positions)
         return np.array(list(draws), np.int64)
 
-    def normal(self, examples: Examples, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
+    def normal(self, examples: TrainingBatch, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Return (N, *shape) float32 standard normals on the examples' device."""
         device = examples.reference.device
         digests = list(self._digests(examples, purpose))
@@ -65,7 +65,7 @@ class KeyedDraws:
             return device_normals(digests, shape, device)
         return torch.from_numpy(np.stack([host_normals(digest, shape) for digest in digests])).to(device)
 
-    def _digests(self, examples: Examples, purpose: str) -> Iterator[bytes]:
+    def _digests(self, examples: TrainingBatch, purpose: str) -> Iterator[bytes]:
         for position in examples.positions:
             key = draw_key(self._seed, examples.step, int(position), purpose)
             yield hashlib.sha256(key.encode("ascii")).digest()

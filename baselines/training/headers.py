@@ -6,11 +6,11 @@ import logging
 from collections import defaultdict
 
 from palette_bench.core.errors import Problem, SourceError, problem
+from palette_bench.core.processes import in_threads
 from palette_bench.core.types import Progress
-from palette_bench.core.workers import in_threads
 from palette_bench.tasks.preprocess import DecodeError
 
-from .data import Pictures
+from .data import TrainingImages
 from .world import World
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 64  # pictures a thread takes
 
 
-def prove_headers(pictures: Pictures, allowed: int, world: World, progress: Progress) -> set[int]:
+def prove_headers(pictures: TrainingImages, allowed: int, world: World, progress: Progress) -> set[int]:
     """Return the pictures whose header cannot be read or is of a refused kind; every rank looks at its part.
 
     Args:
@@ -55,7 +55,7 @@ def prove_headers(pictures: Pictures, allowed: int, world: World, progress: Prog
     return set(reasons)
 
 
-def too_many(pictures: Pictures, reasons: dict[int, str], allowed: int) -> list[Problem]:
+def too_many(pictures: TrainingImages, reasons: dict[int, str], allowed: int) -> list[Problem]:
     """Return PB309 for every reason, with the names of its pictures."""
     by_reason: dict[str, list[int]] = defaultdict(list)
     for index, reason in sorted(reasons.items()):

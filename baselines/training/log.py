@@ -21,8 +21,7 @@ import torch
 
 from palette_bench.core import atomic, png
 from palette_bench.core.records import read_file
-
-from .images import to_pixels
+from palette_bench.runtime.tensors import to_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ _FIRST_SIGN = 8.0  # seconds of silence at the start, and
 _NEXT_SIGN = 25.0  # later, after which a run says that it lives
 
 
-class Clock:
+class StepClock:
     """Durations of the last steps, and the share of them spent waiting for data."""
 
     def __init__(self) -> None:

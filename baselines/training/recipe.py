@@ -64,7 +64,7 @@ class Network(Part):
         return replace(PRESETS[self.preset], **changes)
 
 
-class Training(Part):
+class TrainingOptions(Part):
     """The optimiser's part. Palette, Appendix B: batch 1024, 1M steps, rate 1e-4 after 10k steps."""
 
     batch: Count  # images per step, all ranks together
@@ -90,7 +90,7 @@ class Training(Part):
         return self.model_copy(update=changes)
 
 
-class PaperTraining(Training):
+class PaperTraining(TrainingOptions):
     """The schedule of the paper's model, and of the regression it is compared with."""
 
     batch: Count = 1024
@@ -100,14 +100,14 @@ class PaperTraining(Training):
     ema_decay: Share = 0.9999
 
 
-class Data(Part):
+class DataOptions(Part):
     """What is known of the training pictures."""
 
     name: str = ""  # for cards
     saw_test_images: SawTestImages = "unknown"  # "yes" admits files of benchmark splits
 
 
-class Speed(Part):
+class SpeedOptions(Part):
     """Switches that change rounding at most, and the clock."""
 
     autocast: Literal["off", "bf16"] = "off"
@@ -118,14 +118,14 @@ class Speed(Part):
     noise: Literal["host", "device"] | None = None  # NumPy, or the device; its default: host on a CPU
 
 
-class Checkpoints(Part):
+class CheckpointOptions(Part):
     """When the run is saved; the last two checkpoints stay, and each multiple of `keep_every`."""
 
     save_every: Count = 1000
     keep_every: Count | None = None
 
 
-class Log(Part):
+class LogOptions(Part):
     """When a line and a strip of pictures are written; `strip_every = 0` writes none."""
 
     every: Count = 50
@@ -140,11 +140,11 @@ class Recipe(Record):
     task: Task | Literal["multi"] | None = None  # none: the recipe suits any
     tasks: tuple[Task, ...] = ()  # of a multi-task model, drawn uniformly per sample
     network: Network
-    training: Training
-    data: Data = Data()
-    speed: Speed = Speed()
-    checkpoints: Checkpoints = Checkpoints()
-    log: Log = Log()
+    training: TrainingOptions
+    data: DataOptions = DataOptions()
+    speed: SpeedOptions = SpeedOptions()
+    checkpoints: CheckpointOptions = CheckpointOptions()
+    log: LogOptions = LogOptions()
 
     @property
     def side(self) -> int:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from palette_bench.core.errors import StackError, problem
-from palette_bench.core.ranks import launched, own_device
+from palette_bench.core.processes import launched, own_device
 from palette_bench.runtime.device import open_device
 
 T = TypeVar("T")

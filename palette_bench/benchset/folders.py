@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
-from palette_bench.benchset.pictures import LABELS, SUFFIXES, Picture, Place, no_pictures, walk
+from palette_bench.benchset.pictures import LABELS, SUFFIXES, ImageLocation, SourceImage, no_pictures, walk
 from palette_bench.core.errors import SourceError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import read_file
@@ -27,7 +27,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LABEL = re.compile(r"[0-9]{1,9}")
 
 
-def folder_pictures(protocol: ProtocolSpec, images: Path, labels: Path | None) -> list[Picture]:
+def folder_pictures(protocol: ProtocolSpec, images: Path, labels: Path | None) -> list[SourceImage]:
     """Return the pictures below a folder.
 
     Args:
@@ -43,17 +43,17 @@ def folder_pictures(protocol: ProtocolSpec, images: Path, labels: Path | None) -
         raise no_pictures(images)
     of = _labels(protocol, labels or images / LABELS, places, required=labels is not None)
     ids = folder_ids([place.name for place in places])
-    pictures = [Picture(ids[place.name], of.get(place.name), place) for place in places]
+    pictures = [SourceImage(ids[place.name], of.get(place.name), place) for place in places]
     _raise_twins([p.id for p in pictures], "folder")
     return pictures
 
 
-def subset(pictures: list[Picture], limit: int) -> list[Picture]:
+def subset(pictures: list[SourceImage], limit: int) -> list[SourceImage]:
     """Return so many pictures, chosen by the digests of their ids, so that more include fewer (subset-v1)."""
     return sorted(pictures, key=lambda p: sha256(f"palette-bench/subset-v1|{p.id}".encode()))[:limit]
 
 
-def listed(pictures: list[Picture], file: Path) -> list[Picture]:
+def listed(pictures: list[SourceImage], file: Path) -> list[SourceImage]:
     """Return the pictures that a text file names, one id a line.
 
     Raises:
@@ -81,7 +81,7 @@ def listed(pictures: list[Picture], file: Path) -> list[Picture]:
     return [by_id[i] for i in ids]
 
 
-def _ids_named(lines: list[str], pictures: list[Picture]) -> list[str]:
+def _ids_named(lines: list[str], pictures: list[SourceImage]) -> list[str]:
     """Return the id each line means: one itself, or the path of an image below the folder, or from it on.
 
     A path is never cut to its file name: `sub/a.jpg` is not the `a.jpg` of another folder.
@@ -144,7 +144,9 @@ def _raise_twins(ids: list[str], where: str) -> None:
         raise SourceError(*problems)
 
 
-def _labels(protocol: ProtocolSpec, file: Path, places: list[Place], *, required: bool) -> dict[str, int]:
+def _labels(
+    protocol: ProtocolSpec, file: Path, places: list[ImageLocation], *, required: bool
+) -> dict[str, int]:
     """Return relative name -> ImageNet label, or nothing for an unlabelled folder."""
     if file.is_file() or required:
         return _csv_labels(file, places)
@@ -157,7 +159,7 @@ def _labels(protocol: ProtocolSpec, file: Path, places: list[Place], *, required
     return {}
 
 
-def _csv_labels(file: Path, places: list[Place]) -> dict[str, int]:
+def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
     """Read `labels.csv`: columns `file` and `label` (or `class_index`), ImageNet indices 0..999.
 
     A row names a picture by its path below the folder, or by its file name alone. Lines that begin with #

@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from palette_bench.benchset.foreign_masks import MaskRequest, open_masks
-from palette_bench.benchset.items import Target
-from palette_bench.benchset.making import REPORT, Finished, Options, make_sets
+from palette_bench.benchset.items import SetTarget
+from palette_bench.benchset.making import REPORT, FinishedSet, GenerateOptions, make_sets
 from palette_bench.benchset.sources import FOLDER, Request, open_source
 from palette_bench.core import atomic
 from palette_bench.core.errors import SourceError, SpecError, problem
@@ -29,9 +29,9 @@ def generate(
     *,
     request: Request = Request(),
     masks: MaskRequest | None = None,
-    options: Options = Options(),
+    options: GenerateOptions = GenerateOptions(),
     progress: Progress = SILENT,
-) -> list[Finished]:
+) -> list[FinishedSet]:
     """Make the sets of `TASK/VARIANT`, `TASK` or `all` under a protocol.
 
     Args:
@@ -64,7 +64,7 @@ def generate(
     return make_sets(rules, targets, source, masks=foreign, options=options, progress=progress)
 
 
-def targets_of(protocol: ProtocolSpec, wanted: str, source: str, out: Path) -> list[Target]:
+def targets_of(protocol: ProtocolSpec, wanted: str, source: str, out: Path) -> list[SetTarget]:
     """Return the sets that `TASK`, `TASK/VARIANT` or `all` stands for, with their folders.
 
     Folder sources fit every task; with `all`, tasks that do not use the source are left out.
@@ -78,5 +78,5 @@ def targets_of(protocol: ProtocolSpec, wanted: str, source: str, out: Path) -> l
         sources = ", ".join(protocol.task(pairs[0][0]).sources)
         raise SpecError(problem("PB609", "source", expected=f"{sources} or folder:NAME", found=source))
     if len(pairs) == 1:
-        return [Target(*pairs[0], out)]
-    return [Target(task, variant, out / set_folder(task, variant)) for task, variant in fitting]
+        return [SetTarget(*pairs[0], out)]
+    return [SetTarget(task, variant, out / set_folder(task, variant)) for task, variant in fitting]

@@ -10,9 +10,9 @@ import numpy as np
 
 from palette_bench.benchset.foreign_masks import ForeignMasks
 from palette_bench.benchset.manifest import Item, input_channels
-from palette_bench.benchset.pictures import Picture
+from palette_bench.benchset.pictures import SourceImage
 from palette_bench.core import png
-from palette_bench.core.atomic import Batch
+from palette_bench.core.atomic import FileBatch
 from palette_bench.core.errors import CodecError, problem
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.rng import Stream, stream_key
@@ -28,7 +28,7 @@ KINDS = ("reference", "input", "mask")
 
 
 @dataclass(frozen=True)
-class Target:
+class SetTarget:
     """One set to make: a task and variant, and its folder."""
 
     task: str
@@ -37,7 +37,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ItemRecipe:
     """Everything an item depends on but its picture."""
 
     protocol: ProtocolSpec
@@ -46,15 +46,15 @@ class Recipe:
     verify_all: bool = False
     masks: ForeignMasks | None = None
 
-    def task(self, target: Target) -> TaskSpec:
+    def task(self, target: SetTarget) -> TaskSpec:
         """Return the task of a target."""
         return self.protocol.task(target.task)
 
-    def variant(self, target: Target) -> VariantSpec:
+    def variant(self, target: SetTarget) -> VariantSpec:
         """Return the variant of a target."""
         return self.protocol.variant(target.task, target.variant)
 
-    def stream(self, target: Target, image_id: str) -> Stream:
+    def stream(self, target: SetTarget, image_id: str) -> Stream:
         """Return the draws of a picture's mask."""
         key = stream_key(
             self.protocol.stream, target.task, target.variant, self.source, image_id, "mask", self.rekey
@@ -63,14 +63,14 @@ class Recipe:
 
 
 @dataclass
-class Made:
+class ChunkResult:
     """What became of a chunk: finished items by target folder, and pictures that cannot be decoded."""
 
     items: dict[Path, list[Item]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def degrade(recipe: Recipe, target: Target, image_id: str, reference: Image) -> Degraded:
+def degrade(recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Image) -> Degraded:
     """Return the input, mask and draws of one picture, by the stream or with a foreign mask."""
     spec = recipe.variant(target)
     if recipe.masks and recipe.task(target).degradation == "hole-v1":
@@ -80,15 +80,15 @@ def degrade(recipe: Recipe, target: Target, image_id: str, reference: Image) -> 
     return DEGRADATIONS[recipe.task(target).degradation](reference, spec, stream)
 
 
-def make_chunk(recipe: Recipe, work: list[tuple[Picture, list[Target]]]) -> Made:
+def make_chunk(recipe: ItemRecipe, work: list[tuple[SourceImage, list[SetTarget]]]) -> ChunkResult:
     """Make the items of some pictures, each decoded once; their files appear together.
 
     Raises:
         CodecError: PB702, libjpeg differs from the integer definition.
         StorageError: PB802.
     """
-    made = Made()
-    with Batch() as batch:
+    made = ChunkResult()
+    with FileBatch() as batch:
         for picture, targets in work:
             try:
                 _make_picture(recipe, picture, targets, batch, made)
@@ -97,7 +97,9 @@ def make_chunk(recipe: Recipe, work: list[tuple[Picture, list[Target]]]) -> Made
     return made
 
 
-def _make_picture(recipe: Recipe, picture: Picture, targets: list[Target], batch: Batch, made: Made) -> None:
+def _make_picture(
+    recipe: ItemRecipe, picture: SourceImage, targets: list[SetTarget], batch: FileBatch, made: ChunkResult
+) -> None:
     data = picture.place.read()
     pixels = picture.pixels(data)
     source_sha256 = sha256(data)
@@ -138,7 +140,9 @@ class _Encoded:
         self.digest = pixel_digest(pixels)
 
 
-def _prove_jpeg(recipe: Recipe, target: Target, image_id: str, reference: Image, degraded: Degraded) -> None:
+def _prove_jpeg(
+    recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Image, degraded: Degraded
+) -> None:
     """Compare libjpeg's picture with the integer definition, for 1 in 64 ids or for all.
 
     Raises:

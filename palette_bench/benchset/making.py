@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from palette_bench.benchset.foreign_masks import ForeignMasks, area_problems
-from palette_bench.benchset.items import KINDS, Made, Recipe, Target, damage, make_chunk
+from palette_bench.benchset.items import KINDS, ChunkResult, ItemRecipe, SetTarget, damage, make_chunk
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, Header, Item, Manifest, set_fingerprint
-from palette_bench.benchset.pictures import Picture
+from palette_bench.benchset.pictures import SourceImage
 from palette_bench.benchset.sources import Source, unreadable
 from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError, SourceError, StorageError, UsageError, problem
 from palette_bench.core.fingerprint import canonical_json
-from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import WHOLE, Journal, Shard, is_ours, locked
 from palette_bench.core.litter import is_litter
+from palette_bench.core.processes import in_processes, stoppable
 from palette_bench.core.types import SILENT, Progress
-from palette_bench.core.workers import in_processes
 from palette_bench.tasks import canary
 from palette_bench.tasks.protocol import ProtocolSpec, published_fingerprint, set_folder
 
@@ -43,7 +42,7 @@ _FSYNC_GROUP = 64  # files of this many items share one fsync round
 
 
 @dataclass(frozen=True)
-class Options:
+class GenerateOptions:
     """How sets are made; nothing here but `rekey` changes a pixel.
 
     Attributes:
@@ -69,7 +68,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedSet:
     """A set after a run: its manifest, or None while other shards are missing."""
 
     folder: Path
@@ -80,13 +79,13 @@ class Finished:
 
 def make_sets(
     protocol: ProtocolSpec,
-    targets: list[Target],
+    targets: list[SetTarget],
     source: Source,
     *,
     masks: ForeignMasks | None = None,
-    options: Options,
+    options: GenerateOptions,
     progress: Progress = SILENT,
-) -> list[Finished]:
+) -> list[FinishedSet]:
     """Make sets from an opened source, resuming what is there by pixel digest.
 
     Each picture is decoded once for all sets.
@@ -101,11 +100,11 @@ def make_sets(
     if options.expect and len(targets) > 1:
         raise UsageError("--expect is the fingerprint of one set: name TASK/VARIANT")
     canary.prove()
-    recipe = Recipe(protocol, source.id, options.rekey, options.verify_all, masks)
+    recipe = ItemRecipe(protocol, source.id, options.rekey, options.verify_all, masks)
     for target in targets:
         _check_masks(recipe, target)
         _refuse_strangers(target.folder)
-    run = _Run(recipe, source, targets, options, progress)
+    run = _GenerateRun(recipe, source, targets, options, progress)
     with ExitStack() as stack:
         for target in targets:
             stack.enter_context(locked(target.folder, options.shard))
@@ -114,7 +113,7 @@ def make_sets(
         return [run.close(target) for target in targets]
 
 
-def _check_masks(recipe: Recipe, target: Target) -> None:
+def _check_masks(recipe: ItemRecipe, target: SetTarget) -> None:
     if recipe.masks and recipe.task(target).degradation == "hole-v1":
         side = recipe.protocol.side
         problems = area_problems(recipe.masks, target.variant, recipe.variant(target), side)
@@ -133,16 +132,16 @@ def _refuse_strangers(folder: Path) -> None:
 
 
 @dataclass
-class _Run:
+class _GenerateRun:
     """One run of `generate`: journals, what is left to do, and closing."""
 
-    recipe: Recipe
+    recipe: ItemRecipe
     source: Source
-    targets: list[Target]
-    options: Options
+    targets: list[SetTarget]
+    options: GenerateOptions
     progress: Progress
-    journals: dict[Target, Journal] = field(default_factory=dict)
-    redone: dict[Target, int] = field(default_factory=dict)
+    journals: dict[SetTarget, Journal] = field(default_factory=dict)
+    redone: dict[SetTarget, int] = field(default_factory=dict)
 
     @property
     def shard(self) -> Shard:
@@ -150,11 +149,11 @@ class _Run:
         return self.options.shard
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
+    def pictures(self) -> tuple[SourceImage, ...]:
         """Return the pictures of this shard."""
         return self.source.pictures[self.shard.index :: self.shard.count]
 
-    def _header(self, target: Target) -> Header:
+    def _header(self, target: SetTarget) -> Header:
         task = self.recipe.task(target)
         masks = "none" if task.degradation != "hole-v1" else "generated"
         if self.recipe.masks and masks == "generated":
@@ -194,13 +193,13 @@ class _Run:
                     )
                 self.journals[target].start(kept)
 
-    def _mine(self, target: Target) -> list[Item]:
+    def _mine(self, target: SetTarget) -> list[Item]:
         """Return the journalled items of this shard, taken out of the journal's view."""
         entries = self.journals[target].entries
         found = [entries.pop(picture.id, None) for picture in self.pictures]
         return [_item(entry) for entry in found if entry]
 
-    def _kept(self, target: Target, items: list[Item], advance: Any) -> list[dict[str, Any]]:
+    def _kept(self, target: SetTarget, items: list[Item], advance: Any) -> list[dict[str, Any]]:
         check = partial(
             _sound_items, target.folder, self.recipe.protocol.side, self.recipe.task(target).degradation
         )
@@ -232,10 +231,10 @@ class _Run:
         if broken:
             raise SourceError(*unreadable(self.source.id, broken))
 
-    def _missing(self, picture: Picture) -> list[Target]:
+    def _missing(self, picture: SourceImage) -> list[SetTarget]:
         return [target for target in self.targets if picture.id not in self.journals[target].entries]
 
-    def _journal(self, made: Made) -> None:
+    def _journal(self, made: ChunkResult) -> None:
         for target in self.targets:
             items = made.items.get(target.folder, [])
             self.journals[target].add([item.model_dump(mode="json") for item in items])
@@ -253,7 +252,7 @@ class _Run:
             atomic.in_bytes(free),
         )
 
-    def close(self, target: Target) -> Finished:
+    def close(self, target: SetTarget) -> FinishedSet:
         """Write `public.json`, then the manifest, once every item of every shard is journalled.
 
         Two shards that end together may both do it: they write the same bytes.
@@ -261,21 +260,21 @@ class _Run:
         entries = Journal(target.folder, self.journals[target].header, self.shard).entries
         published = self._published(target)
         if len(entries) < len(self.source.pictures):
-            return Finished(target.folder, None, published, self.redone[target])
+            return FinishedSet(target.folder, None, published, self.redone[target])
         manifest = self._manifest(target, entries)
         _prove(target.folder, manifest.set_fingerprint, published, _ANOTHER_MACHINE)
         _prove(target.folder, manifest.set_fingerprint, self.options.expect, _ANOTHER_SET)
         manifest.public().write(target.folder / PUBLIC)
         manifest.write(target.folder / MANIFEST)
-        return Finished(target.folder, manifest, published, self.redone[target])
+        return FinishedSet(target.folder, manifest, published, self.redone[target])
 
-    def _published(self, target: Target) -> str | None:
+    def _published(self, target: SetTarget) -> str | None:
         if self.recipe.rekey or self.recipe.masks or self.source.limit:
             return None
         folder = set_folder(target.task, target.variant)
         return published_fingerprint(self.recipe.protocol.id, self.source.id, folder)
 
-    def _manifest(self, target: Target, entries: dict[str, dict[str, Any]]) -> Manifest:
+    def _manifest(self, target: SetTarget, entries: dict[str, dict[str, Any]]) -> Manifest:
         items = tuple(_item(entries[p.id]) for p in self.source.pictures)
         header = self._header(target)
         side = self.recipe.protocol.side

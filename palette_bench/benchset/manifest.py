@@ -10,11 +10,12 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError, problem
 from palette_bench.core.fingerprint import lines_digest
 from palette_bench.core.notebook import html_table
 from palette_bench.core.png import PngError, decode_strict, read_regular
-from palette_bench.core.records import Part, Record, Sha
+from palette_bench.core.records import Part, Record, Sha, read_file
 from palette_bench.core.types import AnyPath, Fingerprint, Image, ImageId, Mask
 from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, load
 
@@ -337,3 +338,19 @@ def _hint(folder: Path, name: str) -> str:
     if sets:
         return f"this folder holds {len(sets)} sets; name one, e.g. {folder / sets[0]}"
     return f"palette-bench generate PROTOCOL TASK -o {folder}   (run again, it resumes)"
+
+
+def export_public(folder: Path, out: Path) -> None:
+    """Copy inputs, masks and `public.json` of a set to `out`; nothing else of it.
+
+    Raises:
+        BenchSetError: there is no finished set.
+        StorageError: PB801, PB802.
+    """
+    benchset = BenchSet.open(folder)
+    for kind in ("input", "mask") if benchset.has_masks else ("input",):
+        atomic.make_folder(out / kind)
+        with atomic.FileBatch() as batch:
+            for image_id in benchset.ids:
+                batch.write(out / kind / f"{image_id}.png", read_file(benchset.path(kind, image_id)))
+    atomic.write_bytes(out / PUBLIC, read_file(folder / PUBLIC))

@@ -26,7 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
-class Place:
+class ImageLocation:
     """Where a picture's bytes are: a file, or `size` bytes at `offset` of a tar."""
 
     name: str  # relative name, recorded in the manifest
@@ -42,12 +42,12 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Picture:
+class SourceImage:
     """One picture of a source."""
 
     id: ImageId
     label: int | None
-    place: Place
+    place: ImageLocation
     window: Window | None = None
 
     def pixels(self, data: bytes) -> Image:
@@ -77,7 +77,7 @@ class FolderSurvey:
         passed: what was passed over, in words -> how many.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[ImageLocation, ...]
     passed: Mapping[str, int]
 
     @property
@@ -95,7 +95,7 @@ def survey(folder: Path) -> FolderSurvey:
     Raises:
         SourceError: PB801, folders that cannot be read: images would be missing unnoticed.
     """
-    places: list[Place] = []
+    places: list[ImageLocation] = []
     passed: Counter[str] = Counter()
     unreadable: list[str] = []
     seen: set[tuple[int, int]] = set()
@@ -124,7 +124,7 @@ def survey(folder: Path) -> FolderSurvey:
             else:
                 told = path.relative_to(folder).as_posix()  # in UTF-8, as records are: other bytes as escapes
                 told = told.encode("utf-8", "backslashreplace").decode()
-                places.append(Place(composed(told), path))
+                places.append(ImageLocation(composed(told), path))
     if unreadable:
         fix = "make them readable, or take them out"
         found = "folders that cannot be read"
@@ -132,7 +132,7 @@ def survey(folder: Path) -> FolderSurvey:
     return FolderSurvey(tuple(places), +passed)
 
 
-def walk(folder: Path) -> tuple[Place, ...]:
+def walk(folder: Path) -> tuple[ImageLocation, ...]:
     """Return the images below a folder in name order; what was passed over is said once."""
     found = survey(folder)
     if found.passed and found.places:
@@ -156,7 +156,7 @@ def no_pictures(path: Path, *, expected: str = "", fix: str = "") -> SourceError
     return SourceError(problem("PB201", str(path), expected=expected, found=found, fix=fix))
 
 
-def tar_members(path: Path) -> Iterator[Place]:
+def tar_members(path: Path) -> Iterator[ImageLocation]:
     """Yield the pictures of an uncompressed tar, to be read in place.
 
     Raises:
@@ -166,7 +166,7 @@ def tar_members(path: Path) -> Iterator[Place]:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 if member.isreg() and member.name.lower().endswith(SUFFIXES):
-                    yield Place(member.name.removeprefix("./"), path, member.offset_data, member.size)
+                    yield ImageLocation(member.name.removeprefix("./"), path, member.offset_data, member.size)
             _prove_ending(path, archive.offset)
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         fix = "copy or download the archive again"
@@ -187,7 +187,7 @@ def _prove_ending(path: Path, end: int) -> None:
             raise tarfile.ReadError(f"no end of archive at byte {end:,}: cut or damaged there")
 
 
-def find_pictures(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> list[Place]:
+def find_pictures(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> list[ImageLocation]:
     """Return the pictures of a published edition: a folder of any depth, or its original tar.
 
     Args:

@@ -15,14 +15,14 @@ from pathlib import Path, PurePosixPath
 from palette_bench.benchset import splits
 from palette_bench.benchset.folders import folder_pictures, listed, subset
 from palette_bench.benchset.manifest import Selection, SelectionRule
-from palette_bench.benchset.pictures import Picture, Place, find_pictures, no_pictures, photo_path
+from palette_bench.benchset.pictures import ImageLocation, SourceImage, find_pictures, no_pictures, photo_path
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest, sha256
+from palette_bench.core.processes import in_threads
 from palette_bench.core.records import read_file
 from palette_bench.core.resources import protocol_file
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.core.types import SILENT, Fingerprint, Progress
-from palette_bench.core.workers import in_threads
 from palette_bench.tasks.preprocess import DecodeError, decode, picture_size
 from palette_bench.tasks.protocol import ImageNetSource, PhotoSource, PlacesSource, ProtocolSpec, Window
 
@@ -42,7 +42,7 @@ class Source:
     """The pictures of a source, by id; `ignored` counts pictures that were not chosen."""
 
     id: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[SourceImage, ...]
     registered: bool = False
     ignored: int = 0
     rule: SelectionRule = "split"
@@ -125,7 +125,7 @@ def _needed(request: Request) -> Path:
     return request.images
 
 
-def _sorted(source_id: str, pictures: Iterable[Picture], ignored: int = 0) -> Source:
+def _sorted(source_id: str, pictures: Iterable[SourceImage], ignored: int = 0) -> Source:
     return Source(source_id, tuple(sorted(pictures, key=lambda p: p.id)), ignored=ignored)
 
 
@@ -161,7 +161,7 @@ def _imagenet(protocol: ProtocolSpec, request: Request, spec: ImageNetSource) ->
     return _select(request.id, places, wanted)
 
 
-def _imagenet_labels(request: Request, places: list[Place]) -> dict[int, int]:
+def _imagenet_labels(request: Request, places: list[ImageLocation]) -> dict[int, int]:
     """Return labels from --labels, else the class folders, else a label file lying with the pictures."""
     if request.labels:
         return splits.read_imagenet_labels(request.labels)
@@ -203,13 +203,13 @@ def _places(request: Request, spec: PlacesSource) -> Source:
     return _select(request.id, find_pictures(images, "val_large.tar", lambda name: True), chosen)
 
 
-def _select(source_id: str, places: list[Place], wanted: dict[str, int | None]) -> Source:
+def _select(source_id: str, places: list[ImageLocation], wanted: dict[str, int | None]) -> Source:
     """Return the pictures of a split.
 
     Raises:
         SourceError: PB201 missing and PB203 double pictures, all of them.
     """
-    by_id: dict[str, list[Place]] = defaultdict(list)
+    by_id: dict[str, list[ImageLocation]] = defaultdict(list)
     for place in places:
         by_id[PurePosixPath(place.name).stem].append(place)
     missing = sorted(image_id for image_id in wanted if image_id not in by_id)
@@ -221,7 +221,7 @@ def _select(source_id: str, places: list[Place], wanted: dict[str, int | None]) 
         problems.append(problem("PB203", source_id, fix="keep one file of each", ids=double))
     if problems:
         raise SourceError(*problems)
-    pictures = [Picture(image_id, label, by_id[image_id][0]) for image_id, label in wanted.items()]
+    pictures = [SourceImage(image_id, label, by_id[image_id][0]) for image_id, label in wanted.items()]
     return _sorted(source_id, pictures, ignored=len(places) - len(pictures))
 
 
@@ -229,7 +229,7 @@ def _select(source_id: str, places: list[Place], wanted: dict[str, int | None]) 
 
 
 def _photos(protocol: ProtocolSpec, request: Request, spec: PhotoSource) -> Source:
-    places = {name: Place(photo.file, photo_path(photo.file)) for name, photo in spec.photos.items()}
+    places = {name: ImageLocation(photo.file, photo_path(photo.file)) for name, photo in spec.photos.items()}
     data = {name: read_file(place.file) for name, place in places.items()}
     wrong = sorted(n for n, photo in spec.photos.items() if sha256(data[n])[:16] != photo.sha256)
     if wrong and not request.allow_unknown:
@@ -237,7 +237,7 @@ def _photos(protocol: ProtocolSpec, request: Request, spec: PhotoSource) -> Sour
             problem("PB607", "scikit-image's photographs", fix="pip install -U scikit-image", ids=wrong)
         )
     windows = spec.windows or drawn_windows(protocol, request.id, spec, data)
-    every = [Picture(image_id, None, places[w.photo], w) for image_id, w in windows.items()]
+    every = [SourceImage(image_id, None, places[w.photo], w) for image_id, w in windows.items()]
     if request.limit is None or request.limit >= len(every):
         return replace(_sorted(request.id, every), registered=not wrong)
     source = _sorted(request.id, subset(every, request.limit), ignored=len(every) - request.limit)
@@ -277,7 +277,7 @@ def _checked(source: Source, progress: Progress, request: Request | None = None)
     sizes: dict[str, tuple[int, int]] = {}
     broken: dict[str, str] = {}
 
-    def proven(picture: Picture) -> tuple[int, int] | str:
+    def proven(picture: SourceImage) -> tuple[int, int] | str:
         try:
             height, width, _ = decode(picture.place.read()).shape
             return height, width

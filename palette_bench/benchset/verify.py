@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from palette_bench.benchset.items import KINDS, Recipe, Target, damage, degrade
+from palette_bench.benchset.items import KINDS, ItemRecipe, SetTarget, damage, degrade
 from palette_bench.benchset.making import OURS
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, BenchSet, Item, PublicSet, set_fingerprint
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.journal import is_ours
 from palette_bench.core.litter import is_litter
+from palette_bench.core.processes import in_processes
 from palette_bench.core.types import SILENT, AnyPath, ImageId, Progress
-from palette_bench.core.workers import in_processes
 from palette_bench.tasks import canary
 from palette_bench.tasks.degradations.degraded import Degraded
 from palette_bench.tasks.degradations.hole import punch
@@ -70,8 +70,8 @@ def _degraded_again(benchset: BenchSet, image_id: ImageId) -> Degraded:
     manifest = benchset.manifest
     reference = benchset.reference(image_id)
     if manifest.masks in ("generated", "none"):
-        recipe = Recipe(benchset.protocol, manifest.source, manifest.rekey)
-        target = Target(manifest.task, manifest.variant, benchset.folder)
+        recipe = ItemRecipe(benchset.protocol, manifest.source, manifest.rekey)
+        target = SetTarget(manifest.task, manifest.variant, benchset.folder)
         return degrade(recipe, target, image_id, reference)
     mask = benchset.mask(image_id)  # foreign masks are only known by their digests
     assert mask is not None, "foreign masks belong to hole-v1"

@@ -5,33 +5,134 @@ Source: reports and studies, section 3.
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath
+from typing import Any
 
-from palette_bench.board.claims import floor_words, interval_words, leaders_words, method_words
 from palette_bench.board.comparability import ANCHORS, bars_all
-from palette_bench.board.flat import csv_text
-from palette_bench.board.leaderboard import Board, Row
-from palette_bench.board.lines import Column, Lines, all_rows, badness, basis_lines, labels_of, lines_of, tied
-from palette_bench.board.pages import data_uri, render
-from palette_bench.board.plots import Kind, PlotRow, dot_whisker
+from palette_bench.board.exports import csv_text, latex_table, markdown_table
+from palette_bench.board.leaderboard import Board, Leaderboard, Row
+from palette_bench.board.method_page import method_page_name
+from palette_bench.board.paired_tests import ALPHA, rule_of
 from palette_bench.board.quoted import QuotedRow
+from palette_bench.board.rows import (
+    MetricColumn,
+    PrintedTable,
+    all_rows,
+    badness,
+    basis_lines,
+    columns_of,
+    labels_of,
+    lines_of,
+    tied,
+)
 from palette_bench.board.set_again import IDS, is_of_a_folder, set_command
-from palette_bench.board.tables import latex_table, markdown_table
-from palette_bench.board.words import (
+from palette_bench.core.records import canonical_json
+from palette_bench.core.types import ImageId
+from palette_bench.pages.plots import Kind, PlotRow, dot_whisker
+from palette_bench.pages.render import data_uri, render
+from palette_bench.pages.score_cell import score_cell
+from palette_bench.pages.text import (
+    EXPECTED_VALUE,
+    NOTHING,
+    ORIGINALS_FIXED,
     MetricWords,
+    is_frechet,
     metric_words,
     note_words,
     place,
     protocol_caution,
     source_words,
     task_words,
+    value_text,
 )
-from palette_bench.core.records import canonical_json
-from palette_bench.core.types import ImageId
-from palette_bench.scoring.scorecard import UNPINNED, forms_of
+from palette_bench.scoring.scorecard import UNPINNED, Score, forms_of, took_originals_as_fixed
 from palette_bench.tasks.protocol import load
+
+
+def method_words(board: Board) -> tuple[str, ...]:
+    """Return the lines under a board's table: the tests, what a rank means, the gap that is found."""
+    systems = len(board.rows)
+    if systems < 2:
+        return ("A system alone has nobody to be compared with.",) if systems else ()
+    pairs = systems * (systems - 1) // 2
+    tests = "; ".join(
+        f"{metric_words(m).name} by {rule.words}" for m in board.metrics if (rule := rule_of(m))
+    )
+    return (
+        f"Every two systems are compared on the same {board.rows[0].n:,} pictures: {tests}. Two differ where "
+        f"p is under {ALPHA} after Holm's correction for every pair a metric ranks, {pairs:,} at most.",
+        "A rank runs from one after the systems that are significantly better to the last place before those "
+        "that are significantly worse. Group 1 is the best value with every system not told apart from "
+        "it, group 2 the same among the rest.",
+        *_resolution(board),
+    )
+
+
+def _resolution(board: Board) -> tuple[str, ...]:
+    sort = board.sort or ""
+    gap = board.resolution.get(sort)
+    rule = rule_of(sort)
+    if not gap or rule is None:
+        return ()
+    column = rule.column
+    size = (
+        f"{100 * math.expm1(gap):.2g} %" if column == "is_kl" else f"{gap:.2g}"
+    )  # a log scale's gap is a ratio
+    unit = " percentage points" if column in ("top1", "") else ""
+    return (f"Gaps in {metric_words(sort).name} of {size}{unit} and more are found with 80 % power.",)
+
+
+def interval_words(board: Board) -> tuple[str, ...]:
+    """Return what the intervals of a board's metrics do not cover, a sentence each."""
+    rows = [*board.rows, *board.anchors, *(u.row for u in board.unranked)]
+    scores = [(m, row.scores[m]) for row in rows for m in board.metrics if m in row.scores]
+    fixed = sorted({metric_words(m).name for m, score in scores if took_originals_as_fixed(score)})
+    found = [EXPECTED_VALUE] if any(is_frechet(m) and score.interval for m, score in scores) else []
+    found += [f"{' and '.join(fixed)} of earlier cards: {ORIGINALS_FIXED}"] if fixed else []
+    return tuple(found)
+
+
+def floor_words(board: Board) -> tuple[str, ...]:
+    """Return who does worse than nothing: by the metric that sorts a board, its interval past the floor's."""
+    sort = board.sort or ""
+    floor = next((row for row in board.anchors if ANCHORS[row.slug] == "floor" and sort in row.scores), None)
+    if floor is None:
+        return ()
+    rows = (*board.rows, *(unranked.row for unranked in board.unranked))
+    behind = [row.slug for row in rows if sort in row.scores and _worse(row.scores[sort], floor.scores[sort])]
+    if not behind:
+        return ()
+    names = f"{', '.join(behind[:-1])} and {behind[-1]} are" if behind[1:] else f"{behind[0]} is"
+    what = f"worse than {floor.slug}, which changes nothing, by {metric_words(sort).name}"
+    return (f"{names} {what}: the intervals lie apart.",)
+
+
+def _worse(one: Score, other: Score) -> bool:
+    ends = one.low, one.high, other.low, other.high
+    if one.direction == "none" or None in ends:
+        return False
+    return one.high < other.low if one.direction == "higher" else one.low > other.high  # type: ignore[operator]
+
+
+def leaders_words(names: Sequence[str], systems: int) -> str:
+    """Return who leads a board of `systems` ranked systems; `names` are its first tie group."""
+    if systems == 1:
+        return f"the only system: {names[0]}"
+    match names:
+        case []:
+            return ""
+        case [one]:
+            return f"first: {one}"
+        case [one, two]:
+            return f"first: {one} and {two}, not told apart"
+        case [one, *others]:
+            return f"first: {one} and {len(others)} others, not told apart"
+    raise AssertionError(names)
+
 
 TWINS = ("html", "csv", "json", "md", "tex", IDS)
 PLOTTED = 40  # rows of a plot; the table below it holds all of them
@@ -61,7 +162,7 @@ def _caption(board: Board) -> str:
     return f"{board.protocol}: {title}, {source_words(board.protocol, board.source, n)}"
 
 
-def _page(board: Board, lines: Lines, tables: dict[str, str], n_ids: int) -> str:
+def _page(board: Board, lines: PrintedTable, tables: dict[str, str], n_ids: int) -> str:
     rows = all_rows(board)
     stem = PurePosixPath(board.page).stem
     ids_file = f"{stem}.{IDS}" if n_ids else ""
@@ -145,7 +246,7 @@ def _quoted_columns(rows: tuple[QuotedRow, ...]) -> list[tuple[str, MetricWords]
     return [(key, metric_words(key)) for key in keys]
 
 
-def _plots(board: Board, columns: Sequence[Column]) -> list[tuple[str, tuple[str, str]]]:
+def _plots(board: Board, columns: Sequence[MetricColumn]) -> list[tuple[str, tuple[str, str]]]:
     """Return (metric's name, dot-and-whisker plot as light and dark addresses), the sort metric first.
 
     Anchors alone have no plot: the table says it all.
@@ -156,7 +257,7 @@ def _plots(board: Board, columns: Sequence[Column]) -> list[tuple[str, tuple[str
     return [(column.name, _plot(rows, column)) for column, rows in found if rows]
 
 
-def _plot(rows: Sequence[PlotRow], column: Column) -> tuple[str, str]:
+def _plot(rows: Sequence[PlotRow], column: MetricColumn) -> tuple[str, str]:
     basis = column.basis.replace(", against ", "\nagainst ")
     plot = dot_whisker(rows, f"{column.name}, {column.direction}\n{basis}".strip())
     return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)
@@ -189,3 +290,65 @@ def _plot_label(label: str, row: Row, kind: Kind) -> str:
     name = label if len(label) <= 28 else f"{label[:17]}…{label[-10:]}"  # versions stand at the end
     suffix = {"anchor": ANCHORS.get(row.slug), "unranked": "unranked", "system": None}[kind]
     return f"{name} ({suffix})" if suffix else name
+
+
+def index_page(leaderboard: Leaderboard) -> str:
+    """Return the front page's HTML."""
+    sections: dict[str, list[dict[str, Any]]] = defaultdict(list)  # a task of two protocols is one section
+    for board in leaderboard.boards:
+        sections[load(board.protocol).task(board.task).title].append(_entry(board))
+    return render(
+        "index.html.jinja",
+        title="Leaderboards",
+        root="",
+        sections=list(sections.items()),
+        boards=leaderboard.boards,
+        methods=_methods(leaderboard),
+    )
+
+
+def _entry(board: Board) -> dict[str, Any]:
+    """Return what the index says of a board: its place, size, and who leads it by the sort metric."""
+    columns = columns_of(board)
+    best = board.rows[0] if board.rows else None
+    labels = labels_of(board)
+    leaders = [labels[row.card] for row in tied(board, best)] if best else []
+    return {
+        "board": board,
+        "title": load(board.protocol).variant(board.task, board.variant or "default").title,
+        "source": source_words(board.protocol, board.source, max(row.n for row in all_rows(board))),
+        "metric": next((column.name for column in columns if column.key == board.sort), ""),
+        "basis": next((column.basis for column in columns if column.key == board.sort), ""),
+        "leaders": leaders_words(leaders, len(board.rows)),
+        "anchors": [(ANCHORS[row.slug], _sort_value(board, row)) for row in board.anchors],
+        "cell": score_cell(board.sort, best.scores[board.sort]) if best and board.sort else None,
+        "date": max((row.date for row in all_rows(board)), default=""),
+    }
+
+
+def _sort_value(board: Board, row: Row) -> str:
+    score = row.scores.get(board.sort or "")
+    return value_text(score) if score else NOTHING
+
+
+def _methods(leaderboard: Leaderboard) -> list[dict[str, Any]]:
+    """Return every system by name: its page, on how many boards it stands, on how many it leads."""
+    rows: dict[str, list[Row]] = defaultdict(list)
+    boards: dict[str, set[str]] = defaultdict(set)
+    leads: dict[str, set[str]] = defaultdict(set)
+    for board in leaderboard.boards:
+        for row in [*board.rows, *(u.row for u in board.unranked)]:
+            rows[row.slug].append(row)
+            boards[row.slug].add(board.page)
+            if row.tie_group.get(board.sort or "") == 1:
+                leads[row.slug].add(board.page)
+    return [
+        {
+            "name": max(found, key=lambda row: (row.date, row.card)).name,
+            "page": method_page_name(slug),
+            "slug": slug,
+            "boards": len(boards[slug]),
+            "leads": len(leads[slug]),
+        }
+        for slug, found in sorted(rows.items())
+    ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from palette_bench.board.pages import render
 from palette_bench.core import atomic
 from palette_bench.core.errors import Severity
+from palette_bench.pages.render import render
 from palette_bench.submission.check import CheckReport
 
 _KINDS: dict[Severity, str] = {"error": "Errors", "warning": "Warnings", "info": "Notices"}

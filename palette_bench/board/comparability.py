@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from palette_bench.board.words import network_words, reference_words
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Fingerprint
+from palette_bench.pages.text import network_words, reference_words
 from palette_bench.scoring.scorecard import BARRING, Score, Scorecard, against_originals, forms_of
 from palette_bench.tasks.protocol import load
 
@@ -32,7 +32,7 @@ Identity: TypeAlias = dict[tuple[str, str], Fingerprint]
 
 
 @dataclass(frozen=True)
-class Unfit:
+class Ineligible:
     """Why a card does not rank; `code` is empty where the reason is no finding."""
 
     code: str
@@ -44,7 +44,7 @@ class Unfit:
 
 
 @dataclass(frozen=True)
-class Group:
+class ComparableCards:
     """Cards that may share a table; `identity` is what they have in common."""
 
     identity: Identity
@@ -128,20 +128,20 @@ def differences(one: Identity, other: Identity) -> list[Problem]:
     ]
 
 
-def groups(cards: Iterable[Scorecard]) -> list[Group]:
+def groups(cards: Iterable[Scorecard]) -> list[ComparableCards]:
     """Return the boards a key's cards open: those free to rank first, then the larger.
 
     Cards with more fingerprints are dealt first, so that one lacking a metric joins a full board.
     """
     dealt = sorted(cards, key=lambda c: (-len(identity(c)), c.content_sha256))
-    found: list[Group] = []
+    found: list[ComparableCards] = []
     for card in dealt:
         own = identity(card)
         at = next((i for i, group in enumerate(found) if not differences(group.identity, own)), None)
         if at is None:
-            found.append(Group(own, (card,)))
+            found.append(ComparableCards(own, (card,)))
         else:
-            found[at] = Group({**own, **found[at].identity}, (*found[at].cards, card))
+            found[at] = ComparableCards({**own, **found[at].identity}, (*found[at].cards, card))
     return sorted(found, key=lambda g: (-sum(not c.watermarks for c in g.cards), -len(g.cards), g.digest))
 
 
@@ -150,23 +150,25 @@ def bars_all(scores: Sequence[Score]) -> set[str]:
     return set.intersection(*(BARRING.intersection(score.notes) for score in scores)) if scores else set()
 
 
-def unfit(card: Scorecard, metric: str | None) -> list[Unfit]:
+def unfit(card: Scorecard, metric: str | None) -> list[Ineligible]:
     """Return every reason in the card itself why it does not rank by `metric`; none if it may."""
     reasons = []
     if card.n_scored < card.n_expected:
-        reasons.append(Unfit("PB205", f"{card.n_scored:,} of {card.n_expected:,} pictures were scored"))
+        reasons.append(Ineligible("PB205", f"{card.n_scored:,} of {card.n_expected:,} pictures were scored"))
     if card.training.saw_test_images == "yes":
-        reasons.append(Unfit("PB410", "its training saw test images"))
+        reasons.append(Ineligible("PB410", "its training saw test images"))
     if any("simulated-votes" in card.scores[key].notes for key in card.fool_rates):
-        reasons.append(Unfit("PB507", "its votes are simulated"))
+        reasons.append(Ineligible("PB507", "its votes are simulated"))
     score = card.scores.get(metric or "")
     if score is None or score.value is None:
-        reasons.append(Unfit("PB207", "the metric is missing"))
+        reasons.append(Ineligible("PB207", "the metric is missing"))
     if score and against_originals(score) and load(card.protocol).has_validation_set(card.source):
-        reasons.append(Unfit("PB608", "measured against the set's own originals, not the validation set"))
+        reasons.append(
+            Ineligible("PB608", "measured against the set's own originals, not the validation set")
+        )
     for mark in sorted(BARRING.intersection(score.notes if score else ())):
         if mark == "rank-deficient":
-            reasons.append(Unfit("PB208", "too few pictures for the metric"))
+            reasons.append(Ineligible("PB208", "too few pictures for the metric"))
         elif mark not in ("partial", "simulated-votes"):
-            reasons.append(Unfit("PB608", mark.replace("-", " ")))
+            reasons.append(Ineligible("PB608", mark.replace("-", " ")))
     return reasons

@@ -12,12 +12,14 @@ from typing import ClassVar
 import pandas as pd
 from scipy import special
 
-from palette_bench.board.comparability import Unfit, differences, identity, ranked_keys
-from palette_bench.board.ranks import ALPHA, RULES, Contender, contender, evidence
+from palette_bench.board.comparability import ANCHORS, Ineligible, differences, identity, ranked_keys
+from palette_bench.board.paired_tests import ALPHA, RULES, Contender, contender, evidence
 from palette_bench.core.errors import IncomparableError, UsageError
+from palette_bench.core.intervals import NORMAL_QUANTILE
 from palette_bench.core.records import Part, Record, Sha
 from palette_bench.core.significance import Difference, holm
 from palette_bench.core.types import ImageId
+from palette_bench.pages.text import decimals, number, value_text
 from palette_bench.scoring.scorecard import Score, Scorecard, forms_of
 
 SHOWN = 24  # pictures each way
@@ -86,14 +88,14 @@ class CardPair(Record):
 
 
 @dataclass(frozen=True)
-class Proven:
+class VerifiedCard:
     """A card and its per-image table, both proven unedited."""
 
     card: Scorecard
     table: pd.DataFrame
 
 
-def compare(first: Proven, second: Proven) -> CardPair:
+def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
     """Return what sets two cards apart.
 
     Raises:
@@ -135,7 +137,7 @@ def _side(card: Scorecard) -> Side:
     )
 
 
-def changes_of(first: Proven, second: Proven) -> list[Change]:
+def changes_of(first: VerifiedCard, second: VerifiedCard) -> list[Change]:
     """Return the change of every picture that has a value in both, most improved first, ties by id."""
     columns = [_values(side.table) for side in (first, second)]
     both = pd.concat(columns, axis=1, keys=["first", "second"]).dropna()
@@ -151,7 +153,7 @@ def _values(table: pd.DataFrame) -> pd.Series[float]:
     return known[BY] if BY in known else pd.Series(dtype=float)
 
 
-def _metrics(first: Proven, second: Proven) -> tuple[Paired, ...]:
+def _metrics(first: VerifiedCard, second: VerifiedCard) -> tuple[Paired, ...]:
     """Return the ranked metrics and the kernel distance both cards state, tested where tables allow it."""
     keys = dict.fromkeys((*ranked_keys(first.card), *(k for k in forms_of("kid") if k in first.card.scores)))
     shared = [m for m in keys if m in second.card.scores]
@@ -166,23 +168,25 @@ def _metrics(first: Proven, second: Proven) -> tuple[Paired, ...]:
     )
 
 
-def _test(first: Proven, second: Proven, metric: str) -> Difference | str:
+def _test(first: VerifiedCard, second: VerifiedCard, metric: str) -> Difference | str:
     """Return the paired test of a metric, or why there is none."""
     pictures = tuple(evidence(first.table).index)
     a, b = _enter(first, metric, pictures), _enter(second, metric, pictures)
     if isinstance(a, Contender) and isinstance(b, Contender):
         return RULES[metric].compare(a, b) or "one picture cannot be tested"
     sides = ((first, a), (second, b))
-    return "; ".join(f"{side.card.method.name}: {e}" for side, e in sides if isinstance(e, Unfit))
+    return "; ".join(f"{side.card.method.name}: {e}" for side, e in sides if isinstance(e, Ineligible))
 
 
-def _enter(side: Proven, metric: str, pictures: Sequence[ImageId]) -> Contender | Unfit:
+def _enter(side: VerifiedCard, metric: str, pictures: Sequence[ImageId]) -> Contender | Ineligible:
     if side.card.scores[metric].value is None:
-        return Unfit("PB207", "the metric has no value")
+        return Ineligible("PB207", "the metric has no value")
     return contender(side.card, metric, evidence(side.table), pictures)
 
 
-def _tested(metric: str, first: Proven, second: Proven, test: Difference, p_holm: float) -> Paired:
+def _tested(
+    metric: str, first: VerifiedCard, second: VerifiedCard, test: Difference, p_holm: float
+) -> Paired:
     reach = _quantile(test) * test.se
     return Paired(
         metric=metric,
@@ -197,7 +201,7 @@ def _tested(metric: str, first: Proven, second: Proven, test: Difference, p_holm
     )
 
 
-def _untested(metric: str, first: Proven, second: Proven, reason: str) -> Paired:
+def _untested(metric: str, first: VerifiedCard, second: VerifiedCard, reason: str) -> Paired:
     one, other = first.card.scores[metric], second.card.scores[metric]
     return Paired(metric=metric, first=one, second=other, reason=reason)
 
@@ -207,3 +211,90 @@ def _quantile(test: Difference) -> float:
     if test.test == "paired-t":
         return float(special.stdtrit(test.n - 1, 1 - ALPHA / 2))
     return -float(special.ndtri(ALPHA / 2))
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """One metric of another card as printed: its value, this card's minus it, and what the test says."""
+
+    value: str
+    delta: str
+    reach: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class OtherCard:
+    """Another card of the same set; a gap is None where it lacks the metric."""
+
+    name: str
+    role: str
+    gaps: tuple[PairedDifference | None, ...]
+
+
+def rivals(
+    card: Scorecard,
+    table: pd.DataFrame,
+    others: Sequence[tuple[Scorecard, pd.DataFrame]],
+    metrics: Sequence[str],
+) -> list[OtherCard]:
+    """Return the other cards in the order given; p values are Holm's over all tests of one metric.
+
+    Raises:
+        IncomparableError: PB601-PB604, another protocol, set, extractor or reference.
+    """
+    for other, _ in others:
+        if found := differences(identity(card), identity(other)):
+            raise IncomparableError(*found)
+    columns = [_gaps(card, table, others, metric) for metric in metrics]
+    return [
+        OtherCard(
+            other.method.name, ANCHORS.get(other.method.slug, ""), tuple(column[at] for column in columns)
+        )
+        for at, (other, _) in enumerate(others)
+    ]
+
+
+def _gaps(
+    card: Scorecard, table: pd.DataFrame, others: Sequence[tuple[Scorecard, pd.DataFrame]], metric: str
+) -> list[PairedDifference | None]:
+    tests = [_test_against(card, table, other, theirs, metric) for other, theirs in others]
+    corrected = iter(holm([test.p for test in tests if isinstance(test, Difference)]))
+    return [
+        _gap(card, other, metric, test, next(corrected) if isinstance(test, Difference) else 1.0)
+        if metric in other.scores
+        else None
+        for (other, _), test in zip(others, tests, strict=True)
+    ]
+
+
+def _test_against(
+    card: Scorecard, table: pd.DataFrame, other: Scorecard, theirs: pd.DataFrame, metric: str
+) -> Difference | str:
+    """Return the paired test of a metric, this card minus the other, or why there is none."""
+    if other.scores.get(metric) is None or other.scores[metric].value is None:
+        return "no value"
+    ours = evidence(table)
+    pair = [contender(c, metric, t, tuple(ours.index)) for c, t in ((card, ours), (other, evidence(theirs)))]
+    one, two = pair
+    if not (isinstance(one, Contender) and isinstance(two, Contender)):
+        return next(str(entry) for entry in pair if not isinstance(entry, Contender))
+    return RULES[metric].compare(one, two) or "too few pictures"
+
+
+def _gap(
+    card: Scorecard, other: Scorecard, metric: str, test: Difference | str, p: float
+) -> PairedDifference:
+    value = value_text(other.scores[metric])
+    if isinstance(test, str):
+        return PairedDifference(value, "not tested", "", test)
+    paired_t = test.test == "paired-t"
+    reach = test.se * (float(special.stdtrit(test.n - 1, 0.975)) if paired_t else NORMAL_QUANTILE)
+    digits = decimals(card.scores[metric])
+    low, delta, high = (number(v, digits) for v in (test.delta - reach, test.delta, test.delta + reach))
+    scale = " on a log scale" if test.test == "z-log-influence" else ""
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    verdict = "differs" if p < ALPHA else "not told apart"
+    return PairedDifference(
+        value, f"{'+' if test.delta > 0 else ''}{delta}{scale}", f"{low} to {high}", f"{verdict}, {chance}"
+    )

@@ -10,16 +10,24 @@ from typing import TypeAlias
 
 import numpy as np
 
-from palette_bench.board.cells import ScoreCell, score_cell
-from palette_bench.board.compare import CardPair, Change, Paired, Proven, changes_of, compare
-from palette_bench.board.pages import data_uri, render
-from palette_bench.board.pictures import open_gallery, redistributable
-from palette_bench.board.plots import scatter
-from palette_bench.board.previews import Embedded, Preview, Previews, Size
-from palette_bench.board.ranks import RULES
+from palette_bench.board.compare import CardPair, Change, Paired, VerifiedCard, changes_of, compare
+from palette_bench.board.paired_tests import RULES
 from palette_bench.board.record import board_key, read_proven
 from palette_bench.board.report import Images, shown_size
-from palette_bench.board.words import (
+from palette_bench.core import atomic
+from palette_bench.core.types import SILENT, ImageId, Progress
+from palette_bench.pages.images import (
+    EmbeddedPreviews,
+    Preview,
+    Previews,
+    Size,
+    open_gallery,
+    redistributable,
+)
+from palette_bench.pages.plots import scatter
+from palette_bench.pages.render import data_uri, render
+from palette_bench.pages.score_cell import ScoreCell, score_cell
+from palette_bench.pages.text import (
     NOTHING,
     basis_words,
     is_percent,
@@ -30,8 +38,6 @@ from palette_bench.board.words import (
     source_words,
     task_words,
 )
-from palette_bench.core import atomic
-from palette_bench.core.types import SILENT, ImageId, Progress
 
 Strip: TypeAlias = tuple[Preview, Preview, Preview, Preview]
 
@@ -50,7 +56,7 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class Folders:
+class CardFolders:
     """What pictures come from: the set, and the submission of each card."""
 
     benchset: Path
@@ -64,7 +70,7 @@ def write_comparison(
     out: Path,
     *,
     json: Path | None = None,
-    folders: Folders | None = None,
+    folders: CardFolders | None = None,
     images: Images = "auto",
     progress: Progress = SILENT,
 ) -> CardPair:
@@ -85,7 +91,7 @@ def write_comparison(
         IncomparableError: PB601-PB604, they were not made from the same pictures, features and reference;
             PB602, the folders are not those the cards were scored from.
     """
-    one, other = (Proven(*read_proven(path)) for path in (first, second))
+    one, other = (VerifiedCard(*read_proven(path)) for path in (first, second))
     board_key(one.card)  # refuses a card that names no known task, before any words are made of it
     pair = compare(one, other)
     size = shown_size(one.card, images)
@@ -98,7 +104,12 @@ def write_comparison(
 
 
 def _strips(
-    one: Proven, other: Proven, pair: CardPair, folders: Folders, size: Size, progress: Progress
+    one: VerifiedCard,
+    other: VerifiedCard,
+    pair: CardPair,
+    folders: CardFolders,
+    size: Size,
+    progress: Progress,
 ) -> dict[ImageId, Strip]:
     """Return input, both outputs and original of every picture the page names."""
     with (
@@ -107,8 +118,8 @@ def _strips(
     ):
         found: dict[ImageId, Strip] = {}
         for change in (*pair.first_better, *pair.second_better):
-            here = Previews(first, Embedded(), size).panels(change.image_id)
-            there = Previews(second, Embedded(), size).panels(change.image_id)
+            here = Previews(first, EmbeddedPreviews(), size).panels(change.image_id)
+            there = Previews(second, EmbeddedPreviews(), size).panels(change.image_id)
             found[change.image_id] = (here.input, here.output, there.output, here.original)
         return found
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from palette_bench.board.leaderboard import Board, Leaderboard, Row
-from palette_bench.board.ranks import rank_text
-from palette_bench.board.words import NOTHING, place
+from palette_bench.board.paired_tests import rank_text
+from palette_bench.pages.text import NOTHING, place
 
 Kind: TypeAlias = Literal["new", "gone", "value", "rank", "tier"]
 
 
 @dataclass(frozen=True)
-class Change:
+class BoardChange:
     """One thing that moved; `who` is empty where it is the board itself."""
 
     board: str
@@ -30,9 +30,9 @@ class Change:
         return f"{self.kind:<6} {self.board}: {' '.join(filter(None, (self.who, self.what)))}"
 
 
-def changes(old: Leaderboard, new: Leaderboard) -> list[Change]:
+def changes(old: Leaderboard, new: Leaderboard) -> list[BoardChange]:
     """Return everything that moved, in the order of the new boards; boards that are gone come last."""
-    left, found = list(old.boards), list[Change]()
+    left, found = list(old.boards), list[BoardChange]()
     for board in new.boards:
         before = next((other for other in left if _meet(other, board)), None)
         if before is None:
@@ -44,9 +44,9 @@ def changes(old: Leaderboard, new: Leaderboard) -> list[Change]:
     return found + [_whole(board, "gone") for board in left]
 
 
-def _whole(board: Board, kind: Kind) -> Change:
+def _whole(board: Board, kind: Kind) -> BoardChange:
     count = board.systems
-    return Change(_name(board), kind, "", f"a board of {count} system{'s' if count != 1 else ''}")
+    return BoardChange(_name(board), kind, "", f"a board of {count} system{'s' if count != 1 else ''}")
 
 
 def _meet(one: Board, other: Board) -> bool:
@@ -68,7 +68,7 @@ def _rows(board: Board) -> dict[tuple[str, str], Row]:
     return {(row.slug, row.version): row for shared in rows for row in (shared, *shared.copies)}
 
 
-def _moved(before: Board, after: Board) -> Iterator[Change]:
+def _moved(before: Board, after: Board) -> Iterator[BoardChange]:
     was, now = _rows(before), _rows(after)
     for key, row in now.items():
         if key in was:
@@ -76,19 +76,19 @@ def _moved(before: Board, after: Board) -> Iterator[Change]:
         else:
             yield _appeared(after, row)
     for key in sorted(was.keys() - now.keys()):
-        yield Change(_name(before), "gone", " ".join(key), "")
+        yield BoardChange(_name(before), "gone", " ".join(key), "")
 
 
-def _appeared(board: Board, row: Row) -> Change:
+def _appeared(board: Board, row: Row) -> BoardChange:
     sort = board.sort or ""
     value, rank = _value(row, sort), _rank(row, sort)
-    return Change(_name(board), "new", _who(row), f"{sort} {value}, rank {rank}".strip())
+    return BoardChange(_name(board), "new", _who(row), f"{sort} {value}, rank {rank}".strip())
 
 
-def _steps(board: str, metrics: tuple[str, ...], was: Row, now: Row) -> Iterator[Change]:
+def _steps(board: str, metrics: tuple[str, ...], was: Row, now: Row) -> Iterator[BoardChange]:
     """Return how one system moved, metric by metric."""
     if was.tier != now.tier:
-        yield Change(board, "tier", _who(now), f"{was.tier} -> {now.tier}")
+        yield BoardChange(board, "tier", _who(now), f"{was.tier} -> {now.tier}")
     for metric in metrics:
         steps: tuple[tuple[Kind, str, str], ...] = (
             ("value", _value(was, metric), _value(now, metric)),
@@ -96,7 +96,7 @@ def _steps(board: str, metrics: tuple[str, ...], was: Row, now: Row) -> Iterator
         )
         for kind, before, after in steps:
             if before != after:
-                yield Change(board, kind, _who(now), f"{metric} {before} -> {after}")
+                yield BoardChange(board, kind, _who(now), f"{metric} {before} -> {after}")
 
 
 def _who(row: Row) -> str:

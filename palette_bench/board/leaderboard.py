@@ -16,17 +16,16 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 from palette_bench import __version__
 from palette_bench.board.comparability import (
     ANCHORS,
-    Group,
-    Unfit,
+    ComparableCards,
+    Ineligible,
     board_metrics,
     differences,
     groups,
 )
-from palette_bench.board.places import Place, gate_of, place
+from palette_bench.board.paired_tests import ALPHA, CORRECTION, Comparison
 from palette_bench.board.quoted import QuotedRow, quoted_rows
-from palette_bench.board.ranks import ALPHA, CORRECTION, Comparison
-from palette_bench.board.record import Published, board_key
-from palette_bench.board.reviews import TIERS, Tier
+from palette_bench.board.ranking import MetricRanking, gate_of, place
+from palette_bench.board.record import TIERS, PublishedRecord, Tier, board_key
 from palette_bench.core.errors import CODES
 from palette_bench.core.records import Link, Part, Record, Sha
 from palette_bench.scoring.scorecard import Score, Scorecard
@@ -153,7 +152,7 @@ class Leaderboard(Record):
     boards: tuple[Board, ...]
 
 
-def assemble(published: Published, min_tier: Tier = "self-reported") -> Leaderboard:
+def assemble(published: PublishedRecord, min_tier: Tier = "self-reported") -> Leaderboard:
     """Return the boards of a record, by key; equal keys of two protocols open two boards.
 
     Args:
@@ -180,12 +179,16 @@ def _protocol_place(board: Board) -> tuple[str, int, str]:
     return board.protocol, pairs.index((board.task, board.variant or "default")), board.source
 
 
-def _page(key: str, group: Group, *, first: bool) -> str:
+def _page(key: str, group: ComparableCards, *, first: bool) -> str:
     return f"boards/{key}.html" if first else f"boards/{key}-{group.digest[:8]}.html"
 
 
 def _board(
-    group: Group, page: str, family: list[tuple[str, Group]], published: Published, min_tier: Tier
+    group: ComparableCards,
+    page: str,
+    family: list[tuple[str, ComparableCards]],
+    published: PublishedRecord,
+    min_tier: Tier,
 ) -> Board:
     cards = group.cards
     sample = cards[0]  # the card with most metrics comes first
@@ -235,7 +238,7 @@ def _name_place(card: Scorecard) -> tuple[str, str, str]:
     return card.method.slug, card.method.version, card.content_sha256
 
 
-def _by_outputs(cards: Sequence[Scorecard], published: Published) -> dict[Sha, list[Scorecard]]:
+def _by_outputs(cards: Sequence[Scorecard], published: PublishedRecord) -> dict[Sha, list[Scorecard]]:
     """Return, for the card that stands for each different set of output images, the others that hold it.
 
     Copies under other names would take places of their own, and every pair of them a share of Holm's
@@ -253,7 +256,10 @@ def _by_outputs(cards: Sequence[Scorecard], published: Published) -> dict[Sha, l
 
 
 def _row(
-    card: Scorecard, copies: Sequence[Scorecard], places: Mapping[str, Place], published: Published
+    card: Scorecard,
+    copies: Sequence[Scorecard],
+    places: Mapping[str, MetricRanking],
+    published: PublishedRecord,
 ) -> Row:
     key = card.content_sha256
     standings = {m: p.ranking.standings[key] for m, p in places.items() if key in p.ranking.standings}
@@ -301,11 +307,11 @@ def _cost(card: Scorecard) -> Cost:
     )
 
 
-def _unranked(row: Row, reasons: Sequence[Unfit]) -> Unranked:
+def _unranked(row: Row, reasons: Sequence[Ineligible]) -> Unranked:
     return Unranked(slug=row.slug, code=reasons[0].code, reason=_reason(reasons), row=row)
 
 
-def _reason(reasons: Sequence[Unfit]) -> str:
+def _reason(reasons: Sequence[Ineligible]) -> str:
     return "; ".join(map(str, reasons))
 
 
@@ -318,7 +324,7 @@ def _warnings(anchors: list[Scorecard]) -> tuple[str, ...]:
     )
 
 
-def _overlaps(systems: Sequence[Scorecard], published: Published) -> Iterator[str]:
+def _overlaps(systems: Sequence[Scorecard], published: PublishedRecord) -> Iterator[str]:
     """Yield a sentence for every two systems of which a tenth of the output images are the same."""
     for one, other in combinations(sorted(systems, key=_name_place), 2):
         own = published.pixels.get(one.content_sha256, frozenset())
@@ -328,7 +334,7 @@ def _overlaps(systems: Sequence[Scorecard], published: Published) -> Iterator[st
             yield f"{names} share {same:,} of {one.n_scored:,} output images, pixel for pixel."
 
 
-def _sibling(group: Group, page: str, other: Group) -> Sibling:
+def _sibling(group: ComparableCards, page: str, other: ComparableCards) -> Sibling:
     """Say what differs, metrics that share an extractor or a reference in one sentence."""
     found = sorted(differences(group.identity, other.identity), key=lambda p: (p.code, p.expected, p.found))
     sides = group.words, other.words

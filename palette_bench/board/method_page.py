@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from palette_bench.board.badges import badge, badge_name, badge_words
-from palette_bench.board.cells import ScoreCell, score_cell
+from palette_bench.board.exports import badge, badge_name, badge_words
+from palette_bench.board.image_selection import GRID_SIZE, grid_ids, grid_rule
 from palette_bench.board.leaderboard import Board, Leaderboard, Row
-from palette_bench.board.lines import all_rows
-from palette_bench.board.pages import data_uri, render
-from palette_bench.board.ranks import rank_text
-from palette_bench.board.record import Published
-from palette_bench.board.samples import GRID_SIZE, grid_ids, grid_rule
-from palette_bench.board.words import (
+from palette_bench.board.paired_tests import rank_text
+from palette_bench.board.record import PublishedRecord
+from palette_bench.board.rows import all_rows
+from palette_bench.core.errors import Problem
+from palette_bench.core.records import Part, Record, Slug
+from palette_bench.core.types import ImageId
+from palette_bench.pages.render import data_uri, render
+from palette_bench.pages.score_cell import ScoreCell, score_cell
+from palette_bench.pages.text import (
     EXPECTED_VALUE,
     ORIGINALS_FIXED,
     MetricWords,
@@ -25,9 +28,6 @@ from palette_bench.board.words import (
     source_words,
     task_words,
 )
-from palette_bench.core.errors import Problem
-from palette_bench.core.records import Part, Record, Slug
-from palette_bench.core.types import ImageId
 from palette_bench.scoring.scorecard import Scorecard
 
 _CAVEATS = (EXPECTED_VALUE, ORIGINALS_FIXED)
@@ -81,7 +81,7 @@ class _Entry:
     badge_words: str
 
 
-def method_files(leaderboard: Leaderboard, published: Published) -> dict[str, str]:
+def method_files(leaderboard: Leaderboard, published: PublishedRecord) -> dict[str, str]:
     """Return the page of every method with its JSON twin, by path inside the site."""
     found: dict[str, str] = {}
     for record in method_records(leaderboard, published):
@@ -96,7 +96,7 @@ def method_page_name(slug: Slug) -> str:
     return f"methods/{slug}.html"
 
 
-def method_records(leaderboard: Leaderboard, published: Published) -> Iterator[MethodRecord]:
+def method_records(leaderboard: Leaderboard, published: PublishedRecord) -> Iterator[MethodRecord]:
     """Yield every method of a record by slug, anchors among them."""
     cards = {card.content_sha256: card for card in published.cards}
     for slug in sorted({card.method.slug for card in published.cards}):
@@ -134,7 +134,7 @@ def _record(newest: Scorecard, found: list[Appearance]) -> MethodRecord:
     )
 
 
-def _appearance(board: Board, row: Row, card: Scorecard, published: Published) -> Appearance:
+def _appearance(board: Board, row: Row, card: Scorecard, published: PublishedRecord) -> Appearance:
     table = published.tables.get(row.card)
     ids = [] if table is None else [str(image_id) for image_id in table.index]
     reasons = {u.row.card: u.reason for u in board.unranked}

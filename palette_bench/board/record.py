@@ -6,20 +6,51 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
+from pydantic import Field
 
 from palette_bench.board.comparability import differences, identity
-from palette_bench.board.ranks import evidence
-from palette_bench.board.reviews import Tier, read_tiers
+from palette_bench.board.paired_tests import evidence
 from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, RecordError, SpecError, StorageError, problem
 from palette_bench.core.fingerprint import table_digest
-from palette_bench.core.records import Sha, read_file
+from palette_bench.core.records import Part, Record, Sha, Text, read_file
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
 from palette_bench.tasks.protocol import load
+
+Tier: TypeAlias = Literal["self-reported", "verified", "reproduced"]
+TIERS: tuple[Tier, ...] = get_args(Tier)  # each vouches for more than the one before
+REVIEWS = "reviews.toml"
+
+
+class Review(Part):
+    """One card looked at: `verified` re-scored its images, `reproduced` also ran the sampler."""
+
+    tier: Literal["verified", "reproduced"]
+    reviewer: Text
+    day: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
+
+
+class Reviews(Record):
+    """The reviews of one protocol."""
+
+    kind: ClassVar[str] = "reviews"
+    cards: dict[Sha, Review]
+
+
+def read_tiers(record: Path) -> dict[Sha, Tier]:
+    """Return the tier of every reviewed card of a record, PROTOCOL/reviews.toml each.
+
+    Raises:
+        RecordError: PB401-PB404, PB411.
+    """
+    found = [Reviews.read(path) for path in sorted(record.glob(f"*/{REVIEWS}"))]
+    return {card: review.tier for reviews in found for card, review in reviews.cards.items()}
+
 
 _ID = r"[A-Za-z0-9_-]{1,64}"
 _SHA = r"[0-9a-f]{64}"
@@ -27,7 +58,7 @@ _FOLDER = re.compile(r"folder:[a-z0-9][a-z0-9-]{0,62}")
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRecord:
     """Everything a record holds.
 
     Attributes:
@@ -180,7 +211,7 @@ def _not_again(card: Scorecard, other: Path) -> Problem:
     )
 
 
-def read_record(record: Path) -> Published:
+def read_record(record: Path) -> PublishedRecord:
     """Return every card of a record with its table, proven; a table may be absent, never another one.
 
     A card that stands there again with a human study added counts once, as the later one.
@@ -206,7 +237,7 @@ def read_record(record: Path) -> Published:
             problems += error.problems
     if problems:
         raise RecordError(*problems)
-    return Published(_latest(cards), tables, read_tiers(record), pixels)
+    return PublishedRecord(_latest(cards), tables, read_tiers(record), pixels)
 
 
 def _latest(cards: list[Scorecard]) -> tuple[Scorecard, ...]:

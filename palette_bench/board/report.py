@@ -5,23 +5,140 @@ Source: reports and studies, sections 3 and 6.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from palette_bench.board.album import Album, Amount
-from palette_bench.board.folder import FolderReport
-from palette_bench.board.pictures import Gallery, open_gallery, redistributable
-from palette_bench.board.previews import Embedded, Previews, Size
+from palette_bench.board.image_selection import ImageCard, ImageCounts, ImageSelection
 from palette_bench.board.record import read_proven
-from palette_bench.board.sheet import Frame, Sheet
+from palette_bench.board.report_content import ImageContext, PageRange, ReportContent
 from palette_bench.core import atomic
-from palette_bench.core.errors import UsageError
-from palette_bench.core.types import SILENT, Progress
-from palette_bench.scoring.scorecard import Scorecard
+from palette_bench.core.errors import RecordError, StorageError, UsageError, problem
+from palette_bench.core.litter import is_litter
+from palette_bench.core.types import SILENT, ImageId, Progress
+from palette_bench.pages.images import (
+    EmbeddedPreviews,
+    Gallery,
+    PreviewFiles,
+    Previews,
+    Size,
+    open_gallery,
+    redistributable,
+)
+from palette_bench.pages.render import render
+from palette_bench.scoring.scorecard import Scorecard, read_scorecard, table_path
 from palette_bench.tasks.protocol import load
+
+PER_PAGE = 200
+CARD = "scorecard.json"
+
+
+class FolderReport:
+    """One card's report as a folder; pictures reach the disk page by page, so memory holds 200 of them."""
+
+    def __init__(self, sheet: ReportContent, gallery: Gallery | None, size: Size) -> None:
+        """Take the content and the pictures; `size` is that of the previews."""
+        self._sheet = sheet
+        self._store = PreviewFiles()
+        self._previews = Previews(gallery, self._store, size) if gallery else None
+        self._album = ImageSelection(sheet.card, sheet.table, self._previews)
+        self.frame = ImageContext.of(self._previews, public=redistributable(sheet.card), beside=True)
+
+    def write(self, out: Path, card: Path, progress: Progress) -> None:
+        """Write the folder whole or not at all; an earlier report there is replaced.
+
+        Args:
+            out: the folder.
+            card: the card's file, copied beside the page with its table.
+            progress: told of every picture.
+
+        Raises:
+            StorageError: PB809, `out` exists and is no report; PB802.
+        """
+        _refuse_foreign(out)
+        ids = sorted(map(str, self._sheet.table["image_id"]))
+        parts = [ids[at : at + PER_PAGE] for at in range(0, len(ids), PER_PAGE)]
+        leaves = [_leaf(at, part) for at, part in enumerate(parts)]
+        with atomic.whole_folder(out) as folder:
+            with progress("write pages", len(ids)) as advance:
+                for at, part in enumerate(parts):
+                    self._commit(folder, self._leaf_page(at, part, leaves))
+                    advance(len(part))
+            self._commit(folder, {"index.html": self._first_page(leaves)})
+            atomic.write_bytes(folder / CARD, card.read_bytes())
+            atomic.write_bytes(table_path(folder / CARD), table_path(card).read_bytes())
+            if out.exists():
+                atomic.remove_folder(out)
+
+    def _first_page(self, leaves: Sequence[PageRange]) -> str:
+        """Return the report itself; its pictures have lossless twins."""
+        exact = replace(self._previews, exact=True) if self._previews else None
+        album = ImageSelection(self._sheet.card, self._sheet.table, exact, self._sheet.seed)
+        return self._sheet.page(album.select(ImageCounts()), self.frame, pages=leaves)
+
+    def _leaf_page(self, at: int, ids: Sequence[ImageId], leaves: Sequence[PageRange]) -> dict[str, str]:
+        """Return one page of pictures in the order of their ids, and its shard of the index."""
+        cards = tuple(self._album.cards(ids))
+        page = render(
+            "leaf.html.jinja",
+            parts=("pictures",),
+            beside=True,
+            title=f"{self._sheet.card.method.name}: pictures {leaves[at].numbers}",
+            leaf=leaves[at],
+            root="../",
+            card=self._sheet.card,
+            cards=cards,
+            frame=self.frame,
+            before=leaves[at - 1] if at else None,
+            after=leaves[at + 1] if at + 1 < len(leaves) else None,
+        )
+        return {leaves[at].address: page, f"find/{at + 1:03d}.js": _shard(leaves[at], cards)}
+
+    def _commit(self, folder: Path, pages: dict[str, str]) -> None:
+        """Write pages together with the pictures they show."""
+        files = self._store.files | {name: text.encode() for name, text in pages.items()}
+        for parent in {(folder / name).parent for name in files}:
+            atomic.make_folder(parent)
+        with atomic.FileBatch() as batch:
+            for name, data in sorted(files.items()):
+                batch.write(folder / name, data)
+        self._store.files.clear()
+
+
+def _leaf(at: int, ids: Sequence[ImageId]) -> PageRange:
+    first = at * PER_PAGE + 1
+    numbers = f"{first:,} to {first + len(ids) - 1:,}"
+    return PageRange(f"pictures/{at + 1:03d}.html", numbers, ids[0], ids[-1])
+
+
+def _shard(leaf: PageRange, cards: Sequence[ImageCard]) -> str:
+    """Return a classic script that hands the index of one page to the finder.
+
+    `fetch` and modules fail over `file:`; a script tag does not.
+    """
+    rows = [[card.image_id, card.label, card.value] for card in cards]
+    return f"PB.load({json.dumps({'page': leaf.address, 'rows': rows}, ensure_ascii=True)});\n"
+
+
+def _refuse_foreign(out: Path) -> None:
+    if not out.exists() or (out.is_dir() and all(is_litter(p.name) for p in out.iterdir())):
+        return
+    try:
+        read_scorecard(out / CARD)
+    except (RecordError, StorageError) as error:
+        raise StorageError(
+            problem(
+                "PB809",
+                str(out),
+                expected="an empty folder, or a report to replace",
+                found="something else",
+                fix="name another folder",
+            )
+        ) from error
+
 
 Format: TypeAlias = Literal["file", "dir"]
 Images: TypeAlias = Literal["none", "thumbs", "full", "auto"]
@@ -30,16 +147,20 @@ MAX_BYTES = 8_000_000
 MAX_CARDS = 96
 MAX_CARDS_JPEG = 48  # previews that must not add artefacts of their own are three times as large
 
-_ATTEMPTS: tuple[tuple[Amount, Size | None, str], ...] = (
-    (Amount(), None, ""),
-    (Amount(extremes=4), None, "4 pictures a list instead of 8"),
-    (Amount(extremes=4, grid=12), None, "4 pictures a list instead of 8, and 12 in the grid instead of 24"),
-    (Amount(extremes=4, grid=12), "thumbs", "4 pictures a list, 12 in the grid, all of them small"),
+_ATTEMPTS: tuple[tuple[ImageCounts, Size | None, str], ...] = (
+    (ImageCounts(), None, ""),
+    (ImageCounts(extremes=4), None, "4 pictures a list instead of 8"),
+    (
+        ImageCounts(extremes=4, grid=12),
+        None,
+        "4 pictures a list instead of 8, and 12 in the grid instead of 24",
+    ),
+    (ImageCounts(extremes=4, grid=12), "thumbs", "4 pictures a list, 12 in the grid, all of them small"),
 )
 
 
 @dataclass(frozen=True)
-class Options:
+class ReportOptions:
     """How a report is written.
 
     Attributes:
@@ -54,15 +175,15 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenReport:
     """A report on disk: its card, its first page, and the frame of its pictures."""
 
     card: Scorecard
     page: Path
-    frame: Frame
+    frame: ImageContext
 
 
-_DEFAULT = Options()
+_DEFAULT = ReportOptions()
 
 
 def write_report(
@@ -72,9 +193,9 @@ def write_report(
     benchset: Path | None = None,
     submission: Path | None = None,
     against: Sequence[Path] = (),
-    options: Options = _DEFAULT,
+    options: ReportOptions = _DEFAULT,
     progress: Progress = SILENT,
-) -> Written:
+) -> WrittenReport:
     """Write a card as a page that asks nothing of the network; pictures need the set and the submission.
 
     Args:
@@ -97,18 +218,18 @@ def write_report(
     _refuse(benchset, submission, options)
     proven, table = read_proven(card)
     size = shown_size(proven, options.images)
-    sheet = Sheet(proven, table, options.seed, [read_proven(path) for path in against])
+    sheet = ReportContent(proven, table, options.seed, [read_proven(path) for path in against])
     with _pictures(proven, benchset, submission, size, progress) as gallery:
         if options.format == "dir":
             report = FolderReport(sheet, gallery, size or "full")
             report.write(out, card, progress)
-            return Written(proven, out / "index.html", report.frame)
+            return WrittenReport(proven, out / "index.html", report.frame)
         text, frame = page(sheet, gallery, size or "full")
         atomic.write_text(out, text)
-    return Written(proven, out, frame)
+    return WrittenReport(proven, out, frame)
 
 
-def _refuse(benchset: Path | None, submission: Path | None, options: Options) -> None:
+def _refuse(benchset: Path | None, submission: Path | None, options: ReportOptions) -> None:
     if (benchset is None) != (submission is None):
         raise UsageError("pictures need both folders: give --set and --submission together, or neither")
     if benchset is None and options.images in {"thumbs", "full"}:
@@ -133,18 +254,18 @@ def _pictures(
         yield gallery
 
 
-def page(sheet: Sheet, gallery: Gallery | None, size: Size = "full") -> tuple[str, Frame]:
+def page(sheet: ReportContent, gallery: Gallery | None, size: Size = "full") -> tuple[str, ImageContext]:
     """Return the report as one file's HTML, within the budget of section 6, and its frame.
 
     Too large, it shows fewer pictures, then smaller ones, and says so.
     """
     card, public = sheet.card, redistributable(sheet.card)
-    full = Previews(gallery, Embedded(), size) if gallery else None
-    album = Album(card, sheet.table, full, sheet.seed)
+    full = Previews(gallery, EmbeddedPreviews(), size) if gallery else None
+    album = ImageSelection(card, sheet.table, full, sheet.seed)
     for amount, smaller, fewer in _ATTEMPTS:
         previews = replace(full, size=smaller) if full and smaller else full
-        album = Album(card, sheet.table, previews, sheet.seed) if smaller else album
-        selection, frame = album.select(amount), Frame.of(previews, public=public)
+        album = ImageSelection(card, sheet.table, previews, sheet.seed) if smaller else album
+        selection, frame = album.select(amount), ImageContext.of(previews, public=public)
         if previews and selection.size > _most_cards(card):
             continue  # never the last attempt: it has at most 40 cards
         text = sheet.page(selection, frame, note=_note(card, fewer))

@@ -13,7 +13,7 @@ from palette_bench.benchset.manifest import Manifest, PublicSet
 from palette_bench.board.compare import CardPair
 from palette_bench.board.leaderboard import Leaderboard
 from palette_bench.board.method_page import MethodRecord
-from palette_bench.board.reviews import Reviews
+from palette_bench.board.record import Reviews
 from palette_bench.core import atomic
 from palette_bench.core.records import Record, canonical_json
 from palette_bench.scoring.scorecard import Scorecard

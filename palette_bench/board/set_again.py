@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from palette_bench.board.leaderboard import Board
-from palette_bench.board.lines import all_rows
-from palette_bench.board.ranks import pictures_of
-from palette_bench.board.record import Published
+from palette_bench.board.paired_tests import pictures_of
+from palette_bench.board.record import PublishedRecord
+from palette_bench.board.rows import all_rows
 from palette_bench.core.types import ImageId
 from palette_bench.tasks.protocol import PhotoSource, load
 
@@ -17,7 +17,7 @@ def is_of_a_folder(board: Board) -> bool:
     return board.source not in load(board.protocol).sources
 
 
-def set_ids(board: Board, published: Published) -> tuple[ImageId, ...]:
+def set_ids(board: Board, published: PublishedRecord) -> tuple[ImageId, ...]:
     """Return the ids of a board's set, from the table of a card that scored all of it; () if none did."""
     rows = {row.card for row in all_rows(board)}
     whole = [c.content_sha256 for c in published.cards if c.n_scored == c.n_expected]

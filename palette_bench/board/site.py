@@ -8,15 +8,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from palette_bench.board.badges import badge_files, badge_name
-from palette_bench.board.board_page import TWINS, board_files
-from palette_bench.board.flat import csv_text, parquet_bytes
-from palette_bench.board.index_page import index_page
+from palette_bench.board.board_page import TWINS, board_files, index_page
+from palette_bench.board.exports import badge_files, badge_name, csv_text, parquet_bytes
 from palette_bench.board.leaderboard import Leaderboard, assemble
-from palette_bench.board.lines import all_rows
 from palette_bench.board.method_page import method_files, method_page_name
-from palette_bench.board.record import read_record
-from palette_bench.board.reviews import Tier
+from palette_bench.board.record import Tier, read_record
+from palette_bench.board.rows import all_rows
 from palette_bench.board.set_again import is_of_a_folder, set_ids
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError

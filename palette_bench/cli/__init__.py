@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from palette_bench.core.errors import MethodError, PaletteBenchError, Problem, StorageError, problem, suggest
-from palette_bench.core.interrupt import Interrupted
+from palette_bench.core.processes import Interrupted
 
 # verb -> one-line help; the verb's module is palette_bench.cli.VERB, its command `command`
 VERBS: dict[str, str] = {
@@ -176,7 +176,7 @@ def _crashed(error: BaseException) -> int:
 
 
 def _failure_of_plugin(error: BaseException, crash_file: str) -> Problem | None:
-    from palette_bench.submission.contestant import baselines
+    from palette_bench.submission.methods import baselines
     from palette_bench.submission.plugins import failure_of_plugin
 
     modules = {point.module.split(".")[0] for point in baselines().values()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from palette_bench.board.reviews import Tier
+    from palette_bench.board.record import Tier
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _RECORD = click.Path(exists=True, file_okay=False, path_type=Path)

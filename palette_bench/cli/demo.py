@@ -11,7 +11,7 @@ from palette_bench.cli.terminal import Overall, aligned, finish, say
 
 if TYPE_CHECKING:
     from palette_bench.board.leaderboard import Board, Row
-    from palette_bench.submission.contestant import Restorer
+    from palette_bench.submission.methods import Restorer
 
 PROTOCOL = "palette-mini"
 IMAGES = 128  # of the 256 of each set: ranks of the trained models show, and it ends in minutes
@@ -37,7 +37,7 @@ def command(out: Path) -> None:
         f"Four tasks, {IMAGES} photographs of 64 x 64 pixels each: the ceiling (original), the floor "
         "(copy-input) and three trained models, scored by EfficientNet-Lite0."
     )
-    from palette_bench.submission.runs import trained_models
+    from palette_bench.submission.training_runs import trained_models
 
     methods = (*ANCHORS, *trained_models())
     overall = Overall(len(SETS) * (1 + len(methods)) + 1)
@@ -60,17 +60,17 @@ def _generate(out: Path, name: str) -> None:
     import logging
 
     from palette_bench.benchset.generate import generate
-    from palette_bench.benchset.making import Options
+    from palette_bench.benchset.making import GenerateOptions
     from palette_bench.benchset.sources import Request
 
     logging.getLogger("palette_bench.benchset").setLevel(logging.WARNING)  # one line tells where we are
     pair, request = name.replace(".", "/"), Request("photos-64", limit=IMAGES)
-    generate(PROTOCOL, pair, out / "sets" / name, request=request, options=Options(workers=1))
+    generate(PROTOCOL, pair, out / "sets" / name, request=request, options=GenerateOptions(workers=1))
 
 
 def _restore_and_score(out: Path, name: str, method: str, overall: Overall) -> None:
     from palette_bench.benchset.manifest import ContestantSet
-    from palette_bench.scoring.run import score
+    from palette_bench.scoring.score import score
     from palette_bench.submission.restore import restore
 
     path = _card(out, name, method)
@@ -83,8 +83,8 @@ def _restore_and_score(out: Path, name: str, method: str, overall: Overall) -> N
 
 def _restorer(method: str) -> Restorer:
     """Return an anchor, or a trained model that came along."""
-    from palette_bench.submission.contestant import RestoreOptions, load_baseline
-    from palette_bench.submission.runs import method_of, trained_models
+    from palette_bench.submission.methods import RestoreOptions, load_baseline
+    from palette_bench.submission.training_runs import method_of, trained_models
 
     run = trained_models().get(method)
     if run is None:
@@ -122,10 +122,10 @@ def _report(out: Path) -> Path:
 
 def _show_ranks(boards: tuple[Board, ...]) -> None:
     """Print each task's ranks and distances, and which models lie behind the floor."""
-    from palette_bench.board.claims import floor_words
+    from palette_bench.board.board_page import floor_words
     from palette_bench.board.comparability import ANCHORS as ROLES
-    from palette_bench.board.ranks import rank_text
-    from palette_bench.board.words import value_text
+    from palette_bench.board.paired_tests import rank_text
+    from palette_bench.pages.text import value_text
 
     def cell(row: Row) -> str:
         rank = row.rank.get(ORDERED_BY)

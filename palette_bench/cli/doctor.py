@@ -10,7 +10,237 @@ import click
 from palette_bench.cli import terminal
 
 if TYPE_CHECKING:
-    from palette_bench.scoring.doctor import Row
+    pass  # SELF
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from typing import Any
+
+from palette_bench.benchset.generate import generate
+from palette_bench.core import atomic
+from palette_bench.core.errors import PaletteBenchError, Problem, StorageError, errors_of, problem
+from palette_bench.core.journal import locked
+from palette_bench.scoring.features.cache import cache_folder
+from palette_bench.scoring.features.weights import pinned, search
+from palette_bench.tasks import canary
+
+_NEEDED = 10_000 * 256 * 256 * 5  # bytes of one set of 10,000 pictures, as `generate` counts them
+_CORE = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")  # a requirement of no extra
+_SHOWN = ("numpy", "pillow", "torch", "torchvision")  # whose versions have moved pixels or scores elsewhere
+_GPU_FILE = Path("/dev/nvidia0")
+_EXIT_CODES = {"7": 4, "8": 5}  # by the first digit of a problem's code; others are 3
+
+
+@dataclass(frozen=True)
+class DoctorRow:
+    """One thing that was tried: what was found, and what is wrong with it."""
+
+    area: str
+    what: str
+    found: str
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """Return ok, warning or error."""
+        return "error" if errors_of(self.problems) else "warning" if self.problems else "ok"
+
+
+def examine(folder: Path) -> Iterator[DoctorRow]:
+    """Yield a row per thing tried, cheap ones first.
+
+    Args:
+        folder: where sets and outputs will lie.
+    """
+    yield from _versions()
+    yield from _canaries()
+    yield from _disks(folder)
+    yield _sets()
+    yield from _networks()
+    yield from _weights()
+
+
+def exit_code(rows: Sequence[DoctorRow]) -> int:
+    """Return 0 if every row can be trusted; else 4 for this machine's libraries, 5 for its disks, or 3."""
+    codes = {_EXIT_CODES.get(p.code[2], 3) for row in rows for p in errors_of(row.problems)}
+    return next((code for code in (4, 5, 3) if code in codes), 0)
+
+
+def to_json(rows: Sequence[DoctorRow]) -> dict[str, Any]:
+    """Return the rows for machines."""
+    return {
+        "schema": "palette-bench/doctor/1.0",
+        "trusted": exit_code(rows) == 0,
+        "environment": canary.environment(),
+        "rows": [{**asdict(row), "state": row.state} for row in rows],
+    }
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+
+def _versions() -> Iterator[DoctorRow]:
+    """Yield Python and the packages, against the bounds of the installed distribution."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    oldest = metadata.metadata("palette-bench")["Requires-Python"].lstrip(">=")
+    yield DoctorRow("versions", "Python", python, tuple(_outside("Python", python, oldest)))
+    wanted = [m for text in metadata.requires("palette-bench") or () if (m := _CORE.fullmatch(text))]
+    found = {match[1]: _installed(match[1]) for match in wanted}
+    problems = [p for match in wanted for p in _outside(match[1], found[match[1]], match[2])]
+    shown = ", ".join(f"{name} {found[name]}" for name in _SHOWN)
+    yield DoctorRow("versions", f"{len(wanted)} packages", shown, tuple(problems))
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _outside(name: str, found: str | None, oldest: str) -> Iterator[Problem]:
+    """Yield PB711 for a package that is absent, PB709 for one older than what is tested."""
+    fix = f"pip install -U '{name}>={oldest}'"
+    if found is None:
+        yield problem("PB711", name, expected=f"{oldest} or later", fix=fix)
+    elif _numbers(found) < _numbers(oldest):
+        yield problem("PB709", name, expected=f"{oldest} or later", found=found, fix=fix)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the release of a version as numbers: 2.6.0+cpu is 2, 6, 0."""
+    release = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, release[0].split("."))) if release else ()
+
+
+# --- what every digest rests on -----------------------------------------------------------------
+
+
+def _canaries() -> Iterator[DoctorRow]:
+    """Yield decoder, encoder, integers and noise."""
+    broken = canary.findings()
+    for code, what in canary.KINDS.items():
+        found = tuple(p for p in broken if p.code == code)
+        yield DoctorRow("canary", what, f"{len(found)} differ" if found else "as published", found)
+
+
+def _sets() -> DoctorRow:
+    """Return whether all sets of `smoke`, made here, have the published fingerprints."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="palette-bench-doctor-") as folder:
+            made = generate("smoke", "all", Path(folder))
+    except PaletteBenchError as error:
+        return DoctorRow("digests", "sets of smoke", "differ", _problems_of(error))
+    return DoctorRow("digests", "sets of smoke", f"{len(made)} of {len(made)} as published")
+
+
+def _problems_of(error: PaletteBenchError) -> tuple[Problem, ...]:
+    return error.problems or (problem("PB703", "sets of smoke", found=str(error)),)
+
+
+# --- networks -----------------------------------------------------------------------------------
+
+
+def _networks() -> Iterator[DoctorRow]:
+    """Yield each device torch can use, and whether a network computes there what it must.
+
+    What reduces float32 products from outside is one row in their place.
+    """
+    from palette_bench.runtime.device import arithmetic_findings  # imports torch
+    from palette_bench.scoring.features import canary as extractor
+
+    reduced = tuple(arithmetic_findings())
+    if reduced:  # no network would run
+        yield DoctorRow("device", "arithmetic", ", ".join(finding.where for finding in reduced), reduced)
+        return
+    devices = extractor.devices()
+    for name, model in devices.items():
+        yield DoctorRow("device", name, model, tuple(extractor.findings(name)))
+    if "cuda" not in devices:
+        yield _no_gpu()
+
+
+def _no_gpu() -> DoctorRow:
+    if not _GPU_FILE.exists():
+        return DoctorRow("device", "cuda", "no GPU: scores are computed on the CPU")
+    unused = problem(
+        "PB707",
+        "cuda",
+        expected=f"a GPU that torch can use: {_GPU_FILE} is there",
+        fix="install a CUDA build of torch that fits the driver; scores on the CPU are right, and slow",
+    )
+    return DoctorRow("device", "cuda", "a GPU that torch cannot use", (_as_warning(unused),))
+
+
+def _weights() -> Iterator[DoctorRow]:
+    """Yield each pinned file: only metrics that need it are lost without it."""
+    for name, row in pinned().items():
+        proven, looked = search(name, row)
+        if proven:
+            yield DoctorRow("weights", name, f"{row.licence}, {proven[0]}")
+            continue
+        places = " | ".join(looked[1:])  # the first is an option of `score`
+        fix = f"palette-bench weights fetch {name}"
+        lost = problem("PB705", name, expected=row.files[0], found=places, fix=fix)
+        yield DoctorRow("weights", name, places, (_as_warning(lost),))
+
+
+def _as_warning(finding: Problem) -> Problem:
+    """Return a finding that costs some metrics or time, and no trust."""
+    return replace(finding, severity="warning")
+
+
+# --- disks --------------------------------------------------------------------------------------
+
+
+def _disks(folder: Path) -> Iterator[DoctorRow]:
+    """Yield the folder of the work and the cache: written, locked, and with space."""
+    yield DoctorRow("disk", str(folder), _free(folder), (*_unwritable(folder), *_short(folder)))
+    cache = cache_folder()
+    if cache is None:
+        yield DoctorRow("cache", "none", "this user has no home folder; PALETTE_BENCH_CACHE may name one")
+        return
+    lost = tuple(map(_as_warning, _unwritable(cache)))  # costs time, never a score
+    yield DoctorRow("cache", str(cache), _free(cache), lost)
+
+
+def _unwritable(folder: Path) -> tuple[Problem, ...]:
+    """Return what is wrong with writing, syncing and locking there."""
+    try:
+        atomic.make_folder(folder)
+        with tempfile.TemporaryDirectory(prefix=".palette-bench-doctor-", dir=folder) as name:
+            _write_and_lock(Path(name))
+    except StorageError as error:
+        return error.problems
+    except OSError as error:
+        return atomic.cannot_write(folder, error).problems
+    return ()
+
+
+def _write_and_lock(folder: Path) -> None:
+    with locked(folder):
+        atomic.write_bytes(folder / "probe", b"written, synced and renamed")
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+
+
+def _free(folder: Path) -> str:
+    return f"{shutil.disk_usage(_existing(folder)).free / 1e9:,.1f} GB free"
+
+
+def _short(folder: Path) -> tuple[Problem, ...]:
+    if shutil.disk_usage(_existing(folder)).free >= _NEEDED:
+        return ()
+    fix = "free space, or work in another folder; smaller sets fit in less"
+    expected = f"{_NEEDED / 1e9:,.1f} GB for a set of 10,000 pictures"
+    return (_as_warning(problem("PB804", str(folder), expected=expected, found=_free(folder), fix=fix)),)
+
 
 _SIGNS = {"ok": ("green", "ok"), "warning": ("yellow", "warn"), "error": ("red", "WRONG")}
 
@@ -40,7 +270,7 @@ def command(ctx: click.Context, folder: Path, as_json: bool) -> None:
     import logging
     from functools import partial
 
-    from palette_bench.scoring.doctor import examine, exit_code, to_json
+    pass  # SELF
 
     log = logging.getLogger("palette_bench")
     ctx.call_on_close(partial(log.setLevel, log.level))
@@ -58,7 +288,7 @@ def command(ctx: click.Context, folder: Path, as_json: bool) -> None:
     ctx.exit(code)
 
 
-def _show(row: Row) -> None:
+def _show(row: DoctorRow) -> None:
     """Print a row; below it how to mend a warning, and all that is known of an error."""
     colour, sign = _SIGNS[row.state]
     click.echo(f"{click.style(f'{sign:<6}', fg=colour)} {row.area:<8} {row.what:<27} {row.found}")

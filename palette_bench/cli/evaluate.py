@@ -81,9 +81,9 @@ def _submission(outputs: Path, target: BenchSet, out: Path, given: Mapping[str, 
         InputError: DIR holds outputs of another set.
     """
     from palette_bench.core.errors import UsageError
-    from palette_bench.submission.adapter import ToolOptions
     from palette_bench.submission.card import CARD
     from palette_bench.submission.importing import MethodCredits, clear_import, import_results, slug_of
+    from palette_bench.submission.methods import ToolOptions
 
     credit: MethodCredits = credits_of(given)
     options = ToolOptions(None, given["template"], given["tool_size"], given["accept_lossy"])
@@ -101,7 +101,7 @@ def _submission(outputs: Path, target: BenchSet, out: Path, given: Mapping[str, 
 
 
 def _score(submission: Path, target: BenchSet, card: Path, given: Mapping[str, Any]) -> Scorecard:
-    from palette_bench.scoring.run import score
+    from palette_bench.scoring.score import score
 
     weights, device = dict(given["weights"]), given["device"]
     names = given["extractors"]
@@ -114,7 +114,7 @@ def _anchor(name: str, target: BenchSet, out: Path, own: Scorecard, given: Mappi
     """Return the card of an anchor; one of the same set, networks and references is not made again."""
     from palette_bench.core.errors import PaletteBenchError
     from palette_bench.scoring.scorecard import read_scorecard
-    from palette_bench.submission.contestant import RestoreOptions, load_baseline
+    from palette_bench.submission.methods import RestoreOptions, load_baseline
     from palette_bench.submission.restore import restore
 
     path, submission = out / "cards" / f"{name}.json", out / "submissions" / name
@@ -132,7 +132,7 @@ def _anchor(name: str, target: BenchSet, out: Path, own: Scorecard, given: Mappi
 
 def _show(card: Scorecard, anchors: Sequence[Path]) -> None:
     """Print the scores of the outputs between those of the anchors."""
-    from palette_bench.board.words import interval_text, value_text
+    from palette_bench.pages.text import interval_text, value_text
     from palette_bench.scoring.scorecard import read_scorecard
 
     others = [read_scorecard(path) for path in anchors]

@@ -11,7 +11,7 @@ from palette_bench.cli.options import SHARD, WORKERS
 from palette_bench.cli.terminal import finish, progress, say
 
 if TYPE_CHECKING:
-    from palette_bench.benchset.making import Finished
+    from palette_bench.benchset.making import FinishedSet
     from palette_bench.core.journal import Shard
 
 
@@ -93,7 +93,7 @@ def command(
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.benchset.foreign_masks import MaskRequest
     from palette_bench.benchset.generate import generate
-    from palette_bench.benchset.making import Options
+    from palette_bench.benchset.making import GenerateOptions
     from palette_bench.benchset.sources import Request
     from palette_bench.core.errors import SourceError
 
@@ -105,7 +105,7 @@ def command(
             out,
             request=Request(source or "", images, labels, limit, allow_unknown_source, ids),
             masks=MaskRequest(masks, mask_format or "", pair, value) if masks else None,
-            options=Options(workers, shard, rekey, verify_all=verify == "full", expect=expect),
+            options=GenerateOptions(workers, shard, rekey, verify_all=verify == "full", expect=expect),
             progress=progress,
         )
     except SourceError as error:
@@ -118,15 +118,15 @@ def command(
     _tell(finished, out, expect)
 
 
-def _write_public(finished: list[Finished], public: Path) -> None:
-    from palette_bench.benchset.public import export_public
+def _write_public(finished: list[FinishedSet], public: Path) -> None:
+    from palette_bench.benchset.manifest import export_public
 
     for done in finished:
         if done.manifest:
             export_public(done.folder, public / done.folder.name if len(finished) > 1 else public)
 
 
-def _tell(finished: list[Finished], out: Path, expect: str) -> None:
+def _tell(finished: list[FinishedSet], out: Path, expect: str) -> None:
     for done in finished:
         if done.manifest is None:
             say(f"{done.folder.name}: waiting for other shards")

@@ -32,14 +32,14 @@ def _metrics() -> Iterator[tuple[str, str]]:
 
 
 def _baselines() -> Iterator[tuple[str, str]]:
-    from palette_bench.submission.contestant import baselines
+    from palette_bench.submission.methods import baselines
 
     return ((name, point.value) for name, point in sorted(baselines().items()))
 
 
 def _recipes() -> Iterator[tuple[str, str]]:
     """Yield the recipes of methods that can be trained, with the remark each opens with."""
-    from palette_bench.submission.contestant import baselines
+    from palette_bench.submission.methods import baselines
 
     for method, point in sorted(baselines().items()):
         recipes: Mapping[str, str] = getattr(point.load(), "recipes", dict)()
@@ -49,8 +49,8 @@ def _recipes() -> Iterator[tuple[str, str]]:
 
 def _extractors() -> Iterator[tuple[str, str]]:
     """Yield the networks scores rest on, with where their weights lie here, or how to get them."""
-    from palette_bench.board.words import network_words
     from palette_bench.core.errors import WeightsError
+    from palette_bench.pages.text import network_words
     from palette_bench.scoring.features import EXTRACTORS
     from palette_bench.scoring.features.weights import find, get_command, pinned
 

@@ -74,7 +74,7 @@ def command(
     palette-bench report CARD.json --set SET --submission SUB -o report.html
     palette-bench report A.json B.json -o pair.html
     """  # noqa: D301  # click looks for the backspace character itself
-    from palette_bench.board.report import Options, write_report
+    from palette_bench.board.report import ReportOptions, write_report
     from palette_bench.cli.terminal import finish, progress, say
 
     if other is not None:
@@ -93,7 +93,7 @@ def command(
         benchset=benchset,
         submission=submission,
         against=against,
-        options=Options(**options),
+        options=ReportOptions(**options),
         progress=progress,
     )
     if written.frame.private:
@@ -111,7 +111,7 @@ def _compare(
     submissions: tuple[Path, ...],
     options: dict[str, Any],
 ) -> None:
-    from palette_bench.board.compare_page import Folders, write_comparison
+    from palette_bench.board.compare_page import CardFolders, write_comparison
     from palette_bench.cli.terminal import finish, progress
 
     if options["format"] != "file" or options["seed"]:
@@ -119,6 +119,6 @@ def _compare(
     pictured = benchset is not None and len(submissions) == 2
     if not pictured and (benchset or submissions or options["images"] not in {"auto", "none"}):
         raise click.UsageError("pictures of two cards need --set and --submission twice, in their order")
-    folders = Folders(benchset, *submissions) if benchset and pictured else None
+    folders = CardFolders(benchset, *submissions) if benchset and pictured else None
     write_comparison(*cards, out, json=twin, folders=folders, images=options["images"], progress=progress)
     finish(out)

@@ -16,8 +16,7 @@ from palette_bench.cli.terminal import finish, progress, say
 
 if TYPE_CHECKING:
     from palette_bench.core.types import Progress
-    from palette_bench.submission.adapter import ToolOptions
-    from palette_bench.submission.contestant import RestoreOptions
+    from palette_bench.submission.methods import RestoreOptions, ToolOptions
 
 PATH = click.Path(path_type=Path)
 TASKS = ("colorization", "inpainting", "uncropping", "jpeg")
@@ -56,7 +55,7 @@ class SideType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return (side, pixels)."""
-        from palette_bench.submission.own import SIDES
+        from palette_bench.submission.user_images import SIDES
 
         side, _, pixels = str(value).partition("=")
         if side not in SIDES or not pixels.isdecimal() or int(pixels) < 1:
@@ -66,7 +65,7 @@ class SideType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
 
 def _run(_context: click.Context, _option: click.Parameter, named: Path | None) -> Path | None:
     """Return where the run is that --run names."""
-    from palette_bench.submission.runs import find_run
+    from palette_bench.submission.training_runs import find_run
 
     return named and find_run(named)
 
@@ -178,8 +177,7 @@ def _require_form(ctx: click.Context, form: str, words: tuple[str, ...], given: 
 def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.benchset.manifest import ContestantSet
     from palette_bench.core.errors import UsageError
-    from palette_bench.submission.adapter import Adapter
-    from palette_bench.submission.contestant import load_baseline
+    from palette_bench.submission.methods import Adapter, load_baseline
     from palette_bench.submission.restore import restore
 
     benchset = ContestantSet.open(given["benchset"])
@@ -215,7 +213,7 @@ def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
 
 def _export(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.benchset.manifest import ContestantSet
-    from palette_bench.submission.adapter import load_adapter
+    from palette_bench.submission.methods import load_adapter
 
     benchset = ContestantSet.open(given["benchset"])
     load_adapter(words[0]).export(benchset, given["export"], _tool_options(given), progress)
@@ -237,13 +235,13 @@ def _import(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
 
 def _restore_pictures(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.core.errors import UsageError
-    from palette_bench.submission.contestant import load_picture_restorer
-    from palette_bench.submission.own import Wish, jobs, restore_pictures
-    from palette_bench.submission.runs import method_of, trained_models
+    from palette_bench.submission.methods import load_picture_restorer
+    from palette_bench.submission.training_runs import method_of, trained_models
+    from palette_bench.submission.user_images import RestoreRequest, jobs, restore_pictures
 
     source, out = map(Path, words)
     asked = ("task", "mask", "extend", "times", "quality", "size_policy", "invert_mask", "large_hole")
-    wish = Wish(*(given[name] for name in asked))
+    wish = RestoreRequest(*(given[name] for name in asked))
     found = jobs(source, out, wish)  # what is wrong with the pictures is told before a model is loaded
     if given["run"] is None:
         raise UsageError(
@@ -264,15 +262,15 @@ _FORM_OF: dict[str, Callable[[tuple[str, ...], Mapping[str, Any]], None]] = {
 
 
 def _options(given: Mapping[str, Any]) -> RestoreOptions:
-    from palette_bench.core.ranks import own_device
-    from palette_bench.submission.contestant import RestoreOptions
+    from palette_bench.core.processes import own_device
+    from palette_bench.submission.methods import RestoreOptions
 
     names = ("run", "seed", "sampler", "steps", "fast", "noise", "pipeline")
     return RestoreOptions(device=own_device(given["device"]), **{name: given[name] for name in names})
 
 
 def _tool_options(given: Mapping[str, Any]) -> ToolOptions:
-    from palette_bench.submission.adapter import ToolOptions
+    from palette_bench.submission.methods import ToolOptions
 
     return ToolOptions(given["hole_value"], given["template"], given["tool_size"], given["accept_lossy"])
 
@@ -280,7 +278,7 @@ def _tool_options(given: Mapping[str, Any]) -> ToolOptions:
 def _shard(given: Mapping[str, Any]) -> Any:
     """Return the shard asked for; under torchrun each rank is one."""
     from palette_bench.core.errors import UsageError
-    from palette_bench.core.ranks import launched
+    from palette_bench.core.processes import launched
 
     if not launched():
         return given["shard"]
@@ -291,7 +289,7 @@ def _shard(given: Mapping[str, Any]) -> Any:
 
 def _spoken() -> Progress:
     """Return where to report: under torchrun rank 0 alone speaks, of its own part."""
-    from palette_bench.core.ranks import speaks
+    from palette_bench.core.processes import speaks
     from palette_bench.core.types import SILENT
 
     if speaks():

@@ -102,8 +102,8 @@ def command(
     palette-bench score SUB --set SET -o CARD.json --metrics psnr,ssim
     palette-bench score SUB --set SET -o CARD.json --device cuda    # needs a GPU
     """  # noqa: D301  # click looks for the backspace character itself
-    from palette_bench.core.ranks import speaks
-    from palette_bench.scoring.run import score
+    from palette_bench.core.processes import speaks
+    from palette_bench.scoring.score import score
 
     chosen = metrics.replace(",", " ").split()
     card = score(
@@ -147,7 +147,7 @@ def _calibration_lines(card: Scorecard) -> list[str]:
 
 def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
     """Return the pictures that move FID most, largest first, with what they add to or take from it."""
-    from palette_bench.scoring.metrics.influence import most_influential
+    from palette_bench.scoring.metrics.moments import most_influential
     from palette_bench.scoring.scorecard import read_table
 
     table = read_table(card, out)
@@ -162,6 +162,6 @@ def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
 
 def _lines(card: Scorecard) -> list[str]:
     """Return the scores as aligned lines: metric, value, interval, network, notes."""
-    from palette_bench.board.words import score_rows
+    from palette_bench.pages.text import score_rows
 
     return terminal.aligned(score_rows(card.scores))

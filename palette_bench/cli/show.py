@@ -33,7 +33,7 @@ def _lines(value: dict[str, Any], prefix: str = "") -> list[str]:
 
 def _scorecard(file: Path) -> list[str]:
     """Return a card as a table of scores under what they belong to."""
-    from palette_bench.board.words import place, score_rows
+    from palette_bench.pages.text import place, score_rows
     from palette_bench.scoring.scorecard import read_scorecard
 
     card = read_scorecard(file)
@@ -55,7 +55,7 @@ def _recipe(method: str, name: str) -> str:
         UsageError: there is none of that name.
     """
     from palette_bench.core.errors import UsageError, suggest
-    from palette_bench.submission.contestant import load_baseline
+    from palette_bench.submission.methods import load_baseline
 
     baseline = load_baseline(method)
     known = baseline.recipes() if hasattr(baseline, "recipes") else {}
@@ -66,7 +66,7 @@ def _recipe(method: str, name: str) -> str:
 
 
 def _methods_with(name: str) -> list[str]:
-    from palette_bench.submission.contestant import baselines
+    from palette_bench.submission.methods import baselines
 
     return [m for m, point in sorted(baselines().items()) if name in getattr(point.load(), "recipes", dict)()]
 
@@ -86,7 +86,7 @@ def command(words: tuple[str, ...]) -> None:
     from palette_bench.core.errors import RecordError, UsageError, problem
     from palette_bench.core.records import read_file
     from palette_bench.core.text import decode_text
-    from palette_bench.submission.contestant import baselines
+    from palette_bench.submission.methods import baselines
 
     file = Path(words[0])
     if len(words) > 2:

@@ -103,9 +103,9 @@ def command(
     palette-bench train palette --task multi --data DIR -o RUN    # hours of training
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.core.errors import UsageError
-    from palette_bench.core.ranks import speaks
-    from palette_bench.submission.contestant import TrainOptions, load_baseline
-    from palette_bench.submission.runs import RunOptions
+    from palette_bench.core.processes import speaks
+    from palette_bench.submission.methods import TrainOptions, load_baseline
+    from palette_bench.submission.training_runs import RunOptions
 
     if (
         resume and method is not None and Path(method).exists()

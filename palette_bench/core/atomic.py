@@ -120,14 +120,14 @@ def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
     return temporary
 
 
-class Batch:
+class FileBatch:
     """Files that share one fsync round; all appear when the block ends, none if it raises."""
 
     def __init__(self) -> None:
         """Start empty."""
         self._pending: list[tuple[Path, Path]] = []
 
-    def __enter__(self) -> Batch:
+    def __enter__(self) -> FileBatch:
         """Return the batch."""
         return self
 
@@ -172,7 +172,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         StorageError: PB802; the old file is intact.
     """
     make_folder(path.parent)
-    with Batch() as batch:
+    with FileBatch() as batch:
         batch.write(path, data)
 
 
@@ -181,7 +181,7 @@ def write_private(path: Path, data: bytes) -> None:
     make_folder(path.parent.parent)
     with suppress(FileExistsError):
         path.parent.mkdir(mode=0o700)
-    with Batch() as batch:
+    with FileBatch() as batch:
         batch.write(path, data, 0o600)
 
 

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError, UsageError, problem, suggest
+from palette_bench.core.processes import in_threads
 from palette_bench.core.types import Image
-from palette_bench.core.workers import in_threads
+from palette_bench.scoring.extraction import extract
 from palette_bench.scoring.features import FID_NETWORK, open_extractor
 from palette_bench.scoring.features.cache import HeadTables
 from palette_bench.scoring.features.extractor import FeatureExtractor
-from palette_bench.scoring.features.tables import extract
 from palette_bench.scoring.folders import Alpha, FolderPictures, SixteenBit, find_folder
 from palette_bench.scoring.metrics.classifier import SEED, SPLITS, shuffled_splits, split_scores
 from palette_bench.scoring.metrics.frechet import frechet_distance
@@ -42,7 +42,7 @@ _DECLINED = {
 
 
 @dataclass(frozen=True)
-class Options:
+class FidelityOptions:
     """The options of torch-fidelity that matter here, under its names and defaults.
 
     Attributes:
@@ -134,7 +134,7 @@ def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any
     Args:
         input1: a folder, or (N, H, W, 3) uint8.
         input2: likewise; needed by `fid` and `kid`.
-        options: fields of `Options`.
+        options: fields of `FidelityOptions`.
 
     Returns:
         `inception_score_mean`, `inception_score_std`, `frechet_inception_distance`,
@@ -166,8 +166,8 @@ def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any
     return found
 
 
-def _options(given: dict[str, Any]) -> Options:
-    known = [field.name for field in fields(Options)]
+def _options(given: dict[str, Any]) -> FidelityOptions:
+    known = [field.name for field in fields(FidelityOptions)]
     for name in given:
         if name in _DECLINED:
             raise TypeError(f"calculate_metrics takes no {name!r}: {_DECLINED[name]}")
@@ -180,14 +180,14 @@ def _options(given: dict[str, Any]) -> Options:
     ]
     if wrong:
         raise UsageError(*wrong)
-    return Options(**given)
+    return FidelityOptions(**given)
 
 
 def _fix(name: str, value: Any) -> str:
     choices = _RULES[name].choices
     if choices and isinstance(value, str):
         return suggest(value, choices)
-    return f"leave {name} out for its default, {getattr(Options(), name)!r}"
+    return f"leave {name} out for its default, {getattr(FidelityOptions(), name)!r}"
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class _Array:
 _Side: TypeAlias = FolderPictures | _Array
 
 
-def _opened(given: Input, options: Options) -> _Side:
+def _opened(given: Input, options: FidelityOptions) -> _Side:
     if isinstance(given, str | os.PathLike):
         extensions = [e.strip().lower() for e in options.samples_find_ext.split(",") if e.strip()]
         return find_folder(
@@ -225,7 +225,7 @@ def _opened(given: Input, options: Options) -> _Side:
     return _Array(given)
 
 
-def _require_sense(options: Options, one: _Side, two: _Side | None) -> None:
+def _require_sense(options: FidelityOptions, one: _Side, two: _Side | None) -> None:
     """Refuse what cannot be computed before a network runs."""
     if not (options.isc or options.fid or options.kid):
         raise UsageError("ask for at least one metric: isc=True, fid=True or kid=True")
@@ -252,7 +252,7 @@ def _features(extractor: FeatureExtractor, side: _Side) -> HeadTables:
     return {head: np.concatenate([tables[head] for _, tables in parts])[order] for head in parts[0][1]}
 
 
-def _splits(n: int, options: Options) -> Sequence[NDArray[np.int64]]:
+def _splits(n: int, options: FidelityOptions) -> Sequence[NDArray[np.int64]]:
     splits = shuffled_splits(n, options.isc_splits, options.rng_seed)
     if options.samples_shuffle:
         return splits
@@ -260,7 +260,7 @@ def _splits(n: int, options: Options) -> Sequence[NDArray[np.int64]]:
     return np.split(np.arange(n), ends)
 
 
-def _inception_score(logits: NDArray[np.float32], options: Options) -> dict[str, float]:
+def _inception_score(logits: NDArray[np.float32], options: FidelityOptions) -> dict[str, float]:
     scores = split_scores(logits, list(_splits(len(logits), options)))
     return {"inception_score_mean": float(scores.mean()), "inception_score_std": float(scores.std())}
 
@@ -274,7 +274,7 @@ def _frechet(one: NDArray[np.float32], two: NDArray[np.float32]) -> dict[str, fl
     return {"frechet_inception_distance": result.value}
 
 
-def _kernel(one: NDArray[np.float32], two: NDArray[np.float32], options: Options) -> dict[str, float]:
+def _kernel(one: NDArray[np.float32], two: NDArray[np.float32], options: FidelityOptions) -> dict[str, float]:
     mean, deviation = kid_subsets(
         one, two, subsets=options.kid_subsets, size=options.kid_subset_size, seed=options.rng_seed
     )

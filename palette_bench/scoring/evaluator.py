@@ -15,13 +15,19 @@ from numpy.typing import NDArray
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import SHOWN_IDS, IncomparableError, InputError, problem
 from palette_bench.core.types import AnyPath, Features, Fingerprint, Image, ImageId
-from palette_bench.scoring.choice import Chooser
-from palette_bench.scoring.closing import PARTIAL_NOTE, Labels, Material, close
-from palette_bench.scoring.extraction import Extraction, Side
+from palette_bench.scoring.evaluate import (
+    PARTIAL_NOTE,
+    ImageLabels,
+    MetricInputs,
+    check_metrics,
+    close,
+    needed_extractors,
+    plan,
+)
+from palette_bench.scoring.extraction import Extraction, ImageSet, extract
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables
-from palette_bench.scoring.features.tables import extract
-from palette_bench.scoring.plan import check_metrics, needed_extractors, plan
+from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import ReferenceRequest, own_originals
 from palette_bench.scoring.scorecard import Score
 from palette_bench.tasks.degradations.hole import recomposite
@@ -70,7 +76,7 @@ class Evaluator:
         given, crop = weights or MappingProxyType({}), self.target.protocol.classifier_crop
         opened = [open_extractor(name, given.get(name), crop, device, precision, mode) for name in names]
         self._extraction = Extraction(opened, ArrayCache("features"), device)
-        self._steps = plan(metrics, opened, Labels.of(self.target, self.target.ids) is not None)
+        self._steps = plan(metrics, opened, ImageLabels.of(self.target, self.target.ids) is not None)
         self._rows: dict[ImageId, _Rows] = {}
 
     @property
@@ -151,13 +157,15 @@ class Evaluator:
         if missing and not (partial and ids):
             raise InputError(_about("PB201", missing, f"{len(self.target.ids):,} pictures", f"{len(ids):,}"))
         digests = {i: self.target.manifest.by_id[i].reference_px for i in ids}
-        originals = self._extraction.tables(Side("originals", digests, self.target.reference))
+        originals = self._extraction.tables(ImageSet("originals", digests, self.target.reference))
         keys, statistics = self._extraction.keys(digests), ArrayCache("statistics")
-        chosen = Chooser(self.target, self._extraction, statistics, self._steps).choose(self._request)
+        chosen = ReferenceResolver(self.target, self._extraction, statistics, self._steps).choose(
+            self._request
+        )
         own = own_originals(self.target, keys, originals, len(ids), statistics)
         notes = (PARTIAL_NOTE,) if missing else ()
-        labels = Labels.of(self.target, ids)
-        material = Material(len(ids), self._tables(ids), originals, keys, chosen or own, labels, notes)
+        labels = ImageLabels.of(self.target, ids)
+        material = MetricInputs(len(ids), self._tables(ids), originals, keys, chosen or own, labels, notes)
         return {name: scored.score for name, scored in close(self._steps, material).items()}
 
     def _tables(self, ids: Sequence[ImageId]) -> dict[str, HeadTables]:

@@ -2,24 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from palette_bench.core.errors import StackError, problem
+from palette_bench.core.errors import InputError, StackError, problem
+from palette_bench.core.processes import in_threads
 from palette_bench.core.types import SILENT, Features, Fingerprint, Image, ImageId, Progress
-from palette_bench.core.workers import in_threads
-from palette_bench.scoring.distributed import ALONE, World
+from palette_bench.runtime.distributed import ALONE, World
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables, cache_key
-from palette_bench.scoring.features.extractor import FeatureExtractor
-from palette_bench.scoring.features.tables import extract, micro_batch
+from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
+
+
+def extract(
+    extractors: Sequence[FeatureExtractor],
+    pictures: Iterable[Image],
+    count: int,
+    advance: Callable[[int], object],
+    *,
+    name: Callable[[int], str] = "picture {:,}".format,
+) -> list[HeadTables]:
+    """Return the feature tables of pictures, per extractor.
+
+    Args:
+        extractors: all of them see each picture while it is in memory; all take one size of batch.
+        pictures: (S, S, 3) uint8 each, in id order.
+        count: how many there are.
+        advance: told of every batch; may raise to stop.
+        name: index -> what a picture is called in an error.
+
+    Returns:
+        For each extractor head -> (count, D) float32; memory holds these and one batch.
+
+    Raises:
+        InputError: an extractor returns NaN or infinity; the first picture is named.
+    """
+    tables: list[dict[str, Features]] = [{} for _ in extractors]
+    remaining, batch = iter(pictures), micro_batch(extractors)
+    for start in range(0, count, batch):
+        images = as_images(list(islice(remaining, batch)))
+        for extractor, table in zip(extractors, tables, strict=True):
+            for head, rows in extractor(images).items():
+                broken = ~np.isfinite(rows).all(axis=1)
+                if broken.any():
+                    first = name(start + int(broken.argmax()))
+                    raise InputError(f"{extractor.id}: {head} is not finite for {first}")
+                whole = table.setdefault(head, np.empty((count, rows.shape[1]), np.float32))
+                whole[start : start + len(rows)] = rows
+        advance(len(images))
+    return list(tables)
+
+
+def micro_batch(extractors: Sequence[FeatureExtractor]) -> int:
+    """Return how many consecutive pictures extractors of one device see at a time."""
+    (batch,) = {extractor.micro_batch for extractor in extractors}
+    return batch
 
 
 @dataclass(frozen=True)
-class Side:
+class ImageSet:
     """The outputs, the originals or some references: what the networks see, and where it is read."""
 
     label: str
@@ -45,7 +90,7 @@ class Extraction:
         """Return by extractor the fingerprint of these pictures seen by it: the key to their features."""
         return {e.id: cache_key(digests, e.fingerprint) for e in self.extractors}
 
-    def tables(self, side: Side) -> dict[str, HeadTables]:
+    def tables(self, side: ImageSet) -> dict[str, HeadTables]:
         """Return the tables of one side by extractor id, rows in id order; nothing but at rank 0.
 
         Each extractor's table is kept as soon as the side is complete, so that a killed run takes up
@@ -73,7 +118,7 @@ class Extraction:
     def _about(self, extractor: FeatureExtractor) -> dict[str, str]:
         return {"batch": str(extractor.micro_batch), "device": self.device}
 
-    def _computed(self, chosen: Sequence[FeatureExtractor], side: Side) -> list[HeadTables]:
+    def _computed(self, chosen: Sequence[FeatureExtractor], side: ImageSet) -> list[HeadTables]:
         """Return the tables of these extractors, at rank 0: each rank computes the units dealt to it."""
         if not chosen:
             return []

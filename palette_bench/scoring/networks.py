@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 
 from palette_bench.core.errors import WeightsError
-from palette_bench.scoring.environment import environment
+from palette_bench.scoring.card import environment
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.extractor import FeatureExtractor
 

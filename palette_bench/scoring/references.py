@@ -19,8 +19,8 @@ from palette_bench.core.types import Features, Fingerprint
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables, statistics_key
 from palette_bench.scoring.features.extractor import FeatureExtractor
 from palette_bench.scoring.metrics import kid
+from palette_bench.scoring.metrics.metric import ReferenceSet
 from palette_bench.scoring.metrics.moments import Moments
-from palette_bench.scoring.metrics.outcome import Reference
 from palette_bench.scoring.statistics_files import StatisticsFile, read_statistics
 from palette_bench.tasks.preprocess import PREPROCESS
 
@@ -96,7 +96,7 @@ class ReferenceSource(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 
-    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> Reference:
+    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
         """Return the reference in one head; `kernel` asks for what KID needs."""
 
     def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
@@ -127,7 +127,7 @@ class PictureReference:
         """Return the digest of ids, pixels and extractor."""
         return self.keys[extractor.id]
 
-    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> Reference:
+    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
         """Return the reference in one head, without features where moments are enough."""
 
         def features() -> Features:
@@ -140,7 +140,7 @@ class PictureReference:
         paired = self.id == ORIGINALS
         needs_features = kernel or self.n <= len(moments.mean) or paired
         needs_kernel_mean = kernel and not paired and self._is_large(moments)
-        return Reference(
+        return ReferenceSet(
             self.id,
             self.n,
             features() if needs_features else None,
@@ -217,9 +217,9 @@ class ImportedReference:
             }
         )
 
-    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> Reference:
+    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
         """Return the statistics; KID against them is null, for it needs features."""
-        return Reference(self.id, self.file.moments.n, None, self.file.moments)
+        return ReferenceSet(self.id, self.file.moments.n, None, self.file.moments)
 
 
 def import_reference(request: ReferenceRequest, width: int) -> ImportedReference:

@@ -20,17 +20,16 @@ import numpy as np
 from pydantic import ValidationError
 
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.benchset.pictures import Place, find_pictures
+from palette_bench.benchset.pictures import ImageLocation, find_pictures
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, SourceError, StorageError, problem
 from palette_bench.core.fingerprint import fingerprint, pixel_digest, sha256
+from palette_bench.core.processes import in_threads
 from palette_bench.core.records import Part, Sha
 from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId
-from palette_bench.core.workers import in_threads
-from palette_bench.scoring.extraction import Extraction, Side
+from palette_bench.scoring.extraction import Extraction, ImageSet, micro_batch
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables, cache_folder, cache_key
 from palette_bench.scoring.features.extractor import FeatureExtractor
-from palette_bench.scoring.features.tables import micro_batch
 from palette_bench.scoring.references import FULL, PictureReference
 from palette_bench.tasks.preprocess import PREPROCESS, DecodeError, decode
 from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
@@ -42,7 +41,7 @@ _TAR = {"imagenet": "ILSVRC2012_img_val.tar", "places": "val_large.tar"}
 _WHOLE = {"imagenet": 50_000, "places": 36_500}  # pictures; Palette, Appendix C.5
 
 
-class Entry(Part):
+class IndexEntry(Part):
     """What the index knows of one validation set in the features of one extractor."""
 
     n: int
@@ -101,20 +100,20 @@ class ValidationSet:
         }
         return folder / "references" / f"{fingerprint(identity)}.json"
 
-    def entry(self, extractor: FeatureExtractor) -> Entry | None:
+    def entry(self, extractor: FeatureExtractor) -> IndexEntry | None:
         """Return what the index knows, or None; a damaged entry counts as none (PB808)."""
         path = self._path(extractor)
         try:
             if path is None or not path.is_file():
                 return None
-            return Entry.model_validate_json(path.read_bytes())
+            return IndexEntry.model_validate_json(path.read_bytes())
         except OSError:
             return None  # the cache of features tells that it cannot be read
         except ValidationError as error:
             log.warning("%s", problem("PB808", str(path), expected="an index entry", found=str(error)[:200]))
             return None
 
-    def remember(self, extractor: FeatureExtractor, entry: Entry) -> None:
+    def remember(self, extractor: FeatureExtractor, entry: IndexEntry) -> None:
         """Write the index entry; a cache that cannot be written has already been warned of."""
         path = self._path(extractor)
         if path is None:
@@ -144,7 +143,7 @@ class ValidationSet:
         """Return `partial-reference` if n images are not the whole of a published validation set."""
         return ("partial-reference",) if self.size not in (None, n) else ()
 
-    def require_own(self, places: Mapping[ImageId, Place]) -> None:
+    def require_own(self, places: Mapping[ImageId, ImageLocation]) -> None:
         """Accept a published validation set that holds the source images of the set.
 
         Raises:
@@ -164,7 +163,7 @@ class ValidationSet:
             )
 
 
-def _load(entries: dict[str, Entry], cache: ArrayCache, name: str) -> HeadTables:
+def _load(entries: dict[str, IndexEntry], cache: ArrayCache, name: str) -> HeadTables:
     """Return the features of one extractor, put together from their parts.
 
     Raises:
@@ -231,7 +230,7 @@ def _closed(
     if extraction.world.leads:
         for extractor in extraction.extractors:
             parts = tuple(key[extractor.id] for key in keys)
-            wanted.remember(extractor, Entry(n=len(digests), key=whole[extractor.id], parts=parts))
+            wanted.remember(extractor, IndexEntry(n=len(digests), key=whole[extractor.id], parts=parts))
 
     def load(name: str) -> HeadTables:
         return _joined([part[name] for part in tables])
@@ -240,8 +239,11 @@ def _closed(
 
 
 def _part(
-    wanted: ValidationSet, ids: Sequence[ImageId], places: dict[ImageId, Place], extraction: Extraction
-) -> Side:
+    wanted: ValidationSet,
+    ids: Sequence[ImageId],
+    places: dict[ImageId, ImageLocation],
+    extraction: Extraction,
+) -> ImageSet:
     """Return one part, this rank's pictures decoded and the digests of all ranks' together."""
     mine = extraction.world.dealt(ids, micro_batch(extraction.extractors))
     pixels: dict[ImageId, Image] = {}
@@ -252,12 +254,12 @@ def _part(
         return {image_id: pixel_digest(pixels[image_id]) for image_id in mine}
 
     shares = extraction.world.share(work)
-    return Side(
+    return ImageSet(
         "reference", {i: digest for share in shares for i, digest in share.items()}, pixels.__getitem__
     )
 
 
-def _read(wanted: ValidationSet, places: dict[ImageId, Place], image_id: ImageId) -> Image:
+def _read(wanted: ValidationSet, places: dict[ImageId, ImageLocation], image_id: ImageId) -> Image:
     try:
         data = places[image_id].read()
         if wanted.size and wanted.sources.get(image_id, sha256(data)) != sha256(data):
@@ -283,7 +285,7 @@ def _read(wanted: ValidationSet, places: dict[ImageId, Place], image_id: ImageId
         ) from error
 
 
-def _by_id(places: Sequence[Place]) -> dict[ImageId, Place]:
+def _by_id(places: Sequence[ImageLocation]) -> dict[ImageId, ImageLocation]:
     """Return places by file stem, so that flat and class folders are one set; by path if stems repeat."""
     stems = Counter(PurePosixPath(place.name).stem for place in places)
     if len(stems) == len(places):

@@ -13,13 +13,13 @@ from palette_bench.core.errors import InputError, Problem, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import today
 from palette_bench.core.significance import holm
-from palette_bench.core.twoway import difference, quantile
 from palette_bench.study import statistics
-from palette_bench.study.exclusions import Head, Screened, screen
-from palette_bench.study.records import Studied, Study
+from palette_bench.study.csv_tables import table_text
+from palette_bench.study.exclusions import PlatformCounts, ScreenedTrials, screen
+from palette_bench.study.plan import Studied, Study
 from palette_bench.study.results import Analysis, ImageRate, MethodResult, PairResult
-from palette_bench.study.statistics import LEAST_IMAGES, LEAST_RATERS, Trials, is_enough, trials_of
-from palette_bench.study.tables import table_text
+from palette_bench.study.statistics import LEAST_IMAGES, LEAST_RATERS, AnsweredTrials, is_enough, trials_of
+from palette_bench.study.two_way import difference, quantile
 from palette_bench.study.votes import Vote, in_order
 
 SMALL_STUDY = 20  # raters; below, the page says so
@@ -27,14 +27,16 @@ _APART = 1.0  # points between the rate and the mean of raters' rates worth a no
 
 
 @dataclass(frozen=True)
-class Found:
+class AnalysedStudy:
     """The analysis, and the votes on every picture."""
 
     analysis: Analysis
     images: tuple[ImageRate, ...]
 
 
-def analyse(study: Study, votes: Sequence[Vote], *, head: Head | None = None, peek: bool = False) -> Found:
+def analyse(
+    study: Study, votes: Sequence[Vote], *, head: PlatformCounts | None = None, peek: bool = False
+) -> AnalysedStudy:
     """Return what the votes of a study say.
 
     Args:
@@ -84,10 +86,10 @@ def analyse(study: Study, votes: Sequence[Vote], *, head: Head | None = None, pe
         notices=tuple(_notices(methods, screened)),
         problems=tuple(_problems(methods, sources)),
     )
-    return Found(analysis.signed(), _images(study, kept))
+    return AnalysedStudy(analysis.signed(), _images(study, kept))
 
 
-def _early(study: Study, screened: Screened, votes: Sequence[Vote]) -> Problem | None:
+def _early(study: Study, screened: ScreenedTrials, votes: Sequence[Vote]) -> Problem | None:
     """Return why nobody should look yet, or None."""
     if not votes:
         return problem(
@@ -105,7 +107,9 @@ def _early(study: Study, screened: Screened, votes: Sequence[Vote]) -> Problem |
     )
 
 
-def _method(studied: Studied, study: Study, trials: Trials, before: Trials, unanswered: int) -> MethodResult:
+def _method(
+    studied: Studied, study: Study, trials: AnsweredTrials, before: AnsweredTrials, unanswered: int
+) -> MethodResult:
     votes, enough = trials.votes, is_enough(trials.votes)
     rates = statistics.image_rates(votes, studied.slug, study.image_ids)
     most, least = statistics.extremes(rates)
@@ -126,7 +130,7 @@ def _method(studied: Studied, study: Study, trials: Trials, before: Trials, unan
     )
 
 
-def _pairs(study: Study, kept: dict[str, Trials]) -> Iterator[PairResult]:
+def _pairs(study: Study, kept: dict[str, AnsweredTrials]) -> Iterator[PairResult]:
     """Yield the test of every pair of methods that have an interval, corrected for all of them."""
     able = [s for s in study.slugs if is_enough(kept[s].votes)]
     tests = [(a, b, difference(kept[a].votes, kept[b].votes)) for a, b in combinations(able, 2)]
@@ -151,7 +155,7 @@ def _pairs(study: Study, kept: dict[str, Trials]) -> Iterator[PairResult]:
         )
 
 
-def _images(study: Study, kept: dict[str, Trials]) -> tuple[ImageRate, ...]:
+def _images(study: Study, kept: dict[str, AnsweredTrials]) -> tuple[ImageRate, ...]:
     return tuple(
         rate
         for slug, trials in kept.items()
@@ -159,7 +163,7 @@ def _images(study: Study, kept: dict[str, Trials]) -> tuple[ImageRate, ...]:
     )
 
 
-def _notices(methods: Sequence[MethodResult], screened: Screened) -> Iterator[str]:
+def _notices(methods: Sequence[MethodResult], screened: ScreenedTrials) -> Iterator[str]:
     """Yield what a reader must know beside the numbers."""
     if LEAST_RATERS <= screened.flow.analysed < SMALL_STUDY:
         yield f"A small study: {screened.flow.analysed} raters. Read the intervals with care."

@@ -7,15 +7,18 @@ Source: reports and studies, section 7.1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.fingerprint import sha256
+from palette_bench.core.intervals import NORMAL_QUANTILE
 from palette_bench.core.rng import Stream
 from palette_bench.core.types import Fingerprint, ImageId
-from palette_bench.study.records import CATCH_METHOD, MOST_TEST_TRIALS, Kind, Plan, Side
+from palette_bench.study.plan import CATCH_METHOD, MOST_TEST_TRIALS, Kind, Side, StudyPlan
+from palette_bench.study.two_way import quantile
 
 T = TypeVar("T")
 
@@ -26,7 +29,7 @@ Hands: TypeAlias = dict[int, list[ImageId]]
 
 
 @dataclass(frozen=True)
-class Draft:
+class DraftTrial:
     """A trial before it has names: what it shows, and where the original stands."""
 
     kind: Kind
@@ -36,7 +39,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ImageChoice:
     """The images of a study by use; no image has two uses."""
 
     test: tuple[ImageId, ...]
@@ -44,7 +47,7 @@ class Choice:
     practice: tuple[ImageId, ...]
 
 
-def choose(plan: Plan, set_fingerprint: Fingerprint, ids: Iterable[ImageId]) -> Choice:
+def choose(plan: StudyPlan, set_fingerprint: Fingerprint, ids: Iterable[ImageId]) -> ImageChoice:
     """Return the images of a study, `study-v1`: the same for equal set and seed, whatever the order of ids.
 
     The first `images` are for test trials, then come catch and practice.
@@ -55,17 +58,17 @@ def choose(plan: Plan, set_fingerprint: Fingerprint, ids: Iterable[ImageId]) -> 
 
     ordered = sorted(ids, key=place)
     first, second = plan.images, plan.images + plan.catch
-    return Choice(
+    return ImageChoice(
         tuple(ordered[:first]), tuple(ordered[first:second]), tuple(ordered[second : second + plan.practice])
     )
 
 
-def methods_per_rater(plan: Plan, n_methods: int) -> int:
+def methods_per_rater(plan: StudyPlan, n_methods: int) -> int:
     """Return how many methods one rater judges: all, or as many as 120 test trials hold."""
     return min(n_methods, MOST_TEST_TRIALS // plan.trials_per_method)
 
 
-def faults(plan: Plan, n_methods: int, n_ids: int) -> list[Problem]:
+def faults(plan: StudyPlan, n_methods: int, n_ids: int) -> list[Problem]:
     """Return what keeps the plan from being balanced on a set of `n_ids` pictures; none if it can be."""
     per_rater = methods_per_rater(plan, n_methods)
     needed, apart = plan.images + plan.catch + plan.practice, n_methods * plan.trials_per_method
@@ -91,7 +94,7 @@ def faults(plan: Plan, n_methods: int, n_ids: int) -> list[Problem]:
     ]
 
 
-def assign(plan: Plan, slugs: Sequence[str], choice: Choice, secret: str) -> list[list[Draft]]:
+def assign(plan: StudyPlan, slugs: Sequence[str], choice: ImageChoice, secret: str) -> list[list[DraftTrial]]:
     """Return the trials of every rater slot in order: practice, then test with catch trials among them.
 
     Args:
@@ -120,7 +123,7 @@ def shuffled(items: Iterable[T], draw: Stream) -> list[T]:
     return order
 
 
-def _deal(plan: Plan, n_methods: int, images: Sequence[ImageId]) -> list[Hands]:
+def _deal(plan: StudyPlan, n_methods: int, images: Sequence[ImageId]) -> list[Hands]:
     """Return each slot's images by method, laid around a circle of images so that everything balances.
 
     Each method goes round the circle in steps of its trials, from its own start; starts lie further apart
@@ -159,7 +162,7 @@ def _all(hand: Hands) -> set[ImageId]:
     return {image_id for images in hand.values() for image_id in images}
 
 
-def _sequence(hand: Hands, slugs: Sequence[str], choice: Choice, draw: Stream) -> Iterator[Draft]:
+def _sequence(hand: Hands, slugs: Sequence[str], choice: ImageChoice, draw: Stream) -> Iterator[DraftTrial]:
     """Yield one rater's trials. Catch trials stand between test trials, never first, last or in a row."""
     test = [
         trial
@@ -175,10 +178,49 @@ def _sequence(hand: Hands, slugs: Sequence[str], choice: Choice, draw: Stream) -
         yield trial
 
 
-def _sided(kind: Kind, images: Sequence[ImageId], method: str, draw: Stream) -> list[Draft]:
+def _sided(kind: Kind, images: Sequence[ImageId], method: str, draw: Stream) -> list[DraftTrial]:
     """Return trials with the original on the left in half of them, up to one, in the order of images."""
     left = (len(images) + draw.below(2)) // 2
     sides = shuffled("L" * left + "R" * (len(images) - left), draw)
     return [
-        Draft(kind, i, method, "L" if side == "L" else "R") for i, side in zip(images, sides, strict=True)
+        DraftTrial(kind, i, method, "L" if side == "L" else "R")
+        for i, side in zip(images, sides, strict=True)
     ]
+
+
+SHARE_OF_IMAGES = 0.114  # of the variance of a vote, at a logit sd of 0.8 over images
+SHARE_OF_RATERS = 0.044  # likewise, at 0.5 over raters
+EXPECTED_RATE = 0.48
+
+
+@dataclass(frozen=True)
+class ExpectedPrecision:
+    """Raters, trials of each and images of one method, and half widths in per cent points."""
+
+    raters: int
+    trials: int
+    images: int
+    half_width: float
+    naive: float
+
+    def __str__(self) -> str:
+        """Return the row as a sentence."""
+        return (
+            f"{self.raters:,} raters x {self.trials:,} trials a method on {self.images:,} images: "
+            f"± {self.half_width:.1f} points at 48 % (votes counted as independent would claim "
+            f"± {self.naive:.1f})"
+        )
+
+
+def reach(plan: StudyPlan, n_methods: int) -> ExpectedPrecision:
+    """Return the row of the planning table for one method of a plan."""
+    raters = plan.raters * methods_per_rater(plan, n_methods) // n_methods
+    images = min(plan.images, raters * plan.trials_per_method)
+    votes, noise = raters * plan.trials_per_method, EXPECTED_RATE * (1 - EXPECTED_RATE)
+    rest = 1 - SHARE_OF_RATERS - SHARE_OF_IMAGES
+    spread = noise * (SHARE_OF_RATERS / raters + SHARE_OF_IMAGES / images + rest / votes)
+    q = quantile(1 - plan.alpha, raters, images) if min(raters, images) > 1 else math.inf
+    naive = NORMAL_QUANTILE * math.sqrt(noise / votes)
+    return ExpectedPrecision(
+        raters, plan.trials_per_method, plan.images, 100 * q * math.sqrt(spread), 100 * naive
+    )

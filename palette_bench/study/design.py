@@ -21,8 +21,9 @@ from palette_bench.core.fingerprint import pixel_digest, sha256, table_digest
 from palette_bench.core.png import encode
 from palette_bench.core.records import raise_errors, read_file
 from palette_bench.core.types import SILENT, Image, ImageId, Progress
-from palette_bench.scoring.pictures import Look, Pictures
-from palette_bench.study.assignment import Choice, Draft, assign, choose, faults, methods_per_rater
+from palette_bench.scoring.outputs import OutputImages, PixelDiagnostics
+from palette_bench.study.assignment import DraftTrial, ImageChoice, assign, choose, faults, methods_per_rater
+from palette_bench.study.csv_tables import table_text
 from palette_bench.study.folder import (
     CONSENT,
     INSTRUCTIONS,
@@ -34,17 +35,16 @@ from palette_bench.study.folder import (
     slots_digest,
     stimuli_digest,
 )
-from palette_bench.study.records import (
-    Plan,
-    Seal,
+from palette_bench.study.plan import (
     Studied,
     Study,
+    StudyPlan,
+    StudySecret,
     StudyTarget,
     StudyToml,
     Truth,
     slot_list,
 )
-from palette_bench.study.tables import table_text
 from palette_bench.submission.check import check
 from palette_bench.submission.files import open_submission
 
@@ -52,11 +52,11 @@ _BATCH = 64  # pictures per fsync round
 
 
 @dataclass(frozen=True)
-class Entry:
+class StudyEntry:
     """A submission under study: whose outputs, and where they lie."""
 
     studied: Studied
-    pictures: Pictures
+    pictures: OutputImages
 
 
 def design(
@@ -107,11 +107,11 @@ def _require_new(out: Path) -> None:
 
 def _entries(
     submissions: Sequence[Path], target: BenchSet, stack: ExitStack, progress: Progress
-) -> list[Entry]:
+) -> list[StudyEntry]:
     """Return the checked submissions; the stack closes their files."""
     entries = []
     for path in submissions:
-        look = Look(target, [])
+        look = PixelDiagnostics(target, [])
         report = check(path, target.folder, progress=progress, witness=look)
         if not report.ok or report.card is None:
             raise SubmissionError(*errors_of(report.problems))
@@ -119,7 +119,7 @@ def _entries(
         method = report.card.method
         files = stack.enter_context(open_submission(path, len(target.ids)))
         studied = Studied(slug=method.slug, version=method.version, outputs=outputs)
-        entries.append(Entry(studied, Pictures(files, target)))
+        entries.append(StudyEntry(studied, OutputImages(files, target)))
     _require_distinct([entry.studied.slug for entry in entries])
     return entries
 
@@ -137,8 +137,8 @@ class _Freezing:
 
     plan: StudyToml
     target: BenchSet
-    entries: Sequence[Entry]
-    choice: Choice
+    entries: Sequence[StudyEntry]
+    choice: ImageChoice
     secret: str
 
     def write(self, folder: Path, consent: bytes, instructions: bytes, progress: Progress) -> Study:
@@ -155,10 +155,10 @@ class _Freezing:
             stimuli=stimuli_digest(digests),
         )
         atomic.make_folder(folder / "slots")
-        with atomic.Batch() as batch:
+        with atomic.FileBatch() as batch:
             for slot, text in enumerate(lists):
                 batch.write(folder / slot_name(slot), text.encode())
-        seal = Seal(schema=Seal.schema_name(), study_id=study.id, secret=self.secret)
+        seal = StudySecret(schema=StudySecret.schema_name(), study_id=study.id, secret=self.secret)
         atomic.write_private(folder / TRUTH, table)
         atomic.write_private(folder / SEAL, seal.to_json().encode())
         atomic.write_bytes(folder / CONSENT, consent)
@@ -168,7 +168,7 @@ class _Freezing:
 
     def _study(self, **digests: str) -> Study:
         manifest = self.target.manifest
-        shared: dict[str, Any] = {key: getattr(self.plan, key) for key in Plan.model_fields}
+        shared: dict[str, Any] = {key: getattr(self.plan, key) for key in StudyPlan.model_fields}
         return Study(
             schema=Study.schema_name(),
             target=StudyTarget(
@@ -198,7 +198,7 @@ class _Freezing:
         total += 2 * (self.plan.catch + self.plan.practice)
         with progress("stimuli", total) as advance:
             while batch := [shown for _, shown in zip(range(_BATCH), pictures, strict=False)]:
-                with atomic.Batch() as round_:
+                with atomic.FileBatch() as round_:
                     for image_id, what, pixels in batch:
                         digest = pixel_digest(pixels)
                         name = f"{self._name('stimulus', digest)}.png"
@@ -227,7 +227,9 @@ class _Freezing:
             for slot, drafts in enumerate(slots)
         ]
 
-    def _row(self, slot: int, trial: int, draft: Draft, files: Mapping[tuple[ImageId, str], str]) -> Truth:
+    def _row(
+        self, slot: int, trial: int, draft: DraftTrial, files: Mapping[tuple[ImageId, str], str]
+    ) -> Truth:
         model = draft.method if draft.kind == "test" else "input"
         return Truth(
             slot=slot,

@@ -13,7 +13,7 @@ from statistics import median
 
 from scipy import special
 
-from palette_bench.study.records import Study
+from palette_bench.study.plan import Study
 from palette_bench.study.results import Excluded, Flow, RaterReason, TrialReason
 from palette_bench.study.votes import Vote
 
@@ -32,7 +32,7 @@ TRIAL_RULES: dict[TrialReason, str] = {
 
 
 @dataclass(frozen=True)
-class Head:
+class PlatformCounts:
     """Counts only the platform knows; None where nobody stated them."""
 
     invited: int | None = None
@@ -41,7 +41,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Screened:
+class ScreenedTrials:
     """The test trials that count, who was left out, and where everybody went."""
 
     kept: tuple[Vote, ...]
@@ -49,7 +49,7 @@ class Screened:
     flow: Flow
 
 
-def screen(votes: Sequence[Vote], study: Study, head: Head | None = None) -> Screened:
+def screen(votes: Sequence[Vote], study: Study, head: PlatformCounts | None = None) -> ScreenedTrials:
     """Return the answered, valid test trials of raters who pass every rule.
 
     Args:
@@ -67,7 +67,7 @@ def screen(votes: Sequence[Vote], study: Study, head: Head | None = None) -> Scr
     excluded = tuple(Excluded(rater=rater, reasons=why) for rater, why in reasons.items() if why)
     faults = Counter(fault for v in test if v.choice and (fault := trial_fault(v, study)))
     firsts = Counter(rater.reasons[0] for rater in excluded)
-    head = head or Head()
+    head = head or PlatformCounts()
     flow = Flow(
         invited=head.invited,
         consented=head.consented,
@@ -82,7 +82,7 @@ def screen(votes: Sequence[Vote], study: Study, head: Head | None = None) -> Scr
         trials_of_excluded=len(valid) - len(kept),
         trials_analysed=len(kept),
     )
-    return Screened(kept, excluded, flow)
+    return ScreenedTrials(kept, excluded, flow)
 
 
 def finished(votes: Sequence[Vote], study: Study) -> bool:

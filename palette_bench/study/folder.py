@@ -15,8 +15,8 @@ from palette_bench.core.errors import Problem, RecordError, problem
 from palette_bench.core.fingerprint import lines_digest, pixel_digest, sha256
 from palette_bench.core.png import PngError, decode_strict, read_regular
 from palette_bench.core.records import read_file
-from palette_bench.study.records import Seal, SlotList, Study, Truth
-from palette_bench.study.tables import parse_table
+from palette_bench.study.csv_tables import parse_table
+from palette_bench.study.plan import SlotList, Study, StudySecret, Truth
 from palette_bench.tasks.protocol import load
 
 STUDY = "study.json"
@@ -52,13 +52,13 @@ class StudyFolder:
         return cls(path, study)
 
     @property
-    def seal(self) -> Seal:
+    def seal(self) -> StudySecret:
         """Return the seal of `private/`.
 
         Raises:
             StorageError: PB801, this copy has none.
         """
-        return Seal.read(self.path / SEAL)
+        return StudySecret.read(self.path / SEAL)
 
     @property
     def secret(self) -> str:
@@ -136,7 +136,7 @@ def _changed(path: Path, study: Study, data: bytes) -> Iterable[Problem]:
     if data != study.to_json().encode():
         yield _problem(path / STUDY, "the bytes `study design` wrote", "an edited file")
     if (path / SEAL).is_file():
-        sealed = Seal.read(path / SEAL).study_id
+        sealed = StudySecret.read(path / SEAL).study_id
         if sealed != study.id:
             yield _problem(path / STUDY, sealed, study.id)
     for name, sha in ((CONSENT, study.consent), (INSTRUCTIONS, study.instructions)):

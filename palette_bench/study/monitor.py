@@ -6,14 +6,14 @@ computed. Source: reports and studies, sections 3 and 7.
 
 from __future__ import annotations
 
-from palette_bench.board.pages import render
 from palette_bench.core.records import Part, Slug
+from palette_bench.pages.render import render
 from palette_bench.study.analysis import analyse
 from palette_bench.study.exclusions import RATER_RULES, TRIAL_RULES, screen
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.records import Study
+from palette_bench.study.plan import Study
 from palette_bench.study.results import Rate
-from palette_bench.study.store import Store
+from palette_bench.study.store import VoteStore
 from palette_bench.study.votes import Vote
 
 
@@ -24,7 +24,7 @@ class MethodRate(Part):
     rate: Rate
 
 
-class Progress(Part):
+class StudyProgress(Part):
     """How a study stands.
 
     Attributes:
@@ -56,12 +56,12 @@ class Progress(Part):
     rates: tuple[MethodRate, ...] | None
 
 
-def progress_of(folder: StudyFolder, store: Store) -> Progress:
+def progress_of(folder: StudyFolder, store: VoteStore) -> StudyProgress:
     """Return how a served study stands."""
     study, answered, votes = folder.study, store.raters(), store.votes()
     finished = {rater for rater, n in answered.items() if n == study.trials}
     flow = screen([vote for vote in votes if vote.rater in finished], study).flow
-    return Progress(
+    return StudyProgress(
         study_id=study.id,
         places=study.raters,
         agreed=len(answered),
@@ -82,6 +82,6 @@ def _rates(study: Study, votes: list[Vote]) -> tuple[MethodRate, ...]:
     return tuple(MethodRate(method=m.slug, rate=m.rate) for m in methods)
 
 
-def monitor_page(folder: StudyFolder, progress: Progress) -> str:
+def monitor_page(folder: StudyFolder, progress: StudyProgress) -> str:
     """Return the maintainers' page."""
     return render("monitor.html.jinja", title="Study monitor", study=folder.study, progress=progress)

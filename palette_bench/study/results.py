@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from palette_bench.core.errors import Problem
 from palette_bench.core.records import Part, Record, Sha, Slug, Text
-from palette_bench.study.records import StudyTarget
+from palette_bench.study.plan import StudyTarget
 
 TrialReason: TypeAlias = Literal["not decoded", "timing", "focus lost"]
 RaterReason: TypeAlias = Literal["repeated session", "catch trials", "too fast", "one side", "too few valid"]

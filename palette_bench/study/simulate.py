@@ -18,7 +18,7 @@ from scipy import optimize, special
 from palette_bench.core.errors import UsageError, suggest
 from palette_bench.core.records import today
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.records import Side, Study, Truth
+from palette_bench.study.plan import Side, Study, Truth
 from palette_bench.study.votes import Vote, chose_model, rater_id
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
@@ -27,7 +27,7 @@ _FRAME_MS = 17  # a display ends within one frame of the plan
 
 
 @dataclass(frozen=True)
-class Crowd:
+class SimulatedRaters:
     """Who answers.
 
     Attributes:
@@ -47,7 +47,7 @@ class Crowd:
     seed: int = 0
 
 
-def simulate(folder: StudyFolder, crowd: Crowd) -> list[Vote]:
+def simulate(folder: StudyFolder, crowd: SimulatedRaters) -> list[Vote]:
     """Return the votes of a crowd on a study's own lists.
 
     Raises:
@@ -78,7 +78,7 @@ def logit_of(rate: float, spread: float) -> float:
 class _Answers:
     """Draws of the crowd, each from a key of its own: no order of calls matters."""
 
-    def __init__(self, crowd: Crowd) -> None:
+    def __init__(self, crowd: SimulatedRaters) -> None:
         spread = math.hypot(crowd.image_sd, crowd.rater_sd)
         free = {slug: (rate - crowd.lapse / 2) / (1 - crowd.lapse) for slug, rate in crowd.rates.items()}
         self._crowd = crowd
@@ -137,7 +137,7 @@ def _session(study: Study, rows: list[Truth], number: int, secret: str, answers:
         )
 
 
-def _require_sound(study: Study, crowd: Crowd) -> None:
+def _require_sound(study: Study, crowd: SimulatedRaters) -> None:
     unknown = sorted(set(crowd.rates) - set(study.slugs))
     if unknown:
         raise UsageError(f"the study has no method {unknown[0]!r}: {suggest(unknown[0], study.slugs)}")

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from palette_bench.core.twoway import Codes, Votes, quantile, share
-from palette_bench.study.records import Study
+from palette_bench.study.plan import Study
 from palette_bench.study.results import (
     Beyond,
     Equivalence,
@@ -24,6 +23,7 @@ from palette_bench.study.results import (
     Slope,
     VarianceShares,
 )
+from palette_bench.study.two_way import Codes, Votes, quantile, share
 from palette_bench.study.votes import Vote
 
 LEAST_RATERS, LEAST_IMAGES = 5, 20  # below, only counts are given (PB506)
@@ -32,7 +32,7 @@ EXTREMES = 8
 
 
 @dataclass(frozen=True)
-class Trials:
+class AnsweredTrials:
     """Answered trials of one method as arrays; entry t of each is trial t.
 
     Attributes:
@@ -59,14 +59,14 @@ class Trials:
 
 def trials_of(
     votes: Sequence[Vote], slug: str, raters: Mapping[str, int], images: Mapping[str, int]
-) -> Trials:
+) -> AnsweredTrials:
     """Return one method's answered votes as arrays, raters and images by the numbers given."""
     own = [v for v in votes if v.method == slug and v.chose_model is not None]
 
     def column(values: Sequence[int | None]) -> Codes:
         return np.array(values, np.int64)
 
-    return Trials(
+    return AnsweredTrials(
         Votes(
             column([v.chose_model for v in own]),
             column([raters[v.rater] for v in own]),
@@ -121,7 +121,7 @@ def rater_mean(votes: Votes) -> float:
     return 100 * float((sums[counts > 0] / counts[counts > 0]).mean())
 
 
-def sides(trials: Trials) -> Sides:
+def sides(trials: AnsweredTrials) -> Sides:
     """Return what the original's side does to the answers."""
     left, chosen, answer = trials.left == 1, trials.votes.chosen, trials.chose_left
     both = left.any() and not left.all()
@@ -165,7 +165,7 @@ def _pairs(rest: NDArray[np.float64], codes: Codes) -> tuple[float, float]:
     return float((np.bincount(codes, rest) ** 2).sum()), float((np.bincount(codes) ** 2).sum())
 
 
-def slope(trials: Trials, study: Study) -> Slope | None:
+def slope(trials: AnsweredTrials, study: Study) -> Slope | None:
     """Return how the rate moves with practice: least squares within raters, standard error by rater."""
     votes = trials.votes
     x, y = _within(trials.order, votes.raters), _within(votes.chosen, votes.raters)

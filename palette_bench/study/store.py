@@ -18,8 +18,7 @@ from pathlib import Path
 
 from palette_bench.core.errors import InputError, StorageError, problem
 from palette_bench.core.fingerprint import sha256
-from palette_bench.study.answers import Rater, Source
-from palette_bench.study.votes import Vote
+from palette_bench.study.votes import Rater, Source, Vote
 
 STORE = "private/votes.sqlite"
 
@@ -51,7 +50,7 @@ class PlaceGivenOnError(InputError):
     """A rater comes back, and somebody else sits there."""
 
 
-class Store:
+class VoteStore:
     """Raters, votes and the count of those who left."""
 
     def __init__(self, path: Path) -> None:

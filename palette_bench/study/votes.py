@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,8 +19,8 @@ from pydantic import Field, model_validator
 from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, RecordError
 from palette_bench.core.records import Part, Slug, read_file
-from palette_bench.study.records import CATCH_METHOD, Kind, Side, Study
-from palette_bench.study.tables import Faults, fault_problems, parse_table, table_text
+from palette_bench.study.csv_tables import Faults, fault_problems, parse_table, table_text
+from palette_bench.study.plan import CATCH_METHOD, Kind, Side, Study, Token, Truth
 
 VOTES = "votes.csv"
 
@@ -126,3 +127,58 @@ def _strange(vote: Vote, study: Study) -> Iterable[tuple[str, str, str]]:
     methods = study.slugs if vote.kind == "test" else (CATCH_METHOD,)
     if vote.method not in methods:
         yield "method", " or ".join(methods), vote.method
+
+
+Source = Literal["serve", "folder", "amt", "prolific"]
+
+
+class TrialAnswer(Part):
+    """One trial as a browser reports it; `left` proves that it speaks of the pair it was sent."""
+
+    trial: int = Field(ge=0)
+    left: Token
+    choice: Literal["L", "R", ""]
+    rt_ms: Milliseconds | None = None
+    shown_ms: Milliseconds | None = None
+    decoded: Bit
+    focus_lost: Bit
+    viewport_w: int = Field(ge=0, le=100_000)
+    viewport_h: int = Field(ge=0, le=100_000)
+    dpr: float = Field(gt=0, le=100)
+    device: Literal["pointer", "touch", "keyboard"]
+
+
+@dataclass(frozen=True)
+class Rater:
+    """Who answers: a pseudonym, one sitting, and how they came.
+
+    Attributes:
+        slot: the list of trials they were given.
+        rater: `rater_id` of the platform's id.
+        session: a name for this sitting.
+        source: how the answers arrive.
+    """
+
+    slot: int
+    rater: str
+    session: str
+    source: Source
+
+
+def vote_of(study: Study, truth: Truth, rater: Rater, answer: TrialAnswer, day: str) -> Vote:
+    """Return the row of `votes.csv` an answer becomes; `day` is the UTC day it was given."""
+    reported = answer.model_dump(include=set(TrialAnswer.model_fields) - {"left"})
+    return Vote(
+        study_id=study.id,
+        rater=rater.rater,
+        session=rater.session,
+        kind=truth.kind,
+        image_id=truth.image_id,
+        method=truth.method,
+        real_side=truth.real_side,
+        chose_model=chose_model(truth.real_side, answer.choice),
+        planned_ms=study.display_ms,
+        source=rater.source,
+        day=day,
+        **reported,
+    )

@@ -17,12 +17,12 @@ from palette_bench.core.errors import Problem, RecordError, SubmissionError, err
 from palette_bench.core.fingerprint import pixel_digest, table_digest
 from palette_bench.core.notebook import html_table
 from palette_bench.core.png import PngError, decode_strict
+from palette_bench.core.processes import in_threads
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, Image, ImageId, Mask, Progress
-from palette_bench.core.workers import in_threads
+from palette_bench.submission.anomalies import AnomalyCheck
 from palette_bench.submission.card import CARD, PLACEHOLDER, PLACEHOLDER_SLUG, SubmissionCard
 from palette_bench.submission.files import Submission, open_submission, output_name
 from palette_bench.submission.layout import Layout, arrange, is_image, of_files
-from palette_bench.submission.suspicion import Suspicion
 from palette_bench.tasks import canary
 
 CARD_BYTES = 1 << 16
@@ -62,7 +62,7 @@ _RANK = {"error": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True)
-class Answer:
+class CheckedOutput:
     """A good output (sample 1) with what it answers, decoded once for all who look at it.
 
     Attributes:
@@ -77,7 +77,7 @@ class Answer:
     mask: Mask | None
 
 
-Witness: TypeAlias = Callable[[Answer], object]  # called by several threads, once per good output
+Witness: TypeAlias = Callable[[CheckedOutput], object]  # called by several threads, once per good output
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _report(
         problems += _target_problems(card, target) + _training_problems(card) + _placeholder_problems(card)
     samples = card.target.samples_per_image if card else None
     layout = arrange(files.names, files.refused, target.ids, samples)
-    pixels, found = _read_pictures(_Reader(files, target, witness), layout, progress)
+    pixels, found = _read_pictures(_OutputReader(files, target, witness), layout, progress)
     problems += layout.problems + found
     problems = [_weighed(p, card.method.slug if card else "", strict) for p in problems]
     ordered = tuple(sorted(problems, key=lambda p: (_RANK[p.severity], p.code)))
@@ -313,50 +313,50 @@ def _training_problems(card: SubmissionCard) -> list[Problem]:
 
 
 @dataclass(frozen=True)
-class _Read:
+class _FileReading:
     """What reading one file gave: pixels that answer an id, or the reason why it has none."""
 
     name: str
-    answer: Answer | None = None
+    answer: CheckedOutput | None = None
     digest: Fingerprint = ""
     has_metadata: bool = False
     fault: PngError | None = None
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _OutputReader:
     """Decodes answers, several at a time."""
 
     files: Submission
     target: ContestantSet
     witness: Witness | None
 
-    def read(self, place: tuple[int, ImageId]) -> _Read:
+    def read(self, place: tuple[int, ImageId]) -> _FileReading:
         """Return the answer at (sample, id); only sample 1 is looked at closely."""
         sample, image_id = place
         name = output_name(image_id, sample)
         if name in self.files.refused:  # reported with all refused files
-            return _Read(name)
+            return _FileReading(name)
         try:
             image, has_metadata = _decode(self.files, name, self.target.protocol.side)
         except PngError as error:
-            return _Read(name, fault=error)
+            return _FileReading(name, fault=error)
         if sample > 1:
-            return _Read(name, has_metadata=has_metadata)
-        answer = Answer(image_id, image, self.target.condition(image_id), self.target.mask(image_id))
+            return _FileReading(name, has_metadata=has_metadata)
+        answer = CheckedOutput(image_id, image, self.target.condition(image_id), self.target.mask(image_id))
         if self.witness:
             self.witness(answer)
-        return _Read(name, answer, pixel_digest(image), has_metadata)
+        return _FileReading(name, answer, pixel_digest(image), has_metadata)
 
 
 def _read_pictures(
-    reader: _Reader, layout: Layout, progress: Progress
+    reader: _OutputReader, layout: Layout, progress: Progress
 ) -> tuple[dict[ImageId, Fingerprint], list[Problem]]:
     """Decode every answer; return the digests of the good ones (sample 1), and what is wrong or odd."""
     faults = _Faults()
     for name, refused in reader.files.refused.items():
         faults.add(refused, name)
-    suspicion = Suspicion(reader.target)
+    suspicion = AnomalyCheck(reader.target)
     pixels: dict[ImageId, Fingerprint] = {}
     places = [(sample, i) for sample, ids in sorted(layout.answers.items()) for i in ids]
     with progress("checking", len(places)) as advance:

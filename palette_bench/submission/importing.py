@@ -13,8 +13,8 @@ from palette_bench.core import atomic
 from palette_bench.core.errors import RecordError, StorageError, UsageError
 from palette_bench.core.records import validate
 from palette_bench.core.types import SILENT, Progress
-from palette_bench.submission.adapter import ToolOptions, load_adapter
 from palette_bench.submission.card import CARD, PLACEHOLDER, Method, SubmissionCard, to_toml
+from palette_bench.submission.methods import ToolOptions, load_adapter
 from palette_bench.submission.restore import restore
 
 

@@ -21,15 +21,14 @@ from numpy.typing import NDArray
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core import atomic, png
 from palette_bench.core.fingerprint import pixel_digest, sha256
-from palette_bench.core.interrupt import stoppable
 from palette_bench.core.journal import Journal, Shard, locked
-from palette_bench.core.ranks import rank_of
+from palette_bench.core.processes import rank_of, stoppable
 from palette_bench.core.rng import sampling_noise
 from palette_bench.core.types import SILENT, AnyPath, Image, ImageId, Mask, Progress
 from palette_bench.submission.card import CARD, SubmissionCard, Target, to_toml
-from palette_bench.submission.contestant import About, Batch, Restorer, SelectiveRestorer
 from palette_bench.submission.cost import measured, peak_memory, with_cost
 from palette_bench.submission.files import output_name
+from palette_bench.submission.methods import Batch, MethodInfo, Restorer, SelectiveRestorer
 from palette_bench.submission.plugins import require_images, require_restorer
 
 _WITNESSES = 3  # ids whose first noise is digested in the journal; trust, section 1.1
@@ -37,7 +36,7 @@ _WITNESSES = 3  # ids whose first noise is digested in the journal; trust, secti
 log = logging.getLogger(__name__)
 
 
-class Output(NamedTuple):
+class OutputKey(NamedTuple):
     """One picture to write: a sample, counted from 0, of an id."""
 
     sample: int
@@ -95,7 +94,7 @@ def restore(
     out = Path(out)
     if isinstance(restorer, SelectiveRestorer):
         restorer.accept(benchset)
-    run = _Run(restorer, benchset, out, samples, batch_size, shard or Shard(*rank_of()), device)
+    run = _RestoreRun(restorer, benchset, out, samples, batch_size, shard or Shard(*rank_of()), device)
     with locked(out, run.shard):
         run.work(progress)
         if audit:
@@ -103,7 +102,7 @@ def restore(
         return run.close()
 
 
-def card_of(about: About, benchset: ContestantSet, samples: int = 1) -> SubmissionCard:
+def card_of(about: MethodInfo, benchset: ContestantSet, samples: int = 1) -> SubmissionCard:
     """Return the card of a method's submission for a set."""
     public = benchset.public
     return SubmissionCard(
@@ -124,7 +123,7 @@ def card_of(about: About, benchset: ContestantSet, samples: int = 1) -> Submissi
 
 
 @dataclass(frozen=True)
-class _Run:
+class _RestoreRun:
     """One call of `restore`."""
 
     restorer: Restorer
@@ -156,10 +155,10 @@ class _Run:
         blocks = {i: sampling_noise(seed, i, 0, 0, shape) for i in self.benchset.ids[:_WITNESSES]}
         return {i: sha256(block.astype("<f4").tobytes())[:16] for i, block in blocks.items()}
 
-    def _outputs(self, shard: Shard) -> list[Output]:
+    def _outputs(self, shard: Shard) -> list[OutputKey]:
         """Return what a shard has to write, sample by sample."""
         ids = self.benchset.ids[shard.index :: shard.count]
-        return [Output(sample, image_id) for sample in range(self.samples) for image_id in ids]
+        return [OutputKey(sample, image_id) for sample in range(self.samples) for image_id in ids]
 
     def work(self, progress: Progress) -> None:
         """Restore what this shard lacks."""
@@ -177,7 +176,7 @@ class _Run:
             told = (len(todo), seconds, len(todo) / seconds, peak_memory(self.device))
             log.info("%d pictures in %.1f s, %.4g a second, %.1f GB at most", *told)
 
-    def _resumed(self, mine: list[Output]) -> tuple[Journal, list[Output]]:
+    def _resumed(self, mine: list[OutputKey]) -> tuple[Journal, list[OutputKey]]:
         """Return the journal, rid of outputs that are no longer what it says, and what is left to do."""
         for folder in {self.out / "outputs", *((self.out / output.file).parent for output in mine)}:
             atomic.make_folder(folder)
@@ -189,17 +188,17 @@ class _Run:
         journal = Journal(self.out, self.header, self.shard)
         return journal, [output for output in mine if output.key not in kept]
 
-    def _is_stored(self, output: Output, entry: dict[str, Any]) -> bool:
+    def _is_stored(self, output: OutputKey, entry: dict[str, Any]) -> bool:
         try:
             return bool(pixel_digest(self._stored(output)) == entry["px"])
         except (OSError, png.PngError):
             return False
 
-    def _stored(self, output: Output) -> Image:
+    def _stored(self, output: OutputKey) -> Image:
         side = self.benchset.protocol.side
         return png.decode_strict(png.read_regular(self.out / output.file), side, side, 3)[0]
 
-    def _batches(self, outputs: list[Output], size: int) -> Iterator[tuple[list[Output], Batch]]:
+    def _batches(self, outputs: list[OutputKey], size: int) -> Iterator[tuple[list[OutputKey], Batch]]:
         """Yield outputs of one sample with the batch that asks for them, of exactly `size` pictures."""
         for sample, same in groupby(outputs, key=lambda output: output.sample):
             rest = list(same)
@@ -222,13 +221,13 @@ class _Run:
             sample=sample,
         )
 
-    def _restored(self, group: list[Output], batch: Batch) -> list[dict[str, Any]]:
+    def _restored(self, group: list[OutputKey], batch: Batch) -> list[dict[str, Any]]:
         """Restore and write a batch; return the journal entries."""
         start = time.perf_counter()
         pictures = self._pictures(batch)
         seconds = time.perf_counter() - start
         cost = measured(seconds, len(batch.ids), self.restorer.about.sampling.steps)
-        with atomic.Batch() as files:
+        with atomic.FileBatch() as files:
             for output, picture in zip(group, pictures, strict=False):
                 files.write(self.out / output.file, png.encode(picture))
         return [

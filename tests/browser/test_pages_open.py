@@ -15,7 +15,7 @@ from palette_bench.board.record import add_card
 from palette_bench.board.report import write_report
 from palette_bench.board.site import build_site
 from palette_bench.study.analysis import analyse
-from palette_bench.study.analysis_page import analysis_page
+from palette_bench.study.analysis_report import analysis_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

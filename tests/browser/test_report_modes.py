@@ -14,9 +14,9 @@ from submissions import plausible, submit
 
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.sources import Request
-from palette_bench.board.cells import score_cell
-from palette_bench.board.report import MAX_BYTES, Options, write_report
+from palette_bench.board.report import MAX_BYTES, ReportOptions, write_report
 from palette_bench.core.png import encode
+from palette_bench.pages.score_cell import score_cell
 from palette_bench.scoring.scorecard import Score, read_scorecard, write_scorecard
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def pictured(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     submission = submit(benchset, folder / "sub")
     card = card_of(submission, benchset, folder / "card.json")
     out = folder / "report"
-    write_report(card, out, benchset=benchset, submission=submission, options=Options(format="dir"))
+    write_report(card, out, benchset=benchset, submission=submission, options=ReportOptions(format="dir"))
     return out
 
 
@@ -188,7 +188,7 @@ def test_the_theme_swaps_plots_and_print_is_light(browser: Browser, page_file: P
 def test_a_card_of_ten_thousand_pictures_fits(browser: Browser, rich: Path, page_file: Path) -> None:
     assert page_file.stat().st_size < MAX_BYTES
     out = rich.with_name("folder")
-    write_report(rich, out, options=Options(format="dir"))
+    write_report(rich, out, options=ReportOptions(format="dir"))
     assert (out / "index.html").stat().st_size < FIRST_PAGE
     assert len(list((out / "pictures").iterdir())) == 50
     with opened(browser, out / "index.html") as page:

@@ -17,8 +17,8 @@ from submissions import submit
 
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
+from palette_bench.board.image_selection import grid_ids
 from palette_bench.board.report import write_report
-from palette_bench.board.samples import grid_ids
 from palette_bench.core.types import Image
 
 if TYPE_CHECKING:

@@ -17,13 +17,12 @@ from plans import make_study
 from serving import Server
 
 from palette_bench.study.analysis import analyse
-from palette_bench.study.desk import Desk
-from palette_bench.study.export import export
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.importing import import_votes
 from palette_bench.study.monitor import progress_of
-from palette_bench.study.serve import create_app
-from palette_bench.study.store import STORE, Store
+from palette_bench.study.platforms import export, import_votes
+from palette_bench.study.server import create_app
+from palette_bench.study.session import VotingSession
+from palette_bench.study.store import STORE, VoteStore
 from palette_bench.study.votes import Vote
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def designed(mini_jpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def votes_of(study: Path) -> dict[str, list[Vote]]:
-    store = Store(study / STORE)
+    store = VoteStore(study / STORE)
     try:
         found: dict[str, list[Vote]] = {}
         for vote in store.votes():
@@ -241,10 +240,10 @@ class Served:
         assert self._ready.wait(60)
 
     def _run(self) -> None:
-        store = Store(self._study / STORE)  # of the thread that uses it
+        store = VoteStore(self._study / STORE)  # of the thread that uses it
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            desk = Desk(StudyFolder.open(self._study), store, 3600.0, lambda: self.now)
+            desk = VotingSession(StudyFolder.open(self._study), store, 3600.0, lambda: self.now)
             config = uvicorn.Config(create_app(desk, [self.address]), log_level="warning", lifespan="off")
             self._server = uvicorn.Server(config)
             self._ready.set()
@@ -292,7 +291,7 @@ def test_a_study_of_six_places_ends_though_two_raters_leave(
         assert gone.page.is_visible("#leave")  # who wants them deleted still can
     finally:
         served.stop()
-    store = Store(folder.path / STORE)
+    store = VoteStore(folder.path / STORE)
     progress = progress_of(folder, store)
     votes = store.votes()
     store.close()

@@ -25,15 +25,15 @@ from toy_method import weights_of, write_pack
 from palette_bench import Evaluator
 from palette_bench.baselines.palette import baseline as palette
 from palette_bench.baselines.regression import baseline as regression
-from palette_bench.baselines.training.contestant import Contestant
+from palette_bench.baselines.training.method import PackagedMethod
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import DeviceError, PaletteBenchError
 from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.scoring.features import open_extractor, open_pair_distance
+from palette_bench.scoring.features.network import drawn_pictures
 from palette_bench.scoring.features.pairs import PAIRS
-from palette_bench.scoring.features.random_weights import drawn_pictures
-from palette_bench.submission.contestant import OwnPicture, RestoreOptions, TrainOptions
+from palette_bench.submission.methods import RestoreOptions, TrainOptions, UserImage
 
 RECIPE = """\
 schema = "palette-bench/recipe/1.0"
@@ -213,7 +213,7 @@ def test_scores_are_equal_and_what_they_leave_in_the_cache_is_sound(
 # --- contestants --------------------------------------------------------------------------------
 
 
-def trained(method: Contestant, folder: Path, autocast: str = "off", deterministic: bool = True) -> str:
+def trained(method: PackagedMethod, folder: Path, autocast: str = "off", deterministic: bool = True) -> str:
     """Return the digest of all tensors that two steps leave in `folder`."""
     folder.mkdir(parents=True)
     recipe, data = folder / "recipe.toml", folder / "pack.safetensors"
@@ -264,7 +264,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def restored(run: Path) -> str:
     model = palette.restorer(RestoreOptions(run=run, steps=2))
-    own = OwnPicture("own", "inpainting", *own_pixels())
+    own = UserImage("own", "inpainting", *own_pixels())
     return digest(model.restore(batch("inpainting", 16, 2)), model.restore_picture(own, "tile"))
 
 
@@ -292,7 +292,7 @@ def test_restoring_gives_equal_pixels(run: Path, restored_plainly: str, state: C
 PASS = """
 from palette_bench.core.errors import PaletteBenchError
 from palette_bench.scoring.features import open_extractor
-from palette_bench.scoring.features.random_weights import drawn_pictures
+from palette_bench.scoring.features.network import drawn_pictures
 try:
     tables = open_extractor("smoke-random", None, "center224", "cpu")(drawn_pictures(2))
     print(*(table.tobytes().hex() for table in tables.values()))

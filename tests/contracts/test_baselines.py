@@ -15,11 +15,11 @@ from toy_method import files_of, write_pack
 
 from palette_bench.baselines.training.recipe import MULTI_TASKS, Task, read_recipe, to_toml
 from palette_bench.core.errors import UsageError
-from palette_bench.submission.contestant import (
-    OwnPicture,
+from palette_bench.submission.methods import (
     PictureRestorer,
     RestoreOptions,
     TrainOptions,
+    UserImage,
     baselines,
     load_baseline,
 )
@@ -123,7 +123,7 @@ def test_own_pictures_of_odd_sizes_keep_what_is_known(runs: tuple[str, Path], po
     pixels = np.random.default_rng(4).integers(0, 256, (37, 50, 3), np.uint8)
     mask = np.zeros((37, 50), bool)
     mask[5:20, 30:] = True
-    output = model(runs).restore_picture(OwnPicture("mine", "inpainting", pixels, mask), policy)
+    output = model(runs).restore_picture(UserImage("mine", "inpainting", pixels, mask), policy)
     assert output.shape == pixels.shape
     assert (output[~mask] == pixels[~mask]).all()
 

@@ -9,7 +9,7 @@ import pytest
 from submissions import ready
 
 from palette_bench.benchset.manifest import ContestantSet
-from palette_bench.scoring.run import score
+from palette_bench.scoring.score import score
 from palette_bench.scoring.scorecard import Scorecard
 from palette_bench.submission.restore import restore
 

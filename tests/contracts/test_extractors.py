@@ -16,10 +16,10 @@ from palette_bench.core.errors import DeviceError, InputError, UsageError, Weigh
 from palette_bench.core.types import Image
 from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.scoring import features
+from palette_bench.scoring.extraction import extract
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
-from palette_bench.scoring.features.random_weights import drawn_pictures
-from palette_bench.scoring.features.tables import extract
+from palette_bench.scoring.features.network import drawn_pictures
 from palette_bench.scoring.metrics.frechet import frechet_distance
 from palette_bench.scoring.metrics.perceptual import squared_distances
 

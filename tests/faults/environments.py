@@ -142,7 +142,7 @@ def probe(folder: str, out: str, workers: str, scores: str) -> Probe:
         scores: 1 computes a scorecard too.
     """
     from palette_bench.benchset.generate import generate
-    from palette_bench.benchset.making import Options
+    from palette_bench.benchset.making import GenerateOptions
     from palette_bench.benchset.sources import Request
     from palette_bench.core.fingerprint import pixel_digest
     from palette_bench.tasks import canary
@@ -161,7 +161,7 @@ def probe(folder: str, out: str, workers: str, scores: str) -> Probe:
         for quality in (5, 10, 20):
             made[f"jpeg {quality} {path.name}"] = pixel_digest(fast_jpeg(square, quality))
         made[f"integer jpeg {path.name}"] = pixel_digest(reference_jpeg(square[:64, :64], 10))
-    options = Options(workers=int(workers))
+    options = GenerateOptions(workers=int(workers))
     request = Request("folder:mine", Path(folder))
     for name, asked in (("smoke", Request()), ("palette-mini", request)):
         for target in generate(name, "all", Path(out, name), request=asked, options=options):
@@ -173,8 +173,8 @@ def probe(folder: str, out: str, workers: str, scores: str) -> Probe:
 def _scores(out: Path) -> Probe:
     """Return the numbers of a scorecard of the smoke extractor with seeded weights."""
     from palette_bench.benchset.manifest import ContestantSet
-    from palette_bench.scoring.run import score
-    from palette_bench.submission.contestant import RestoreOptions, load_baseline
+    from palette_bench.scoring.score import score
+    from palette_bench.submission.methods import RestoreOptions, load_baseline
     from palette_bench.submission.restore import restore
 
     place = out / "smoke" / "jpeg.qf5"

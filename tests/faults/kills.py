@@ -111,7 +111,7 @@ VERBS = {
         lambda inputs, out: _cli("-q", "restore", "copy-input", "--set", inputs / "set", "-o", out),
         ("submission.toml",),  # names the seconds a picture took
     ),
-    "score": Verb(_submission, _score, modules=("palette_bench.scoring.run", _NETWORK)),
+    "score": Verb(_submission, _score, modules=("palette_bench.scoring.score", _NETWORK)),
     "board": Verb(_cards, _board, modules=("palette_bench.board.site", "palette_bench.board.record")),
     "train": Verb(_pack, _train, ("log.jsonl", "state.json", "samples"), ("toy_method",)),
 }

@@ -83,7 +83,7 @@ def _read_pack(path: Path) -> Any:
 
 
 def _read_tensors(path: Path) -> Any:
-    from palette_bench.scoring.features.tensors import parse_tensors
+    from palette_bench.runtime.tensors import parse_tensors
 
     return sorted((name, tuple(t.shape)) for name, t in parse_tensors(path.read_bytes(), path.name).items())
 
@@ -94,8 +94,8 @@ def _run() -> bytes:
 
 
 def _read_run(path: Path) -> Any:
-    from palette_bench.baselines.training.run import open_run
-    from palette_bench.submission.runs import _said_by
+    from palette_bench.baselines.training.weights import open_run
+    from palette_bench.submission.training_runs import _said_by
 
     _said_by(path)
     run = open_run(path)

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from submissions import CARD
 
 from palette_bench.benchset import foreign_masks, pictures
-from palette_bench.benchset.pictures import Place
+from palette_bench.benchset.pictures import ImageLocation
 from palette_bench.core import png
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.scoring import folders as compared
@@ -106,7 +106,7 @@ _COMPARED = (*_SOURCES, _picture("PNG", "RGBA"), _picture("PNG", "LA"))
 
 
 def _read_source(path: Path) -> str:
-    data = Place(path.name, path).read()
+    data = ImageLocation(path.name, path).read()
     size = preprocess.picture_size(data)
     pixels = preprocess.decode(data)
     assert pixels.shape == (*size, 3), "decoded in another size than announced"

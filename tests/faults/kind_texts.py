@@ -17,7 +17,7 @@ from mutations import mutated
 from submissions import CARD
 
 from palette_bench.benchset import folders, manifest, splits
-from palette_bench.benchset.pictures import Place
+from palette_bench.benchset.pictures import ImageLocation
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.journal import Journal
 from palette_bench.core.resources import protocol_file
@@ -117,7 +117,7 @@ def _labels_csv() -> bytes:
 
 
 def _read_labels(path: Path) -> Any:
-    return folders._csv_labels(path, [Place("a.png", path), Place("x/b.png", path)])
+    return folders._csv_labels(path, [ImageLocation("a.png", path), ImageLocation("x/b.png", path)])
 
 
 _IMAGENET_LABELS = (

@@ -29,7 +29,7 @@ from mutations import mutated
 from PIL import Image as PillowImage
 
 from palette_bench.benchset import folders, foreign_masks, manifest, pictures, splits
-from palette_bench.benchset.pictures import Place
+from palette_bench.benchset.pictures import ImageLocation
 from palette_bench.core import png
 from palette_bench.core.errors import PaletteBenchError, RecordError, SourceError
 from palette_bench.core.fingerprint import sha256
@@ -227,7 +227,7 @@ def test_bytes_after_an_array_and_files_that_are_no_archive(tmp_path: Path) -> N
 def test_tables_of_labels_in_no_form_are_pb607(text: bytes, tmp_path: Path) -> None:
     (path := tmp_path / "labels.csv").write_bytes(text)
     with pytest.raises(SourceError, match="PB607"):
-        folders._csv_labels(path, [Place("a.png", path)])
+        folders._csv_labels(path, [ImageLocation("a.png", path)])
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_table_that_unpacks_to_gigabytes_is_refused_early(
 
 
 def test_a_torch_file_that_unpickles_to_nonsense_is_pb705() -> None:
-    from palette_bench.scoring.features.tensors import parse_tensors
+    from palette_bench.runtime.tensors import parse_tensors
 
     for data in (b"", b"\x80", b"PK\x03\x04", b"x" * 8 + b"{" + b"x" * 50, struct.pack("<Q", 9) + b"{" * 9):
         with pytest.raises(PaletteBenchError, match="PB705"):

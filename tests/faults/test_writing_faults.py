@@ -17,14 +17,14 @@ from shims import FaultyOs, full_disk, standing_in
 from submissions import ready
 
 from palette_bench.benchset.generate import generate
-from palette_bench.benchset.making import Options
+from palette_bench.benchset.making import GenerateOptions
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.benchset.sources import Request
 from palette_bench.core import atomic
 from palette_bench.core.errors import StorageError
-from palette_bench.core.interrupt import Interrupted
 from palette_bench.core.journal import Journal, locked
 from palette_bench.core.png import encode
+from palette_bench.core.processes import Interrupted
 from palette_bench.submission.restore import restore
 from palette_bench.tasks.canary import pattern_p
 
@@ -42,7 +42,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(photos: Path, out: Path, **options: object) -> object:
     request = Request("folder:mine", photos)
-    return generate("palette-mini", "jpeg/qf5", out, request=request, options=Options(**options))
+    return generate("palette-mini", "jpeg/qf5", out, request=request, options=GenerateOptions(**options))
 
 
 def everything(folder: Path) -> None:
@@ -51,7 +51,7 @@ def everything(folder: Path) -> None:
     atomic.write_bytes(folder / "bytes", b"0123456789" * 20)
     atomic.write_text(folder / "deeper" / "text", "text\n" * 9)
     atomic.write_gzip(folder / "table.gz", b"1,2\n" * 50)
-    with atomic.Batch() as batch:
+    with atomic.FileBatch() as batch:
         for name in ("one", "two", "three"):
             batch.write(folder / name, name.encode() * 30)
     with suppress(StorageError):

@@ -17,7 +17,7 @@ from submissions import ready
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.sources import Request
-from palette_bench.scoring.distributed import World
+from palette_bench.runtime.distributed import World
 from palette_bench.submission.restore import restore
 
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]

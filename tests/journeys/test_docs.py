@@ -7,7 +7,7 @@ import re
 import pytest
 from common import REPOSITORY
 
-from palette_bench.study.records import Ethics, Exclude, Plan, StudyToml
+from palette_bench.study.plan import Ethics, Exclude, StudyPlan, StudyToml
 from palette_bench.study.votes import Vote
 
 SCORES = (REPOSITORY / "docs" / "scores.md").read_text(encoding="utf-8")
@@ -29,9 +29,9 @@ def test_the_plan_of_the_studies_guide_is_whole_and_holds_the_defaults() -> None
     (text,) = re.findall(r"```toml\n(.*?)```", STUDIES, flags=re.DOTALL)
     plan = StudyToml.parse(text.encode(), "study.toml")
     named = set(re.findall(r"^(\w+) = ", text, flags=re.MULTILINE))
-    fields = {*Plan.model_fields, *Exclude.model_fields, *Ethics.model_fields} - {"exclude", "ethics"}
+    fields = {*StudyPlan.model_fields, *Exclude.model_fields, *Ethics.model_fields} - {"exclude", "ethics"}
     assert named == fields | {"schema", "consent", "instructions"}
-    for name, field in Plan.model_fields.items():
+    for name, field in StudyPlan.model_fields.items():
         if not field.is_required():
             assert getattr(plan, name) == field.default
 

@@ -15,12 +15,12 @@ from submissions import original, submit
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.sources import Request
-from palette_bench.board.pictures import open_gallery
+from palette_bench.board.image_selection import grid_ids
 from palette_bench.board.report import write_report
-from palette_bench.board.samples import grid_ids
 from palette_bench.core.errors import IncomparableError
 from palette_bench.core.png import encode
 from palette_bench.core.types import Image
+from palette_bench.pages.images import open_gallery
 from palette_bench.scoring.scorecard import read_scorecard
 
 RunCli = Callable[..., "CompletedProcess[str]"]

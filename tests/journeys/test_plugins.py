@@ -10,7 +10,7 @@ from common import RunCli
 
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core.errors import MethodError
-from palette_bench.submission.contestant import About
+from palette_bench.submission.methods import MethodInfo
 from palette_bench.submission.restore import restore
 
 HEAD = """
@@ -112,7 +112,7 @@ class Returns:
 
     identity = "returns 1"
 
-    def __init__(self, returned: object, about: About) -> None:
+    def __init__(self, returned: object, about: MethodInfo) -> None:
         self.returned, self.about = returned, about
 
     def restore(self, batch: object) -> object:

@@ -15,8 +15,7 @@ from common import RunCli
 from PIL import Image as PillowImage
 from submissions import ready
 
-from palette_bench.benchset.manifest import ContestantSet
-from palette_bench.benchset.public import export_public
+from palette_bench.benchset.manifest import ContestantSet, export_public
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.png import encode
 from palette_bench.submission.card import SubmissionCard

@@ -25,7 +25,7 @@ from palette_bench import score
 from palette_bench.benchset import manifest
 from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.board.comparability import unfit
-from palette_bench.board.provenance import provenance
+from palette_bench.board.report_content import provenance
 from palette_bench.core import png
 from palette_bench.core.errors import (
     BenchSetError,
@@ -36,8 +36,9 @@ from palette_bench.core.errors import (
     WeightsError,
 )
 from palette_bench.core.fingerprint import table_digest
-from palette_bench.core.interrupt import Interrupted
-from palette_bench.scoring import extraction, run
+from palette_bench.core.processes import Interrupted
+from palette_bench.scoring import extraction
+from palette_bench.scoring import score as run
 from palette_bench.scoring.features.weights import pinned
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
 from palette_bench.submission import files

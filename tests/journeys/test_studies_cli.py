@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from toy_method import write_pictures
 
 from palette_bench.baselines.experiments.__main__ import command
-from palette_bench.baselines.experiments.making import Order, make
+from palette_bench.baselines.experiments.making import StudyRequest, make
 from palette_bench.core.errors import InputError
 
 SETS = ["colorization/default", "inpainting/freeform-20-30", "uncropping/right", "jpeg/qf10"]
@@ -105,7 +105,9 @@ def test_the_same_command_changes_nothing(study: Path) -> None:
 
 def test_another_scale_is_another_study(study: Path) -> None:
     out = study / "out"
-    order = Order("contest", "cpu", (study / "pictures",), out, 2.0, None, "cpu", ("smoke-random",), {})
+    order = StudyRequest(
+        "contest", "cpu", (study / "pictures",), out, 2.0, None, "cpu", ("smoke-random",), {}
+    )
     with pytest.raises(InputError, match=r"PB605[\s\S]*scale 1.0[\s\S]*scale 2.0"):
         make(order)
 

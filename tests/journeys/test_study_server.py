@@ -13,7 +13,7 @@ from plans import make_study
 from raters import Rater, answer_to
 from serving import Server
 
-from palette_bench.study.store import STORE, Store
+from palette_bench.study.store import STORE, VoteStore
 
 pytestmark = pytest.mark.enable_socket
 
@@ -38,7 +38,7 @@ def send_without_listening(rater: Rater, answer: dict[str, object]) -> socket.so
 
 
 def votes_of(study: Path) -> list[tuple[int, str]]:
-    store = Store(study / STORE)
+    store = VoteStore(study / STORE)
     try:
         return [(vote.trial, vote.choice) for vote in store.votes()]
     finally:

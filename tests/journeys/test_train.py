@@ -16,8 +16,8 @@ from common import RunCli
 from toy_method import write_pictures
 
 from palette_bench.baselines.palette import baseline
-from palette_bench.baselines.training.run import TrainedRun, open_run
-from palette_bench.submission.contestant import TrainOptions
+from palette_bench.baselines.training.weights import TrainedRun, open_run
+from palette_bench.submission.methods import TrainOptions
 
 RECIPE = """\
 schema = "palette-bench/recipe/1.0"

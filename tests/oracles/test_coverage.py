@@ -19,7 +19,7 @@ from palette_bench.core.significance import mcnemar, paired_t, z_of_influence, z
 from palette_bench.scoring.metrics.classifier import inception_score
 from palette_bench.scoring.metrics.frechet import frechet
 from palette_bench.scoring.metrics.kid import kernel
-from palette_bench.scoring.metrics.outcome import Outcome, Reference, Tables
+from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, ReferenceSet
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def judged(values: list[float], spreads: list[float], reach: float = Z) -> Held:
     return Held(float(se.mean()), float(found.std(ddof=1)), float(covered.mean()), len(found))
 
 
-def of_outcomes(outcomes: list[Outcome]) -> Held:
+def of_outcomes(outcomes: list[MetricOutcome]) -> Held:
     values, intervals = [o.value for o in outcomes], [o.interval for o in outcomes]
     known = [(v, i.se) for v, i in zip(values, intervals, strict=True) if v is not None and i is not None]
     assert len(known) == len(outcomes)
@@ -80,25 +80,25 @@ class World:
     """Gaussian features of two systems that see the same images, and a fixed reference."""
 
     mixing: NDArray[np.float64]
-    reference: Reference
+    reference: ReferenceSet
 
     @classmethod
     def of(cls, d: int, reference_n: int) -> World:
         draw = np.random.default_rng(d)
         mixing = draw.normal(size=(d, d)) / np.sqrt(d)
         others = (draw.normal(size=(reference_n, d)) @ mixing).astype(np.float32)
-        return cls(mixing, Reference.of("originals", others))
+        return cls(mixing, ReferenceSet.of("originals", others))
 
-    def systems(self, draw: np.random.Generator, n: int) -> tuple[Tables, Tables]:
+    def systems(self, draw: np.random.Generator, n: int) -> tuple[FeatureTables, FeatureTables]:
         """Return two systems: one shrinks the images' features, one adds noise to them."""
         d = len(self.mixing)
         images = draw.normal(size=(n, d)) @ self.mixing
         first, second = 0.85 * images + 0.1, images + 0.3 * draw.normal(size=(n, d))
         return self._tables(first), self._tables(second)
 
-    def _tables(self, features: NDArray[np.float64]) -> Tables:
+    def _tables(self, features: NDArray[np.float64]) -> FeatureTables:
         table: Table = features.astype(np.float32)
-        return Tables(table, table, self.reference)
+        return FeatureTables(table, table, self.reference)
 
 
 @pytest.mark.parametrize(("d", "n", "runs"), [(32, 2000, 400), (128, 2000, 300), (256, 3000, 200)])
@@ -139,7 +139,7 @@ def test_inception_score_on_the_log_scale(classes: int, n: int, runs: int, say: 
         columns = []
         for logits in (images, noisy):
             table = logits.astype(np.float32)
-            columns.append(inception_score(Tables(table, table)).columns["is_kl"])
+            columns.append(inception_score(FeatureTables(table, table)).columns["is_kl"])
         logs.append(float(columns[0].mean()))
         spreads.append(float(columns[0].std(ddof=1)) / np.sqrt(n))
         deltas.append(z_of_log_mean(columns[0], columns[1]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from palette_bench.baselines.palette.samplers import SAMPLERS, Walk
+from palette_bench.baselines.palette.samplers import SAMPLERS, SamplerInputs
 from palette_bench.baselines.palette.schedule import GRIDS, Schedule, log_snr
 
 diffusers = pytest.importorskip("diffusers", reason="compares with diffusers, which is not installed")
@@ -35,7 +35,7 @@ def normals(seed: int = 5) -> Callable[[int], torch.Tensor]:
 
 def ours(sampler: str, clip: Any, grid: str = "paper", evaluations: int = 1000) -> torch.Tensor:
     levels = tuple(GRIDS[grid](SAMPLED, TRAINED, evaluations).tolist())
-    return SAMPLERS[sampler](Walk(predict, normals(), lambda y, gamma: y, levels, clip))
+    return SAMPLERS[sampler](SamplerInputs(predict, normals(), lambda y, gamma: y, levels, clip))
 
 
 def theirs(scheduler: Any, **options: Any) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from palette_bench.core.errors import WeightsError
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.extractor import as_images
-from palette_bench.scoring.features.random_weights import drawn_pictures
+from palette_bench.scoring.features.network import drawn_pictures
 from palette_bench.scoring.features.weights import find, pinned
 
 NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")

@@ -21,8 +21,8 @@ from palette_bench.core.fingerprint import sha256
 from palette_bench.scoring.features import open_extractor, open_pair_distance, weights
 from palette_bench.scoring.features.extractor import TorchExtractor, as_images
 from palette_bench.scoring.features.inception import random_tensors
+from palette_bench.scoring.features.network import drawn_pictures
 from palette_bench.scoring.features.pairs import _Lpips
-from palette_bench.scoring.features.random_weights import drawn_pictures
 
 MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
 
@@ -263,7 +263,7 @@ def test_lpips_equals_the_lpips_package(lpips_package: tuple[type[nn.Module], Pa
 
 
 def test_the_heads_are_read_as_they_were_pinned(lpips_package: tuple[type[nn.Module], Path]) -> None:
-    from palette_bench.scoring.features.tensors import prove_tensors
+    from palette_bench.runtime.tensors import prove_tensors
 
     row = weights.pinned()["lpips-alex-heads"]
     data = weights.read_pinned("lpips-alex-heads", str(lpips_package[1]))

@@ -12,7 +12,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from palette_bench.scoring.metrics.classifier import inception_score, inception_score_10
 from palette_bench.scoring.metrics.frechet import frechet_distance
 from palette_bench.scoring.metrics.kid import kernel_distance, kid_subsets
-from palette_bench.scoring.metrics.outcome import Tables
+from palette_bench.scoring.metrics.metric import FeatureTables
 
 
 def drawn(seed: int, n: int, d: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ def test_frechet_equals_torch_fidelity_above_the_dimension(n: int, d: int) -> No
 def test_inception_score_equals_torch_fidelity_with_one_split(n: int, k: int) -> None:
     logits = drawn(3, n, k).float()
     expected = isc_features_to_metric(logits, splits=1, shuffle=False)["inception_score_mean"]
-    found = inception_score(Tables(logits.numpy(), logits.numpy()))
+    found = inception_score(FeatureTables(logits.numpy(), logits.numpy()))
     assert found.value == pytest.approx(expected, rel=1e-10)
 
 
@@ -43,7 +43,7 @@ def test_inception_score_equals_torch_fidelity_with_one_split(n: int, k: int) ->
 def test_ten_shuffled_splits_equal_torch_fidelitys(n: int, k: int) -> None:
     logits = drawn(3, n, k).float()
     expected = isc_features_to_metric(logits)
-    found = inception_score_10(Tables(logits.numpy(), logits.numpy()))
+    found = inception_score_10(FeatureTables(logits.numpy(), logits.numpy()))
     assert found.value == pytest.approx(expected["inception_score_mean"], rel=1e-10)
     assert found.params["sd"] == pytest.approx(expected["inception_score_std"], rel=1e-9)
 

@@ -12,17 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from palette_bench.baselines.adapters.pipelines import PIPELINES, Inpainting
+from palette_bench.baselines.adapters.pipelines import PIPELINES, InpaintingPipeline
 from palette_bench.benchset.generate import generate
-from palette_bench.benchset.manifest import ContestantSet
-from palette_bench.benchset.public import export_public
+from palette_bench.benchset.manifest import ContestantSet, export_public
 from palette_bench.benchset.sources import Request
 from palette_bench.core.errors import InputError, StackError, SubmissionError, UsageError, WeightsError
 from palette_bench.core.png import decode_strict, encode
 from palette_bench.core.types import Image
-from palette_bench.submission.adapter import Adapter, ToolOptions, load_adapter
 from palette_bench.submission.check import check
-from palette_bench.submission.contestant import RestoreOptions, load_baseline
+from palette_bench.submission.methods import Adapter, RestoreOptions, ToolOptions, load_adapter, load_baseline
 from palette_bench.submission.restore import restore
 from palette_bench.tasks.preprocess import crop_area
 
@@ -369,7 +367,7 @@ def test_every_class_is_called_with_its_polarity_and_nothing_to_say(
             return SimpleNamespace(images=[np.full((64, 64, 3), 0.5, np.float32)])
 
     options = RestoreOptions(run=weights, pipeline=name, steps=9)
-    restore(Inpainting(options, Pipeline(), PIPELINES[name], "1"), public, tmp_path, batch_size=1)
+    restore(InpaintingPipeline(options, Pipeline(), PIPELINES[name], "1"), public, tmp_path, batch_size=1)
     hole = 0 if name == "RePaintPipeline" else 255
     for i, call in zip(public.ids, calls, strict=True):
         expected = np.where(public.mask(i), hole, 255 - hole)
@@ -435,7 +433,7 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_every_adapter_is_one_or_a_method() -> None:
-    from palette_bench.submission.contestant import baselines
+    from palette_bench.submission.methods import baselines
 
     names = {name for name in baselines() if name.startswith("adapter:")}
     assert names == {*RESULTS, "adapter:diffusers"}

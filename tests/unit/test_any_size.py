@@ -12,11 +12,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palette_bench.baselines.training.sizes import Fit, restore_any_size
-from palette_bench.baselines.training.tiling import Tiled, overlap_of, starts
+from palette_bench.baselines.training.any_size import (
+    ModelFit,
+    TiledNetwork,
+    overlap_of,
+    restore_any_size,
+    starts,
+)
 from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.types import Image, Mask
-from palette_bench.submission.contestant import OwnPicture
+from palette_bench.submission.methods import UserImage
 from palette_bench.tasks.degradations.gray import luma
 
 CODE = torch.zeros(1, 4)
@@ -43,7 +48,9 @@ def test_windows_cover_and_never_overlap_less(length: int, side: int) -> None:
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (100, 64), (97, 131)])
 def test_a_pointwise_network_is_not_changed_by_windows(height: int, width: int) -> None:
     images = torch.randn(1, 6, height, width, generator=torch.Generator().manual_seed(0))
-    tiled = Tiled(lambda x, code: x[:, :3] * 2 - x[:, 3:], torch.ones(height, width, dtype=torch.bool), 64, 3)
+    tiled = TiledNetwork(
+        lambda x, code: x[:, :3] * 2 - x[:, 3:], torch.ones(height, width, dtype=torch.bool), 64, 3
+    )
     assert tiled(images, CODE) == pytest.approx(images[:, :3] * 2 - images[:, 3:], abs=1e-5)
 
 
@@ -52,7 +59,7 @@ def test_where_windows_disagree_the_blend_passes_smoothly_from_one_to_the_other(
         return windows[:, :3, :1, :1].expand(-1, -1, 64, 64)  # the value of the window's corner
 
     images = torch.arange(112.0).expand(1, 6, 64, 112)  # windows start at columns 0 and 48
-    row = Tiled(by_place, torch.ones(64, 112, dtype=torch.bool), 64, 8)(images, CODE)[0, 0, 30]
+    row = TiledNetwork(by_place, torch.ones(64, 112, dtype=torch.bool), 64, 8)(images, CODE)[0, 0, 30]
     assert row[:48] == pytest.approx(torch.zeros(48), abs=1e-5)
     assert row[64:] == pytest.approx(torch.full((48,), 48.0), abs=1e-4)
     assert row[48:64].diff() == pytest.approx(torch.full((15,), 48 / 16), abs=1e-4)
@@ -67,7 +74,7 @@ def test_windows_without_a_hole_are_left_out() -> None:
 
     hole = torch.zeros(208, 208, dtype=torch.bool)
     hole[150, 150] = True  # of the 4 x 4 windows, those that start at 96 and 144 both ways reach it
-    Tiled(count, hole, 64, 3)(torch.zeros(1, 6, 208, 208), CODE)
+    TiledNetwork(count, hole, 64, 3)(torch.zeros(1, 6, 208, 208), CODE)
     assert seen == [3, 1]
 
 
@@ -75,17 +82,17 @@ def test_windows_without_a_hole_are_left_out() -> None:
 class Recorder:
     """A model that returns its input made darker, and remembers what it was given."""
 
-    seen: list[tuple[OwnPicture, bool]] = field(default_factory=list)
+    seen: list[tuple[UserImage, bool]] = field(default_factory=list)
 
-    def __call__(self, picture: OwnPicture, by_windows: bool) -> Image:
+    def __call__(self, picture: UserImage, by_windows: bool) -> Image:
         self.seen.append((picture, by_windows))
         darker = picture.input // 2
         return darker if picture.mask is None else np.where(picture.mask[:, :, None], darker, picture.input)
 
 
-def picture(height: int, width: int, task: str = "jpeg", mask: Mask | None = None) -> OwnPicture:
+def picture(height: int, width: int, task: str = "jpeg", mask: Mask | None = None) -> UserImage:
     pixels = np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8)
-    return OwnPicture("mine", task, pixels, mask)
+    return UserImage("mine", task, pixels, mask)
 
 
 @pytest.mark.parametrize("policy", ["tile", "scale", "native"])
@@ -97,7 +104,7 @@ def test_any_size_comes_back_at_its_size(policy: str, height: int, width: int, t
         mask = np.zeros((height, width), bool)
         mask[3:9, 5:11] = True
     own = picture(height, width, task, mask)
-    output = restore_any_size(own, policy, Fit(64, 8, Recorder()))
+    output = restore_any_size(own, policy, ModelFit(64, 8, Recorder()))
     assert output.shape == (height, width, 3)
     assert output.dtype == np.uint8
     if mask is not None:
@@ -107,7 +114,7 @@ def test_any_size_comes_back_at_its_size(policy: str, height: int, width: int, t
 def test_sizes_given_to_the_model_are_those_it_takes() -> None:
     def given_to(policy: str, height: int, width: int) -> tuple[int, int, bool]:
         model = Recorder()
-        restore_any_size(picture(height, width), policy, Fit(64, 8, model))
+        restore_any_size(picture(height, width), policy, ModelFit(64, 8, model))
         (seen, by_windows) = model.seen[0]
         return (*seen.input.shape[:2], by_windows)
 
@@ -126,14 +133,14 @@ def test_policies_by_task() -> None:
     ):
         model = Recorder()
         hole = np.ones((80, 80), bool) if task in ("inpainting", "uncropping") else None
-        restore_any_size(picture(80, 80, task, hole), None, Fit(64, 8, model))
+        restore_any_size(picture(80, 80, task, hole), None, ModelFit(64, 8, model))
         assert model.seen[0][1] is by_windows
 
 
 def test_scaled_colorization_keeps_the_brightness_of_every_pixel() -> None:
     own = picture(90, 70, "colorization")
     output = restore_any_size(
-        own, "scale", Fit(64, 8, lambda small, _: np.full_like(small.input, (90, 60, 50)))
+        own, "scale", ModelFit(64, 8, lambda small, _: np.full_like(small.input, (90, 60, 50)))
     )
     gray = luma(own.input)
     inside = (gray > 60) & (gray < 200)  # elsewhere a channel would leave the range and is clipped
@@ -149,7 +156,7 @@ def test_a_scaled_hole_covers_whatever_it_touched() -> None:
     mask = np.zeros((128, 128), bool)
     mask[41, 77] = True
     model = Recorder()
-    restore_any_size(picture(128, 128, "inpainting", mask), "scale", Fit(64, 8, model))
+    restore_any_size(picture(128, 128, "inpainting", mask), "scale", ModelFit(64, 8, model))
     small = model.seen[0][0].mask
     assert small is not None
     assert np.argwhere(small).tolist() == [[20, 38]]
@@ -157,14 +164,14 @@ def test_a_scaled_hole_covers_whatever_it_touched() -> None:
 
 def test_native_warns_off_the_trained_size(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        restore_any_size(picture(64, 64), "native", Fit(64, 8, Recorder()))
+        restore_any_size(picture(64, 64), "native", ModelFit(64, 8, Recorder()))
         assert not caplog.records
-        restore_any_size(picture(64, 80), "native", Fit(64, 8, Recorder()))
+        restore_any_size(picture(64, 80), "native", ModelFit(64, 8, Recorder()))
     assert "80 x 64 px by a model trained at 64 px" in caplog.text
 
 
 def test_what_cannot_be_restored_is_refused() -> None:
-    fit = Fit(64, 8, Recorder())
+    fit = ModelFit(64, 8, Recorder())
     with pytest.raises(InputError, match="mine: 40 x 15 px; the smallest side allowed is 16 px"):
         restore_any_size(picture(15, 40), None, fit)
     with pytest.raises(InputError, match="the mask is 16 x 20 px, the picture 20 x 20"):

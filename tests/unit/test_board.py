@@ -12,15 +12,13 @@ import pandas as pd
 import pytest
 from cards import make_card, make_scores, make_table, sha, with_outputs, write_card
 
-from palette_bench.board.board_page import board_files
-from palette_bench.board.claims import floor_words
+from palette_bench.board.board_page import board_files, floor_words
 from palette_bench.board.comparability import differences, groups, identity, unfit
 from palette_bench.board.leaderboard import Board, Leaderboard, assemble
-from palette_bench.board.lines import lines_of
+from palette_bench.board.paired_tests import evidence
 from palette_bench.board.quoted import quoted_rows
-from palette_bench.board.ranks import evidence
-from palette_bench.board.record import Published, add_card, add_cards, board_key, read_record
-from palette_bench.board.reviews import Tier
+from palette_bench.board.record import PublishedRecord, Tier, add_card, add_cards, board_key, read_record
+from palette_bench.board.rows import lines_of
 from palette_bench.board.set_again import set_command, set_ids
 from palette_bench.board.site import build_site, check_site, site_files
 from palette_bench.core import atomic
@@ -48,10 +46,10 @@ def scored(slug: str, frechet: float, **changes: object) -> Scorecard:
     return signed(slug, scores=make_scores(30, frechet), **changes)
 
 
-def published(*cards: Scorecard, **tiers: Tier) -> Published:
+def published(*cards: Scorecard, **tiers: Tier) -> PublishedRecord:
     """Return a record of cards that all have the common table; `tiers` by slug."""
     known = {c.content_sha256: tiers[c.method.slug] for c in cards if c.method.slug in tiers}
-    return Published(cards, {c.content_sha256: evidence(TABLE) for c in cards}, known)
+    return PublishedRecord(cards, {c.content_sha256: evidence(TABLE) for c in cards}, known)
 
 
 def only_board(*cards: Scorecard) -> Board:
@@ -427,7 +425,7 @@ def test_without_influence_no_system_is_ranked_by_value() -> None:
     )
     cards = [signed(slug, scores=scores) for slug in ("aa", "bb")]
     tables = {c.content_sha256: evidence(TABLE.drop(columns="fid_influence")) for c in cards}
-    board = assemble(Published(tuple(cards), tables, {})).boards[0]
+    board = assemble(PublishedRecord(tuple(cards), tables, {})).boards[0]
     assert board.sort == "perceptual_distance"  # the others have their tests
     assert board.metrics[:2] == ("perceptual_distance", "frechet_distance")
     reason = "too few pictures for the metric (PB208)"

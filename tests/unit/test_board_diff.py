@@ -8,9 +8,8 @@ from cards import make_card, make_scores, make_table, sha, with_outputs
 
 from palette_bench.board.diff import changes
 from palette_bench.board.leaderboard import Leaderboard, assemble
-from palette_bench.board.ranks import evidence
-from palette_bench.board.record import Published
-from palette_bench.board.reviews import Tier
+from palette_bench.board.paired_tests import evidence
+from palette_bench.board.record import PublishedRecord, Tier
 
 TABLE = make_table([f"p{i}" for i in range(30)])
 HERE = "palette-mini inpainting / center32 on photos-64"
@@ -25,7 +24,7 @@ def board_of(tier: Tier = "self-reported", set_name: str = "set", **values: floa
     ]
     digests = [card.content_sha256 for card in cards]
     return assemble(
-        Published(tuple(cards), {d: evidence(TABLE) for d in digests}, dict.fromkeys(digests, tier))
+        PublishedRecord(tuple(cards), {d: evidence(TABLE) for d in digests}, dict.fromkeys(digests, tier))
     )
 
 

@@ -15,18 +15,23 @@ import pandas as pd
 import pytest
 from cards import make_card, make_scores, make_table, with_outputs, write_card
 
-from palette_bench.board.badges import badge, badge_words
 from palette_bench.board.board_page import board_files
-from palette_bench.board.flat import parquet_bytes
+from palette_bench.board.exports import (
+    badge,
+    badge_words,
+    latex,
+    latex_table,
+    markdown,
+    markdown_table,
+    parquet_bytes,
+)
+from palette_bench.board.image_selection import grid_ids
 from palette_bench.board.leaderboard import Board, Leaderboard, assemble
-from palette_bench.board.lines import Lines, lines_of
 from palette_bench.board.method_page import MethodRecord, method_records
-from palette_bench.board.ranks import evidence
-from palette_bench.board.record import Published, add_card, read_record
-from palette_bench.board.reviews import Tier
-from palette_bench.board.samples import grid_ids
+from palette_bench.board.paired_tests import evidence
+from palette_bench.board.record import PublishedRecord, Tier, add_card, read_record
+from palette_bench.board.rows import PrintedTable, lines_of
 from palette_bench.board.site import build_site, site_files
-from palette_bench.board.tables import latex, latex_table, markdown, markdown_table
 from palette_bench.core.errors import RecordError, StackError
 from palette_bench.scoring.scorecard import Score, Scorecard
 from palette_bench.submission.card import Sampling
@@ -40,9 +45,9 @@ def scored(slug: str, frechet: float, **changes: object) -> Scorecard:
     return with_outputs(make_card(TABLE, slug, **({"scores": make_scores(30, frechet)} | changes))).signed()
 
 
-def record_of(*cards: Scorecard, **tiers: Tier) -> Published:
+def record_of(*cards: Scorecard, **tiers: Tier) -> PublishedRecord:
     known = {c.content_sha256: tiers[c.method.slug] for c in cards if c.method.slug in tiers}
-    return Published(cards, {c.content_sha256: evidence(TABLE) for c in cards}, known)
+    return PublishedRecord(cards, {c.content_sha256: evidence(TABLE) for c in cards}, known)
 
 
 def board_of(*cards: Scorecard) -> Board:
@@ -51,7 +56,7 @@ def board_of(*cards: Scorecard) -> Board:
 
 
 @pytest.fixture(scope="module")
-def lines() -> Lines:
+def lines() -> PrintedTable:
     cards = [
         scored("copy-input", 14.0),
         scored("aa", 3.0, method={"name": HOSTILE}),
@@ -62,7 +67,7 @@ def lines() -> Lines:
     return lines_of(board_of(*cards))
 
 
-def test_the_latex_table_is_a_table_and_a_name_is_no_command(lines: Lines) -> None:
+def test_the_latex_table_is_a_table_and_a_name_is_no_command(lines: PrintedTable) -> None:
     text = latex_table(lines, "a board\nof two lines")
     rows = [row for row in text.splitlines() if row.endswith(r"\\") and "multicolumn" not in row]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {1 + len(lines.columns)}
@@ -78,7 +83,7 @@ def test_the_latex_table_is_a_table_and_a_name_is_no_command(lines: Lines) -> No
     assert r"3.00 {\scriptsize [2.70, 3.30]}" in text.replace(r"\textbf{3.00}", "3.00")
 
 
-def test_bold_marks_the_whole_first_group_and_nobody_else(lines: Lines) -> None:
+def test_bold_marks_the_whole_first_group_and_nobody_else(lines: PrintedTable) -> None:
     for text, bold in ((latex_table(lines, ""), r"\textbf{%s}"), (markdown_table(lines), "**%s**")):
         assert text.count(bold % "3.00") == 2
         assert bold % "9.00" not in text
@@ -86,7 +91,7 @@ def test_bold_marks_the_whole_first_group_and_nobody_else(lines: Lines) -> None:
         assert bold % "1.00" not in text  # unranked, whatever its value
 
 
-def test_the_markdown_table_is_a_table_and_says_why(lines: Lines) -> None:
+def test_the_markdown_table_is_a_table_and_says_why(lines: PrintedTable) -> None:
     text = markdown_table(lines)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {len(lines.columns) + 4}
@@ -157,7 +162,7 @@ def test_a_badge_is_whole_xml_whatever_it_is_called() -> None:
     assert HOSTILE in (root.get("aria-label") or "")
 
 
-def methods(published: Published) -> dict[str, MethodRecord]:
+def methods(published: PublishedRecord) -> dict[str, MethodRecord]:
     return {m.slug: m for m in method_records(assemble(published), published)}
 
 

@@ -14,8 +14,8 @@ import torch
 
 from palette_bench.core.errors import InputError
 from palette_bench.core.fingerprint import pixel_digest, sha256
-from palette_bench.core.interrupt import Interrupted
-from palette_bench.scoring.extraction import Extraction, Side
+from palette_bench.core.processes import Interrupted
+from palette_bench.scoring.extraction import Extraction, ImageSet
 from palette_bench.scoring.features.cache import ArrayCache, cache_key, statistics_key
 from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.references import PictureReference
@@ -58,8 +58,8 @@ def pictures(count: int) -> dict[str, np.ndarray]:
     return {f"p{i:02d}": draw.integers(0, 256, (8, 8, 3), dtype=np.uint8) for i in range(count)}
 
 
-def side(images: dict[str, np.ndarray]) -> Side:
-    return Side("outputs", {i: pixel_digest(image) for i, image in images.items()}, images.__getitem__)
+def side(images: dict[str, np.ndarray]) -> ImageSet:
+    return ImageSet("outputs", {i: pixel_digest(image) for i, image in images.items()}, images.__getitem__)
 
 
 def extraction(*networks: Means) -> Extraction:

@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from submissions import copied, original, plausible, submit, write_card, zipped
 
-from palette_bench.benchset.manifest import BenchSet
-from palette_bench.benchset.public import export_public
+from palette_bench.benchset.manifest import BenchSet, export_public
 from palette_bench.core.errors import BenchSetError, SubmissionError
 from palette_bench.core.fingerprint import lines_digest, pixel_digest
 from palette_bench.core.png import MAX_BYTES, PngError, encode

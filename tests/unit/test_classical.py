@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from palette_bench.baselines.classical import average, baseline, fill, harmonic, mirrored
 from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.core.errors import UsageError
-from palette_bench.submission.contestant import RestoreOptions
+from palette_bench.submission.methods import RestoreOptions
 from palette_bench.submission.restore import restore
 
 SIDE = 24

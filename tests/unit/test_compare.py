@@ -12,7 +12,7 @@ from common import RunCli
 from scipy import stats
 from submissions import copied, plausible, submit
 
-from palette_bench.board.compare import SHOWN, CardPair, Proven, compare
+from palette_bench.board.compare import SHOWN, CardPair, VerifiedCard, compare
 from palette_bench.board.compare_page import write_comparison
 from palette_bench.core.errors import IncomparableError, UsageError
 from palette_bench.core.significance import holm
@@ -21,14 +21,16 @@ from palette_bench.scoring.scorecard import read_scorecard, write_scorecard
 IDS = [f"p{i:03d}" for i in range(60)]
 
 
-def proven(slug: str, seed: int, level: float = 12.0, frechet: float = 3.1, **changes: object) -> Proven:
+def proven(
+    slug: str, seed: int, level: float = 12.0, frechet: float = 3.1, **changes: object
+) -> VerifiedCard:
     table = make_table(IDS, level, seed)
     scores = make_scores(len(IDS), frechet, level)
     share = 100 * table["top1"].mean()  # so that this metric is tested, too
     scores["classification_agreement"] = scores["classification_agreement"].model_copy(
         update={"value": share}
     )
-    return Proven(make_card(table, slug, **({"scores": scores} | changes)).signed(), table)
+    return VerifiedCard(make_card(table, slug, **({"scores": scores} | changes)).signed(), table)
 
 
 def metric(pair: CardPair, name: str) -> object:
@@ -110,7 +112,7 @@ def test_one_card_twice_is_refused() -> None:
 
 def test_an_incomplete_card_is_shown_and_not_tested() -> None:
     table = make_table(IDS[1:], seed=1)
-    part = Proven(make_card(table, "bb", n_expected=60).signed(), table)
+    part = VerifiedCard(make_card(table, "bb", n_expected=60).signed(), table)
     pair = compare(proven("aa", 0), part)
     assert all(m.delta is None and "lists other pictures" in m.reason for m in pair.metrics)
     assert pair.pictures == 59

@@ -136,8 +136,8 @@ def test_every_impossible_option_is_named_at_once() -> None:
 
 
 def test_every_option_has_a_rule() -> None:
-    assert set(compat._RULES) == {field.name for field in fields(compat.Options)}
-    assert all(rule.accepts(getattr(compat.Options(), name)) for name, rule in compat._RULES.items())
+    assert set(compat._RULES) == {field.name for field in fields(compat.FidelityOptions)}
+    assert all(rule.accepts(getattr(compat.FidelityOptions(), name)) for name, rule in compat._RULES.items())
 
 
 def test_unknown_and_declined_keywords_are_refused_with_a_suggestion() -> None:

@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from palette_bench.baselines.palette.conditioning import FORMS, GammaEmbedding, adm_cosine, adm_linear
-from palette_bench.baselines.palette.samplers import SAMPLERS, Walk
-from palette_bench.baselines.palette.schedule import GRIDS, Schedule, from_log_snr, log_snr
+from palette_bench.baselines.palette.samplers import SAMPLERS, SamplerInputs
+from palette_bench.baselines.palette.schedule import (
+    FORMS,
+    GRIDS,
+    GammaEmbedding,
+    Schedule,
+    adm_cosine,
+    adm_linear,
+    from_log_snr,
+    log_snr,
+)
 from palette_bench.core.errors import UsageError
 
 TRAINED = Schedule.linear(2000, 1e-6, 0.01)  # Palette, Appendix B
@@ -64,10 +72,10 @@ def levels(evaluations: int, grid: str | None = None) -> tuple[float, ...]:
     return tuple(GRIDS[name](SAMPLED, TRAINED, evaluations).tolist())
 
 
-def gaussian_walk(evaluations: int, variance: float) -> Walk:
+def gaussian_walk(evaluations: int, variance: float) -> SamplerInputs:
     """Each normal is a unit vector of its own, so the output lists what every normal contributes."""
     unit = torch.eye(evaluations, dtype=torch.float64)
-    return Walk(
+    return SamplerInputs(
         predict=lambda y, gamma: math.sqrt(1 - gamma) / (gamma * variance + 1 - gamma) * y,
         normal=lambda step: unit[step],
         hold=lambda y, gamma: y,
@@ -120,10 +128,10 @@ def test_lambda_and_gamma_are_inverse() -> None:
     assert from_log_snr(log_snr(gammas)) == pytest.approx(gammas, rel=1e-9)
 
 
-def point_walk(picture: torch.Tensor, clip: str, evaluations: int = 10) -> Walk:
+def point_walk(picture: torch.Tensor, clip: str, evaluations: int = 10) -> SamplerInputs:
     """A network that knows the picture: f is the noise that leads from it to y_t."""
     draws = torch.Generator().manual_seed(3)
-    return Walk(
+    return SamplerInputs(
         predict=lambda y, gamma: (y - math.sqrt(gamma) * picture) / math.sqrt(1 - gamma),
         normal=lambda step: torch.randn(picture.shape, generator=draws),
         hold=lambda y, gamma: y,

@@ -13,13 +13,12 @@ import torch
 from torch import nn
 
 from palette_bench.baselines.palette import baseline
-from palette_bench.baselines.palette.diffusion import Denoising, Diffusion
-from palette_bench.baselines.palette.plan import plan_for, read_name
+from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion
 from palette_bench.baselines.palette.recipe import PaletteRecipe
+from palette_bench.baselines.palette.samplers import plan_for, read_name
 from palette_bench.baselines.palette.schedule import log_snr
 from palette_bench.baselines.training.draws import KeyedDraws
-from palette_bench.baselines.training.examples import Examples
-from palette_bench.baselines.training.losses import masked_loss
+from palette_bench.baselines.training.objective import TrainingBatch, masked_loss
 from palette_bench.baselines.training.presets import PARAMETERS, PRESETS, known_parameters
 from palette_bench.baselines.training.recipe import read_recipe, to_toml
 from palette_bench.baselines.training.unet import UNet
@@ -41,14 +40,14 @@ def recipe(name: str = "smoke", **sections: dict[str, Any]) -> PaletteRecipe:
 TOY = {"network": {"preset": "palette-toy"}}
 
 
-def examples(n: int = 4, side: int = 16, hole: bool = True, step: int = 0) -> Examples:
+def examples(n: int = 4, side: int = 16, hole: bool = True, step: int = 0) -> TrainingBatch:
     draws = torch.Generator().manual_seed(2)
     reference = torch.rand(n, 3, side, side, generator=draws) * 2 - 1
     mask = torch.ones(n, 1, side, side, dtype=torch.bool)
     if hole:
         mask[:, :, : side // 2] = False
     source = torch.where(mask, torch.randn(reference.shape, generator=draws), reference)
-    return Examples(step, np.arange(n), ("inpainting",) * n, reference, source, mask)
+    return TrainingBatch(step, np.arange(n), ("inpainting",) * n, reference, source, mask)
 
 
 # --- recipes ------------------------------------------------------------------------------------
@@ -165,7 +164,7 @@ class Blind(nn.Module):
 
 @pytest.mark.parametrize(("loss", "expected"), [("l2", 1.0), ("l1", math.sqrt(2 / math.pi))])
 def test_an_untrained_network_starts_at_the_loss_of_predicting_nothing(loss: str, expected: float) -> None:
-    objective = Denoising(recipe(network={"preset": "palette-toy"}, training={"loss": loss}), CPU)
+    objective = DenoisingObjective(recipe(network={"preset": "palette-toy"}, training={"loss": loss}), CPU)
     (player,) = objective.players
     losses = player.loss(player.module, examples(32), DRAWS)
     assert player.first_loss == expected
@@ -184,7 +183,7 @@ def test_the_papers_network_must_have_its_number_of_parameters(kind: Any) -> Non
 
 
 def test_the_network_sees_the_noisy_picture_first_then_the_source_and_its_level() -> None:
-    objective = Denoising(recipe(**TOY), CPU)
+    objective = DenoisingObjective(recipe(**TOY), CPU)
     some, blind = examples(), Blind(0.0)
     losses = objective.loss(blind, some, DRAWS)
     (shown,) = blind.images
@@ -205,14 +204,14 @@ def test_each_image_weighs_the_same_or_by_its_pixels() -> None:
     some = examples(2)
     some.mask[1, :, 12:] = False  # 128 and 64 pixels
     for reduction, weights in (("image", [1, 1]), ("pixel", [128, 64])):
-        objective = Denoising(
+        objective = DenoisingObjective(
             recipe(network={"preset": "palette-toy"}, training={"reduction": reduction}), CPU
         )
         assert objective.loss(Blind(0.0), some, DRAWS).weights.tolist() == weights
 
 
 def test_equal_draws_give_equal_losses_whatever_the_batch() -> None:
-    objective = Denoising(recipe(**TOY), CPU)
+    objective = DenoisingObjective(recipe(**TOY), CPU)
     whole = objective.loss(Blind(0.3), examples(4), DRAWS).values
     some = examples(4)
     part = replace(
@@ -241,7 +240,7 @@ def test_a_velocity_is_the_noise_near_the_picture_and_the_negative_picture_in_no
 
 def test_the_loss_of_a_velocity_is_that_of_its_target() -> None:
     told = recipe(noise={"predicts": "velocity"}, training={"loss": "l2"}, **TOY)
-    (player,) = Denoising(told, CPU).players
+    (player,) = DenoisingObjective(told, CPU).players
     assert player.first_loss is None  # it depends on the pictures
     some, blind = examples(200), Blind(0.0)
     gammas = Diffusion.of(told).draw_gammas(some, DRAWS)
@@ -272,7 +271,7 @@ class Knows(nn.Module):
 @pytest.mark.parametrize("predicts", ["noise", "velocity"])
 def test_the_preview_restores_with_the_network_and_keeps_known_pixels(predicts: str) -> None:
     told = recipe(noise={"predicts": predicts}, **TOY)
-    objective = Denoising(told, CPU)
+    objective = DenoisingObjective(told, CPU)
     diffusion = Diffusion.of(told)
     some = examples()
     plan = plan_for(diffusion.sampled, diffusion.trained, 25)

@@ -14,11 +14,10 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from palette_bench.cli import main
+from palette_bench.cli import doctor, main
 from palette_bench.core import atomic, rng
 from palette_bench.core.errors import BenchSetError, problem
 from palette_bench.core.fingerprint import sha256
-from palette_bench.scoring import doctor
 from palette_bench.scoring.features import canary as extractor
 from palette_bench.scoring.features.weights import WeightsFile, pinned
 from palette_bench.tasks import canary
@@ -31,7 +30,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
-def codes(rows: Iterator[doctor.Row]) -> list[str]:
+def codes(rows: Iterator[doctor.DoctorRow]) -> list[str]:
     return [p.code for row in rows for p in row.problems]
 
 
@@ -172,8 +171,8 @@ def test_the_screen_shows_the_fix_under_what_is_wrong(monkeypatch: pytest.Monkey
     wrong = problem("PB701", "decoding 420.jpg", expected="a", found="b", fix="reinstall Pillow")
     lost = replace(problem("PB705", "x", fix="fetch x"), severity="warning")
     rows = [
-        doctor.Row("canary", "decoding", "1 differ", (wrong,)),
-        doctor.Row("weights", "x", "absent", (lost,)),
+        doctor.DoctorRow("canary", "decoding", "1 differ", (wrong,)),
+        doctor.DoctorRow("weights", "x", "absent", (lost,)),
     ]
     monkeypatch.setattr(doctor, "examine", lambda folder: iter(rows))
     done = CliRunner().invoke(main, ["doctor"], obj={"quiet": False})

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from toy_method import write_pictures
 
-from palette_bench.baselines.experiments import squares
+from palette_bench.baselines.experiments import miniature
 from palette_bench.baselines.experiments.__main__ import NAMES as OFFERED
-from palette_bench.baselines.experiments.forecast import Cost, Forecast, advice
+from palette_bench.baselines.experiments.evaluation import SystemReading, of_samples, of_values
 from palette_bench.baselines.experiments.miniature import read_miniature
-from palette_bench.baselines.experiments.pictures import Wanted, hashed_order, split_pictures
-from palette_bench.baselines.experiments.readings import Reading, of_samples, of_values
+from palette_bench.baselines.experiments.pictures import ImageBudget, hashed_order, split_pictures
+from palette_bench.baselines.experiments.result import verdicts
+from palette_bench.baselines.experiments.runs import Forecast, RunCost, advice, recipe_of
 from palette_bench.baselines.experiments.study import NAMES, Claim, read_presets, read_study, runs_of
-from palette_bench.baselines.experiments.training import recipe_of
-from palette_bench.baselines.experiments.verdicts import verdicts
 from palette_bench.baselines.training.data import open_pictures
 from palette_bench.core import png
 from palette_bench.core.errors import InputError, SourceError
@@ -91,13 +90,13 @@ def test_a_picture_is_held_out_whatever_pictures_stand_beside_it(tmp_path: Path)
 def test_too_few_pictures_and_other_pictures_are_refused(tmp_path: Path) -> None:
     data = write_pictures(tmp_path / "data", 6)
     with pytest.raises(SourceError, match=r"PB201[\s\S]*4 pictures to hold out and 5 others[\s\S]*4 and 2"):
-        split_pictures([data], tmp_path / "out", Wanted(4, 5, 9))
-    first = split_pictures([data], tmp_path / "out", Wanted(2, 4, 9))
+        split_pictures([data], tmp_path / "out", ImageBudget(4, 5, 9))
+    first = split_pictures([data], tmp_path / "out", ImageBudget(2, 4, 9))
     assert (first.held_out, first.training) == (2, 4)
-    assert split_pictures([data], tmp_path / "out", Wanted(2, 4, 9)) == first
+    assert split_pictures([data], tmp_path / "out", ImageBudget(2, 4, 9)) == first
     (data / "p000.png").unlink()
     with pytest.raises(InputError, match="PB605"):
-        split_pictures([data], tmp_path / "out", Wanted(2, 3, 9))
+        split_pictures([data], tmp_path / "out", ImageBudget(2, 3, 9))
 
 
 def test_equal_pictures_are_not_on_both_sides(tmp_path: Path) -> None:
@@ -105,7 +104,7 @@ def test_equal_pictures_are_not_on_both_sides(tmp_path: Path) -> None:
     for number in range(5):
         (data / f"copy{number}.png").write_bytes((data / "p000.png").read_bytes())
     with pytest.raises(SourceError, match="1 and 0"):
-        split_pictures([data], tmp_path / "out", Wanted(1, 1, 9))
+        split_pictures([data], tmp_path / "out", ImageBudget(1, 1, 9))
 
 
 # readings and verdicts
@@ -113,7 +112,9 @@ def test_equal_pictures_are_not_on_both_sides(tmp_path: Path) -> None:
 CLAIM = Claim(first="a", second="b", metric="psnr", sign="lower", sets=("s",), source="Table 1")
 
 
-def verdict_of(first: list[Reading], second: list[Reading], claim: Claim = CLAIM) -> tuple[str, str]:
+def verdict_of(
+    first: list[SystemReading], second: list[SystemReading], claim: Claim = CLAIM
+) -> tuple[str, str]:
     found = {("a", "s", "psnr"): first, ("b", "s", "psnr"): second}
     (verdict,) = verdicts([claim], found)
     return verdict.holds, verdict.test
@@ -129,8 +130,8 @@ def test_signs_hold_fail_or_are_not_told_apart() -> None:
 
 
 def test_without_parts_of_each_picture_errors_are_independent() -> None:
-    def of(value: float) -> Reading:
-        return Reading("kid", value, None, None, 1.0, 50)
+    def of(value: float) -> SystemReading:
+        return SystemReading("kid", value, None, None, 1.0, 50)
 
     assert verdict_of([of(0)], [of(10)]) == ("yes", "z-unpaired")
     assert verdict_of([of(0)], [of(2)])[0] == "not told apart"  # 2 / sqrt 2 = 1.41 standard errors
@@ -145,10 +146,10 @@ def test_several_seeds_are_compared_as_seeds() -> None:
 
 
 def test_numbers_that_may_not_rank_decide_nothing() -> None:
-    barred = Reading("psnr", 0.0, None, None, 0.1, 9, notes=("random-weights",))
-    fine = Reading("psnr", 9.0, None, None, 0.1, 9, notes=("small-network",))
+    barred = SystemReading("psnr", 0.0, None, None, 0.1, 9, notes=("random-weights",))
+    fine = SystemReading("psnr", 9.0, None, None, 0.1, 9, notes=("small-network",))
     assert verdict_of([barred], [fine]) == ("not told apart", "")
-    assert verdict_of([Reading("psnr", 0.0, None, None, 0.1, 9)], [fine])[0] == "yes"
+    assert verdict_of([SystemReading("psnr", 0.0, None, None, 0.1, 9)], [fine])[0] == "yes"
     assert verdict_of([], [fine])[0] == "not told apart"
 
 
@@ -179,7 +180,7 @@ def test_samples_differ_by_their_root_mean_square(tmp_path: Path) -> None:
 
 def test_a_long_study_is_told_a_scale_that_fits_and_never_shrunk() -> None:
     def forecast(minutes: float) -> Forecast:
-        cost = Cost(training=60 * minutes, sampling=0.0)
+        cost = RunCost(training=60 * minutes, sampling=0.0)
         return Forecast(schema=Forecast.schema_name(), costs={"run.0": cost})
 
     assert "--scale 0.25 " in advice(forecast(50), 0.5)
@@ -190,20 +191,20 @@ def test_a_long_study_is_told_a_scale_that_fits_and_never_shrunk() -> None:
 
 
 def test_both_colours_have_one_gray_and_three_of_ten_are_the_rarer() -> None:
-    first, second = (luma(np.full((1, 1, 3), colour, np.uint8)) for colour in squares.COLOURS)
+    first, second = (luma(np.full((1, 1, 3), colour, np.uint8)) for colour in miniature.COLOURS)
     assert first == second
-    drawn = squares.draw(2000, "training")
-    found = squares.measure(drawn.pictures, drawn)
+    drawn = miniature.draw(2000, "training")
+    found = miniature.measure(drawn.pictures, drawn)
     share = found["minority_share"]
     assert share.low < 0.3 < share.high
     assert (found["neither_colour"].value, found["background_error"].value) == (0, 0)
-    assert not np.array_equal(squares.draw(9, "test").pictures, drawn.pictures[:9])
+    assert not np.array_equal(miniature.draw(9, "test").pictures, drawn.pictures[:9])
 
 
 def test_the_mean_of_the_colours_is_neither() -> None:
-    drawn = squares.draw(20, "test")
-    average = squares.COLOURS[0] * 0.7 + squares.COLOURS[1] * 0.3
+    drawn = miniature.draw(20, "test")
+    average = miniature.COLOURS[0] * 0.7 + miniature.COLOURS[1] * 0.3
     outputs = np.where(drawn.masks[..., None], average, drawn.pictures).astype(np.uint8)
-    assert squares.measure(outputs, drawn)["neither_colour"].value == 1
+    assert miniature.measure(outputs, drawn)["neither_colour"].value == 1
     brighter = np.where(drawn.masks[..., None], drawn.pictures, drawn.pictures + 10).astype(np.uint8)
-    assert squares.measure(brighter, drawn)["background_error"].value == pytest.approx(10 / 127.5)
+    assert miniature.measure(brighter, drawn)["background_error"].value == pytest.approx(10 / 127.5)

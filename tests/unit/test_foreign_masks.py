@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 from palette_bench.benchset.foreign_masks import ForeignMasks, MaskRequest, area_problems, open_masks
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.benchset.pictures import Picture, Place
+from palette_bench.benchset.pictures import ImageLocation, SourceImage
 from palette_bench.benchset.sources import Request, Source, open_source
 from palette_bench.benchset.verify import verify
 from palette_bench.core.errors import SourceError, UsageError
@@ -116,8 +116,8 @@ def test_unknown_formats_get_a_suggestion(tmp_path: Path) -> None:
 
 
 def three() -> Source:
-    place = Place("x", Path("x"))
-    return Source("s", (Picture("a", 2, place), Picture("b", 1, place), Picture("c", 1, place)))
+    place = ImageLocation("x", Path("x"))
+    return Source("s", (SourceImage("a", 2, place), SourceImage("b", 1, place), SourceImage("c", 1, place)))
 
 
 def release(path: Path, **changes: np.ndarray) -> Path:

@@ -15,8 +15,7 @@ from questions import batch, part
 from toy_method import files_of, run_toy, write_pack
 
 from palette_bench.baselines.gan import baseline
-from palette_bench.baselines.gan.discriminator import PARAMETERS, Discriminator, Patches
-from palette_bench.baselines.gan.game import PATIENCE, Game, Guard, generate, shown
+from palette_bench.baselines.gan.discriminator import PARAMETERS, Discriminator, PatchDiscriminator
 from palette_bench.baselines.gan.losses import (
     ADVERSARIAL,
     accuracy,
@@ -24,14 +23,21 @@ from palette_bench.baselines.gan.losses import (
     mean_score,
     squared_slope,
 )
+from palette_bench.baselines.gan.objective import (
+    PATIENCE,
+    DiscriminatorMonitor,
+    GanObjective,
+    generate,
+    shown,
+)
 from palette_bench.baselines.gan.recipe import GanRecipe
 from palette_bench.baselines.gan.restore import keyed_z
 from palette_bench.baselines.training.draws import KeyedDraws
-from palette_bench.baselines.training.examples import Examples
-from palette_bench.baselines.training.question import Question
+from palette_bench.baselines.training.objective import TrainingBatch
 from palette_bench.baselines.training.recipe import read_recipe
+from palette_bench.baselines.training.restorer import ModelInput
 from palette_bench.core.errors import RecordError, UsageError
-from palette_bench.submission.contestant import RestoreOptions
+from palette_bench.submission.methods import RestoreOptions
 
 SIDE = 32
 CPU = torch.device("cpu")
@@ -79,19 +85,19 @@ def text_of(**keys: Any) -> str:
     return SMALL.format(**{"z": "normal", **defaults, **keys})
 
 
-def game_of(**keys: Any) -> Game:
+def game_of(**keys: Any) -> GanObjective:
     torch.manual_seed(0)
-    return Game(read_recipe(GanRecipe, text_of(**keys)).resolved("gan", "inpainting", "host"), CPU)
+    return GanObjective(read_recipe(GanRecipe, text_of(**keys)).resolved("gan", "inpainting", "host"), CPU)
 
 
-def examples(task: str = "inpainting", step: int = 0) -> Examples:
+def examples(task: str = "inpainting", step: int = 0) -> TrainingBatch:
     draw = torch.Generator().manual_seed(1)
     mask = torch.ones(2, 1, SIDE, SIDE, dtype=torch.bool)
     if task == "inpainting":
         mask[:, :, :, :20] = False
     reference = torch.rand(2, 3, SIDE, SIDE, generator=draw) * 2 - 1
     source = torch.randn(2, 3, SIDE, SIDE, generator=draw)
-    return Examples(step, np.arange(2), (task,) * 2, reference, source, mask)
+    return TrainingBatch(step, np.arange(2), (task,) * 2, reference, source, mask)
 
 
 # --- the discriminator ----------------------------------------------------------------------------
@@ -100,12 +106,12 @@ def examples(task: str = "inpainting", step: int = 0) -> Examples:
 @pytest.mark.parametrize("normalised", [False, True])
 def test_a_scale_has_its_parameters_also_when_normalised(normalised: bool) -> None:
     assert PARAMETERS == 2_768_833
-    assert sum(p.numel() for p in Patches(normalised).parameters()) == PARAMETERS
+    assert sum(p.numel() for p in PatchDiscriminator(normalised).parameters()) == PARAMETERS
     assert sum(p.numel() for p in Discriminator(3, normalised).parameters()) == 3 * PARAMETERS
 
 
 def test_a_score_sees_seventy_pixels() -> None:
-    patches = Patches(normalised=False)
+    patches = PatchDiscriminator(normalised=False)
     for parameter in patches.parameters():
         torch.nn.init.constant_(parameter, 0.01)  # nothing cancels
     picture = torch.zeros(1, 7, 128, 128, requires_grad=True)
@@ -119,7 +125,7 @@ def test_a_score_sees_seventy_pixels() -> None:
 
 def test_normalised_layers_have_spectral_norm_one() -> None:
     torch.manual_seed(2)
-    patches = Patches(normalised=True)
+    patches = PatchDiscriminator(normalised=True)
     picture = torch.randn(1, 7, 24, 24)
     with torch.no_grad():
         for layer in patches.layers:
@@ -246,7 +252,7 @@ def test_the_penalty_comes_every_other_step_times_two_with_its_weight() -> None:
     games = []
     for text in (strong, strong.replace('"r1"', '"none"')):
         torch.manual_seed(0)
-        games.append(Game(read_recipe(GanRecipe, text), CPU))
+        games.append(GanObjective(read_recipe(GanRecipe, text), CPU))
 
     def penalty(step: int) -> torch.Tensor:
         some = examples(step=step)
@@ -330,7 +336,7 @@ def test_z_is_drawn_for_each_sample_and_turn_unless_it_is_zero(
 def test_a_discriminator_that_always_wins_is_warned_of_once_in_2000_steps(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    guard = Guard()
+    guard = DiscriminatorMonitor()
     with caplog.at_level(logging.WARNING):
         for step in range(500, 500 + PATIENCE - 1):
             guard.see(step, 1.0)
@@ -412,8 +418,8 @@ def test_a_seed_is_taken_where_something_is_drawn(run: tuple[str, Path]) -> None
 
 
 def test_z_is_keyed_by_seed_picture_and_sample_whatever_the_batch() -> None:
-    def ask(*names: str, sample: int = 0) -> Question:
-        return Question(names, sample, np.zeros((len(names), 8, 8, 3), np.uint8), None, None)
+    def ask(*names: str, sample: int = 0) -> ModelInput:
+        return ModelInput(names, sample, np.zeros((len(names), 8, 8, 3), np.uint8), None, None)
 
     whole = keyed_z(5, ask("a", "b", "c"), 32)
     assert whole.shape == (3, 32)

@@ -20,9 +20,8 @@ from PIL import Image as PillowImage
 
 from palette_bench.benchset import making as module
 from palette_bench.benchset.generate import generate, targets_of
-from palette_bench.benchset.making import Options
-from palette_bench.benchset.manifest import BenchSet, ContestantSet, Selection
-from palette_bench.benchset.public import export_public
+from palette_bench.benchset.making import GenerateOptions
+from palette_bench.benchset.manifest import BenchSet, ContestantSet, Selection, export_public
 from palette_bench.benchset.sources import Request
 from palette_bench.benchset.verify import verify
 from palette_bench.core.errors import (
@@ -35,7 +34,7 @@ from palette_bench.core.errors import (
     UsageError,
 )
 from palette_bench.core.journal import Shard, locked
-from palette_bench.core.workers import in_processes
+from palette_bench.core.processes import in_processes
 from palette_bench.tasks import canary
 from palette_bench.tasks.protocol import load, published_fingerprint, set_folder
 
@@ -56,7 +55,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(pictures: Path, out: Path, wanted: str = "all", **options: Any) -> dict[str, str]:
     """Generate palette-mini sets of a folder; return folder name -> set fingerprint of what is finished."""
     request = Request("folder:mine", pictures)
-    finished = generate("palette-mini", wanted, out, request=request, options=Options(**options))
+    finished = generate("palette-mini", wanted, out, request=request, options=GenerateOptions(**options))
     return {d.folder.name: d.manifest.set_fingerprint for d in finished if d.manifest}
 
 
@@ -333,7 +332,7 @@ def test_a_set_says_how_it_was_chosen_and_its_ids_make_it_again(pictures: Path, 
     assert first.manifest.selection == Selection(rule="subset-v1", candidates=12, limit=5)
     (tmp_path / "ids.txt").write_text("".join(f"{item.id}\n" for item in reversed(first.manifest.items)))
     request = Request("folder:mine", pictures, ids=tmp_path / "ids.txt")
-    options = Options(expect=first.manifest.set_fingerprint)
+    options = GenerateOptions(expect=first.manifest.set_fingerprint)
     (again,) = generate("palette-mini", ONE, tmp_path / "b", request=request, options=options)
     assert again.manifest
     assert again.manifest.set_fingerprint == first.manifest.set_fingerprint
@@ -351,7 +350,7 @@ def test_a_set_that_comes_out_otherwise_than_expected_is_not_finished(pictures: 
     with pytest.raises(UsageError, match="one set"):
         make(pictures, tmp_path / "d", "inpainting", expect=made[:12])
     with pytest.raises(UsageError, match="12 to 64"):
-        Options(expect="beef")
+        GenerateOptions(expect="beef")
 
 
 @pytest.mark.trust("archives: litter")

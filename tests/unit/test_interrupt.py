@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from palette_bench.core.interrupt import Interrupted, stoppable
+from palette_bench.core.processes import Interrupted, stoppable
 
 # within one long call of a C library Python handles no signal, as within a step of a large network
 CHILD = """

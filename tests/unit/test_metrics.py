@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.rng import normals
+from palette_bench.scoring.evaluate import plan
 from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS
 from palette_bench.scoring.metrics.classifier import (
     _expected_classes,
@@ -29,9 +30,8 @@ from palette_bench.scoring.metrics.classifier import (
 )
 from palette_bench.scoring.metrics.frechet import frechet
 from palette_bench.scoring.metrics.kid import kernel
-from palette_bench.scoring.metrics.outcome import Metric, Outcome, Tables
+from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome
 from palette_bench.scoring.metrics.perceptual import perceptual_distance, squared_distances
-from palette_bench.scoring.plan import plan
 
 Features = NDArray[np.float32]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -42,12 +42,12 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 def test_inception_score_of_sure_and_even_classes_is_their_number() -> None:
     logits = np.kron(np.eye(7), np.ones((3, 1))).astype(np.float32) * 1e4
-    assert inception_score(Tables(logits, logits)).value == pytest.approx(7.0, rel=1e-12)
+    assert inception_score(FeatureTables(logits, logits)).value == pytest.approx(7.0, rel=1e-12)
 
 
 def test_inception_score_of_equal_rows_is_one() -> None:
     logits = np.tile(drawn(1, 1, 9), (20, 1)).astype(np.float32)
-    found = inception_score(Tables(logits, logits))
+    found = inception_score(FeatureTables(logits, logits))
     assert found.value == pytest.approx(1.0, abs=1e-12)
     assert found.columns["is_kl"] == pytest.approx(np.zeros(20), abs=1e-12)
 
@@ -63,7 +63,7 @@ def test_divergences_equal_the_double_loop() -> None:
 def test_accuracy_counts_first_classes_in_percent() -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.5, 0.3, 0.2]]))
     found = accuracy(
-        Tables(logits.astype(np.float32), logits.astype(np.float32), labels=np.array([0, 1, 0, 0]))
+        FeatureTables(logits.astype(np.float32), logits.astype(np.float32), labels=np.array([0, 1, 0, 0]))
     )
     assert found.value == 75.0
     assert found.columns["top1"].tolist() == [1, 1, 0, 1]
@@ -75,21 +75,21 @@ def test_accuracy_counts_first_classes_in_percent() -> None:
 def test_labels_outside_the_classes_are_refused() -> None:
     logits = np.zeros((2, 3), np.float32)
     with pytest.raises(InputError, match=r"0\.\.3, the classifier's classes in 0\.\.2"):
-        accuracy(Tables(logits, logits, labels=np.array([0, 3])))
+        accuracy(FeatureTables(logits, logits, labels=np.array([0, 3])))
 
 
 def test_accuracy_without_labels_is_refused() -> None:
     logits = np.zeros((2, 3), np.float32)
     with pytest.raises(InputError, match="a label for every picture"):
-        accuracy(Tables(logits, logits))
+        accuracy(FeatureTables(logits, logits))
 
 
 def test_agreement_compares_with_the_original() -> None:
     outputs = np.eye(4, dtype=np.float32)
     originals = outputs[[0, 1, 3, 2]]
-    found = agreement(Tables(outputs, originals))
+    found = agreement(FeatureTables(outputs, originals))
     assert (found.value, found.columns["top1"].tolist()) == (50.0, [1, 1, 0, 0])
-    assert agreement(Tables(outputs, outputs)).value == 100.0
+    assert agreement(FeatureTables(outputs, outputs)).value == 100.0
 
 
 # perceptual distance
@@ -99,13 +99,13 @@ def test_perceptual_distance_is_the_mean_squared_length() -> None:
     outputs = np.array([[1, 2], [3, 4]], np.float32)
     originals = np.array([[1, 0], [0, 0]], np.float32)
     assert squared_distances(outputs, originals).tolist() == [4.0, 25.0]
-    found = perceptual_distance(Tables(outputs, originals))
+    found = perceptual_distance(FeatureTables(outputs, originals))
     assert found.value == 14.5
     assert {name: column.tolist() for name, column in found.columns.items()} == {
         "perceptual_distance": [4.0, 25.0],
         "perceptual_distance_root": [2.0, 5.0],
     }
-    assert perceptual_distance(Tables(outputs, outputs)).value == 0.0
+    assert perceptual_distance(FeatureTables(outputs, outputs)).value == 0.0
 
 
 def test_perceptual_distance_equals_the_direct_sum() -> None:
@@ -118,7 +118,7 @@ def test_perceptual_distance_equals_the_direct_sum() -> None:
 
 def test_googlenets_columns_are_its_own() -> None:
     outputs, originals = drawn(1, 30, 9).astype(np.float32), drawn(2, 30, 9).astype(np.float32)
-    found = FEATURE_METRICS["perceptual_distance_googlenet"].score(Tables(outputs, originals))
+    found = FEATURE_METRICS["perceptual_distance_googlenet"].score(FeatureTables(outputs, originals))
     assert set(found.columns) == {"perceptual_distance_googlenet", "perceptual_distance_googlenet_root"}
 
 
@@ -140,11 +140,11 @@ def test_ten_splits_share_out_every_row_once() -> None:
 def test_ten_splits_give_the_mean_of_their_scores() -> None:
     logits = drawn(4, 200, 6).astype(np.float32) * 3
     scores = [np.exp(divergences(logits[rows]).mean()) for rows in shuffled_splits(200)]
-    found = inception_score_10(Tables(logits, logits))
+    found = inception_score_10(FeatureTables(logits, logits))
     assert split_scores(logits, shuffled_splits(200)).tolist() == scores
     assert found.value == pytest.approx(np.mean(scores), rel=1e-12)
     assert found.params == {"splits": 10, "seed": 2020, "sd": pytest.approx(np.std(scores))}
-    one = inception_score(Tables(logits, logits)).value
+    one = inception_score(FeatureTables(logits, logits)).value
     assert one is not None
     assert found.value is not None
     assert found.value < one  # fewer images spread over fewer classes
@@ -153,23 +153,27 @@ def test_ten_splits_give_the_mean_of_their_scores() -> None:
 def test_more_splits_than_images_are_refused_with_both_numbers() -> None:
     logits = np.zeros((9, 3), np.float32)
     with pytest.raises(UsageError, match="10 splits of 9 images"):
-        inception_score_10(Tables(logits, logits))
+        inception_score_10(FeatureTables(logits, logits))
 
 
 def test_a_split_with_too_few_classes_has_no_score() -> None:
     # 100 classes of 10: by chance a tenth holds 63 of them, a sorted tenth holds 10
     labels = np.repeat(np.arange(100), 10)
     logits = np.eye(100, dtype=np.float32)[labels]
-    shuffled = Tables(logits, logits, labels=labels)
+    shuffled = FeatureTables(logits, logits, labels=labels)
     assert inception_score_10(shuffled).value is not None
     first = slice(0, 100)
-    part = Tables(logits[first], logits[first], labels=labels[first], classes=100)
+    part = FeatureTables(logits[first], logits[first], labels=labels[first], classes=100)
     found = inception_score(part)
     assert (found.value, found.interval, found.notes) == (None, None, ("low-coverage",))
-    ones = Tables(logits[first], logits[first], labels=np.ones(100, np.int64), classes=100)
+    ones = FeatureTables(logits[first], logits[first], labels=np.ones(100, np.int64), classes=100)
     assert inception_score_10(ones).notes == ("low-coverage",)
-    assert inception_score(Tables(logits[first], logits[first])).value is not None  # no labels, no guard
-    assert inception_score(Tables(logits[first], logits[first], labels=labels[first])).value is not None
+    assert (
+        inception_score(FeatureTables(logits[first], logits[first])).value is not None
+    )  # no labels, no guard
+    assert (
+        inception_score(FeatureTables(logits[first], logits[first], labels=labels[first])).value is not None
+    )
 
 
 def test_the_expected_number_of_classes_by_simulation() -> None:
@@ -184,7 +188,7 @@ def test_the_expected_number_of_classes_by_simulation() -> None:
 # every row of the table
 
 
-def scored(metric: Metric, n: int, d: int = 5) -> Outcome:
+def scored(metric: Metric, n: int, d: int = 5) -> MetricOutcome:
     features = drawn(n, n, d)
     return metric.score(tables(features, features[::-1] + 0.1, labels=np.arange(n) % d))
 
@@ -233,7 +237,7 @@ def test_every_metric_refuses_what_is_not_finite(name: str, value: float) -> Non
     whole = tables(originals, originals, labels=np.zeros(30, np.int64))
     with pytest.raises(InputError, match="1 of 30 rows are not finite, first 29"):
         FEATURE_METRICS[name].score(
-            Tables(outputs, originals, whole.reference, np.zeros(30, np.int64), whole.classes)
+            FeatureTables(outputs, originals, whole.reference, np.zeros(30, np.int64), whole.classes)
         )
 
 
@@ -280,7 +284,7 @@ def test_only_distances_of_clouds_read_the_reference() -> None:
 # golden values: a change needs a new forward revision (metrics, section 9)
 
 
-def golden_tables(name: str) -> Tables:
+def golden_tables(name: str) -> FeatureTables:
     """Return 256 outputs near 256 originals in 8 dimensions, from integers alone."""
     originals = normals("golden|originals", (256, 8)) / 4096
     outputs = originals * 0.9 + normals("golden|noise", (256, 8)) / 8192

@@ -12,23 +12,34 @@ from scipy import ndimage, stats
 from skimage import metrics as skimage_metrics
 
 from palette_bench.core.errors import InputError
-from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Picture, Reading, summarise
+from palette_bench.scoring.evaluate import diagnostics
+from palette_bench.scoring.metrics.diagnostics import (
+    DIAGNOSTICS,
+    DiagnosticInput,
+    DiagnosticReading,
+    structural_similarity,
+    summarise,
+)
 from palette_bench.scoring.metrics.diversity import DIVERSITIES
-from palette_bench.scoring.metrics.ssim import structural_similarity
-from palette_bench.scoring.plan import diagnostics
 
 
-def picture(scored: Any = 100, reference: Any = 100, condition: Any = 100, raw: Any = None) -> Picture:
+def picture(
+    scored: Any = 100, reference: Any = 100, condition: Any = 100, raw: Any = None
+) -> DiagnosticInput:
     side = 16
     images = [np.full((side, side, 3), v, np.uint8) for v in (scored, reference, condition)]
     mask = np.zeros((side, side), bool)
     mask[:8] = True
-    return Picture(images[0] if raw is None else np.full((side, side, 3), raw, np.uint8), *images, mask)
+    return DiagnosticInput(
+        images[0] if raw is None else np.full((side, side, 3), raw, np.uint8), *images, mask
+    )
 
 
 def test_psnr_by_hand() -> None:
     # every sample 10 levels off: 10 log10(65025 / 100)
-    assert DIAGNOSTICS["psnr"].read(picture(110)) == Reading(pytest.approx(28.130803608679106), 10, (0.5,))
+    assert DIAGNOSTICS["psnr"].read(picture(110)) == DiagnosticReading(
+        pytest.approx(28.130803608679106), 10, (0.5,)
+    )
 
 
 def test_psnr_of_equal_pictures_is_that_of_one_level_in_one_sample_and_noted() -> None:
@@ -44,21 +55,21 @@ def test_psnr_of_equal_pictures_is_that_of_one_level_in_one_sample_and_noted() -
 def test_known_region_error_looks_at_the_raw_output_outside_the_hole_only() -> None:
     inside = picture(raw=100)
     inside.raw[:8] = 255
-    assert DIAGNOSTICS["known_region_error"].read(inside) == Reading(0.0, 0)
+    assert DIAGNOSTICS["known_region_error"].read(inside) == DiagnosticReading(0.0, 0)
     outside = picture(raw=100)
     outside.raw[15, 7, 1] = 90  # one of 8 * 16 * 3 known samples
-    assert DIAGNOSTICS["known_region_error"].read(outside) == Reading(pytest.approx(10 / 384), 10)
+    assert DIAGNOSTICS["known_region_error"].read(outside) == DiagnosticReading(pytest.approx(10 / 384), 10)
 
 
 def test_known_region_error_of_a_full_hole_is_zero() -> None:
     full = picture(raw=0)
     assert full.mask is not None
     full.mask[:] = True
-    assert DIAGNOSTICS["known_region_error"].read(full) == Reading(0.0, 0)
+    assert DIAGNOSTICS["known_region_error"].read(full) == DiagnosticReading(0.0, 0)
 
 
 def test_gray_consistency_compares_lumas() -> None:
-    assert DIAGNOSTICS["gray_consistency"].read(picture(103, condition=100)) == Reading(3.0, 3)
+    assert DIAGNOSTICS["gray_consistency"].read(picture(103, condition=100)) == DiagnosticReading(3.0, 3)
 
 
 def test_diagnostics_follow_the_task() -> None:
@@ -83,7 +94,7 @@ def test_every_diagnostic_is_json(name: str, n: int) -> None:
 
 
 def test_psnr_is_told_apart_by_the_size_of_the_hole() -> None:
-    readings = [Reading(40.0 - i, 1, ((i * 7 % 20 + 1) / 40,)) for i in range(20)]
+    readings = [DiagnosticReading(40.0 - i, 1, ((i * 7 % 20 + 1) / 40,)) for i in range(20)]
     found = summarise(DIAGNOSTICS["psnr"], readings).params["by_hole"]
     by_share = sorted((reading.detail[0], reading.value) for reading in readings)
     expected = [[by_share[i + 1][0], (by_share[i][1] + by_share[i + 1][1]) / 2] for i in range(0, 20, 2)]
@@ -91,11 +102,12 @@ def test_psnr_is_told_apart_by_the_size_of_the_hole() -> None:
 
 
 def test_holes_of_one_size_and_few_pictures_tell_nothing_apart() -> None:
-    assert "by_hole" not in summarise(DIAGNOSTICS["psnr"], [Reading(30.0, 1, (0.25,))] * 20).params
+    assert "by_hole" not in summarise(DIAGNOSTICS["psnr"], [DiagnosticReading(30.0, 1, (0.25,))] * 20).params
     assert (
-        "by_hole" not in summarise(DIAGNOSTICS["psnr"], [Reading(30.0, 1, (i / 9,)) for i in range(9)]).params
+        "by_hole"
+        not in summarise(DIAGNOSTICS["psnr"], [DiagnosticReading(30.0, 1, (i / 9,)) for i in range(9)]).params
     )
-    assert "by_hole" not in summarise(DIAGNOSTICS["psnr"], [Reading(30.0, 1)] * 20).params
+    assert "by_hole" not in summarise(DIAGNOSTICS["psnr"], [DiagnosticReading(30.0, 1)] * 20).params
 
 
 # colour shift
@@ -105,7 +117,7 @@ def test_a_tint_is_seen_and_signed() -> None:
     tinted = picture(100)
     tinted.scored[:8] = [104, 100, 98]  # in the hole
     found = DIAGNOSTICS["colour_shift"].read(tinted)
-    assert found == Reading(2.0, 4, (4.0, 0.0, -2.0))
+    assert found == DiagnosticReading(2.0, 4, (4.0, 0.0, -2.0))
     assert summarise(DIAGNOSTICS["colour_shift"], [found, found]).params["signed"] == [4.0, 0.0, -2.0]
 
 
@@ -113,17 +125,17 @@ def test_noise_without_a_tint_is_no_shift() -> None:
     noisy = picture(100)
     noisy.scored[:8, ::2] += 10
     noisy.scored[:8, 1::2] -= 10
-    assert DIAGNOSTICS["colour_shift"].read(noisy) == Reading(0.0, 10, (0.0, 0.0, 0.0))
+    assert DIAGNOSTICS["colour_shift"].read(noisy) == DiagnosticReading(0.0, 10, (0.0, 0.0, 0.0))
 
 
 def test_colour_shift_looks_into_the_hole_or_at_everything() -> None:
     half = picture(100)
     half.scored[8:] = 200  # the known part
     assert DIAGNOSTICS["colour_shift"].read(half).value == 0.0
-    whole = Picture(half.raw, half.scored, half.reference, half.condition, None)
+    whole = DiagnosticInput(half.raw, half.scored, half.reference, half.condition, None)
     assert DIAGNOSTICS["colour_shift"].read(whole).value == 50.0
-    nothing = Picture(half.raw, half.scored, half.reference, half.condition, np.zeros((16, 16), bool))
-    assert DIAGNOSTICS["colour_shift"].read(nothing) == Reading(0.0, 0, (0.0, 0.0, 0.0))
+    nothing = DiagnosticInput(half.raw, half.scored, half.reference, half.condition, np.zeros((16, 16), bool))
+    assert DIAGNOSTICS["colour_shift"].read(nothing) == DiagnosticReading(0.0, 0, (0.0, 0.0, 0.0))
 
 
 # SSIM

@@ -15,9 +15,8 @@ from palette_bench import frechet_distance
 from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import Interval, influence_se
 from palette_bench.scoring.metrics.frechet import frechet
-from palette_bench.scoring.metrics.influence import frechet_influence, most_influential
-from palette_bench.scoring.metrics.moments import BLOCK, Moments
-from palette_bench.scoring.metrics.outcome import Reference, Tables
+from palette_bench.scoring.metrics.metric import FeatureTables, ReferenceSet
+from palette_bench.scoring.metrics.moments import BLOCK, Moments, frechet_influence, most_influential
 
 Table = NDArray[np.float64]
 
@@ -153,7 +152,7 @@ def test_values_that_are_not_finite_are_refused_with_their_row(value: float) -> 
     with pytest.raises(InputError, match="reference: 1 of 10 rows are not finite, first 9"):
         frechet_distance(drawn(11, 10, 4), features)
     with pytest.raises(InputError, match="outputs: 1 of 10"):
-        frechet(Tables(features, features, Reference.of("originals", drawn(1, 9, 4))))
+        frechet(FeatureTables(features, features, ReferenceSet.of("originals", drawn(1, 9, 4))))
 
 
 def test_features_of_other_widths_are_refused() -> None:
@@ -277,9 +276,9 @@ def test_no_standard_error_of_a_singular_covariance() -> None:
 
 def test_imported_statistics_serve_as_well_as_features() -> None:
     outputs, others = drawn(1, 300, 10).astype(np.float32), drawn(2, 400, 10).astype(np.float32)
-    with_features = frechet(Tables(outputs, outputs, Reference.of("originals", others)))
-    imported = Reference("imported:0123456789ab", 400, None, Moments.of(others))
-    without = frechet(Tables(outputs, outputs, imported))
+    with_features = frechet(FeatureTables(outputs, outputs, ReferenceSet.of("originals", others)))
+    imported = ReferenceSet("imported:0123456789ab", 400, None, Moments.of(others))
+    without = frechet(FeatureTables(outputs, outputs, imported))
     assert (without.value, without.interval) == (with_features.value, with_features.interval)
     assert without.params["reference"] == "imported:0123456789ab"
 

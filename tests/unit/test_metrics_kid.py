@@ -13,8 +13,8 @@ from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.intervals import Interval, influence_se
 from palette_bench.scoring.metrics import kid
 from palette_bench.scoring.metrics.kid import kernel, kernel_distance, kid_subsets, self_mean
+from palette_bench.scoring.metrics.metric import FeatureTables, ReferenceSet
 from palette_bench.scoring.metrics.moments import Moments
-from palette_bench.scoring.metrics.outcome import Reference, Tables
 
 Table = NDArray[np.float64]
 
@@ -113,9 +113,9 @@ def test_originals_beside_themselves_are_at_distance_zero_exactly() -> None:
 
 def test_a_cached_term_of_the_reference_changes_nothing() -> None:
     outputs, originals = drawn(1, 30, 5).astype(np.float32), drawn(2, 40, 5).astype(np.float32)
-    plain = Reference.of("originals", originals)
-    cached = Reference(plain.id, plain.n, originals, plain.moments, self_mean(originals))
-    found = [kernel(Tables(outputs, originals, reference)) for reference in (plain, cached)]
+    plain = ReferenceSet.of("originals", originals)
+    cached = ReferenceSet(plain.id, plain.n, originals, plain.moments, self_mean(originals))
+    found = [kernel(FeatureTables(outputs, originals, reference)) for reference in (plain, cached)]
     assert (found[0].value, found[0].interval) == (found[1].value, found[1].interval)
     assert set(found[0].columns) == {"kid_influence", "kid_influence_halves"}
 
@@ -133,8 +133,8 @@ def drawn_plain(seed: int) -> Table:
 
 def test_statistics_without_features_give_no_distance() -> None:
     outputs, others = drawn(1, 30, 5).astype(np.float32), drawn(2, 40, 5)
-    imported = Reference("imported:0123456789ab", 40, None, Moments.of(others))
-    found = kernel(Tables(outputs, outputs, imported))
+    imported = ReferenceSet("imported:0123456789ab", 40, None, Moments.of(others))
+    found = kernel(FeatureTables(outputs, outputs, imported))
     assert (found.value, found.interval, found.notes) == (None, None, ("needs-features",))
 
 
@@ -147,7 +147,7 @@ def test_one_image_gives_no_distance(n: int, m: int) -> None:
 def test_features_of_other_widths_are_refused() -> None:
     outputs = drawn(1, 9, 3).astype(np.float32)
     with pytest.raises(InputError, match=r"\(9, 3\) and \(9, 4\)"):
-        kernel(Tables(outputs, outputs, Reference.of("originals", drawn(2, 9, 4))))
+        kernel(FeatureTables(outputs, outputs, ReferenceSet.of("originals", drawn(2, 9, 4))))
 
 
 def test_sides_that_do_not_pair_are_refused() -> None:

@@ -19,15 +19,15 @@ from submissions import ready
 from palette_bench.core.errors import InputError, MethodError, UsageError
 from palette_bench.core.png import decode_strict, encode
 from palette_bench.core.types import Image
-from palette_bench.submission.contestant import (
-    About,
+from palette_bench.submission.methods import (
     Batch,
-    OwnPicture,
+    MethodInfo,
     RestoreOptions,
+    UserImage,
     load_picture_restorer,
 )
-from palette_bench.submission.own import Wish, jobs, restore_pictures
-from palette_bench.submission.runs import method_of
+from palette_bench.submission.training_runs import method_of
+from palette_bench.submission.user_images import RestoreRequest, jobs, restore_pictures
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.degradations.jpeg import fast_jpeg
 
@@ -38,15 +38,15 @@ HEIGHT, WIDTH = 24, 40
 class Inverts:
     """A model that inverts everything it is given, known pixels too."""
 
-    about: About = ready("copy-input").about
+    about: MethodInfo = ready("copy-input").about
     identity: str = "inverts"
     cut: int = 0
-    seen: list[tuple[OwnPicture, str | None]] = field(default_factory=list)
+    seen: list[tuple[UserImage, str | None]] = field(default_factory=list)
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         raise AssertionError("not asked here")
 
-    def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:
+    def restore_picture(self, picture: UserImage, policy: str | None) -> Image:
         self.seen.append((picture, policy))
         return 255 - picture.input[self.cut :]
 
@@ -63,7 +63,7 @@ def source(picture: Image, tmp_path: Path) -> Path:
     return path
 
 
-def run(source: Path, out: Path, wish: Wish, model: Inverts | None = None) -> Inverts:
+def run(source: Path, out: Path, wish: RestoreRequest, model: Inverts | None = None) -> Inverts:
     model = model or Inverts()
     restore_pictures(model, jobs(source, out, wish), wish)
     return model
@@ -74,7 +74,7 @@ def pixels(path: Path) -> Image:
 
 
 def test_colorization_sees_gray_and_answers_in_colour(picture: Image, source: Path, tmp_path: Path) -> None:
-    model = run(source, tmp_path / "out.png", Wish("colorization", policy="native"))
+    model = run(source, tmp_path / "out.png", RestoreRequest("colorization", policy="native"))
     ((seen, policy),) = model.seen
     gray = luma(picture)
     np.testing.assert_array_equal(seen.input, np.stack([gray] * 3, 2))
@@ -85,8 +85,8 @@ def test_colorization_sees_gray_and_answers_in_colour(picture: Image, source: Pa
 def test_jpeg_takes_the_picture_as_it_is_or_degrades_it_first(
     picture: Image, source: Path, tmp_path: Path
 ) -> None:
-    ((as_is, _),) = run(source, tmp_path / "a.png", Wish("jpeg")).seen
-    ((worse, _),) = run(source, tmp_path / "b.png", Wish("jpeg", quality=5)).seen
+    ((as_is, _),) = run(source, tmp_path / "a.png", RestoreRequest("jpeg")).seen
+    ((worse, _),) = run(source, tmp_path / "b.png", RestoreRequest("jpeg", quality=5)).seen
     np.testing.assert_array_equal(as_is.input, picture)
     np.testing.assert_array_equal(worse.input, fast_jpeg(picture, 5))
 
@@ -97,7 +97,7 @@ def test_inpainting_fills_the_white_hole_and_nothing_else(
     hole = np.zeros((HEIGHT, WIDTH), np.bool_)
     hole[3:9, 5:30] = True
     (tmp_path / "mask.png").write_bytes(encode(np.where(hole, 255, 0).astype(np.uint8)))
-    ((seen, _),) = run(source, tmp_path / "out.png", Wish("inpainting", tmp_path / "mask.png")).seen
+    ((seen, _),) = run(source, tmp_path / "out.png", RestoreRequest("inpainting", tmp_path / "mask.png")).seen
     assert seen.mask is not None
     np.testing.assert_array_equal(seen.mask, hole)
     np.testing.assert_array_equal(seen.input, np.where(hole[:, :, None], np.uint8(127), picture))
@@ -107,7 +107,7 @@ def test_inpainting_fills_the_white_hole_and_nothing_else(
 
 
 def test_uncropping_extends_as_often_as_asked(picture: Image, source: Path, tmp_path: Path) -> None:
-    wish = Wish("uncropping", extend=(("right", 7), ("top", 2)), times=3)
+    wish = RestoreRequest("uncropping", extend=(("right", 7), ("top", 2)), times=3)
     model = run(source, tmp_path / "out.png", wish)
     assert [p.input.shape for p, _ in model.seen] == [(26, 47, 3), (28, 54, 3), (30, 61, 3)]
     assert len({p.name for p, _ in model.seen}) == 3  # each turn has noise of its own
@@ -132,7 +132,7 @@ def test_a_turned_photograph_comes_out_upright(orientation: int, tmp_path: Path)
     exif = PillowImage.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "photo.png", exif=exif)
-    ((seen, _),) = run(tmp_path / "photo.png", tmp_path / "out.png", Wish("jpeg")).seen
+    ((seen, _),) = run(tmp_path / "photo.png", tmp_path / "out.png", RestoreRequest("jpeg")).seen
     np.testing.assert_array_equal(seen.input, upright)
 
 
@@ -142,11 +142,17 @@ def test_a_folder_keeps_its_names_and_takes_a_mask_each(picture: Image, tmp_path
             path = tmp_path / place / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode(picture if place == "in" else np.full((HEIGHT, WIDTH), 255, np.uint8)))
-    model = run(tmp_path / "in", tmp_path / "out", Wish("inpainting", tmp_path / "masks", large_hole=True))
+    model = run(
+        tmp_path / "in", tmp_path / "out", RestoreRequest("inpainting", tmp_path / "masks", large_hole=True)
+    )
     assert [p.name for p, _ in model.seen] == ["a", "deep/b"]
     found = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png"))
     assert found == ["a.png", "deep/b.png"]
-    run(tmp_path / "in", tmp_path / "one", Wish("inpainting", tmp_path / "masks" / "a.png", large_hole=True))
+    run(
+        tmp_path / "in",
+        tmp_path / "one",
+        RestoreRequest("inpainting", tmp_path / "masks" / "a.png", large_hole=True),
+    )
 
 
 @pytest.mark.trust("pictures: own masks")
@@ -155,7 +161,9 @@ def test_masks_of_a_folder_are_found_as_pictures_are(picture: Image, tmp_path: P
         (tmp_path / name).parent.mkdir()
         PillowImage.fromarray(data).save(tmp_path / name)
     (tmp_path / "masks" / "notes.txt").write_text("")
-    (job,) = jobs(tmp_path / "in", tmp_path / "out", Wish("inpainting", tmp_path / "masks", large_hole=True))
+    (job,) = jobs(
+        tmp_path / "in", tmp_path / "out", RestoreRequest("inpainting", tmp_path / "masks", large_hole=True)
+    )
     assert job.mask == tmp_path / "masks" / "cat.PNG"
 
 
@@ -163,13 +171,13 @@ def test_masks_of_a_folder_are_found_as_pictures_are(picture: Image, tmp_path: P
 def test_a_mask_held_in_an_alpha_channel_is_told_as_a_mask(source: Path, tmp_path: Path) -> None:
     PillowImage.new("RGBA", (WIDTH, HEIGHT)).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match="without transparency") as caught:
-        jobs(source, tmp_path / "out.png", Wish("inpainting", tmp_path / "mask.png"))
+        jobs(source, tmp_path / "out.png", RestoreRequest("inpainting", tmp_path / "mask.png"))
     assert [p.where for p in caught.value.problems] == [str(tmp_path / "mask.png")]
 
 
 def test_an_output_folder_takes_the_picture_s_name(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    run(source, tmp_path / "out", Wish("jpeg"))
+    run(source, tmp_path / "out", RestoreRequest("jpeg"))
     assert (tmp_path / "out" / "cat.png").is_file()
 
 
@@ -179,14 +187,14 @@ def test_any_size_from_16_pixels_comes_back_at_its_size(
 ) -> None:
     folder = tmp_path_factory.mktemp("sizes")
     (folder / "in.png").write_bytes(encode(np.zeros((height, width, 3), np.uint8)))
-    run(folder / "in.png", folder / "out.png", Wish("jpeg", quality=20))
+    run(folder / "in.png", folder / "out.png", RestoreRequest("jpeg", quality=20))
     assert decode_strict((folder / "out.png").read_bytes(), height, width, 3)
 
 
 def test_opaque_alpha_is_dropped_and_gray_becomes_colour(tmp_path: Path) -> None:
     for mode in ("RGBA", "LA", "L", "P", "1"):
         PillowImage.new("RGBA", (20, 20), (90, 90, 90, 255)).convert(mode).save(tmp_path / f"{mode}.png")
-        run(tmp_path / f"{mode}.png", tmp_path / "out.png", Wish("jpeg"))
+        run(tmp_path / f"{mode}.png", tmp_path / "out.png", RestoreRequest("jpeg"))
         assert pixels(tmp_path / "out.png").shape == (20, 20, 3)
 
 
@@ -208,7 +216,7 @@ def test_all_problems_are_told_before_a_pixel_is_made(picture: Image, tmp_path: 
     (masks / "half.png").write_bytes(encode(np.full((HEIGHT // 2, WIDTH), 255, np.uint8)))
     (masks / "black.png").write_bytes(encode(np.zeros((HEIGHT, WIDTH), np.uint8)))
     with pytest.raises(InputError) as caught:
-        jobs(inside, tmp_path / "out", Wish("inpainting", masks, large_hole=True))
+        jobs(inside, tmp_path / "out", RestoreRequest("inpainting", masks, large_hole=True))
     found = sorted((p.code, Path(p.where.split(", ")[0]).stem) for p in caught.value.problems)
     assert found == [
         ("PB201", "no-mask"),
@@ -225,43 +233,43 @@ def test_all_problems_are_told_before_a_pixel_is_made(picture: Image, tmp_path: 
 def test_nothing_is_written_over_what_is_read(picture: Image, source: Path, tmp_path: Path) -> None:
     for out in (source, tmp_path):
         with pytest.raises(UsageError, match="go over a picture that is read"):
-            jobs(source, out, Wish("jpeg"))
+            jobs(source, out, RestoreRequest("jpeg"))
     with pytest.raises(UsageError, match="go over a picture that is read"):
-        jobs(source, tmp_path / "mask.png", Wish("inpainting", tmp_path / "mask.png"))
+        jobs(source, tmp_path / "mask.png", RestoreRequest("inpainting", tmp_path / "mask.png"))
     for out in (tmp_path, tmp_path / "inside"):
         with pytest.raises(UsageError, match="outputs become inputs"):
-            jobs(tmp_path, out, Wish("jpeg"))
+            jobs(tmp_path, out, RestoreRequest("jpeg"))
     (tmp_path / "link.png").symlink_to(source)
     with pytest.raises(UsageError, match="go over a picture that is read"):
-        jobs(source, tmp_path / "link.png", Wish("jpeg"))
+        jobs(source, tmp_path / "link.png", RestoreRequest("jpeg"))
 
 
 def test_outputs_are_png(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"write to .*out\.png"):
-        jobs(source, tmp_path / "out.jpg", Wish("jpeg"))
+        jobs(source, tmp_path / "out.jpg", RestoreRequest("jpeg"))
 
 
 def test_a_folder_without_pictures_and_an_absent_picture_are_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"PB201[\s\S]*pictures"):
-        jobs(tmp_path / "empty", tmp_path / "out", Wish("jpeg"))
+        jobs(tmp_path / "empty", tmp_path / "out", RestoreRequest("jpeg"))
     with pytest.raises(InputError, match=r"PB201[\s\S]*none\.png"):
-        jobs(tmp_path / "none.png", tmp_path / "out.png", Wish("jpeg"))
+        jobs(tmp_path / "none.png", tmp_path / "out.png", RestoreRequest("jpeg"))
 
 
 def test_a_wish_that_cannot_be_meant_is_refused_with_all_reasons(source: Path, tmp_path: Path) -> None:
-    wish = Wish("colorization", mask=source, extend=(("left", 3),), times=2, quality=5)
+    wish = RestoreRequest("colorization", mask=source, extend=(("left", 3),), times=2, quality=5)
     with pytest.raises(UsageError, match=r"--mask.*; --extend.*; --times.*; --quality"):
         jobs(source, tmp_path / "out.png", wish)
     with pytest.raises(UsageError, match="inpainting needs --mask"):
-        jobs(source, tmp_path / "out.png", Wish("inpainting"))
+        jobs(source, tmp_path / "out.png", RestoreRequest("inpainting"))
     with pytest.raises(UsageError, match="uncropping needs --extend"):
-        jobs(source, tmp_path / "out.png", Wish("uncropping"))
+        jobs(source, tmp_path / "out.png", RestoreRequest("uncropping"))
 
 
 def test_a_model_that_returns_another_size_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(MethodError, match="PB613"):
-        run(source, tmp_path / "out.png", Wish("jpeg"), Inverts(cut=1))
+        run(source, tmp_path / "out.png", RestoreRequest("jpeg"), Inverts(cut=1))
     assert not (tmp_path / "out.png").exists()
 
 
@@ -301,7 +309,7 @@ def test_a_picture_too_large_for_pillow_is_refused_not_read(
     PillowImage.new("RGB", (40, 40)).save(file, "PNG")
     source.write_bytes(file.getvalue())
     with pytest.raises(InputError, match=r"PB309[\s\S]*exceeds limit"):
-        jobs(source, tmp_path / "out.png", Wish("jpeg"))
+        jobs(source, tmp_path / "out.png", RestoreRequest("jpeg"))
 
 
 def profile() -> bytes:
@@ -319,7 +327,7 @@ def test_known_pixels_look_as_they_looked_with_their_colour_profile(
     hole[4:9, 4:9] = 255
     (tmp_path / "mask.png").write_bytes(encode(hole))
     PillowImage.fromarray(picture).save(source, form, icc_profile=profile(), quality=100, subsampling=0)
-    run(source, tmp_path / "out.png", Wish("inpainting", mask=tmp_path / "mask.png"))
+    run(source, tmp_path / "out.png", RestoreRequest("inpainting", mask=tmp_path / "mask.png"))
     shown = []
     for path in (source, tmp_path / "out.png"):
         with PillowImage.open(path) as image:
@@ -349,7 +357,7 @@ def test_a_mask_that_cannot_be_meant_is_asked_about(
 ) -> None:
     (tmp_path / "mask.png").write_bytes(encode(mask))
     with pytest.raises(InputError, match=told):
-        run(source, tmp_path / "out.png", Wish("inpainting", mask=tmp_path / "mask.png"))
+        run(source, tmp_path / "out.png", RestoreRequest("inpainting", mask=tmp_path / "mask.png"))
     assert not (tmp_path / "out.png").exists()
 
 
@@ -361,7 +369,7 @@ def test_an_inverted_mask_and_a_large_hole_are_taken_when_they_are_meant(
     mask[:, :5] = 0
     (tmp_path / "mask.png").write_bytes(encode(mask))
     for changes, hole in (({"invert_mask": True}, mask == 0), ({"large_hole": True}, mask == 255)):
-        run(source, tmp_path / "out.png", Wish("inpainting", mask=tmp_path / "mask.png", **changes))
+        run(source, tmp_path / "out.png", RestoreRequest("inpainting", mask=tmp_path / "mask.png", **changes))
         np.testing.assert_array_equal(pixels(tmp_path / "out.png")[~hole], picture[~hole])
         assert (pixels(tmp_path / "out.png")[hole] != picture[hole]).any()
 
@@ -376,12 +384,12 @@ def test_a_folder_that_was_stopped_goes_on_and_changed_pictures_are_made_again(
         (folder / f"{number}.png").write_bytes(encode(picture ^ np.uint8(number)))
 
     class Stops(Inverts):
-        def restore_picture(self, picture: OwnPicture, policy: str | None) -> Image:
+        def restore_picture(self, picture: UserImage, policy: str | None) -> Image:
             if len(self.seen) == 2:
                 raise KeyboardInterrupt
             return super().restore_picture(picture, policy)
 
-    def names(model: Inverts, wish: Wish = Wish("colorization")) -> list[str]:  # noqa: B008  # frozen
+    def names(model: Inverts, wish: RestoreRequest = RestoreRequest("colorization")) -> list[str]:  # noqa: B008  # frozen
         with suppress(KeyboardInterrupt):
             restore_pictures(model, jobs(folder, out, wish), wish, out)
         return [seen.name for seen, _ in model.seen]
@@ -395,4 +403,4 @@ def test_a_folder_that_was_stopped_goes_on_and_changed_pictures_are_made_again(
         record.write('{"torn')
     assert names(Inverts()) == ["1", "3"]
     assert names(Inverts(identity="other weights")) == ["0", "1", "2", "3"]
-    assert names(Inverts(identity="other weights"), Wish("jpeg")) == ["0", "1", "2", "3"]
+    assert names(Inverts(identity="other weights"), RestoreRequest("jpeg")) == ["0", "1", "2", "3"]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from palette_bench.baselines.palette import baseline
-from palette_bench.baselines.training.pairs import degrade
+from palette_bench.baselines.training.dataset import degrade
 from palette_bench.benchset.manifest import ContestantSet, PublicSet
 from palette_bench.benchset.sources import Request, open_source
 from palette_bench.core import png
 from palette_bench.core.rng import Stream
 from palette_bench.core.types import Image
-from palette_bench.submission.contestant import Batch, RestoreOptions, TrainOptions
+from palette_bench.submission.methods import Batch, RestoreOptions, TrainOptions
 from palette_bench.tasks.preprocess import crop_area
 from palette_bench.tasks.protocol import load
 

@@ -15,15 +15,15 @@ from questions import part
 
 from palette_bench.baselines.palette import baseline, selfcheck
 from palette_bench.baselines.palette.diffusion import Diffusion
-from palette_bench.baselines.palette.noise import KeyedNoise, ahead
 from palette_bench.baselines.palette.recipe import PaletteRecipe
+from palette_bench.baselines.palette.restore import KeyedNoise, ahead
 from palette_bench.baselines.training import checkpoint
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import read_recipe, to_toml
 from palette_bench.baselines.training.unet import UNet, flop
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.rng import sampling_noise
-from palette_bench.submission.contestant import Batch, OwnPicture, PictureRestorer, RestoreOptions
+from palette_bench.submission.methods import Batch, PictureRestorer, RestoreOptions, UserImage
 from palette_bench.submission.restore import restore
 
 SIDE = 16
@@ -42,8 +42,8 @@ def weights(recipe: PaletteRecipe, seed: int) -> dict[str, torch.Tensor]:
 def write_run(folder: Path, text: str = ALL, task: str = "multi", step: int = 20) -> Path:
     """A run folder with one checkpoint: raw weights of seed 1, averaged ones of seed 2."""
     recipe = read_recipe(PaletteRecipe, text).resolved("palette", task, "host")
-    state = checkpoint.State(
-        schema=checkpoint.State.schema_name(),
+    state = checkpoint.CheckpointState(
+        schema=checkpoint.CheckpointState.schema_name(),
         method="palette",
         step=step,
         images_seen=step * 8,
@@ -124,7 +124,7 @@ def test_a_size_policy_restores_a_set_as_own_pictures_and_the_card_says_so(
         assert (output[~some.masks] == some.inputs[~some.masks]).all()
     source = np.broadcast_to(some.inputs, output.shape)
     for at, name in enumerate(some.ids):
-        own = OwnPicture(name, task, source[at], None if some.masks is None else some.masks[at])
+        own = UserImage(name, task, source[at], None if some.masks is None else some.masks[at])
         assert (output[at] == plain.restore_picture(own, policy)).all()
     again = restorer.restore(Batch(some.ids, some.inputs, some.masks, some.benchset, sample=1))
     assert (again != output).any()
@@ -255,7 +255,7 @@ def test_a_task_the_run_never_saw_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="trained for jpeg, not for colorization"):
         own.restore(batch("colorization"))
     with pytest.raises(UsageError, match="trained for jpeg, not for inpainting"):
-        own.restore_picture(OwnPicture("a", "inpainting", np.zeros((16, 16, 3), np.uint8), None), None)
+        own.restore_picture(UserImage("a", "inpainting", np.zeros((16, 16, 3), np.uint8), None), None)
 
 
 def test_what_is_no_run_of_ours_is_refused(run: Path, tmp_path: Path) -> None:
@@ -376,13 +376,13 @@ def test_the_gain_is_that_of_the_networks_answer(task: Any, predicts: str) -> No
 # --- own pictures ---------------------------------------------------------------------------------
 
 
-def own_picture(task: str, height: int, width: int) -> OwnPicture:
+def own_picture(task: str, height: int, width: int) -> UserImage:
     pixels = np.random.default_rng(4).integers(0, 256, (height, width, 3), np.uint8)
     mask = None
     if task in ("inpainting", "uncropping"):
         mask = np.zeros((height, width), bool)
         mask[2:9, width // 2 :] = True
-    return OwnPicture("mine", task, pixels, mask)
+    return UserImage("mine", task, pixels, mask)
 
 
 @pytest.mark.parametrize("policy", [None, "tile", "scale", "native"])

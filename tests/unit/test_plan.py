@@ -10,7 +10,7 @@ import pytest
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import UsageError
-from palette_bench.scoring.plan import needed_extractors, plan, wanted_metrics
+from palette_bench.scoring.evaluate import needed_extractors, plan, wanted_metrics
 from palette_bench.tasks.protocol import load
 
 BOTH = {"features": "pool", "logits": "logits"}

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from palette_bench.board.comparability import Unfit
-from palette_bench.board.ranks import (
+from palette_bench.board.comparability import Ineligible
+from palette_bench.board.paired_tests import (
     RULES,
     Contender,
-    Standing,
+    RankInterval,
     contender,
     evidence,
     pictures_of,
@@ -48,7 +48,7 @@ def system(metric: str, level: float, seed: int, name: str = "") -> Contender:
     return Contender(sha(name), name, value, values)
 
 
-def standings(metric: str, *systems: Contender) -> list[Standing]:
+def standings(metric: str, *systems: Contender) -> list[RankInterval]:
     found = rank(metric, systems).standings
     return [found[s.key] for s in systems]
 
@@ -66,7 +66,7 @@ def test_two_that_differ_by_noise_share_a_rank_and_the_third_is_told_apart(metri
 
 def test_a_system_alone_is_first_of_one() -> None:
     ranking = rank("perceptual_distance", [system("perceptual_distance", 1.0, 0)])
-    assert list(ranking.standings.values()) == [Standing((1, 1), 1, None)]
+    assert list(ranking.standings.values()) == [RankInterval((1, 1), 1, None)]
     assert ranking.resolution is None
 
 
@@ -121,7 +121,7 @@ SYSTEMS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=1, 
 @settings(deadline=None, derandomize=True, max_examples=25)
 def test_ranks_hold_their_promises(metric: str, drawn: list[tuple[int, int]], order: object) -> None:
     systems = [system(metric, 0.3 + 0.03 * step, seed, name=str(at)) for at, (step, seed) in enumerate(drawn)]
-    found: Mapping[str, Standing] = rank(metric, systems).standings
+    found: Mapping[str, RankInterval] = rank(metric, systems).standings
     shuffled = list(systems)
     order.shuffle(shuffled)  # type: ignore[attr-defined]
     assert rank(metric, shuffled).standings == found
@@ -178,7 +178,7 @@ def test_without_a_test_there_is_no_rank_and_the_reason_is_told(
     table: pd.DataFrame | None, metric: str, code: str, reason: str
 ) -> None:
     found = entered(table, metric)
-    assert isinstance(found, Unfit)
+    assert isinstance(found, Ineligible)
     assert found.code == code
     assert reason in found.reason
 
@@ -187,7 +187,7 @@ def test_a_distance_that_took_the_originals_as_fixed_does_not_rank() -> None:
     scores = make_scores(N)
     old = scores["frechet_distance"].model_copy(update={"params": {"reference": "originals"}})
     found = entered(TABLE, scores=scores | {"frechet_distance": old})
-    assert isinstance(found, Unfit)
+    assert isinstance(found, Ineligible)
     assert (found.code, "took the originals as fixed" in found.reason) == ("PB608", True)
     paired = old.model_copy(update={"interval": "paired-influence-v1"})
     assert isinstance(entered(TABLE, scores=scores | {"frechet_distance": paired}), Contender)
@@ -204,7 +204,7 @@ def test_the_standard_error_is_proven_with_the_halves() -> None:
     assert isinstance(found, Contender)
     assert found.halves is not None
     edited = entered(table.assign(fid_influence_halves=halves * 1.1), scores=kept)
-    assert isinstance(edited, Unfit)
+    assert isinstance(edited, Ineligible)
     assert edited.code == "PB408"
 
 

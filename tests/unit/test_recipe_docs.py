@@ -10,10 +10,10 @@ import pytest
 from common import REPOSITORY, RunCli
 from pydantic import BaseModel
 
-from palette_bench.baselines.palette.recipe import Chain
+from palette_bench.baselines.palette.recipe import LinearChain
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import _toml, read_recipe, spelled_out
-from palette_bench.submission.contestant import load_baseline
+from palette_bench.submission.methods import load_baseline
 
 PAGE = (REPOSITORY / "docs" / "recipes.md").read_text()
 ROWS = {line.split("`")[1]: line for line in PAGE.splitlines() if line.startswith("| `")}
@@ -24,7 +24,7 @@ def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every dotted key with its default."""
     for name, field in model.model_fields.items():
         part = field.annotation
-        if isinstance(part, type) and issubclass(part, BaseModel) and part is not Chain:
+        if isinstance(part, type) and issubclass(part, BaseModel) and part is not LinearChain:
             yield from keys(part, f"{above}{name}.")
         else:
             yield f"{above}{field.alias or name}", None if field.is_required() else field.default

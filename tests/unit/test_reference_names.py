@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 from cards import make_card, make_scores, make_table, sha
 
-from palette_bench.board.board_page import board_files
+from palette_bench.board.board_page import board_files, index_page
 from palette_bench.board.comparability import ranked_keys, unfit
-from palette_bench.board.index_page import index_page
 from palette_bench.board.leaderboard import assemble
-from palette_bench.board.ranks import evidence
-from palette_bench.board.record import Published
+from palette_bench.board.paired_tests import evidence
+from palette_bench.board.record import PublishedRecord
 from palette_bench.board.report import page
-from palette_bench.board.sheet import Sheet
-from palette_bench.board.words import METRICS, NETWORKS, basis_words, reference_words
+from palette_bench.board.report_content import ReportContent
+from palette_bench.pages.text import METRICS, NETWORKS, basis_words, reference_words
 from palette_bench.scoring.features import EXTRACTORS
 from palette_bench.scoring.features.cache import ArrayCache
 from palette_bench.scoring.metrics import METRICS as KNOWN
@@ -55,8 +54,8 @@ TO_OWN = card("own", distance("fid_originals", OWN, "paired-influence-v1"))
 EARLIER = card("earlier", distance("fid", OWN, "influence-v1"))
 
 
-def published(*cards: Scorecard) -> Published:
-    return Published(cards, {c.content_sha256: evidence(TABLE) for c in cards}, {})
+def published(*cards: Scorecard) -> PublishedRecord:
+    return PublishedRecord(cards, {c.content_sha256: evidence(TABLE) for c in cards}, {})
 
 
 def test_every_network_and_metric_has_words() -> None:
@@ -130,7 +129,7 @@ def test_an_earlier_card_is_not_headed_fid_and_says_what_its_interval_took_as_fi
     html = board_files(board)[board.page]
     assert "FID against own originals" in html
     assert "took the originals as fixed" in html
-    text, _ = page(Sheet(EARLIER, TABLE), None)
+    text, _ = page(ReportContent(EARLIER, TABLE), None)
     assert "FID against own originals" in text
     assert "took the originals as fixed: it is too wide or too narrow" in text
 
@@ -148,7 +147,7 @@ def test_every_page_caption_and_export_names_network_and_reference(found: Scorec
         r for r in csv.DictReader(io.StringIO(files[f"{stem}csv"])) if r["metric"] in ("fid", "fid_originals")
     )
     assert (row["network"], row["reference"]) == ("Inception v3, the FID network", reference_words(score))
-    report, _ = page(Sheet(found, TABLE), None)
+    report, _ = page(ReportContent(found, TABLE), None)
     report = report.replace("&#39;", "'")
     assert reference_words(score) in report
     assert "Inception v3, the FID network" in report

@@ -17,18 +17,18 @@ from PIL import Image as PillowImage
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import InputError, RecordError, SourceError, StorageError, UsageError
 from palette_bench.core.fingerprint import pixel_digest, sha256
-from palette_bench.core.interrupt import Interrupted
+from palette_bench.core.processes import Interrupted
 from palette_bench.core.types import SILENT
 from palette_bench.scoring import validation_set
 from palette_bench.scoring.calibration import judge, paper_row, tolerance
-from palette_bench.scoring.choice import Chooser
+from palette_bench.scoring.evaluate import plan
 from palette_bench.scoring.extraction import Extraction
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.cache import ArrayCache, cache_key
 from palette_bench.scoring.features.extractor import FeatureExtractor
 from palette_bench.scoring.metrics.frechet import frechet_distance
 from palette_bench.scoring.metrics.moments import Moments
-from palette_bench.scoring.plan import plan
+from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import PictureReference, ReferenceRequest
 from palette_bench.scoring.scorecard import Score
 from palette_bench.scoring.statistics_files import read_statistics, write_statistics
@@ -352,7 +352,7 @@ def test_the_default_is_the_whole_validation_set_once_it_is_remembered(
     target = BenchSet.open(mini_sets / "jpeg.qf5")
     steps = plan(("frechet_distance",), [network], labelled=False)
     extraction = Extraction([network], ArrayCache("features"), "cpu")
-    chooser = Chooser(target, extraction, ArrayCache("statistics"), steps)
+    chooser = ReferenceResolver(target, extraction, ArrayCache("statistics"), steps)
     assert chooser.choose(ReferenceRequest()) is None
     with pytest.raises(UsageError, match="name its pictures once with --reference-images DIR"):
         chooser.choose(ReferenceRequest("val-full@crop-area-v1"))

@@ -11,17 +11,17 @@ from questions import batch
 from toy_method import run_toy
 
 from palette_bench.baselines.regression import baseline
+from palette_bench.baselines.regression.method import RegressionObjective, regress
 from palette_bench.baselines.regression.recipe import RegressionRecipe
-from palette_bench.baselines.regression.regressing import Regressing, regress
 from palette_bench.baselines.training.draws import KeyedDraws
-from palette_bench.baselines.training.examples import Examples
+from palette_bench.baselines.training.objective import TrainingBatch
 from palette_bench.baselines.training.recipe import read_recipe
 from palette_bench.baselines.training.unet import flop
 from palette_bench.benchset.pictures import photo_path
 from palette_bench.core import png
 from palette_bench.core.errors import UsageError
 from palette_bench.core.types import Image
-from palette_bench.submission.contestant import Batch, RestoreOptions
+from palette_bench.submission.methods import Batch, RestoreOptions
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.preprocess import crop_area, decode
 
@@ -51,17 +51,17 @@ strip_every = 0
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "retina.jpg", "rocket.jpg")
 
 
-def objective(reduction: str = "image") -> Regressing:
-    return Regressing(read_recipe(RegressionRecipe, RECIPE.format(reduction=reduction)), CPU)
+def objective(reduction: str = "image") -> RegressionObjective:
+    return RegressionObjective(read_recipe(RegressionRecipe, RECIPE.format(reduction=reduction)), CPU)
 
 
-def examples() -> Examples:
+def examples() -> TrainingBatch:
     draw = torch.Generator().manual_seed(1)
     mask = torch.zeros(2, 1, SIDE, SIDE, dtype=torch.bool)
     mask[0, :, :4] = True
     mask[1, :, :, :2] = True
     reference, source = torch.randn(2, 2, 3, SIDE, SIDE, generator=draw)
-    return Examples(0, np.arange(2), ("inpainting",) * 2, reference, source, mask)
+    return TrainingBatch(0, np.arange(2), ("inpainting",) * 2, reference, source, mask)
 
 
 def test_the_network_is_shown_no_noisy_picture_and_told_position_zero() -> None:
@@ -100,7 +100,7 @@ def test_the_preview_keeps_known_pixels() -> None:
 def test_the_papers_regression_has_as_many_parameters_as_its_model() -> None:
     recipe = read_recipe(RegressionRecipe, baseline.recipes()["colorization"])
     with torch.device("meta"):
-        player = Regressing(recipe, torch.device("meta")).players[0]
+        player = RegressionObjective(recipe, torch.device("meta")).players[0]
     assert player.parameters == 552_814_083 == sum(p.numel() for p in player.module.parameters())
     assert (player.learning_rate, recipe.training.batch, recipe.training.steps) == (1e-4, 1024, 1_000_000)
     sr3 = read_recipe(RegressionRecipe, baseline.recipes()["sr3"])

@@ -15,16 +15,16 @@ import pytest
 from cards import make_card, make_scores, make_table, sha, write_card
 from jinja2.exceptions import UndefinedError
 
-from palette_bench.board.cells import nice_ceiling, whisker
-from palette_bench.board.pages import href, render
-from palette_bench.board.plots import PlotRow, dot_whisker, histogram
-from palette_bench.board.previews import webp
-from palette_bench.board.provenance import provenance
+from palette_bench.board.image_selection import extremes, grid_ids, ranked_picks
 from palette_bench.board.report import write_report
-from palette_bench.board.samples import extremes, grid_ids, ranked_picks
-from palette_bench.board.words import compact, decimals, headline, metric_words, number, value_text
+from palette_bench.board.report_content import provenance
 from palette_bench.core.errors import RecordError, SpecError, UsageError
 from palette_bench.core.fingerprint import sha256
+from palette_bench.pages.images import webp
+from palette_bench.pages.plots import PlotRow, dot_whisker, histogram
+from palette_bench.pages.render import href, render
+from palette_bench.pages.score_cell import nice_ceiling, whisker
+from palette_bench.pages.text import compact, decimals, headline, metric_words, number, value_text
 from palette_bench.scoring.scorecard import Score, write_scorecard
 from palette_bench.submission.card import Sampling
 

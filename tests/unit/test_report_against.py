@@ -9,7 +9,7 @@ import pytest
 from cards import make_card, make_scores, make_table, sha, write_card
 from scipy import stats
 
-from palette_bench.board.against import rivals
+from palette_bench.board.compare import rivals
 from palette_bench.board.report import write_report
 from palette_bench.core.errors import IncomparableError
 

@@ -14,19 +14,32 @@ import pandas as pd
 import pytest
 from cards import make_card, make_scores, make_table, write_card
 
-from palette_bench.board.album import Album, Amount, decimals, labels
-from palette_bench.board.cautions import cautions
-from palette_bench.board.classes import class_rows
-from palette_bench.board.pictures import Gallery, redistributable
-from palette_bench.board.previews import Beside, Embedded, Previews, outline
-from palette_bench.board.report import MAX_BYTES, MAX_CARDS_JPEG, Options, page, write_report
-from palette_bench.board.samples import Pick, extremes, grid_ids, grid_rule, ranked_picks
-from palette_bench.board.sheet import Sheet
-from palette_bench.board.words import NOTHING
+from palette_bench.board.image_selection import (
+    ImageCounts,
+    ImageSelection,
+    PickedImage,
+    decimals,
+    extremes,
+    grid_ids,
+    grid_rule,
+    labels,
+    ranked_picks,
+)
+from palette_bench.board.report import MAX_BYTES, MAX_CARDS_JPEG, ReportOptions, page, write_report
+from palette_bench.board.report_content import ReportContent, cautions, class_rows
 from palette_bench.core.errors import StorageError, UsageError
 from palette_bench.core.intervals import wilson
 from palette_bench.core.png import decode_strict
 from palette_bench.core.types import Image, ImageId, Mask
+from palette_bench.pages.images import (
+    EmbeddedPreviews,
+    Gallery,
+    PreviewFiles,
+    Previews,
+    outline,
+    redistributable,
+)
+from palette_bench.pages.text import NOTHING
 from palette_bench.scoring.scorecard import Score, write_scorecard
 
 
@@ -82,7 +95,7 @@ def shown(text: str) -> int:
 
 def test_a_full_page_holds_80_cards_and_says_nothing_of_it() -> None:
     table = labelled(200)
-    text, frame = page(Sheet(card_on(table), table), gallery())
+    text, frame = page(ReportContent(card_on(table), table), gallery())
     assert shown(text) == 24 + 24 + 24 + 8
     assert "One file holds at most" not in text
     assert (frame.side, frame.lossy, frame.private) == (64, False, False)
@@ -91,7 +104,7 @@ def test_a_full_page_holds_80_cards_and_says_nothing_of_it() -> None:
 
 def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
     table = labelled(200)
-    text, _ = page(Sheet(card_on(table, "jpeg", "qf5"), table), gallery(degradation="jpeg-v1"))
+    text, _ = page(ReportContent(card_on(table, "jpeg", "qf5"), table), gallery(degradation="jpeg-v1"))
     assert shown(text) == 12 + 12 + 12 + 4 <= MAX_CARDS_JPEG
     assert "One file holds at most 48 pictures and 8 MB" in text
     assert "4 pictures a list instead of 8, and 12 in the grid instead of 24" in text
@@ -100,23 +113,23 @@ def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
 
 def test_pictures_that_do_not_compress_become_small() -> None:
     table = labelled(60)
-    text, frame = page(Sheet(card_on(table), table), gallery(side=512))
+    text, frame = page(ReportContent(card_on(table), table), gallery(side=512))
     assert len(text) <= MAX_BYTES
     assert frame.side == 96
     assert "all of them small" in text
 
 
 def test_thumbs_are_96_pixels() -> None:
-    previews = Previews(gallery(side=256), Embedded(), "thumbs")
+    previews = Previews(gallery(side=256), EmbeddedPreviews(), "thumbs")
     assert previews.side == 96
     assert len(previews.panels("a").output.address) < len(
-        Previews(gallery(side=256), Embedded()).panels("a").output.address
+        Previews(gallery(side=256), EmbeddedPreviews()).panels("a").output.address
     )
-    assert Previews(gallery(side=64), Embedded(), "thumbs").side == 64  # nothing is enlarged
+    assert Previews(gallery(side=64), EmbeddedPreviews(), "thumbs").side == 64  # nothing is enlarged
 
 
 def test_files_are_named_by_content_and_twins_are_exact() -> None:
-    store = Beside()
+    store = PreviewFiles()
     panels = Previews(gallery(side=128), store, exact=True).panels("a")
     assert re.fullmatch(r"img/([0-9a-f]{2})/\1[0-9a-f]{14}\.webp", panels.output.address)
     twin, _ = decode_strict(store.files[panels.output.exact], 128, 128, 3)
@@ -173,7 +186,7 @@ def test_equal_values_stand_by_id_and_numbers_that_are_none_are_left_out() -> No
 
 def test_the_largest_influences_are_listed_largest_first() -> None:
     table = labelled(40)
-    chapters = Album(card_on(table), table, None).select(Amount()).chapters
+    chapters = ImageSelection(card_on(table), table, None).select(ImageCounts()).chapters
     assert [chapter.title for chapter in chapters] == [
         "By perceptual distance", "By the probability of the class", "By influence on the Fréchet distance",
     ]  # fmt: skip
@@ -184,7 +197,7 @@ def test_the_largest_influences_are_listed_largest_first() -> None:
 def test_the_grid_is_the_same_for_every_method_and_order_of_files() -> None:
     table, other = labelled(60), labelled(60).iloc[::-1].assign(perceptual_distance=1.0)
     grids = [
-        [card.image_id for card in Album(card_on(t, **more), t, None).select(Amount()).grid]
+        [card.image_id for card in ImageSelection(card_on(t, **more), t, None).select(ImageCounts()).grid]
         for t, more in ((table, {}), (other, {"method": {"name": "another"}}))
     ]
     assert grids[0] == grids[1] == grid_ids(card_on(table).fingerprints.set, table["image_id"])
@@ -194,7 +207,7 @@ def test_the_grid_is_the_same_for_every_method_and_order_of_files() -> None:
 
 def test_an_output_is_described_by_rule() -> None:
     table = labelled(3).assign(label=[0, 999, None], perceptual_distance=[43.12, 9.0, 2.0])
-    cards = list(Album(card_on(table), table, None).cards(["p00000", "p00002"]))
+    cards = list(ImageSelection(card_on(table), table, None).cards(["p00000", "p00002"]))
     assert cards[0].alt == "Output of Painter for p00000, class n01440764, perceptual distance 43.1"
     assert cards[1].alt == "Output of Painter for p00002, perceptual distance 2.0"
     assert labels(card_on(table, protocol="palette-2022"), table) == {"p00000": "0", "p00001": "999"}
@@ -223,7 +236,7 @@ def test_a_page_opens_with_the_clearest_image_of_the_best_quarter() -> None:
     table.loc[table["image_id"] == best[7], "is_kl"] = 99.0
     table.loc[table["image_id"] == best[12], "is_kl"] = 999.0  # not among them
     for kept, expected in ((table, best[7]), (table.drop(columns="is_kl"), best[0])):
-        hero = Album(card_on(kept), kept, None).select(Amount()).hero
+        hero = ImageSelection(card_on(kept), kept, None).select(ImageCounts()).hero
         assert hero is not None
         assert hero.image_id == expected
 
@@ -262,7 +275,7 @@ def test_pictures_asked_for_without_folders_are_refused(tmp_path: Path) -> None:
     card = write_card(tmp_path)
     for images in ("full", "thumbs"):
         with pytest.raises(UsageError, match="--set and --submission"):
-            write_report(card, tmp_path / "r.html", options=Options(images=cast("Any", images)))
+            write_report(card, tmp_path / "r.html", options=ReportOptions(images=cast("Any", images)))
 
 
 def test_a_folder_has_pages_of_200_an_index_and_the_card(tmp_path: Path) -> None:
@@ -270,10 +283,10 @@ def test_a_folder_has_pages_of_200_an_index_and_the_card(tmp_path: Path) -> None
     write_scorecard(card_on(table), table, tmp_path / "card.json")
     out = tmp_path / "report"
     for _ in range(2):  # an earlier report is replaced
-        written = write_report(tmp_path / "card.json", out, options=Options(format="dir"))
+        written = write_report(tmp_path / "card.json", out, options=ReportOptions(format="dir"))
         (out / "left-over").touch()
     assert written.page == out / "index.html"
-    write_report(tmp_path / "card.json", out, options=Options(format="dir"))
+    write_report(tmp_path / "card.json", out, options=ReportOptions(format="dir"))
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()) == [
         "find/001.js", "find/002.js", "find/003.js", "index.html",
         "pictures/001.html", "pictures/002.html", "pictures/003.html",
@@ -292,9 +305,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     out.mkdir()
     (out / "thesis.tex").touch()
     with pytest.raises(StorageError, match="PB809"):
-        write_report(write_card(tmp_path), out, options=Options(format="dir"))
+        write_report(write_card(tmp_path), out, options=ReportOptions(format="dir"))
     assert [p.name for p in out.iterdir()] == ["thesis.tex"]
 
 
 def test_decimals_show_three_digits() -> None:
-    assert [decimals([Pick("a", value, 0.0)]) for value in (0.0, 0.012, 0.9, -43.1, 999.0)] == [0, 4, 3, 1, 0]
+    assert [decimals([PickedImage("a", value, 0.0)]) for value in (0.0, 0.012, 0.9, -43.1, 999.0)] == [
+        0,
+        4,
+        3,
+        1,
+        0,
+    ]

@@ -15,8 +15,7 @@ from torch.nn import functional
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from palette_bench.core.errors import InputError, UsageError
-from palette_bench.scoring.features.crops import CROPS, find_crop, resized_crop
-from palette_bench.scoring.features.resize import MODES, find_mode
+from palette_bench.scoring.features.preprocess import CROPS, MODES, find_crop, find_mode, resized_crop
 
 SIZES = [(256, 256), (64, 64), (299, 299), (300, 301), (37, 512)]
 
@@ -105,7 +104,7 @@ def test_whole224_leaves_a_constant_alone_and_sees_every_corner() -> None:
 
 @pytest.mark.parametrize("model", ["resnet50.tv_in1k", "vit_tiny_patch16_224.augreg_in21k_ft_in1k"])
 def test_a_models_own_crop_is_timms_transform(model: str) -> None:
-    from palette_bench.scoring.features.crops import Preprocess
+    from palette_bench.scoring.features.preprocess import Preprocess
     from palette_bench.scoring.features.timm_models import _own
 
     config = timm.get_pretrained_cfg(model)

@@ -12,15 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from submissions import ready
 
-from palette_bench.benchset.manifest import ContestantSet
-from palette_bench.benchset.public import export_public
+from palette_bench.benchset.manifest import ContestantSet, export_public
 from palette_bench.core.errors import BenchSetError, InputError, MethodError, UsageError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.journal import Journal, Shard
 from palette_bench.core.rng import fill, sampling_noise, stream_key
 from palette_bench.submission.card import SubmissionCard
 from palette_bench.submission.check import check
-from palette_bench.submission.contestant import About, Batch, RestoreOptions, baselines, load_baseline
+from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, baselines, load_baseline
 from palette_bench.submission.restore import restore
 
 COPY = ready("copy-input")
@@ -32,7 +31,7 @@ SEEDED = replace(COPY.about, sampling=COPY.about.sampling.model_copy(update={"se
 class Noisy:
     """A model that paints noise under its keys, and may misbehave."""
 
-    about: About = SEEDED
+    about: MethodInfo = SEEDED
     identity: str = "noisy 1"
     shape: tuple[int, ...] = ()
     fails_after: int = 10**9

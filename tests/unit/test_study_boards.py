@@ -17,9 +17,9 @@ from palette_bench.board.site import build_site
 from palette_bench.core.errors import IncomparableError, RecordError
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, write_scorecard
 from palette_bench.study.analysis import analyse
-from palette_bench.study.cards import read_parents, write_cards
-from palette_bench.study.records import Studied, Study
+from palette_bench.study.plan import Studied, Study
 from palette_bench.study.results import Analysis
+from palette_bench.study.scorecards import read_parents, write_cards
 
 KEY = "fool_rate@3s"
 RATES = {"painter": 0.46, "copier": 0.20, "smudger": 0.44}

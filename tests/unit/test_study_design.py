@@ -19,17 +19,16 @@ from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import InputError, RecordError, StorageError, SubmissionError, UsageError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.png import decode_strict
-from palette_bench.study.assignment import Draft, assign, choose, faults, methods_per_rater
+from palette_bench.study.assignment import DraftTrial, assign, choose, faults, methods_per_rater, reach
 from palette_bench.study.design import design
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.planning import reach
-from palette_bench.study.records import StudyToml
-from palette_bench.study.simulate import Crowd, logit_of, simulate
+from palette_bench.study.plan import StudyToml
+from palette_bench.study.simulate import SimulatedRaters, logit_of, simulate
 
 IDS = [f"picture-{n:04d}" for n in range(700)]
 
 
-def lists(methods: int, secret: str = SECRET, **changes: int) -> tuple[StudyToml, list[list[Draft]]]:
+def lists(methods: int, secret: str = SECRET, **changes: int) -> tuple[StudyToml, list[list[DraftTrial]]]:
     plan = make_plan(**changes)
     assert not faults(plan, methods, len(IDS))
     slugs = [f"m{m}" for m in range(methods)]
@@ -222,12 +221,12 @@ def test_a_frozen_study_is_never_overwritten_and_slugs_are_distinct(
 
 def test_simulated_votes_follow_the_rates_the_lists_and_the_seed(made: StudyFolder) -> None:
     rates = {"painter": 0.3, "copier": 0.5}
-    crowd = Crowd(300, rates, rater_sd=0.2, seed=1)
+    crowd = SimulatedRaters(300, rates, rater_sd=0.2, seed=1)
     votes = simulate(made, crowd)
-    assert votes[:200] == simulate(made, Crowd(8, rates, rater_sd=0.2, seed=1))[:200], (
+    assert votes[:200] == simulate(made, SimulatedRaters(8, rates, rater_sd=0.2, seed=1))[:200], (
         "more raters change none"
     )
-    assert votes[:200] != simulate(made, Crowd(8, rates, rater_sd=0.2, seed=2))[:200]
+    assert votes[:200] != simulate(made, SimulatedRaters(8, rates, rater_sd=0.2, seed=2))[:200]
     assert {v.source for v in votes} == {"simulated"}
     truth = {(t.slot, t.trial): t for t in made.truth()}
     for at, vote in enumerate(votes[: 2 * made.study.trials]):
@@ -259,4 +258,4 @@ def test_rates_no_crowd_can_have_are_refused(
     made: StudyFolder, rates: dict[str, float], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        simulate(made, Crowd(2, rates))
+        simulate(made, SimulatedRaters(2, rates))

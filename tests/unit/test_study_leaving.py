@@ -14,14 +14,14 @@ from plans import make_study
 from raters import ORIGIN, Rater, answer_to
 
 from palette_bench.core.errors import InputError
-from palette_bench.study.desk import Desk
 from palette_bench.study.exclusions import screen
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.guards import Pace
-from palette_bench.study.importing import given_back, import_votes
+from palette_bench.study.middleware import RateLimiter
 from palette_bench.study.monitor import progress_of
-from palette_bench.study.serve import create_app
-from palette_bench.study.store import STORE, Store
+from palette_bench.study.platforms import given_back, import_votes
+from palette_bench.study.server import create_app
+from palette_bench.study.session import VotingSession
+from palette_bench.study.store import STORE, VoteStore
 
 PLACES, HOUR = 2, 3600.0
 
@@ -40,16 +40,16 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-def desk(designed: Path, tmp_path: Path, now: list[float]) -> Iterator[Desk]:
+def desk(designed: Path, tmp_path: Path, now: list[float]) -> Iterator[VotingSession]:
     folder = StudyFolder.open(Path(shutil.copytree(designed, tmp_path / "study")))
-    store = Store(folder.path / STORE)
-    yield Desk(folder, store, HOUR, lambda: now[0])
+    store = VoteStore(folder.path / STORE)
+    yield VotingSession(folder, store, HOUR, lambda: now[0])
     store.close()
 
 
 @pytest.fixture
-def app(desk: Desk) -> Any:
-    return create_app(desk, [ORIGIN], pace=Pace(itertools.count().__next__))
+def app(desk: VotingSession) -> Any:
+    return create_app(desk, [ORIGIN], pace=RateLimiter(itertools.count().__next__))
 
 
 def answer(rater: Rater, pair: dict[str, Any], count: int) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def answer(rater: Rater, pair: dict[str, Any], count: int) -> dict[str, Any]:
 
 @pytest.mark.trust("studies: leave")
 def test_the_place_of_one_who_left_is_given_on_and_no_vote_is_lost(
-    desk: Desk, app: Any, now: list[float]
+    desk: VotingSession, app: Any, now: list[float]
 ) -> None:
     stays, leaves = Rater(app), Rater(app)
     pair = stays.join().data
@@ -88,7 +88,7 @@ def test_the_place_of_one_who_left_is_given_on_and_no_vote_is_lost(
 
 @pytest.mark.trust("studies: leave")
 def test_nobody_is_sent_away_while_another_place_is_free_or_once_they_have_finished(
-    desk: Desk, app: Any, now: list[float]
+    desk: VotingSession, app: Any, now: list[float]
 ) -> None:
     first = Rater(app)
     pair = first.join().data
@@ -104,7 +104,9 @@ def test_nobody_is_sent_away_while_another_place_is_free_or_once_they_have_finis
 
 
 @pytest.mark.trust("studies: leave")
-def test_one_who_comes_back_goes_on_or_is_told_kindly(desk: Desk, app: Any, now: list[float]) -> None:
+def test_one_who_comes_back_goes_on_or_is_told_kindly(
+    desk: VotingSession, app: Any, now: list[float]
+) -> None:
     away, other = Rater(app), Rater(app)
     answer(away, away.join().data, 3)
     other.join()
@@ -125,7 +127,9 @@ def test_one_who_comes_back_goes_on_or_is_told_kindly(desk: Desk, app: Any, now:
 
 
 @pytest.mark.trust("studies: leave")
-def test_prolific_s_returned_and_timed_out_free_their_places(desk: Desk, app: Any, tmp_path: Path) -> None:
+def test_prolific_s_returned_and_timed_out_free_their_places(
+    desk: VotingSession, app: Any, tmp_path: Path
+) -> None:
     for participant in ("aaa", "bbb"):
         answer(rater := Rater(app), rater.join(participant=participant).data, 2)
     export = tmp_path / "export.csv"
@@ -139,7 +143,9 @@ def test_prolific_s_returned_and_timed_out_free_their_places(desk: Desk, app: An
 
 @pytest.mark.trust("studies: second look")
 @pytest.mark.parametrize("looks", [1, 2])
-def test_a_pair_that_was_sent_twice_is_marked_whoever_asked(looks: int, desk: Desk, app: Any) -> None:
+def test_a_pair_that_was_sent_twice_is_marked_whoever_asked(
+    looks: int, desk: VotingSession, app: Any
+) -> None:
     rater = Rater(app)
     pair = rater.join().data
     for _ in range(looks):
@@ -153,12 +159,12 @@ def test_a_pair_that_was_sent_twice_is_marked_whoever_asked(looks: int, desk: De
 
 
 @pytest.mark.trust("studies: second look")
-def test_what_was_sent_is_known_after_a_restart(desk: Desk, app: Any) -> None:
+def test_what_was_sent_is_known_after_a_restart(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
     rater.get(f"/s/{pair['left']}.png")
-    store = Store(desk.folder.path / STORE)
-    again = Rater(create_app(Desk(desk.folder, store), [ORIGIN]), cookie=rater.cookie)
+    store = VoteStore(desk.folder.path / STORE)
+    again = Rater(create_app(VotingSession(desk.folder, store), [ORIGIN]), cookie=rater.cookie)
     again.get(f"/s/{pair['left']}.png")
     again.post("/vote", answer_to(pair))
     assert [vote.focus_lost for vote in store.votes()] == [1]
@@ -193,7 +199,7 @@ def test_a_store_of_before_is_taken_over_with_all_its_votes(designed: Path, tmp_
     database.commit()
     database.close()
     for _ in range(2):
-        store = Store(path)
+        store = VoteStore(path)
         assert store.raters() == {"a" * 16: 1}
         assert [vote.choice for vote in store.votes()] == ["L"]
         with pytest.raises(InputError, match="begun already"):

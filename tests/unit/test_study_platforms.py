@@ -15,14 +15,22 @@ from plans import make_study
 from raters import ORIGIN, SCREEN, Rater
 
 from palette_bench.core.errors import RecordError, StorageError, UsageError
-from palette_bench.study.desk import Desk
-from palette_bench.study.export import export
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.guards import Pace
-from palette_bench.study.importing import ANSWERS, ASSIGNMENT, PARTICIPANT, STATUS, WORKER, Row, import_votes
-from palette_bench.study.records import Truth
-from palette_bench.study.serve import create_app
-from palette_bench.study.store import STORE, Store
+from palette_bench.study.middleware import RateLimiter
+from palette_bench.study.plan import Truth
+from palette_bench.study.platforms import (
+    ANSWERS,
+    ASSIGNMENT,
+    PARTICIPANT,
+    STATUS,
+    WORKER,
+    AnswerRow,
+    export,
+    import_votes,
+)
+from palette_bench.study.server import create_app
+from palette_bench.study.session import VotingSession
+from palette_bench.study.store import STORE, VoteStore
 from palette_bench.study.votes import read_votes, write_votes
 
 Table = list[dict[str, Any]]
@@ -140,8 +148,8 @@ def test_mechanical_turk_vouches_for_its_workers(folder: StudyFolder, tmp_path: 
 def test_prolific_votes_are_those_that_were_not_given_back(folder: StudyFolder, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="PB801"):
         import_votes(folder, "serve", [])
-    store = Store(folder.path / STORE)
-    app = create_app(Desk(folder, store), [ORIGIN], pace=Pace(iter(range(10**6)).__next__))
+    store = VoteStore(folder.path / STORE)
+    app = create_app(VotingSession(folder, store), [ORIGIN], pace=RateLimiter(iter(range(10**6)).__next__))
     for participant in ("5aaa", "5bbb"):
         rater = Rater(app)
         rater.join(participant=participant)
@@ -215,4 +223,4 @@ def test_the_page_saves_the_columns_the_import_reads() -> None:
 
     found = re.search(r"const COLUMNS = \[(.*?)\];", report_text("assets/trial-sources.js"), re.S)
     assert found
-    assert set(re.findall(r'"(\w+)"', found[1])) == set(Row.model_fields)
+    assert set(re.findall(r'"(\w+)"', found[1])) == set(AnswerRow.model_fields)

@@ -16,12 +16,12 @@ from plans import make_study
 from raters import ORIGIN, Rater, answer_to
 
 from palette_bench.benchset.generate import generate
-from palette_bench.study.desk import Desk, monitor_password
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.guards import Pace
-from palette_bench.study.records import Truth
-from palette_bench.study.serve import create_app
-from palette_bench.study.store import STORE, Store
+from palette_bench.study.middleware import RateLimiter
+from palette_bench.study.plan import Truth
+from palette_bench.study.server import create_app
+from palette_bench.study.session import VotingSession, monitor_password
+from palette_bench.study.store import STORE, VoteStore
 
 RATERS, TEST, PRACTICE, CATCH = 4, 20, 2, 8
 TRIALS = TEST + PRACTICE + CATCH
@@ -36,21 +36,21 @@ def designed(mini_jpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(study: Path) -> Iterator[Desk]:
+def desk(study: Path) -> Iterator[VotingSession]:
     """A study nobody has voted in, opened."""
     folder = StudyFolder.open(study)
-    store = Store(folder.path / STORE)
-    yield Desk(folder, store)
+    store = VoteStore(folder.path / STORE)
+    yield VotingSession(folder, store)
     store.close()
 
 
 @pytest.fixture
-def app(desk: Desk) -> Any:
+def app(desk: VotingSession) -> Any:
     """Its application, whose clock gains a second per request: scripted raters may hurry."""
-    return create_app(desk, [ORIGIN], pace=Pace(itertools.count().__next__))
+    return create_app(desk, [ORIGIN], pace=RateLimiter(itertools.count().__next__))
 
 
-def truth_of(desk: Desk, slot: int) -> list[Truth]:
+def truth_of(desk: VotingSession, slot: int) -> list[Truth]:
     return [row for row in desk.folder.truth() if row.slot == slot]
 
 
@@ -67,7 +67,7 @@ def chunks(png: bytes) -> list[tuple[bytes, int]]:
 # ---- R16: what is sent tells nothing ----------------------------------------------------------------------
 
 
-def test_nothing_sent_before_a_vote_names_a_method_an_image_or_a_side(desk: Desk, app: Any) -> None:
+def test_nothing_sent_before_a_vote_names_a_method_an_image_or_a_side(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     rater.get("/")
     pair = rater.join().data
@@ -89,7 +89,7 @@ def test_nothing_sent_before_a_vote_names_a_method_an_image_or_a_side(desk: Desk
         pair = reply["next"]
 
 
-def test_both_pictures_of_a_pair_look_alike_but_for_their_pixels(desk: Desk, app: Any) -> None:
+def test_both_pictures_of_a_pair_look_alike_but_for_their_pixels(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
     shapes, headers = set(), set()
@@ -103,7 +103,7 @@ def test_both_pictures_of_a_pair_look_alike_but_for_their_pixels(desk: Desk, app
     assert len(headers) == 1
 
 
-def test_tokens_do_not_lean_to_the_side_of_the_original(desk: Desk) -> None:
+def test_tokens_do_not_lean_to_the_side_of_the_original(desk: VotingSession) -> None:
     rows = desk.folder.truth()
     agree = sum((row.left < row.right) == (row.real_side == "L") for row in rows)
     assert abs(agree - len(rows) / 2) < 3 * (len(rows) / 4) ** 0.5  # three standard deviations of a coin
@@ -112,8 +112,8 @@ def test_tokens_do_not_lean_to_the_side_of_the_original(desk: Desk) -> None:
 def test_a_study_that_shows_the_input_sends_it_under_a_token_too(tmp_path: Path) -> None:
     generate("palette-mini", "jpeg/qf5", tmp_path / "set")
     folder = make_study(tmp_path, tmp_path / "set", images=20, raters=2, show_input=True)
-    store = Store(folder.path / STORE)
-    app = create_app(Desk(folder, store), [ORIGIN])
+    store = VoteStore(folder.path / STORE)
+    app = create_app(VotingSession(folder, store), [ORIGIN])
     rater = Rater(app)
     pair = rater.join().data
     row = next(row for row in folder.truth() if row.left == pair["left"])
@@ -126,7 +126,7 @@ def test_a_study_that_shows_the_input_sends_it_under_a_token_too(tmp_path: Path)
 # ---- R17: votes, once and for ever ------------------------------------------------------------------------
 
 
-def test_a_vote_is_taken_once_and_another_one_refused(desk: Desk, app: Any) -> None:
+def test_a_vote_is_taken_once_and_another_one_refused(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     first = rater.join().data
     replies = [rater.post("/vote", answer_to(first, "L")) for _ in range(2)]
@@ -138,7 +138,7 @@ def test_a_vote_is_taken_once_and_another_one_refused(desk: Desk, app: Any) -> N
     assert (vote.trial, vote.choice, vote.source) == (0, "L", "serve")
 
 
-def test_votes_join_the_truth_and_end_in_a_code(desk: Desk, app: Any) -> None:
+def test_votes_join_the_truth_and_end_in_a_code(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     rater.join()
     assert rater.get("/done").data["code"] == "PB502"
@@ -153,7 +153,7 @@ def test_votes_join_the_truth_and_end_in_a_code(desk: Desk, app: Any) -> None:
     assert rater.post("/vote", answer_to({"trial": TRIALS, "left": truth[0].left})).data["code"] == "PB502"
 
 
-def test_an_unanswered_trial_is_stored_without_a_choice(desk: Desk, app: Any) -> None:
+def test_an_unanswered_trial_is_stored_without_a_choice(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
     lost = answer_to(pair, "", decoded=0, rt_ms=None, shown_ms=None)
@@ -175,7 +175,7 @@ def test_an_unanswered_trial_is_stored_without_a_choice(desk: Desk, app: Any) ->
     ],
 )
 def test_a_malformed_vote_is_refused_and_the_place_kept(
-    desk: Desk, app: Any, changes: dict[str, object]
+    desk: VotingSession, app: Any, changes: dict[str, object]
 ) -> None:
     rater = Rater(app)
     pair = rater.join().data
@@ -187,7 +187,7 @@ def test_a_malformed_vote_is_refused_and_the_place_kept(
     assert rater.get("/trial").data == pair
 
 
-def test_nobody_votes_ahead_or_for_others(desk: Desk, app: Any) -> None:
+def test_nobody_votes_ahead_or_for_others(desk: VotingSession, app: Any) -> None:
     one, two = Rater(app), Rater(app)
     one.join()
     two.join()
@@ -198,7 +198,7 @@ def test_nobody_votes_ahead_or_for_others(desk: Desk, app: Any) -> None:
     assert desk.store.votes() == []
 
 
-def test_pictures_are_those_of_the_current_pair_and_paths_lead_nowhere(desk: Desk, app: Any) -> None:
+def test_pictures_are_those_of_the_current_pair_and_paths_lead_nowhere(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
     row, later, other = truth_of(desk, 0)[0], truth_of(desk, 0)[1], truth_of(desk, 1)[0]
@@ -214,7 +214,7 @@ def test_pictures_are_those_of_the_current_pair_and_paths_lead_nowhere(desk: Des
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://127.0.0.1:8009", ""])
-def test_foreign_pages_cannot_vote(desk: Desk, app: Any, origin: str) -> None:
+def test_foreign_pages_cannot_vote(desk: VotingSession, app: Any, origin: str) -> None:
     rater = Rater(app)
     pair = rater.join().data
     for path in ("/vote", "/withdraw", "/consent"):
@@ -246,15 +246,15 @@ def test_the_cookie_and_the_headers_are_strict(app: Any) -> None:
 
 def test_ten_requests_a_second_and_ten_at_once() -> None:
     now = [0.0]
-    pace = Pace(lambda: now[0])
+    pace = RateLimiter(lambda: now[0])
     assert [pace.allows("a") for _ in range(12)] == [True] * 10 + [False] * 2
     assert pace.allows("b")
     now[0] = 0.35
     assert [pace.allows("a") for _ in range(5)] == [True] * 3 + [False] * 2
 
 
-def test_haste_is_answered_with_patience(desk: Desk) -> None:
-    rater = Rater(create_app(desk, [ORIGIN], pace=Pace(lambda: 0.0)))
+def test_haste_is_answered_with_patience(desk: VotingSession) -> None:
+    rater = Rater(create_app(desk, [ORIGIN], pace=RateLimiter(lambda: 0.0)))
     rater.join()
     replies = [rater.get("/trial") for _ in range(12)]
     assert [r.status for r in replies] == [200] * 10 + [429] * 2
@@ -264,14 +264,14 @@ def test_haste_is_answered_with_patience(desk: Desk) -> None:
 # ---- coming and leaving -----------------------------------------------------------------------------------
 
 
-def test_a_study_for_others_needs_its_word(desk: Desk) -> None:
+def test_a_study_for_others_needs_its_word(desk: VotingSession) -> None:
     app = create_app(desk, [ORIGIN], "open-sesame")
     assert Rater(app).join().data["code"] == "PB504"
     assert Rater(app).join("open-sesam").status == 403
     assert Rater(app).join("open-sesame").status == 200
 
 
-def test_places_end_and_a_participant_comes_once(desk: Desk, app: Any) -> None:
+def test_places_end_and_a_participant_comes_once(desk: VotingSession, app: Any) -> None:
     assert Rater(app).join(participant="5f3e").status == 200
     again = Rater(app).join(participant="5f3e")
     assert (again.status, again.data["code"]) == (403, "PB504")
@@ -279,7 +279,7 @@ def test_places_end_and_a_participant_comes_once(desk: Desk, app: Any) -> None:
     assert [Rater(app).join().status for _ in range(RATERS)] == [200] * (RATERS - 1) + [403]
 
 
-def test_who_leaves_leaves_nothing_but_a_count(desk: Desk, app: Any) -> None:
+def test_who_leaves_leaves_nothing_but_a_count(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     rater.join(participant="5f3e9c")
     rater.finish()
@@ -292,7 +292,7 @@ def test_who_leaves_leaves_nothing_but_a_count(desk: Desk, app: Any) -> None:
     assert Rater(app).join().data["trial"] == 0  # the place is free again
 
 
-def test_what_is_stored_names_nobody(desk: Desk, app: Any) -> None:
+def test_what_is_stored_names_nobody(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     rater.join(participant="5f3e9cABCDEF")
     rater.finish()
@@ -311,7 +311,7 @@ def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"m:{password}".encode()).decode()
 
 
-def test_the_monitor_is_for_maintainers(desk: Desk, app: Any) -> None:
+def test_the_monitor_is_for_maintainers(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     rater.join()
     rater.finish()
@@ -326,7 +326,7 @@ def test_the_monitor_is_for_maintainers(desk: Desk, app: Any) -> None:
     assert desk.folder.study.title in page
 
 
-def test_rates_stay_hidden_until_the_last_rater_has_finished(desk: Desk, app: Any) -> None:
+def test_rates_stay_hidden_until_the_last_rater_has_finished(desk: VotingSession, app: Any) -> None:
     key = basic(monitor_password(desk.folder.secret))
     for n in range(RATERS):
         counts = Rater(app).get("/monitor.json", Authorization=key).data

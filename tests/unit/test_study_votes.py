@@ -15,12 +15,19 @@ from votes import NAMES, STUDY, crowd, crowd_of, session, vote
 
 from palette_bench.core.errors import InputError, RecordError
 from palette_bench.core.significance import holm
-from palette_bench.core.twoway import Votes
 from palette_bench.study import statistics
 from palette_bench.study.analysis import analyse
-from palette_bench.study.exclusions import RATER_RULES, Head, screen, side_p
+from palette_bench.study.exclusions import RATER_RULES, PlatformCounts, screen, side_p
 from palette_bench.study.results import Flow
-from palette_bench.study.statistics import Trials, image_rates, sides, slope, trials_of, variance_shares
+from palette_bench.study.statistics import (
+    AnsweredTrials,
+    image_rates,
+    sides,
+    slope,
+    trials_of,
+    variance_shares,
+)
+from palette_bench.study.two_way import Votes
 from palette_bench.study.votes import Vote, rater_id, read_votes, write_votes
 
 # files
@@ -180,7 +187,7 @@ def test_a_spoiled_trial_leaves_alone(change: dict[str, int | None], reason: str
     votes = crowd()
     at = next(i for i, v in enumerate(votes) if v.kind == "test")
     votes[at] = votes[at].model_copy(update=change)
-    found = screen(votes, STUDY, Head(invited=30, consented=20, withdrawn=1))
+    found = screen(votes, STUDY, PlatformCounts(invited=30, consented=20, withdrawn=1))
     assert found.flow.trials_invalid[reason] == 1  # type: ignore[index]  # a literal
     assert found.flow.trials_analysed == 8 * STUDY.test_trials - 1
     assert (found.flow.invited, found.flow.consented, found.flow.withdrawn) == (30, 20, 1)
@@ -284,10 +291,10 @@ def test_pairs_carry_holms_correction() -> None:
         assert (pair.p < 0.05) == (not pair.low <= 0 <= pair.high)
 
 
-def trials(chosen: list[int], left: list[int], raters: list[int] | None = None) -> Trials:
+def trials(chosen: list[int], left: list[int], raters: list[int] | None = None) -> AnsweredTrials:
     n = len(chosen)
     codes = np.array(raters if raters is not None else range(n))
-    return Trials(Votes(np.array(chosen), codes, np.arange(n)), np.array(left), np.arange(n))
+    return AnsweredTrials(Votes(np.array(chosen), codes, np.arange(n)), np.array(left), np.arange(n))
 
 
 def test_d_prime_by_hand() -> None:
@@ -328,7 +335,7 @@ def test_the_slope_is_found_within_raters() -> None:
     who = np.repeat(np.arange(200), 100)
     base = draws.normal(0.6, 0.1, 200)[who]
     chosen = (draws.random(20_000) < base - 0.002 * order).astype(np.int64)
-    found = slope(Trials(Votes(chosen, who, order), order % 2, order), STUDY)
+    found = slope(AnsweredTrials(Votes(chosen, who, order), order % 2, order), STUDY)
     assert found is not None
     assert found.per_ten_trials == pytest.approx(-2.0, abs=0.35)
     assert found.low < -2.0 < found.high

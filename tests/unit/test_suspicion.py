@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Image, Mask
-from palette_bench.submission.suspicion import Suspicion
+from palette_bench.submission.anomalies import AnomalyCheck
 from palette_bench.submission.thumbnails import FAR, MIN_CELLS, NEARER, shift
 
 SIDE = 64
@@ -48,7 +48,7 @@ def findings(
     digests = {i: pixel_digest((references or {}).get(i, texture(seed_of(i)))) for i in inputs}
     task = SimpleNamespace(degradation="hole-v1" if mask is not None else "jpeg-v1")
     target: Any = SimpleNamespace(reference_digests=digests, task=task)
-    suspicion = Suspicion(cast(BenchSet, target))
+    suspicion = AnomalyCheck(cast(BenchSet, target))
     for image_id, output in outputs.items():
         suspicion.add(image_id, output, inputs[image_id], mask, pixel_digest(output))
     return [(p.code, p.ids) for p in suspicion.problems()]

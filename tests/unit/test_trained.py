@@ -9,15 +9,14 @@ import torch
 from toy_method import Toy, run_toy, write_pack
 
 from palette_bench.baselines.trained.packing import pack, stated
-from palette_bench.baselines.training.contestant import Contestant
-from palette_bench.baselines.training.recipe import Data, read_recipe
-from palette_bench.baselines.training.run import open_run
-from palette_bench.baselines.training.weights_card import WeightsCard, card_path
+from palette_bench.baselines.training.method import PackagedMethod
+from palette_bench.baselines.training.recipe import DataOptions, read_recipe
+from palette_bench.baselines.training.weights import WeightsCard, card_path, open_run
 from palette_bench.core.errors import UsageError, WeightsError
-from palette_bench.submission.contestant import RestoreOptions, load_baseline
-from palette_bench.submission.runs import find_run, method_of, trained_models
+from palette_bench.submission.methods import RestoreOptions, load_baseline
+from palette_bench.submission.training_runs import find_run, method_of, trained_models
 
-PICTURES = Data(name="pictures of the tests", saw_test_images="no")
+PICTURES = DataOptions(name="pictures of the tests", saw_test_images="no")
 LARGEST = 10_000_000  # bytes of one, and 30 million of all
 
 
@@ -90,7 +89,7 @@ def test_the_recipe_that_comes_along_is_the_one_that_was_run(name: str) -> None:
     file = trained_models()[name]
     card = WeightsCard.read(card_path(file))
     contestant = load_baseline(card.method)
-    assert isinstance(contestant, Contestant)
+    assert isinstance(contestant, PackagedMethod)
     method = contestant.method()
     recipe = read_recipe(method.recipe_model, method.recipes()[RECIPE_OF[name]])
     resolved = recipe.resolved(card.method, str(recipe.task), "host")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from palette_bench.baselines.training import checkpoint
-from palette_bench.baselines.training.run import open_run
+from palette_bench.baselines.training.weights import open_run
 from palette_bench.core import atomic
 from palette_bench.core.errors import PaletteBenchError, StorageError, UsageError, WeightsError
 
@@ -21,9 +21,9 @@ RECIPE = 'schema = "palette-bench/recipe/1.0"\n'
 STEMS = ("weights", "ema", "optimizer")
 
 
-def state(step: int) -> checkpoint.State:
-    return checkpoint.State(
-        schema=checkpoint.State.schema_name(),
+def state(step: int) -> checkpoint.CheckpointState:
+    return checkpoint.CheckpointState(
+        schema=checkpoint.CheckpointState.schema_name(),
         method="toy",
         step=step,
         images_seen=8 * step,

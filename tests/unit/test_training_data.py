@@ -12,14 +12,14 @@ import safetensors.numpy
 from common import SHARED
 from toy_method import Toy, run_toy, write_pack, write_pictures
 
-from palette_bench.baselines.training.data import Joined, open_pictures, read_next
-from palette_bench.baselines.training.feeding import Share, micro_batches
-from palette_bench.baselines.training.pairs import Pairs
+from palette_bench.baselines.training.data import JoinedImages, open_pictures, read_next
+from palette_bench.baselines.training.dataset import TrainingPairs
+from palette_bench.baselines.training.loader import BatchShard, micro_batches
 from palette_bench.core.errors import SourceError, UsageError
 from palette_bench.tasks.preprocess import decode
 
 
-def opened(*paths: Path, saw: str = "unknown") -> Joined:
+def opened(*paths: Path, saw: str = "unknown") -> JoinedImages:
     return open_pictures(paths, saw)
 
 
@@ -108,7 +108,7 @@ def test_more_than_a_thousandth_unreadable_stops_the_run(tmp_path: Path) -> None
 def test_ranks_and_micro_batches_share_a_step_without_gap_or_overlap(
     batch: int, micro: int, world: int
 ) -> None:
-    shares = [Share(batch, micro, rank, world) for rank in range(world)]
+    shares = [BatchShard(batch, micro, rank, world) for rank in range(world)]
     for step in (0, 5):
         dealt = [sample for share in shares for part in share.samples(step, step + 1) for sample in part]
         assert sorted(dealt) == list(range(step * batch, (step + 1) * batch))
@@ -117,15 +117,15 @@ def test_ranks_and_micro_batches_share_a_step_without_gap_or_overlap(
 
 def test_a_batch_that_does_not_divide_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="batch 8 is not micro_batch 3 x accumulation x 1"):
-        Share(8, 3)
+        BatchShard(8, 3)
 
 
 def test_workers_prepare_what_a_thread_prepares(tmp_path: Path) -> None:
     pictures = opened(write_pictures(tmp_path / "d"))
-    pairs = Pairs(pictures, ("inpainting", "jpeg"), 16, 4, seed=3)
+    pairs = TrainingPairs(pictures, ("inpainting", "jpeg"), 16, 4, seed=3)
     found = []
     for workers in (0, 2):
-        with micro_batches(pairs, Share(4, 2), 2, 5, workers) as feed:
+        with micro_batches(pairs, BatchShard(4, 2), 2, 5, workers) as feed:
             found.append(list(feed))
     thread, processes = found
     assert len(thread) == len(processes) == 6
@@ -146,7 +146,7 @@ def test_an_error_while_preparing_reaches_the_loop(tmp_path: Path) -> None:
     for path in data.iterdir():
         path.write_bytes(b"")
     with (
-        micro_batches(Pairs(pictures, ("jpeg",), 16, 2, 0), Share(2, 2), 0, 9, 0) as feed,
+        micro_batches(TrainingPairs(pictures, ("jpeg",), 16, 2, 0), BatchShard(2, 2), 0, 9, 0) as feed,
         pytest.raises(SourceError, match="PB309"),
     ):
         next(feed)

@@ -17,15 +17,15 @@ from palette_bench.baselines.training.draws import (
     host_normals,
     philox,
 )
-from palette_bench.baselines.training.examples import Examples
+from palette_bench.baselines.training.objective import TrainingBatch
 
 CPU = torch.device("cpu")
 
 
-def examples(positions: list[int], step: int = 3) -> Examples:
+def examples(positions: list[int], step: int = 3) -> TrainingBatch:
     empty = torch.zeros(len(positions), 3, 4, 4)
     where = np.array(positions, np.int64)
-    return Examples(step, where, ("jpeg",) * len(positions), empty, empty, empty[:, :1] > -1)
+    return TrainingBatch(step, where, ("jpeg",) * len(positions), empty, empty, empty[:, :1] > -1)
 
 
 def textbook_philox(counter: list[int], key: list[int], bits: int) -> list[int]:

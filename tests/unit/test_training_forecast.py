@@ -17,7 +17,7 @@ from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import Recipe, _toml, read_recipe
 from palette_bench.baselines.training.unet import UNet
 from palette_bench.core.errors import DeviceError, RecordError, StackError, StorageError
-from palette_bench.submission.contestant import load_baseline
+from palette_bench.submission.methods import load_baseline
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from toy_method import Toy, files_of, run_toy, weights_of, write_pack
 
-from palette_bench.baselines.training.checkpoint import State
+from palette_bench.baselines.training.checkpoint import CheckpointState
 from palette_bench.baselines.training.recipe import PaperTraining
 from palette_bench.core.errors import UsageError
 
@@ -23,8 +23,8 @@ def rates(run: Path) -> list[float]:
     return [json.loads(line)["learning_rate"] for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def state(run: Path, step: int) -> State:
-    return State.read(run / "checkpoints" / f"step-{step:08d}" / "state.json")
+def state(run: Path, step: int) -> CheckpointState:
+    return CheckpointState.read(run / "checkpoints" / f"step-{step:08d}" / "state.json")
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ import torch
 from torch import nn
 from toy_method import Toy, files_of, run_toy, weights_of, write_pack, write_pictures
 
-from palette_bench.baselines.training import log, loop, steps
-from palette_bench.baselines.training.checkpoint import State
-from palette_bench.baselines.training.ema import Average, decay_at
-from palette_bench.baselines.training.run import open_run
+from palette_bench.baselines.training import log
+from palette_bench.baselines.training import train as loop
+from palette_bench.baselines.training import trainer as steps
+from palette_bench.baselines.training.checkpoint import CheckpointState
+from palette_bench.baselines.training.optimisation import WeightAverage, decay_at
+from palette_bench.baselines.training.weights import open_run
 from palette_bench.core.errors import InputError, UsageError, WeightsError
-from palette_bench.core.interrupt import Interrupted
+from palette_bench.core.processes import Interrupted
 from palette_bench.tasks.preprocess import decode
 
 
@@ -113,7 +115,7 @@ def test_the_average_starts_short_and_is_what_restores(data: Path, straight: Pat
 def test_an_average_is_the_closed_form_and_lends_its_weights_without_trace() -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, 1.0)
-    average = Average(module, 0.5)
+    average = WeightAverage(module, 0.5)
     value = 1.0
     for step in range(4):
         nn.init.constant_(module.weight, step + 2.0)
@@ -131,7 +133,7 @@ def test_what_is_not_finite_is_skipped_and_counted(data: Path, tmp_path: Path) -
     before = weights_of(run, 2)
     run_toy(Toy(frozenset({2, 3}), first_loss=None), data, run, steps=4)
     assert weights_of(run, 4) == before
-    state = State.read(run / "checkpoints" / "step-00000004" / "state.json")
+    state = CheckpointState.read(run / "checkpoints" / "step-00000004" / "state.json")
     assert (state.step, state.skipped, state.skipped_in_a_row) == (4, 2, 2)
     assert [line["loss"] is None for line in log_of(run)] == [False, False, True, True]
 
@@ -173,7 +175,7 @@ def test_another_configuration_is_refused_unless_overridden_which_is_recorded(
     ):
         run_toy(Toy(batch=4, micro_batch=4), more, run, seed=1)
     run_toy(Toy(), data, run, seed=1, override=True)
-    state = State.read(run / "checkpoints" / "step-00000006" / "state.json")
+    state = CheckpointState.read(run / "checkpoints" / "step-00000006" / "state.json")
     assert [(r.step, r.differing) for r in state.resumptions] == [(2, ("seed = 0 -> 1",))]
 
 
@@ -182,11 +184,11 @@ def test_a_stop_signal_ends_after_the_step_with_a_checkpoint(
 ) -> None:
     run = tmp_path / "run"
 
-    def stop_at_three(self: steps.Loop, check: Callable[[], None]) -> int:
+    def stop_at_three(self: steps.Trainer, check: Callable[[], None]) -> int:
         return 15 * (self.standing.step == 3)
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps.Loop, "_stop_signal", stop_at_three)
+        patch.setattr(steps.Trainer, "_stop_signal", stop_at_three)
         with pytest.raises(Interrupted) as stopped:
             run_toy(Toy(), data, run)
     assert stopped.value.exit_code == 143
@@ -279,7 +281,7 @@ def test_weights_to_start_from_enter_network_and_average(data: Path, straight: P
     given, after = open_run(straight).tensors, open_run(tmp_path / "run").tensors
     for name, tensor in given.items():  # one small step away, and not a random network away
         assert torch.allclose(after[name], tensor, atol=5e-3)
-    state = State.read(tmp_path / "run" / "checkpoints" / "step-00000001" / "state.json")
+    state = CheckpointState.read(tmp_path / "run" / "checkpoints" / "step-00000001" / "state.json")
     assert state.configuration["init"] == open_run(straight).sha256
 
 
@@ -314,7 +316,7 @@ def test_unreadable_pictures_of_a_large_folder_are_listed_in_the_state(tmp_path:
     )
     toy = Toy(batch=252, micro_batch=252)
     run_toy(toy, tmp_path / "list.txt", tmp_path / "run")  # six steps are one epoch
-    state = State.read(tmp_path / "run" / "checkpoints" / "step-00000006" / "state.json")
+    state = CheckpointState.read(tmp_path / "run" / "checkpoints" / "step-00000006" / "state.json")
     assert state.unreadable == (1500,)
 
 

@@ -12,13 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from palette_bench.baselines.training.data import Pictures
-from palette_bench.baselines.training.draws import KeyedDraws, stream
-from palette_bench.baselines.training.feeding import to_examples
-from palette_bench.baselines.training.pairs import (
+from palette_bench.baselines.training.data import TrainingImages
+from palette_bench.baselines.training.dataset import (
     QUALITY_WEIGHTS,
     MicroBatches,
-    Pairs,
+    TrainingPairs,
     degrade,
     inpainting_mask,
     random_crop,
@@ -27,6 +25,8 @@ from palette_bench.baselines.training.pairs import (
     shuffled,
     uncropping_mask,
 )
+from palette_bench.baselines.training.draws import KeyedDraws, stream
+from palette_bench.baselines.training.loader import to_examples
 from palette_bench.baselines.training.recipe import Task
 from palette_bench.core.types import Image
 from palette_bench.tasks.degradations.gray import luma
@@ -38,7 +38,7 @@ from palette_bench.tasks.protocol import load
 DRAWS = np.random.default_rng(11)
 
 
-class Noise(Pictures):
+class Noise(TrainingImages):
     """Pictures out of a generator, no files."""
 
     def __init__(self, count: int, height: int, width: int) -> None:
@@ -69,11 +69,11 @@ def test_epochs_and_seeds_have_orders_of_their_own_and_first_places_are_even() -
 
 def test_samples_depend_on_their_number_and_every_epoch_shows_every_picture() -> None:
     pictures = Noise(6, 16, 16)
-    pairs = Pairs(pictures, ("colorization",), 16, 4, seed=0)
+    pairs = TrainingPairs(pictures, ("colorization",), 16, 4, seed=0)
     for epoch in (0, 1):
         shown = {pairs[epoch * 6 + turn].reference.tobytes() for turn in range(6)}
         assert shown == {pictures.pixels(i).tobytes() for i in range(6)}
-    again = Pairs(pictures, ("colorization",), 16, 4, seed=0)[7]
+    again = TrainingPairs(pictures, ("colorization",), 16, 4, seed=0)[7]
     assert np.array_equal(pairs[7].reference, again.reference)
 
 
@@ -163,7 +163,7 @@ def test_below_256_a_pixel_is_hole_where_half_of_its_block_is(side: int) -> None
 
 def test_tasks_are_drawn_evenly_and_their_holes_are_filled_with_fresh_normals() -> None:
     tasks: tuple[Task, ...] = ("colorization", "inpainting", "jpeg")
-    pairs = Pairs(Noise(50, 16, 16), tasks, 16, 60, seed=0)
+    pairs = TrainingPairs(Noise(50, 16, 16), tasks, 16, 60, seed=0)
     drawn = Counter(pairs[i].task for i in range(600))
     assert stats.chisquare([drawn[task] for task in tasks]).pvalue > 0.01
     prepared = MicroBatches(pairs)[list(range(60))]

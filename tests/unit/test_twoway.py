@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from palette_bench.core import twoway
 from palette_bench.core.intervals import wilson
-from palette_bench.core.twoway import Votes
+from palette_bench.study import two_way
+from palette_bench.study.two_way import Votes
 
 
 def crossed(
@@ -46,7 +46,7 @@ def test_the_share_is_the_formula_by_brute_force(seed: int) -> None:
     q = stats.t.ppf(0.975, 6)
     middle = f + q**2 / (2 * n_e)
     half = q * math.sqrt(f * (1 - f) / n_e + q**2 / (4 * n_e**2))
-    found = twoway.share(votes)
+    found = two_way.share(votes)
     assert (found.value, found.n, found.raters, found.images) == (pytest.approx(f), 63, 7, 12)
     assert found.se == pytest.approx(math.sqrt(v))
     assert found.effective == pytest.approx(n_e)
@@ -63,7 +63,7 @@ def test_the_difference_is_the_formula_by_brute_force() -> None:
     ]
     v_r, v_i, v_0 = by_hand(parts, [*one.raters, *other.raters], [*one.images, *other.images])
     v = max(v_r + v_i - v_0, v_0)
-    found = twoway.difference(one, other)
+    found = two_way.difference(one, other)
     assert found is not None
     assert found.delta == pytest.approx(one.chosen.mean() - other.chosen.mean())
     assert found.se == pytest.approx(math.sqrt(v))
@@ -72,8 +72,8 @@ def test_the_difference_is_the_formula_by_brute_force() -> None:
 
 def test_a_method_does_not_differ_from_itself_and_swapping_turns_the_sign() -> None:
     one, other = crossed(10, 20, 50, seed=3), crossed(10, 20, 50, 1.0, seed=4)
-    assert twoway.difference(one, one) is None
-    there, back = twoway.difference(one, other), twoway.difference(other, one)
+    assert two_way.difference(one, one) is None
+    there, back = two_way.difference(one, other), two_way.difference(other, one)
     assert there is not None
     assert back is not None
     assert (there.delta, there.se, there.p) == pytest.approx((-back.delta, back.se, back.p))
@@ -85,20 +85,20 @@ def test_row_order_and_the_numbers_of_raters_and_images_do_not_matter(seed: int)
     draws = np.random.default_rng(seed)
     order, names, ids = draws.permutation(135), draws.permutation(200)[:9], draws.permutation(300)[:40]
     moved = Votes(votes.chosen[order], names[votes.raters[order]], ids[votes.images[order]])
-    found, expected = twoway.share(moved), twoway.share(votes)
+    found, expected = two_way.share(moved), two_way.share(votes)
     assert (found.low, found.high, found.se) == pytest.approx((expected.low, expected.high, expected.se))
 
 
 def test_choosing_the_other_picture_everywhere_mirrors_the_interval() -> None:
     votes = crossed(9, 15, 40, 0.8)
-    found, mirrored = twoway.share(votes), twoway.share(Votes(1 - votes.chosen, votes.raters, votes.images))
+    found, mirrored = two_way.share(votes), two_way.share(Votes(1 - votes.chosen, votes.raters, votes.images))
     assert (mirrored.low, mirrored.high) == pytest.approx((1 - found.high, 1 - found.low))
 
 
 def test_one_vote_per_rater_and_image_comes_close_to_wilson() -> None:
     chosen = (np.arange(4000) % 10 < 3).astype(np.int64)
     alone = np.arange(4000)
-    found, classic = twoway.share(Votes(chosen, alone, alone)), wilson(1200, 4000)
+    found, classic = two_way.share(Votes(chosen, alone, alone)), wilson(1200, 4000)
     assert found.design_effect == pytest.approx(1, abs=1e-3)
     assert (found.low, found.high) == pytest.approx((classic.low, classic.high), abs=1e-4)
 
@@ -106,7 +106,7 @@ def test_one_vote_per_rater_and_image_comes_close_to_wilson() -> None:
 @pytest.mark.parametrize("answer", [0, 1])
 def test_votes_without_any_variation_count_as_the_smaller_of_raters_and_images(answer: int) -> None:
     votes = crossed(8, 10, 30)
-    found = twoway.share(Votes(np.full(80, answer), votes.raters, votes.images))
+    found = two_way.share(Votes(np.full(80, answer), votes.raters, votes.images))
     q2 = stats.t.ppf(0.975, 7) ** 2
     assert found.effective == 8
     assert found.high - found.low == pytest.approx(q2 / 8 / (1 + q2 / 8))
@@ -116,7 +116,7 @@ def test_votes_without_any_variation_count_as_the_smaller_of_raters_and_images(a
 def test_copies_of_a_rater_do_not_narrow_the_interval_as_new_raters_would() -> None:
     votes = crossed(20, 20, 60)
     twice = Votes(*(np.concatenate([part, part]) for part in (votes.chosen, votes.raters, votes.images)))
-    found, expected = twoway.share(twice), twoway.share(votes)
+    found, expected = two_way.share(twice), two_way.share(votes)
     assert found.high - found.low > 0.95 * (expected.high - expected.low)
 
 
@@ -124,7 +124,7 @@ def test_copies_of_a_rater_do_not_narrow_the_interval_as_new_raters_would() -> N
 def test_the_interval_covers_the_truth_as_promised() -> None:
     draws = np.random.default_rng(0).normal(0, math.hypot(0.8, 0.5), 400_000)
     truth = float((1 / (1 + np.exp(0.1 - draws))).mean())
-    runs = [twoway.share(crossed(50, 50, 100, -0.1, seed)) for seed in range(600)]
+    runs = [two_way.share(crossed(50, 50, 100, -0.1, seed)) for seed in range(600)]
     assert 0.92 <= np.mean([run.low <= truth <= run.high for run in runs]) <= 0.98
 
 
@@ -141,7 +141,7 @@ def test_the_difference_of_two_methods_covers_the_truth_as_promised() -> None:
             score = -0.2 + bent[who] + draws.normal(0, 0.8, 200)[shown]
             chosen = (draws.random(1200) < 1 / (1 + np.exp(-score))).astype(np.int64)
             votes.append(Votes(chosen[mine], who[mine], shown[mine]))
-        found = twoway.difference(*votes)
+        found = two_way.difference(*votes)
         assert found is not None
         covered.append(found.p >= 0.05)  # the two methods are equally good
     assert 0.92 <= np.mean(covered) <= 0.98

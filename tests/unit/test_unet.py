@@ -9,9 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from palette_bench.baselines.training.blocks import Attention, Norm, ResBlock, resample
 from palette_bench.baselines.training.presets import AttentionKind
-from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec, sinusoids
+from palette_bench.baselines.training.unet import (
+    PRESETS,
+    Attention,
+    Norm,
+    ResBlock,
+    UNet,
+    UNetSpec,
+    resample,
+    sinusoids,
+)
 from palette_bench.core.errors import InputError
 from palette_bench.runtime.device import reproducible_arithmetic
 

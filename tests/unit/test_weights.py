@@ -15,9 +15,9 @@ from torch import nn
 from palette_bench.cli.weights import command
 from palette_bench.core.errors import UsageError, WeightsError
 from palette_bench.core.fingerprint import sha256
+from palette_bench.runtime.tensors import load_strictly, parse_tensors, tensor_digest
 from palette_bench.scoring.features import weights
-from palette_bench.scoring.features.random_weights import seed_of
-from palette_bench.scoring.features.tensors import load_strictly, parse_tensors, tensor_digest
+from palette_bench.scoring.features.network import seed_of
 from palette_bench.scoring.features.weights import WeightsFile, fetch, find, pinned, pinned_file, read_pinned
 
 DATA = b"weights of a network"

@@ -41,11 +41,11 @@ def test_a_failed_replace_leaves_the_old_file_and_nothing_else(
 
 
 def test_a_batch_shows_all_its_files_or_none(tmp_path: Path) -> None:
-    batch = atomic.Batch()
+    batch = atomic.FileBatch()
     batch.write(tmp_path / "a", b"1")
     batch.__exit__(RuntimeError, RuntimeError("stop"), None)
     assert names(tmp_path) == []
-    with atomic.Batch() as batch:
+    with atomic.FileBatch() as batch:
         batch.write(tmp_path / "a", b"1")
         batch.write(tmp_path / "b", b"2")
         assert not (tmp_path / "a").exists()

@@ -39,7 +39,7 @@ EXTRACTORS: Mapping[str, str] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExtractorConfig:
     """An extractor as asked for.
 
     Attributes:
@@ -100,7 +100,9 @@ def open_extractor(
     check_name(name)
     home = import_module(EXTRACTORS.get(name, _TIMM))
     with reproducible_arithmetic():
-        extractor: FeatureExtractor = home.open_network(Wanted(name, weights, crop, device, precision, mode))
+        extractor: FeatureExtractor = home.open_network(
+            ExtractorConfig(name, weights, crop, device, precision, mode)
+        )
     return extractor
 
 

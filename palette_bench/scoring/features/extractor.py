@@ -13,12 +13,11 @@ from torch import Tensor
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Features, Fingerprint
 from palette_bench.runtime.device import open_device, reproducible_arithmetic
-from palette_bench.scoring.features import Wanted
+from palette_bench.scoring.features import ExtractorConfig
 from palette_bench.scoring.features.folding import fold
-from palette_bench.scoring.features.network import Network
+from palette_bench.scoring.features.network import FeatureNetwork, drawn_pictures
 from palette_bench.scoring.features.precision import Precision, find_precision
-from palette_bench.scoring.features.random_weights import drawn_pictures
-from palette_bench.scoring.metrics.outcome import Role
+from palette_bench.scoring.metrics.metric import Role
 
 # raised when the same weights and pixels give other features: 2 folds batch norms and uses the fast
 # TF1 resize (differences up to 1e-4); 3 obeys no setting of the caller, such as autocast, which
@@ -61,7 +60,7 @@ class FeatureExtractor(Protocol):
 
 
 @dataclass(frozen=True)
-class Description:
+class NetworkInfo:
     """What is known of a network beside its weights.
 
     Attributes:
@@ -86,8 +85,8 @@ class TorchExtractor:
     """A network with what is known about it."""
 
     id: str
-    network: Network
-    about: Description
+    network: FeatureNetwork
+    about: NetworkInfo
     numbers: Precision
     fingerprint: Fingerprint
     device: torch.device
@@ -126,7 +125,9 @@ class TorchExtractor:
             return {head: table.to("cpu", torch.float32).numpy() for head, table in tables.items()}
 
 
-def assemble(wanted: Wanted, network: Network, weights: Fingerprint, about: Description) -> TorchExtractor:
+def assemble(
+    wanted: ExtractorConfig, network: FeatureNetwork, weights: Fingerprint, about: NetworkInfo
+) -> TorchExtractor:
     """Return the extractor of a loaded network: folded, cast, frozen, on its device, fingerprinted.
 
     To be called within `reproducible_arithmetic`, as `open_extractor` does: folding runs the network.

@@ -14,12 +14,11 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from palette_bench.runtime.device import reproducible_arithmetic
-from palette_bench.scoring.features import FID_NETWORK, Wanted
-from palette_bench.scoring.features.extractor import Description, TorchExtractor, assemble
-from palette_bench.scoring.features.loading import fill
-from palette_bench.scoring.features.network import Network
-from palette_bench.scoring.features.resize import MODES, Mode, find_mode
-from palette_bench.scoring.features.tensors import Tensors, tensor_digest
+from palette_bench.runtime.tensors import Tensors, tensor_digest
+from palette_bench.scoring.features import FID_NETWORK, ExtractorConfig
+from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor, assemble
+from palette_bench.scoring.features.network import FeatureNetwork, fill
+from palette_bench.scoring.features.preprocess import MODES, Mode, find_mode
 
 # the layers in the order of torch-fidelity's forward, from the resized picture to pool_3
 _TRUNK = (
@@ -47,7 +46,7 @@ class _Unloaded(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-fid
         return super().load_state_dict(state_dict, *args, **options) if state_dict else None
 
 
-class InceptionNetwork(Network):
+class InceptionNetwork(FeatureNetwork):
     """(N, 3, 299, 299) -> `pool_3` (N, 2048) and `logits` (N, 1008), without bias."""
 
     def __init__(self, mode: Mode) -> None:
@@ -80,11 +79,11 @@ def random_tensors(seed: int) -> Tensors:
     """
     with reproducible_arithmetic():
         network = InceptionNetwork(MODES["tf1"])
-        fill(network, network.model, Wanted(FID_NETWORK, f"random:{seed}"))
+        fill(network, network.model, ExtractorConfig(FID_NETWORK, f"random:{seed}"))
     return dict(network.model.state_dict())
 
 
-def open_network(wanted: Wanted) -> TorchExtractor:
+def open_network(wanted: ExtractorConfig) -> TorchExtractor:
     """Return the extractor; the crop is for classifiers and does not concern it.
 
     Raises:
@@ -95,5 +94,5 @@ def open_network(wanted: Wanted) -> TorchExtractor:
     mode = find_mode(wanted.mode)
     network = InceptionNetwork(mode)
     notes = fill(network, network.model, wanted)
-    about = Description(heads={"features": "pool_3", "logits": "logits"}, preprocess=mode.words, notes=notes)
+    about = NetworkInfo(heads={"features": "pool_3", "logits": "logits"}, preprocess=mode.words, notes=notes)
     return assemble(wanted, network, tensor_digest(network.model.state_dict()), about)

@@ -2,10 +2,105 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from palette_bench.core.errors import UsageError, WeightsError, problem
+from palette_bench.runtime.tensors import counted, load_strictly, parse_tensors
+from palette_bench.scoring.features import ExtractorConfig
+from palette_bench.scoring.features import weights as store
+from palette_bench.scoring.scorecard import UNPINNED
+
+PREFIX = "random:"
+RANDOM_NOTE = "random-weights"
+_CALIBRATION_PICTURES = 16
+_CALIBRATION_SIDE = 256
 
 
-class Network(nn.Module):
+def seed_of(name: str, given: str | None) -> int | None:
+    """Return SEED of `random:SEED`, or None if `given` is a path or nothing.
+
+    Raises:
+        UsageError: the seed is no number.
+    """
+    if given is None or not given.startswith(PREFIX):
+        return None
+    text = given.removeprefix(PREFIX)
+    if not text.isdecimal():
+        raise UsageError(f"--weights {name}={given}: write {PREFIX}SEED with a number, e.g. {PREFIX}0")
+    return int(text)
+
+
+def normals(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return keyed normals: NumPy's, for torch's own vary with the machine."""
+    key = hashlib.sha256(f"pb-random-weights|{seed}|{name}".encode()).digest()[:16]
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+    return generator.standard_normal(shape, dtype=np.float32)
+
+
+@torch.no_grad()
+def he_normal(model: nn.Module, seed: int) -> None:
+    """Fill a model, in place, with He-normal weights; each tensor draws from its own key.
+
+    Source: He et al. 2015.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2:
+            scale = np.float32(math.sqrt(2 / math.prod(parameter.shape[1:])))
+            parameter.copy_(torch.from_numpy(normals(seed, name, tuple(parameter.shape)) * scale))
+        else:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+
+
+def randomise(network: FeatureNetwork, model: nn.Module, seed: int) -> None:
+    """Fill a model with He-normal weights and calibrate its batch norms on 16 drawn pictures.
+
+    Calibrating is ours: without it activations explode with depth.
+
+    Args:
+        network: runs through `model`.
+        model: what is filled, in place.
+        seed: >= 0.
+    """
+    he_normal(model, seed)
+    _calibrate(network)
+
+
+@torch.no_grad()
+def _calibrate(network: FeatureNetwork) -> None:
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over batches
+        norm.train()
+    network(network.prepare(drawn_pictures(_CALIBRATION_PICTURES).float()))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def drawn_pictures(count: int) -> Tensor:
+    """Return (count, 3, 256, 256) uint8, count <= 16: coarse patches of colour with fine noise."""
+    side, patch = _CALIBRATION_SIDE, 32
+    draw = np.random.Generator(np.random.Philox(key=0))
+    coarse: NDArray[Any] = draw.integers(0, 256, (_CALIBRATION_PICTURES, 3, side // patch, side // patch))
+    fine = draw.integers(-20, 21, (_CALIBRATION_PICTURES, 3, side, side))
+    pixels = np.clip(coarse.repeat(patch, axis=2).repeat(patch, axis=3) + fine, 0, 255)
+    return torch.from_numpy(pixels[:count].astype(np.uint8))
+
+
+class FeatureNetwork(nn.Module):
     """A network in two steps, so that pixels and layers may differ in type."""
 
     def prepare(self, pixels: Tensor) -> Tensor:
@@ -19,3 +114,49 @@ class Network(nn.Module):
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Return {head: (N, D)} of what `prepare` returned."""
         raise NotImplementedError
+
+
+def fill(
+    network: FeatureNetwork, model: nn.Module, wanted: ExtractorConfig, *, in_order: bool = False
+) -> tuple[str, ...]:
+    """Fill a network; return the notes its scores carry.
+
+    Args:
+        network: runs through `model`.
+        model: what holds the tensors, under the names of the weights file.
+        wanted: name and weights.
+        in_order: the pinned file names its tensors otherwise than the network, and holds them in its order.
+
+    Raises:
+        UsageError: a seed that is no number.
+        WeightsError: PB705, absent, of another digest, or not this network's.
+    """
+    seed = seed_of(wanted.name, wanted.weights)
+    if seed is not None:
+        randomise(network, model, seed)
+        return (RANDOM_NOTE,)
+    is_pinned = wanted.name in store.pinned()
+    data = (
+        store.read_pinned(wanted.name, wanted.weights)
+        if is_pinned
+        else store.read_given(wanted.name, _required(wanted.name, wanted.weights))
+    )
+    tensors = parse_tensors(data, wanted.name)
+    if in_order and is_pinned:
+        tensors = dict(zip(counted(model.state_dict()), counted(tensors).values(), strict=True))
+    load_strictly(model, tensors, wanted.name)
+    return () if is_pinned else (UNPINNED,)
+
+
+def _required(name: str, weights: str | None) -> str:
+    if weights is None:
+        raise WeightsError(
+            problem(
+                "PB705",
+                name,
+                expected="its weights: nothing is downloaded while scoring",
+                found="--weights: not given",
+                fix=f"--weights {name}=FILE, a safetensors or torch state dictionary",
+            )
+        )
+    return weights

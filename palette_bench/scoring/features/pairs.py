@@ -17,9 +17,9 @@ from palette_bench.core.errors import InputError, WeightsError
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Fingerprint
 from palette_bench.runtime.device import open_device, reproducible_arithmetic
+from palette_bench.runtime.tensors import Tensors, load_strictly, parse_tensors, tensor_digest
 from palette_bench.scoring.features.extractor import MICRO_BATCH
-from palette_bench.scoring.features.random_weights import RANDOM_NOTE, he_normal, normals, seed_of
-from palette_bench.scoring.features.tensors import Tensors, load_strictly, parse_tensors, tensor_digest
+from palette_bench.scoring.features.network import RANDOM_NOTE, he_normal, normals, seed_of
 from palette_bench.scoring.features.weights import read_pinned
 
 LPIPS = "lpips-alex"

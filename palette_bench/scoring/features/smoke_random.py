@@ -17,11 +17,10 @@ from torch.nn import functional
 
 from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.rng import normals
-from palette_bench.scoring.features import Wanted
-from palette_bench.scoring.features.extractor import Description, TorchExtractor, assemble
-from palette_bench.scoring.features.network import Network
-from palette_bench.scoring.features.random_weights import RANDOM_NOTE
-from palette_bench.scoring.features.tensors import tensor_digest
+from palette_bench.runtime.tensors import tensor_digest
+from palette_bench.scoring.features import ExtractorConfig
+from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor, assemble
+from palette_bench.scoring.features.network import RANDOM_NOTE, FeatureNetwork
 
 _SIDE = 64
 _WIDTHS = (16, 32, 64)
@@ -51,7 +50,7 @@ def _constants(text: str) -> Tensor:
     return torch.tensor([int(word) for word in text.split()], dtype=torch.float32) / 10_000
 
 
-class SmokeNetwork(Network):
+class SmokeNetwork(FeatureNetwork):
     """(N, 3, 64, 64) -> `pool` (N, 64), about standardised, and `logits` (N, 100)."""
 
     centres: Tensor
@@ -106,7 +105,7 @@ def _reduced(pixels: Tensor) -> Tensor:
     return functional.avg_pool2d(pixels, height // _SIDE)
 
 
-def open_network(wanted: Wanted) -> TorchExtractor:
+def open_network(wanted: ExtractorConfig) -> TorchExtractor:
     """Return the extractor; crop and mode are for others and do not concern it.
 
     Raises:
@@ -118,7 +117,7 @@ def open_network(wanted: Wanted) -> TorchExtractor:
             f"--weights {wanted.name}={wanted.weights}: {wanted.name} draws its own weights and takes none"
         )
     network = SmokeNetwork()
-    about = Description(
+    about = NetworkInfo(
         heads={"features": "pool", "logits": "logits"},
         preprocess="block mean to 64; (x - 128) / 64",
         notes=(RANDOM_NOTE,),

@@ -13,13 +13,12 @@ from timm.models import PretrainedCfg
 from torch import Tensor
 
 from palette_bench.core.errors import UsageError, suggest
-from palette_bench.scoring.features import IMAGENET, TIMM_PREFIX, Wanted
-from palette_bench.scoring.features.crops import Crop, Preprocess, find_crop, resized_crop
-from palette_bench.scoring.features.extractor import Description, TorchExtractor, assemble
-from palette_bench.scoring.features.loading import fill
-from palette_bench.scoring.features.network import Network
-from palette_bench.scoring.features.tensors import tensor_digest
-from palette_bench.scoring.metrics.outcome import Role
+from palette_bench.runtime.tensors import tensor_digest
+from palette_bench.scoring.features import IMAGENET, TIMM_PREFIX, ExtractorConfig
+from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor, assemble
+from palette_bench.scoring.features.network import FeatureNetwork, fill
+from palette_bench.scoring.features.preprocess import Crop, Preprocess, find_crop, resized_crop
+from palette_bench.scoring.metrics.metric import Role
 
 OWN_CROP = "own"
 _IMAGENET_CLASSES = 1000
@@ -31,7 +30,7 @@ _NAMES = {
 _IN_ORDER = ("efficientnet-lite0", "efficientnet-lite2")  # a port with tensor names of its own
 
 
-class TimmNetwork(Network):
+class TimmNetwork(FeatureNetwork):
     """(N, 3, S, S) -> `avgpool` (N, D), what the last layer reads, and `logits` (N, K) if it has one."""
 
     def __init__(self, model: Any, preprocess: Preprocess) -> None:
@@ -53,7 +52,7 @@ class TimmNetwork(Network):
         return heads
 
 
-def open_network(wanted: Wanted) -> TorchExtractor:
+def open_network(wanted: ExtractorConfig) -> TorchExtractor:
     """Return a timm model as an extractor.
 
     Raises:
@@ -74,7 +73,7 @@ def open_network(wanted: Wanted) -> TorchExtractor:
     heads: dict[Role, str] = {"features": "avgpool"}
     if classes:
         heads["logits"] = "logits"
-    about = Description(
+    about = NetworkInfo(
         heads=heads,
         preprocess=preprocess.words,
         label_space=IMAGENET if classes == _IMAGENET_CLASSES else None,

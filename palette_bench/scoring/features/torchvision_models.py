@@ -9,19 +9,18 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.models import efficientnet_b0, googlenet, resnet50
 
-from palette_bench.scoring.features import IMAGENET, Wanted
-from palette_bench.scoring.features.crops import (
+from palette_bench.runtime.tensors import tensor_digest
+from palette_bench.scoring.features import IMAGENET, ExtractorConfig
+from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor, assemble
+from palette_bench.scoring.features.network import FeatureNetwork, fill
+from palette_bench.scoring.features.preprocess import (
     CROPS,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Preprocess,
     find_crop,
 )
-from palette_bench.scoring.features.extractor import Description, TorchExtractor, assemble
-from palette_bench.scoring.features.loading import fill
-from palette_bench.scoring.features.network import Network
-from palette_bench.scoring.features.tensors import tensor_digest
-from palette_bench.scoring.metrics.outcome import Role
+from palette_bench.scoring.metrics.metric import Role
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ _ROWS = {
 _NAMES: dict[Role, str] = {"features": "avgpool", "logits": "logits"}
 
 
-class TorchvisionNetwork(Network):
+class TorchvisionNetwork(FeatureNetwork):
     """(N, 3, S, S) -> `avgpool` (N, D), the input of the last layer, and `logits` (N, 1000)."""
 
     def __init__(self, model: nn.Module, preprocess: Preprocess, last: str) -> None:
@@ -75,7 +74,7 @@ class TorchvisionNetwork(Network):
         return {"avgpool": pooled[0], "logits": logits}
 
 
-def open_network(wanted: Wanted) -> TorchExtractor:
+def open_network(wanted: ExtractorConfig) -> TorchExtractor:
     """Return a classifier as an extractor.
 
     Raises:
@@ -88,7 +87,7 @@ def open_network(wanted: Wanted) -> TorchExtractor:
     preprocess = Preprocess(crop, IMAGENET_MEAN, IMAGENET_STD)
     network = TorchvisionNetwork(row.build(), preprocess, row.last)
     notes = fill(network, network.model, wanted)
-    about = Description(
+    about = NetworkInfo(
         heads={role: _NAMES[role] for role in row.heads},
         preprocess=preprocess.words,
         label_space=IMAGENET if "logits" in row.heads else None,

@@ -19,14 +19,14 @@ from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
 from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
 from palette_bench.scoring.metrics.frechet import frechet
 from palette_bench.scoring.metrics.kid import kernel
-from palette_bench.scoring.metrics.outcome import Metric, Outcome, Tables
+from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome
 from palette_bench.scoring.metrics.perceptual import perceptual_distance, perceptual_distance_googlenet
 
 _SQUARED = "squared feature units"
 _KERNEL = "squared kernel units"
 _ELSEWHERE = "'s arithmetic on another network"
 
-Score = Callable[[Tables], Outcome]
+Score = Callable[[FeatureTables], MetricOutcome]
 
 
 def _to_reference(name: str, title: str, unit: str, score: Score) -> Metric:

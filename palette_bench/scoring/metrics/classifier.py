@@ -12,7 +12,7 @@ from scipy import special
 from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.intervals import Interval, log_mean, mean_t, wilson
 from palette_bench.core.types import Features
-from palette_bench.scoring.metrics.outcome import Outcome, Tables, check_finite, require_finite
+from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, check_finite, require_finite
 
 SPLITS, SEED = 10, 2020  # of `inception_score_10`: torch-fidelity's defaults
 
@@ -36,14 +36,14 @@ def divergences(logits: Features) -> NDArray[np.float64]:
     return np.asarray((np.exp(log_p) * (log_p - log_mean_p)).sum(axis=1))
 
 
-def inception_score(tables: Tables) -> Outcome:
+def inception_score(tables: FeatureTables) -> MetricOutcome:
     """Return exp of the mean divergence, one split: 1 (all alike) to K (each class, each time sure)."""
     values = divergences(tables.outputs)
     params = {"splits": 1}
     if _low_coverage(tables, np.arange(len(values))):
-        return Outcome(None, params=params, notes=("low-coverage",), columns={"is_kl": values})
+        return MetricOutcome(None, params=params, notes=("low-coverage",), columns={"is_kl": values})
     interval = log_mean(values)
-    return Outcome(
+    return MetricOutcome(
         float(np.exp(values.mean())),
         interval,
         params=params,
@@ -71,7 +71,7 @@ def shuffled_splits(n: int, splits: int = SPLITS, seed: int = SEED) -> list[NDAr
     return [order[i * n // splits : (i + 1) * n // splits] for i in range(splits)]
 
 
-def inception_score_10(tables: Tables) -> Outcome:
+def inception_score_10(tables: FeatureTables) -> MetricOutcome:
     """Return the mean score of ten shuffled splits; `params.sd` is what papers print behind +-.
 
     A tenth of the images has fewer classes than all, so it lies below the score of one split; never ranked.
@@ -84,13 +84,13 @@ def inception_score_10(tables: Tables) -> Outcome:
     splits = shuffled_splits(len(tables.outputs))
     params: dict[str, Any] = {"splits": SPLITS, "seed": SEED}
     if any(_low_coverage(tables, rows) for rows in splits):
-        return Outcome(None, params=params, notes=("low-coverage",))
+        return MetricOutcome(None, params=params, notes=("low-coverage",))
     scores = split_scores(tables.outputs, splits)
     params["sd"] = float(scores.std())  # divisor 10, as elsewhere
-    return Outcome(float(scores.mean()), mean_t(scores), params=params)
+    return MetricOutcome(float(scores.mean()), mean_t(scores), params=params)
 
 
-def _low_coverage(tables: Tables, rows: NDArray[np.int64]) -> bool:
+def _low_coverage(tables: FeatureTables, rows: NDArray[np.int64]) -> bool:
     """Return whether rows show under half the classes that as many images drawn at random would.
 
     List order alone has turned a score of 298 into 62 (openai/guided-diffusion, issue 165).
@@ -120,7 +120,7 @@ def _log_choose(n: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     return np.asarray(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
 
 
-def accuracy(tables: Tables) -> Outcome:
+def accuracy(tables: FeatureTables) -> MetricOutcome:
     """Return the share of outputs whose first class is their label, percent, and `p_label`.
 
     Raises:
@@ -136,7 +136,7 @@ def accuracy(tables: Tables) -> Outcome:
     return _share(logits.argmax(axis=1) == labels, {"p_label": p_label})
 
 
-def agreement(tables: Tables) -> Outcome:
+def agreement(tables: FeatureTables) -> MetricOutcome:
     """Return the share of outputs with the first class of their original, percent.
 
     Raises:
@@ -146,7 +146,9 @@ def agreement(tables: Tables) -> Outcome:
     return _share(outputs.argmax(axis=1) == originals.argmax(axis=1), {})
 
 
-def _share(hits: NDArray[np.bool_], columns: dict[str, NDArray[np.float64]]) -> Outcome:
+def _share(hits: NDArray[np.bool_], columns: dict[str, NDArray[np.float64]]) -> MetricOutcome:
     share = wilson(int(hits.sum()), len(hits))
     interval = Interval(100 * share.low, 100 * share.high, 100 * share.se, share.method)
-    return Outcome(100 * float(hits.mean()), interval, columns={"top1": hits.astype(np.int64), **columns})
+    return MetricOutcome(
+        100 * float(hits.mean()), interval, columns={"top1": hits.astype(np.int64), **columns}
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,15 +12,58 @@ from numpy.typing import NDArray
 
 from palette_bench.core.intervals import mean_t
 from palette_bench.core.types import Image, Mask
-from palette_bench.scoring.metrics.outcome import Direction, Outcome
-from palette_bench.scoring.metrics.ssim import structural_similarity
+from palette_bench.scoring.metrics.metric import Direction, MetricOutcome
 from palette_bench.tasks.degradations.gray import luma
+
+WINDOW, SIGMA = 11, 1.5  # pixels
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_STEP = 41  # rows of a block: short enough that most of the band matrix is not zero
+
+
+def structural_similarity(one: Image, other: Image) -> float:
+    """Return the mean SSIM of two (S, S, 3) uint8 pictures, S >= 11: 1 for equal ones, else below."""
+    x, y = (picture.transpose(2, 0, 1).astype(np.float64) for picture in (one, other))
+    moments = _windowed(np.concatenate([x, y, x * x + y * y, x * y]))
+    mean_x, mean_y, squares, products = np.split(moments, 4)
+    mean_product, mean_squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+    luminance = (2 * mean_product + _C1) / (mean_squares + _C1)
+    structure = (2 * (products - mean_product) + _C2) / (squares - mean_squares + _C2)
+    return float((luminance * structure).mean())
+
+
+def _windowed(planes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (P, S - 10, S - 10) means of (P, S, S) planes under the window, rows and columns exchanged."""
+    return _along_rows(_along_rows(planes).transpose(0, 2, 1))
+
+
+def _along_rows(planes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the window's means down the second axis, by products with blocks of the band matrix."""
+    length = planes.shape[1] - WINDOW + 1
+    starts = range(0, length, _STEP)
+    heights = [min(_STEP, length - start) for start in starts]
+    parts = [
+        _band(height) @ planes[:, start : start + height + WINDOW - 1]
+        for start, height in zip(starts, heights, strict=True)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+@cache
+def _band(height: int) -> NDArray[np.float64]:
+    """Return the (height, height + 10) matrix whose row i holds the window at i."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    window = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    band = np.zeros((height, height + WINDOW - 1))
+    for i in range(height):
+        band[i, i : i + WINDOW] = window / window.sum()
+    return band
+
 
 DECILES = 10
 
 
 @dataclass(frozen=True)
-class Picture:
+class DiagnosticInput:
     """One picture of a submission with what it answers.
 
     Attributes:
@@ -37,7 +81,7 @@ class Picture:
     mask: Mask | None
 
 
-class Reading(NamedTuple):
+class DiagnosticReading(NamedTuple):
     """A diagnostic of one picture, the largest level difference that entered it, and what explains it."""
 
     value: float
@@ -45,7 +89,7 @@ class Reading(NamedTuple):
     detail: tuple[float, ...] = ()
 
 
-def _no_params(readings: Sequence[Reading]) -> dict[str, Any]:
+def _no_params(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
     return {}
 
 
@@ -66,15 +110,15 @@ class Diagnostic:
     direction: Direction
     unit: str
     degradation: str | None
-    read: Callable[[Picture], Reading]
-    explain: Callable[[Sequence[Reading]], dict[str, Any]] = _no_params
+    read: Callable[[DiagnosticInput], DiagnosticReading]
+    explain: Callable[[Sequence[DiagnosticReading]], dict[str, Any]] = _no_params
 
 
 def _levels(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.abs(np.subtract(one, other, dtype=np.int64))
 
 
-def psnr(picture: Picture) -> Reading:
+def psnr(picture: DiagnosticInput) -> DiagnosticReading:
     """Return 10 log10(255^2 / MSE) of what is scored against the original, dB.
 
     Equal pictures have no PSNR. They read as if one sample differed by one level, the best unequal
@@ -84,10 +128,10 @@ def psnr(picture: Picture) -> Reading:
     gap = _levels(picture.scored, picture.reference)
     squares = max(int((gap * gap).sum()), 1)
     hole = () if picture.mask is None else (float(picture.mask.mean()),)
-    return Reading(float(10 * np.log10(255**2 * gap.size / squares)), int(gap.max()), hole)
+    return DiagnosticReading(float(10 * np.log10(255**2 * gap.size / squares)), int(gap.max()), hole)
 
 
-def _by_hole(readings: Sequence[Reading]) -> dict[str, Any]:
+def _by_hole(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
     """Return the mean PSNR of each tenth of the pictures, smallest holes first, where holes differ.
 
     Each entry is [largest share of the picture that is hole, mean PSNR]; equal shares stay in id order.
@@ -100,13 +144,13 @@ def _by_hole(readings: Sequence[Reading]) -> dict[str, Any]:
     return {"by_hole": [[float(shares[rows[-1]]), float(values[rows].mean())] for rows in tenths]}
 
 
-def ssim(picture: Picture) -> Reading:
+def ssim(picture: DiagnosticInput) -> DiagnosticReading:
     """Return the structural similarity of what is scored and the original, 1 if equal."""
     largest = int(_levels(picture.scored, picture.reference).max())
-    return Reading(structural_similarity(picture.scored, picture.reference), largest)
+    return DiagnosticReading(structural_similarity(picture.scored, picture.reference), largest)
 
 
-def colour_shift(picture: Picture) -> Reading:
+def colour_shift(picture: DiagnosticInput) -> DiagnosticReading:
     """Return how far the mean colour moves: mean over channels of |mean(scored - original)|, levels.
 
     Over the hole where the task has one, else over the whole picture; errors of both signs cancel within a
@@ -116,17 +160,17 @@ def colour_shift(picture: Picture) -> Reading:
     gap = np.subtract(picture.scored, picture.reference, dtype=np.int64)
     rows = gap.reshape(-1, 3) if picture.mask is None else gap[picture.mask]
     if not rows.size:
-        return Reading(0.0, 0, (0.0, 0.0, 0.0))
+        return DiagnosticReading(0.0, 0, (0.0, 0.0, 0.0))
     shift = rows.mean(axis=0)
-    return Reading(float(np.abs(shift).mean()), int(np.abs(rows).max()), tuple(map(float, shift)))
+    return DiagnosticReading(float(np.abs(shift).mean()), int(np.abs(rows).max()), tuple(map(float, shift)))
 
 
-def _tint(readings: Sequence[Reading]) -> dict[str, Any]:
+def _tint(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
     """Return the signed shift of red, green and blue, mean over pictures, levels."""
     return {"signed": [float(mean) for mean in np.mean([r.detail for r in readings], axis=0)]}
 
 
-def known_region_error(picture: Picture) -> Reading:
+def known_region_error(picture: DiagnosticInput) -> DiagnosticReading:
     """Return the mean absolute difference of the raw output and the input outside the hole, levels.
 
     A mask without known pixels reads 0.
@@ -135,13 +179,13 @@ def known_region_error(picture: Picture) -> Reading:
     return _mean_level(_levels(picture.raw, picture.condition)[~picture.mask])
 
 
-def gray_consistency(picture: Picture) -> Reading:
+def gray_consistency(picture: DiagnosticInput) -> DiagnosticReading:
     """Return the mean absolute difference of gray-v1(output) and the gray input, levels."""
     return _mean_level(_levels(luma(picture.scored), picture.condition[:, :, 0]))
 
 
-def _mean_level(gap: NDArray[np.int64]) -> Reading:
-    return Reading(float(gap.mean()), int(gap.max())) if gap.size else Reading(0.0, 0)
+def _mean_level(gap: NDArray[np.int64]) -> DiagnosticReading:
+    return DiagnosticReading(float(gap.mean()), int(gap.max())) if gap.size else DiagnosticReading(0.0, 0)
 
 
 DIAGNOSTICS: dict[str, Diagnostic] = {
@@ -180,7 +224,7 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
 }
 
 
-def summarise(diagnostic: Diagnostic, readings: Sequence[Reading]) -> Outcome:
+def summarise(diagnostic: Diagnostic, readings: Sequence[DiagnosticReading]) -> MetricOutcome:
     """Return the mean over pictures, with the largest level difference of any as `max`.
 
     Args:
@@ -191,7 +235,7 @@ def summarise(diagnostic: Diagnostic, readings: Sequence[Reading]) -> Outcome:
     equal = sum(reading.largest == 0 for reading in readings)
     interval = mean_t(values)
     capped = diagnostic.id == "psnr" and equal > 0
-    return Outcome(
+    return MetricOutcome(
         float(values.mean()),
         interval,
         params={

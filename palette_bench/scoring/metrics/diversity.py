@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import mean_t
-from palette_bench.scoring.metrics.outcome import Direction, Outcome
+from palette_bench.scoring.metrics.metric import Direction, MetricOutcome
 
 _HEADLINE = "samples of one input: "
 
@@ -40,7 +40,7 @@ class Diversity:
         """Return the K - 1 pairs of K >= 2 samples, counted from 1."""
         return [(k if self.paired == "consecutive" else 1, k + 1) for k in range(1, samples)]
 
-    def score(self, distances: NDArray[np.float64]) -> Outcome:
+    def score(self, distances: NDArray[np.float64]) -> MetricOutcome:
         """Return the mean over pictures, with a t interval over pictures.
 
         Args:
@@ -56,7 +56,7 @@ class Diversity:
             raise InputError(f"{self.id}: a pair distance is not finite, first in row {row}")
         values = distances.astype(np.float64).mean(axis=1)
         interval = mean_t(values)
-        return Outcome(
+        return MetricOutcome(
             float(values.mean()),
             interval,
             params={"samples": distances.shape[1] + 1, "pairs": self.paired},

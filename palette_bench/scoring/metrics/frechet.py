@@ -19,9 +19,14 @@ from scipy.linalg import lapack
 
 from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import Estimate, Interval
-from palette_bench.scoring.metrics.influence import Influence, distance_influence
-from palette_bench.scoring.metrics.moments import Moments, rounding
-from palette_bench.scoring.metrics.outcome import Outcome, Reference, Tables, check_finite, require_pairs
+from palette_bench.scoring.metrics.metric import (
+    FeatureTables,
+    MetricOutcome,
+    ReferenceSet,
+    check_finite,
+    require_pairs,
+)
+from palette_bench.scoring.metrics.moments import Influence, Moments, distance_influence, rounding
 
 SMALL_N = 2048
 _NEGATIVE = 1e-9  # of the summed traces: what rounding may leave below zero
@@ -268,7 +273,7 @@ def _value(one: _Side, two: _Side, root: _Root) -> tuple[float | None, tuple[str
     return max(value, 0.0), ()
 
 
-def frechet(tables: Tables) -> Outcome:
+def frechet(tables: FeatureTables) -> MetricOutcome:
     """Return the distance of the outputs' features from the reference, with the influence of each image."""
     reference = tables.reference
     assert reference is not None, "a referenced metric is given its reference"
@@ -276,7 +281,7 @@ def frechet(tables: Tables) -> Outcome:
     sides = _Side(tables.outputs), _Side(reference.features, reference.moments)
     result = _distance(*sides, reference.paired)
     influence = result.influence
-    return Outcome(
+    return MetricOutcome(
         result.value,
         result.interval,
         params=_params(result, reference),
@@ -285,7 +290,7 @@ def frechet(tables: Tables) -> Outcome:
     )
 
 
-def _params(result: FrechetResult, reference: Reference) -> dict[str, Any]:
+def _params(result: FrechetResult, reference: ReferenceSet) -> dict[str, Any]:
     return {
         "reference": reference.id,
         "reference_n": reference.n,

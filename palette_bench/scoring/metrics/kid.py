@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.intervals import Estimate, Interval
-from palette_bench.scoring.metrics.influence import Influence
-from palette_bench.scoring.metrics.outcome import Outcome, Tables, require_finite, require_pairs
+from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, require_finite, require_pairs
+from palette_bench.scoring.metrics.moments import Influence
 
 BLOCK = 500  # rows: 2 MB of kernel stay near the processor; even, so that parity is that of the whole table
 
@@ -163,7 +163,7 @@ def kernel_distance(
     return KernelResult(value, influence.interval(value, method), influence, sizes, influence.notes)
 
 
-def kernel(tables: Tables) -> Outcome:
+def kernel(tables: FeatureTables) -> MetricOutcome:
     """Return the kernel distance of the outputs' features from the reference.
 
     Raises:
@@ -174,12 +174,12 @@ def kernel(tables: Tables) -> Outcome:
     params = {"reference": reference.id, "reference_n": reference.n, "kernel": "(x.y/d + 1)^3"}
     if reference.features is None:
         few = min(len(tables.outputs), reference.n) < 2
-        return Outcome(None, params=params, notes=("n<2" if few else "needs-features",))
+        return MetricOutcome(None, params=params, notes=("n<2" if few else "needs-features",))
     found = kernel_distance(
         tables.outputs, reference.features, reference.paired, reference_mean=reference.kernel_mean
     )
     columns = found.influence.columns("kid_influence") if found.influence else {}
-    return Outcome(found.value, found.interval, params=params, notes=found.notes, columns=columns)
+    return MetricOutcome(found.value, found.interval, params=params, notes=found.notes, columns=columns)
 
 
 def kid_subsets(

@@ -6,16 +6,20 @@ batch or the number of processes that filled the table. Source: metrics, section
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 from scipy.linalg import blas, lapack
 
+from palette_bench.core import intervals
 from palette_bench.core.errors import InputError
+from palette_bench.core.intervals import Interval
+from palette_bench.core.types import ImageId
 
 BLOCK = 256  # rows; fixed: another block changes the last bits
 _SYMMETRY = 1e-6  # relative; what a covariance from another program may lack (metrics, section 7)
@@ -126,3 +130,155 @@ def _require_covariance(mean: NDArray[np.float64], covariance: NDArray[np.float6
     gap = float(np.abs(covariance - covariance.T).max())
     if gap > _SYMMETRY * float(np.abs(covariance).max()):
         raise InputError(f"covariance is not symmetric: entries differ by up to {gap:.3g}")
+
+
+FEW = 100  # images; below, the normal law behind an interval is rough
+_BLOCK = 1024  # rows at a time, to keep a table of 10,000 x 2,048 from being copied whole
+
+_Rows = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What each of N images moves a distance by.
+
+    Attributes:
+        whole: (N,) float64, influence among all images.
+        halves: (N,) the same among the images of its parity; None where a half is too small for it.
+    """
+
+    whole: NDArray[np.float64]
+    halves: NDArray[np.float64] | None
+
+    def interval(self, value: float, method: str) -> Interval | None:
+        """Return the 95 % interval of a value these images move."""
+        return intervals.linear(value, self.whole, method, self.halves)
+
+    def columns(self, name: str) -> dict[str, NDArray[np.float64]]:
+        """Return the columns `name` and `name_halves` of the per-image table."""
+        return {name: self.whole} | ({} if self.halves is None else {f"{name}_halves": self.halves})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return where the interval is rough.
+
+        `few-images` under 100 images; `wide-interval` without halves; `near-zero` where images move the
+        distance less alone than together.
+        """
+        few = ("few-images",) if len(self.whole) < FEW else ()
+        if self.halves is None:
+            return (*few, "wide-interval")
+        uncorrected, se = intervals.influence_se(self.whole), intervals.influence_se(self.whole, self.halves)
+        if not uncorrected or not se:
+            return few
+        together = uncorrected**2 - se**2  # V2 of V1 + 2 V2, see `influence_se`
+        return (*few, "near-zero") if together > se**2 - together else few
+
+
+def distance_influence(
+    outputs: _Rows, moments: Moments, originals: _Rows | None, reference: Moments
+) -> Influence | None:
+    """Return the influence of each image on a Fréchet distance; None unless covariances are definite.
+
+    An output that stands beside its own original is one draw with it, so that both terms add up:
+    h_i = h(x_i; m, S | m_r, S_r) + h(y_i; m_r, S_r | m, S). Any other reference is taken as fixed; then the
+    influence goes to the second order, as the first alone is too small where N is a few times D.
+
+    Args:
+        outputs: (N, D).
+        moments: of the outputs.
+        originals: (N, D), row i the original of output i; None for a reference of other images.
+        reference: moments of the originals, or of the other images.
+    """
+    whole = _influence(outputs, moments, originals, reference)
+    if whole is None:
+        return None
+    halves = np.empty(len(outputs))
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        own = None if originals is None else originals[half]
+        parts = Moments.of(outputs[half]), reference if own is None else Moments.of(own)
+        found = _influence(outputs[half], parts[0], own, parts[1])
+        if found is None:
+            return Influence(whole, None)
+        halves[half] = found
+    return Influence(whole, halves)
+
+
+def _influence(
+    outputs: _Rows, moments: Moments, originals: _Rows | None, reference: Moments
+) -> NDArray[np.float64] | None:
+    if originals is None:
+        return frechet_influence(outputs, moments, reference, second_order=True)
+    found = frechet_influence(outputs, moments, reference)
+    others = frechet_influence(originals, reference, moments)
+    return None if found is None or others is None else found + others
+
+
+def frechet_influence(
+    features: _Rows, moments: Moments, reference: Moments, *, second_order: bool = False
+) -> NDArray[np.float64] | None:
+    """Return the influence h of each image of one side on the Fréchet distance, the other side held fixed.
+
+        h_i = 2 (m - m_r)'x + c [x'x - sum_k q_k],  minus its mean
+        q_k = sqrt(w_k) (u_k' L^-1 x)^2,  x = f_i - m, c = N/(N-1), S = L L', L' S_r L = U diag(w) U'
+
+    To the second order it is what leaving the image out changes, times 1 - N; the curvature subtracted is
+
+        [sum_k q_k + sum_jk q_j q_k / (sqrt(w_j) + sqrt(w_k))] / (2 (N - 1))
+
+    Args:
+        features: (N, D), the side whose images are weighed.
+        moments: of these features.
+        reference: moments of the fixed side; its covariance may be singular.
+        second_order: whether the curvature is subtracted.
+
+    Returns:
+        (N,) float64, squared feature units; sd(h) / sqrt N is the standard error of the distance, and a
+        positive value means that the distance grows with this image. None unless N > D and S is positive
+        definite.
+    """
+    if moments.factor is None:
+        return None
+    weights, roots = _transport(moments.factor, reference.covariance)
+    pairs = roots[:, None] + roots
+    curvature = np.divide(1.0, pairs, out=np.zeros_like(pairs), where=pairs > 0) if second_order else None
+    scale, slope = moments.n / (moments.n - 1), 2 * (moments.mean - reference.mean)
+    found = np.empty(len(features))
+    for start in range(0, len(features), _BLOCK):
+        rows = features[start : start + _BLOCK] - moments.mean
+        lengths = np.einsum("nd,nd->n", rows, rows)
+        moved = np.square(rows @ weights)  # q
+        total = moved.sum(axis=1)
+        found[start : start + _BLOCK] = rows @ slope + scale * (lengths - total)
+        if curvature is not None:
+            bent = total + np.einsum("nd,nd->n", moved @ curvature, moved)
+            found[start : start + _BLOCK] -= bent / (2 * (moments.n - 1))
+    return np.asarray(found - found.mean())
+
+
+def _transport(
+    factor: NDArray[np.float64], reference: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return B, (D, D), with (B'x)_k^2 = sqrt(w_k) (u_k' L^-1 x)^2, L the transposed factor; and sqrt(w)."""
+    product, _ = lapack.dsygst(reference, factor, itype=2)
+    values, vectors = linalg.eigh(product, lower=False, driver="evd", overwrite_a=True, check_finite=False)
+    roots = np.sqrt(np.maximum(values, 0.0))
+    scaled = vectors * np.sqrt(roots)
+    return linalg.solve_triangular(factor, scaled, overwrite_b=True, check_finite=False), roots
+
+
+def most_influential(
+    ids: Sequence[ImageId], influence: Sequence[float] | NDArray[np.float64], count: int
+) -> list[tuple[ImageId, float]]:
+    """Return the images that move FID most, largest first, with the sign of their influence.
+
+    Args:
+        ids: of the images, N of them.
+        influence: the column `fid_influence`, N values.
+        count: how many to return, at most.
+
+    Returns:
+        (id, influence) pairs; equal sizes in the order of their ids. A positive value raises FID.
+    """
+    pairs = zip(ids, map(float, influence), strict=True)
+    return sorted(pairs, key=lambda pair: (-abs(pair[1]), pair[0]))[:count]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import mean_t
 from palette_bench.core.types import Features
-from palette_bench.scoring.metrics.outcome import Outcome, Tables, require_finite
+from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, require_finite
 
 
 def squared_distances(outputs: Features, originals: Features) -> NDArray[np.float64]:
@@ -34,20 +34,20 @@ def squared_distances(outputs: Features, originals: Features) -> NDArray[np.floa
     return np.asarray(np.einsum("nd,nd->n", gap, gap))
 
 
-def perceptual_distance(tables: Tables) -> Outcome:
+def perceptual_distance(tables: FeatureTables) -> MetricOutcome:
     """Return the mean squared distance, with a t interval over the pictures."""
     return _outcome(tables, "perceptual_distance")
 
 
-def perceptual_distance_googlenet(tables: Tables) -> Outcome:
+def perceptual_distance_googlenet(tables: FeatureTables) -> MetricOutcome:
     """Return the same on torchvision's GoogLeNet: other columns, so that both may stand in one table."""
     return _outcome(tables, "perceptual_distance_googlenet")
 
 
-def _outcome(tables: Tables, name: str) -> Outcome:
+def _outcome(tables: FeatureTables, name: str) -> MetricOutcome:
     values = squared_distances(tables.outputs, tables.originals)
     interval = mean_t(values)
-    return Outcome(
+    return MetricOutcome(
         float(values.mean()),
         interval,
         params={"power": 2},

@@ -1,0 +1,287 @@
+"""From a trained run to scorecards on a board: restore, score, add; each kept once it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.benchset.generate import generate
+from palette_bench.benchset.manifest import MANIFEST, ContestantSet
+from palette_bench.benchset.sources import Request
+from palette_bench.board.record import add_card, read_proven
+from palette_bench.board.site import build_site
+from palette_bench.core import png
+from palette_bench.core.intervals import mean_t
+from palette_bench.core.types import SILENT, Image, ImageId, Progress
+from palette_bench.scoring.metrics.diagnostics import structural_similarity
+from palette_bench.scoring.score import score
+from palette_bench.scoring.scorecard import BARRING, GENERAL_FORM, ORIGINALS_FORM
+from palette_bench.submission.card import CARD, Method
+from palette_bench.submission.files import output_name
+from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer, load_baseline
+from palette_bench.submission.restore import restore
+from palette_bench.tasks.preprocess import crop_area
+from palette_bench.tasks.protocol import set_folder
+
+PROTOCOL, SOURCE = "palette-mini", "folder:held-out"
+ANCHORS = ("original", "copy-input")
+
+
+@dataclass(frozen=True)
+class NamedRestorer:
+    """A restorer under the name a study gives it: boards keep its systems apart.
+
+    Attributes:
+        restorer: that does the work.
+        slug: on the board.
+        title: for people.
+    """
+
+    restorer: Restorer
+    slug: str
+    title: str
+
+    @property
+    def about(self) -> MethodInfo:
+        """Return what the restorer says of itself, under the study's name."""
+        about = self.restorer.about
+        method = about.method.model_dump() | {"slug": self.slug, "name": self.title}
+        return replace(about, method=Method(**method))
+
+    @property
+    def identity(self) -> str:
+        """Return that of the restorer."""
+        return self.restorer.identity
+
+    def restore(self, batch: Batch) -> NDArray[np.uint8]:
+        """Return (N, S, S, 3) uint8."""
+        return self.restorer.restore(batch)
+
+
+@dataclass(frozen=True)
+class StudyScorer:
+    """What scores a study's outputs.
+
+    Attributes:
+        extractors: ids, in order of preference.
+        weights: extractor id -> path, or `random:SEED`.
+        device: cpu or cuda.
+    """
+
+    extractors: tuple[str, ...]
+    weights: Mapping[str, str]
+    device: str
+
+
+@dataclass(frozen=True)
+class StudyFolders:
+    """Where a study keeps its sets, submissions, cards, record and site."""
+
+    out: Path
+
+    def benchset(self, target: str) -> Path:
+        """Return the folder of a set, TASK/VARIANT."""
+        task, _, variant = target.partition("/")
+        return self.out / "sets" / set_folder(task, variant)
+
+    def submission(self, name: str, target: str) -> Path:
+        """Return the folder of a run's outputs for a set."""
+        return self.out / "submissions" / name / self.benchset(target).name
+
+    def card(self, name: str, target: str) -> Path:
+        """Return the scorecard of a run on a set."""
+        return self.out / "cards" / f"{self.benchset(target).name}.{name}.json"
+
+
+def make_set(
+    place: StudyFolders, target: str, pictures: Path, inputs: int, progress: Progress = SILENT
+) -> None:
+    """Make a set of `inputs` held-out pictures, unless it is there."""
+    folder = place.benchset(target)
+    if not (folder / MANIFEST).is_file():
+        request = Request(SOURCE, pictures, limit=inputs)
+        generate(PROTOCOL, target, folder, request=request, progress=progress)
+
+
+def answer(
+    place: StudyFolders,
+    name: str,
+    restorer: Restorer,
+    target: str,
+    *,
+    samples: int = 1,
+    batch: int = 16,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+) -> None:
+    """Restore a set into a submission, or what of it is missing."""
+    benchset = ContestantSet.open(place.benchset(target))
+    submission = place.submission(name, target)
+    restore(
+        restorer,
+        benchset,
+        submission,
+        samples=samples,
+        batch_size=batch,
+        device=device,
+        progress=progress,
+    )
+
+
+def is_answered(place: StudyFolders, name: str, target: str) -> bool:
+    """Return whether a submission is complete."""
+    return (place.submission(name, target) / CARD).is_file()
+
+
+def judge(
+    place: StudyFolders, name: str, target: str, judge: StudyScorer, progress: Progress = SILENT
+) -> None:
+    """Score a submission, unless it is scored: a card is never made twice, its day would differ."""
+    card = place.card(name, target)
+    if not card.is_file():
+        score(
+            place.submission(name, target),
+            place.benchset(target),
+            card,
+            extractors=judge.extractors,
+            weights=judge.weights,
+            device=judge.device,
+            progress=progress,
+        )
+
+
+def answer_anchors(
+    place: StudyFolders, target: str, scorer: StudyScorer, progress: Progress = SILENT
+) -> None:
+    """Put the ceiling and the floor of a set beside the systems."""
+    for name in ANCHORS:
+        if not is_answered(place, name, target):
+            answer(place, name, load_baseline(name).restorer(RestoreOptions()), target)
+        judge(place, name, target, scorer, progress)
+
+
+def build_board(place: StudyFolders) -> Path:
+    """Put every card on an ordinary record and build its site; return the site's folder."""
+    for card in sorted((place.out / "cards").glob("*.json")):
+        add_card(card, place.out / "record")
+    build_site(place.out / "record", place.out / "site")
+    return place.out / "site"
+
+
+INFLUENCE = {"fid": "fid_influence", "kid": "kid_influence"}  # the column of a metric that has no values
+_SCALES = (1, 2, 4)  # by which samples are reduced before they are compared
+_SPECIFIC = {form: name for forms in (GENERAL_FORM, ORIGINALS_FORM) for name, form in forms.items()}
+
+
+@dataclass(frozen=True)
+class SystemReading:
+    """One number of one system on one set.
+
+    Attributes:
+        key: what the number is called where it comes from.
+        value: None if there is none.
+        low: of its 95 % interval.
+        high: of its 95 % interval.
+        se: standard error.
+        n: pictures.
+        direction: which side is better.
+        notes: of the score.
+        column: (N,) what each picture adds, in id order; None where only the sum is known.
+        halves: (N,) the same within halves, for a distance of feature clouds.
+    """
+
+    key: str
+    value: float | None
+    low: float | None
+    high: float | None
+    se: float | None
+    n: int
+    direction: str = "none"
+    notes: tuple[str, ...] = ()
+    column: NDArray[np.float64] | None = None
+    halves: NDArray[np.float64] | None = None
+
+    @property
+    def barred(self) -> tuple[str, ...]:
+        """Return the notes that forbid a conclusion."""
+        return tuple(note for note in self.notes if note in BARRING)
+
+
+Readings = dict[str, SystemReading]  # metric id, reserved names standing for their general forms too
+
+
+def of_card(path: Path) -> Readings:
+    """Return the numbers of a proven card, with their per-image columns."""
+    card, table = read_proven(path)
+    columns = table.sort_values("image_id")
+    found: Readings = {}
+
+    def column(name: str) -> NDArray[np.float64] | None:
+        return columns[name].to_numpy(dtype=np.float64) if name in columns else None
+
+    for key, entry in card.scores.items():
+        base = key.partition("@")[0]
+        metric = _SPECIFIC.get(base, base)
+        name = INFLUENCE.get(metric, base)
+        found[metric] = SystemReading(
+            key,
+            entry.value,
+            entry.low,
+            entry.high,
+            entry.se,
+            entry.n,
+            entry.direction,
+            entry.notes,
+            column(name),
+            column(f"{name}_halves"),
+        )
+    return found
+
+
+def of_values(key: str, values: NDArray[np.float64], direction: str = "none") -> SystemReading:
+    """Return the mean of (N,) values, one per picture, with its t interval."""
+    reach = mean_t(values)
+    low, high, se = (reach.low, reach.high, reach.se) if reach else (None, None, None)
+    return SystemReading(key, float(values.mean()), low, high, se, len(values), direction, column=values)
+
+
+def of_samples(submission: Path, ids: list[ImageId], samples: int, side: int) -> Readings:
+    """Return how consecutive samples of one input differ, or nothing of a single sample.
+
+    Args:
+        submission: its folder.
+        ids: of the set.
+        samples: of each input.
+        side: of a picture, pixels.
+
+    Returns:
+        `pairwise_rmse`, levels, and `pairwise_ssim`, the mean SSIM at full, half and quarter size.
+    """
+    if samples < 2:
+        return {}
+    gaps, likenesses = [], []
+    for image_id in sorted(ids):
+        files = [submission / output_name(image_id, k + 1) for k in range(samples)]
+        pictures = [png.decode_strict(png.read_regular(file), side, side, 3)[0] for file in files]
+        pairs = list(pairwise(pictures))
+        gaps.append(np.mean([_rmse(*pair) for pair in pairs]))
+        likenesses.append(np.mean([_likeness(*pair) for pair in pairs]))
+    return {
+        "pairwise_rmse": of_values("pairwise_rmse", np.array(gaps), "higher"),
+        "pairwise_ssim": of_values("pairwise_ssim", np.array(likenesses), "lower"),
+    }
+
+
+def _rmse(one: Image, other: Image) -> float:
+    return float(np.sqrt(np.mean((one.astype(np.float64) - other) ** 2)))
+
+
+def _likeness(one: Image, other: Image) -> float:
+    """Return SSIM averaged over three scales: 64 px are too few for the five of MS-SSIM."""
+    sides = [len(one) // scale for scale in _SCALES]
+    return float(np.mean([structural_similarity(crop_area(one, s), crop_area(other, s)) for s in sides]))

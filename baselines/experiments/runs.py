@@ -1,0 +1,259 @@
+"""Runs of a study: their recipes, put together from size and system, and their training."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from palette_bench.benchset.manifest import ContestantSet
+from palette_bench.core import atomic
+from palette_bench.core.errors import UsageError
+from palette_bench.core.records import Part, Record, read_file, validate
+from palette_bench.core.types import SILENT, Progress
+from palette_bench.submission.methods import Batch, RestoreOptions, Restorer, TrainOptions, load_baseline
+
+from ..training import checkpoint
+from ..training.log import LOG
+from ..training.method import PackagedMethod
+from ..training.recipe import Recipe, to_toml
+from .study import Sections, StudyRun
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run with its recipe and its place.
+
+    Attributes:
+        run: of the study.
+        recipe: as written beside the run.
+        folder: of the run.
+        device: that trains and restores.
+    """
+
+    run: StudyRun
+    recipe: Recipe
+    folder: Path
+    device: str
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of the whole run."""
+        return self.recipe.training.steps
+
+    @property
+    def images(self) -> int:
+        """Return the images the whole run sees."""
+        return self.steps * self.recipe.training.batch
+
+    @property
+    def done(self) -> int:
+        """Return the steps of the last checkpoint."""
+        last = checkpoint.newest(self.folder) if self.folder.is_dir() else None
+        return checkpoint.read_state(last).step if last else 0
+
+    def train(self, data: Path, steps: int | None = None, progress: Progress = SILENT) -> None:
+        """Train to the end, or to so many steps; what is done is kept.
+
+        Raises:
+            InputError: PB605, PB610, PB611 as `train`; Interrupted: the step is finished and saved.
+        """
+        if self.done >= (steps or self.steps):
+            return
+        file = self.folder.with_name(f"{self.folder.name}.toml")
+        atomic.write_text(file, to_toml(self.recipe))
+        options = TrainOptions(
+            task=self.run.task,
+            data=(data,),
+            run=self.folder,
+            recipe=str(file),
+            seed=self.run.seed,
+            device=self.device,
+            until=steps,
+        )
+        contestant(self.run.system.method).train(options, progress)
+
+    def restorer(self, **choices: Any) -> Restorer:
+        """Return the trained model; sampling noise is the same for all runs of a study.
+
+        Args:
+            choices: `steps` and `sampler`, for methods that sample.
+        """
+        options = RestoreOptions(run=self.folder, device=self.device, **choices)
+        return contestant(self.run.system.method).restorer(options)
+
+    @property
+    def samples(self) -> bool:
+        """Return whether the method restores in steps that can be chosen."""
+        return "sampling" in type(self.recipe).model_fields
+
+    @property
+    def evaluations(self) -> int:
+        """Return the network evaluations of an output."""
+        return int(self.recipe.model_dump()["sampling"]["steps"]) if self.samples else 1
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return the lines of the run's log, in order; those a resumed run wrote again, once."""
+        lines = [json.loads(line) for line in read_file(self.folder / LOG).decode().splitlines()]
+        return [by_step for _, by_step in sorted({line["step"]: line for line in lines}.items())]
+
+
+def contestant(method: str) -> PackagedMethod:
+    """Return a method that the training loop trains.
+
+    Raises:
+        UsageError: it is not installed, or not one.
+    """
+    found = load_baseline(method)
+    if not isinstance(found, PackagedMethod):
+        raise UsageError(f"{method} is trained elsewhere: studies compare what `train` trains")
+    return found
+
+
+def recipe_of(run: StudyRun, sections: Sections, images: float, name: str) -> Recipe:
+    """Return the recipe of a run: the size's sections, then what the system changes of them.
+
+    Args:
+        run: of a study.
+        sections: of the size; those that the method's recipes do not have are left out.
+        images: to see, rounded up to whole batches.
+        name: of the training pictures, for cards.
+
+    Raises:
+        RecordError: PB402, PB403, the sections do not fit the method.
+    """
+    model = contestant(run.system.method).method().recipe_model
+    value: dict[str, Any] = {
+        "schema": model.schema_name(),
+        "method": run.system.method,
+        "task": run.task,
+        "tasks": list(run.tasks),
+        "data": {"name": name, "saw_test_images": "no"},
+    }
+    for changes in (sections, run.system.recipe):
+        for section in changes.keys() & model.model_fields.keys():
+            value[section] = {**value.get(section, {}), **changes[section]}
+    value["training"]["steps"] = max(1, -int(-images // value["training"]["batch"]))
+    return validate(model, value, f"{run.name}.toml")
+
+
+def identity_of(trainees: Mapping[str, PlannedRun]) -> dict[str, Any]:
+    """Return everything that decides the weights of a study's runs, beside the pictures."""
+    return {
+        name: {"recipe": t.recipe.choices(), "images": t.images, "seed": t.run.seed}
+        for name, t in sorted(trainees.items())
+    }
+
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 25  # minutes of a study; beyond, the program says how to spend less
+RECORD = "forecast.json"
+_TRIED_STEPS = 2  # network evaluations of the trial
+
+
+@dataclass(frozen=True)
+class SamplingDemand:
+    """What will be asked of a run once it is trained.
+
+    Attributes:
+        evaluations: of its network, for all outputs together.
+        batch: pictures to try it on.
+    """
+
+    evaluations: int
+    batch: Batch
+
+
+class RunCost(Part):
+    """What one system's run is expected to cost, seconds."""
+
+    training: float
+    sampling: float
+
+
+class Forecast(Record):
+    """`forecast.json`: predicted once, before a study begins in earnest."""
+
+    kind: ClassVar[str] = "study-forecast"
+    costs: dict[str, RunCost]
+
+    @property
+    def minutes(self) -> float:
+        """Return the minutes of training and sampling of all runs."""
+        return sum(cost.training + cost.sampling for cost in self.costs.values()) / 60
+
+
+def foretell(
+    out: Path,
+    trainees: Mapping[str, PlannedRun],
+    asked: Mapping[str, SamplingDemand],
+    data: Path,
+    trial: int,
+    progress: Progress = SILENT,
+) -> Forecast:
+    """Train every run for `trial` steps, restore a batch with each, and predict the whole.
+
+    The steps count: runs go on from them. Every further seed costs what its first costs.
+
+    Args:
+        out: folder of the study; a forecast of the same runs is kept.
+        trainees: runs by name.
+        asked: of each run.
+        data: training pictures.
+        trial: steps.
+        progress: where to report.
+    """
+    if (out / RECORD).is_file():
+        known = Forecast.read(out / RECORD)
+        if known.costs.keys() == trainees.keys():
+            return known
+    costs: dict[str, RunCost] = {}
+    for name, trainee in trainees.items():
+        first = name.rpartition(".")[0] + ".0"
+        costs[name] = costs.get(first) or _cost(trainee, asked[name], data, trial, progress)
+    forecast = Forecast(schema=Forecast.schema_name(), costs=costs)
+    forecast.write(out / RECORD)
+    return forecast
+
+
+def _cost(trainee: PlannedRun, asked: SamplingDemand, data: Path, trial: int, progress: Progress) -> RunCost:
+    trainee.train(data, min(trial, trainee.steps), progress)
+    training = trainee.images / trainee.log()[-1]["images_per_second"]
+    sampling = asked.evaluations * _seconds_per_evaluation(trainee, asked.batch)
+    logger.info("%s: about %.0f s of training, %.0f s of sampling", trainee.run.name, training, sampling)
+    return RunCost(training=training, sampling=sampling)
+
+
+def _seconds_per_evaluation(trainee: PlannedRun, batch: Batch) -> float:
+    """Return what one picture's network evaluation takes, from a batch at few steps."""
+    tried = trainee.restorer(**({"steps": _TRIED_STEPS} if trainee.samples else {}))
+    tried.restore(batch)  # the first call also warms up
+    began = time.monotonic()
+    tried.restore(batch)
+    pictures = len(batch.ids) * (_TRIED_STEPS if trainee.samples else 1)
+    return (time.monotonic() - began) / pictures
+
+
+def batch_of(folder: Path, most: int) -> Batch:
+    """Return the first pictures of a set, to try a restorer on."""
+    benchset = ContestantSet.open(folder)
+    ids = tuple(benchset.ids[:most])
+    masks = [mask for i in ids if (mask := benchset.mask(i)) is not None]
+    inputs = np.stack([benchset.input(i) for i in ids])
+    return Batch(ids, inputs, np.stack(masks) if masks else None, benchset)
+
+
+def advice(forecast: Forecast, scale: float) -> str:
+    """Return a line on the time ahead, with the scale that would fit if it is long."""
+    line = f"about {forecast.minutes:.1f} minutes of training and sampling ahead"
+    if forecast.minutes <= PATIENCE:
+        return line
+    fitting = scale * PATIENCE / forecast.minutes
+    return f"{line}; another folder and --scale {fitting:.2g} would take about {PATIENCE}"

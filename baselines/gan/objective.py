@@ -1,0 +1,186 @@
+"""The game: the discriminator takes its step, then the generator, in the loop that trains all methods.
+
+Tensors: y, the reference; x, the source (input, N(0, 1) in its hole); m, the pixels to produce; z, what the
+generator is told in place of a noise level; G = tanh(network(0, x; z)).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from ..training.any_size import Network
+from ..training.objective import (
+    BatchLosses,
+    Draws,
+    RecipeMethod,
+    TrainableNetwork,
+    TrainingBatch,
+    masked_loss,
+)
+from ..training.presets import known_parameters
+from ..training.unet import UNet
+from .discriminator import PARAMETERS, Discriminator, Judgement
+from .losses import ADVERSARIAL, accuracy, feature_gap, mean_score, squared_slope
+from .recipe import GanRecipe
+
+WINS = 0.99  # accuracy of a discriminator the generator no longer learns from
+PATIENCE = 2000  # steps
+_log = logging.getLogger(__name__)
+
+
+def generate(network: Network, source: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """Return G, (N, 3, H, W) float32 in [-1, 1].
+
+    Args:
+        network: the generator's.
+        source: x, (N, 3, H, W) float32.
+        z: (N, width) float32.
+    """
+    return network(torch.cat([torch.zeros_like(source), source], dim=1), z).float().tanh()
+
+
+class DiscriminatorMonitor:
+    """Warns when the discriminator has won for 2,000 steps in a row, counted from the start or resumption."""
+
+    def __init__(self) -> None:
+        self._began: int | None = None
+
+    def see(self, step: int, found: float) -> None:
+        """Take in the accuracy of a micro-batch of a step."""
+        if self._began is None:
+            self._began = step
+        if found <= WINS:
+            self._began = step + 1
+        elif step + 1 - self._began >= PATIENCE:
+            _log.warning(
+                "the discriminator has judged more than %.0f %% rightly for %s steps; the generator learns "
+                "little from it: lower the discriminator's learning_rate",
+                *(100 * WINS, f"{PATIENCE:,}"),
+            )
+            self._began = step + 1
+
+
+class GanObjective:
+    """The training objective of the GAN.
+
+    Args:
+        recipe: resolved.
+        device: where the networks live.
+    """
+
+    def __init__(self, recipe: GanRecipe, device: torch.device) -> None:
+        self._recipe = recipe
+        self._adversarial = ADVERSARIAL[recipe.training.adversarial]
+        self._guard = DiscriminatorMonitor()
+        spec, rival, betas = recipe.network.spec, recipe.discriminator, recipe.training.betas
+        self._generator = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
+        self._discriminator = Discriminator(recipe.scales, rival.regularisation == "spectral-norm").to(device)
+        self.players: tuple[TrainableNetwork, ...] = (
+            TrainableNetwork(
+                "discriminator",
+                self._discriminator,
+                rival.learning_rate,
+                betas,
+                self.discriminate,
+                averaged=False,
+                parameters=recipe.scales * PARAMETERS,
+            ),
+            TrainableNetwork(
+                "network",
+                self._generator,
+                recipe.training.learning_rate,
+                betas,
+                self.deceive,
+                parameters=known_parameters(spec),
+            ),
+        )
+
+    def discriminate(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+        """Return the discriminator's loss of each example."""
+        with torch.no_grad():
+            made = generate(self._generator, examples.source, self._z(examples, draws, "z-discriminator"))
+        there, here = self._compared(network, examples, made)
+        self._guard.see(examples.step, accuracy(there, here))
+        values = mean_score(there, self._adversarial.real) + mean_score(here, self._adversarial.made)
+        rule = self._recipe.discriminator
+        if rule.regularisation == "r1" and examples.step % rule.r1_every == 0:
+            values = values + rule.r1_every * self._r1(examples)
+        return BatchLosses(values, torch.ones_like(values))
+
+    def deceive(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+        """Return the generator's loss of each example."""
+        rule = self._recipe.training
+        made = generate(network, examples.source, self._z(examples, draws, "z"))
+        with _frozen(self._discriminator):
+            there, here = self._compared(self._discriminator, examples, made)
+        values = mean_score(here, self._adversarial.fooling)
+        if rule.feature_matching:
+            values = values + rule.feature_matching * feature_gap(there, here)
+        if rule.l1:
+            values = values + rule.l1 * masked_loss(made, examples.reference, examples.mask, "l1")
+        return BatchLosses(values, torch.ones_like(values))
+
+    @torch.no_grad()
+    def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
+        """Return the examples restored, (N, 3, S, S) float32 in [-1, 1]."""
+        made = generate(network, examples.source, self._z(examples, draws, "z-preview"))
+        return torch.where(examples.mask, made, examples.reference)
+
+    def _z(self, examples: TrainingBatch, draws: Draws, purpose: str) -> torch.Tensor:
+        width = self._recipe.network.spec.width
+        if self._recipe.network.z == "zero":
+            return examples.source.new_zeros(len(examples.source), width)
+        return draws.normal(examples, purpose, (width,))
+
+    def _compared(
+        self, network: nn.Module, examples: TrainingBatch, made: torch.Tensor
+    ) -> tuple[list[Judgement], list[Judgement]]:
+        """Return judgements of references and of what was made, from one pass over both."""
+        both = torch.cat([shown(examples, examples.reference), shown(examples, made)])
+        halves = [[layer.chunk(2) for layer in judgement] for judgement in network(both)]
+        there, here = ([[layer[half] for layer in scale] for scale in halves] for half in (0, 1))
+        return there, here
+
+    def _r1(self, examples: TrainingBatch) -> torch.Tensor:
+        """Return gamma / 2 times the squared slope at the references, (N,) float32.
+
+        Source: gamma = 2e-4 H W / batch is the rule of StyleGAN2-ADA (Karras et al. 2020, appendix C).
+        """
+        height, width = examples.reference.shape[2:]
+        gamma = self._recipe.discriminator.r1_weight * height * width / self._recipe.training.batch
+        with torch.autocast(examples.reference.device.type, enabled=False):
+            # `forward`: a compiled call cannot be differentiated twice
+            slope = squared_slope(
+                lambda pictures: self._discriminator.forward(shown(examples, pictures)), examples.reference
+            )
+        return gamma / 2 * slope
+
+
+def shown(examples: TrainingBatch, pictures: torch.Tensor) -> torch.Tensor:
+    """Return what the discriminator sees, (N, 7, H, W) float32: m ? picture : y, x with holes 0, m."""
+    composite = torch.where(examples.mask, pictures, examples.reference)
+    known = examples.source.masked_fill(examples.holes, 0)
+    return torch.cat([composite, known, examples.mask.float()], dim=1)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Let gradients pass through a module without reaching its parameters.
+
+    Under distributed training they must not: the rival's reducer would wait for a step that is not its own.
+    """
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)
+
+
+def method(recipes: Mapping[str, str]) -> RecipeMethod[GanRecipe]:
+    """Return the GAN baseline, with these recipes by name."""
+    return RecipeMethod("gan", GanRecipe, recipes, GanObjective)

@@ -1,0 +1,96 @@
+"""The regression: the network that denoises, told that there is no noise and shown no noisy picture.
+
+Source: Palette, section 4 (baselines): "the same architecture", trained with an L2 loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from palette_bench.submission.card import Sampling
+from palette_bench.submission.methods import RestoreOptions
+
+from ..training.any_size import Network
+from ..training.objective import (
+    BatchLosses,
+    Draws,
+    RecipeMethod,
+    TrainableNetwork,
+    TrainingBatch,
+    masked_loss,
+    weights,
+)
+from ..training.presets import known_parameters
+from ..training.restorer import TAKEN, ModelInput, SamplingMethod, TrainedModel, open_trained, ready
+from ..training.unet import UNet, sinusoids
+from .recipe import RegressionRecipe
+
+
+def regress(network: Network, source: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the expected picture, (N, 3, H, W) float32 near [-1, 1].
+
+    Args:
+        network: reads its output as the picture.
+        source: x, (N, 3, H, W) float32.
+        width: of the network's code, here always the sinusoids of position 0.
+    """
+    code = sinusoids(torch.zeros(len(source), device=source.device), width)
+    return network(torch.cat([torch.zeros_like(source), source], dim=1), code).float()
+
+
+class RegressionObjective:
+    """The training objective: one network, the mean squared error over the pixels to produce.
+
+    Args:
+        recipe: resolved.
+        device: where the network lives.
+    """
+
+    def __init__(self, recipe: RegressionRecipe, device: torch.device) -> None:
+        self._training = recipe.training
+        spec = recipe.network.spec
+        self._width = spec.width
+        network = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
+        rates = recipe.training.learning_rate, recipe.training.betas
+        self.players: tuple[TrainableNetwork, ...] = (
+            TrainableNetwork("network", network, *rates, self.loss, parameters=known_parameters(spec)),
+        )
+
+    def loss(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+        """Return the squared error of each example; nothing is drawn."""
+        predicted = regress(network, examples.source, self._width)
+        values = masked_loss(predicted, examples.reference, examples.mask, "l2")
+        return BatchLosses(values, weights(examples.mask, self._training.reduction))
+
+    @torch.no_grad()
+    def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
+        """Return the examples restored, (N, 3, S, S) float32 in [-1, 1]."""
+        restored = regress(network, examples.source, self._width).clamp(-1, 1)
+        return torch.where(examples.mask, restored, examples.reference)
+
+
+def open_model(options: RestoreOptions) -> TrainedModel:
+    """Return the model of a training run, its weights proven.
+
+    Raises:
+        UsageError: no run is named, one of another method, or an option of sampling.
+        StorageError: PB801; WeightsError: PB705, PB712; DeviceError: PB707.
+    """
+    options.refuse_all_but(*TAKEN)
+    opened = open_trained("regression", RegressionRecipe, options)
+    width = opened.network.spec.width
+
+    def answer(network: Network, question: ModelInput) -> torch.Tensor:
+        source, _ = question.tensors(opened.device)
+        return regress(network, source, width)
+
+    sampling = Sampling(sampler="none", steps=1)
+    return ready(opened, SamplingMethod("Regression", sampling, answer, paper="arXiv:2111.05826"))
+
+
+def method(recipes: Mapping[str, str]) -> RecipeMethod[RegressionRecipe]:
+    """Return the regression baseline, with these recipes by name."""
+    return RecipeMethod("regression", RegressionRecipe, recipes, RegressionObjective)

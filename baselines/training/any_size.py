@@ -1,0 +1,223 @@
+"""A person's own picture, whatever its size, through a model that knows one size.
+
+Three policies: `tile` (windows at the trained size), `scale` (the whole picture at the trained size) and
+`native` (the whole picture as it is). All pad by reflection, restore and cut off again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from palette_bench.core.errors import InputError, UsageError, suggest
+from palette_bench.core.types import Image, Mask
+from palette_bench.runtime.tensors import to_pixels, to_tensor
+from palette_bench.submission.methods import UserImage
+from palette_bench.tasks.degradations.gray import luma
+from palette_bench.tasks.preprocess import crop_area
+
+SMALLEST = 16  # pixels
+_GRID = 16  # of JPEG with halved chroma, pixels
+_log = logging.getLogger(__name__)
+
+# (picture of a size the model takes, by windows) -> (H, W, 3) uint8 of the same size, known pixels kept
+Restore = Callable[[UserImage, bool], Image]
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """What a model can be given.
+
+    Attributes:
+        side: its trained size, pixels.
+        multiple: what height and width must be multiples of.
+        restore: the model.
+        warns: of a size it was not trained at; a set's card says it once for all.
+    """
+
+    side: int
+    multiple: int
+    restore: Restore
+    warns: bool = True
+
+
+def restore_any_size(picture: UserImage, policy: str | None, fit: ModelFit) -> Image:
+    """Return a picture restored, (H, W, 3) uint8, at its own size.
+
+    Args:
+        picture: at least 16 px on each side.
+        policy: "tile", "scale" or "native"; None takes "scale" for colorization, whose colours need the
+            whole picture, and "tile" for what needs every pixel.
+        fit: the model.
+
+    Raises:
+        InputError: the picture is too small, or its mask does not fit.
+        UsageError: unknown policy.
+    """
+    height, width = picture.input.shape[:2]
+    if min(height, width) < SMALLEST:
+        raise InputError(f"{picture.name}: {width} x {height} px; the smallest side allowed is {SMALLEST} px")
+    if picture.mask is not None and picture.mask.shape != (height, width):
+        raise InputError(
+            f"{picture.name}: the mask is {picture.mask.shape[1]} x {picture.mask.shape[0]} px, the picture "
+            f"{width} x {height}: give a mask of the picture's size"
+        )
+    policy = policy or ("scale" if picture.task == "colorization" else "tile")
+    if policy not in POLICIES:
+        raise UsageError(f"size policy {policy!r}: {suggest(policy, POLICIES)}")
+    if picture.task == "colorization":
+        picture = replace(picture, input=np.repeat(luma(picture.input)[:, :, None], 3, axis=2))
+    return POLICIES[policy](picture, fit)
+
+
+def _tile(picture: UserImage, fit: ModelFit) -> Image:
+    height, width = (max(fit.side, _next_multiple(n, _GRID)) for n in picture.input.shape[:2])
+    return _cropped(fit.restore(_padded(picture, height, width), True), picture)
+
+
+def _native(picture: UserImage, fit: ModelFit) -> Image:
+    height, width = (_next_multiple(n, fit.multiple) for n in picture.input.shape[:2])
+    if fit.warns and (height, width) != (fit.side, fit.side):
+        _log.warning(
+            "%s: restored at %d x %d px by a model trained at %d px, which may not know such pictures",
+            *(picture.name, width, height, fit.side),
+        )
+    return _cropped(fit.restore(_padded(picture, height, width), False), picture)
+
+
+def _scale(picture: UserImage, fit: ModelFit) -> Image:
+    longest = max(picture.input.shape[:2])
+    square = _padded(picture, longest, longest)
+    small = replace(square, input=crop_area(square.input, fit.side), mask=_mask_at(square.mask, fit.side))
+    restored = _resized(fit.restore(small, False), longest)
+    if picture.task == "colorization":
+        restored = _with_luma(restored, square.input)
+    output = _cropped(to_pixels(restored)[0], picture)
+    return output if picture.mask is None else np.where(picture.mask[:, :, None], output, picture.input)
+
+
+POLICIES: Mapping[str, Callable[[UserImage, ModelFit], Image]] = {
+    "tile": _tile,
+    "scale": _scale,
+    "native": _native,
+}
+
+
+def _next_multiple(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _padded(picture: UserImage, height: int, width: int) -> UserImage:
+    """Return the picture and its hole continued by reflection, below and to the right."""
+    missing = ((0, height - picture.input.shape[0]), (0, width - picture.input.shape[1]))
+    mask = None if picture.mask is None else np.pad(picture.mask, missing, mode="symmetric")
+    return replace(picture, input=np.pad(picture.input, (*missing, (0, 0)), mode="symmetric"), mask=mask)
+
+
+def _cropped(output: Image, picture: UserImage) -> Image:
+    return output[: picture.input.shape[0], : picture.input.shape[1]]
+
+
+def _mask_at(mask: Mask | None, side: int) -> Mask | None:
+    """Return a square mask at another size; what any hole has touched is hole."""
+    if mask is None:
+        return None
+    shares = crop_area(np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2), side)
+    return shares[:, :, 0] > 0
+
+
+def _resized(picture: Image, side: int) -> torch.Tensor:
+    """Return a square picture at another size, (1, 3, side, side) float32 in [-1, 1]."""
+    return interpolate(to_tensor(picture[None]), (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def _with_luma(picture: torch.Tensor, gray: NDArray[np.uint8]) -> torch.Tensor:
+    """Return a picture with the chroma it has and the luma of `gray`.
+
+    Adding one amount to all channels leaves B - Y and R - Y, the chroma, as they are.
+    """
+    weights = torch.tensor([19595, 38470, 7471])[None, :, None, None] / 65536
+    return picture + (to_tensor(gray[None]) - (picture * weights).sum(1, keepdim=True))
+
+
+Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def overlap_of(side: int) -> int:
+    """Return how far neighbouring windows overlap: 64 px at 256, in proportion elsewhere."""
+    return side // 4
+
+
+def starts(length: int, side: int) -> list[int]:
+    """Return where windows start along a side of `length` >= `side` pixels; the last ends with it.
+
+    At trained sizes that are multiples of 64, starts lie on the 16 px grid of JPEG, as in training,
+    if `length` does.
+    """
+    return [*range(0, length - side, side - overlap_of(side)), length - side]
+
+
+class TiledNetwork:
+    """Wraps a network: called with a whole picture, it runs on windows and blends what comes back.
+
+    Blended after every prediction, all windows work on one picture and one noise field, so no seam can
+    grow between them.
+
+    Args:
+        network: (n, 6, side, side) and codes (n, width) -> (n, 3, side, side).
+        needed: (H, W) bool, the pixels to produce; windows without any are left out. H, W >= side.
+        side: the network's trained size, pixels.
+        micro_batch: windows per call of the network.
+    """
+
+    def __init__(self, network: Network, needed: torch.Tensor, side: int, micro_batch: int) -> None:
+        self._network = network
+        self._side = side
+        self._micro_batch = micro_batch
+        height, width = needed.shape
+        places = [(top, left) for top in starts(height, side) for left in starts(width, side)]
+        self._places = [place for place in places if bool(self._cut(needed, place).any())]
+        self._weight = _window_weight(side).to(needed.device)
+        self._total = torch.zeros(height, width, device=needed.device)
+        for place in self._places:
+            self._cut(self._total, place).add_(self._weight)
+
+    def __call__(self, images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Return the blended prediction.
+
+        Args:
+            images: (1, 6, H, W) float32.
+            code: (1, width) float32, the same for all windows.
+
+        Returns:
+            (1, 3, H, W) float32; 0 outside all windows.
+        """
+        blended = torch.zeros_like(images[:, :3])
+        for place, prediction in self._predictions(images, code):
+            self._cut(blended, place).add_(prediction * self._weight)
+        return blended / self._total.clamp(min=torch.finfo(torch.float32).tiny)
+
+    def _predictions(
+        self, images: torch.Tensor, code: torch.Tensor
+    ) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
+        for first in range(0, len(self._places), self._micro_batch):
+            some = self._places[first : first + self._micro_batch]
+            windows = torch.cat([self._cut(images, place) for place in some])
+            yield from zip(some, self._network(windows, code.expand(len(some), -1)), strict=True)
+
+    def _cut(self, images: torch.Tensor, place: tuple[int, int]) -> torch.Tensor:
+        top, left = place
+        return images[..., top : top + self._side, left : left + self._side]
+
+
+def _window_weight(side: int) -> torch.Tensor:
+    """Return (side, side) float32 weights: ramps over the overlap, so that neighbours add to 1."""
+    distance = torch.arange(side) + 0.5
+    ramp = (torch.minimum(distance, side - distance) / overlap_of(side)).clamp(max=1)
+    return ramp[:, None] * ramp

@@ -1,0 +1,145 @@
+"""Feeding the loop: micro-batches prepared ahead, in worker processes or in a thread beside the steps."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader
+
+from palette_bench.core.errors import UsageError
+from palette_bench.runtime.tensors import to_tensor
+
+from .dataset import HostBatch, MicroBatches, TrainingPairs
+from .draws import KeyedDraws
+from .objective import HOLED, TrainingBatch
+
+T = TypeVar("T")
+_AHEAD = 2  # micro-batches waiting for the loop
+
+
+@dataclass(frozen=True)
+class BatchShard:
+    """Which samples of a step a rank works on: `accumulation` micro-batches of `micro` samples.
+
+    Attributes:
+        batch: samples per step, all ranks together.
+        micro: samples per forward pass.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    batch: int
+    micro: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a batch that does not divide.
+
+        Raises:
+            UsageError: batch is not micro_batch x accumulation x processes.
+        """
+        if self.batch % (self.micro * self.world):
+            raise UsageError(
+                f"batch {self.batch} is not micro_batch {self.micro} x accumulation x {self.world} processes:"
+                " change [training] batch or micro_batch, or the number of processes"
+            )
+
+    @property
+    def accumulation(self) -> int:
+        """Return how many micro-batches of a rank make a step."""
+        return self.batch // (self.micro * self.world)
+
+    def samples(self, first: int, last: int) -> Iterator[list[int]]:
+        """Yield the sample numbers of this rank's micro-batches, steps first..last-1."""
+        for step in range(first, last):
+            for turn in range(self.accumulation):
+                start = step * self.batch + (turn * self.world + self.rank) * self.micro
+                yield list(range(start, start + self.micro))
+
+
+def _quiet_worker(number: int) -> None:
+    """Leave stop signals to the parent; torch ends workers whose parent died."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def micro_batches(
+    pairs: TrainingPairs, share: BatchShard, first: int, last: int, workers: int
+) -> Iterator[Iterator[HostBatch]]:
+    """Yield an iterator over this rank's micro-batches of steps first..last-1, prepared ahead."""
+    loader: DataLoader[HostBatch] = DataLoader(
+        MicroBatches(pairs),  # type: ignore[arg-type]  # map-style by its __getitem__
+        batch_size=None,
+        sampler=share.samples(first, last),
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,  # threads of torch do not survive a fork
+        worker_init_fn=_quiet_worker if workers else None,
+    )
+    with closing(_Ahead(iter(loader))) as ahead:
+        yield ahead
+
+
+class _Ahead(Iterator[T]):
+    """An iterator worked out a little ahead in a thread, so that preparing overlaps with the step."""
+
+    def __init__(self, source: Iterator[T]) -> None:
+        self._source = source
+        self._ready: queue.Queue[T | BaseException | None] = queue.Queue(_AHEAD)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._fill, daemon=True)
+        self._thread.start()
+
+    def _fill(self) -> None:
+        try:
+            for item in self._source:
+                self._ready.put(item)
+                if self._closed.is_set():
+                    return
+            self._ready.put(None)
+        except BaseException as error:  # raised again where the item is asked for
+            self._ready.put(error)
+
+    def __next__(self) -> T:
+        item = self._ready.get()
+        if item is None:
+            raise StopIteration
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """End the thread; what it prepared is dropped."""
+        self._closed.set()
+        while self._thread.is_alive():
+            try:
+                self._ready.get(timeout=0.05)
+            except queue.Empty:
+                continue
+
+
+def to_examples(
+    prepared: HostBatch, draws: KeyedDraws, device: torch.device, memory_format: torch.memory_format
+) -> TrainingBatch:
+    """Return a micro-batch on the device, its holes filled with N(0, 1), fresh for every sample.
+
+    Source: Palette, section 3: the hole holds Gaussian noise.
+    """
+    mask = prepared.mask.to(device)[:, None]
+    reference, source = (
+        to_tensor(pixels.numpy(), device).to(memory_format=memory_format)
+        for pixels in (prepared.reference, prepared.source)
+    )
+    examples = TrainingBatch(prepared.step, prepared.positions, prepared.tasks, reference, source, mask)
+    if any(task in HOLED for task in prepared.tasks):
+        fill = draws.normal(examples, "fill", tuple(reference.shape[1:]))
+        source.copy_(torch.where(examples.holes, fill, source))
+    return examples

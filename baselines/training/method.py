@@ -1,0 +1,58 @@
+"""A trained method as the judge meets it, without torch until something is trained or restored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from palette_bench.core.types import SILENT, Progress
+from palette_bench.submission.methods import PictureRestorer, RestoreOptions, TrainOptions
+
+if TYPE_CHECKING:
+    from .objective import TrainedMethod
+
+
+class PackagedMethod:
+    """A `Trainable` made of a package: its folder `recipes`, `train.method` and `restore.open_model`.
+
+    Args:
+        package: of the method.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+
+    def recipes(self) -> Mapping[str, str]:
+        """Return name -> TOML text of the files in the folder `recipes`."""
+        folder = files(self._package).joinpath("recipes")
+        found = [file for file in folder.iterdir() if file.name.endswith(".toml")]
+        return {file.name.removesuffix(".toml"): file.read_text() for file in sorted(found, key=str)}
+
+    def recipe(self, name: str) -> str:
+        """Return one of the recipes as TOML with every key, defaults included."""
+        from .recipe import read_recipe, spelled_out  # noqa: PLC0415  # lists of names do not need it
+
+        text = self.recipes()[name]
+        remark = text.partition("\n")[0]
+        return f"{remark}\n{spelled_out(read_recipe(self.method().recipe_model, text, name))}"
+
+    def method(self) -> TrainedMethod:
+        """Return what the training loop needs to know."""
+        method: TrainedMethod = import_module(f"{self._package}.train").method(self.recipes())
+        return method
+
+    def train(self, options: TrainOptions, progress: Progress = SILENT) -> None:
+        """Train, or resume, into `options.run`."""
+        from .train import train  # noqa: PLC0415  # torch loads when it is needed
+
+        train(self.method(), options, progress)
+
+    def restorer(self, options: RestoreOptions) -> PictureRestorer:
+        """Return the model of `options.run`, ready."""
+        from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, as above
+
+        with reproducible_arithmetic(deterministic=not options.fast):
+            model: PictureRestorer = import_module(f"{self._package}.restore").open_model(options)
+        return model

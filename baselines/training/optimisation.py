@@ -1,0 +1,315 @@
+"""A player in training: its network, optimiser and average, and one step of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from palette_bench.core.errors import Problem, WeightsError, problem
+
+from .objective import BatchLosses, Draws, TrainableNetwork, TrainingBatch
+from .recipe import Recipe
+from .world import World
+
+
+def decay_at(step: int, decay: float) -> float:
+    """Return min(decay, (1 + step) / (10 + step)): a short memory at first. Step counts from 0."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+class WeightAverage:
+    """The float32 average of a module's parameters; buffers are taken as they are."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        """Start from the weights themselves."""
+        self._module = module
+        self._decay = decay
+        self._averages = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    def update(self, step: int) -> None:
+        """Take in the weights after a step, in one launch for all."""
+        update = get_ema_multi_avg_fn(decay_at(step, self._decay))  # type: ignore[no-untyped-call]
+        weights = dict(self._module.named_parameters())
+        update(list(self._averages.values()), [weights[name].detach() for name in self._averages], None)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the module's state dictionary with averages in place of parameters."""
+        return {**self._module.state_dict(), **self._averages}
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take averages from a checkpoint."""
+        for name, average in self._averages.items():
+            average.copy_(tensors[name])
+
+    @contextmanager
+    def applied(self) -> Iterator[nn.Module]:
+        """Yield the module with averaged weights; its own come back bit for bit."""
+        parameters = dict(self._module.named_parameters())
+        own = {name: p.detach().clone() for name, p in parameters.items()}
+        try:
+            self._put(parameters, self._averages)
+            yield self._module
+        finally:
+            self._put(parameters, own)
+
+    @staticmethod
+    @torch.no_grad()
+    def _put(parameters: Mapping[str, nn.Parameter], values: Mapping[str, torch.Tensor]) -> None:
+        for name, parameter in parameters.items():
+            parameter.copy_(values[name])
+
+
+BINS = 10
+_TOLERANCE = 0.02  # of the first loss
+_FIRST_LAMBDA, _LAST_LAMBDA = -5.0, 7.0  # about the range of the paper's training schedule
+
+
+@dataclass
+class LossSums:
+    """Sums over images.
+
+    Attributes:
+        loss: sum of values * weights.
+        weight: sum of weights.
+        binned: (2, BINS) float64 sums of values and counts by noise level, lambda from -5 to 7.
+    """
+
+    loss: torch.Tensor
+    weight: torch.Tensor
+    binned: torch.Tensor
+
+    @classmethod
+    def empty(cls, device: torch.device) -> LossSums:
+        """Return a tally of nothing."""
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        return cls(zero, zero.clone(), torch.zeros(2, BINS, dtype=torch.float64, device=device))
+
+    def add(self, other: LossSums) -> None:
+        """Add the sums of other images."""
+        self.loss += other.loss
+        self.weight += other.weight
+        self.binned += other.binned
+
+    def count(self, losses: BatchLosses) -> None:
+        """Add a micro-batch."""
+        values, weights = losses.values.detach().double(), losses.weights.detach().double()
+        self.loss += (values * weights).sum()
+        self.weight += weights.sum()
+        if losses.log_snr is not None:
+            width = (_LAST_LAMBDA - _FIRST_LAMBDA) / BINS
+            index = ((losses.log_snr.to(values.device) - _FIRST_LAMBDA) / width).long().clamp(0, BINS - 1)
+            self.binned[0].index_add_(0, index, values)
+            self.binned[1].index_add_(0, index, torch.ones_like(values))
+
+    @property
+    def mean(self) -> float | None:
+        """Return the weighted mean, or None of nothing."""
+        return float(self.loss / self.weight) if self.weight else None
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step came to.
+
+    Attributes:
+        tally: `loss` and `weight` of all ranks, `binned` of this one.
+        norm: of the gradient.
+    """
+
+    tally: LossSums
+    norm: float
+
+    @property
+    def finite(self) -> bool:
+        """Return whether the step was taken; else it was skipped."""
+        return math.isfinite(self.norm) and math.isfinite(self.tally.loss)
+
+
+class NetworkTrainer:
+    """One player of an objective during training."""
+
+    def __init__(self, player: TrainableNetwork, recipe: Recipe, world: World) -> None:
+        """Prepare the network for the switches of `[speed]`, wrap it for the world, build its optimiser."""
+        self.player = player
+        self._world = world
+        self._recipe = recipe
+        self._autocast = recipe.speed.autocast == "bf16"
+        if recipe.speed.channels_last:
+            player.module.to(memory_format=torch.channels_last)
+        if recipe.speed.compile:
+            player.module.compile()
+        self.network = world.wrap(player.module)
+        self.names = [name for name, p in player.module.named_parameters() if p.requires_grad]
+        self.parameters = [p for p in player.module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(
+            self.parameters,
+            lr=player.learning_rate,
+            betas=player.betas,
+            eps=recipe.training.epsilon,
+            fused=recipe.speed.fused_adam,
+        )
+        self.average = WeightAverage(player.module, recipe.training.ema_decay) if player.averaged else None
+
+    @property
+    def count(self) -> int:
+        """Return the number of parameters."""
+        return sum(p.numel() for p in self.player.module.parameters())
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, from 0: linear warm-up, then constant (Palette, Appendix B).
+
+        Over the recipe's last `cooldown_steps`, of which the paper has none, it falls linearly to 0.
+        """
+        training = self._recipe.training
+        warming = (step + 1) / max(1, training.warmup_steps)
+        cooling = (training.steps - step) / max(1, training.cooldown_steps)
+        return self.player.learning_rate * max(0.0, min(1.0, warming, cooling))
+
+    def step(self, step: int, parts: Iterable[TrainingBatch], accumulation: int, draws: Draws) -> StepResult:
+        """Take one optimiser step, unless something is not finite."""
+        self.optimizer.zero_grad()
+        tally = LossSums.empty(self._world.device)
+        for turn, examples in enumerate(parts, start=1):
+            self._accumulate(examples, draws, tally, last=turn == accumulation)
+        self._world.sum(tally.loss)
+        self._world.sum(tally.weight)
+        result = StepResult(tally, self._normalise(tally.weight))
+        if result.finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate(step)
+            self.optimizer.step()
+            if self.average:
+                self.average.update(step)
+        return result
+
+    def _accumulate(self, examples: TrainingBatch, draws: Draws, tally: LossSums, last: bool) -> None:
+        """Add the gradient of sum(values * weights); ranks exchange it in the last micro-batch."""
+        shared = self.network if isinstance(self.network, DistributedDataParallel) else None
+        with shared.no_sync() if shared and not last else nullcontext():
+            losses = self._losses(self.network, examples, draws)
+            (losses.values * losses.weights).sum().backward()  # type: ignore[no-untyped-call]
+        tally.count(losses)
+
+    def _losses(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+        with torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._autocast):
+            return self.player.loss(network, examples, draws)
+
+    def _normalise(self, weight: torch.Tensor) -> float:
+        """Divide gradients by the global weight, now that it is known; return their norm.
+
+        Distributed training has averaged over ranks, which the number of ranks undoes.
+        """
+        scale = (self._world.size / weight).float()
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf))  # clips nothing
+
+    def faults(self, parts: Iterable[TrainingBatch], draws: Draws) -> Iterator[Problem]:
+        """Yield PB611 if the untrained network is not the one meant: its size, and its loss to +- 0.02.
+
+        Where few pixels make the loss uncertain, 64 images are looked at and five standard errors granted.
+        """
+        if self.player.parameters not in (None, self.count):
+            expected, found = f"{self.player.parameters:,} parameters", f"{self.count:,}"
+            yield problem("PB611", self.player.name, expected=expected, found=found)
+        if self.player.first_loss is None:
+            return
+        mean, error = self._first_loss(parts, draws)
+        granted = max(_TOLERANCE, 5 * error)
+        if not abs(mean - self.player.first_loss) <= granted:
+            expected = f"a first loss of {self.player.first_loss:.2f} +- {granted:.2f}"
+            fix = "the output layer must start at zero and the noise have variance 1"
+            yield problem("PB611", self.player.name, expected=expected, found=f"{mean:.4f}", fix=fix)
+
+    def _first_loss(self, parts: Iterable[TrainingBatch], draws: Draws) -> tuple[float, float]:
+        """Return the loss of the untrained network and its standard error, from 4 to 64 images."""
+        tally, values = LossSums.empty(self._world.device), torch.zeros(0)
+        error = math.inf
+        for examples in parts:
+            with torch.no_grad():
+                losses = self._losses(self.player.module, examples, draws)
+            tally.count(losses)
+            values = torch.cat([values, losses.values.float().cpu()])
+            if len(values) >= 4:
+                error = float(values.std()) / len(values) ** 0.5
+            if len(values) >= 64 or 5 * error <= _TOLERANCE:
+                break
+        return math.nan if tally.mean is None else tally.mean, error
+
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """Yield the module with its averaged weights, if an average is kept."""
+        with self.average.applied() if self.average else nullcontext(self.player.module) as module:
+            yield module
+
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Return the tensors of a checkpoint by file stem; the optimiser's are named apart by player."""
+        prefix = "" if self.player.name == "network" else f"{self.player.name}-"
+        tensors = {f"{prefix}weights": dict(self.player.module.state_dict())}
+        if self.average:
+            tensors[f"{prefix}ema"] = self.average.state()
+        tensors[f"{prefix}optimizer"] = {
+            f"{name}/{key}": value
+            for name, p in zip(self.names, self.parameters, strict=True)
+            for key, value in self.optimizer.state.get(p, {}).items()
+        }
+        return tensors
+
+    def load(self, tensors: Mapping[str, Mapping[str, torch.Tensor]], moved: bool) -> None:
+        """Go on from a checkpoint's tensors; `moved`: the optimiser has taken a step before.
+
+        Raises:
+            WeightsError: PB712, names or shapes are not this network's; nothing has changed then.
+        """
+        prefix = "" if self.player.name == "network" else f"{self.player.name}-"
+        expected = [f"{prefix}weights", *([f"{prefix}ema"] if self.average else [])]
+        for stem in expected:
+            prove(self.player.module, tensors.get(stem, {}), f"{stem}.safetensors")
+        self.player.module.load_state_dict(dict(tensors[f"{prefix}weights"]))
+        if self.average:
+            self.average.load(tensors[f"{prefix}ema"])
+        self._load_optimizer(tensors.get(f"{prefix}optimizer", {}), f"{prefix}optimizer.safetensors", moved)
+
+    def _load_optimizer(self, tensors: Mapping[str, torch.Tensor], where: str, moved: bool) -> None:
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in tensors.items():
+            name, _, part = key.rpartition("/")
+            if name in self.names:
+                state.setdefault(self.names.index(name), {})[part] = value
+        if len(state) != (len(self.names) if moved else 0):
+            raise _contradiction(where, f"moments of {len(self.names):,} parameters", f"{len(state):,}")
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def prove(module: nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Accept tensors that have this module's names and shapes.
+
+    Raises:
+        WeightsError: PB712, all differences counted, the first three named.
+    """
+    wanted = module.state_dict()
+    faults = [f"missing {name}" for name in wanted if name not in tensors]
+    faults += [f"unknown {name}" for name in tensors if name not in wanted]
+    faults += [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if faults:
+        found = f"{len(faults):,} differences, first: {'; '.join(faults[:3])}"
+        raise _contradiction(where, f"the {len(wanted):,} tensors of the recipe's network", found)
+
+
+def _contradiction(where: str, expected: str, found: str) -> WeightsError:
+    fix = "give the recipe and the checkpoint of one run"
+    return WeightsError(problem("PB712", where, expected=expected, found=found, fix=fix))

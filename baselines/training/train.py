@@ -1,0 +1,231 @@
+"""Training a method: recipe, data and processes become a loop, and a run folder tells everything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from palette_bench.benchset.sources import file_sha256
+from palette_bench.core import atomic
+from palette_bench.core.errors import UsageError, suggest
+from palette_bench.core.fingerprint import fingerprint
+from palette_bench.core.journal import locked
+from palette_bench.core.processes import stoppable
+from palette_bench.core.records import read_file
+from palette_bench.core.types import SILENT, Fingerprint, Progress
+from palette_bench.runtime.device import reproducible_arithmetic
+from palette_bench.submission.cost import hardware_name
+from palette_bench.submission.methods import TrainOptions
+from palette_bench.submission.training_runs import OPTIONS, RunOptions
+from palette_bench.tasks import canary
+
+from . import checkpoint
+from .adm import load_adm
+from .data import UNREADABLE_SHARE, open_pictures
+from .dataset import TrainingPairs
+from .forecast import forecast, prove_space, tell_and_prove
+from .headers import prove_headers
+from .loader import BatchShard
+from .log import Heartbeat, RunLog
+from .machine import prove_compiler, threads
+from .objective import Objective, TrainedMethod
+from .optimisation import prove
+from .recipe import Recipe, read_recipe, to_toml
+from .trainer import RunConfig, Trainer
+from .weights import open_run
+from .world import World, world
+
+logger = logging.getLogger(__name__)
+
+RECIPE = "recipe.resolved.toml"
+ENVIRONMENT = "environment.json"
+
+
+def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SILENT) -> None:
+    """Train a method into `options.run`, or go on where its last checkpoint stands.
+
+    Raises:
+        UsageError: the options contradict each other or the recipe.
+        InputError: PB309, PB605, PB610, PB611 and what is wrong with recipe or data.
+        StackError: PB707, PB708, PB710, PB712. StorageError: PB804.
+        Interrupted: a stop signal came; the step is finished and saved.
+    """
+    recipe = choose_recipe(method, options)
+    heartbeat = Heartbeat()
+    with (
+        stoppable() as check,
+        threads(options.threads, fixed=options.deterministic),
+        world(options.device) as processes,
+        reproducible_arithmetic(deterministic=options.deterministic),
+        _held(options.run, processes),
+        heartbeat.beating() if processes.leads else contextlib.nullcontext(),
+    ):
+        steps, last = recipe.training.steps, checkpoint.newest(options.run)
+        plan = _plan(recipe, options, processes, progress)
+        _foretell(method, plan, options, last)
+        found = set() if last else prove_headers(plan.pairs.pictures, plan.unreadable, processes, progress)
+        check()
+        heartbeat.begin("preparing the network")
+        loop = _begin(method, plan, options, last)
+        loop.standing.unreadable |= found
+        log = _open_log(plan, options, loop.standing.step, heartbeat) if processes.leads else None
+        with contextlib.closing(log) if log else contextlib.nullcontext():
+            loop.train(min(options.until or steps, steps), options.workers, log, check)
+
+
+def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
+    """Return the resolved recipe: one of the method's by name, a file, or the task's own, or the method's.
+
+    Its schedule is that of a run of `options.steps`.
+
+    Raises:
+        UsageError: there is none of that name.
+        RecordError: it is malformed; all problems at once.
+    """
+    known = method.recipes()
+    name = options.recipe or (options.task if options.task in known else method.name)
+    if name in known:
+        text = known[name]
+    elif Path(name).is_file():
+        text = read_file(Path(name)).decode(errors="replace")
+    else:
+        raise UsageError(f"{method.name} has no recipe {name!r}, nor is it a file: {suggest(name, known)}")
+    noise: Literal["host", "device"] = "host" if options.device == "cpu" else "device"
+    written = read_recipe(method.recipe_model, text, name).resolved(method.name, options.task, noise)
+    recipe = written.of_length(options.steps)
+    told, fitted = written.training, recipe.training
+    if (told.warmup_steps, told.cooldown_steps) != (fitted.warmup_steps, fitted.cooldown_steps):
+        logger.info(
+            "schedule fitted to %s steps: warm-up %s -> %s, cooldown %s -> %s",
+            *(f"{n:,}" for n in (fitted.steps, told.warmup_steps, fitted.warmup_steps)),
+            *(f"{n:,}" for n in (told.cooldown_steps, fitted.cooldown_steps)),
+        )
+    return recipe
+
+
+@contextlib.contextmanager
+def _held(run: Path, processes: World) -> Iterator[None]:
+    """Hold the run's folder against other runs, on rank 0."""
+    with locked(run) if processes.leads else contextlib.nullcontext():
+        if processes.leads:
+            atomic.sweep(run)
+            atomic.sweep(run / checkpoint.FOLDER)
+        yield
+
+
+def _plan(recipe: Recipe, options: TrainOptions, processes: World, progress: Progress) -> RunConfig:
+    """Return what is trained on what, the same on all ranks."""
+    batch = recipe.training.batch
+    micro = recipe.training.micro_batch or max(1, batch // processes.size)
+    share = BatchShard(batch, micro, processes.rank, processes.size)
+    with progress("listing pictures", 1) as advance:
+        pictures = open_pictures(options.data, recipe.data.saw_test_images)
+        advance(1)
+    configuration = {
+        "recipe": recipe.choices(),
+        "seed": options.seed,
+        "data": pictures.fingerprint,
+        "pictures": len(pictures),
+        "init": options.init and _init_digest(options.init),
+        checkpoint.LENGTH: recipe.training.steps,
+    }
+    processes.agree("configuration", fingerprint(configuration))
+    pairs = TrainingPairs(pictures, recipe.tasks, recipe.side, batch, options.seed)
+    environment = _environment(processes.device, share, options.deterministic)
+    own = options.unreadable
+    allowed = int(UNREADABLE_SHARE * len(pictures)) if own is None else own
+    return RunConfig(options.run, recipe, pairs, processes, share, configuration, environment, allowed)
+
+
+def _foretell(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None) -> None:
+    """Tell what the run takes and refuse what is not there, before memory is filled.
+
+    Raises:
+        DeviceError: PB707, too little memory. StorageError: PB804, too little space.
+        StackError: PB711, nothing to compile with.
+    """
+    if plan.recipe.speed.compile:
+        prove_compiler(plan.world.device)
+    found = forecast(method, plan.recipe)
+    tell_and_prove(found, plan.recipe, plan.share.micro, plan.world.device, method.recipes(), options.force)
+    if plan.world.leads and not options.force:
+        done = checkpoint.read_state(last).step if last else 0
+        prove_space(options.run, found, plan.recipe, done)
+
+
+def _init_digest(path: Path) -> Fingerprint:
+    return file_sha256(path) if path.is_file() else open_run(path).sha256
+
+
+def _environment(device: torch.device, share: BatchShard, deterministic: bool) -> dict[str, str]:
+    versions = canary.environment()
+    return {
+        **{key: versions[key] for key in ("palette_bench", "python", "numpy", "pillow", "os")},
+        "torch": torch.__version__,
+        "device": f"{device.type} ({hardware_name(str(device))})",
+        "processes": str(share.world),
+        "micro_batch": str(share.micro),
+        "threads": str(torch.get_num_threads()),
+        "deterministic": str(deterministic).lower(),
+    }
+
+
+def _begin(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None) -> Trainer:
+    """Return the loop at its last checkpoint, or at step 0 with given or fresh weights.
+
+    Raises:
+        UsageError: the run has taken more steps than it shall have.
+    """
+    torch.manual_seed(options.seed)  # initial weights
+    objective = method.objective(plan.recipe, plan.world.device)
+    if options.init and not last:
+        _initialise(objective, plan.recipe, options.init, options.init_kind)
+    loop = Trainer(plan, objective)
+    if last:
+        loop.resume(last, options.override)
+        _tell_resumption(loop, options)
+    elif not options.init:
+        loop.self_check()
+    return loop
+
+
+def _tell_resumption(loop: Trainer, options: TrainOptions) -> None:
+    done, steps = loop.standing.step, loop.plan.recipe.training.steps
+    if done > steps:
+        raise UsageError(
+            f"{options.run} has taken {done:,} steps and shall have {steps:,}: give --steps {done:,} or "
+            "more, or another -o folder"
+        )
+    if done == steps:
+        logger.info("all %s steps are done; a larger --steps goes on", f"{done:,}")
+        return
+    logger.info("going on after step %s, to step %s", f"{done:,}", f"{steps:,}")
+    for change in loop.standing.resumptions[-1:]:
+        if change.step == done:
+            logger.info("recorded: %s", "; ".join(change.differing))
+
+
+def _open_log(plan: RunConfig, options: TrainOptions, step: int, heartbeat: Heartbeat) -> RunLog:
+    """Write what the run is made of, and go on with its log."""
+    atomic.write_text(plan.run / RECIPE, to_toml(plan.recipe))
+    atomic.write_text(plan.run / ENVIRONMENT, json.dumps(plan.environment, indent=2) + "\n")
+    RunOptions.of(options, plan.recipe.method).write(plan.run / OPTIONS)
+    return RunLog(plan.run, step, heartbeat)
+
+
+def _initialise(objective: Objective, recipe: Recipe, file: Path, kind: str | None) -> None:
+    """Load the weights given with --init into the network that restores.
+
+    Raises:
+        WeightsError: PB705, PB712, they are not what `kind` says, or another network's.
+    """
+    network = next(player.module for player in objective.players if player.name == "network")
+    tensors = open_run(file).tensors if kind is None else load_adm(file, kind, recipe.network.spec)
+    prove(network, tensors, str(file))
+    network.load_state_dict(dict(tensors))

@@ -1,0 +1,325 @@
+"""The steps of a run: keyed samples in, checkpoints out, the same weights however often it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palette_bench.core.errors import InputError, Problem, SourceError, problem
+from palette_bench.core.processes import Interrupted
+
+from . import checkpoint
+from .data import unreadable
+from .dataset import HostBatch, MicroBatches, TrainingPairs
+from .draws import KeyedDraws
+from .loader import BatchShard, micro_batches, to_examples
+from .log import RunLog, StepClock, memory_bytes
+from .objective import Objective, TrainingBatch
+from .optimisation import LossSums, NetworkTrainer
+from .recipe import Recipe, to_toml
+from .world import World
+
+logger = logging.getLogger(__name__)
+
+_MOST_SKIPPED = 3  # steps in a row
+_STRIP = 8  # pictures of a strip
+_TOO_MANY = 255  # in place of a signal: more pictures cannot be read than are allowed
+_PREVIEW_STEP = -1  # its samples are keyed like any other and never trained on as such
+
+
+@dataclass
+class TrainingProgress:
+    """Where a run is; what a checkpoint must remember beside tensors."""
+
+    step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    unreadable: set[int] = field(default_factory=set)
+    resumptions: tuple[checkpoint.Resumption, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What is trained, on what, where and by whom.
+
+    Attributes:
+        run: folder of the run.
+        recipe: resolved.
+        pairs: the samples.
+        world: the processes.
+        share: this one's part of a step.
+        configuration: everything that decides the weights, as JSON values.
+        environment: versions, device and what else may round otherwise.
+        unreadable: how many pictures may be passed over.
+    """
+
+    run: Path
+    recipe: Recipe
+    pairs: TrainingPairs
+    world: World
+    share: BatchShard
+    configuration: dict[str, Any]
+    environment: dict[str, str]
+    unreadable: int = 0
+
+
+class Trainer:
+    """A run under way.
+
+    Attributes:
+        plan: of the run.
+        standing: where it is.
+    """
+
+    def __init__(self, plan: RunConfig, objective: Objective) -> None:
+        """Seat the players of an objective, at step 0."""
+        self.plan = plan
+        self.standing = TrainingProgress()
+        self._objective = objective
+        self._seats = {
+            player.name: NetworkTrainer(player, plan.recipe, plan.world) for player in objective.players
+        }
+        speed = plan.recipe.speed
+        self._draws = KeyedDraws(plan.pairs.seed, speed.noise or "host")
+        self._memory_format = torch.channels_last if speed.channels_last else torch.contiguous_format
+        self._tallies = self._no_tallies()
+        self._norm = math.nan
+        self._clock = StepClock()
+
+    # --- checkpoints --------------------------------------------------------------------------
+
+    def resume(self, folder: Path, override: bool) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            InputError: PB605, it was trained under another configuration.
+            WeightsError: PB712, its tensors are another network's.
+        """
+        found = checkpoint.read_checkpoint(folder)
+        state = found.state
+        resumptions = checkpoint.accept_configuration(state, self.plan.configuration, override)
+        for seat in self._seats.values():
+            seat.load(found.tensors, moved=state.step > state.skipped)
+        self.standing = TrainingProgress(
+            state.step, state.skipped, state.skipped_in_a_row, set(state.unreadable), resumptions
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of this step, on rank 0, and let older ones go."""
+        self._name_unreadable(self.plan.world.union(self.standing.unreadable))
+        if self.plan.world.leads:
+            tensors = {stem: part for seat in self._seats.values() for stem, part in seat.state().items()}
+            checkpoint.save(self.plan.run, self._state(), tensors, to_toml(self.plan.recipe))
+            checkpoint.prune(self.plan.run, self.plan.recipe.checkpoints.keep_every)
+        self.plan.world.wait()
+        self._clock.skip()
+
+    def _state(self) -> checkpoint.CheckpointState:
+        now = self.standing
+        return checkpoint.CheckpointState(
+            schema=checkpoint.CheckpointState.schema_name(),
+            method=self.plan.recipe.method,
+            step=now.step,
+            images_seen=now.step * self.plan.share.batch,
+            skipped=now.skipped,
+            skipped_in_a_row=now.skipped_in_a_row,
+            parameters=self._seats["network"].count,
+            configuration=self.plan.configuration,
+            resumptions=now.resumptions,
+            unreadable=tuple(sorted(now.unreadable)),
+            environment=self.plan.environment,
+            files={},
+        )
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def train(self, until: int, workers: int, log: RunLog | None, check: Callable[[], None]) -> None:
+        """Take steps until `until` are done, saving on the way and at the end.
+
+        Args:
+            until: steps, counted from the start of the run; at most the recipe's.
+            workers: processes that prepare samples; 0 takes a thread.
+            log: of rank 0; None elsewhere.
+            check: raises `Interrupted` once a stop signal has come.
+
+        Raises:
+            Interrupted: after the step, saved.
+            SourceError: PB309, too many unreadable pictures; saved.
+            InputError: PB610, three steps in a row not finite.
+        """
+        first, steps = self.standing.step, self.plan.recipe.training.steps
+        with micro_batches(self.plan.pairs, self.plan.share, first, until, workers) as feed:
+            self._clock.skip()
+            for step in range(first, until):
+                if log:
+                    log.begin(f"step {step + 1:,} of {steps:,}")
+                self._step(step, self._next_or_save(feed))
+                self._clock.tick()
+                signal = self._stop_signal(check)
+                ends = bool(signal) or step + 1 == until
+                self._record(log, steps, ends)
+                if ends or self._is_due(self.plan.recipe.checkpoints.save_every):
+                    self.save()
+                    self._prove_readable()
+                if signal:
+                    raise Interrupted(signal)
+
+    def _next_or_save(self, feed: Iterator[HostBatch]) -> list[HostBatch]:
+        """Return this rank's micro-batches of the next step; without them, the steps done are kept."""
+        began = time.monotonic()
+        try:
+            prepared = [next(feed) for _ in range(self.plan.share.accumulation)]
+        except SourceError:
+            if self.plan.world.size == 1 and self.standing.step:  # other ranks are within the step, and end
+                self.save()
+            raise
+        self._clock.waited(time.monotonic() - began)
+        self._name_unreadable({index for part in prepared for index in part.passed})
+        return prepared
+
+    def _name_unreadable(self, found: set[int]) -> None:
+        """Name pictures that were passed over, once."""
+        for index in sorted(found - self.standing.unreadable):
+            logger.warning("unreadable, the next one is taken: %s", self.plan.pairs.pictures.name(index))
+        self.standing.unreadable |= found
+
+    def _prove_readable(self) -> None:
+        """Refuse too many unreadable pictures, after all ranks have told each other and saved.
+
+        Raises:
+            SourceError: PB309.
+        """
+        if len(self.standing.unreadable) > self.plan.unreadable:
+            pictures = self.plan.pairs.pictures
+            raise SourceError(unreadable(pictures, self.standing.unreadable, self.plan.unreadable))
+
+    def _step(self, step: int, prepared: list[HostBatch]) -> None:
+        """Let every player take its step.
+
+        Raises:
+            InputError: PB610.
+        """
+        results = {}
+        for name, seat in self._seats.items():
+            examples = (self._examples(part) for part in prepared)
+            results[name] = seat.step(step, examples, self.plan.share.accumulation, self._draws)
+        self._norm = results["network"].norm
+        finite = all(result.finite for result in results.values())
+        if finite:
+            for name, result in results.items():
+                self._tallies[name].add(result.tally)
+        self._count(finite)
+
+    def _examples(self, prepared: HostBatch) -> TrainingBatch:
+        return to_examples(prepared, self._draws, self.plan.world.device, self._memory_format)
+
+    def _count(self, finite: bool) -> None:
+        """Count a step; raise PB610 when three in a row were not finite."""
+        now = self.standing
+        now.step += 1
+        now.skipped += not finite
+        now.skipped_in_a_row = 0 if finite else now.skipped_in_a_row + 1
+        if now.skipped_in_a_row >= _MOST_SKIPPED:
+            raise InputError(
+                problem(
+                    "PB610",
+                    f"steps {now.step - _MOST_SKIPPED + 1:,} to {now.step:,}",
+                    expected="a finite loss and gradient",
+                    found="infinity or not a number",
+                    fix="lower learning_rate or switch autocast off; the last checkpoint is kept",
+                )
+            )
+
+    def _is_due(self, every: int) -> bool:
+        return bool(every) and self.standing.step % every == 0
+
+    def _stop_signal(self, check: Callable[[], None]) -> int:
+        """Return the signal that asked any rank to stop, `_TOO_MANY`, or 0; all ranks return alike."""
+        signal = _TOO_MANY if len(self.standing.unreadable) > self.plan.unreadable else 0
+        try:
+            check()
+        except Interrupted as stop:
+            signal = stop.exit_code - 128
+        if self.plan.world.size == 1:
+            return signal
+        signals = torch.zeros(self.plan.world.size, dtype=torch.int64, device=self.plan.world.device)
+        signals[self.plan.world.rank] = signal
+        return int(self.plan.world.sum(signals).max())
+
+    # --- records ------------------------------------------------------------------------------
+
+    def _no_tallies(self) -> dict[str, LossSums]:
+        return {name: LossSums.empty(self.plan.world.device) for name in self._seats}
+
+    def _record(self, log: RunLog | None, steps: int, ends: bool) -> None:
+        if ends or self._is_due(self.plan.recipe.log.every):
+            binned = self.plan.world.sum(self._tallies["network"].binned)
+            if log:
+                line = self._line(binned)
+                log.write(line)
+                log.say(line, steps, self._clock.seconds)
+                self._judge(line)
+            self._tallies = self._no_tallies()
+        elif log and log.is_due():
+            log.say(self._line(self._tallies["network"].binned), steps, self._clock.seconds)
+        if log and self._is_due(self.plan.recipe.log.strip_every):
+            log.strip(self.standing.step, self.preview())
+        self._clock.skip()
+
+    def _line(self, binned: torch.Tensor) -> dict[str, Any]:
+        """Return one line of log.jsonl: means over the finite steps since the last one."""
+        sums, counts = binned.tolist()
+        seconds = self._clock.seconds
+        others = {f"loss_{name}": tally.mean for name, tally in self._tallies.items() if name != "network"}
+        return {
+            "step": self.standing.step,
+            "images_seen": self.standing.step * self.plan.share.batch,
+            "loss": self._tallies["network"].mean,
+            **others,
+            "loss_by_lambda": [s / n if n else None for s, n in zip(sums, counts, strict=True)],
+            "gradient_norm": self._norm if math.isfinite(self._norm) else None,
+            "learning_rate": self._seats["network"].rate(self.standing.step - 1),
+            "images_per_second": self.plan.share.batch / seconds if seconds else 0.0,
+            "data_wait": self._clock.wait_share,
+            "memory_bytes": memory_bytes(self.plan.world.device),
+            "skipped": self.standing.skipped,
+        }
+
+    def _judge(self, line: dict[str, Any]) -> None:
+        """Warn if the warm-up has ended and the loss has not halved."""
+        first, ended = self._seats["network"].player.first_loss, self.plan.recipe.training.warmup_steps
+        just = line["step"] - self.plan.recipe.log.every < ended <= line["step"]
+        loss = math.inf if line["loss"] is None else line["loss"]
+        if first is not None and just and loss > first / 2:
+            text = "the warm-up is over and the loss is still %.2f, above %.2f: look at recipe and data"
+            logger.warning(text, loss, first / 2)
+
+    def preview(self) -> list[torch.Tensor]:
+        """Return sources, restored pictures and references of eight fixed samples, noise fixed too."""
+        first = _PREVIEW_STEP * self.plan.share.batch
+        samples = range(first, first + min(_STRIP, self.plan.share.batch))
+        examples = self._examples(MicroBatches(self.plan.pairs)[samples])
+        with torch.no_grad(), self._seats["network"].averaged() as network:
+            restored = self._objective.preview(network, examples, self._draws)
+        return [examples.source, restored, examples.reference]
+
+    def self_check(self) -> None:
+        """Prove an untrained network: as many parameters as published, and the loss it must start from.
+
+        Raises:
+            InputError: PB611.
+        """
+        samples = replace(self.plan.share, rank=0)  # the same for all ranks: all stop or none
+        problems: list[Problem] = []
+        for seat in self._seats.values():
+            parts = (self._examples(MicroBatches(self.plan.pairs)[part]) for part in samples.samples(0, 64))
+            problems += seat.faults(parts, self._draws)
+        if problems:
+            raise InputError(*problems)

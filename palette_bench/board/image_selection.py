@@ -1,0 +1,332 @@
+"""The pictures of a report as cards in lists: the uncurated grid, and the ends and middle of each measure.
+
+Source: reports and studies, section 5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.resources import protocol_file
+from palette_bench.core.types import Fingerprint, ImageId
+from palette_bench.pages.images import Panels, Previews
+from palette_bench.pages.text import NOTHING, metric_words, number
+from palette_bench.scoring.scorecard import Scorecard, forms_of
+from palette_bench.tasks.protocol import load
+
+GRID_SIZE = 24
+EXTREMES = 8
+
+
+@dataclass(frozen=True)
+class PickedImage:
+    """A picture with its value and the place of that value among all: 0 is the best, 100 the worst."""
+
+    image_id: ImageId
+    value: float
+    percentile: float
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The worst, middle and best pictures by one column."""
+
+    worst: tuple[PickedImage, ...]
+    median: tuple[PickedImage, ...]
+    best: tuple[PickedImage, ...]
+
+
+def grid_ids(set_fingerprint: Fingerprint, ids: Iterable[ImageId], seed: int = 0) -> list[ImageId]:
+    """Return the ids of the uncurated grid, `grid-v1`: the same for every method of a set.
+
+    Args:
+        set_fingerprint: 64 hexadecimal digits.
+        ids: all ids of the set, in any order.
+        seed: 0 on published pages.
+    """
+
+    def place(image_id: ImageId) -> Fingerprint:
+        return sha256(f"grid-v1|{set_fingerprint}|{seed}|{image_id}".encode())
+
+    return sorted(ids, key=place)[:GRID_SIZE]
+
+
+def grid_rule(shown: int, seed: int = 0) -> str:
+    """Return the rule of the grid as a page prints it."""
+    other = "" if seed == 0 else f" This grid uses seed {seed}, non-standard: published pages use 0."
+    return (
+        "These pictures were not picked. grid-v1 orders the ids of a set by the SHA-256 of “grid-v1|set "
+        f"fingerprint|{seed}|id” and takes the first {shown}; every method of the set shows the same.{other}"
+    )
+
+
+def ranked_picks(
+    table: pd.DataFrame, column: str = "perceptual_distance", *, lower: bool = True
+) -> list[PickedImage]:
+    """Return every picture with a finite value of a column, best first, ties by id.
+
+    The percentile is the share of the other pictures that stand before this one.
+
+    Args:
+        table: the per-image table.
+        column: of numbers; a table without it has no picks.
+        lower: whether small values are the better ones.
+    """
+    if column not in table:
+        return []
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
+    known = [(str(i), float(v)) for i, v in zip(table["image_id"], values, strict=True) if np.isfinite(v)]
+    known.sort(key=lambda pair: (pair[1] if lower else -pair[1], pair[0]))
+    last = max(len(known) - 1, 1)
+    return [PickedImage(image_id, value, 100.0 * at / last) for at, (image_id, value) in enumerate(known)]
+
+
+def extremes(picks: list[PickedImage], most: int = EXTREMES) -> Extremes:
+    """Return the worst (worst first), those around the median, and the best.
+
+    Each list holds `most` pictures, or fewer, so that no picture is in two.
+    """
+    size = min(most, len(picks) // 3)
+    middle = (len(picks) - size) // 2
+    return Extremes(
+        worst=tuple(reversed(picks[len(picks) - size :])),
+        median=tuple(picks[middle : middle + size]),
+        best=tuple(picks[:size]),
+    )
+
+
+DISTANCE = "perceptual_distance"
+
+
+@dataclass(frozen=True)
+class SelectionMeasure:
+    """A column by which pictures are picked.
+
+    Attributes:
+        column: of the per-image table.
+        name: as a card prints it.
+        title: of its lists.
+        lower: whether small values are the better ones.
+        ends: what the worst and the best of it are, in words.
+    """
+
+    column: str
+    name: str
+    title: str
+    lower: bool
+    ends: tuple[str, str]  # worst, best
+
+
+MEASURES = (
+    SelectionMeasure(
+        DISTANCE, "perceptual distance", "By perceptual distance", True,
+        ("the largest distances to the original", "the smallest distances to the original"),
+    ),
+    SelectionMeasure(
+        "p_label", "probability of the class", "By the probability of the class", False,
+        ("the classifier is least sure of the class", "the classifier is most sure of the class"),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImageCard:
+    """One picture on the page; panels are absent where the page holds no pictures."""
+
+    image_id: ImageId
+    label: str
+    measure: str
+    value: str
+    place: str
+    panels: Panels | None
+    alt: str
+
+    @property
+    def about(self) -> str:
+        """Return the caption in one line."""
+        of_class = f"class {self.label}" if self.label else ""
+        return ", ".join(part for part in (f"{self.measure} {self.value}", self.place, of_class) if part)
+
+
+@dataclass(frozen=True)
+class CardList:
+    """Cards under one heading."""
+
+    name: str
+    meaning: str
+    cards: tuple[ImageCard, ...]
+
+
+@dataclass(frozen=True)
+class MeasureLists:
+    """The lists of one measure."""
+
+    title: str
+    lists: tuple[CardList, ...]
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """How many pictures a page shows."""
+
+    extremes: int = EXTREMES
+    grid: int = GRID_SIZE
+
+
+@dataclass(frozen=True)
+class SelectedImages:
+    """What a page shows; it opens with `hero`."""
+
+    hero: ImageCard | None
+    grid: tuple[ImageCard, ...]
+    chapters: tuple[MeasureLists, ...]
+
+    @property
+    def size(self) -> int:
+        """Return the number of cards, repeated ones counted."""
+        return len(self.grid) + sum(len(part.cards) for chapter in self.chapters for part in chapter.lists)
+
+
+class ImageSelection:
+    """Makes cards of a card's per-image table; a picture shown twice is read once."""
+
+    def __init__(
+        self, card: Scorecard, table: pd.DataFrame, previews: Previews | None, seed: int = 0
+    ) -> None:
+        """Take the sources of the cards; `seed` is that of the grid."""
+        self._card = card
+        self._table = table
+        self._previews = previews
+        self._seed = seed
+        self._panels: dict[ImageId, Panels] = {}
+
+    @cached_property
+    def distances(self) -> list[PickedImage]:
+        """Return every picture by perceptual distance, best first."""
+        return ranked_picks(self._table, DISTANCE)
+
+    def select(self, amount: ImageCounts) -> SelectedImages:
+        """Return the grid and the lists of each measure the table holds."""
+        ids = grid_ids(self._card.fingerprints.set, map(str, self._table["image_id"]), self._seed)
+        chapters = [chapter for measure in MEASURES if (chapter := self._ends(measure, amount.extremes))]
+        return SelectedImages(
+            self._hero(),
+            tuple(self.cards(ids[: amount.grid])),
+            (*chapters, *self._influence(amount.extremes)),
+        )
+
+    def _hero(self) -> ImageCard | None:
+        """Return, of the best quarter, the image whose class stands out most: the best show plain sky."""
+        best = [pick.image_id for pick in self.distances[: math.ceil(len(self.distances) / 4)]]
+        if not best:
+            return None
+        seen = self._table.set_index("image_id").loc[best]
+        clearest = seen["is_kl"].fillna(-math.inf).idxmax() if "is_kl" in seen else best[0]
+        return next(self.cards([str(clearest)]))
+
+    def cards(self, ids: Iterable[ImageId]) -> Iterator[ImageCard]:
+        """Yield cards that show the perceptual distance."""
+        for image_id in ids:
+            yield self._make(image_id, MEASURES[0], self._by_id.get(image_id), self._digits)
+
+    def _ends(self, measure: SelectionMeasure, most: int) -> MeasureLists | None:
+        picks = ranked_picks(self._table, measure.column, lower=measure.lower)
+        chosen, (worst, best) = extremes(picks, most), measure.ends
+        lists = (
+            self._list("Best", best, measure, chosen.best, picks),
+            self._list("Median", "the middle of the field", measure, chosen.median, picks),
+            self._list("Worst", worst, measure, chosen.worst, picks),
+        )
+        return MeasureLists(measure.title, lists) if picks else None
+
+    def _influence(self, most: int) -> Iterator[MeasureLists]:
+        """Yield the pictures that raise FID most, if the table has them."""
+        picks = ranked_picks(self._table, "fid_influence")
+        if picks:
+            known = [key for key in forms_of("fid") if key in self._card.scores]
+            name = metric_words((known or ["frechet_distance"])[0]).name
+            measure = SelectionMeasure(
+                "fid_influence", "influence", f"By influence on the {name}", True, ("", "")
+            )
+            meaning = "without one of them the distance of the feature clouds would fall most"
+            top = tuple(reversed(picks[-most:]))
+            yield MeasureLists(measure.title, (self._list("Largest", meaning, measure, top, picks),))
+
+    def _list(
+        self,
+        name: str,
+        meaning: str,
+        measure: SelectionMeasure,
+        chosen: Iterable[PickedImage],
+        picks: list[PickedImage],
+    ) -> CardList:
+        digits = decimals(picks)
+        return CardList(
+            name, meaning, tuple(self._make(pick.image_id, measure, pick, digits) for pick in chosen)
+        )
+
+    def _make(
+        self, image_id: ImageId, measure: SelectionMeasure, pick: PickedImage | None, digits: int
+    ) -> ImageCard:
+        label = self._labels.get(image_id, "")
+        return ImageCard(
+            image_id=image_id,
+            label=label,
+            measure=measure.name,
+            value=number(pick.value, digits) if pick else NOTHING,
+            place=f"percentile {pick.percentile:.0f}" if pick else "",
+            panels=self._panels_of(image_id),
+            alt=self._alt(image_id, label),
+        )
+
+    def _alt(self, image_id: ImageId, label: str) -> str:
+        """Return the alternative text of an output. Source: reports and studies, section 4."""
+        pick = self._by_id.get(image_id)
+        distance = number(pick.value if pick else None, self._digits)
+        of_class = f", class {label}" if label else ""
+        return f"Output of {self._card.method.name} for {image_id}{of_class}, {MEASURES[0].name} {distance}"
+
+    @cached_property
+    def _by_id(self) -> Mapping[ImageId, PickedImage]:
+        return {pick.image_id: pick for pick in self.distances}
+
+    @cached_property
+    def _digits(self) -> int:
+        return decimals(self.distances)
+
+    @cached_property
+    def _labels(self) -> Mapping[ImageId, str]:
+        return labels(self._card, self._table)
+
+    def _panels_of(self, image_id: ImageId) -> Panels | None:
+        if self._previews is None:
+            return None
+        if image_id not in self._panels:
+            self._panels[image_id] = self._previews.panels(image_id)
+        return self._panels[image_id]
+
+
+def labels(card: Scorecard, table: pd.DataFrame) -> dict[ImageId, str]:
+    """Return the class of each labelled picture as printed: its wnid where the protocol lists them."""
+    numbers = pd.to_numeric(table["label"], errors="coerce") if "label" in table else pd.Series(dtype=float)
+    names = _class_names(card.protocol)
+    known = {str(i): int(n) for i, n in zip(table["image_id"], numbers, strict=False) if np.isfinite(n)}
+    return {i: names[n] if 0 <= n < len(names) else str(n) for i, n in known.items()}
+
+
+def _class_names(protocol: str) -> list[str]:
+    spec = load(protocol)
+    return protocol_file(protocol, spec.wnids).decode().split() if spec.wnids else []
+
+
+def decimals(picks: list[PickedImage]) -> int:
+    """Return the decimals that show three digits of the largest value, 0 to 4."""
+    top = max((abs(pick.value) for pick in picks), default=0.0)
+    return max(0, min(4, 2 - math.floor(math.log10(top)))) if top > 0 else 0

@@ -1,0 +1,188 @@
+"""The rows of a board ready to print: the same texts for its page and for every table to paste."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from palette_bench.board.comparability import ANCHORS
+from palette_bench.board.leaderboard import Board, Row
+from palette_bench.board.paired_tests import rank_text
+from palette_bench.core.records import Sha
+from palette_bench.pages.score_cell import ScoreCell, score_cell
+from palette_bench.pages.text import DIRECTIONS, NOTHING, basis_words, metric_words, shown_key
+from palette_bench.scoring.scorecard import Direction, Score
+
+_ARROWS: dict[Direction, str] = {"lower": "↓", "higher": "↑", "none": ""}
+_FOOL_RATE = "fool_rate@"  # one key per display time
+
+
+@dataclass(frozen=True)
+class MetricColumn:
+    """A metric of a board's table.
+
+    `arrow` and `direction` say which side is better, `basis` which network and reference it stands on.
+    """
+
+    key: str
+    name: str
+    direction: str
+    arrow: str
+    basis: str
+
+
+@dataclass(frozen=True)
+class PrintedRow:
+    """A row of a board's table.
+
+    Attributes:
+        row: what it stands for.
+        label: its name, with version and slug where another row of the board has the same name, and the
+            names of the cards that share it.
+        cells: scores by column.
+        ranks: by column, as printed; "" where the metric has no rank.
+        leads: by column, whether it is in the metric's first tie group.
+        role: of an anchor, or "".
+        reason: why it is unranked, or "".
+        group: its tie group by the metric that sorts the board; 0 without one.
+        shares: how many systems are in that group, itself included.
+    """
+
+    row: Row
+    label: str
+    cells: tuple[ScoreCell | None, ...]
+    ranks: tuple[str, ...]
+    leads: tuple[bool, ...]
+    role: str = ""
+    reason: str = ""
+    group: int = 0
+    shares: int = 0
+
+    @property
+    def place(self) -> str:
+        """Return its rank by the metric that sorts the board, or a dash."""
+        return self.ranks[0] if self.group else NOTHING
+
+
+@dataclass(frozen=True)
+class PrintedTable:
+    """A board's table: anchors, ranked and unranked systems by the value that sorts it, the best first."""
+
+    columns: tuple[MetricColumn, ...]
+    rows: tuple[PrintedRow, ...]
+
+    @property
+    def systems(self) -> tuple[PrintedRow, ...]:
+        """Return the rows that are no anchors."""
+        return tuple(line for line in self.rows if not line.role)
+
+    @property
+    def ranked(self) -> tuple[PrintedRow, ...]:
+        """Return the systems with a rank."""
+        return tuple(line for line in self.rows if line.group)
+
+    @property
+    def unranked(self) -> tuple[PrintedRow, ...]:
+        """Return the systems without one."""
+        return tuple(line for line in self.systems if not line.group)
+
+
+def all_rows(board: Board) -> list[Row]:
+    """Return anchors, ranked and unranked systems of a board."""
+    return [*board.anchors, *board.rows, *(u.row for u in board.unranked)]
+
+
+def tied(board: Board, row: Row) -> list[Row]:
+    """Return the systems of a ranked row's tie group, best first, itself among them."""
+    sort = board.sort or ""
+    return [other for other in board.rows if other.tie_group[sort] == row.tie_group[sort]]
+
+
+def lines_of(board: Board) -> PrintedTable:
+    """Return everything a board's table prints."""
+    columns = columns_of(board)
+    keys = [column.key for column in columns]
+    labels = labels_of(board)
+    rows = [
+        *(_ranked(board, row, labels, keys) for row in board.rows),
+        *(_line(row, labels, keys, role=ANCHORS[row.slug]) for row in board.anchors),
+        *(_line(u.row, labels, keys, reason=u.reason) for u in board.unranked),
+    ]
+    return PrintedTable(columns, tuple(sorted(rows, key=lambda line: badness(line.row, board.sort or ""))))
+
+
+def badness(row: Row, metric: str) -> float:
+    """Return what puts the better of two rows first; rows without a value come last."""
+    score = row.scores.get(metric)
+    if score is None or score.value is None:
+        return math.inf
+    return -score.value if score.direction == "higher" else score.value
+
+
+def labels_of(board: Board) -> dict[Sha, str]:
+    """Return what each row is called, by card: no two rows of a board are called alike."""
+    rows = all_rows(board)
+    names = Counter(row.name for row in rows)
+    versions = Counter((row.name, row.version) for row in rows)
+
+    def label(row: Row) -> str:
+        words = row.name
+        if names[row.name] > 1:
+            words += f" {row.version}"
+        if versions[row.name, row.version] > 1:
+            words += f" ({row.slug})"
+        return words
+
+    return {row.card: label(row) for row in rows}
+
+
+def columns_of(board: Board) -> tuple[MetricColumn, ...]:
+    """Return the board's metrics and its fool rates; the first row that has one says its direction."""
+    found = {key: score for row in reversed(all_rows(board)) for key, score in row.scores.items()}
+    fooled = sorted(key for key in found if key.startswith(_FOOL_RATE))
+    return tuple(_column(key, found[key]) for key in (*board.metrics, *fooled))
+
+
+def _column(key: str, score: Score) -> MetricColumn:
+    name = metric_words(shown_key(key, score)).name
+    return MetricColumn(key, name, DIRECTIONS[score.direction], _ARROWS[score.direction], basis_words(score))
+
+
+def basis_lines(columns: Sequence[MetricColumn]) -> list[str]:
+    """Return what the columns stand on, a line for those that share network and reference."""
+    shared: dict[str, list[str]] = {}
+    for column in columns:
+        if column.basis:
+            shared.setdefault(column.basis, []).append(column.name)
+    return [f"{', '.join(names)}: {basis}." for basis, names in shared.items()]
+
+
+def _ranked(board: Board, row: Row, labels: Mapping[Sha, str], keys: Sequence[str]) -> PrintedRow:
+    group = row.tie_group[board.sort or ""]
+    return _line(row, labels, keys, group=group, shares=len(tied(board, row)))
+
+
+def _line(
+    row: Row,
+    labels: Mapping[Sha, str],
+    keys: Sequence[str],
+    *,
+    role: str = "",
+    reason: str = "",
+    group: int = 0,
+    shares: int = 0,
+) -> PrintedRow:
+    shared = ", ".join(f"{copy.name} {copy.version}" for copy in row.same_outputs)
+    return PrintedRow(
+        row=row,
+        label=labels[row.card] + (f" (the same outputs: {shared})" if shared else ""),
+        cells=tuple(score_cell(k, row.scores[k]) if k in row.scores else None for k in keys),
+        ranks=tuple(rank_text(row.rank[k]) if k in row.rank else "" for k in keys),
+        leads=tuple(row.tie_group.get(k) == 1 for k in keys),
+        role=role,
+        reason=reason,
+        group=group,
+        shares=shares,
+    )

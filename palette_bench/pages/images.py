@@ -1,0 +1,246 @@
+"""The pictures a card was scored on, proven to be those, and whether they may be passed on.
+
+Source: reports and studies, section 6.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.core import png
+from palette_bench.core.errors import IncomparableError, Problem, problem
+from palette_bench.core.fingerprint import pixel_digest, sha256, table_digest
+from palette_bench.core.png import PngError
+from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
+from palette_bench.pages.render import data_uri
+from palette_bench.scoring.scorecard import Scorecard
+from palette_bench.submission.check import read_output
+from palette_bench.submission.files import Submission, open_submission
+from palette_bench.tasks.degradations.hole import recomposite
+from palette_bench.tasks.protocol import load
+
+
+def redistributable(card: Scorecard) -> bool:
+    """Return whether the terms of a card's source let its pictures be passed on; a folder's never do.
+
+    Outputs fall under the same terms: they hold known pixels.
+    """
+    source = load(card.protocol).sources.get(card.source)
+    return source is not None and source.redistributable
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A set and the submission that answers it, both proven to be those of one card."""
+
+    benchset: BenchSet
+    submission: Submission
+
+    @property
+    def side(self) -> int:
+        """Return the pictures' side, pixels."""
+        return self.benchset.protocol.side
+
+    def output(self, image_id: ImageId) -> Image:
+        """Return the picture as it was scored, (S, S, 3) uint8: known pixels are put back."""
+        raw = read_output(self.submission, image_id, self.side)
+        mask = self.benchset.mask(image_id)
+        return raw if mask is None else recomposite(raw, self.benchset.condition(image_id), mask)
+
+
+@contextmanager
+def open_gallery(
+    card: Scorecard, benchset: Path, submission: Path, progress: Progress = SILENT
+) -> Iterator[Gallery]:
+    """Open the set and the submission a card was made from, for a `with` block.
+
+    Raises:
+        IncomparableError: PB602, the set or the outputs are not those the card was scored on.
+    """
+    opened = BenchSet.open(benchset)
+    if opened.manifest.set_fingerprint != card.fingerprints.set:
+        raise IncomparableError(_other_set(card, opened))
+    with open_submission(submission, len(opened.ids)) as files:
+        gallery = Gallery(opened, files)
+        findings = list(_output_problems(card, gallery, progress))
+        if findings:
+            raise IncomparableError(*findings)
+        yield gallery
+
+
+def _other_set(card: Scorecard, benchset: BenchSet) -> Problem:
+    return problem(
+        "PB602",
+        f"set {benchset.folder.name}",
+        expected=f"the set of the card, {card.fingerprints.set[:12]}",
+        found=benchset.manifest.set_fingerprint[:12],
+        fix="name the set this card was scored on",
+    )
+
+
+def _output_problems(card: Scorecard, gallery: Gallery, progress: Progress) -> Iterable[Problem]:
+    digests = {}
+    unreadable = []
+    with progress("prove outputs", len(gallery.benchset.ids)) as advance:
+        for image_id in gallery.benchset.ids:
+            try:
+                digests[image_id] = pixel_digest(read_output(gallery.submission, image_id, gallery.side))
+            except PngError:
+                unreadable.append(image_id)
+            advance(1)
+    found = table_digest(digests)
+    if found != card.fingerprints.outputs:
+        yield problem(
+            "PB602",
+            "submission",
+            expected=f"the outputs of the card, {card.fingerprints.outputs[:12]}",
+            found=found[:12] + (f" and {len(unreadable):,} unreadable" if unreadable else ""),
+            fix="name the submission this card was scored from, or score this one",
+            ids=unreadable,
+        )
+
+
+Size: TypeAlias = Literal["full", "thumbs"]
+
+SMALL_SIDE = 64  # pixels; pictures this small are stored without loss and shown enlarged
+THUMB_SIDE = 96
+_QUALITY = 70
+_JPEG_TASK_QUALITY = 90  # the artefacts are the subject: the preview must not add its own
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture's addresses from the page's root; `exact` is the lossless twin, or ""."""
+
+    address: str
+    exact: str = ""
+
+
+@dataclass(frozen=True)
+class Panels:
+    """The three pictures of a card, and the hole's outline as SVG path data, or ""."""
+
+    input: Preview
+    output: Preview
+    original: Preview
+    outline: str
+
+
+@dataclass
+class EmbeddedPreviews:
+    """Stores previews inside the page; there is no room for lossless twins."""
+
+    def __call__(self, webp: bytes, pixels: Image | None) -> Preview:
+        """Return the preview as a `data:` address."""
+        return Preview(data_uri("image/webp", webp))
+
+
+@dataclass
+class PreviewFiles:
+    """Stores previews as files named by their content; `files` holds what is not written yet."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def __call__(self, webp: bytes, pixels: Image | None) -> Preview:
+        """Return the address of the preview's file, and of a PNG of `pixels` where they are given."""
+        return Preview(
+            self._put(webp, "webp"), "" if pixels is None else self._put(png.encode(pixels), "png")
+        )
+
+    def _put(self, data: bytes, kind: str) -> str:
+        name = sha256(data)[:16]
+        address = f"img/{name[:2]}/{name}.{kind}"
+        self.files[address] = data
+        return address
+
+
+Store: TypeAlias = Callable[[bytes, Image | None], Preview]
+
+
+@dataclass(frozen=True)
+class Previews:
+    """Makes the panels of an id; with `exact` a lossy preview has a lossless twin beside it."""
+
+    gallery: Gallery
+    store: Store
+    size: Size = "full"
+    exact: bool = False
+
+    @property
+    def side(self) -> int:
+        """Return the previews' side, pixels."""
+        return min(self.gallery.side, THUMB_SIDE) if self.size == "thumbs" else self.gallery.side
+
+    @property
+    def lossy(self) -> bool:
+        """Return whether previews differ from the scored pixels."""
+        return self.gallery.side > SMALL_SIDE
+
+    def panels(self, image_id: ImageId) -> Panels:
+        """Return the three pictures of one id."""
+        gallery = self.gallery
+        jpeg_task = gallery.benchset.manifest.degradation == "jpeg-v1" and self.size == "full"
+        quality = (_JPEG_TASK_QUALITY if jpeg_task else _QUALITY) if self.lossy else None
+        mask = gallery.benchset.mask(image_id)
+        return Panels(
+            input=self._preview(gallery.benchset.input(image_id), None if jpeg_task else quality),
+            output=self._preview(gallery.output(image_id), quality),
+            original=self._preview(gallery.benchset.reference(image_id), quality),
+            outline="" if mask is None else outline(mask),
+        )
+
+    def _preview(self, pixels: Image, quality: int | None) -> Preview:
+        twin = pixels if self.exact and quality is not None else None
+        return self.store(webp(_shrunk(pixels, self.side), quality), twin)
+
+
+def _shrunk(pixels: Image, side: int) -> Image:
+    """Return (H, W, C) uint8 with at most `side` rows and columns."""
+    if pixels.shape[0] <= side:
+        return pixels
+    picture = PillowImage.fromarray(_three(pixels)).resize((side, side), PillowImage.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def _three(pixels: Image) -> Image:
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def webp(pixels: Image, quality: int | None) -> bytes:
+    """Return (H, W, 1 or 3) uint8 as WebP; without a quality nothing is lost.
+
+    Method 2: 6 ms and 9.4 kB for a 256x256 photograph at quality 70, against 11 ms and 9.0 kB for 4.
+    """
+    lossless, file = quality is None, io.BytesIO()
+    effort = 80 if quality is None else quality  # without loss the number means time, not fidelity
+    PillowImage.fromarray(_three(pixels)).save(file, "WEBP", lossless=lossless, quality=effort, method=2)
+    return file.getvalue()
+
+
+def outline(mask: Mask) -> str:
+    """Return the boundary of the hole as SVG path data in pixels: runs across, then runs down.
+
+    Args:
+        mask: (H, W) bool, True = hole.
+    """
+    framed = np.pad(mask, 1)
+    across = [f"M{x} {y}h{n}" for y, x, n in _runs(framed[1:, 1:-1] != framed[:-1, 1:-1])]
+    down = [f"M{x} {y}v{n}" for x, y, n in _runs((framed[1:-1, 1:] != framed[1:-1, :-1]).T)]
+    return "".join([*across, *down])
+
+
+def _runs(edges: Mask) -> list[tuple[int, int, int]]:
+    """Return (row, start, length) of each run of True in the rows of (R, N) bool."""
+    steps = np.diff(np.pad(edges, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(steps == 1)
+    ends = np.nonzero(steps == -1)[1]
+    return [(int(r), int(s), int(e - s)) for r, s, e in zip(rows, starts, ends, strict=True)]

@@ -1,0 +1,307 @@
+"""Plots as SVG, each drawn for light and dark pages; equal input gives equal bytes.
+
+Source: reports and studies, section 6: fixed hash salt, text as paths of the bundled DejaVu Sans, no
+date and no creator inside.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+_SETTINGS: Any = {
+    "svg.hashsalt": "palette-bench",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+}
+
+
+Kind: TypeAlias = Literal["system", "anchor", "unranked"]
+
+
+@dataclass(frozen=True)
+class ThemeColours:
+    """Colours of one theme; the same values as in the style sheet."""
+
+    text: str
+    soft: str
+    line: str
+    accent: str
+
+
+LIGHT = ThemeColours(text="#1f1d1a", soft="#625d55", line="#d9d4ca", accent="#0e6a62")
+DARK = ThemeColours(text="#ecebe6", soft="#aaa69d", line="#3a3d45", accent="#63c9bb")
+
+
+@dataclass(frozen=True)
+class ThemedPlot:
+    """One plot in both themes, SVG bytes."""
+
+    light: bytes
+    dark: bytes
+
+
+@dataclass(frozen=True)
+class PlotRow:
+    """A line of the dot-and-whisker plot; hollow marks stand for rows that do not compete.
+
+    Rows of one `group` share a bracket; 0 is none.
+    """
+
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+    kind: Kind
+    group: int = 0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a plot: its label, and its points."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def _draw(width: float, height: float, paint: Callable[[Any, ThemeColours], None]) -> ThemedPlot:
+    """Return the plot `paint` draws on an axes of `width` x `height` inches, once per theme."""
+    return ThemedPlot(*(_svg(width, height, paint, inks) for inks in (LIGHT, DARK)))
+
+
+def _svg(
+    width: float, height: float, paint: Callable[[Any, ThemeColours], None], inks: ThemeColours
+) -> bytes:
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        _quiet_axes(axes, inks)
+        paint(axes, inks)
+        file = io.BytesIO()
+        figure.savefig(
+            file, format="svg", transparent=True, dpi=144, metadata={"Date": None, "Creator": None}
+        )
+    return file.getvalue()
+
+
+def _quiet_axes(axes: Any, inks: ThemeColours) -> None:
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(inks.line)
+    axes.tick_params(colors=inks.soft, length=0, pad=5)
+    axes.xaxis.label.set_color(inks.soft)
+    axes.yaxis.label.set_color(inks.soft)
+
+
+def histogram(values: NDArray[np.float64], label: str) -> ThemedPlot:
+    """Return the histogram of per-image values, with median and mean marked.
+
+    Args:
+        values: (N,) finite, N >= 1.
+        label: the axis label, with direction.
+    """
+    bins = min(40, max(8, int(np.sqrt(len(values)) * 2)))
+
+    def paint(axes: Any, inks: ThemeColours) -> None:
+        top = float(values.max()) or 1.0
+        counts, _, _ = axes.hist(values, bins=bins, range=(0.0, top), color=inks.accent, rwidth=0.9)
+        marks = [("median", float(np.median(values)), "-"), ("mean", float(values.mean()), ":")]
+        for at, (name, value, dash) in enumerate(marks):
+            height = float(counts.max()) * (1.16 - 0.1 * at)
+            axes.plot([value, value], [0, height], color=inks.text, linewidth=1.1, linestyle=dash)
+            axes.annotate(
+                f"{name} {value:,.4g}",
+                (value, height),
+                xytext=(5, -4),
+                textcoords="offset points",
+                color=inks.text,
+                fontsize=8.5,
+            )
+        axes.set(xlabel=label, ylabel="pictures", ylim=(0, float(counts.max()) * 1.24))
+        axes.grid(axis="y", color=inks.line, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    return _draw(7.2, 2.7 + 0.17 * label.count("\n"), paint)
+
+
+def dot_whisker(rows: Sequence[PlotRow], label: str) -> ThemedPlot:
+    """Return the plot of one metric: a dot per row, its 95 % interval as a line, first row on top.
+
+    The axis spans the ranked systems; an arrow with its value stands for a row outside it.
+    """
+    low, high = _window(rows)
+
+    def paint(axes: Any, inks: ThemeColours) -> None:
+        for at, row in enumerate(rows):
+            colour = inks.accent if row.kind == "system" else inks.soft
+            if low <= row.value <= high:
+                _mark(axes, at, row, colour, (low, high))
+            else:
+                _point_away(axes, at, row, colour, high if row.value > high else low)
+        axes.tick_params(axis="y", pad=11)  # room for a mark that stands on the axis
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        for text in axes.get_yticklabels():
+            text.set_color(inks.text)
+            text.set_parse_math(False)  # names are not formulas
+        axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
+        axes.set_xlabel(label, loc="right", multialignment="right")  # longer than the axis, not than the plot
+        axes.grid(axis="x", color=inks.line, linewidth=0.6)
+        axes.set_axisbelow(True)
+        _brackets(axes, inks, [row.group for row in rows])
+
+    return _draw(5.9, 0.9 + 0.32 * len(rows) + 0.17 * label.count("\n"), paint)
+
+
+def _reach(row: PlotRow) -> tuple[float, float]:
+    """Return the ends of a row's interval, the value alone without one."""
+    return row.value if row.low is None else row.low, row.value if row.high is None else row.high
+
+
+def _window(rows: Sequence[PlotRow]) -> tuple[float, float]:
+    """Return where the axis starts and ends: the ranked systems, or all rows, and some air."""
+    ends = [end for row in rows if row.kind == "system" for end in _reach(row)]
+    ends = ends or [end for row in rows for end in _reach(row)]
+    low, high = min(ends), max(ends)
+    air = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
+    start = 0.0 if low - air < 0 <= low + air / 1000 else low - air  # nothing below 0 where no value is
+    return start, high + air
+
+
+def _mark(axes: Any, at: int, row: PlotRow, colour: str, window: tuple[float, float]) -> None:
+    """Draw a row's interval, cut off where the axis ends, and its dot."""
+    if row.low is not None and row.high is not None:
+        ends = np.clip([row.low, row.high], *window)
+        axes.plot(ends, [at, at], color=colour, linewidth=2.2, solid_capstyle="round", clip_on=False)
+    axes.plot(
+        [row.value],
+        [at],
+        marker="D" if row.kind == "anchor" else "o",
+        markersize=6.5,
+        markerfacecolor=colour if row.kind == "system" else "none",
+        markeredgecolor=colour,
+        markeredgewidth=1.4,
+        clip_on=False,
+    )
+
+
+def _point_away(axes: Any, at: int, row: PlotRow, colour: str, edge: float) -> None:
+    """Draw an arrow at the edge towards a value beyond it, and the value inside the plot."""
+    right = row.value > edge
+    axes.plot([edge], [at], marker=">" if right else "<", markersize=6.5, color=colour, clip_on=False)
+    axes.annotate(
+        f"{row.value:,.4g}",
+        (edge, at),
+        xytext=(-8 if right else 8, 0),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="center",
+        color=colour,
+        fontsize=8.5,
+    )
+
+
+def _brackets(axes: Any, inks: ThemeColours, groups: Sequence[int]) -> None:
+    """Draw a bracket beside the rows of each group, a tick at every member; neighbours stand in two lanes."""
+    for group in sorted(set(groups) - {0}):
+        members = [at for at, other in enumerate(groups) if other == group]
+        colour, lane = (inks.accent if group == 1 else inks.soft), 1.03 + 0.035 * ((group - 1) % 2)
+        place = {"transform": axes.get_yaxis_transform(), "clip_on": False, "color": colour, "linewidth": 1.4}
+        axes.plot([lane, lane], [members[0] - 0.28, members[-1] + 0.28], **place)
+        for end in (members[0] - 0.28, members[-1] + 0.28):
+            axes.plot([lane - 0.009, lane], [end, end], **place)
+        axes.text(
+            lane + 0.009, (members[0] + members[-1]) / 2, str(group),
+            transform=axes.get_yaxis_transform(), color=colour, va="center", fontsize=8.5,
+        )  # fmt: skip
+
+
+def scatter(x: NDArray[np.float64], y: NDArray[np.float64], xlabel: str, ylabel: str) -> ThemedPlot:
+    """Return one point per picture and the line of equal values.
+
+    Args:
+        x: (N,) finite, N >= 1.
+        y: (N,) of the same pictures.
+        xlabel: the axis label.
+        ylabel: the other.
+    """
+    top = 1.04 * max(float(x.max()), float(y.max())) or 1.0
+    low = min(0.0, float(x.min()), float(y.min()))
+
+    def paint(axes: Any, inks: ThemeColours) -> None:
+        axes.plot([low, top], [low, top], color=inks.soft, linewidth=1.1, linestyle="--")
+        # points in one picture: a vector for each of 10,000 would make the page slow
+        axes.plot(
+            x, y, linestyle="", marker="o", markersize=3.2, markeredgewidth=0,
+            color=inks.accent, alpha=0.45, rasterized=True,
+        )  # fmt: skip
+        axes.set(xlim=(low, top), ylim=(low, top), aspect="equal")
+        axes.set_xlabel(xlabel, parse_math=False)  # names are not formulas
+        axes.set_ylabel(ylabel, parse_math=False)
+        axes.grid(color=inks.line, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    return _draw(5.4, 5.0, paint)
+
+
+def around_half(rows: Sequence[PlotRow], margin: float, label: str) -> ThemedPlot:
+    """Return shares in per cent with their intervals about the line of 50 %, first row on top.
+
+    Args:
+        rows: as `dot_whisker` takes them.
+        margin: points either side of 50 that are shaded.
+        label: of the axis.
+    """
+
+    def paint(axes: Any, inks: ThemeColours) -> None:
+        axes.axvspan(50 - margin, 50 + margin, color=inks.accent, alpha=0.13, linewidth=0)
+        axes.axvline(50, color=inks.text, linewidth=1.1, linestyle=":")
+        for at, row in enumerate(rows):
+            if row.low is not None and row.high is not None:
+                ends = [row.low, row.high]
+                axes.plot(ends, [at, at], color=inks.accent, linewidth=2.2, solid_capstyle="round")
+            axes.plot([row.value], [at], marker="o", markersize=6.5, color=inks.accent)
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        for text in axes.get_yticklabels():
+            text.set_color(inks.text)
+            text.set_parse_math(False)  # names are not formulas
+        ends = [end for row in rows for end in (row.low, row.value, row.high) if end is not None]
+        reach = max(15.0, *(1.15 * abs(end - 50) for end in ends))
+        axes.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+        axes.set_xlim(max(0.0, 50 - reach), min(100.0, 50 + reach))
+        axes.grid(axis="x", color=inks.line, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    return _draw(7.2, 0.95 + 0.42 * len(rows), paint)
+
+
+_DASHES = ("-", "--", ":", "-.")
+
+
+def curves(lines: Sequence[Curve], xlabel: str, ylabel: str) -> ThemedPlot:
+    """Return lines over one axis, told apart by dash and shade, and named in a legend."""
+
+    def paint(axes: Any, inks: ThemeColours) -> None:
+        for at, line in enumerate(lines):
+            colour = (inks.accent, inks.text, inks.soft)[at // len(_DASHES) % 3]
+            dash = _DASHES[at % len(_DASHES)]
+            axes.plot(line.x, line.y, color=colour, linestyle=dash, linewidth=1.4, label=line.label)
+        legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+        for text in legend.get_texts():
+            text.set_color(inks.text)
+            text.set_parse_math(False)  # names are not formulas
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.grid(axis="y", color=inks.line, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    return _draw(7.2, max(2.7, 0.6 + 0.2 * len(lines)), paint)

@@ -1,0 +1,131 @@
+"""Weight tensors: from proven bytes into a network, and their digest."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from palette_bench.core.errors import WeightsError, problem
+from palette_bench.core.fingerprint import fingerprint, sha256
+from palette_bench.core.types import Fingerprint
+
+Tensors: TypeAlias = Mapping[str, Tensor]
+
+
+def parse_tensors(data: bytes, where: str) -> Tensors:
+    """Return the tensors of a safetensors or torch file; no code in it runs.
+
+    Args:
+        data: the bytes whose digest was checked.
+        where: shown in problems.
+
+    Raises:
+        WeightsError: PB705, neither format, damaged, or holding more than named tensors.
+    """
+    try:
+        if data[8:9] == b"{":  # safetensors: 8 bytes of header length, then JSON
+            tensors = safetensors.torch.load(data)
+        else:
+            tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch promises no list of them: damaged files raise a dozen kinds
+        raise _unusable(where, str(error).partition("\n")[0][:200]) from error
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise _unusable(where, "something else than a flat dictionary of tensors")
+    return tensors
+
+
+def _unusable(where: str, found: str) -> WeightsError:
+    return WeightsError(
+        problem(
+            "PB705",
+            where,
+            expected="a state dictionary of tensors, safetensors or torch",
+            found=found,
+            fix="give the weights file itself; convert a training checkpoint to its state dictionary",
+        )
+    )
+
+
+def counted(tensors: Tensors) -> dict[str, Tensor]:
+    """Return tensors without the batch counters, so that torchvision's and timm's packings agree."""
+    return {name: t for name, t in tensors.items() if not name.endswith("num_batches_tracked")}
+
+
+def tensor_digest(tensors: Tensors) -> Fingerprint:
+    """Return the digest over the sorted names, shapes and bytes of tensors, batch counters left out."""
+    rows = [
+        [name, str(t.dtype), list(t.shape), sha256(t.detach().cpu().contiguous().numpy().tobytes())]
+        for name, t in sorted(counted(tensors).items())
+    ]
+    return fingerprint(rows)
+
+
+def prove_tensors(data: bytes, pinned: Fingerprint | None, where: str) -> Fingerprint:
+    """Return the tensor digest of a weights file, after comparing it with the pinned one if there is one.
+
+    Args:
+        data: the bytes of the file.
+        pinned: digest its tensors must have, or None.
+        where: shown in problems.
+
+    Raises:
+        WeightsError: PB705, another digest, or no state dictionary.
+    """
+    digest = tensor_digest(parse_tensors(data, where))
+    if pinned not in (None, digest):
+        raise WeightsError(
+            problem(
+                "PB705",
+                where,
+                expected=f"tensors {pinned}",
+                found=f"tensors {digest}",
+                fix="report this: the file is the pinned one and is read otherwise",
+            )
+        )
+    return digest
+
+
+def load_strictly(network: nn.Module, tensors: Tensors, where: str) -> None:
+    """Load weights into a network; half precision is widened to the network's own type.
+
+    Raises:
+        WeightsError: PB705, names or shapes differ; all differences are counted, the first named.
+    """
+    wanted, given = counted(network.state_dict()), counted(tensors)
+    faults = [f"missing {name}" for name in wanted if name not in given]
+    faults += [f"unknown {name}" for name in given if name not in wanted]
+    faults += [
+        f"{name} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in given and given[name].shape != wanted[name].shape
+    ]
+    if faults:
+        raise WeightsError(
+            problem(
+                "PB705",
+                where,
+                expected=f"the {len(wanted):,} tensors of the network",
+                found=f"{len(faults):,} differences, first: {'; '.join(faults[:3])}",
+                fix="give the weights of this very network",
+            )
+        )
+    network.load_state_dict(dict(given), strict=False)
+
+
+def to_tensor(pixels: NDArray[np.uint8], device: torch.device | str = "cpu") -> torch.Tensor:
+    """Return (N, H, W, 1 or 3) uint8 as (N, 3, H, W) float32, pixel / 127.5 - 1; gray three times."""
+    images = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(device).permute(0, 3, 1, 2)
+    return (images.float() / 127.5 - 1).expand(-1, 3, -1, -1).contiguous()
+
+
+def to_pixels(images: torch.Tensor) -> NDArray[np.uint8]:
+    """Return (N, 3, H, W) float32 as (N, H, W, 3) uint8, floor(clamp(127.5 (y + 1), 0, 255) + 0.5)."""
+    levels = (127.5 * (images.float() + 1)).clamp(0, 255).add(0.5).floor()
+    return levels.permute(0, 2, 3, 1).to("cpu", torch.uint8).contiguous().numpy()

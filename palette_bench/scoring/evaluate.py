@@ -1,0 +1,347 @@
+"""From feature tables to scores: every metric of a plan, with its reference and the original row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.core.errors import Problem, UsageError, problem, suggest
+from palette_bench.core.types import Fingerprint, ImageId
+from palette_bench.scoring.features import FID_NETWORK, IMAGENET
+from palette_bench.scoring.features.cache import HeadTables
+from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS, kid
+from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
+from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
+from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome
+from palette_bench.scoring.references import ORIGINALS, ReferenceSource
+from palette_bench.scoring.scorecard import GENERAL_FORM, ORIGINALS_FORM, Score
+
+if TYPE_CHECKING:
+    from palette_bench.scoring.features.extractor import FeatureExtractor
+
+
+_RESERVED_FORM = {
+    form: reserved for forms in (GENERAL_FORM, ORIGINALS_FORM) for reserved, form in forms.items()
+}
+
+
+@dataclass(frozen=True)
+class MetricStep:
+    """One metric and the extractor that feeds it."""
+
+    metric: Metric
+    extractor: FeatureExtractor
+
+    @property
+    def head(self) -> str:
+        """Return the extractor's head that the metric reads."""
+        return self.extractor.heads[self.metric.head]
+
+
+@dataclass(frozen=True)
+class MetricSelection:
+    """The metrics of a card, by what they read: features, several samples, pixels."""
+
+    features: tuple[str, ...]
+    diversities: tuple[Diversity, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def select_metrics(
+    target: BenchSet, extractors: Sequence[str], chosen: Sequence[str] = ()
+) -> MetricSelection:
+    """Return the metrics that were chosen, or all that this set and these extractors have.
+
+    Raises:
+        UsageError: an unknown metric, or one of another task; all of them.
+    """
+    pixels = diagnostics(target.task.degradation)
+    if not chosen:
+        return MetricSelection(wanted_metrics(target, extractors), tuple(DIVERSITIES.values()), pixels)
+    known = {*FEATURE_METRICS, *DIVERSITIES, *(row.id for row in pixels)}
+    faults = [
+        f"{name} is not for {target.public.task}"
+        if name in METRICS
+        else f"unknown metric {name!r}: {suggest(name, known)}"
+        for name in chosen
+        if name not in known
+    ]
+    if faults:
+        raise UsageError("; ".join(faults))
+    return MetricSelection(
+        tuple(dict.fromkeys(name for name in chosen if name in FEATURE_METRICS)),
+        tuple(row for row in DIVERSITIES.values() if row.id in chosen),
+        tuple(row for row in pixels if row.id in chosen),
+    )
+
+
+def servable(
+    wanted: Sequence[str], extractors: Sequence[FeatureExtractor]
+) -> tuple[tuple[str, ...], list[Problem]]:
+    """Return the metrics that some extractor serves, and PB207 for the others.
+
+    A network without classes has no classifier scores, and what it can do is done.
+    """
+    served = tuple(name for name in wanted if _offering(FEATURE_METRICS[name], extractors))
+    chosen = ", ".join(e.id for e in extractors)
+    return served, [
+        problem(
+            "PB207",
+            name,
+            expected=_needs(FEATURE_METRICS[name]),
+            found=chosen,
+            fix="add such a network with --extractor; a board ranks by it only cards that have it",
+        )
+        for name in wanted
+        if name not in served
+    ]
+
+
+def wanted_metrics(target: BenchSet, extractors: Sequence[str]) -> tuple[str, ...]:
+    """Return the feature metrics of a card: those that rank, then those that are only shown.
+
+    KID stands beside FID where sets are too small for it: everywhere but on the paper's own sources
+    (protocol, section 8). A metric defined on one network alone comes with that network.
+    """
+    source = target.manifest.source
+    ranked = target.protocol.ranked_metrics(source)
+    bound = [m.id for m in FEATURE_METRICS.values() if m.extractor in extractors]
+    beside = () if target.protocol.has_validation_set(source) else ("kid",)
+    return tuple(dict.fromkeys((*ranked, *beside, *bound)))
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """Accept ids of metrics on features.
+
+    Raises:
+        UsageError: an unknown one, with a suggestion.
+    """
+    unknown = [name for name in names if name not in FEATURE_METRICS]
+    if unknown:
+        raise UsageError(f"unknown metric {unknown[0]!r}: {suggest(unknown[0], FEATURE_METRICS)}")
+
+
+def needed_extractors(metrics: Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
+    """Return which of a protocol's extractors some metrics need: the classifier only where classes count.
+
+    Args:
+        metrics: ids.
+        available: extractors in the protocol's order, the one FID is computed on first.
+    """
+    bound = [FEATURE_METRICS[name].extractor for name in metrics]
+    classifies = any(name.startswith("classification") for name in metrics)
+    shared = available if classifies else available[:1]
+    return (*shared, *dict.fromkeys(name for name in bound if name))
+
+
+def plan(
+    wanted: Sequence[str], extractors: Sequence[FeatureExtractor], labelled: bool
+) -> tuple[MetricStep, ...]:
+    """Return a step per wanted metric.
+
+    Args:
+        wanted: metric ids; reserved and general names mean the same arithmetic.
+        extractors: in the order chosen; the first that offers the needed head is taken.
+        labelled: every picture has a class.
+
+    Raises:
+        UsageError: an unknown metric, or no extractor offers a head that a metric needs.
+
+    Source: metrics, section 4, "Reserved names".
+    """
+    check_metrics(wanted)
+    return tuple(_step(_RESERVED_FORM.get(name, name), extractors, labelled) for name in wanted)
+
+
+def _step(name: str, extractors: Sequence[FeatureExtractor], labelled: bool) -> MetricStep:
+    metric = FEATURE_METRICS[name]
+    offering = _offering(metric, extractors)
+    if not offering:
+        chosen = ", ".join(e.id for e in extractors)
+        raise UsageError(f"{name} needs {_needs(metric)}; chosen: {chosen or 'none'}")
+    extractor = offering[0]
+    keeps_name = name not in GENERAL_FORM or extractor.id == FID_NETWORK
+    if name == "classification_accuracy":
+        extractor = next((e for e in offering if e.label_space == IMAGENET), offering[0])
+        keeps_name = labelled and extractor.label_space == IMAGENET
+    return MetricStep(FEATURE_METRICS[name if keeps_name else GENERAL_FORM[name]], extractor)
+
+
+def _offering(metric: Metric, extractors: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:
+    return [e for e in extractors if metric.head in e.heads and metric.extractor in (None, e.id)]
+
+
+def _needs(metric: Metric) -> str:
+    """Return in words what network a metric needs."""
+    if metric.extractor:
+        return metric.extractor
+    return "a network that tells classes apart" if metric.head == "logits" else "a network with features"
+
+
+def diagnostics(degradation: str) -> tuple[Diagnostic, ...]:
+    """Return the diagnostics of a task."""
+    return tuple(d for d in DIAGNOSTICS.values() if d.degradation in (None, degradation))
+
+
+MATCHED = "fid_matched"
+PARTIAL_NOTE = "partial"
+
+
+@dataclass(frozen=True)
+class ScoredMetric:
+    """A metric's outcome and the score it becomes."""
+
+    outcome: MetricOutcome
+    score: Score
+
+
+@dataclass(frozen=True)
+class ImageLabels:
+    """What pictures show.
+
+    Attributes:
+        classes: (N,) int64 in id order.
+        count: classes of the whole set.
+    """
+
+    classes: NDArray[np.int64]
+    count: int
+
+    @classmethod
+    def of(cls, target: BenchSet, ids: Sequence[ImageId]) -> ImageLabels | None:
+        """Return the labels of some pictures of a set, or None if a picture of it has none."""
+        known = {i: item.label for i, item in target.manifest.by_id.items() if item.label is not None}
+        if len(known) < target.manifest.n:
+            return None
+        return cls(np.array([known[i] for i in ids], np.int64), len(set(known.values())))
+
+
+@dataclass(frozen=True)
+class MetricInputs:
+    """Everything metrics read of one submission, rows in id order.
+
+    Attributes:
+        n: pictures scored.
+        outputs: extractor id -> tables.
+        originals: extractor id -> tables of the originals of the same ids.
+        originals_keys: extractor id -> fingerprint of these originals seen by it.
+        reference: what FID and KID compare with.
+        labels: or None.
+        notes: what every score carries, e.g. `partial`.
+    """
+
+    n: int
+    outputs: Mapping[str, HeadTables]
+    originals: Mapping[str, HeadTables]
+    originals_keys: Mapping[str, Fingerprint]
+    reference: ReferenceSource
+    labels: ImageLabels | None
+    notes: tuple[str, ...] = ()
+
+    def tables(self, step: MetricStep) -> FeatureTables:
+        """Return what the metric of a step reads."""
+        name, head, metric = step.extractor.id, step.head, step.metric
+        kernel = metric.score is kid.kernel
+        return FeatureTables(
+            self.outputs[name][head],
+            self.originals[name][head],
+            self.reference.reference(step.extractor, head, kernel) if metric.referenced else None,
+            self.labels.classes if self.labels else None,
+            self.labels.count if self.labels else None,
+        )
+
+    def reference_print(self, step: MetricStep) -> Fingerprint | None:
+        """Return the fingerprint of what a metric compares with, or None if it looks at outputs alone."""
+        if step.metric.referenced:
+            return self.reference.fingerprint(step.extractor)
+        return self.originals_keys[step.extractor.id] if step.metric.paired else None
+
+
+def close(steps: Sequence[MetricStep], material: MetricInputs) -> dict[str, ScoredMetric]:
+    """Return outcomes and scores by metric id; `fid` against own originals is `fid_originals`."""
+    named = steps
+    if material.reference.id == ORIGINALS:
+        own = {name: FEATURE_METRICS[form] for name, form in ORIGINALS_FORM.items()}
+        named = [replace(step, metric=own.get(step.metric.id, step.metric)) for step in steps]
+    return {step.metric.id: _close(step, material) for step in named}
+
+
+def close_matched(step: MetricStep, material: MetricInputs) -> ScoredMetric:
+    """Return FID against a reference cropped as the set is: shown beside the default, never ranked."""
+    matched = replace(step, metric=replace(step.metric, id=MATCHED))
+    scored = _close(matched, material)
+    return replace(scored, outcome=replace(scored.outcome, columns={}))  # fid's column is fid's
+
+
+def _close(step: MetricStep, material: MetricInputs) -> ScoredMetric:
+    tables = material.tables(step)
+    outcome = step.metric.score(tables)
+    original = {} if step.metric.paired else {"original": _original(step, tables)}
+    known = {name: value for name, value in original.items() if value is not None}
+    score = as_score(
+        step.metric,
+        replace(outcome, params={**outcome.params, **known}),
+        material.n,
+        extractor=step.extractor.id,
+        reference=material.reference_print(step),
+        notes=(
+            *step.extractor.notes,
+            *(material.reference.notes if step.metric.referenced else ()),
+            *material.notes,
+        ),
+    )
+    return ScoredMetric(outcome, score)
+
+
+def _original(step: MetricStep, tables: FeatureTables) -> float | None:
+    """Return the value of the originals taken as outputs, the paper's "Original images" row.
+
+    Against a whole validation set KID has no such row: all pairs would cost more than everything else.
+    """
+    if tables.reference is not None:
+        if tables.reference.paired:
+            return 0.0 if tables.reference.n > 1 else None
+        if step.metric.score is kid.kernel:
+            return None
+    return step.metric.score(replace(tables, outputs=tables.originals)).value
+
+
+def as_score(
+    row: Metric | Diagnostic | Diversity,
+    outcome: MetricOutcome,
+    n: int,
+    *,
+    extractor: str | None = None,
+    reference: Fingerprint | None = None,
+    notes: tuple[str, ...] = (),
+) -> Score:
+    """Return an outcome as a scorecard holds it; a note stands once.
+
+    Args:
+        row: the metric's row in its table.
+        outcome: its number.
+        n: pictures it is over.
+        extractor: network it comes from.
+        reference: fingerprint of what it compares with.
+        notes: of network, reference and run.
+    """
+    interval = outcome.interval
+    return Score(
+        value=outcome.value,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        se=interval.se if interval else None,
+        interval=interval.method if interval else None,
+        n=n,
+        direction=row.direction,
+        unit=row.unit,
+        extractor=extractor,
+        reference=reference,
+        params=outcome.params,
+        notes=tuple(dict.fromkeys((*outcome.notes, *notes))),
+    )

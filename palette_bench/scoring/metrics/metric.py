@@ -1,0 +1,146 @@
+"""What a metric takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.core.errors import InputError
+from palette_bench.core.intervals import Interval
+from palette_bench.core.types import Features
+from palette_bench.scoring.metrics.moments import Moments
+
+Direction: TypeAlias = Literal["lower", "higher"]
+Role: TypeAlias = Literal["features", "logits"]  # which of an extractor's heads a metric reads
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """The pictures that FID and KID compare with.
+
+    Attributes:
+        id: `originals`, `val-full@<preprocessing>` or `imported:<12 hex>`.
+        n: pictures in it.
+        features: (M, D) float32 in id order, or None where only statistics were imported.
+        moments: of the features.
+        kernel_mean: KID's mean over its own pairs (`kid.self_mean`), or None to compute it when needed.
+        paired: it holds the originals of the very outputs, in the same order.
+    """
+
+    id: str
+    n: int
+    features: Features | None
+    moments: Moments
+    kernel_mean: float | None = None
+    paired: bool = False
+
+    @classmethod
+    def of(cls, name: str, features: Features, *, paired: bool = False) -> ReferenceSet:
+        """Return the reference of (M, D) features.
+
+        Raises:
+            InputError: a value is not finite.
+        """
+        check_finite(features, "reference")
+        return cls(name, len(features), features, Moments.of(features), paired=paired)
+
+
+@dataclass(frozen=True)
+class FeatureTables:
+    """One head of one extractor over a set; rows in id order.
+
+    Attributes:
+        outputs: (N, D) float32.
+        originals: (N, D) float32, the originals of the same ids.
+        reference: what a `referenced` metric compares with; None for the others.
+        labels: (N,) int64 class indices, or None if a picture has none.
+        classes: how many classes the whole set holds, or None to count those of `labels`.
+    """
+
+    outputs: Features
+    originals: Features
+    reference: ReferenceSet | None = None
+    labels: NDArray[np.int64] | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class MetricOutcome:
+    """A number, its interval and the columns it adds to the per-image table, (N,) each in id order.
+
+    A value of None carries a note that says why; so does an absent interval.
+    """
+
+    value: float | None
+    interval: Interval | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table of metrics.
+
+    Attributes:
+        id: key in the scorecard.
+        title: what it is, for lists.
+        head: the head it reads.
+        paired: each output is compared with its own original.
+        score: the arithmetic.
+        referenced: it compares with `FeatureTables.reference`.
+        extractor: the only network it is defined on, or None.
+    """
+
+    id: str
+    title: str
+    direction: Direction
+    unit: str
+    head: Role
+    paired: bool
+    score: Callable[[FeatureTables], MetricOutcome]
+    referenced: bool = False
+    extractor: str | None = None
+
+
+def check_finite(features: NDArray[np.floating[Any]], name: str) -> None:
+    """Accept (N, D) features without NaN or infinity.
+
+    Raises:
+        InputError: not two-dimensional, empty, or a value is NaN or infinite; the first row is named.
+    """
+    if features.ndim != 2 or not features.size:
+        raise InputError(f"{name} must be (N, D) features with N, D >= 1, not {features.shape}")
+    broken = ~np.isfinite(features).all(axis=1)
+    if broken.any():
+        first = int(broken.argmax())
+        raise InputError(
+            f"{name}: {int(broken.sum()):,} of {len(broken):,} rows are not finite, first {first}"
+        )
+
+
+def require_pairs(outputs: NDArray[np.floating[Any]], originals: NDArray[np.floating[Any]]) -> None:
+    """Accept features whose rows belong together.
+
+    Raises:
+        InputError: there are not as many outputs as originals.
+    """
+    if len(outputs) != len(originals):
+        raise InputError(
+            f"paired=True pairs row i of the reference with output i: {len(outputs):,} outputs and "
+            f"{len(originals):,} originals do not pair; leave it out for a reference of other images"
+        )
+
+
+def require_finite(features: NDArray[np.floating[Any]], name: str) -> NDArray[np.float64]:
+    """Return (N, D) features in float64.
+
+    Raises:
+        InputError: as `check_finite`.
+    """
+    check_finite(features, name)
+    return features.astype(np.float64)

@@ -1,0 +1,132 @@
+"""The pictures of one submission beside those of its set, as they are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from palette_bench.benchset.manifest import BenchSet, input_channels
+from palette_bench.core.errors import BenchSetError, SubmissionError, problem
+from palette_bench.core.fingerprint import pixel_digest
+from palette_bench.core.png import PngError
+from palette_bench.core.types import Fingerprint, Image, ImageId
+from palette_bench.scoring.metrics.diagnostics import Diagnostic, DiagnosticInput, DiagnosticReading
+from palette_bench.submission.check import CheckedOutput, read_output
+from palette_bench.submission.files import Submission, output_name
+from palette_bench.tasks.degradations.hole import recomposite
+
+
+@dataclass(frozen=True)
+class OutputImages:
+    """An opened submission and its set."""
+
+    files: Submission
+    target: BenchSet
+
+    def raw(self, image_id: ImageId, sample: int = 1) -> Image:
+        """Return an output as submitted.
+
+        Raises:
+            SubmissionError: it passed the check and cannot be read now.
+        """
+        try:
+            return read_output(self.files, image_id, self.target.protocol.side, sample)
+        except PngError as error:
+            raise SubmissionError(
+                problem(
+                    error.code,
+                    output_name(image_id, sample),
+                    expected=error.expected,
+                    found=error.found,
+                    fix="leave the submission alone while it is scored",
+                )
+            ) from error
+
+    def scored(self, image_id: ImageId, sample: int = 1) -> Image:
+        """Return what is scored: known pixels re-imposed where the task has a hole."""
+        mask = self.target.mask(image_id)
+        raw = self.raw(image_id, sample)
+        return raw if mask is None else recomposite(raw, self.target.condition(image_id), mask)
+
+
+@dataclass(frozen=True)
+class DiagnosticReadings:
+    """What the first look at every picture gives, in id order.
+
+    Attributes:
+        digests: pixel digest of each scored picture by id: the key to cached features.
+        readings: diagnostic id -> one reading per picture.
+    """
+
+    digests: Mapping[ImageId, Fingerprint]
+    readings: Mapping[str, Sequence[DiagnosticReading]]
+
+
+class PixelDiagnostics:
+    """Looks at every answer while the check has it decoded.
+
+    Takes the digest of what is scored, the diagnostics, and proof that the set's own files are those its
+    manifest names.
+    """
+
+    def __init__(self, target: BenchSet, diagnostics: Sequence[Diagnostic]) -> None:
+        """Start with no picture seen."""
+        self._target = target
+        self._diagnostics = diagnostics
+        self._digests: dict[ImageId, Fingerprint] = {}
+        self._readings: dict[ImageId, list[DiagnosticReading]] = {}
+        self._damaged: set[ImageId] = set()
+
+    def __call__(self, answer: CheckedOutput) -> None:
+        """Note one answer; several threads may call this, each with its own.
+
+        Raises:
+            BenchSetError: the set's reference cannot be read.
+        """
+        image_id = answer.image_id
+        picture = _picture(answer, self._target.reference(image_id))
+        if not _is_intact(picture, self._target, image_id):
+            self._damaged.add(image_id)
+        self._readings[image_id] = [diagnostic.read(picture) for diagnostic in self._diagnostics]
+        self._digests[image_id] = pixel_digest(picture.scored)
+
+    def measured(self, ids: Sequence[ImageId]) -> DiagnosticReadings:
+        """Return what was seen of these pictures, in this order.
+
+        Raises:
+            BenchSetError: PB602, pictures of the set are not the ones its manifest names; all are listed.
+        """
+        if self._damaged:
+            folder = self._target.folder
+            raise BenchSetError(
+                problem(
+                    "PB602",
+                    str(folder),
+                    expected="the pixels the manifest names",
+                    found="other pixels in reference, input or mask",
+                    fix=f"palette-bench verify {folder}",
+                    ids=sorted(self._damaged),
+                )
+            )
+        readings = {
+            diagnostic.id: [self._readings[i][at] for i in ids]
+            for at, diagnostic in enumerate(self._diagnostics)
+        }
+        return DiagnosticReadings({i: self._digests[i] for i in ids}, readings)
+
+
+def _picture(answer: CheckedOutput, reference: Image) -> DiagnosticInput:
+    raw, condition, mask = answer.output, answer.condition, answer.mask
+    scored = raw if mask is None else recomposite(raw, condition, mask)
+    return DiagnosticInput(raw, scored, reference, condition, mask)
+
+
+def _is_intact(picture: DiagnosticInput, target: BenchSet, image_id: ImageId) -> bool:
+    item = target.manifest.by_id[image_id]
+    channels = input_channels(target.task.degradation)
+    found = [pixel_digest(picture.reference), pixel_digest(picture.condition[:, :, :channels])]
+    if picture.mask is not None:
+        found.append(pixel_digest(picture.mask.astype(np.uint8) * 255))
+    return found == [digest for digest in (item.reference_px, item.input_px, item.mask_px) if digest]

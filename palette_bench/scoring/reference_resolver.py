@@ -1,0 +1,116 @@
+"""Which reference a run compares with: the one asked for, a remembered validation set, or the originals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from palette_bench.benchset.manifest import BenchSet
+from palette_bench.core.errors import UsageError
+from palette_bench.scoring.evaluate import MetricStep
+from palette_bench.scoring.extraction import Extraction
+from palette_bench.scoring.features.cache import ArrayCache
+from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
+from palette_bench.scoring.references import (
+    MATCHED_FULL,
+    PictureReference,
+    ReferenceRequest,
+    ReferenceSource,
+    import_reference,
+)
+from palette_bench.scoring.validation_set import ValidationSet, compute
+
+log = logging.getLogger(__name__)
+
+_DEFAULT = "crop-area-v1"  # for every task, inpainting included (protocol, section 8)
+
+
+@dataclass(frozen=True)
+class ReferenceResolver:
+    """Finds references for one set.
+
+    Attributes:
+        target: the set.
+        extraction: networks at work; those that need no reference are left alone.
+        statistics: cache of moments.
+        steps: what is to be scored.
+        fresh: nothing remembered counts.
+    """
+
+    target: BenchSet
+    extraction: Extraction
+    statistics: ArrayCache
+    steps: Sequence[MetricStep]
+    fresh: bool = False
+
+    @property
+    def _extractors(self) -> list[FeatureExtractor]:
+        """Return the networks whose scores name a reference, each once."""
+        return list({s.extractor.id: s.extractor for s in self.steps if s.metric.referenced}.values())
+
+    def choose(self, request: ReferenceRequest) -> ReferenceSource | None:
+        """Return the reference of a run, or None for the set's own originals.
+
+        All ranks take part; what rank 0 holds is what counts.
+
+        Raises:
+            UsageError: a validation set that is not remembered, without its pictures; or statistics for
+                more than one network.
+            InputError: the pictures or the statistics file cannot be used.
+        """
+        if not self._extractors:
+            return None
+        if request.file:
+            return self._imported(request)
+        if request.preprocess and request.images:
+            wanted = ValidationSet.of(self.target, request.preprocess)
+            extraction = self.extraction.only(self._extractors)
+            return compute(wanted, request.images, extraction, self.statistics)
+        if request.preprocess:
+            return self._asked_for(request.preprocess)
+        return self._by_default() if request.name is None else None
+
+    def _imported(self, request: ReferenceRequest) -> ReferenceSource | None:
+        if len(self._extractors) > 1:
+            names = ", ".join(e.id for e in self._extractors)
+            raise UsageError(f"statistics belong to one network; this run compares features of {names}")
+        (extractor,) = self._extractors
+        found: list[ReferenceSource] = []
+        self.extraction.world.lead(
+            lambda: found.append(import_reference(request, _width(extractor, self.target.protocol.side)))
+        )
+        return found[0] if found else None
+
+    def _remembered(self, preprocess: str) -> tuple[ValidationSet, PictureReference | None]:
+        wanted = ValidationSet.of(self.target, preprocess)
+        if self.fresh or not self._extractors:
+            return wanted, None
+        return wanted, wanted.remembered(self._extractors, self.extraction.cache, self.statistics)
+
+    def _asked_for(self, preprocess: str) -> PictureReference:
+        wanted, known = self._remembered(preprocess)
+        if known is None:
+            raise UsageError(
+                f"{wanted.id} of {wanted.name} is not in the cache for these networks: name its pictures "
+                "once with --reference-images DIR"
+            )
+        return known
+
+    def _by_default(self) -> PictureReference | None:
+        wanted, known = self._remembered(_DEFAULT)
+        return known if known is not None and wanted.is_whole(known) else None
+
+    def matched(self, chosen: ReferenceSource) -> PictureReference | None:
+        """Return the remembered reference cropped as this set is, where that is another one than chosen."""
+        if self.target.manifest.preprocess != MATCHED_FULL.partition("@")[2] or chosen.id == MATCHED_FULL:
+            return None
+        return self._remembered(self.target.manifest.preprocess)[1]
+
+
+def _width(extractor: FeatureExtractor, side: int) -> int:
+    """Return the features of a network, by showing it one black picture."""
+    black = as_images([np.zeros((side, side, 3), np.uint8)])
+    return int(extractor(black)[extractor.heads["features"]].shape[1])

@@ -1,0 +1,234 @@
+"""The plan of a study: as written by hand, as frozen, and as laid out trial by trial.
+
+A study folder, all of it written once by `study design`:
+
+    study.json             `Study`, the frozen plan; SHA-256 of its bytes -> the study id
+    consent.txt            what raters agree to; its SHA-256 is in the plan
+    instructions.txt       what raters are told to do; likewise
+    slots/000.json         `SlotList`: one rater's trials in order, by tokens alone; safe to send
+    stimuli/FILE.png       each picture once, plain PNG of equal size; the name says nothing
+    private/truth.csv      `Truth`: what every token stands for; mode 0600, like all in private/
+    private/seal.json      `StudySecret`: the study's id and its secret
+
+A token names one side of one trial of one slot, so the same picture has another name for every rater;
+only truth.csv leads from a token to its file in stimuli/. All names and all order come from the secret.
+`private/` never leaves the machine that runs the study. Source: reports and studies, section 7.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field
+
+from palette_bench.core.fingerprint import sha256
+from palette_bench.core.records import Part, Record, Sha, Slug, Text
+
+CATCH_METHOD = "copy-input"  # what stands against the original in catch and practice trials: the input
+MOST_TEST_TRIALS = 120  # a rater's patience
+MOST_RATERS = 10_000
+
+Kind: TypeAlias = Literal["test", "catch", "practice"]
+Side: TypeAlias = Literal["L", "R"]
+Token = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+def _plain_name(name: str) -> str:
+    if "/" in name or name.startswith("."):
+        raise ValueError("the name of a file beside study.toml, without a folder")
+    return name
+
+
+FileName = Annotated[Text, AfterValidator(_plain_name)]
+
+
+class Exclude(Part):
+    """When a trial or a rater does not count, fixed before any vote. Source: section 7.4.
+
+    Attributes:
+        catch_min_correct: catch trials a rater must get right.
+        min_median_rt_ms: smallest median time to answer.
+        side_bias_p: one side chosen with a smaller two-sided binomial p.
+        max_timing_error_ms: largest |shown - planned| of a trial.
+        min_valid_share: smallest share of a rater's test trials that are valid.
+    """
+
+    catch_min_correct: int = Field(default=7, ge=0)
+    min_median_rt_ms: int = Field(default=250, ge=0)
+    side_bias_p: float = Field(default=1e-4, ge=0, lt=1)
+    max_timing_error_ms: int = Field(default=150, ge=0)
+    min_valid_share: float = Field(default=0.8, ge=0, le=1)
+
+
+class Ethics(Part):
+    """Who allowed the study, what raters are paid, and what their answers are for."""
+
+    body: Text | None = None
+    approval: Text | None = None
+    pay_per_hour: Text | None = None
+    currency: Text | None = None
+    purpose: Text
+
+
+class StudyPlan(Part):
+    """What hand-written and frozen plan share."""
+
+    title: Text
+    question: Text = "Which image would you guess is from a camera?"
+    layout: Literal["side-by-side", "sequential"] = "side-by-side"
+    show_input: bool = False
+    display_ms: int = Field(default=3000, ge=100, le=60_000)
+    size_css_px: int = Field(default=256, ge=32, le=2048)
+    images: int = Field(default=500, ge=1)
+    image_seed: int = Field(default=0, ge=0)
+    raters: int = Field(default=100, ge=1, le=MOST_RATERS)
+    trials_per_method: int = Field(default=50, ge=1, le=MOST_TEST_TRIALS)
+    practice: int = Field(default=6, ge=0, le=50)
+    catch: int = Field(default=8, ge=0, le=50)
+    exclude: Exclude = Exclude()
+    stop_rule: Literal["fixed-raters"] = "fixed-raters"
+    alpha: float = Field(default=0.05, gt=0, le=0.5)
+    margin: float = Field(default=0.05, gt=0, lt=0.5)
+    ethics: Ethics
+
+    @property
+    def metric(self) -> str:
+        """Return the key of the fool rate: display times are different metrics."""
+        return f"fool_rate@{self.display_ms / 1000:g}s"
+
+
+class StudyToml(StudyPlan, Record):
+    """`study.toml`, written by hand; the set and the submissions are given to `study design`.
+
+    `consent` and `instructions` name text files beside it.
+    """
+
+    kind: ClassVar[str] = "study-plan"
+    consent: FileName
+    instructions: FileName
+
+
+class StudyTarget(Part):
+    """The set the study draws its pictures from."""
+
+    protocol: str
+    source: str
+    task: str
+    variant: str
+    set: Sha
+
+
+class Studied(Part):
+    """A method under study: the very outputs raters see."""
+
+    slug: Slug
+    version: Text
+    outputs: Sha
+
+
+class Study(StudyPlan, Record):
+    """`study.json`: the plan with everything chosen, frozen before the first vote.
+
+    `truth`, `slots` and `stimuli` are digests of what lies beside it; they give nothing away.
+    """
+
+    kind: ClassVar[str] = "study"
+    target: StudyTarget
+    methods: tuple[Studied, ...] = Field(min_length=1)
+    methods_per_rater: int = Field(ge=1)
+    image_ids: tuple[str, ...]
+    catch_ids: tuple[str, ...]
+    practice_ids: tuple[str, ...]
+    consent: Sha
+    instructions: Sha
+    truth: Sha
+    slots: Sha
+    stimuli: Sha
+
+    @cached_property
+    def id(self) -> str:
+        """Return the study id: `st_` and the first 12 hexadecimal digits of the file's SHA-256."""
+        return f"st_{sha256(self.to_json().encode())[:12]}"
+
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """Return the methods' slugs in the plan's order."""
+        return tuple(method.slug for method in self.methods)
+
+    @property
+    def test_trials(self) -> int:
+        """Return the test trials of one rater."""
+        return self.methods_per_rater * self.trials_per_method
+
+    @property
+    def trials(self) -> int:
+        """Return all trials of one rater: practice, then test with catch trials among them."""
+        return self.practice + self.catch + self.test_trials
+
+    def ids_of(self, kind: Kind) -> tuple[str, ...]:
+        """Return the image ids trials of a kind may show."""
+        return {"test": self.image_ids, "catch": self.catch_ids, "practice": self.practice_ids}[kind]
+
+
+class Trial(Part):
+    """One trial as a rater may know it: practice or not, and tokens. Catch trials look like any other."""
+
+    trial: int = Field(ge=0)
+    practice: bool
+    left: Token
+    right: Token
+    input: Token | None = None
+
+
+class SlotList(Record):
+    """`slots/NNN.json`: the trials of one rater slot, in order."""
+
+    kind: ClassVar[str] = "study-slot"
+    slot: int = Field(ge=0)
+    trials: tuple[Trial, ...]
+
+
+class Truth(Part):
+    """A row of `private/truth.csv`: what a trial of a slot shows, and under which names.
+
+    `real_file`, `model_file` and `input_file` are names in stimuli/; the input ones are empty unless
+    the plan shows the input. `left` and `right` are tokens; the original is on `real_side`.
+    """
+
+    slot: int = Field(ge=0)
+    trial: int = Field(ge=0)
+    kind: Kind
+    image_id: str
+    method: Slug
+    real_side: Side
+    left: Token
+    right: Token
+    input: Token | None = None
+    real_file: str
+    model_file: str
+    input_file: str | None = None
+
+    def files(self) -> dict[str, str]:
+        """Return token -> file in stimuli/ for everything the trial shows."""
+        real, model = (self.left, self.right) if self.real_side == "L" else (self.right, self.left)
+        shown = {real: self.real_file, model: self.model_file}
+        return shown | ({self.input: self.input_file} if self.input and self.input_file else {})
+
+
+class StudySecret(Record):
+    """`private/seal.json`: the id the plan had when it was frozen, and the study's secret."""
+
+    kind: ClassVar[str] = "study-seal"
+    study_id: str
+    secret: Sha
+
+
+def slot_list(slot: int, rows: Iterable[Truth]) -> SlotList:
+    """Return what a rater may know of a slot's truth."""
+    trials = tuple(
+        Trial(trial=t.trial, practice=t.kind == "practice", left=t.left, right=t.right, input=t.input)
+        for t in rows
+    )
+    return SlotList(schema=SlotList.schema_name(), slot=slot, trials=trials)

@@ -1,0 +1,326 @@
+"""`study export`: a study for people who do not come to our server, or who come through Prolific.
+
+    folder    a page per rater slot and its pictures: open it from the disk or put it on any web server
+    amt       the same for Mechanical Turk: `tasks.csv` lists the pages, `question.xml` frames one
+    prolific  `prolific.txt`: the address of `study serve` and the completion code to enter there
+
+Pages hold tokens alone; `study import` joins the truth. Only practice pairs, which tell raters the answer,
+name the token of the photograph. Source: reports and studies, section 7.3.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from palette_bench.core import atomic
+from palette_bench.core.errors import Problem, RecordError, StorageError, UsageError, problem, suggest
+from palette_bench.core.records import read_file
+from palette_bench.core.types import SILENT, Progress
+from palette_bench.study.csv_tables import Faults, fault_problems, parse_table, table_lines
+from palette_bench.study.folder import StudyFolder
+from palette_bench.study.plan import Truth
+from palette_bench.study.rater_page import rater_page
+from palette_bench.study.session import completion_code
+from palette_bench.study.store import STORE, VoteStore
+from palette_bench.study.votes import Rater, Source, TrialAnswer, Vote, checked_votes, rater_id, vote_of
+
+Platform = Literal["folder", "amt", "prolific"]
+
+_BATCH = 64  # pictures per fsync round
+_QUESTION = """\
+<ExternalQuestion xmlns="http://mechanicalturk.amazonaws.com/AWSMechanicalTurkDataSchemas/2006-07-14/ExternalQuestion.xsd">
+  <ExternalURL>${page}</ExternalURL>
+  <FrameHeight>0</FrameHeight>
+</ExternalQuestion>
+"""
+_PROLIFIC = """\
+Study address, with "I'll use URL parameters" chosen:
+  {url}/?{join}PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}&STUDY_ID={{{{%STUDY_ID%}}}}&SESSION_ID={{{{%SESSION_ID%}}}}
+Places: {places}
+Completion code: {code}
+Serve it:
+  palette-bench study serve STUDY --public-url {url}{token}
+"""
+
+
+def export(
+    folder: StudyFolder,
+    platform: Platform,
+    out: Path,
+    *,
+    url: str = "",
+    join_token: str = "",
+    progress: Progress = SILENT,
+) -> None:
+    """Write a study for a platform into a new folder, whole or not at all.
+
+    Args:
+        folder: the study.
+        platform: see the module.
+        out: must not exist.
+        url: where the pages will lie (amt), or where the server is reached (prolific).
+        join_token: the word `study serve` was or will be given (prolific).
+        progress: told of every picture.
+
+    Raises:
+        UsageError: the platform needs an https address.
+        StorageError: PB809, the folder exists; PB802.
+    """
+    if out.exists():
+        raise StorageError(problem("PB809", str(out), expected="no folder of this name", found="one"))
+    if platform != "folder" and not url.startswith("https://"):
+        raise UsageError(f"{platform} sends people to an address: give it with --url https://...")
+    url = url.rstrip("/")
+    with atomic.whole_folder(out) as folder_out:
+        if platform == "prolific":
+            atomic.write_text(folder_out / "prolific.txt", _prolific(folder, url, join_token))
+            return
+        names = _write_pages(folder, platform, folder_out, progress)
+        if platform == "amt":
+            atomic.write_text(
+                folder_out / "tasks.csv", "\n".join(["page", *(f"{url}/{n}" for n in names), ""])
+            )
+            atomic.write_text(folder_out / "question.xml", _QUESTION)
+
+
+def _prolific(folder: StudyFolder, url: str, join_token: str) -> str:
+    return _PROLIFIC.format(
+        url=url,
+        join=f"join={join_token}&" if join_token else "",
+        token=f" --join-token {join_token or 'WORD'}",
+        places=folder.study.raters,
+        code=completion_code(folder.secret, Rater(0, "", "", "prolific")),
+    )
+
+
+def _write_pages(
+    folder: StudyFolder, mode: Literal["folder", "amt"], out: Path, progress: Progress
+) -> list[str]:
+    """Write a page per slot and every picture it shows; return the names of the pages."""
+    slots: dict[int, list[Truth]] = defaultdict(list)
+    for row in folder.truth():
+        slots[row.slot].append(row)
+    atomic.make_folder(out / "s")
+    pictures = [pair for rows in slots.values() for row in rows for pair in row.files().items()]
+    with progress("pictures", len(pictures)) as advance:
+        for some in _parts(pictures):
+            with atomic.FileBatch() as batch:
+                for token, file in some:
+                    batch.write(out / "s" / f"{token}.png", folder.stimulus(file))
+            advance(len(some))
+    names = [f"{slot:03d}.html" for slot in slots]
+    with atomic.FileBatch() as batch:
+        for name, rows in zip(names, slots.values(), strict=True):
+            page = rater_page(folder, mode, name.removesuffix(".html"), [_pair(row) for row in rows])
+            batch.write(out / name, page.encode())
+    return names
+
+
+def _parts(pictures: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
+    return (pictures[at : at + _BATCH] for at in range(0, len(pictures), _BATCH))
+
+
+def _pair(row: Truth) -> dict[str, Any]:
+    """Return what a static page knows of a trial."""
+    pair: dict[str, Any] = {"trial": row.trial, "practice": row.kind == "practice"}
+    pair |= {"left": row.left, "right": row.right, "input": row.input}
+    if row.kind == "practice":
+        pair["camera"] = row.left if row.real_side == "L" else row.right
+    return pair
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+WORKER, ASSIGNMENT, ANSWERS = "WorkerId", "AssignmentId", "Answer.answers"
+PARTICIPANT, STATUS = "Participant id", "Status"
+_GAVE_BACK = {"RETURNED", "TIMED-OUT"}  # Prolific: they took their consent back, or never finished
+
+
+class AnswerRow(TrialAnswer):
+    """A row of the file a static page saves: an answer, and whose."""
+
+    study_id: str
+    participant: Name
+    session: Name
+    day: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
+
+
+@dataclass(frozen=True)
+class ImportedVotes:
+    """Votes of a platform, and how many raters' votes were left out because they gave the task back."""
+
+    votes: list[Vote]
+    left_out: int = 0
+
+
+def import_votes(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> ImportedVotes:
+    """Return the votes in what a platform handed back.
+
+    Raises:
+        RecordError: PB401, PB501, PB502, PB503, PB510; all problems of all files at once.
+        StorageError: PB801.
+    """
+    if platform in ("serve", "prolific"):
+        return _served(folder, platform, files)
+    truth = {row.left: row for row in folder.truth()}
+    votes: list[Vote] = []
+    problems: list[Problem] = []
+    for path in files:
+        try:
+            votes += _table(folder, truth, platform, read_file(path), path.name)
+        except RecordError as error:
+            problems += error.problems
+    problems += _doubled(votes)
+    if problems:
+        raise RecordError(*problems)
+    return ImportedVotes(list(dict.fromkeys(votes)))
+
+
+def _table(
+    folder: StudyFolder, truth: dict[str, Truth], platform: Source, data: bytes, name: str
+) -> list[Vote]:
+    if platform == "folder":
+        return _joined(folder, truth, platform, parse_table(AnswerRow, data, name), name)
+    votes: list[Vote] = []
+    problems: list[Problem] = []
+    for line, cells in _cells(data, name, (WORKER, ASSIGNMENT, ANSWERS)):
+        where = f"{name}: line {line}: {ANSWERS}"
+        try:
+            rows = parse_table(AnswerRow, cells[ANSWERS].encode(), where)
+            own = [(n, _relabelled(row, cells)) for n, row in rows]
+            votes += _joined(folder, truth, platform, own, where)
+        except RecordError as error:
+            problems += error.problems
+    if problems:
+        raise RecordError(*problems)
+    return votes
+
+
+def _relabelled(row: AnswerRow, cells: dict[str, str]) -> AnswerRow:
+    """Return a row under the platform's own names, which a page cannot vouch for."""
+    return row.model_copy(update={"participant": cells[WORKER], "session": cells[ASSIGNMENT]})
+
+
+def _joined(
+    folder: StudyFolder,
+    truth: dict[str, Truth],
+    platform: Source,
+    rows: Iterable[tuple[int, AnswerRow]],
+    name: str,
+) -> list[Vote]:
+    """Return rows as votes.
+
+    Raises:
+        RecordError: PB502, tokens of no trial; PB503, two votes for one trial.
+    """
+    study_id, unknown = folder.study.id, defaultdict[tuple[str, str], list[tuple[int, str]]](list)
+    votes: list[tuple[int, Vote]] = []
+    for line, row in rows:
+        known = truth.get(row.left)
+        if row.study_id != study_id:
+            unknown["study_id", study_id].append((line, row.study_id[:40]))
+        elif known is None or known.trial != row.trial:
+            unknown["left", f"the left picture of trial {row.trial}"].append((line, row.left))
+        else:
+            rater = Rater(known.slot, rater_id(folder.secret, row.participant), row.session, platform)
+            votes.append((line, vote_of(folder.study, known, rater, row, row.day)))
+    if unknown:
+        raise RecordError(*fault_problems("PB502", unknown, name))
+    return checked_votes(votes, folder.study, name)
+
+
+def _doubled(votes: Iterable[Vote]) -> list[Problem]:
+    """Return a problem if files answer a trial differently; the same answer again is no harm."""
+    kept: dict[tuple[str, str, int], Vote] = {}
+    twice = [v for v in votes if kept.setdefault((v.rater, v.session, v.trial), v) != v]
+    ids = [f"session {vote.session} trial {vote.trial}" for vote in twice]
+    return [problem("PB503", "files", fix="give each file once", ids=ids)] if ids else []
+
+
+def _cells(data: bytes, name: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a platform's own table with their line numbers."""
+    (_, header), *lines = table_lines(data, name)
+    rows = [(line, dict(zip_longest(header, cells[: len(header)], fillvalue=""))) for line, cells in lines]
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise RecordError(
+            *(problem("PB510", f"{name}: header", expected=c, fix=suggest(c, header)) for c in missing)
+        )
+    short: Faults = defaultdict(list)
+    for line, row in rows:
+        for column in (c for c in columns if not row[c]):
+            short[column, "a value"].append((line, "nothing"))
+    if short:
+        raise RecordError(*fault_problems("PB501", short, name))
+    return rows
+
+
+def _served(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> ImportedVotes:
+    path = folder.path / STORE
+    if not path.is_file():
+        fix = "votes lie where `study serve` ran; run import there"
+        raise StorageError(problem("PB801", str(path), found="no such file", fix=fix))
+    store = VoteStore(path)
+    try:
+        votes = [vote for vote in store.votes() if platform in (vote.source, "serve")]
+    finally:
+        store.close()
+    if platform == "serve":
+        return ImportedVotes(votes)
+    kept = _kept(folder, files, {vote.rater for vote in votes})
+    left_out = {vote.rater for vote in votes} - kept
+    return ImportedVotes([vote for vote in votes if vote.rater in kept], len(left_out))
+
+
+def given_back(folder: StudyFolder, files: Sequence[Path]) -> list[str]:
+    """Return the pseudonyms of participants whose places Prolific has taken back.
+
+    Raises:
+        RecordError: PB401, PB501, PB510, no export of Prolific.
+    """
+    found: list[str] = []
+    problems: list[Problem] = []
+    for path in files:
+        try:
+            rows = _cells(read_file(path), path.name, (PARTICIPANT, STATUS))
+        except RecordError as error:
+            problems += error.problems
+            continue
+        found += [
+            rater_id(folder.secret, cells[PARTICIPANT])
+            for _, cells in rows
+            if cells[STATUS].upper() in _GAVE_BACK
+        ]
+    if problems:
+        raise RecordError(*problems)
+    return found
+
+
+def _kept(folder: StudyFolder, files: Sequence[Path], voted: set[str]) -> set[str]:
+    """Return the raters Prolific still counts.
+
+    Raises:
+        RecordError: PB502, participants who are to be paid and never voted here.
+    """
+    kept: set[str] = set()
+    problems: list[Problem] = []
+    for path in files:
+        unknown: Faults = defaultdict(list)
+        for line, cells in _cells(read_file(path), path.name, (PARTICIPANT, STATUS)):
+            rater = rater_id(folder.secret, cells[PARTICIPANT])
+            if cells[STATUS].upper() in _GAVE_BACK:
+                continue
+            if rater not in voted:
+                unknown[PARTICIPANT, "one who voted here"].append((line, cells[PARTICIPANT][:40]))
+            kept.add(rater)
+        problems += fault_problems("PB502", unknown, path.name)
+    if problems:
+        raise RecordError(*problems)
+    return kept

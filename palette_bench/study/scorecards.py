@@ -1,0 +1,129 @@
+"""Scorecards with a fool rate: new cards made of old ones, which stay as they are.
+
+Source: reports and studies, sections 1.3 and 7.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from palette_bench.core import atomic
+from palette_bench.core.errors import IncomparableError, Problem, problem
+from palette_bench.core.records import read_file, today
+from palette_bench.scoring.scorecard import Score, Scorecard, read_scorecard, read_table, table_path
+from palette_bench.study.analysis import SMALL_STUDY
+from palette_bench.study.results import Analysis, MethodResult
+from palette_bench.study.two_way import METHOD
+
+
+def read_parents(paths: Sequence[Path], analysis: Analysis) -> dict[Path, Scorecard]:
+    """Return the cards to extend, proven whole and of the study.
+
+    Raises:
+        RecordError: PB407, PB408.
+        IncomparableError: PB602, a card of another set, method or outputs; all are listed.
+    """
+    cards = {path: read_scorecard(path) for path in paths}
+    for path, card in cards.items():
+        read_table(card, path)
+    strange = [fault for path, card in cards.items() for fault in _strange(path, card, analysis)]
+    if strange:
+        raise IncomparableError(*strange)
+    return cards
+
+
+def _strange(path: Path, card: Scorecard, analysis: Analysis) -> list[Problem]:
+    """Return what makes a card none of the study's."""
+    by_slug = {m.slug: m for m in analysis.methods}
+    method = by_slug.get(card.method.slug)
+    facts = [("set", analysis.target.set, card.fingerprints.set)]
+    if method is None:
+        facts.append(("method", " or ".join(by_slug), card.method.slug))
+    else:
+        facts.append(("outputs", method.outputs, card.fingerprints.outputs))
+    fix = "give the card of the very outputs raters saw"
+    return [
+        problem("PB602", f"{path.name}: {what}", expected=expected[:40], found=found[:40], fix=fix)
+        for what, expected, found in facts
+        if expected != found
+    ]
+
+
+def write_cards(cards: Mapping[Path, Scorecard], analysis: Analysis, out: Path) -> list[Path]:
+    """Write a new card per old one into `out`, with its table; return their paths."""
+    results = {m.slug: m for m in analysis.methods}
+    written = []
+    for path, card in cards.items():
+        target = out / f"{card.method.slug}.json"
+        atomic.write_bytes(table_path(target), read_file(table_path(path)))
+        extended(card, analysis, results[card.method.slug], target).write(target)
+        written.append(target)
+    return written
+
+
+def extended(card: Scorecard, analysis: Analysis, result: MethodResult, target: Path) -> Scorecard:
+    """Return a card with the study's fool rate, signed; its parent is the card given."""
+    link = card.per_image.model_copy(update={"file": table_path(target).name})
+    fields = {
+        "date": today(),
+        "scores": card.scores | {analysis.metric: score(analysis, result)},
+        "parents": (*card.parents, card.content_sha256),
+        "per_image": link,
+    }
+    return card.model_copy(update=fields).signed()
+
+
+def score(analysis: Analysis, result: MethodResult) -> Score:
+    """Return the fool rate as a card states it.
+
+    `params.differences` holds the test against every other method of the study by its outputs' digest:
+    a board can rank by them without the votes.
+    """
+    found = result.rate
+    params: dict[str, Any] = {
+        "study": analysis.study,
+        "votes": analysis.votes,
+        "display_ms": analysis.display_ms,
+        "raters": found.raters,
+        "images": found.images,
+        "trials": found.n,
+        "excluded": len(analysis.excluded),
+        "design_effect": found.design_effect,
+        "differences": _differences(analysis, result),
+    }
+    return Score(
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        se=found.se,
+        level=1 - analysis.alpha,
+        interval=METHOD if found.value is not None else None,
+        n=found.n,
+        direction="higher",
+        unit="%",
+        params=params,
+        notes=tuple(_notes(analysis, result)),
+    )
+
+
+def _differences(analysis: Analysis, result: MethodResult) -> dict[str, dict[str, float | int]]:
+    outputs = {m.slug: m.outputs for m in analysis.methods}
+    found = {}
+    for pair in analysis.pairs:
+        if result.slug in (pair.one, pair.other):
+            sign, other = (1, pair.other) if pair.one == result.slug else (-1, pair.one)
+            test = {"delta": sign * pair.delta, "se": pair.se, "p": pair.p, "n": pair.n}
+            found[outputs[other]] = test
+    return found
+
+
+def _notes(analysis: Analysis, result: MethodResult) -> list[str]:
+    found = {
+        "simulated-votes": analysis.simulated,
+        "peeked": analysis.peeked,
+        "too-few-votes": result.rate.value is None,
+        "small-study": result.rate.value is not None and result.rate.raters < SMALL_STUDY,
+    }
+    return [note for note, applies in found.items() if applies]

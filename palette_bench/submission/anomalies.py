@@ -1,0 +1,240 @@
+"""What makes outputs suspicious though every file is sound: copies, mix-ups, lossy steps.
+
+Per picture only digests and 16 x 16 thumbnails are kept, so memory does not grow with the pixels. All
+findings are warnings: a method may be right and look odd. Source: trust, section 4.3; the thresholds
+are ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palette_bench.benchset.manifest import BenchSet, ContestantSet
+from palette_bench.core.errors import Problem
+from palette_bench.core.fingerprint import pixel_digest
+from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
+from palette_bench.submission.files import output_name
+from palette_bench.submission.layout import of_files
+from palette_bench.submission.thumbnails import (
+    CELLS,
+    FAR,
+    LUMA,
+    MIN_CELLS,
+    NEARER,
+    Colours,
+    colour_fault,
+    distances,
+    known_cells,
+    shift,
+    thumbnail,
+    tones,
+    turn,
+)
+
+SMALL_ERROR = 8  # levels; what JPEG or a resize does to most pixels
+ALTERED_SHARE = 0.2  # of known pixels changed at all: more than blending along the hole's edge
+SMALL_SHARE = 0.8  # of known pixels within SMALL_ERROR: 0.83 to 1 after JPEG at quality 90 to 98
+CONTRAST = (0.8, 1.25)  # of output to input: a model keeps it, in cells that average what it smooths
+BRIGHTER = 12.0  # levels between the means
+SHOWN_PAIRS = 5
+_LOOKED_AT = 64  # outputs whose place is proven: a shift is of all or of none
+_BLOCK = 256  # outputs compared with all inputs at once
+
+_Grid = NDArray[np.float32]  # (CELLS * CELLS,) luma of a thumbnail
+
+_FIXES = {
+    "PB321": "outputs must come from the inputs; references are for the judge alone",
+    "PB322": "the method returned its input: see that its prediction is what gets written",
+    "PB323": "each id needs its own output: see that the loop does not write one picture twice",
+    "PB324": "write PNG straight from the method's pixels: no JPEG, resize or colour conversion between",
+    "PB325": "if the pairs are right, rename the files; see that inputs are read in the order of their ids",
+    "PB327": "write what the model sees as 0..255: undo its normalisation, gamma and any conversion to float",
+    "PB328": "write RGB: libraries such as OpenCV hold BGR, and some models YCbCr",
+    "PB329": "write each pixel at its place: undo flips, transposes, padding and crops",
+    "PB326": "see whether these runs failed: NaN turned into one colour, or an empty output",
+}
+
+
+class AnomalyCheck:
+    """Collects one output after the other; `problems` judges them together."""
+
+    def __init__(self, target: ContestantSet) -> None:
+        """Start with no output of this set."""
+        self._target = target
+        self._references = target.reference_digests
+        self._digests: dict[ImageId, Fingerprint] = {}
+        self._conditions: dict[ImageId, Fingerprint] = {}
+        self._constant: set[ImageId] = set()
+        self._lossy: set[ImageId] = set()
+        self._tones: dict[ImageId, tuple[float, float]] = {}
+        self._channels: dict[ImageId, str] = {}
+        self._turned: dict[ImageId, str] = {}
+        self._shifts: dict[ImageId, tuple[int, int]] = {}
+        self._outputs: list[_Grid] = []
+        self._inputs: list[_Grid] = []
+        self._known: list[NDArray[np.bool_]] = []
+
+    def add(
+        self, image_id: ImageId, output: Image, condition: Image, mask: Mask | None, digest: Fingerprint
+    ) -> None:
+        """Note one output with its input, (S, S, 3) uint8 each, its mask and its pixel digest."""
+        self._digests[image_id] = digest
+        self._conditions[image_id] = pixel_digest(condition)
+        if (output == output[0, 0]).all():
+            self._constant.add(image_id)
+        if mask is not None and _is_lossy(output, condition, mask):
+            self._lossy.add(image_id)
+        colours, given, known = thumbnail(output), thumbnail(condition), known_cells(mask)
+        luma, given_luma = colours @ LUMA, given @ LUMA
+        self._outputs.append(luma.astype(np.float32))
+        self._inputs.append(given_luma.astype(np.float32))
+        self._known.append(known)
+        if image_id in self._constant or known.sum() < MIN_CELLS:
+            return
+        model = self._coloured_model(image_id, given)
+        held = None if model is None else colour_fault(colours[known], model[known])
+        if held is not None:
+            self._channels[image_id] = held
+        changed = None if held else tones(luma[known], given_luma[known], of_0_to_1=bool(output.max() <= 1))
+        if changed is not None:
+            self._tones[image_id] = changed
+        elif turned := turn(luma, given_luma, known):
+            self._turned[image_id] = turned
+        if len(self._shifts) < _LOOKED_AT:
+            self._shifts[image_id] = shift(output, condition, mask)
+
+    def problems(self) -> list[Problem]:
+        """Return PB321-PB329 for what was added."""
+        n = len(self._digests)
+        lossy = self._lossy if 2 * len(self._lossy) > n else set()
+        share = f"altered by 1 to {SMALL_ERROR} levels in most known pixels of {len(lossy):,} of {n:,}"
+        return [
+            *_about("PB321", self._equal_to_target(), "not the target itself", "equal pixels"),
+            *_about("PB322", self._equal_to_input(), "not the input itself", "equal pixels"),
+            *_about("PB323", self._equal_to_each_other(), "different outputs", "equal pixels"),
+            *_about("PB324", lossy, "known pixels as they were given", share),
+            *self._permuted(),
+            *_about("PB326", self._dull(), "a picture", "one colour"),
+            *self._toned(),
+            *self._of_other_channels(),
+            *self._misplaced(),
+        ]
+
+    def _coloured_model(self, image_id: ImageId, given: Colours) -> Colours | None:
+        """Return the colours an output should have: of its input, or of the original where that is gray."""
+        if self._target.task.degradation != "gray-v1":
+            return given
+        return thumbnail(self._target.reference(image_id)) if isinstance(self._target, BenchSet) else None
+
+    @staticmethod
+    def _most(verdicts: Mapping[ImageId, bool]) -> set[ImageId]:
+        """Return the ids of a verdict that most outputs share: one alone may be a model's own failure."""
+        found = {image_id for image_id, verdict in verdicts.items() if verdict}
+        return found if len(found) > 1 and 2 * len(found) > len(verdicts) else set()
+
+    def _toned(self) -> list[Problem]:
+        """Return PB327 if most outputs have another contrast or brightness than their inputs."""
+        low, high = CONTRAST
+        changed = self._most(
+            {i: not low <= gain <= high or abs(more) > BRIGHTER for i, (gain, more) in self._tones.items()}
+        )
+        if not changed:
+            return []
+        gain, shift = np.median([self._tones[i] for i in changed], axis=0)
+        found = (
+            f"contrast times {gain:.2f}, brightness {shift:+.0f} levels, at the median of {len(changed):,}"
+        )
+        return _about("PB327", changed, "tones as in the inputs", found)
+
+    def _of_other_channels(self) -> list[Problem]:
+        """Return PB328 if most outputs that can tell hold other channels than red, green, blue."""
+        found = self._most({i: bool(held) for i, held in self._channels.items()})
+        held = Counter(self._channels[i] for i in found).most_common(1)
+        return _about("PB328", found, "red, green, blue", held[0][0] if held else "")
+
+    def _misplaced(self) -> list[Problem]:
+        """Return PB329 for outputs turned or mirrored, or if most lie beside their place."""
+        if len(self._turned) > 1:
+            (how, _), *_ = Counter(self._turned.values()).most_common()
+            return _about(
+                "PB329", self._turned, "the scene as the input shows it", f"{how}, in most of these"
+            )
+        moved = Counter(place for place in self._shifts.values() if place != (0, 0)).most_common(1)
+        if not moved or not 1 < moved[0][1] > len(self._shifts) / 2:
+            return []
+        down, right = moved[0][0]
+        ids = [i for i, place in self._shifts.items() if place == (down, right)]
+        found = f"moved by {down:+} pixels down and {right:+} to the right, in most outputs looked at"
+        return _about("PB329", ids, "each pixel at its place", found)
+
+    def _reference(self, image_id: ImageId) -> Fingerprint:
+        return self._references.get(image_id, "")
+
+    def _equal_to_target(self) -> set[ImageId]:
+        """Return the outputs equal to their reference, where the input is not equal to it already."""
+        equal = {i for i, digest in self._digests.items() if digest == self._reference(i)}
+        return {i for i in equal if self._conditions[i] != self._digests[i]}
+
+    def _equal_to_input(self) -> set[ImageId]:
+        equal = {i for i, digest in self._digests.items() if digest == self._conditions[i]}
+        return {i for i in equal if self._reference(i) != self._digests[i]}
+
+    def _equal_to_each_other(self) -> set[ImageId]:
+        """Return the outputs that are one picture though their inputs are not."""
+        groups: dict[Fingerprint, list[ImageId]] = defaultdict(list)
+        for image_id, digest in self._digests.items():
+            groups[digest].append(image_id)
+        inputs = {digest: {self._conditions[i] for i in ids} for digest, ids in groups.items()}
+        return {i for digest, ids in groups.items() if len(inputs[digest]) > 1 for i in ids}
+
+    def _dull(self) -> set[ImageId]:
+        """Return the outputs of one colour whose reference is not just that."""
+        return {i for i in self._constant if self._digests[i] != self._reference(i)}
+
+    def _permuted(self) -> list[Problem]:
+        """Return PB325 if two or more outputs show the input of another id."""
+        ids = list(self._digests)
+        pairs = {ids[i]: ids[j] for i, j in self._mix_ups() if ids[i] not in self._constant}
+        if len(pairs) < 2:
+            return []
+        shown = ", ".join(f"{i} shows {j}" for i, j in list(pairs.items())[:SHOWN_PAIRS])
+        found = shown + (f", and {len(pairs) - SHOWN_PAIRS:,} more" if len(pairs) > SHOWN_PAIRS else "")
+        return _about("PB325", pairs, "each output under the id of its own input", found)
+
+    def _mix_ups(self) -> list[tuple[int, int]]:
+        """Return (output, input) indices where another input is far nearer than the output's own."""
+        outputs, inputs, known = (
+            np.asarray(rows, np.float64).reshape(-1, CELLS * CELLS)
+            for rows in (self._outputs, self._inputs, self._known)
+        )
+        cells = known.sum(axis=1)
+        own = np.sqrt(((outputs - inputs) ** 2 * known).sum(axis=1) / np.maximum(cells, 1))
+        rows = zip(outputs, inputs, known, strict=True)
+        fits = np.array([distances(o[None], x[None], k[None], alike=True)[0, 0] for o, x, k in rows])
+        suspects = np.flatnonzero((own > FAR) & np.isinf(fits) & (cells >= MIN_CELLS))
+        pairs = []
+        for start in range(0, len(suspects), _BLOCK):
+            block = suspects[start : start + _BLOCK]
+            gaps = distances(outputs[block], inputs, known, alike=True)
+            nearest, least = gaps.argmin(axis=1), gaps.min(axis=1)
+            shown = (least < FAR) & (NEARER * least < own[block])
+            pairs += [(int(i), int(j)) for i, j in zip(block[shown], nearest[shown], strict=True)]
+        return pairs
+
+
+def _about(code: str, ids: Iterable[ImageId], expected: str, found: str) -> list[Problem]:
+    names = [output_name(image_id) for image_id in sorted(ids)]
+    return of_files(code, names, expected=expected, found=found, fix=_FIXES[code])
+
+
+def _is_lossy(output: Image, condition: Image, mask: Mask) -> bool:
+    """Return whether known pixels were altered widely but little, as by JPEG or a resize."""
+    samples = np.maximum(output, condition) - np.minimum(output, condition)
+    gaps = np.maximum(np.maximum(samples[..., 0], samples[..., 1]), samples[..., 2])[~mask]
+    return (
+        len(gaps) > 0 and (gaps > 0).mean() >= ALTERED_SHARE and (gaps <= SMALL_ERROR).mean() >= SMALL_SHARE
+    )
