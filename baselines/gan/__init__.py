@@ -2,4 +2,4 @@
 
 from ..training.method import PackagedMethod
 
-baseline = PackagedMethod(__name__)
+baseline = PackagedMethod(__name__, training="objective", restoring="restore")

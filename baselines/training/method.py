@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 
 
 class PackagedMethod:
-    """A `Trainable` made of a package: its folder `recipes`, `train.method` and `restore.open_model`.
+    """A `Trainable` made of a package, whose folder `recipes` holds its recipes.
 
     Args:
         package: of the method.
+        training: module of the package with `method(recipes)`.
+        restoring: module of the package with `open_model(options)`.
     """
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, training: str, restoring: str) -> None:
         self._package = package
+        self._training = training
+        self._restoring = restoring
 
     def recipes(self) -> Mapping[str, str]:
         """Return name -> TOML text of the files in the folder `recipes`."""
@@ -40,7 +44,7 @@ class PackagedMethod:
 
     def method(self) -> TrainedMethod:
         """Return what the training loop needs to know."""
-        method: TrainedMethod = import_module(f"{self._package}.train").method(self.recipes())
+        method: TrainedMethod = import_module(f"{self._package}.{self._training}").method(self.recipes())
         return method
 
     def train(self, options: TrainOptions, progress: Progress = SILENT) -> None:
@@ -54,5 +58,5 @@ class PackagedMethod:
         from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, as above
 
         with reproducible_arithmetic(deterministic=not options.fast):
-            model: PictureRestorer = import_module(f"{self._package}.restore").open_model(options)
+            model: PictureRestorer = import_module(f"{self._package}.{self._restoring}").open_model(options)
         return model

@@ -14,9 +14,9 @@ from palette_bench.core.processes import Interrupted, stoppable
 # within one long call of a C library Python handles no signal, as within a step of a large network
 CHILD = """
 import hashlib
-from palette_bench.core import interrupt
-interrupt._ONE_STOP = {one_stop}
-with interrupt.stoppable() as check:
+from palette_bench.core import processes
+processes._ONE_STOP = {one_stop}
+with processes.stoppable() as check:
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", {rounds})
     check()

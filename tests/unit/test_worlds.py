@@ -30,7 +30,7 @@ print(during > 0, threads())
 
 @pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux names its threads there")
 @pytest.mark.parametrize(
-    ("module", "arguments"), [("baselines.training.world", "'cpu'"), ("scoring.distributed", "")]
+    ("module", "arguments"), [("baselines.training.world", "'cpu'"), ("runtime.distributed", "")]
 )
 def test_no_thread_outlives_the_process_group(module: str, arguments: str) -> None:
     script = USE.format(module=module, arguments=arguments)
