@@ -65,6 +65,7 @@ def test_the_page_lists_no_other_key_and_every_preset() -> None:
                 attention,
                 heads,
                 str(spec.groups),
+                str(spec.fold),
             )
         ]
 
