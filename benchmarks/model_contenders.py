@@ -166,9 +166,9 @@ class Ours:
         from palette_bench.baselines.training.recipe import read_recipe, to_toml
         from palette_bench.baselines.training.restorer import OpenedRun, TrainedModel
         from palette_bench.baselines.training.weights import TrainedRun
-        from palette_bench.baselines.training.world import World
         from palette_bench.core import png
         from palette_bench.core.atomic import FileBatch as Files
+        from palette_bench.runtime.distributed import ProcessGroup
         from palette_bench.submission.methods import Batch, RestoreOptions
 
         if "bf16" not in levers:
@@ -176,7 +176,9 @@ class Ours:
         self.work, self.levers = work, levers
         device = torch.device(work.device)
         recipe = read_recipe(PaletteRecipe, self._recipe()).resolved("palette", "jpeg", "host")
-        self.seat = NetworkTrainer(DenoisingObjective(recipe, device).players[0], recipe, World(device))
+        self.seat = NetworkTrainer(
+            DenoisingObjective(recipe, device).players[0], recipe, ProcessGroup(device=device)
+        )
         self.draws = KeyedDraws(SEED, recipe.speed.noise)
         source = work.tensor("inputs")
         whole = torch.ones_like(source[:, :1], dtype=torch.bool)

@@ -8,17 +8,19 @@ from collections import defaultdict
 from palette_bench.core.errors import Problem, SourceError, problem
 from palette_bench.core.processes import in_threads
 from palette_bench.core.types import Progress
+from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.tasks.preprocess import DecodeError
 
 from .data import TrainingImages
-from .world import World
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 64  # pictures a thread takes
 
 
-def prove_headers(pictures: TrainingImages, allowed: int, world: World, progress: Progress) -> set[int]:
+def prove_headers(
+    pictures: TrainingImages, allowed: int, world: ProcessGroup, progress: Progress
+) -> set[int]:
     """Return the pictures whose header cannot be read or is of a refused kind; every rank looks at its part.
 
     Args:

@@ -14,10 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from palette_bench.core.errors import Problem, WeightsError, problem
+from palette_bench.runtime.distributed import ProcessGroup
 
 from .objective import BatchLosses, Draws, TrainableNetwork, TrainingBatch
 from .recipe import Recipe
-from .world import World
 
 
 def decay_at(step: int, decay: float) -> float:
@@ -136,7 +136,7 @@ class StepResult:
 class NetworkTrainer:
     """One player of an objective during training."""
 
-    def __init__(self, player: TrainableNetwork, recipe: Recipe, world: World) -> None:
+    def __init__(self, player: TrainableNetwork, recipe: Recipe, world: ProcessGroup) -> None:
         """Prepare the network for the switches of `[speed]`, wrap it for the world, build its optimiser."""
         self.player = player
         self._world = world

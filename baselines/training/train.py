@@ -20,6 +20,7 @@ from palette_bench.core.processes import stoppable
 from palette_bench.core.records import read_file
 from palette_bench.core.types import SILENT, Fingerprint, Progress
 from palette_bench.runtime.device import reproducible_arithmetic
+from palette_bench.runtime.distributed import ProcessGroup, training_group
 from palette_bench.submission.cost import hardware_name
 from palette_bench.submission.methods import TrainOptions
 from palette_bench.submission.training_runs import OPTIONS, RunOptions
@@ -39,7 +40,6 @@ from .optimisation import prove
 from .recipe import Recipe, read_recipe, to_toml
 from .trainer import RunConfig, Trainer
 from .weights import open_run
-from .world import World, world
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
     with (
         stoppable() as check,
         threads(options.threads, fixed=options.deterministic),
-        world(options.device) as processes,
+        training_group(options.device) as processes,
         reproducible_arithmetic(deterministic=options.deterministic),
         _held(options.run, processes),
-        heartbeat.beating() if processes.leads else contextlib.nullcontext(),
+        heartbeat.beating() if processes.is_main else contextlib.nullcontext(),
     ):
         steps, last = recipe.training.steps, checkpoint.newest(options.run)
         plan = _plan(recipe, options, processes, progress)
@@ -74,7 +74,7 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
         heartbeat.begin("preparing the network")
         loop = _begin(method, plan, options, last)
         loop.standing.unreadable |= found
-        log = _open_log(plan, options, loop.standing.step, heartbeat) if processes.leads else None
+        log = _open_log(plan, options, loop.standing.step, heartbeat) if processes.is_main else None
         with contextlib.closing(log) if log else contextlib.nullcontext():
             loop.train(min(options.until or steps, steps), options.workers, log, check)
 
@@ -110,16 +110,16 @@ def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
 
 
 @contextlib.contextmanager
-def _held(run: Path, processes: World) -> Iterator[None]:
+def _held(run: Path, processes: ProcessGroup) -> Iterator[None]:
     """Hold the run's folder against other runs, on rank 0."""
-    with locked(run) if processes.leads else contextlib.nullcontext():
-        if processes.leads:
+    with locked(run) if processes.is_main else contextlib.nullcontext():
+        if processes.is_main:
             atomic.sweep(run)
             atomic.sweep(run / checkpoint.FOLDER)
         yield
 
 
-def _plan(recipe: Recipe, options: TrainOptions, processes: World, progress: Progress) -> RunConfig:
+def _plan(recipe: Recipe, options: TrainOptions, processes: ProcessGroup, progress: Progress) -> RunConfig:
     """Return what is trained on what, the same on all ranks."""
     batch = recipe.training.batch
     micro = recipe.training.micro_batch or max(1, batch // processes.size)
@@ -135,7 +135,7 @@ def _plan(recipe: Recipe, options: TrainOptions, processes: World, progress: Pro
         "init": options.init and _init_digest(options.init),
         checkpoint.LENGTH: recipe.training.steps,
     }
-    processes.agree("configuration", fingerprint(configuration))
+    processes.require_equal("configuration", fingerprint(configuration))
     pairs = TrainingPairs(pictures, recipe.tasks, recipe.side, batch, options.seed)
     environment = _environment(processes.device, share, options.deterministic)
     own = options.unreadable
@@ -154,7 +154,7 @@ def _foretell(method: TrainedMethod, plan: RunConfig, options: TrainOptions, las
         prove_compiler(plan.world.device)
     found = forecast(method, plan.recipe)
     tell_and_prove(found, plan.recipe, plan.share.micro, plan.world.device, method.recipes(), options.force)
-    if plan.world.leads and not options.force:
+    if plan.world.is_main and not options.force:
         done = checkpoint.read_state(last).step if last else 0
         prove_space(options.run, found, plan.recipe, done)
 

@@ -14,6 +14,7 @@ import torch
 
 from palette_bench.core.errors import InputError, Problem, SourceError, problem
 from palette_bench.core.processes import Interrupted
+from palette_bench.runtime.distributed import ProcessGroup
 
 from . import checkpoint
 from .data import unreadable
@@ -24,7 +25,6 @@ from .log import RunLog, StepClock, memory_bytes
 from .objective import Objective, TrainingBatch
 from .optimisation import LossSums, NetworkTrainer
 from .recipe import Recipe, to_toml
-from .world import World
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class RunConfig:
     run: Path
     recipe: Recipe
     pairs: TrainingPairs
-    world: World
+    world: ProcessGroup
     share: BatchShard
     configuration: dict[str, Any]
     environment: dict[str, str]
@@ -114,7 +114,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of this step, on rank 0, and let older ones go."""
         self._name_unreadable(self.plan.world.union(self.standing.unreadable))
-        if self.plan.world.leads:
+        if self.plan.world.is_main:
             tensors = {stem: part for seat in self._seats.values() for stem, part in seat.state().items()}
             checkpoint.save(self.plan.run, self._state(), tensors, to_toml(self.plan.recipe))
             checkpoint.prune(self.plan.run, self.plan.recipe.checkpoints.keep_every)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from palette_bench.core.errors import InputError, WeightsError
 from palette_bench.core.processes import in_threads
 from palette_bench.core.types import Image, ImageId, Progress
-from palette_bench.runtime.distributed import World
+from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.scoring.evaluate import as_score
 from palette_bench.scoring.features import open_pair_distance
 from palette_bench.scoring.features.extractor import as_images
@@ -36,7 +36,7 @@ class SampledOutputs:
     pictures: OutputImages
     ids: Sequence[ImageId]
     count: int
-    world: World
+    world: ProcessGroup
     progress: Progress
 
     def scores(
@@ -61,7 +61,7 @@ class SampledOutputs:
     ) -> Score | None:
         own: tuple[str, ...] = ()
         try:
-            distance = self.world.each(lambda: open_pair_distance(row.distance, weights, device))
+            distance = self.world.run_on_all(lambda: open_pair_distance(row.distance, weights, device))
             parts = self.world.gather(lambda: self._distances(row, distance))
         except WeightsError:
             outcome = MetricOutcome(None, notes=("no-weights",))
@@ -75,7 +75,7 @@ class SampledOutputs:
 
     def _distances(self, row: Diversity, distance: PairDistance) -> dict[ImageId, NDArray[np.float64]]:
         """Return (K - 1,) distances of each picture dealt to this rank."""
-        mine = self.world.dealt(self.ids, _UNIT)
+        mine = self.world.shard(self.ids, _UNIT)
         found = {}
         read = in_threads(self._all_of, mine)
         with self.progress(row.id, len(mine)) as advance, closing(read):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from palette_bench.core.errors import InputError, StackError, problem
 from palette_bench.core.processes import in_threads
 from palette_bench.core.types import SILENT, Features, Fingerprint, Image, ImageId, Progress
-from palette_bench.runtime.distributed import ALONE, World
+from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables, cache_key
 from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
 
@@ -79,7 +79,7 @@ class Extraction:
     extractors: Sequence[FeatureExtractor]
     cache: ArrayCache
     device: str
-    world: World = ALONE
+    world: ProcessGroup = field(default_factory=ProcessGroup)
     progress: Progress = SILENT
 
     def only(self, extractors: Sequence[FeatureExtractor]) -> Extraction:
@@ -108,7 +108,7 @@ class Extraction:
             found.update({name: table for name, table in stored.items() if table is not None})
             return [name for name in stored if name not in found]
 
-        names = self.world.lead(missing)
+        names = self.world.run_on_main(missing)
         chosen = [e for e in self.extractors if e.id in names]
         for extractor, table in zip(chosen, self._computed(chosen, side), strict=False):  # none off rank 0
             self.cache.store(keys[extractor.id], table, self._about(extractor))
@@ -123,7 +123,7 @@ class Extraction:
         if not chosen:
             return []
         ids = sorted(side.digests)
-        mine = self.world.dealt(ids, micro_batch(chosen))
+        mine = self.world.shard(ids, micro_batch(chosen))
 
         def work() -> tuple[list[ImageId], list[HeadTables]]:
             pictures = in_threads(side.read, mine)

@@ -79,7 +79,7 @@ class ReferenceResolver:
             raise UsageError(f"statistics belong to one network; this run compares features of {names}")
         (extractor,) = self._extractors
         found: list[ReferenceSource] = []
-        self.extraction.world.lead(
+        self.extraction.world.run_on_main(
             lambda: found.append(import_reference(request, _width(extractor, self.target.protocol.side)))
         )
         return found[0] if found else None

@@ -130,19 +130,19 @@ def score(
         precision,
         mode or DEFAULT_MODE,
     )
-    with distributed.world() as world, stoppable() as stop:
-        world.agree("set", target.manifest.set_fingerprint)
-        told = obeying(progress if world.leads else SILENT, stop)
-        opened = world.each(networks.open)  # first: absent weights are told before the long check
-        world.agree("extractors", fingerprint([e.fingerprint for e in opened]))
+    with distributed.scoring_group() as world, stoppable() as stop:
+        world.require_equal("set", target.manifest.set_fingerprint)
+        told = obeying(progress if world.is_main else SILENT, stop)
+        opened = world.run_on_all(networks.open)  # first: absent weights are told before the long check
+        world.require_equal("extractors", fingerprint([e.fingerprint for e in opened]))
         features, unserved = (selection.features, []) if metrics else servable(selection.features, opened)
         steps = plan(features, opened, ImageLabels.of(target, target.ids) is not None)
         used = [e for e in opened if any(step.extractor is e for step in steps)]
         if idle := [e.id for e in opened if e not in used]:
             log.warning("no metric reads %s: left out", ", ".join(idle))
-        seen = world.lead(lambda: _seen(submission, target, selection.diagnostics, partial, told))
+        seen = world.run_on_main(lambda: _seen(submission, target, selection.diagnostics, partial, told))
         seen = replace(seen, problems=(*seen.problems, *unserved))
-        world.lead(lambda: atomic.make_folder(out.parent))
+        world.run_on_main(lambda: atomic.make_folder(out.parent))
         extraction = Extraction(used, ArrayCache("features", fresh=fresh), device, world, told)
         run = _ScoreRun(
             target, seen, networks, replace(selection, features=features), steps, extraction, fresh
@@ -240,7 +240,7 @@ class _ScoreRun:
                 self._export(export, steps, material)
             return self._write(closed, diversities, out)
 
-        return self.extraction.world.lead(finish)
+        return self.extraction.world.run_on_main(finish)
 
     @property
     def _notes(self) -> tuple[str, ...]:

@@ -227,7 +227,7 @@ def _closed(
 ) -> PictureReference:
     """Return the reference of all parts, and enter it in the index."""
     whole = {e.id: cache_key(digests, e.fingerprint) for e in extraction.extractors}
-    if extraction.world.leads:
+    if extraction.world.is_main:
         for extractor in extraction.extractors:
             parts = tuple(key[extractor.id] for key in keys)
             wanted.remember(extractor, IndexEntry(n=len(digests), key=whole[extractor.id], parts=parts))
@@ -245,7 +245,7 @@ def _part(
     extraction: Extraction,
 ) -> ImageSet:
     """Return one part, this rank's pictures decoded and the digests of all ranks' together."""
-    mine = extraction.world.dealt(ids, micro_batch(extraction.extractors))
+    mine = extraction.world.shard(ids, micro_batch(extraction.extractors))
     pixels: dict[ImageId, Image] = {}
 
     def work() -> dict[ImageId, Fingerprint]:
@@ -253,7 +253,7 @@ def _part(
         pixels.update(zip(mine, in_threads(read, mine), strict=True))
         return {image_id: pixel_digest(pixels[image_id]) for image_id in mine}
 
-    shares = extraction.world.share(work)
+    shares = extraction.world.all_gather(work)
     return ImageSet(
         "reference", {i: digest for share in shares for i, digest in share.items()}, pixels.__getitem__
     )

@@ -17,7 +17,7 @@ from submissions import ready
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.sources import Request
-from palette_bench.runtime.distributed import World
+from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.submission.restore import restore
 
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -105,7 +105,7 @@ def test_a_refused_submission_ends_all_ranks_with_exit_3_and_no_card(
 SCRIPT = """
 import os
 from palette_bench.core.errors import PaletteBenchError, WeightsError
-from palette_bench.scoring import distributed
+from palette_bench.runtime import distributed
 
 def fails_on(rank):
     def work():
@@ -124,14 +124,14 @@ def told(step):
     # one write a line: the ranks share a pipe, and print may write the line feed apart
     os.write(1, f"rank {os.environ['RANK']}: {found}\\n".encode())
 
-with distributed.world() as world:
+with distributed.scoring_group() as world:
     told(lambda: world.gather(fails_on(1)))
-    told(lambda: world.lead(fails_on(0)))
-    told(lambda: world.each(lambda: 1 // (1 - world.rank)))
-    told(lambda: world.agree("set", "same" if world.rank else "other"))
-    told(lambda: world.share(lambda: world.rank))
+    told(lambda: world.run_on_main(fails_on(0)))
+    told(lambda: world.run_on_all(lambda: 1 // (1 - world.rank)))
+    told(lambda: world.require_equal("set", "same" if world.rank else "other"))
+    told(lambda: world.all_gather(lambda: world.rank))
     told(lambda: world.gather(lambda: world.rank))
-    told(lambda: world.lead(lambda: "from rank 0"))
+    told(lambda: world.run_on_main(lambda: "from rank 0"))
 """
 
 
@@ -157,7 +157,7 @@ def test_an_error_on_one_rank_reaches_the_others_with_its_exit_code(launch: Laun
 @pytest.mark.parametrize(("n", "batch", "size"), [(0, 4, 3), (1, 4, 3), (40, 16, 3), (64, 16, 2), (7, 1, 8)])
 def test_units_are_dealt_whole_in_turn_and_cover_every_picture_once(n: int, batch: int, size: int) -> None:
     ids = [f"{i:03d}" for i in range(n)]
-    dealt = [World(rank, size).dealt(ids, batch) for rank in range(size)]
+    dealt = [ProcessGroup(rank, size).shard(ids, batch) for rank in range(size)]
     assert sorted(i for own in dealt for i in own) == ids
     units = [ids[start : start + batch] for start in range(0, n, batch)]
     for rank, own in enumerate(dealt):

@@ -14,12 +14,12 @@ ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "loca
 USE = """
 import gc
 from pathlib import Path
-from palette_bench.{module} import world
+from palette_bench.runtime.distributed import {group}
 
 def threads():
     return sum("gloo" in (task / "comm").read_text() for task in Path("/proc/self/task").iterdir())
 
-with world({arguments}):
+with {group}({arguments}):
     from torch import nn  # what wrapping loads must not keep the group
     nn.parallel.DistributedDataParallel(nn.Linear(1, 1))
     during = threads()
@@ -29,11 +29,9 @@ print(during > 0, threads())
 
 
 @pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux names its threads there")
-@pytest.mark.parametrize(
-    ("module", "arguments"), [("baselines.training.world", "'cpu'"), ("runtime.distributed", "")]
-)
-def test_no_thread_outlives_the_process_group(module: str, arguments: str) -> None:
-    script = USE.format(module=module, arguments=arguments)
+@pytest.mark.parametrize(("group", "arguments"), [("training_group", "'cpu'"), ("scoring_group", "")])
+def test_no_thread_outlives_the_process_group(group: str, arguments: str) -> None:
+    script = USE.format(group=group, arguments=arguments)
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, **ALONE},
