@@ -5,7 +5,7 @@
 
 Every row is an ordinary submission with an ordinary card, made by the command line's own verbs and kept in
 OUT: run again to go on. `copy-input` stands below. Intervals are the cards' (95 %); the last column is the
-paired difference to the first row, with its 95 % interval, over the same pictures.
+paired difference to the first row, with its 95 % interval, over the same images.
 """
 
 from __future__ import annotations

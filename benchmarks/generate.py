@@ -1,6 +1,6 @@
-"""How fast sets are made: pictures per second, share of each stage, speed-up, memory, and a plain peer.
+"""How fast sets are made: images per second, share of each stage, speed-up, memory, and a plain peer.
 
-    python benchmarks/generate.py [--images DIR] [--pictures 500] [--repeats 3] [--json OUT]
+    python benchmarks/generate.py [--images DIR] [--images 500] [--repeats 3] [--json OUT]
 
 The work is the JPEG task at QF 10 of palette-2022 with sampled verification on. Without --images it
 runs on 500x375 crops of the bundled photographs. The peer is what one would write with Pillow alone:
@@ -29,20 +29,20 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from palette_bench.benchset.generate import generate
+from palette_bench.benchset.images import photo_path, walk
 from palette_bench.benchset.making import GenerateOptions
-from palette_bench.benchset.pictures import photo_path, walk
 from palette_bench.benchset.sources import Request
 from palette_bench.core import png
 from palette_bench.core.atomic import FileBatch
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.tasks.degradations.jpeg import fast_jpeg, reference_jpeg
-from palette_bench.tasks.preprocess import crop_area, decode, picture_size
+from palette_bench.tasks.preprocess import crop_area, decode, image_size
 
 QUALITY = 10
 PHOTOS = ("coffee.png", "rocket.jpg", "hubble_deep_field.jpg", "retina.jpg")
 
 
-def make_pictures(folder: Path, count: int) -> Path:
+def make_images(folder: Path, count: int) -> Path:
     """Write `count` JPEG crops, 500x375, of the bundled photographs."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -55,7 +55,7 @@ def make_pictures(folder: Path, count: int) -> Path:
 
 
 def repeated(images: Path, out: Path, count: int) -> Path:
-    """Return a folder of `count` pictures: hard links to those of `images`, as often as needed."""
+    """Return a folder of `count` images: hard links to those of `images`, as often as needed."""
     out.mkdir(parents=True)
     places = list(walk(images))
     for i in range(count):
@@ -81,11 +81,11 @@ def peer(images: Path, out: Path) -> None:
         (out / kind).mkdir(parents=True)
     for place in walk(images):
         with PillowImage.open(place.file) as image:
-            picture = image.convert("RGB")
-        short = min(picture.size)
-        left, top = (picture.width - short) // 2, (picture.height - short) // 2
+            rgb = image.convert("RGB")
+        short = min(rgb.size)
+        left, top = (rgb.width - short) // 2, (rgb.height - short) // 2
         box = (left, top, left + short, top + short)
-        reference = picture.resize((256, 256), PillowImage.Resampling.BOX, box=box)
+        reference = rgb.resize((256, 256), PillowImage.Resampling.BOX, box=box)
         file = io.BytesIO()
         reference.save(file, "JPEG", quality=QUALITY, subsampling="4:2:0")
         name = f"{Path(place.name).stem}-{abs(hash(place.name)):x}.png"
@@ -106,7 +106,7 @@ def _seconds(function: Callable[..., None], *arguments: object) -> float:
 
 
 def stages(images: Path, out: Path) -> dict[str, float]:
-    """Return milliseconds per picture of each stage, run alone on 200 pictures in one process."""
+    """Return milliseconds per image of each stage, run alone on 200 images in one process."""
     spent: dict[str, float] = {}
 
     def stage(name: str, function: Callable[..., object], values: list) -> list:
@@ -116,7 +116,7 @@ def stages(images: Path, out: Path) -> dict[str, float]:
         return results
 
     data = stage("read", lambda p: p.read(), list(walk(images))[:200])
-    stage("check header", picture_size, data)
+    stage("check header", image_size, data)
     stage("digest of the file", sha256, data)
     pixels = stage("decode", decode, data)
     references = stage("crop-area-v1", lambda p: crop_area(p, 256), pixels)
@@ -207,7 +207,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        images = arguments.images or make_pictures(root / "pictures", arguments.pictures)
+        images = arguments.images or make_images(root / "pictures", arguments.images)
         if arguments.images and not os.access(images, os.W_OK):
             images = Path(
                 shutil.copytree(images, root / "pictures")

@@ -36,7 +36,7 @@ REPLICATES = 150  # of a bootstrap
 
 @dataclass(frozen=True)
 class Work:
-    """What all contenders share: pictures, weights, features, all below one folder."""
+    """What all contenders share: images, weights, features, all below one folder."""
 
     folder: Path
     images: int
@@ -51,12 +51,12 @@ class Work:
         return cls(folder, **json.loads((folder / "options.json").read_text()))
 
     def pixels(self, count: int) -> torch.Tensor:
-        """Return (count, 3, 256, 256) uint8 of the first pictures."""
+        """Return (count, 3, 256, 256) uint8 of the first images."""
         from PIL import Image
 
         files = sorted((self.folder / "outputs").iterdir())[:count]
-        pictures = [np.asarray(Image.open(file)) for file in files]
-        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+        images = [np.asarray(Image.open(file)) for file in files]
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
     def features(self, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return two (n, 2048) tables, non-negative and correlated as pooled activations are."""
@@ -93,7 +93,7 @@ def _pytorch_fid(work: Work) -> Any:
     return fid_score
 
 
-# TF1 resize: 16 pictures to 299
+# TF1 resize: 16 images to 299
 
 
 def resize_ours(work: Work) -> Run:
@@ -122,8 +122,8 @@ def resize_clean(work: Work) -> Run:
     from cleanfid.resize import make_resizer
 
     resizer = make_resizer("PIL", False, "bicubic", (299, 299))
-    pictures = list(work.pixels(work.batch).permute(0, 2, 3, 1).contiguous().numpy())
-    return lambda: np.stack([resizer(p) for p in pictures]).transpose(0, 3, 1, 2)
+    images = list(work.pixels(work.batch).permute(0, 2, 3, 1).contiguous().numpy())
+    return lambda: np.stack([resizer(p) for p in images]).transpose(0, 3, 1, 2)
 
 
 # forward with resize: one batch
@@ -275,10 +275,10 @@ def cached_ours(work: Work) -> Run:
     path = work.accept_weights()
 
     def features(folder: str) -> Any:
-        pictures = find_folder(Path(folder), ["png"], deep=False)
+        images = find_folder(Path(folder), ["png"], deep=False)
         extractor = open_extractor(FID_NETWORK, path, "center224", work.device)
-        decoded = in_threads(pictures.read, range(len(pictures)))
-        return extract([extractor], decoded, len(pictures), lambda count: None)[0]
+        decoded = in_threads(images.read, range(len(images)))
+        return extract([extractor], decoded, len(images), lambda count: None)[0]
 
     outputs, originals = work.sides()
     ArrayCache("features").store("0" * 64, features(originals), {})

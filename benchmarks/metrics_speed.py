@@ -5,7 +5,7 @@
         [--only TEXT]
 
 Every contender runs in a process of its own with pinned threads, repeats interleaved, on the same
-pictures and one state dictionary (random unless --weights names the FID network's file). A ratio is a
+images and one state dictionary (random unless --weights names the FID network's file). A ratio is a
 contender's time over ours and counts only if both found the same; CPU seconds with one thread, else wall
 seconds. The slowest contenders run once, whole scorings at most twice. --check exits 1 below a target (on
 a CPU; on a GPU nothing is gated yet).
@@ -34,7 +34,7 @@ import torch
 from metrics_contenders import FIELD, REPLICATES, WIDTH
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.pictures import photo_path
+from palette_bench.benchset.images import photo_path
 from palette_bench.scoring.features.inception import random_tensors
 
 OURS = "ours"
@@ -103,7 +103,7 @@ STAGES = (
 # what all contenders share
 
 
-def make_pictures(folder: Path, count: int, seed: int) -> None:
+def make_images(folder: Path, count: int, seed: int) -> None:
     """Write `count` PNG crops, 256x256, of the bundled photographs."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
@@ -126,9 +126,9 @@ def make_features(folder: Path, n: int) -> None:
 
 
 def make_work(folder: Path, options: argparse.Namespace) -> None:
-    """Write pictures, features, weights and options where the contenders look for them."""
-    make_pictures(folder / "outputs", options.images, 1)
-    make_pictures(folder / "originals", options.images, 2)
+    """Write images, features, weights and options where the contenders look for them."""
+    make_images(folder / "outputs", options.images, 1)
+    make_images(folder / "originals", options.images, 2)
     for n in (SMALL, MIDDLE, LARGE):
         make_features(folder, n)
     if options.weights is None:

@@ -36,12 +36,12 @@ class Work:
     """What both sides do, written by the parent into a folder.
 
     Attributes:
-        folder: of options, pictures and weights; results go there, too.
+        folder: of options, images and weights; results go there, too.
         preset: of the network.
         unet2d: arguments of the same network in diffusers.
         device: "cpu" or "cuda".
         threads: of torch.
-        batch: pictures per training step and per forward pass.
+        batch: images per training step and per forward pass.
         warmup: training steps before the clock starts.
         steps: training steps timed.
         images: restored.
@@ -64,13 +64,13 @@ class Work:
         """Return the work in a folder."""
         return cls(folder, **json.loads((folder / "options.json").read_text()))
 
-    def pictures(self, name: str, count: int) -> np.ndarray:
+    def images(self, name: str, count: int) -> np.ndarray:
         """Return the first (count, S, S, 3) uint8 of "references" or "inputs"."""
         return np.load(self.folder / f"{name}.npy")[:count]
 
     def tensor(self, name: str) -> Tensor:
         """Return a batch of "references" or "inputs", (N, 3, S, S) float32 in [-1, 1]."""
-        pixels = torch.from_numpy(self.pictures(name, self.batch)).to(self.device)
+        pixels = torch.from_numpy(self.images(name, self.batch)).to(self.device)
         return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
@@ -140,7 +140,7 @@ class Diffusers:
     @torch.no_grad()
     def restore(self, first: int, last: int, out: Path) -> None:
         """Restore inputs by DPM-Solver++(2M)."""
-        inputs = self.work.pictures("inputs", last)[first:]
+        inputs = self.work.images("inputs", last)[first:]
         source = torch.from_numpy(inputs).to(self.work.device).permute(0, 3, 1, 2).float().div(127.5).sub(1)
         noisy = torch.randn_like(source)
         self.sampler.set_timesteps(self.work.evaluations)
@@ -148,8 +148,8 @@ class Diffusers:
             predicted = self.model(torch.cat([noisy, source], dim=1), t).sample
             noisy = self.sampler.step(predicted, t, noisy).prev_sample
         pixels = noisy.add(1).mul(127.5).round().clamp(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1)
-        for i, picture in enumerate(pixels.numpy(), start=first):
-            self.to_image(picture).save(out / f"{i:05d}.png")
+        for i, image in enumerate(pixels.numpy(), start=first):
+            self.to_image(image).save(out / f"{i:05d}.png")
 
 
 class Ours:
@@ -232,9 +232,7 @@ class Ours:
         """Restore inputs by DPM-Solver++(2M)."""
         names = tuple(f"{i:05d}" for i in range(first, last))
         jpeg: Any = SimpleNamespace(public=SimpleNamespace(task="jpeg"))  # all that is asked of a set
-        outputs = self.model.restore(
-            self.batch(names, self.work.pictures("inputs", last)[first:], None, jpeg)
-        )
+        outputs = self.model.restore(self.batch(names, self.work.images("inputs", last)[first:], None, jpeg))
         with self.files() as files:
             for name, output in zip(names, outputs, strict=True):
                 files.write(out / f"{name}.png", self.encode(output))

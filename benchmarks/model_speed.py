@@ -4,7 +4,7 @@
         [--threads 1] [--batch 4] [--steps 100] [--images 64] [--evaluations 25] [--repeats 3]
         [--json OUT] [--quick]
 
-Every side runs in a process of its own with pinned threads, repeats interleaved, on the same pictures and
+Every side runs in a process of its own with pinned threads, repeats interleaved, on the same images and
 weights; after warming up it tells images per second of forward passes, of training steps (forward, L2,
 backward, Adam, moving average; median step) and of restoring (noise and PNG files included; times network
 evaluations per image). A whole run is a fresh process that imports, builds, trains and restores; pairs
@@ -36,7 +36,7 @@ from torch import nn
 
 from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec
 from palette_bench.baselines.training.unet import flop as flop_of
-from palette_bench.benchset.pictures import photo_path
+from palette_bench.benchset.images import photo_path
 from palette_bench.tasks.degradations.jpeg import fast_jpeg
 
 THEIRS = "diffusers"
@@ -49,18 +49,18 @@ PHOTOS = ("coffee.png", "rocket.jpg", "hubble_deep_field.jpg", "retina.jpg")
 
 
 def make_work(folder: Path, options: argparse.Namespace) -> None:
-    """Write options, pictures and weights where the sides look for them."""
+    """Write options, images and weights where the sides look for them."""
     spec = PRESETS[options.preset]
     given = ("preset", "device", "threads", "batch", "warmup", "steps", "images", "evaluations")
     shared = {name: getattr(options, name) for name in given}
     (folder / "options.json").write_text(json.dumps(shared | {"unet2d": options_of(spec)}))
-    references = make_pictures(max(options.images, options.batch), spec.side)
+    references = make_images(max(options.images, options.batch), spec.side)
     np.save(folder / "references.npy", references)
-    np.save(folder / "inputs.npy", np.stack([fast_jpeg(picture, 10) for picture in references]))
+    np.save(folder / "inputs.npy", np.stack([fast_jpeg(image, 10) for image in references]))
     torch.save(make_weights(spec), folder / "weights.pt")
 
 
-def make_pictures(count: int, side: int) -> np.ndarray:
+def make_images(count: int, side: int) -> np.ndarray:
     """Return (count, side, side, 3) uint8 crops of the bundled photographs."""
     rng = np.random.default_rng(0)
     photos = [np.asarray(PillowImage.open(photo_path(name)).convert("RGB")) for name in PHOTOS]

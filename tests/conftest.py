@@ -40,7 +40,7 @@ def _said_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def smoke_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All 13 sets of `smoke` (12 pictures, 256x256); read-only: copy a set before changing it."""
+    """All 13 sets of `smoke` (12 images, 256x256); read-only: copy a set before changing it."""
     out = tmp_path_factory.mktemp("smoke")
     generate("smoke", "all", out)
     return out
@@ -48,7 +48,7 @@ def smoke_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mini_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All 13 sets of `palette-mini` (256 pictures, 64x64); read-only."""
+    """All 13 sets of `palette-mini` (256 images, 64x64); read-only."""
     out = tmp_path_factory.mktemp("mini")
     generate("palette-mini", "all", out)
     return out
@@ -56,7 +56,7 @@ def mini_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mini_jpeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One set of `palette-mini` (256 pictures, 64x64), for tests that need no other; read-only."""
+    """One set of `palette-mini` (256 images, 64x64), for tests that need no other; read-only."""
     out = tmp_path_factory.mktemp("mini-jpeg") / "set"
     generate("palette-mini", "jpeg/qf5", out)
     return out

@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from plans import write_plan
 from raters import SCREEN
 from submissions import copied, submit, zipped
-from toy_method import write_pictures
+from toy_method import write_images
 
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import export_public
@@ -47,7 +47,7 @@ learning_rate = 1e-3
 strip_every = 0
 {sampling}
 """
-# A plan that four pictures are enough for.
+# A plan that four images are enough for.
 PLAN = {"images": 2, "raters": 2, "trials_per_method": 2, "practice": 1, "catch": 1}
 PLAN |= {"exclude.catch_min_correct": 1}
 
@@ -63,7 +63,7 @@ class Placeholders:
         self._folder = folder
         self.cache = folder / "cache"
         self._makers: dict[str, Callable[[Path], object]] = {
-            "DIR": lambda at: write_pictures(at, 4, (260, 300)),
+            "DIR": lambda at: write_images(at, 4, (260, 300)),
             "SET": lambda at: self._set(at, "smoke", "inpainting/center128"),
             "SET@64px": lambda at: self._set(at, "palette-mini", "inpainting/center32"),
             "SUB": lambda at: submit(self.path("SET"), at, slug="my-method"),
@@ -89,7 +89,7 @@ class Placeholders:
             "answers-1.csv": lambda at: self._answers(at, slot=0),
             "answers-2.csv": lambda at: self._answers(at, slot=1),
             "RESULTS": lambda at: shutil.copytree(self.path("SET") / "reference", at),
-            "IN_FOLDER": lambda at: write_pictures(at, 2, (40, 48)),
+            "IN_FOLDER": lambda at: write_images(at, 2, (40, 48)),
             **dict.fromkeys(("photo.png", "photo.jpg", "old.jpg"), _write_photo),
             "hole.png": lambda at: at.write_bytes(encode(np.pad(np.full((9, 9), 255, np.uint8), (20, 35)))),
             # commands that read these are parsed and not run: they must exist, no more

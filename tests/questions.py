@@ -14,7 +14,7 @@ HOLED = ("inpainting", "uncropping")
 
 
 def batch(task: str, side: int, n: int = 8) -> Batch:
-    """Return the first n of eight random pictures; those of tasks with holes have a box cut out."""
+    """Return the first n of eight random images; those of tasks with holes have a box cut out."""
     public = PublicSet(
         schema=PublicSet.schema_name(),
         protocol="smoke",
@@ -31,12 +31,12 @@ def batch(task: str, side: int, n: int = 8) -> Batch:
         masks = np.zeros((n, side, side), bool)
         masks[:, side // 4 : 3 * side // 4, side // 3 :] = True
         inputs[:n][masks] = 127
-        masks.setflags(write=False)  # as decoded pictures are
+        masks.setflags(write=False)  # as decoded images are
     benchset = ContestantSet(Path(), public, load("smoke").model_copy(update={"side": side}))
     return Batch(tuple(f"p{i}" for i in range(n)), inputs[:n], masks, benchset)
 
 
 def part(whole: Batch, first: int, last: int) -> Batch:
-    """Return some pictures of a batch as a batch of their own."""
+    """Return some images of a batch as a batch of their own."""
     masks = None if whole.masks is None else whole.masks[first:last]
     return Batch(whole.ids[first:last], whole.inputs[first:last], masks, whole.benchset, whole.sample)

@@ -84,7 +84,7 @@ def write_card(target: BenchSet, folder: Path, *, slug: str = "test-method", sam
 def submit(
     benchset: Path, folder: Path, draw: Draw = plausible, *, slug: str = "test-method", samples: int = 1
 ) -> Path:
-    """Write a submission folder with one picture per id and sample."""
+    """Write a submission folder with one image per id and sample."""
     target = BenchSet.open(benchset)
     for place in ["outputs", *(f"samples/{k}" for k in range(1, samples))]:
         folder.joinpath(place).mkdir(parents=True)

@@ -109,8 +109,8 @@ class ToyObjective:
         return torch.where(examples.mask, found, examples.reference)
 
 
-def write_pictures(folder: Path, count: int = 12, size: tuple[int, int] = (20, 24)) -> Path:
-    """Write smooth random pictures, (20, 24) unless told."""
+def write_images(folder: Path, count: int = 12, size: tuple[int, int] = (20, 24)) -> Path:
+    """Write smooth random images, (20, 24) unless told."""
     draws = np.random.default_rng(7)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):

@@ -14,7 +14,7 @@ folder = Tool(
     result="{id}.png",
     only_holes=False,
 )
-# bin/predict.py: *mask*.png beside the pictures, any level above 0 is hole; results named as the masks
+# bin/predict.py: *mask*.png beside the images, any level above 0 is hole; results named as the masks
 lama = Tool(
     slug="lama",
     title="LaMa",

@@ -1,7 +1,7 @@
 """Inpainting pipelines of diffusers as contestants: the worked example of a tool that runs in process.
 
 Local safetensors only, no network. Level L2: diffusers draws its noise with torch, from one CPU generator per
-picture, seeded by the picture's noise key, so that batch, order and ranks change nothing.
+image, seeded by the image's noise key, so that batch, order and ranks change nothing.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class InpaintingPipeline:
         """Hook the counter into the network."""
         assert options.run is not None, "a pipeline was loaded from there"
         self._options, self._pipeline, self._row = options, pipeline, row
-        self._evaluations = self._pictures = 0
+        self._evaluations = self._images = 0
         network = getattr(pipeline, row.network)
         network.register_forward_hook(self._count)
         name = type(pipeline).__name__
@@ -137,16 +137,16 @@ class InpaintingPipeline:
         self.identity = f"{name} {_digest(options.run)} steps {steps} diffusers {version}"
 
     def _count(self, network: Any, inputs: Any, output: Any) -> None:
-        self._evaluations += len(output[0])  # guidance evaluates each picture twice in one call
+        self._evaluations += len(output[0])  # guidance evaluates each image twice in one call
 
     @property
     def about(self) -> MethodInfo:
-        """Return what is known by now: evaluations per picture are counted, not believed."""
-        steps = self._evaluations // self._pictures if self._pictures else None
+        """Return what is known by now: evaluations per image are counted, not believed."""
+        steps = self._evaluations // self._images if self._images else None
         return replace(self._about, sampling=self._about.sampling.model_copy(update={"steps": steps}))
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return the filled pictures, (N, S, S, 3) uint8.
+        """Return the filled images, (N, S, S, 3) uint8.
 
         Raises:
             UsageError: the task has no holes.
@@ -159,7 +159,7 @@ class InpaintingPipeline:
         return np.stack([self._filled(i, image, mask, batch.sample) for i, image, mask in rows])
 
     def _filled(self, image_id: ImageId, image: Image, mask: Mask, sample: int) -> Image:
-        """Return one picture by one call: some classes take a single generator for a batch."""
+        """Return one image by one call: some classes take a single generator for a batch."""
         import torch  # noqa: PLC0415  # the other adapters run without it
 
         from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415
@@ -180,7 +180,7 @@ class InpaintingPipeline:
                 output_type="np",
                 **call,
             ).images[0]
-        self._pictures += 1
+        self._images += 1
         levels: NDArray[np.float32] = np.floor(255 * np.clip(filled, 0, 1) + 0.5)
         return levels.astype(np.uint8)
 

@@ -87,12 +87,12 @@ class _ResultReader:
         data = png.read_regular(self.files[image_id], limit)
         lossy = data.startswith(_JPEG)
         if not lossy:
-            picture, _ = png.decode_strict(data, size, size, 3, limit)
+            image, _ = png.decode_strict(data, size, size, 3, limit)
         elif self.options.accept_lossy:
-            picture = _jpeg(data, size)
+            image = _jpeg(data, size)
         else:
             raise png.PngError("PB301", "a lossless PNG", "a JPEG")
-        return (picture if size == self.side else crop_area(picture, self.side)), lossy
+        return (image if size == self.side else crop_area(image, self.side)), lossy
 
     def liberties(self, lossy: int) -> str | None:
         """Return what was done to results of which so many were JPEG."""
@@ -105,12 +105,12 @@ class _ResultReader:
 
 def _jpeg(data: bytes, size: int) -> Image:
     try:
-        picture = decode(data)
+        image = decode(data)
     except DecodeError as error:
         raise png.PngError("PB306", "a whole JPEG", str(error)) from error
-    if picture.shape[:2] != (size, size):
-        raise png.PngError("PB302", f"{size} x {size}", f"{picture.shape[1]} x {picture.shape[0]}")
-    return picture
+    if image.shape[:2] != (size, size):
+        raise png.PngError("PB302", f"{size} x {size}", f"{image.shape[1]} x {image.shape[0]}")
+    return image
 
 
 def read_results(
@@ -138,8 +138,8 @@ def read_results(
     with progress("reading", len(kept)) as advance:
         for image_id in kept:
             try:
-                picture, was_lossy = reader.decoded(image_id)
-                digests[image_id], lossy = pixel_digest(picture), lossy + was_lossy
+                image, was_lossy = reader.decoded(image_id)
+                digests[image_id], lossy = pixel_digest(image), lossy + was_lossy
             except png.PngError as error:
                 faults[error.code, error.expected, error.found].append(image_id)
             except OSError as error:

@@ -21,7 +21,7 @@ from palette_bench.submission.methods import MethodInfo, Restorer, ToolOptions
 from .results import ToolResults, read_results
 
 _UNKNOWN = "unknown"  # the owner of the results knows it, and writes it on the card
-_TOGETHER = 64  # pictures that share one fsync round
+_TOGETHER = 64  # images that share one fsync round
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Tool:
             for start in range(0, len(benchset.ids), _TOGETHER):
                 ids = benchset.ids[start : start + _TOGETHER]
                 with atomic.FileBatch() as files:
-                    for name, picture in (pair for i in ids for pair in self._pictures(benchset, i, options)):
+                    for name, image in (pair for i in ids for pair in self._images(benchset, i, options)):
                         atomic.make_folder((folder / name).parent)
-                        files.write(folder / name, png.encode(picture))
+                        files.write(folder / name, png.encode(image))
                 advance(len(ids))
 
     def _require_task(self, benchset: ContestantSet) -> None:
@@ -83,19 +83,19 @@ class Tool:
         templates = [self.image or "", *([self.mask] if benchset.has_masks else [])]
         return [template.replace("{id}", image_id) for template in templates]
 
-    def _pictures(
+    def _images(
         self, benchset: ContestantSet, image_id: ImageId, options: ToolOptions
     ) -> list[tuple[str, Image]]:
         """Return names and pixels of the files of an id."""
         size = options.tool_size or benchset.protocol.side
-        pictures = [_enlarged(benchset.condition(image_id), size)]
+        images = [_enlarged(benchset.condition(image_id), size)]
         mask = benchset.mask(image_id)
         if mask is not None:
             hole = self.hole if options.hole_value is None else options.hole_value
             rows = np.arange(size) * len(mask) // size  # nearest: a mask has no levels between
             levels = np.where(mask, hole, 0 if hole else 255).astype(np.uint8)
-            pictures.append(levels[rows[:, None], rows])
-        return list(zip(self._names(benchset, image_id), pictures, strict=True))
+            images.append(levels[rows[:, None], rows])
+        return list(zip(self._names(benchset, image_id), images, strict=True))
 
     def results(
         self, benchset: ContestantSet, folder: Path, options: ToolOptions, progress: Progress = SILENT
@@ -126,11 +126,11 @@ class Tool:
         )
 
 
-def _enlarged(picture: Image, size: int) -> Image:
-    """Return (size, size, 3) by bicubic interpolation, or the picture itself."""
-    if len(picture) == size:
-        return picture
-    resized = PillowImage.fromarray(picture).resize((size, size), PillowImage.Resampling.BICUBIC)
+def _enlarged(image: Image, size: int) -> Image:
+    """Return (size, size, 3) by bicubic interpolation, or the image itself."""
+    if len(image) == size:
+        return image
+    resized = PillowImage.fromarray(image).resize((size, size), PillowImage.Resampling.BICUBIC)
     return np.asarray(resized)
 
 

@@ -94,7 +94,7 @@ def _is_miniature(name: str, cpu: bool) -> bool:
 
 
 def _refuse_contradictions(name: str, cpu: bool, data: tuple[Path, ...], networks: bool) -> None:
-    """Refuse options that would do nothing, and a study without pictures."""
+    """Refuse options that would do nothing, and a study without images."""
     if _is_miniature(name, cpu):
         if data or networks:
             raise click.UsageError("l1-l2 --cpu draws its own pictures and needs no features of networks")

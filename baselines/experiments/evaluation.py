@@ -99,12 +99,12 @@ class StudyFolders:
 
 
 def make_set(
-    place: StudyFolders, target: str, pictures: Path, inputs: int, progress: Progress = SILENT
+    place: StudyFolders, target: str, images: Path, inputs: int, progress: Progress = SILENT
 ) -> None:
-    """Make a set of `inputs` held-out pictures, unless it is there."""
+    """Make a set of `inputs` held-out images, unless it is there."""
     folder = place.benchset(target)
     if not (folder / MANIFEST).is_file():
-        request = Request(SOURCE, pictures, limit=inputs)
+        request = Request(SOURCE, images, limit=inputs)
         generate(PROTOCOL, target, folder, request=request, progress=progress)
 
 
@@ -188,10 +188,10 @@ class SystemReading:
         low: of its 95 % interval.
         high: of its 95 % interval.
         se: standard error.
-        n: pictures.
+        n: images.
         direction: which side is better.
         notes: of the score.
-        column: (N,) what each picture adds, in id order; None where only the sum is known.
+        column: (N,) what each image adds, in id order; None where only the sum is known.
         halves: (N,) the same within halves, for a distance of feature clouds.
     """
 
@@ -244,7 +244,7 @@ def of_card(path: Path) -> Readings:
 
 
 def of_values(key: str, values: NDArray[np.float64], direction: str = "none") -> SystemReading:
-    """Return the mean of (N,) values, one per picture, with its t interval."""
+    """Return the mean of (N,) values, one per image, with its t interval."""
     reach = mean_t(values)
     low, high, se = (reach.low, reach.high, reach.se) if reach else (None, None, None)
     return SystemReading(key, float(values.mean()), low, high, se, len(values), direction, column=values)
@@ -257,7 +257,7 @@ def of_samples(submission: Path, ids: list[ImageId], samples: int, side: int) ->
         submission: its folder.
         ids: of the set.
         samples: of each input.
-        side: of a picture, pixels.
+        side: of a image, pixels.
 
     Returns:
         `pairwise_rmse`, levels, and `pairwise_ssim`, the mean SSIM at full, half and quarter size.
@@ -267,8 +267,8 @@ def of_samples(submission: Path, ids: list[ImageId], samples: int, side: int) ->
     gaps, likenesses = [], []
     for image_id in sorted(ids):
         files = [submission / output_name(image_id, k + 1) for k in range(samples)]
-        pictures = [png.decode_strict(png.read_regular(file), side, side, 3)[0] for file in files]
-        pairs = list(pairwise(pictures))
+        images = [png.decode_strict(png.read_regular(file), side, side, 3)[0] for file in files]
+        pairs = list(pairwise(images))
         gaps.append(np.mean([_rmse(*pair) for pair in pairs]))
         likenesses.append(np.mean([_likeness(*pair) for pair in pairs]))
     return {

@@ -1,4 +1,4 @@
-"""A study from pictures to page: every step is kept, so the same command goes on where it stopped."""
+"""A study from images to page: every step is kept, so the same command goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from palette_bench.scoring.scorecard import read_scorecard
 
 from . import evaluation
 from .evaluation import ANCHORS, NamedRestorer, Readings, StudyFolders, StudyScorer, of_card, of_samples
+from .images import HELD_OUT, PACK, SIDE, ImageBudget, Split, split_images
 from .page import write_page
-from .pictures import HELD_OUT, PACK, SIDE, ImageBudget, Split, split_pictures
 from .result import Experiment, Found, experiment
 from .runs import PlannedRun, SamplingDemand, advice, batch_of, foretell, recipe_of
 from .study import ExperimentPlan, ExperimentStudy, StudyRun, keep_plan, read_presets, read_study, runs_of
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 RESULT = "experiment.json"
 DEFAULT_EXTRACTOR = "efficientnet-lite0"
-_SHOWN = 8  # pictures of a set on the page
+_SHOWN = 8  # images of a set on the page
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StudyRequest:
     Attributes:
         study: its name.
         size: quick, full or cpu.
-        data: pictures, as `train` takes them.
+        data: images, as `train` takes them.
         out: folder of the study.
         scale: by which images and inputs are multiplied.
         seeds: training runs per system; None takes the size's.
@@ -61,7 +61,7 @@ def make(order: StudyRequest, progress: Progress = SILENT) -> Path:
 
     Raises:
         UsageError: an unknown study, or one without such a size.
-        InputError: PB605, the folder holds another study; PB610, PB611, and what is wrong with pictures.
+        InputError: PB605, the folder holds another study; PB610, PB611, and what is wrong with images.
         StorageError: PB801-PB804. Interrupted: a stop signal came, and what is done is kept.
     """
     study = read_study(order.study)
@@ -91,18 +91,18 @@ class _ExperimentRun:
         self.caveats = (*presets.caveats, *study.caveats)
         self.preset, self.size = presets.sizes[order.size], study.sizes[order.size]
         self.place = StudyFolders(order.out)
-        self.pictures = order.out / "pictures"
+        self.images = order.out / "pictures"
         self.inputs = max(2, round(self.size.inputs * order.scale))
 
     def make(self) -> Path:
         """Take every step that is not done; return the page."""
         split = self._split()
         for target in self.study.sets:
-            evaluation.make_set(self.place, target, self.pictures / HELD_OUT, self.inputs, self.progress)
+            evaluation.make_set(self.place, target, self.images / HELD_OUT, self.inputs, self.progress)
         self._foretell()
         for trainee in self.trainees.values():
             logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
-            trainee.train(self.pictures / PACK, progress=self.progress)
+            trainee.train(self.images / PACK, progress=self.progress)
         self._answer()
         evaluation.build_board(self.place)
         result = self._result(split)
@@ -130,14 +130,14 @@ class _ExperimentRun:
     def _split(self) -> Split:
         least = max(1, round(self.preset.training_pictures * min(1.0, self.order.scale)))
         wanted = ImageBudget(self.inputs, least, self.preset.most_pictures)
-        return split_pictures(self.order.data, self.pictures, wanted, self.progress)
+        return split_images(self.order.data, self.images, wanted, self.progress)
 
     def _foretell(self) -> None:
         forecast = foretell(
             self.order.out,
             self.trainees,
             {name: self._asked(trainee) for name, trainee in self.trainees.items()},
-            self.pictures / PACK,
+            self.images / PACK,
             self.preset.trial_steps,
             self.progress,
         )
@@ -210,7 +210,7 @@ class _ExperimentRun:
         )
 
     def _panels(self) -> dict[str, dict[str, list[Path]]]:
-        """Return, by set, the pictures shown: input, original and each system's outputs, by caption."""
+        """Return, by set, the images shown: input, original and each system's outputs, by caption."""
         return {target: self._panels_of(target) for target in self.study.sets}
 
     def _panels_of(self, target: str) -> dict[str, list[Path]]:

@@ -26,8 +26,8 @@ from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.protocol import load
 
 from .evaluation import Readings, SystemReading, of_values
+from .images import PACK
 from .page import write_page
-from .pictures import PACK
 from .result import Experiment, Found, experiment
 from .runs import PlannedRun, SamplingDemand, advice, foretell, recipe_of
 from .study import Claim, Count, ExperimentPlan, Sections, StudyRun, System, keep_plan
@@ -41,26 +41,26 @@ _NEAR = 0.25  # of the distance of the two colours: their mean, 0.3 away from on
 
 @dataclass(frozen=True)
 class Squares:
-    """Pictures of squares.
+    """Images of squares.
 
     Attributes:
-        pictures: (N, 16, 16, 3) uint8.
+        images: (N, 16, 16, 3) uint8.
         masks: (N, 16, 16) bool, True = square.
     """
 
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     masks: NDArray[np.bool_]
 
     @property
     def inputs(self) -> NDArray[np.uint8]:
         """Return what colorization gives, (N, 16, 16, 1) uint8."""
-        return np.stack([luma(picture) for picture in self.pictures])[..., None]
+        return np.stack([luma(image) for image in self.images])[..., None]
 
 
 def draw(count: int, purpose: str) -> Squares:
     """Return `count` squares of keyed place, ground and colour."""
     found = [_draw(Stream(f"pb-squares-v1|{purpose}|{number}")) for number in range(count)]
-    return Squares(np.stack([picture for picture, _ in found]), np.stack([mask for _, mask in found]))
+    return Squares(np.stack([image for image, _ in found]), np.stack([mask for _, mask in found]))
 
 
 def _draw(stream: Stream) -> tuple[Image, NDArray[np.bool_]]:
@@ -87,7 +87,7 @@ def measure(outputs: NDArray[np.uint8], squares: Squares) -> Readings:
     means = np.where(inside, outputs, 0).sum(axis=(1, 2)) / SQUARE**2
     gaps = np.linalg.norm(means[:, None] - COLOURS, axis=2)
     near = gaps <= _NEAR * np.linalg.norm(COLOURS[0] - COLOURS[1])
-    errors = np.abs(outputs.astype(np.float64) - squares.pictures) / 127.5
+    errors = np.abs(outputs.astype(np.float64) - squares.images) / 127.5
     ground = np.where(inside, 0, errors).sum(axis=(1, 2, 3)) / (3 * (SIDE**2 - SQUARE**2))
     return {
         "minority_share": _share("minority_share", near[:, 1]),
@@ -125,7 +125,7 @@ class Miniature(Record):
     finding: str
     metrics: tuple[str, ...]
     caveats: tuple[str, ...]
-    pictures: Count
+    pictures: Count  # to train on
     trial_steps: Count
     batch: Count
     recipe: Sections
@@ -206,10 +206,10 @@ class MiniatureRun:
     def _draw(self) -> tuple[Fingerprint, int]:
         """Write the training squares; return their digest and number. More include fewer."""
         count = max(self.study.recipe["training"]["batch"], round(self.study.pictures * min(1, self.scale)))
-        pictures = draw(count, "training").pictures
+        images = draw(count, "training").images
         if not (self.out / PACK).is_file():
-            atomic.write_bytes(self.out / PACK, safetensors.numpy.save({"pictures": pictures}))
-        return lines_digest(map(pixel_digest, pictures)), len(pictures)
+            atomic.write_bytes(self.out / PACK, safetensors.numpy.save({"pictures": images}))
+        return lines_digest(map(pixel_digest, images)), len(images)
 
     # --- answers ------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class MiniatureRun:
         return draw(max(2, round(answer.squares * self.scale)), "test")
 
     def _asked(self, trainee: PlannedRun) -> SamplingDemand:
-        outputs = [(len(self._squares(a).pictures), a.steps) for a in self.study.answers]
+        outputs = [(len(self._squares(a).images), a.steps) for a in self.study.answers]
         evaluations = sum(n * (steps if trainee.samples else 1) for n, steps in outputs)
         inputs = self._squares(self.study.answers[0]).inputs[: self.study.batch]
         return SamplingDemand(evaluations, batch_of(inputs, 0))
@@ -251,9 +251,7 @@ class MiniatureRun:
         return np.concatenate(parts)
 
     def _result(self, data: tuple[Fingerprint, int]) -> Experiment:
-        sets = {
-            a.name: lines_digest(map(pixel_digest, self._squares(a).pictures)) for a in self.study.answers
-        }
+        sets = {a.name: lines_digest(map(pixel_digest, self._squares(a).images)) for a in self.study.answers}
         return experiment(
             self.study.name,
             SIZE,
@@ -267,7 +265,7 @@ class MiniatureRun:
 
 
 def batch_of(inputs: NDArray[np.uint8], first: int) -> Batch:
-    """Return squares as a restorer meets pictures of a set; their numbers key the noise.
+    """Return squares as a restorer meets images of a set; their numbers key the noise.
 
     Args:
         inputs: (N, 16, 16, 1) uint8.

@@ -1,4 +1,4 @@
-"""The page of a study: what the paper found, whether it holds here, every figure, curves and pictures."""
+"""The page of a study: what the paper found, whether it holds here, every figure, curves and images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OWN_WORDS = {
     "background_error": MetricWords("Background error", "mean difference outside the square, range 2"),
 }
 
-Panels = Mapping[str, Mapping[str, Sequence[Path]]]  # set -> caption -> pictures
+Panels = Mapping[str, Mapping[str, Sequence[Path]]]  # set -> caption -> images
 
 
 class PageDeclaration(Protocol):
@@ -79,7 +79,7 @@ def write_page(
         study: its declaration.
         result: its record.
         caveats: for readers, beside every number.
-        panels: pictures to show.
+        panels: images to show.
         site: whether a board lies beside it.
     """
     text = render(

@@ -66,7 +66,7 @@ def _tested(claim: Claim, target: str, found: Lookup) -> _Test:
         return _Test(claim, target, None, "there is no such number")
     if forbidding := sorted({note for r in (*firsts, *seconds) for note in r.barred}):
         return _Test(claim, target, None, f"these numbers allow no conclusion: {', '.join(forbidding)}")
-    difference = of_seeds(firsts, seconds) if len(firsts) > 1 else of_pictures(firsts[0], seconds[0])
+    difference = of_seeds(firsts, seconds) if len(firsts) > 1 else of_images(firsts[0], seconds[0])
     return _Test(claim, target, difference, "" if difference else "the numbers have no interval")
 
 
@@ -76,10 +76,10 @@ def of_seeds(firsts: Sequence[SystemReading], seconds: Sequence[SystemReading]) 
     return paired_t(values, others)
 
 
-def of_pictures(first: SystemReading, second: SystemReading) -> Difference | None:
-    """Return the difference over one set: paired where each picture's part is known, else unpaired.
+def of_images(first: SystemReading, second: SystemReading) -> Difference | None:
+    """Return the difference over one set: paired where each image's part is known, else unpaired.
 
-    Unpaired, the errors are taken as independent. Systems err on the same pictures, so this finds less.
+    Unpaired, the errors are taken as independent. Systems err on the same images, so this finds less.
     """
     assert first.value is not None, "asked of numbers that exist"
     assert second.value is not None, "asked of numbers that exist"
@@ -174,7 +174,7 @@ class Experiment(Record):
     size: str
     scale: float
     date: str
-    identity: Sha  # of recipes, pictures, images seen, sets and extractors
+    identity: Sha  # of recipes, images, images seen, sets and extractors
     recipes: dict[str, Any]
     data: Sha
     training_pictures: int
@@ -257,7 +257,7 @@ def experiment(
         size: its name.
         scale: by which it was made smaller.
         trainees: trained, by run.
-        data: digest and number of the training pictures.
+        data: digest and number of the training images.
         networks: fingerprints of extractors, and of sets.
         found: every reading.
         claims: of the paper.

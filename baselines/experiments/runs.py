@@ -123,7 +123,7 @@ def recipe_of(run: StudyRun, sections: Sections, images: float, name: str) -> Re
         run: of a study.
         sections: of the size; those that the method's recipes do not have are left out.
         images: to see, rounded up to whole batches.
-        name: of the training pictures, for cards.
+        name: of the training images, for cards.
 
     Raises:
         RecordError: PB402, PB403, the sections do not fit the method.
@@ -144,7 +144,7 @@ def recipe_of(run: StudyRun, sections: Sections, images: float, name: str) -> Re
 
 
 def identity_of(trainees: Mapping[str, PlannedRun]) -> dict[str, Any]:
-    """Return everything that decides the weights of a study's runs, beside the pictures."""
+    """Return everything that decides the weights of a study's runs, beside the images."""
     return {
         name: {"recipe": t.recipe.choices(), "images": t.images, "seed": t.run.seed}
         for name, t in sorted(trainees.items())
@@ -164,7 +164,7 @@ class SamplingDemand:
 
     Attributes:
         evaluations: of its network, for all outputs together.
-        batch: pictures to try it on.
+        batch: images to try it on.
     """
 
     evaluations: int
@@ -206,7 +206,7 @@ def foretell(
         out: folder of the study; a forecast of the same runs is kept.
         trainees: runs by name.
         asked: of each run.
-        data: training pictures.
+        data: training images.
         trial: steps.
         progress: where to report.
     """
@@ -232,17 +232,17 @@ def _cost(trainee: PlannedRun, asked: SamplingDemand, data: Path, trial: int, pr
 
 
 def _seconds_per_evaluation(trainee: PlannedRun, batch: Batch) -> float:
-    """Return what one picture's network evaluation takes, from a batch at few steps."""
+    """Return what one image's network evaluation takes, from a batch at few steps."""
     tried = trainee.restorer(**({"steps": _TRIED_STEPS} if trainee.samples else {}))
     tried.restore(batch)  # the first call also warms up
     began = time.monotonic()
     tried.restore(batch)
-    pictures = len(batch.ids) * (_TRIED_STEPS if trainee.samples else 1)
-    return (time.monotonic() - began) / pictures
+    images = len(batch.ids) * (_TRIED_STEPS if trainee.samples else 1)
+    return (time.monotonic() - began) / images
 
 
 def batch_of(folder: Path, most: int) -> Batch:
-    """Return the first pictures of a set, to try a restorer on."""
+    """Return the first images of a set, to try a restorer on."""
     benchset = ContestantSet.open(folder)
     ids = tuple(benchset.ids[:most])
     masks = [mask for i in ids if (mask := benchset.mask(i)) is not None]

@@ -36,7 +36,7 @@ class Size(Part):
     """How much a study spends at a size."""
 
     images: Count  # seen by each run
-    inputs: Count  # held-out pictures of a set
+    inputs: Count  # held-out images of a set
     samples: Count = 1  # of each input
     seeds: Count = 1
     split: bool = False  # every system becomes specialists, one run per task

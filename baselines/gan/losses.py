@@ -1,7 +1,7 @@
 """Adversarial losses, feature matching and the gradient penalty; all per image, means over what they see.
 
 A "score" is a discriminator's output; positive means real. Where there are several scales, and positions on
-each, a picture's loss is the mean over positions, then over scales.
+each, a image's loss is the mean over positions, then over scales.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class AdversarialLoss:
     """What each side makes of scores, element by element.
 
     Attributes:
-        real: the discriminator's loss where the picture is real.
+        real: the discriminator's loss where the image is real.
         made: the same where it is made.
         fooling: the generator's loss.
     """
@@ -58,20 +58,18 @@ def feature_gap(real: Sequence[Judgement], made: Sequence[Judgement]) -> torch.T
     return torch.stack(gaps).mean(0)
 
 
-def squared_slope(
-    judge: Callable[[torch.Tensor], Sequence[Judgement]], pictures: torch.Tensor
-) -> torch.Tensor:
-    """Return the squared length of the gradient of the mean score by the picture, (N,) float32.
+def squared_slope(judge: Callable[[torch.Tensor], Sequence[Judgement]], images: torch.Tensor) -> torch.Tensor:
+    """Return the squared length of the gradient of the mean score by the image, (N,) float32.
 
     Differentiable again. Source: Mescheder et al. 2018, equation 9 (R1), without its gamma / 2.
 
     Args:
-        judge: pictures -> judgements.
-        pictures: real ones, (N, 3, H, W) float32.
+        judge: images -> judgements.
+        images: real ones, (N, 3, H, W) float32.
     """
-    pictures = pictures.detach().requires_grad_()
-    score = mean_score(judge(pictures), lambda d: d).sum()
-    (slope,) = torch.autograd.grad(score, pictures, create_graph=True)
+    images = images.detach().requires_grad_()
+    score = mean_score(judge(images), lambda d: d).sum()
+    (slope,) = torch.autograd.grad(score, images, create_graph=True)
     return slope.square().sum((1, 2, 3))
 
 

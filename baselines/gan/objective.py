@@ -156,14 +156,14 @@ class GanObjective:
         with torch.autocast(examples.reference.device.type, enabled=False):
             # `forward`: a compiled call cannot be differentiated twice
             slope = squared_slope(
-                lambda pictures: self._discriminator.forward(shown(examples, pictures)), examples.reference
+                lambda images: self._discriminator.forward(shown(examples, images)), examples.reference
             )
         return gamma / 2 * slope
 
 
-def shown(examples: TrainingBatch, pictures: torch.Tensor) -> torch.Tensor:
-    """Return what the discriminator sees, (N, 7, H, W) float32: m ? picture : y, x with holes 0, m."""
-    composite = torch.where(examples.mask, pictures, examples.reference)
+def shown(examples: TrainingBatch, images: torch.Tensor) -> torch.Tensor:
+    """Return what the discriminator sees, (N, 7, H, W) float32: m ? image : y, x with holes 0, m."""
+    composite = torch.where(examples.mask, images, examples.reference)
     known = examples.source.masked_fill(examples.holes, 0)
     return torch.cat([composite, known, examples.mask.float()], dim=1)
 

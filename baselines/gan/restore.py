@@ -1,4 +1,4 @@
-"""Restoring with the GAN baseline: one forward pass, told a z keyed by run seed, picture and sample."""
+"""Restoring with the GAN baseline: one forward pass, told a z keyed by run seed, image and sample."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def open_model(options: RestoreOptions) -> TrainedModel:
 
 
 def keyed_z(seed: int, question: ModelInput, width: int) -> torch.Tensor:
-    """Return z of each picture, (N, width) float32 normals that do not depend on the batch."""
+    """Return z of each image, (N, width) float32 normals that do not depend on the batch."""
     drawn = [sampling_noise(seed, name, question.sample, 0, (width,)) for name in question.names]
     return torch.from_numpy(np.stack(drawn))

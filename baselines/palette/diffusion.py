@@ -75,7 +75,7 @@ class Diffusion:
         return sinusoids(torch.from_numpy(self.embedding.positions(gammas)).to(device), self.width)
 
     def codes(self, plan: SamplerConfig, device: torch.device) -> dict[float, torch.Tensor]:
-        """Return the codes of a plan's levels, each (1, width): computed once for all pictures."""
+        """Return the codes of a plan's levels, each (1, width): computed once for all images."""
         levels = plan.levels[:-1]
         return dict(zip(levels, self.code(np.array(levels), device)[:, None], strict=True))
 
@@ -106,7 +106,7 @@ class Diffusion:
     def target(self, clean: torch.Tensor, noise: torch.Tensor, gammas: torch.Tensor) -> torch.Tensor:
         """Return what the network is to give: eps, or v = sqrt(gamma) eps - sqrt(1 - gamma) y.
 
-        At high noise v is the picture, while an error of eps is divided by sqrt(gamma). Not the paper's.
+        At high noise v is the image, while an error of eps is divided by sqrt(gamma). Not the paper's.
         Source: Salimans and Ho 2022, section 4 and appendix D.
 
         Args:
@@ -136,7 +136,7 @@ class Diffusion:
         mask: torch.Tensor,
         normal: Normal,
     ) -> torch.Tensor:
-        """Return restored pictures, (N, 3, H, W) float32; known pixels are those of `source`.
+        """Return restored images, (N, 3, H, W) float32; known pixels are those of `source`.
 
         Args:
             network: gives f or v, as `predicts` says.

@@ -32,7 +32,7 @@ class NoiseOptions(Part):
     training: LinearChain = LinearChain(steps=2000, beta_first=1e-6, beta_last=0.01)
     sampling: LinearChain = LinearChain(steps=1000, beta_first=1e-4, beta_last=0.09)
     known: Literal["clean", "noised"] = "clean"  # in y_t: themselves, or as noisy as the hole
-    predicts: Literal["noise", "velocity"] = "noise"  # velocity: ours, for networks that see few pictures
+    predicts: Literal["noise", "velocity"] = "noise"  # velocity: ours, for networks that see few images
 
 
 class PaletteNetwork(Network):

@@ -35,11 +35,11 @@ from .samplers import SamplerConfig, plan_for, read_name
 
 @dataclass(frozen=True)
 class KeyedNoise:
-    """Standard normals by step; each picture's depend on its name, not on the batch.
+    """Standard normals by step; each image's depend on its name, not on the batch.
 
     Attributes:
         seed: of the run.
-        names: of the N pictures.
+        names: of the N images.
         sample: which of several samples.
         size: height and width.
         device: where they are needed.

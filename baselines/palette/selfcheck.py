@@ -10,7 +10,7 @@ import math
 import numpy as np
 import torch
 
-from palette_bench.benchset.pictures import photo_path
+from palette_bench.benchset.images import photo_path
 from palette_bench.core.errors import InputError, Problem, problem
 from palette_bench.core.records import read_file
 from palette_bench.core.rng import Stream, sampling_noise
@@ -25,7 +25,7 @@ PHOTOGRAPH = "astronaut.png"
 GAMMA = 0.9  # y_t / sqrt(gamma) is then 15.6 dB from y
 LEAST_GAIN = 3.0  # dB
 SETTLED = 1000  # steps; before, and before the end of its warm-up, a network need not denoise
-SMALLEST = 64  # px; smaller presets serve tests and synthetic pictures, a photograph is strange to them
+SMALLEST = 64  # px; smaller presets serve tests and synthetic images, a photograph is strange to them
 
 
 def applies(steps: int, warmup_steps: int, side: int) -> bool:

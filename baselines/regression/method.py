@@ -1,4 +1,4 @@
-"""The regression: the network that denoises, told that there is no noise and shown no noisy picture.
+"""The regression: the network that denoises, told that there is no noise and shown no noisy image.
 
 Source: Palette, section 4 (baselines): "the same architecture", trained with an L2 loss.
 """
@@ -30,10 +30,10 @@ from .recipe import RegressionRecipe
 
 
 def regress(network: Network, source: torch.Tensor, width: int) -> torch.Tensor:
-    """Return the expected picture, (N, 3, H, W) float32 near [-1, 1].
+    """Return the expected image, (N, 3, H, W) float32 near [-1, 1].
 
     Args:
-        network: reads its output as the picture.
+        network: reads its output as the image.
         source: x, (N, 3, H, W) float32.
         width: of the network's code, here always the sinusoids of position 0.
     """

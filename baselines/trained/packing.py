@@ -26,7 +26,7 @@ def pack(
     Args:
         run: a RUN folder or one of its checkpoints.
         weights: file to write; its card lies beside it.
-        data: what the run was trained on, in words, and whether test pictures are among it.
+        data: what the run was trained on, in words, and whether test images are among it.
         licence: of the weights.
         started_from_note: what the weights it began with are, and where to find them.
 

@@ -83,7 +83,7 @@ def load_adm(
 ) -> dict[str, Tensor]:
     """Return the weights of an ADM network under our names.
 
-    The source picture enters through channels that start at 0, the variance ADM learns is left out, and its
+    The source image enters through channels that start at 0, the variance ADM learns is left out, and its
     classes are replaced by none: our network computes what theirs does for the noise.
 
     Args:

@@ -1,7 +1,7 @@
-"""A person's own picture, whatever its size, through a model that knows one size.
+"""A person's own image, whatever its size, through a model that knows one size.
 
-Three policies: `tile` (windows at the trained size), `scale` (the whole picture at the trained size) and
-`native` (the whole picture as it is). All pad by reflection, restore and cut off again.
+Three policies: `tile` (windows at the trained size), `scale` (the whole image at the trained size) and
+`native` (the whole image as it is). All pad by reflection, restore and cut off again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SMALLEST = 16  # pixels
 _GRID = 16  # of JPEG with halved chroma, pixels
 _log = logging.getLogger(__name__)
 
-# (picture of a size the model takes, by windows) -> (H, W, 3) uint8 of the same size, known pixels kept
+# (image of a size the model takes, by windows) -> (H, W, 3) uint8 of the same size, known pixels kept
 Restore = Callable[[UserImage, bool], Image]
 
 
@@ -47,59 +47,59 @@ class ModelFit:
     warns: bool = True
 
 
-def restore_any_size(picture: UserImage, policy: str | None, fit: ModelFit) -> Image:
-    """Return a picture restored, (H, W, 3) uint8, at its own size.
+def restore_any_size(image: UserImage, policy: str | None, fit: ModelFit) -> Image:
+    """Return a image restored, (H, W, 3) uint8, at its own size.
 
     Args:
-        picture: at least 16 px on each side.
+        image: at least 16 px on each side.
         policy: "tile", "scale" or "native"; None takes "scale" for colorization, whose colours need the
-            whole picture, and "tile" for what needs every pixel.
+            whole image, and "tile" for what needs every pixel.
         fit: the model.
 
     Raises:
-        InputError: the picture is too small, or its mask does not fit.
+        InputError: the image is too small, or its mask does not fit.
         UsageError: unknown policy.
     """
-    height, width = picture.input.shape[:2]
+    height, width = image.input.shape[:2]
     if min(height, width) < SMALLEST:
-        raise InputError(f"{picture.name}: {width} x {height} px; the smallest side allowed is {SMALLEST} px")
-    if picture.mask is not None and picture.mask.shape != (height, width):
+        raise InputError(f"{image.name}: {width} x {height} px; the smallest side allowed is {SMALLEST} px")
+    if image.mask is not None and image.mask.shape != (height, width):
         raise InputError(
-            f"{picture.name}: the mask is {picture.mask.shape[1]} x {picture.mask.shape[0]} px, the picture "
+            f"{image.name}: the mask is {image.mask.shape[1]} x {image.mask.shape[0]} px, the picture "
             f"{width} x {height}: give a mask of the picture's size"
         )
-    policy = policy or ("scale" if picture.task == "colorization" else "tile")
+    policy = policy or ("scale" if image.task == "colorization" else "tile")
     if policy not in POLICIES:
         raise UsageError(f"size policy {policy!r}: {suggest(policy, POLICIES)}")
-    if picture.task == "colorization":
-        picture = replace(picture, input=np.repeat(luma(picture.input)[:, :, None], 3, axis=2))
-    return POLICIES[policy](picture, fit)
+    if image.task == "colorization":
+        image = replace(image, input=np.repeat(luma(image.input)[:, :, None], 3, axis=2))
+    return POLICIES[policy](image, fit)
 
 
-def _tile(picture: UserImage, fit: ModelFit) -> Image:
-    height, width = (max(fit.side, _next_multiple(n, _GRID)) for n in picture.input.shape[:2])
-    return _cropped(fit.restore(_padded(picture, height, width), True), picture)
+def _tile(image: UserImage, fit: ModelFit) -> Image:
+    height, width = (max(fit.side, _next_multiple(n, _GRID)) for n in image.input.shape[:2])
+    return _cropped(fit.restore(_padded(image, height, width), True), image)
 
 
-def _native(picture: UserImage, fit: ModelFit) -> Image:
-    height, width = (_next_multiple(n, fit.multiple) for n in picture.input.shape[:2])
+def _native(image: UserImage, fit: ModelFit) -> Image:
+    height, width = (_next_multiple(n, fit.multiple) for n in image.input.shape[:2])
     if fit.warns and (height, width) != (fit.side, fit.side):
         _log.warning(
             "%s: restored at %d x %d px by a model trained at %d px, which may not know such pictures",
-            *(picture.name, width, height, fit.side),
+            *(image.name, width, height, fit.side),
         )
-    return _cropped(fit.restore(_padded(picture, height, width), False), picture)
+    return _cropped(fit.restore(_padded(image, height, width), False), image)
 
 
-def _scale(picture: UserImage, fit: ModelFit) -> Image:
-    longest = max(picture.input.shape[:2])
-    square = _padded(picture, longest, longest)
+def _scale(image: UserImage, fit: ModelFit) -> Image:
+    longest = max(image.input.shape[:2])
+    square = _padded(image, longest, longest)
     small = replace(square, input=crop_area(square.input, fit.side), mask=_mask_at(square.mask, fit.side))
     restored = _resized(fit.restore(small, False), longest)
-    if picture.task == "colorization":
+    if image.task == "colorization":
         restored = _with_luma(restored, square.input)
-    output = _cropped(to_pixels(restored)[0], picture)
-    return output if picture.mask is None else np.where(picture.mask[:, :, None], output, picture.input)
+    output = _cropped(to_pixels(restored)[0], image)
+    return output if image.mask is None else np.where(image.mask[:, :, None], output, image.input)
 
 
 POLICIES: Mapping[str, Callable[[UserImage, ModelFit], Image]] = {
@@ -113,15 +113,15 @@ def _next_multiple(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def _padded(picture: UserImage, height: int, width: int) -> UserImage:
-    """Return the picture and its hole continued by reflection, below and to the right."""
-    missing = ((0, height - picture.input.shape[0]), (0, width - picture.input.shape[1]))
-    mask = None if picture.mask is None else np.pad(picture.mask, missing, mode="symmetric")
-    return replace(picture, input=np.pad(picture.input, (*missing, (0, 0)), mode="symmetric"), mask=mask)
+def _padded(image: UserImage, height: int, width: int) -> UserImage:
+    """Return the image and its hole continued by reflection, below and to the right."""
+    missing = ((0, height - image.input.shape[0]), (0, width - image.input.shape[1]))
+    mask = None if image.mask is None else np.pad(image.mask, missing, mode="symmetric")
+    return replace(image, input=np.pad(image.input, (*missing, (0, 0)), mode="symmetric"), mask=mask)
 
 
-def _cropped(output: Image, picture: UserImage) -> Image:
-    return output[: picture.input.shape[0], : picture.input.shape[1]]
+def _cropped(output: Image, image: UserImage) -> Image:
+    return output[: image.input.shape[0], : image.input.shape[1]]
 
 
 def _mask_at(mask: Mask | None, side: int) -> Mask | None:
@@ -132,18 +132,18 @@ def _mask_at(mask: Mask | None, side: int) -> Mask | None:
     return shares[:, :, 0] > 0
 
 
-def _resized(picture: Image, side: int) -> torch.Tensor:
-    """Return a square picture at another size, (1, 3, side, side) float32 in [-1, 1]."""
-    return interpolate(to_tensor(picture[None]), (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+def _resized(image: Image, side: int) -> torch.Tensor:
+    """Return a square image at another size, (1, 3, side, side) float32 in [-1, 1]."""
+    return interpolate(to_tensor(image[None]), (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-def _with_luma(picture: torch.Tensor, gray: NDArray[np.uint8]) -> torch.Tensor:
-    """Return a picture with the chroma it has and the luma of `gray`.
+def _with_luma(image: torch.Tensor, gray: NDArray[np.uint8]) -> torch.Tensor:
+    """Return a image with the chroma it has and the luma of `gray`.
 
     Adding one amount to all channels leaves B - Y and R - Y, the chroma, as they are.
     """
     weights = torch.tensor([19595, 38470, 7471])[None, :, None, None] / 65536
-    return picture + (to_tensor(gray[None]) - (picture * weights).sum(1, keepdim=True))
+    return image + (to_tensor(gray[None]) - (image * weights).sum(1, keepdim=True))
 
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -164,9 +164,9 @@ def starts(length: int, side: int) -> list[int]:
 
 
 class TiledNetwork:
-    """Wraps a network: called with a whole picture, it runs on windows and blends what comes back.
+    """Wraps a network: called with a whole image, it runs on windows and blends what comes back.
 
-    Blended after every prediction, all windows work on one picture and one noise field, so no seam can
+    Blended after every prediction, all windows work on one image and one noise field, so no seam can
     grow between them.
 
     Args:

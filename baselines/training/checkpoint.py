@@ -50,7 +50,7 @@ class CheckpointState(Record):
         parameters: of the network that restores.
         configuration: everything that decides the weights.
         resumptions: changes of it, overridden or by another length of the run.
-        unreadable: indices of pictures that were passed over.
+        unreadable: indices of images that were passed over.
         environment: versions and device.
         files: file name -> SHA-256.
     """

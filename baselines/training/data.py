@@ -1,4 +1,4 @@
-"""Training pictures where they lie: folders, lists, tar shards and packs, several at once."""
+"""Training images where they lie: folders, lists, tar shards and packs, several at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from palette_bench.benchset.pictures import SUFFIXES, ImageLocation, no_pictures, tar_members, walk
+from palette_bench.benchset.images import SUFFIXES, ImageLocation, no_images, tar_members, walk
 from palette_bench.benchset.splits import imagenet_number
 from palette_bench.core.errors import Problem, SourceError, problem
 from palette_bench.core.fingerprint import fingerprint
@@ -22,16 +22,16 @@ from palette_bench.core.records import Part, read_file
 from palette_bench.core.resources import protocol_ids
 from palette_bench.core.text import decode_text
 from palette_bench.core.types import Fingerprint, Image
-from palette_bench.tasks.preprocess import DecodeError, decode, picture_size
+from palette_bench.tasks.preprocess import DecodeError, decode, image_size
 from palette_bench.tasks.protocol import PhotoSource, load
 
-UNREADABLE_SHARE = 0.001  # of all pictures; more stop the run
-_HEAD, _TAIL = 65536, 4096  # bytes of a picture that tell its kind, and whether it ends
-_TRIES = 64  # unreadable pictures in a row before a file system is suspected
+UNREADABLE_SHARE = 0.001  # of all images; more stop the run
+_HEAD, _TAIL = 65536, 4096  # bytes of a image that tell its kind, and whether it ends
+_TRIES = 64  # unreadable images in a row before a file system is suspected
 
 
 class TrainingImages(Protocol):
-    """Pictures by index, for any process: what it holds is small and pickles."""
+    """Images by index, for any process: what it holds is small and pickles."""
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -56,7 +56,7 @@ class TrainingImages(Protocol):
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Pictures in files or at places of a tar; arrays, because a million objects cost a gigabyte.
+    """Images in files or at places of a tar; arrays, because a million objects cost a gigabyte.
 
     Attributes:
         root: the folder names start from, or the tar.
@@ -82,14 +82,14 @@ class ImageFiles:
         return ImageLocation("", self.root, offset, size)
 
     def pixels(self, index: int) -> Image:
-        """Return a decoded picture."""
+        """Return a decoded image."""
         try:
             return decode(self._place(index).read(), proven=True)  # by its header and end
         except OSError as error:
             raise DecodeError(error.strerror or str(error)) from error
 
     def prove(self, index: int) -> None:
-        """Accept a picture by its header and its end, without reading what lies between.
+        """Accept a image by its header and its end, without reading what lies between.
 
         Raises:
             DecodeError: it cannot be read, or is of a refused kind.
@@ -103,18 +103,18 @@ class ImageFiles:
                     file.seek(place.offset + max(_HEAD, size - _TAIL))
                     ends += file.read(min(_TAIL, size - _HEAD))
             try:
-                picture_size(ends)
+                image_size(ends)
             except DecodeError:
                 if size <= _HEAD + _TAIL:
                     raise
-                picture_size(place.read())  # a long profile before the size: read it all
+                image_size(place.read())  # a long profile before the size: read it all
         except OSError as error:
             raise DecodeError(error.strerror or str(error)) from error
 
 
 @dataclass(frozen=True)
 class ImagePack:
-    """Pictures of one size in a safetensors file, one tensor (N, S, S, 3) uint8.
+    """Images of one size in a safetensors file, one tensor (N, S, S, 3) uint8.
 
     Attributes:
         file: the pack.
@@ -134,7 +134,7 @@ class ImagePack:
         return f"{self.file.name}:{index}"
 
     def pixels(self, index: int) -> Image:
-        """Return one picture, read in place."""
+        """Return one image, read in place."""
         pixels: Image = _mapped(self.file, self.start, self.shape)[index]
         return pixels
 
@@ -167,59 +167,59 @@ class JoinedImages:
         return self.parts[part], index - self.starts[part]
 
     def name(self, index: int) -> str:
-        """Return what a picture is called in its source."""
+        """Return what a image is called in its source."""
         part, own = self._find(index)
         return part.name(own)
 
     def pixels(self, index: int) -> Image:
-        """Return a picture of whichever source holds it."""
+        """Return a image of whichever source holds it."""
         part, own = self._find(index)
         return part.pixels(own)
 
     def prove(self, index: int) -> None:
-        """Accept a picture of whichever source holds it."""
+        """Accept a image of whichever source holds it."""
         part, own = self._find(index)
         part.prove(own)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Return the digest of all names in order: another list of pictures is another run."""
+        """Return the digest of all names in order: another list of images is another run."""
         return fingerprint([self.name(index) for index in range(len(self))])
 
 
-def read_next(pictures: TrainingImages, index: int) -> tuple[Image, tuple[int, ...]]:
-    """Return the picture at `index`, or the next one that can be read, and the indices passed over.
+def read_next(images: TrainingImages, index: int) -> tuple[Image, tuple[int, ...]]:
+    """Return the image at `index`, or the next one that can be read, and the indices passed over.
 
     Raises:
         SourceError: PB309, too many in a row cannot be read.
     """
     passed: list[int] = []
-    for step in range(min(_TRIES, len(pictures))):
-        found = (index + step) % len(pictures)
+    for step in range(min(_TRIES, len(images))):
+        found = (index + step) % len(images)
         try:
-            return pictures.pixels(found), tuple(passed)
+            return images.pixels(found), tuple(passed)
         except DecodeError:
             passed.append(found)
-    raise SourceError(unreadable(pictures, passed))
+    raise SourceError(unreadable(images, passed))
 
 
-def unreadable(pictures: TrainingImages, indices: Iterable[int], allowed: int | None = None) -> Problem:
-    """Return PB309 with the names of pictures that cannot be read; `allowed`: how many may be."""
-    names = [pictures.name(index) for index in sorted(indices)]
+def unreadable(images: TrainingImages, indices: Iterable[int], allowed: int | None = None) -> Problem:
+    """Return PB309 with the names of images that cannot be read; `allowed`: how many may be."""
+    names = [images.name(index) for index in sorted(indices)]
     over = f" or pass over them: --unreadable {len(names)}" if allowed is not None else ""
     most = f"{UNREADABLE_SHARE:.1%}" if allowed is None else f"{allowed:,}"
     return problem(
         "PB309",
         "training pictures",
-        expected=f"at most {most} of {len(pictures):,} unreadable",
+        expected=f"at most {most} of {len(images):,} unreadable",
         found="not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
         fix=f"replace or remove these files{over}",
         ids=names,
     )
 
 
-def open_pictures(paths: Sequence[Path], saw_test_images: str) -> JoinedImages:
-    """Return the pictures of all sources, in a fixed order.
+def open_images(paths: Sequence[Path], saw_test_images: str) -> JoinedImages:
+    """Return the images of all sources, in a fixed order.
 
     Args:
         paths: folders of any depth, list files (.txt: a path per line, relative to the list), tar shards,
@@ -258,7 +258,7 @@ def _opened(path: Path) -> TrainingImages:
     else:
         found = _listed(path.parent, _list_of(path))
     if not len(found):
-        raise no_pictures(path, fix="check --data")
+        raise no_images(path, fix="check --data")
     return found
 
 
@@ -339,7 +339,7 @@ def _pack(path: Path) -> ImagePack:
 
 
 def _square(tensor: _Tensor, available: int) -> tuple[int, int, int, int] | None:
-    """Return the shape of a tensor of square pictures that lies within the file, or None."""
+    """Return the shape of a tensor of square images that lies within the file, or None."""
     if tensor.dtype != "U8" or len(tensor.shape) != 4 or min(tensor.shape) < 1:
         return None
     (n, height, width, channels), (first, end) = tensor.shape, tensor.data_offsets

@@ -1,4 +1,4 @@
-"""Training pairs: a random crop of a picture, and what the judge's own functions make of it.
+"""Training pairs: a random crop of a image, and what the judge's own functions make of it.
 
 Source: Palette, section 4 and Appendix B; protocol, section 5; the mixes of masks are the paper's, the law
 of the rectangles' sides is our choice.
@@ -48,7 +48,7 @@ class TrainingPair:
         reference: (S, S, 3) uint8.
         source: (S, S, 3) uint8; 127 in the hole, gray three times.
         mask: (S, S) bool, True = to be produced; all True without a hole.
-        passed: indices of pictures that could not be read.
+        passed: indices of images that could not be read.
     """
 
     task: Task
@@ -65,14 +65,14 @@ class TrainingPairs:
     Nothing is remembered from one sample to the next, so any process can make any of them.
 
     Attributes:
-        pictures: to draw from; each epoch takes every one once, in an order of its own.
+        images: to draw from; each epoch takes every one once, in an order of its own.
         tasks: one is drawn uniformly for each sample.
         side: of a sample, pixels.
         batch: samples per step, all ranks together.
         seed: of the run.
     """
 
-    pictures: TrainingImages
+    images: TrainingImages
     tasks: tuple[Task, ...]
     side: int
     batch: int
@@ -80,8 +80,8 @@ class TrainingPairs:
 
     def __getitem__(self, sample: int) -> TrainingPair:
         """Return one sample; numbers below 0 are no training step's and serve previews."""
-        epoch, turn = divmod(sample, len(self.pictures))
-        pixels, passed = read_next(self.pictures, shuffled(turn, len(self.pictures), self.seed, epoch))
+        epoch, turn = divmod(sample, len(self.images))
+        pixels, passed = read_next(self.images, shuffled(turn, len(self.images), self.seed, epoch))
         task = self.tasks[self._stream(sample, "task").below(len(self.tasks))]
         reference = random_crop(pixels, self.side, task, self._stream(sample, "crop"))
         source, mask = degrade(reference, task, self._stream(sample, "degradation"))
@@ -92,7 +92,7 @@ class TrainingPairs:
 
 
 def shuffled(turn: int, count: int, seed: int, epoch: int) -> int:
-    """Return which of `count` pictures comes at `turn` of an epoch: a permutation without a table.
+    """Return which of `count` images comes at `turn` of an epoch: a permutation without a table.
 
     A Feistel network over the next even power of two; what falls outside walks on along its cycle.
     Four rounds with a pseudo-random function give a pseudo-random permutation (Luby and Rackoff 1988);
@@ -198,7 +198,7 @@ class HostBatch:
         reference: (N, S, S, 3) uint8.
         source: (N, S, S, 3) uint8.
         mask: (N, S, S) bool.
-        passed: indices of pictures that could not be read.
+        passed: indices of images that could not be read.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""Headers of all training pictures, read before the first step: a bad one is named now, not after hours."""
+"""Headers of all training images, read before the first step: a bad one is named now, not after hours."""
 
 from __future__ import annotations
 
@@ -15,31 +15,29 @@ from .data import TrainingImages
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 64  # pictures a thread takes
+_AT_ONCE = 64  # images a thread takes
 
 
-def prove_headers(
-    pictures: TrainingImages, allowed: int, world: ProcessGroup, progress: Progress
-) -> set[int]:
-    """Return the pictures whose header cannot be read or is of a refused kind; every rank looks at its part.
+def prove_headers(images: TrainingImages, allowed: int, world: ProcessGroup, progress: Progress) -> set[int]:
+    """Return the images whose header cannot be read or is of a refused kind; every rank looks at its part.
 
     Args:
-        pictures: of the run.
-        allowed: how many such pictures are passed over.
+        images: of the run.
+        allowed: how many such images are passed over.
         world: its processes.
         progress: of rank 0.
 
     Raises:
         SourceError: PB309, they are more; all are named, by reason.
     """
-    own = range(world.rank, len(pictures), world.size)
+    own = range(world.rank, len(images), world.size)
     parts = [own[start : start + _AT_ONCE] for start in range(0, len(own), _AT_ONCE)]
 
     def broken(part: range) -> list[tuple[int, str]]:
         found = []
         for index in part:
             try:
-                pictures.prove(index)
+                images.prove(index)
             except DecodeError as error:
                 found.append((index, str(error)))
         return found
@@ -51,14 +49,14 @@ def prove_headers(
             advance(len(part))
     reasons = dict(world.union(mine))
     if len(reasons) > allowed:
-        raise SourceError(*too_many(pictures, reasons, allowed))
+        raise SourceError(*too_many(images, reasons, allowed))
     for index, reason in sorted(reasons.items()):
-        logger.warning("unreadable, passed over: %s (%s)", pictures.name(index), reason)
+        logger.warning("unreadable, passed over: %s (%s)", images.name(index), reason)
     return set(reasons)
 
 
-def too_many(pictures: TrainingImages, reasons: dict[int, str], allowed: int) -> list[Problem]:
-    """Return PB309 for every reason, with the names of its pictures."""
+def too_many(images: TrainingImages, reasons: dict[int, str], allowed: int) -> list[Problem]:
+    """Return PB309 for every reason, with the names of its images."""
     by_reason: dict[str, list[int]] = defaultdict(list)
     for index, reason in sorted(reasons.items()):
         by_reason[reason].append(index)
@@ -66,10 +64,10 @@ def too_many(pictures: TrainingImages, reasons: dict[int, str], allowed: int) ->
         problem(
             "PB309",
             "training pictures",
-            expected=f"at most {allowed:,} of {len(pictures):,} unreadable",
+            expected=f"at most {allowed:,} of {len(images):,} unreadable",
             found=reason,
             fix=f"replace or remove these files, or pass over them: --unreadable {len(reasons)}",
-            ids=[pictures.name(index) for index in indices],
+            ids=[images.name(index) for index in indices],
         )
         for reason, indices in by_reason.items()
     ]

@@ -142,8 +142,8 @@ class RunLog:
                     self._board.add_scalar(name, value, line["step"])
 
     def strip(self, step: int, rows: list[torch.Tensor]) -> None:
-        """Write pictures side by side, one sample per line: (N, 3, S, S) in [-1, 1] each."""
-        columns = [np.concatenate(list(to_pixels(pictures)), axis=0) for pictures in rows]
+        """Write images side by side, one sample per line: (N, 3, S, S) in [-1, 1] each."""
+        columns = [np.concatenate(list(to_pixels(images)), axis=0) for images in rows]
         sheet = np.concatenate(columns, axis=1)
         atomic.write_bytes(self._run / "strips" / f"step-{step:08d}.png", png.encode(sheet))
         if self._board:

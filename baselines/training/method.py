@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from palette_bench.core.types import SILENT, Progress
-from palette_bench.submission.methods import PictureRestorer, RestoreOptions, TrainOptions
+from palette_bench.submission.methods import ImageRestorer, RestoreOptions, TrainOptions
 
 if TYPE_CHECKING:
     from .objective import TrainedMethod
@@ -53,10 +53,10 @@ class PackagedMethod:
 
         train(self.method(), options, progress)
 
-    def restorer(self, options: RestoreOptions) -> PictureRestorer:
+    def restorer(self, options: RestoreOptions) -> ImageRestorer:
         """Return the model of `options.run`, ready."""
         from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, as above
 
         with reproducible_arithmetic(deterministic=not options.fast):
-            model: PictureRestorer = import_module(f"{self._package}.{self._restoring}").open_model(options)
+            model: ImageRestorer = import_module(f"{self._package}.{self._restoring}").open_model(options)
         return model

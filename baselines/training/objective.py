@@ -22,7 +22,7 @@ def masked_loss(
     """Return the mean of |predicted - target|^p over the channels and pixels to produce, (N,) float32.
 
     Args:
-        predicted: (N, 3, H, W); f or a picture.
+        predicted: (N, 3, H, W); f or a image.
         target: (N, 3, H, W) float32; eps or y.
         mask: m, (N, 1, H, W) bool.
         norm: p is 1 or 2.
@@ -136,7 +136,7 @@ class Objective(Protocol):
     players: tuple[TrainableNetwork, ...]
 
     def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
-        """Return restored pictures, (N, 3, S, S) float32 in [-1, 1], known pixels kept, for the strips."""
+        """Return restored images, (N, 3, S, S) float32 in [-1, 1], known pixels kept, for the strips."""
 
 
 class TrainedMethod(Protocol):

@@ -35,11 +35,11 @@ PARAMETERS: Mapping[AttentionKind, int] = {
 class UNetSpec:
     """What decides the parameters of a network.
 
-    Attention is named by resolution and bound to the levels that have it at `side`, so pictures of other
+    Attention is named by resolution and bound to the levels that have it at `side`, so images of other
     sizes meet the same layers. A folded network's finest level already has side / fold.
 
     Attributes:
-        side: of the pictures it is made for, pixels.
+        side: of the images it is made for, pixels.
         width: of the code, and the unit of channels.
         multipliers: channels of each level, in widths; every level halves the resolution of the one before.
         blocks: residual blocks per level of the encoder; the decoder has one more.
@@ -50,7 +50,7 @@ class UNetSpec:
         groups: of every normalisation. It takes away each group's mean, hence from groups of few channels
             the brightness and tint of the noise that is to be predicted: narrow networks need fewer. Of width
             32 and multipliers (1, 2, 2, 2), at lambda -4.6, 8 groups lost 63-78 % of a channel's mean noise
-            after 64,000 pictures; going on with 1 group, 9 to 21 % after 4,000 more.
+            after 64,000 images; going on with 1 group, 9 to 21 % after 4,000 more.
         fold: pixels per side of the cells that enter and leave as channels. 2 leaves the first convolution a
             quarter of the positions, with four times the channels to read.
 
@@ -126,12 +126,12 @@ class UNetSpec:
 
     @property
     def multiple(self) -> int:
-        """Return what height and width of a picture must be multiples of, pixels."""
+        """Return what height and width of a image must be multiples of, pixels."""
         halvings = self.levels - (self.attention_kind != "local")  # quadrants halve the coarsest level too
         return self.fold << halvings
 
     def resolution(self, level: int) -> int:
-        """Return the height and width of a level for a picture of `side`, positions."""
+        """Return the height and width of a level for a image of `side`, positions."""
         return self.side // self.fold >> level
 
     def attends(self, level: int) -> bool:
@@ -148,7 +148,7 @@ class UNetSpec:
     def dilation(self, level: int, block: int) -> int:
         """Return the dilation of an encoder block, counted from 0 and through the extra ones.
 
-        Doubling from 1 lets a level of `dilated` see all of its picture, without going beyond it.
+        Doubling from 1 lets a level of `dilated` see all of its image, without going beyond it.
         """
         resolution = self.resolution(level)
         if self.attention_kind != "dilated" or resolution not in self.attention:

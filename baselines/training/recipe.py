@@ -101,7 +101,7 @@ class PaperTraining(TrainingOptions):
 
 
 class DataOptions(Part):
-    """What is known of the training pictures."""
+    """What is known of the training images."""
 
     name: str = ""  # for cards
     saw_test_images: SawTestImages = "unknown"  # "yes" admits files of benchmark splits
@@ -126,7 +126,7 @@ class CheckpointOptions(Part):
 
 
 class LogOptions(Part):
-    """When a line and a strip of pictures are written; `strip_every = 0` writes none."""
+    """When a line and a strip of images are written; `strip_every = 0` writes none."""
 
     every: Count = 50
     strip_every: Annotated[int, Field(ge=0)] = 5000
@@ -148,7 +148,7 @@ class Recipe(Record):
 
     @property
     def side(self) -> int:
-        """Return the side of a training picture, pixels."""
+        """Return the side of a training image, pixels."""
         return self.network.spec.side
 
     def choices(self) -> dict[str, Any]:

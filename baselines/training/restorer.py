@@ -1,6 +1,6 @@
-"""Restoring with a trained run, whatever the method: weights proven, sets and own pictures answered.
+"""Restoring with a trained run, whatever the method: weights proven, sets and own images answered.
 
-A method adds its `SamplingMethod`: what makes a picture of a source with its network, and how cards put it.
+A method adds its `SamplingMethod`: what makes a image of a source with its network, and how cards put it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .recipe import DataOptions, Recipe, read_recipe
 from .unet import UNet, flop
 from .weights import TrainedRun, open_run
 
-_FILL = -1  # the noise "step" whose normals fill the holes of own pictures
+_FILL = -1  # the noise "step" whose normals fill the holes of own images
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """Pictures to restore, on the host.
+    """Images to restore, on the host.
 
     Attributes:
         names: N names, which key the noise.
@@ -62,13 +62,13 @@ class ModelInput:
         return cls(batch.ids, batch.sample, batch.inputs, batch.masks, fill)
 
     @classmethod
-    def of_picture(cls, picture: UserImage, seed: int, sample: int = 0) -> ModelInput:
-        """Return the question of one picture of any size, its hole filled by the run's seed and its name."""
-        inputs = picture.input[None]
-        if picture.mask is None:
-            return cls((picture.name,), sample, inputs, None, None)
-        fill = sampling_noise(seed, picture.name, 0, _FILL, (1, 3, *picture.mask.shape))
-        return cls((picture.name,), sample, inputs, picture.mask[None], torch.from_numpy(fill))
+    def of_image(cls, image: UserImage, seed: int, sample: int = 0) -> ModelInput:
+        """Return the question of one image of any size, its hole filled by the run's seed and its name."""
+        inputs = image.input[None]
+        if image.mask is None:
+            return cls((image.name,), sample, inputs, None, None)
+        fill = sampling_noise(seed, image.name, 0, _FILL, (1, 3, *image.mask.shape))
+        return cls((image.name,), sample, inputs, image.mask[None], torch.from_numpy(fill))
 
     def tensors(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return x, (N, 3, H, W) float32, and m, (N, 1, H, W) bool; m is all True without holes."""
@@ -90,7 +90,7 @@ class ModelInput:
 R = TypeVar("R", bound=Recipe)
 
 LARGEST = 10  # of an output in the [-1, 1] scale; beyond, the method has diverged
-WINDOWS = 8  # per forward pass, of a tiled picture
+WINDOWS = 8  # per forward pass, of a tiled image
 TAKEN = ("run", "device", "fast", "size_policy")  # options that every trained method takes
 
 
@@ -120,7 +120,7 @@ class SamplingMethod:
     Attributes:
         title: of the method, for cards.
         sampling: what cards say of it.
-        answer: (network, question) -> restored pictures, (N, 3, H, W) float32 in the [-1, 1] scale; known
+        answer: (network, question) -> restored images, (N, 3, H, W) float32 in the [-1, 1] scale; known
             pixels may hold anything.
         choices: what decides a pixel beside weights and `sampling`, as JSON values.
         paper: that describes the method.
@@ -194,20 +194,20 @@ def about(opened: OpenedRun[Any], manner: SamplingMethod) -> MethodInfo:
 
 
 def _data(run: TrainedRun, recipe: Recipe) -> DataOptions:
-    """Return what is known of the training pictures: the card beside lone weights knows it best."""
+    """Return what is known of the training images: the card beside lone weights knows it best."""
     card = run.card
     return DataOptions(name=card.data, saw_test_images=card.saw_test_images) if card else recipe.data
 
 
 def _cost(opened: OpenedRun[Any], manner: SamplingMethod) -> float | None:
-    """Return the FLOP of a picture of the trained size, forward passes alone; None for other sizes."""
+    """Return the FLOP of a image of the trained size, forward passes alone; None for other sizes."""
     if opened.options.size_policy:
         return None
     return float(flop(opened.network.spec) * (manner.sampling.steps or 1))
 
 
 class TrainedModel:
-    """A trained model, ready to restore: a `PictureRestorer`.
+    """A trained model, ready to restore: a `ImageRestorer`.
 
     Args:
         opened: its network is where it shall compute.
@@ -236,11 +236,11 @@ class TrainedModel:
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         """Return (N, S, S, 3) uint8; known pixels are the input's, bit for bit.
 
-        Equal bits are promised among calls with as many pictures; others move a pixel by one level at most.
+        Equal bits are promised among calls with as many images; others move a pixel by one level at most.
 
         Raises:
             UsageError: as `accept`.
-            InputError: PB612, pictures that stay not finite, by id.
+            InputError: PB612, images that stay not finite, by id.
         """
         self._accept(batch.benchset.public.task)
         self._accept_size(batch.inputs.shape[1], "the batch")
@@ -251,9 +251,9 @@ class TrainedModel:
             task = batch.benchset.public.task
             masks = [None] * len(batch.ids) if batch.masks is None else batch.masks
             inputs = np.broadcast_to(batch.inputs, (*batch.inputs.shape[:3], 3))
-            pictures = map(UserImage, batch.ids, repeat(task), inputs, masks)
+            images = map(UserImage, batch.ids, repeat(task), inputs, masks)
             fit = self._fit(batch.sample, warns=False)
-            return np.stack([restore_any_size(picture, policy, fit) for picture in pictures])
+            return np.stack([restore_any_size(image, policy, fit) for image in images])
 
     def accept(self, benchset: ContestantSet) -> None:
         """Refuse a set that the run was not trained for.
@@ -277,11 +277,11 @@ class TrainedModel:
             fix = "leave --size-policy out"
         raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
 
-    def restore_picture(self, picture: UserImage, policy: str | None) -> Image:
-        """Return a picture of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
-        self._accept(picture.task)
+    def restore_image(self, image: UserImage, policy: str | None) -> Image:
+        """Return a image of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
+        self._accept(image.task)
         with self._computing():
-            return restore_any_size(picture, policy, self._fit(sample=0, warns=True))
+            return restore_any_size(image, policy, self._fit(sample=0, warns=True))
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -293,9 +293,9 @@ class TrainedModel:
         spec = self._opened.network.spec
         return ModelFit(spec.side, spec.multiple, partial(self._restore_canvas, sample), warns)
 
-    def _restore_canvas(self, sample: int, picture: UserImage, by_windows: bool) -> Image:
-        """Return a picture of a size the network takes, or by windows of any size from its own."""
-        question = ModelInput.of_picture(picture, self._opened.options.seed, sample)
+    def _restore_canvas(self, sample: int, image: UserImage, by_windows: bool) -> Image:
+        """Return a image of a size the network takes, or by windows of any size from its own."""
+        question = ModelInput.of_image(image, self._opened.options.seed, sample)
         network: Network = self._opened.network
         if by_windows:
             needed = question.tensors(self._opened.device)[1][0, 0]

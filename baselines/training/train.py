@@ -28,7 +28,7 @@ from palette_bench.tasks import canary
 
 from . import checkpoint
 from .adm import load_adm
-from .data import UNREADABLE_SHARE, open_pictures
+from .data import UNREADABLE_SHARE, open_images
 from .dataset import TrainingPairs
 from .forecast import forecast, prove_space, tell_and_prove
 from .headers import prove_headers
@@ -69,7 +69,7 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
         steps, last = recipe.training.steps, checkpoint.newest(options.run)
         plan = _plan(recipe, options, processes, progress)
         _foretell(method, plan, options, last)
-        found = set() if last else prove_headers(plan.pairs.pictures, plan.unreadable, processes, progress)
+        found = set() if last else prove_headers(plan.pairs.images, plan.unreadable, processes, progress)
         check()
         heartbeat.begin("preparing the network")
         loop = _begin(method, plan, options, last)
@@ -125,21 +125,21 @@ def _plan(recipe: Recipe, options: TrainOptions, processes: ProcessGroup, progre
     micro = recipe.training.micro_batch or max(1, batch // processes.size)
     share = BatchShard(batch, micro, processes.rank, processes.size)
     with progress("listing pictures", 1) as advance:
-        pictures = open_pictures(options.data, recipe.data.saw_test_images)
+        images = open_images(options.data, recipe.data.saw_test_images)
         advance(1)
     configuration = {
         "recipe": recipe.choices(),
         "seed": options.seed,
-        "data": pictures.fingerprint,
-        "pictures": len(pictures),
+        "data": images.fingerprint,
+        "pictures": len(images),
         "init": options.init and _init_digest(options.init),
         checkpoint.LENGTH: recipe.training.steps,
     }
     processes.require_equal("configuration", fingerprint(configuration))
-    pairs = TrainingPairs(pictures, recipe.tasks, recipe.side, batch, options.seed)
+    pairs = TrainingPairs(images, recipe.tasks, recipe.side, batch, options.seed)
     environment = _environment(processes.device, share, options.deterministic)
     own = options.unreadable
-    allowed = int(UNREADABLE_SHARE * len(pictures)) if own is None else own
+    allowed = int(UNREADABLE_SHARE * len(images)) if own is None else own
     return RunConfig(options.run, recipe, pairs, processes, share, configuration, environment, allowed)
 
 

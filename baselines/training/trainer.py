@@ -29,8 +29,8 @@ from .recipe import Recipe, to_toml
 logger = logging.getLogger(__name__)
 
 _MOST_SKIPPED = 3  # steps in a row
-_STRIP = 8  # pictures of a strip
-_TOO_MANY = 255  # in place of a signal: more pictures cannot be read than are allowed
+_STRIP = 8  # images of a strip
+_TOO_MANY = 255  # in place of a signal: more images cannot be read than are allowed
 _PREVIEW_STEP = -1  # its samples are keyed like any other and never trained on as such
 
 
@@ -57,7 +57,7 @@ class RunConfig:
         share: this one's part of a step.
         configuration: everything that decides the weights, as JSON values.
         environment: versions, device and what else may round otherwise.
-        unreadable: how many pictures may be passed over.
+        unreadable: how many images may be passed over.
     """
 
     run: Path
@@ -151,7 +151,7 @@ class Trainer:
 
         Raises:
             Interrupted: after the step, saved.
-            SourceError: PB309, too many unreadable pictures; saved.
+            SourceError: PB309, too many unreadable images; saved.
             InputError: PB610, three steps in a row not finite.
         """
         first, steps = self.standing.step, self.plan.recipe.training.steps
@@ -185,20 +185,20 @@ class Trainer:
         return prepared
 
     def _name_unreadable(self, found: set[int]) -> None:
-        """Name pictures that were passed over, once."""
+        """Name images that were passed over, once."""
         for index in sorted(found - self.standing.unreadable):
-            logger.warning("unreadable, the next one is taken: %s", self.plan.pairs.pictures.name(index))
+            logger.warning("unreadable, the next one is taken: %s", self.plan.pairs.images.name(index))
         self.standing.unreadable |= found
 
     def _prove_readable(self) -> None:
-        """Refuse too many unreadable pictures, after all ranks have told each other and saved.
+        """Refuse too many unreadable images, after all ranks have told each other and saved.
 
         Raises:
             SourceError: PB309.
         """
         if len(self.standing.unreadable) > self.plan.unreadable:
-            pictures = self.plan.pairs.pictures
-            raise SourceError(unreadable(pictures, self.standing.unreadable, self.plan.unreadable))
+            images = self.plan.pairs.images
+            raise SourceError(unreadable(images, self.standing.unreadable, self.plan.unreadable))
 
     def _step(self, step: int, prepared: list[HostBatch]) -> None:
         """Let every player take its step.
@@ -302,7 +302,7 @@ class Trainer:
             logger.warning(text, loss, first / 2)
 
     def preview(self) -> list[torch.Tensor]:
-        """Return sources, restored pictures and references of eight fixed samples, noise fixed too."""
+        """Return sources, restored images and references of eight fixed samples, noise fixed too."""
         first = _PREVIEW_STEP * self.plan.share.batch
         samples = range(first, first + min(_STRIP, self.plan.share.batch))
         examples = self._examples(MicroBatches(self.plan.pairs)[samples])

@@ -1,4 +1,4 @@
-"""The network: ADM's U-Net without classes, with the source picture beside the noisy one.
+"""The network: ADM's U-Net without classes, with the source image beside the noisy one.
 
 Source: Palette, section 3, after ADM (Dhariwal and Nichol, arXiv 2105.05233).
 """
@@ -189,10 +189,10 @@ class UNet(nn.Module):
                 layer.num_groups = spec.groups
 
     def forward(self, images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """Return what the method reads as noise or picture.
+        """Return what the method reads as noise or image.
 
         Args:
-            images: (N, 6, H, W) float32, the noisy picture, then the source; H and W are multiples of
+            images: (N, 6, H, W) float32, the noisy image, then the source; H and W are multiples of
                 `spec.multiple`, whatever `spec.side` is.
             code: (N, width) float32: sinusoids of the noise level, or a generator's normals.
 
@@ -229,7 +229,7 @@ class UNet(nn.Module):
 
 
 def flop(spec: UNetSpec) -> int:
-    """Return the floating-point operations of one forward pass of one picture.
+    """Return the floating-point operations of one forward pass of one image.
 
     Two per multiplication and addition of convolutions and matrix products, as torch counts them.
     """

@@ -29,11 +29,11 @@ class WeightsCard(Record):
         bytes: its size.
         method: that restores with it.
         parameters: of the network.
-        licence: of the weights, and what their training pictures ask for.
+        licence: of the weights, and what their training images ask for.
         date: of the file.
         data: what it was trained on.
-        saw_test_images: whether pictures of test sets are among them.
-        pictures: how many those are.
+        saw_test_images: whether images of test sets are among them.
+        pictures: how many training images there are.
         data_sha256: of their names and sizes.
         started_from: SHA-256 of the weights the run began with; none if it began anew.
         started_from_note: what those weights are, and whether they can be had.

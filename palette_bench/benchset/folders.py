@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
-from palette_bench.benchset.pictures import LABELS, SUFFIXES, ImageLocation, SourceImage, no_pictures, walk
+from palette_bench.benchset.images import LABELS, SUFFIXES, ImageLocation, SourceImage, no_images, walk
 from palette_bench.core.errors import SourceError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import read_file
@@ -27,8 +27,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LABEL = re.compile(r"[0-9]{1,9}")
 
 
-def folder_pictures(protocol: ProtocolSpec, images: Path, labels: Path | None) -> list[SourceImage]:
-    """Return the pictures below a folder.
+def folder_images(protocol: ProtocolSpec, images: Path, labels: Path | None) -> list[SourceImage]:
+    """Return the images below a folder.
 
     Args:
         protocol: says where labels may come from.
@@ -36,28 +36,28 @@ def folder_pictures(protocol: ProtocolSpec, images: Path, labels: Path | None) -
         labels: a table of labels; `labels.csv` in the folder if there is one.
 
     Raises:
-        SourceError: PB201 no pictures, PB203 and PB204 twins, PB607 bad labels.
+        SourceError: PB201 no images, PB203 and PB204 twins, PB607 bad labels.
     """
     places = list(walk(images)) if images.is_dir() else []
     if not places:
-        raise no_pictures(images)
+        raise no_images(images)
     of = _labels(protocol, labels or images / LABELS, places, required=labels is not None)
     ids = folder_ids([place.name for place in places])
-    pictures = [SourceImage(ids[place.name], of.get(place.name), place) for place in places]
-    _raise_twins([p.id for p in pictures], "folder")
-    return pictures
+    found = [SourceImage(ids[place.name], of.get(place.name), place) for place in places]
+    _raise_twins([p.id for p in found], "folder")
+    return found
 
 
-def subset(pictures: list[SourceImage], limit: int) -> list[SourceImage]:
-    """Return so many pictures, chosen by the digests of their ids, so that more include fewer (subset-v1)."""
-    return sorted(pictures, key=lambda p: sha256(f"palette-bench/subset-v1|{p.id}".encode()))[:limit]
+def subset(images: list[SourceImage], limit: int) -> list[SourceImage]:
+    """Return so many images, chosen by the digests of their ids, so that more include fewer (subset-v1)."""
+    return sorted(images, key=lambda p: sha256(f"palette-bench/subset-v1|{p.id}".encode()))[:limit]
 
 
-def listed(pictures: list[SourceImage], file: Path) -> list[SourceImage]:
-    """Return the pictures that a text file names, one id a line.
+def listed(images: list[SourceImage], file: Path) -> list[SourceImage]:
+    """Return the images that a text file names, one id a line.
 
     Raises:
-        SourceError: PB607 the file is no such list, PB203 and PB204 twins in it, PB201 pictures it names that
+        SourceError: PB607 the file is no such list, PB203 and PB204 twins in it, PB201 images it names that
             are not there.
         StorageError: PB801, it cannot be read.
     """
@@ -67,30 +67,30 @@ def listed(pictures: list[SourceImage], file: Path) -> list[SourceImage]:
         expected = "a text of ids, one a line"
         raise SourceError(problem("PB607", str(file), expected=expected, found=str(error))) from error
     named = [line for line in lines if line and not line.startswith("#")]
-    ids = _ids_named(named, pictures)
+    ids = _ids_named(named, images)
     bad = sorted({i for i in ids if not _ID.fullmatch(i)})
     if bad or not ids:
         expected = "ids, one a line: up to 64 of A-Z, a-z, 0-9, _ and -"
         fix = "give the list of a set's ids"
         raise SourceError(problem("PB607", str(file), expected=expected, fix=fix, ids=bad))
     _raise_twins(ids, str(file))
-    by_id = {p.id: p for p in pictures}
+    by_id = {p.id: p for p in images}
     if missing := sorted(i for i in ids if i not in by_id):
         fix = "give --images the folder the list was made for: ids are the paths of pictures below it"
         raise SourceError(problem("PB201", str(file), expected="pictures of these ids", fix=fix, ids=missing))
     return [by_id[i] for i in ids]
 
 
-def _ids_named(lines: list[str], pictures: list[SourceImage]) -> list[str]:
+def _ids_named(lines: list[str], images: list[SourceImage]) -> list[str]:
     """Return the id each line means: one itself, or the path of an image below the folder, or from it on.
 
     A path is never cut to its file name: `sub/a.jpg` is not the `a.jpg` of another folder.
     """
-    by_name = {p.place.name: p.id for p in pictures}
-    for p in pictures:
+    by_name = {p.place.name: p.id for p in images}
+    for p in images:
         root = p.place.file.parents[p.place.name.count("/")].name
         by_name.setdefault(f"{root}/{p.place.name}", p.id)
-    known = {p.id for p in pictures}
+    known = {p.id for p in images}
     ids = []
     for line in lines:
         path = composed(line).replace("\\", "/").removeprefix("./")
@@ -100,7 +100,7 @@ def _ids_named(lines: list[str], pictures: list[SourceImage]) -> list[str]:
 
 
 def folder_ids(names: Iterable[str]) -> dict[str, str]:
-    """Return the id of each picture of a folder, by relative path.
+    """Return the id of each image of a folder, by relative path.
 
     Names in other scripts turn into one id where they differ in replaced characters alone: those take a
     digest of their path as well. Plain names that collide stay as they are, and are refused.
@@ -112,7 +112,7 @@ def folder_ids(names: Iterable[str]) -> dict[str, str]:
 
 
 def folder_id(name: str, *, digested: bool = False) -> str:
-    """Return the id of a picture of a folder: its relative path without suffix, in [A-Za-z0-9_-].
+    """Return the id of a image of a folder: its relative path without suffix, in [A-Za-z0-9_-].
 
     Above 64 characters, or if `digested`: the first 47, `-`, and 16 hexadecimal digits of SHA-256(path
     without suffix).
@@ -162,11 +162,11 @@ def _labels(
 def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
     """Read `labels.csv`: columns `file` and `label` (or `class_index`), ImageNet indices 0..999.
 
-    A row names a picture by its path below the folder, or by its file name alone. Lines that begin with #
+    A row names a image by its path below the folder, or by its file name alone. Lines that begin with #
     are comments.
 
     Raises:
-        SourceError: PB607, no such table, bad or contradicting labels, pictures without one; all at once.
+        SourceError: PB607, no such table, bad or contradicting labels, images without one; all at once.
     """
     try:
         rows = list(table_rows(read_file(file), comments=True))

@@ -52,7 +52,7 @@ class MaskRequest:
 
 @dataclass(frozen=True)
 class ForeignMasks:
-    """Where each picture's mask comes from: a file below `path`, or an index into its members."""
+    """Where each image's mask comes from: a file below `path`, or an index into its members."""
 
     format: str
     path: Path
@@ -70,20 +70,20 @@ class ForeignMasks:
         """Return (side, side) bool, True = hole.
 
         Raises:
-            SourceError: PB309, not a two-valued lossless picture of that size.
+            SourceError: PB309, not a two-valued lossless image of that size.
         """
         place = self.of[image_id]
         if isinstance(place, int):
             return _release_mask(_release_member(self.path, variant, len(self.of)), place)
-        return _picture_mask(self.path / place, side, self.hole_values)
+        return _image_mask(self.path / place, side, self.hole_values)
 
 
 def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
-    """Return the masks of a foreign tool, one for each picture of the source.
+    """Return the masks of a foreign tool, one for each image of the source.
 
     Raises:
         UsageError: format, pairing or hole value cannot be meant.
-        SourceError: PB201, pictures without a mask.
+        SourceError: PB201, images without a mask.
     """
     path, mask_format = request.path, request.format
     if mask_format not in HOLE_VALUES:
@@ -103,7 +103,7 @@ def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
     digest = lines_digest(f"{p.name} {file_sha256(p)}".encode("ascii", "replace").decode() for p in files)
     pairing = request.pairing or "stem"
     of: dict[ImageId, str | int] = dict(_paired(files, source, pairing, mask_format))
-    missing = sorted(p.id for p in source.pictures if p.id not in of)
+    missing = sorted(p.id for p in source.images if p.id not in of)
     if missing:
         raise SourceError(
             problem("PB201", str(path), expected="a mask per picture", fix="or --pair sorted", ids=missing)
@@ -112,7 +112,7 @@ def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
 
 
 def _paired(files: list[Path], source: Source, pairing: str, mask_format: str) -> dict[ImageId, str]:
-    ids = [picture.id for picture in source.pictures]
+    ids = [image.id for image in source.images]
     if pairing == "sorted":
         return {image_id: file.name for image_id, file in zip(ids, files, strict=False)}
     if pairing == "cyclic":
@@ -123,14 +123,14 @@ def _paired(files: list[Path], source: Source, pairing: str, mask_format: str) -
 
 
 def _stem(file: Path, mask_format: str) -> str:
-    """Return the picture id in a mask's name; LaMa appends `_mask` and digits."""
+    """Return the image id in a mask's name; LaMa appends `_mask` and digits."""
     if mask_format != "lama":
         return file.stem
     head, separator, tail = file.stem.rpartition("_mask")
     return head if separator and (not tail or tail.isdecimal()) else file.stem
 
 
-def _picture_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
+def _image_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
     try:
         with PillowImage.open(io.BytesIO(read_file(path)), formats=["PNG", "BMP", "TIFF"]) as image:
             if image.size != (side, side):  # before a pixel is decoded: headers may claim gigabytes
@@ -157,13 +157,13 @@ def _not_two_valued(path: Path, side: int, found: str) -> SourceError:
 
 
 def _release_order(source: Source, pairing: str) -> list[tuple[ImageId, int]]:
-    """Return (id, index) pairs: mask i belongs to picture i of the list sorted by (wnid, name)."""
-    pictures = list(source.pictures)
+    """Return (id, index) pairs: mask i belongs to image i of the list sorted by (wnid, name)."""
+    images = list(source.images)
     if pairing == "sorted-by-class":
-        pictures.sort(key=lambda p: (-1 if p.label is None else p.label, p.id))
+        images.sort(key=lambda p: (-1 if p.label is None else p.label, p.id))
     elif pairing != "sorted-by-id":
         raise UsageError(f"--pair {pairing}: palette-release masks pair sorted-by-class or sorted-by-id")
-    return [(picture.id, i) for i, picture in enumerate(pictures)]
+    return [(image.id, i) for i, image in enumerate(images)]
 
 
 @lru_cache(maxsize=1)

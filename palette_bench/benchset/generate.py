@@ -1,4 +1,4 @@
-"""`generate`: deterministic benchmark sets from pictures.
+"""`generate`: deterministic benchmark sets from images.
 
 Any order, any number of processes, shards, kills and resumes give the same set fingerprint.
 """
@@ -38,7 +38,7 @@ def generate(
         protocol: id of a shipped protocol.
         wanted: which of its tasks and variants.
         out: folder of the set, or of one folder per set.
-        request: source and where its pictures are.
+        request: source and where its images are.
         masks: foreign masks instead of drawn ones.
         options: processes, shard, control key, verification.
         progress: where to report.
@@ -60,7 +60,7 @@ def generate(
         atomic.write_text(out / REPORT, json.dumps(findings, indent=2, ensure_ascii=False) + "\n")
         raise
     ignored = f", {source.ignored:,} others ignored" if source.ignored else ""
-    log.info("source %s: %s pictures%s", source.id, f"{len(source.pictures):,}", ignored)
+    log.info("source %s: %s pictures%s", source.id, f"{len(source.images):,}", ignored)
     return make_sets(rules, targets, source, masks=foreign, options=options, progress=progress)
 
 

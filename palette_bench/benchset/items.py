@@ -1,4 +1,4 @@
-"""One picture becomes the items of one or many sets; a stored item is proven by its pixels."""
+"""One image becomes the items of one or many sets; a stored item is proven by its pixels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from palette_bench.benchset.foreign_masks import ForeignMasks
+from palette_bench.benchset.images import SourceImage
 from palette_bench.benchset.manifest import Item, input_channels
-from palette_bench.benchset.pictures import SourceImage
 from palette_bench.core import png
 from palette_bench.core.atomic import FileBatch
 from palette_bench.core.errors import CodecError, problem
@@ -38,7 +38,7 @@ class SetTarget:
 
 @dataclass(frozen=True)
 class ItemRecipe:
-    """Everything an item depends on but its picture."""
+    """Everything an item depends on but its image."""
 
     protocol: ProtocolSpec
     source: str
@@ -55,7 +55,7 @@ class ItemRecipe:
         return self.protocol.variant(target.task, target.variant)
 
     def stream(self, target: SetTarget, image_id: str) -> Stream:
-        """Return the draws of a picture's mask."""
+        """Return the draws of a image's mask."""
         key = stream_key(
             self.protocol.stream, target.task, target.variant, self.source, image_id, "mask", self.rekey
         )
@@ -64,14 +64,14 @@ class ItemRecipe:
 
 @dataclass
 class ChunkResult:
-    """What became of a chunk: finished items by target folder, and pictures that cannot be decoded."""
+    """What became of a chunk: finished items by target folder, and images that cannot be decoded."""
 
     items: dict[Path, list[Item]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
 def degrade(recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Image) -> Degraded:
-    """Return the input, mask and draws of one picture, by the stream or with a foreign mask."""
+    """Return the input, mask and draws of one image, by the stream or with a foreign mask."""
     spec = recipe.variant(target)
     if recipe.masks and recipe.task(target).degradation == "hole-v1":
         mask = recipe.masks.mask(image_id, target.variant, recipe.protocol.side)
@@ -81,7 +81,7 @@ def degrade(recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Ima
 
 
 def make_chunk(recipe: ItemRecipe, work: list[tuple[SourceImage, list[SetTarget]]]) -> ChunkResult:
-    """Make the items of some pictures, each decoded once; their files appear together.
+    """Make the items of some images, each decoded once; their files appear together.
 
     Raises:
         CodecError: PB702, libjpeg differs from the integer definition.
@@ -89,19 +89,19 @@ def make_chunk(recipe: ItemRecipe, work: list[tuple[SourceImage, list[SetTarget]
     """
     made = ChunkResult()
     with FileBatch() as batch:
-        for picture, targets in work:
+        for image, targets in work:
             try:
-                _make_picture(recipe, picture, targets, batch, made)
+                _make_image(recipe, image, targets, batch, made)
             except (DecodeError, OSError) as error:
-                made.unreadable[picture.place.name] = str(error)
+                made.unreadable[image.place.name] = str(error)
     return made
 
 
-def _make_picture(
-    recipe: ItemRecipe, picture: SourceImage, targets: list[SetTarget], batch: FileBatch, made: ChunkResult
+def _make_image(
+    recipe: ItemRecipe, image: SourceImage, targets: list[SetTarget], batch: FileBatch, made: ChunkResult
 ) -> None:
-    data = picture.place.read()
-    pixels = picture.pixels(data)
+    data = image.place.read()
+    pixels = image.pixels(data)
     source_sha256 = sha256(data)
     crops: dict[str, _Encoded] = {}
     for target in targets:
@@ -109,17 +109,17 @@ def _make_picture(
         if preprocess not in crops:
             crops[preprocess] = _Encoded(PREPROCESS[preprocess](pixels, recipe.protocol.side))
         reference = crops[preprocess]
-        degraded = degrade(recipe, target, picture.id, reference.pixels)
-        _prove_jpeg(recipe, target, picture.id, reference.pixels, degraded)
+        degraded = degrade(recipe, target, image.id, reference.pixels)
+        _prove_jpeg(recipe, target, image.id, reference.pixels, degraded)
         files = {"reference": reference, "input": _Encoded(degraded.input)}
         if degraded.mask is not None:
             files["mask"] = _Encoded(degraded.mask.astype(np.uint8) * 255)
         for kind, encoded in files.items():
-            batch.write(target.folder / kind / f"{picture.id}.png", encoded.png)
+            batch.write(target.folder / kind / f"{image.id}.png", encoded.png)
         item = Item(
-            id=picture.id,
-            label=picture.label,
-            source_path=picture.place.name,
+            id=image.id,
+            label=image.label,
+            source_path=image.place.name,
             source_sha256=source_sha256,
             source_size=(pixels.shape[0], pixels.shape[1]),
             reference_px=reference.digest,
@@ -143,7 +143,7 @@ class _Encoded:
 def _prove_jpeg(
     recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Image, degraded: Degraded
 ) -> None:
-    """Compare libjpeg's picture with the integer definition, for 1 in 64 ids or for all.
+    """Compare libjpeg's image with the integer definition, for 1 in 64 ids or for all.
 
     Raises:
         CodecError: PB702.

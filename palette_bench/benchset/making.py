@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from palette_bench.benchset.foreign_masks import ForeignMasks, area_problems
+from palette_bench.benchset.images import SourceImage
 from palette_bench.benchset.items import KINDS, ChunkResult, ItemRecipe, SetTarget, damage, make_chunk
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, Header, Item, Manifest, set_fingerprint
-from palette_bench.benchset.pictures import SourceImage
 from palette_bench.benchset.sources import Source, unreadable
 from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError, SourceError, StorageError, UsageError, problem
@@ -47,7 +47,7 @@ class GenerateOptions:
 
     Attributes:
         workers: processes.
-        shard: part of the pictures to make; the last shard to end closes the sets.
+        shard: part of the images to make; the last shard to end closes the sets.
         rekey: key of a control set with fresh masks, [a-z0-9-]{1,32}; empty for the public set.
         verify_all: prove every JPEG against the integer definition, not 1 in 64.
         expect: fingerprint the one set must come to, from 12 digits on; empty for any.
@@ -88,11 +88,11 @@ def make_sets(
 ) -> list[FinishedSet]:
     """Make sets from an opened source, resuming what is there by pixel digest.
 
-    Each picture is decoded once for all sets.
+    Each image is decoded once for all sets.
 
     Raises:
         CodecError: PB701-PB703, a canary failed; nothing was written.
-        SourceError: PB309, pictures that cannot be decoded; no set is finished.
+        SourceError: PB309, images that cannot be decoded; no set is finished.
         BenchSetError: PB606, a set differs from the registered or expected one; it is not finished.
         UsageError: a fingerprint is expected of several sets.
         StorageError: PB802-PB804, PB807, PB809.
@@ -145,13 +145,13 @@ class _GenerateRun:
 
     @property
     def shard(self) -> Shard:
-        """Return the part of the pictures to make."""
+        """Return the part of the images to make."""
         return self.options.shard
 
     @property
-    def pictures(self) -> tuple[SourceImage, ...]:
-        """Return the pictures of this shard."""
-        return self.source.pictures[self.shard.index :: self.shard.count]
+    def images(self) -> tuple[SourceImage, ...]:
+        """Return the images of this shard."""
+        return self.source.images[self.shard.index :: self.shard.count]
 
     def _header(self, target: SetTarget) -> Header:
         task = self.recipe.task(target)
@@ -167,7 +167,7 @@ class _GenerateRun:
             degradation=task.degradation,
             masks=masks,
             rekey=self.recipe.rekey,
-            n=len(self.source.pictures),
+            n=len(self.source.images),
         )
 
     def resume(self) -> None:
@@ -196,7 +196,7 @@ class _GenerateRun:
     def _mine(self, target: SetTarget) -> list[Item]:
         """Return the journalled items of this shard, taken out of the journal's view."""
         entries = self.journals[target].entries
-        found = [entries.pop(picture.id, None) for picture in self.pictures]
+        found = [entries.pop(image.id, None) for image in self.images]
         return [_item(entry) for entry in found if entry]
 
     def _kept(self, target: SetTarget, items: list[Item], advance: Any) -> list[dict[str, Any]]:
@@ -215,7 +215,7 @@ class _GenerateRun:
 
     def make(self) -> None:
         """Make what is missing, journalling each chunk; stop signals are obeyed between chunks."""
-        work = [(picture, todo) for picture in self.pictures if (todo := self._missing(picture))]
+        work = [(image, todo) for image in self.images if (todo := self._missing(image))]
         count = sum(len(todo) for _, todo in work)
         self._reserve(count)
         broken: dict[str, str] = {}
@@ -231,8 +231,8 @@ class _GenerateRun:
         if broken:
             raise SourceError(*unreadable(self.source.id, broken))
 
-    def _missing(self, picture: SourceImage) -> list[SetTarget]:
-        return [target for target in self.targets if picture.id not in self.journals[target].entries]
+    def _missing(self, image: SourceImage) -> list[SetTarget]:
+        return [target for target in self.targets if image.id not in self.journals[target].entries]
 
     def _journal(self, made: ChunkResult) -> None:
         for target in self.targets:
@@ -259,7 +259,7 @@ class _GenerateRun:
         """
         entries = Journal(target.folder, self.journals[target].header, self.shard).entries
         published = self._published(target)
-        if len(entries) < len(self.source.pictures):
+        if len(entries) < len(self.source.images):
             return FinishedSet(target.folder, None, published, self.redone[target])
         manifest = self._manifest(target, entries)
         _prove(target.folder, manifest.set_fingerprint, published, _ANOTHER_MACHINE)
@@ -275,7 +275,7 @@ class _GenerateRun:
         return published_fingerprint(self.recipe.protocol.id, self.source.id, folder)
 
     def _manifest(self, target: SetTarget, entries: dict[str, dict[str, Any]]) -> Manifest:
-        items = tuple(_item(entries[p.id]) for p in self.source.pictures)
+        items = tuple(_item(entries[p.id]) for p in self.source.images)
         header = self._header(target)
         side = self.recipe.protocol.side
         return Manifest(

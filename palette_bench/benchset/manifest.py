@@ -1,4 +1,4 @@
-"""The benchmark set on disk: its manifest, the part contestants see, and its pictures."""
+"""The benchmark set on disk: its manifest, the part contestants see, and its images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SelectionRule: TypeAlias = Literal["split", "all", "subset-v1", "ids"]
 
 
 class Item(Part):
-    """One picture of a set; null where not applicable."""
+    """One image of a set; null where not applicable."""
 
     id: str
     label: int | None
@@ -41,14 +41,14 @@ class Item(Part):
 
 
 class Selection(Part):
-    """How the pictures of a set were chosen from those of its source; `split_sha256` digests the choice.
+    """How the images of a set were chosen from those of its source; `split_sha256` digests the choice.
 
-    Rules: `split`, the source's own list; `all`, a whole folder; `subset-v1`, `limit` pictures of a folder by
+    Rules: `split`, the source's own list; `all`, a whole folder; `subset-v1`, `limit` images of a folder by
     the digests of their ids; `ids`, a list of ids.
     """
 
     rule: SelectionRule
-    candidates: int  # pictures chosen from
+    candidates: int  # images chosen from
     limit: int | None = None  # asked for, with `subset-v1`
 
 
@@ -67,7 +67,7 @@ class Header(Part):
 
 
 class PublicItem(Part):
-    """What a contestant may know of one picture."""
+    """What a contestant may know of one image."""
 
     id: str
     input_px: Sha
@@ -231,7 +231,7 @@ class ContestantSet:
         return self.task.degradation == "hole-v1"
 
     def path(self, kind: str, image_id: ImageId) -> Path:
-        """Return the path of a picture; `kind` is reference, input or mask."""
+        """Return the path of a image; `kind` is reference, input or mask."""
         return self.folder / kind / f"{image_id}.png"
 
     def input(self, image_id: ImageId) -> Image:

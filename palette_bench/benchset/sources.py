@@ -1,4 +1,4 @@
-"""Sources: which pictures a set is made of, with every problem found before anything is written.
+"""Sources: which images a set is made of, with every problem found before anything is written.
 
 Source: protocol, section 3.
 """
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
-from palette_bench.benchset.folders import folder_pictures, listed, subset
+from palette_bench.benchset.folders import folder_images, listed, subset
+from palette_bench.benchset.images import ImageLocation, SourceImage, find_images, no_images, photo_path
 from palette_bench.benchset.manifest import Selection, SelectionRule
-from palette_bench.benchset.pictures import ImageLocation, SourceImage, find_pictures, no_pictures, photo_path
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest, sha256
 from palette_bench.core.processes import in_threads
@@ -23,7 +23,7 @@ from palette_bench.core.records import read_file
 from palette_bench.core.resources import protocol_file
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.core.types import SILENT, Fingerprint, Progress
-from palette_bench.tasks.preprocess import DecodeError, decode, picture_size
+from palette_bench.tasks.preprocess import DecodeError, decode, image_size
 from palette_bench.tasks.protocol import ImageNetSource, PhotoSource, PlacesSource, ProtocolSpec, Window
 
 FOLDER = "folder:"
@@ -39,10 +39,10 @@ _LABEL_FILES = (
 
 @dataclass(frozen=True)
 class Source:
-    """The pictures of a source, by id; `ignored` counts pictures that were not chosen."""
+    """The images of a source, by id; `ignored` counts images that were not chosen."""
 
     id: str
-    pictures: tuple[SourceImage, ...]
+    images: tuple[SourceImage, ...]
     registered: bool = False
     ignored: int = 0
     rule: SelectionRule = "split"
@@ -50,25 +50,25 @@ class Source:
 
     @property
     def state(self) -> str:
-        """Return whether the very pictures are pinned by digest."""
+        """Return whether the very images are pinned by digest."""
         return "registered" if self.registered else "unregistered"
 
     @property
     def split_sha256(self) -> Fingerprint:
         """Return the digest of the sorted ids."""
-        return lines_digest(picture.id for picture in self.pictures)
+        return lines_digest(image.id for image in self.images)
 
     @property
     def selection(self) -> Selection:
-        """Return how the pictures were chosen."""
-        return Selection(rule=self.rule, candidates=len(self.pictures) + self.ignored, limit=self.limit)
+        """Return how the images were chosen."""
+        return Selection(rule=self.rule, candidates=len(self.images) + self.ignored, limit=self.limit)
 
 
 @dataclass(frozen=True)
 class Request:
     """What a person asked for: the source (the task's first, if not said) and where its files are.
 
-    Of a folder or of bundled photographs `limit` takes that many pictures; of a folder `ids`, a text file,
+    Of a folder or of bundled photographs `limit` takes that many images; of a folder `ids`, a text file,
     takes those it names.
     """
 
@@ -87,7 +87,7 @@ class Request:
 
 
 def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = SILENT) -> Source:
-    """Return a source whose every picture is present, named well and of an accepted kind.
+    """Return a source whose every image is present, named well and of an accepted kind.
 
     Raises:
         SourceError: PB2xx, PB309, PB607, all problems at once; PB609, the source is unknown.
@@ -121,12 +121,12 @@ def _needed(request: Request) -> Path:
     if request.images is None:
         raise UsageError(f"source {request.id} needs --images DIR")
     if not request.images.exists():
-        raise no_pictures(request.images)
+        raise no_images(request.images)
     return request.images
 
 
-def _sorted(source_id: str, pictures: Iterable[SourceImage], ignored: int = 0) -> Source:
-    return Source(source_id, tuple(sorted(pictures, key=lambda p: p.id)), ignored=ignored)
+def _sorted(source_id: str, images: Iterable[SourceImage], ignored: int = 0) -> Source:
+    return Source(source_id, tuple(sorted(images, key=lambda p: p.id)), ignored=ignored)
 
 
 # --- folders ----------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def _folder(protocol: ProtocolSpec, request: Request) -> Source:
         raise UsageError(f"{request.id}: the name after folder: must match {_FOLDER_NAME.pattern}")
     if request.limit is not None and request.ids is not None:
         raise UsageError("--limit and --ids both choose: give one of them")
-    every = folder_pictures(protocol, _needed(request), request.labels)
+    every = folder_images(protocol, _needed(request), request.labels)
     rule: SelectionRule = "all"
     chosen = every
     if request.ids is not None:
@@ -152,7 +152,7 @@ def _folder(protocol: ProtocolSpec, request: Request) -> Source:
 
 
 def _imagenet(protocol: ProtocolSpec, request: Request, spec: ImageNetSource) -> Source:
-    places = find_pictures(
+    places = find_images(
         _needed(request), "ILSVRC2012_img_val.tar", lambda name: splits.imagenet_number(name) is not None
     )
     dropped = [int(text) for text in protocol_file(protocol.id, spec.dropped).split()]
@@ -162,7 +162,7 @@ def _imagenet(protocol: ProtocolSpec, request: Request, spec: ImageNetSource) ->
 
 
 def _imagenet_labels(request: Request, places: list[ImageLocation]) -> dict[int, int]:
-    """Return labels from --labels, else the class folders, else a label file lying with the pictures."""
+    """Return labels from --labels, else the class folders, else a label file lying with the images."""
     if request.labels:
         return splits.read_imagenet_labels(request.labels)
     folders = {place.name: PurePosixPath(place.name).parent.name for place in places}
@@ -200,14 +200,14 @@ def _places(request: Request, spec: PlacesSource) -> Source:
         )
     # its labels choose the split and score nothing: they are not classes of any network used here
     chosen: dict[str, int | None] = {PurePosixPath(name).stem: None for name in splits.places10k(found, spec)}
-    return _select(request.id, find_pictures(images, "val_large.tar", lambda name: True), chosen)
+    return _select(request.id, find_images(images, "val_large.tar", lambda name: True), chosen)
 
 
 def _select(source_id: str, places: list[ImageLocation], wanted: dict[str, int | None]) -> Source:
-    """Return the pictures of a split.
+    """Return the images of a split.
 
     Raises:
-        SourceError: PB201 missing and PB203 double pictures, all of them.
+        SourceError: PB201 missing and PB203 double images, all of them.
     """
     by_id: dict[str, list[ImageLocation]] = defaultdict(list)
     for place in places:
@@ -221,8 +221,8 @@ def _select(source_id: str, places: list[ImageLocation], wanted: dict[str, int |
         problems.append(problem("PB203", source_id, fix="keep one file of each", ids=double))
     if problems:
         raise SourceError(*problems)
-    pictures = [SourceImage(image_id, label, by_id[image_id][0]) for image_id, label in wanted.items()]
-    return _sorted(source_id, pictures, ignored=len(places) - len(pictures))
+    images = [SourceImage(image_id, label, by_id[image_id][0]) for image_id, label in wanted.items()]
+    return _sorted(source_id, images, ignored=len(places) - len(images))
 
 
 # --- bundled photographs ----------------------------------------------------------------------
@@ -252,7 +252,7 @@ def drawn_windows(
     Source: protocol, section 12, photos-64.
     """
     names = sorted(spec.photos)
-    sizes = {name: picture_size(data[name]) for name in names}
+    sizes = {name: image_size(data[name]) for name in names}
     windows = {}
     for j in range(spec.drawn):
         stream = Stream(stream_key(protocol.stream, "windows", "default", source_id, f"{j:03d}", "window"))
@@ -269,7 +269,7 @@ def drawn_windows(
 
 
 def _checked(source: Source, progress: Progress, request: Request | None = None) -> Source:
-    """Return the source after reading every picture's header and ending.
+    """Return the source after reading every image's header and ending.
 
     Raises:
         SourceError: PB309 unreadable or too small; PB607, a published edition that was resized.
@@ -277,19 +277,19 @@ def _checked(source: Source, progress: Progress, request: Request | None = None)
     sizes: dict[str, tuple[int, int]] = {}
     broken: dict[str, str] = {}
 
-    def proven(picture: SourceImage) -> tuple[int, int] | str:
+    def proven(image: SourceImage) -> tuple[int, int] | str:
         try:
-            height, width, _ = decode(picture.place.read()).shape
+            height, width, _ = decode(image.place.read()).shape
             return height, width
         except (DecodeError, OSError) as error:
             return str(error)
 
-    with progress("checking pictures", len(source.pictures)) as advance:
-        for picture, found in zip(source.pictures, in_threads(proven, source.pictures), strict=True):
+    with progress("checking pictures", len(source.images)) as advance:
+        for image, found in zip(source.images, in_threads(proven, source.images), strict=True):
             if isinstance(found, str):
-                broken[picture.place.name] = found
+                broken[image.place.name] = found
             else:
-                sizes[picture.id] = found
+                sizes[image.id] = found
             advance(1)
     problems = unreadable(source.id, broken)
     small = sorted(i for i, size in sizes.items() if min(size) < SMALLEST_SIDE)

@@ -1,4 +1,4 @@
-"""Which pictures of ImageNet and Places2 validation belong to a split, rebuilt by rule.
+"""Which images of ImageNet and Places2 validation belong to a split, rebuilt by rule.
 
 Source: protocol, sections 3.1, 3.2 and 3.5.
 """
@@ -26,7 +26,7 @@ _WNID = re.compile(r"n\d{8}")
 
 
 def imagenet_id(number: int) -> str:
-    """Return the id of ImageNet validation picture `number`, 1..50,000."""
+    """Return the id of ImageNet validation image `number`, 1..50,000."""
     return f"ILSVRC2012_val_{number:08d}"
 
 
@@ -42,7 +42,7 @@ def is_wnid(name: str) -> bool:
 
 
 def class_by_class(labels: Mapping[int, int]) -> list[int]:
-    """Return all picture numbers: the first of each class, then the second of each, and so on."""
+    """Return all image numbers: the first of each class, then the second of each, and so on."""
     of_class: dict[int, list[int]] = defaultdict(list)
     for number in sorted(labels):
         of_class[labels[number]].append(number)
@@ -51,7 +51,7 @@ def class_by_class(labels: Mapping[int, int]) -> list[int]:
 
 
 def ctest10k(labels: Mapping[int, int], spec: ImageNetSource, dropped: Iterable[int]) -> dict[int, int]:
-    """Return number -> label of the 10,000 pictures of ctest10k, in the order of the published list.
+    """Return number -> label of the 10,000 images of ctest10k, in the order of the published list.
 
     Args:
         labels: number -> label; all 50,000, or those of exactly the 10,000.
@@ -212,7 +212,7 @@ def _no_kit(table: Path, found: str) -> SourceError:
 
 
 def places10k(path: Path, spec: PlacesSource) -> dict[str, int]:
-    """Return file name -> label of the first `per_class` pictures of each class, in name order.
+    """Return file name -> label of the first `per_class` images of each class, in name order.
 
     Raises:
         SourceError: PB607, the list is not `places365_val.txt` of Places365-Standard.

@@ -26,7 +26,7 @@ _REPAIR = "delete the file and run the same generate command again: it is redone
 def verify(folder: AnyPath, *, workers: int = 1, progress: Progress = SILENT) -> list[Problem]:
     """Return everything that is wrong with a set; nothing if it is what its manifest says.
 
-    Every picture is read strictly and digested, every input and drawn mask is recomputed from its
+    Every image is read strictly and digested, every input and drawn mask is recomputed from its
     reference, the fingerprint from the items, and files nobody named are listed.
 
     Raises:

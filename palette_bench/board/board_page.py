@@ -175,7 +175,7 @@ def _page(board: Board, lines: PrintedTable, tables: dict[str, str], n_ids: int)
         board=board,
         place=place(board.task, board.variant),
         source=source_words(board.protocol, board.source, max(row.n for row in rows)),
-        pictures=max(row.n for row in rows),
+        images=max(row.n for row in rows),
         sort=metric_words(board.sort).name if board.sort else "no metric",
         newest=max(row.date for row in rows),
         leaders=_leaders(board),

@@ -1,4 +1,4 @@
-"""Two cards of one set: paired differences with intervals, and the pictures where they part.
+"""Two cards of one set: paired differences with intervals, and the images where they part.
 
 Source: reports and studies, sections 2.2 and 3.
 """
@@ -22,7 +22,7 @@ from palette_bench.core.types import ImageId
 from palette_bench.pages.text import decimals, number, value_text
 from palette_bench.scoring.scorecard import Score, Scorecard, forms_of
 
-SHOWN = 24  # pictures each way
+SHOWN = 24  # images each way
 BY = "perceptual_distance"  # per-image, and every card has it
 
 
@@ -61,7 +61,7 @@ class Paired(Part):
 
 
 class Change(Part):
-    """One picture: the value of each card, and second minus first."""
+    """One image: the value of each card, and second minus first."""
 
     image_id: str
     first: float
@@ -138,7 +138,7 @@ def _side(card: Scorecard) -> Side:
 
 
 def changes_of(first: VerifiedCard, second: VerifiedCard) -> list[Change]:
-    """Return the change of every picture that has a value in both, most improved first, ties by id."""
+    """Return the change of every image that has a value in both, most improved first, ties by id."""
     columns = [_values(side.table) for side in (first, second)]
     both = pd.concat(columns, axis=1, keys=["first", "second"]).dropna()
     found = [
@@ -170,18 +170,18 @@ def _metrics(first: VerifiedCard, second: VerifiedCard) -> tuple[Paired, ...]:
 
 def _test(first: VerifiedCard, second: VerifiedCard, metric: str) -> Difference | str:
     """Return the paired test of a metric, or why there is none."""
-    pictures = tuple(evidence(first.table).index)
-    a, b = _enter(first, metric, pictures), _enter(second, metric, pictures)
+    images = tuple(evidence(first.table).index)
+    a, b = _enter(first, metric, images), _enter(second, metric, images)
     if isinstance(a, Contender) and isinstance(b, Contender):
         return RULES[metric].compare(a, b) or "one picture cannot be tested"
     sides = ((first, a), (second, b))
     return "; ".join(f"{side.card.method.name}: {e}" for side, e in sides if isinstance(e, Ineligible))
 
 
-def _enter(side: VerifiedCard, metric: str, pictures: Sequence[ImageId]) -> Contender | Ineligible:
+def _enter(side: VerifiedCard, metric: str, images: Sequence[ImageId]) -> Contender | Ineligible:
     if side.card.scores[metric].value is None:
         return Ineligible("PB207", "the metric has no value")
-    return contender(side.card, metric, evidence(side.table), pictures)
+    return contender(side.card, metric, evidence(side.table), images)
 
 
 def _tested(

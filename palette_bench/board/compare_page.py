@@ -57,7 +57,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class CardFolders:
-    """What pictures come from: the set, and the submission of each card."""
+    """What images come from: the set, and the submission of each card."""
 
     benchset: Path
     first: Path
@@ -82,13 +82,13 @@ def write_comparison(
         out: the page.
         json: a file for its numbers, too.
         folders: for panels side by side.
-        images: `auto` shows pictures where the source's terms let them be passed on.
-        progress: told of every picture proven.
+        images: `auto` shows images where the source's terms let them be passed on.
+        progress: told of every image proven.
 
     Raises:
         RecordError: PB407, PB408, a card or its table was edited.
         UsageError: the two are one card.
-        IncomparableError: PB601-PB604, they were not made from the same pictures, features and reference;
+        IncomparableError: PB601-PB604, they were not made from the same images, features and reference;
             PB602, the folders are not those the cards were scored from.
     """
     one, other = (VerifiedCard(*read_proven(path)) for path in (first, second))
@@ -111,7 +111,7 @@ def _strips(
     size: Size,
     progress: Progress,
 ) -> dict[ImageId, Strip]:
-    """Return input, both outputs and original of every picture the page names."""
+    """Return input, both outputs and original of every image the page names."""
     with (
         open_gallery(one.card, folders.benchset, folders.first, progress) as first,
         open_gallery(other.card, folders.benchset, folders.second, progress) as second,

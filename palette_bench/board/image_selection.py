@@ -1,4 +1,4 @@
-"""The pictures of a report as cards in lists: the uncurated grid, and the ends and middle of each measure.
+"""The images of a report as cards in lists: the uncurated grid, and the ends and middle of each measure.
 
 Source: reports and studies, section 5.
 """
@@ -27,7 +27,7 @@ EXTREMES = 8
 
 @dataclass(frozen=True)
 class PickedImage:
-    """A picture with its value and the place of that value among all: 0 is the best, 100 the worst."""
+    """A image with its value and the place of that value among all: 0 is the best, 100 the worst."""
 
     image_id: ImageId
     value: float
@@ -36,7 +36,7 @@ class PickedImage:
 
 @dataclass(frozen=True)
 class Extremes:
-    """The worst, middle and best pictures by one column."""
+    """The worst, middle and best images by one column."""
 
     worst: tuple[PickedImage, ...]
     median: tuple[PickedImage, ...]
@@ -70,9 +70,9 @@ def grid_rule(shown: int, seed: int = 0) -> str:
 def ranked_picks(
     table: pd.DataFrame, column: str = "perceptual_distance", *, lower: bool = True
 ) -> list[PickedImage]:
-    """Return every picture with a finite value of a column, best first, ties by id.
+    """Return every image with a finite value of a column, best first, ties by id.
 
-    The percentile is the share of the other pictures that stand before this one.
+    The percentile is the share of the other images that stand before this one.
 
     Args:
         table: the per-image table.
@@ -91,7 +91,7 @@ def ranked_picks(
 def extremes(picks: list[PickedImage], most: int = EXTREMES) -> Extremes:
     """Return the worst (worst first), those around the median, and the best.
 
-    Each list holds `most` pictures, or fewer, so that no picture is in two.
+    Each list holds `most` images, or fewer, so that no image is in two.
     """
     size = min(most, len(picks) // 3)
     middle = (len(picks) - size) // 2
@@ -107,7 +107,7 @@ DISTANCE = "perceptual_distance"
 
 @dataclass(frozen=True)
 class SelectionMeasure:
-    """A column by which pictures are picked.
+    """A column by which images are picked.
 
     Attributes:
         column: of the per-image table.
@@ -138,7 +138,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class ImageCard:
-    """One picture on the page; panels are absent where the page holds no pictures."""
+    """One image on the page; panels are absent where the page holds no images."""
 
     image_id: ImageId
     label: str
@@ -174,7 +174,7 @@ class MeasureLists:
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """How many pictures a page shows."""
+    """How many images a page shows."""
 
     extremes: int = EXTREMES
     grid: int = GRID_SIZE
@@ -195,7 +195,7 @@ class SelectedImages:
 
 
 class ImageSelection:
-    """Makes cards of a card's per-image table; a picture shown twice is read once."""
+    """Makes cards of a card's per-image table; a image shown twice is read once."""
 
     def __init__(
         self, card: Scorecard, table: pd.DataFrame, previews: Previews | None, seed: int = 0
@@ -209,7 +209,7 @@ class ImageSelection:
 
     @cached_property
     def distances(self) -> list[PickedImage]:
-        """Return every picture by perceptual distance, best first."""
+        """Return every image by perceptual distance, best first."""
         return ranked_picks(self._table, DISTANCE)
 
     def select(self, amount: ImageCounts) -> SelectedImages:
@@ -247,7 +247,7 @@ class ImageSelection:
         return MeasureLists(measure.title, lists) if picks else None
 
     def _influence(self, most: int) -> Iterator[MeasureLists]:
-        """Yield the pictures that raise FID most, if the table has them."""
+        """Yield the images that raise FID most, if the table has them."""
         picks = ranked_picks(self._table, "fid_influence")
         if picks:
             known = [key for key in forms_of("fid") if key in self._card.scores]
@@ -314,7 +314,7 @@ class ImageSelection:
 
 
 def labels(card: Scorecard, table: pd.DataFrame) -> dict[ImageId, str]:
-    """Return the class of each labelled picture as printed: its wnid where the protocol lists them."""
+    """Return the class of each labelled image as printed: its wnid where the protocol lists them."""
     numbers = pd.to_numeric(table["label"], errors="coerce") if "label" in table else pd.Series(dtype=float)
     names = _class_names(card.protocol)
     known = {str(i): int(n) for i, n in zip(table["image_id"], numbers, strict=False) if np.isfinite(n)}

@@ -1,6 +1,6 @@
 """Ranks as far as tests carry them: who differs from whom, and which places each system may hold.
 
-Two systems are compared on the same pictures, by the metric's own paired test; Holm's correction covers
+Two systems are compared on the same images, by the metric's own paired test; Holm's correction covers
 every pair of ranked systems of one metric and board. A value alone gives no rank. Source: reports and
 studies, sections 2.2 and 2.3.
 """
@@ -96,7 +96,7 @@ class TestRule:
     Attributes:
         column: of the per-image table, what the test reads.
         lower: whether lower values are better.
-        compare: the paired test; None for fewer than two pictures.
+        compare: the paired test; None for fewer than two images.
         summary: the number the column, with its halves, comes to ...
         stated: ... and the same number as the card states it.
         words: the test in words.
@@ -226,14 +226,14 @@ def _halves(rule: TestRule) -> str:
     return f"{rule.column}_halves"
 
 
-def pictures_of(tables: Iterable[pd.DataFrame]) -> tuple[ImageId, ...]:
+def images_of(tables: Iterable[pd.DataFrame]) -> tuple[ImageId, ...]:
     """Return the ids that most tables of a board list; equal counts are settled by the ids themselves."""
     counts = Counter(tuple(table.index) for table in tables)
     return max(counts, key=lambda ids: (counts[ids], ids), default=())
 
 
 def contender(
-    card: Scorecard, metric: str, table: pd.DataFrame | None, pictures: Sequence[ImageId]
+    card: Scorecard, metric: str, table: pd.DataFrame | None, images: Sequence[ImageId]
 ) -> Contender | Ineligible:
     """Return a card as it enters the tests of a metric, or why it cannot.
 
@@ -241,7 +241,7 @@ def contender(
         card: one whose `metric` has a value.
         metric: a ranked metric's id.
         table: the card's `evidence`; None if its per-image table is absent.
-        pictures: ids of the board, sorted; tests are paired over them.
+        images: ids of the board, sorted; tests are paired over them.
     """
     if metric.startswith(FOOL_RATE):
         return _from_study(card, metric)
@@ -250,7 +250,7 @@ def contender(
         return Ineligible("PB207", "no paired test is defined for this metric")
     if table is None:
         return Ineligible("PB408", "its per-image table is missing, and tests read nothing else")
-    if tuple(table.index) != tuple(pictures):
+    if tuple(table.index) != tuple(images):
         return Ineligible("PB408", "its per-image table lists other pictures than the rest of this board")
     if len(table) < 2:
         return Ineligible("PB208", "one picture cannot be tested")

@@ -31,7 +31,7 @@ class QuotedRow(Part):
 
 
 def quoted_rows(protocol: str, task: str, variant: str, source: str) -> tuple[QuotedRow, ...]:
-    """Return the paper's rows for one board, in the paper's order; none for a folder's pictures.
+    """Return the paper's rows for one board, in the paper's order; none for a folder's images.
 
     Only rows of the same task, variant and dataset; a row whose dataset the paper does not say counts
     for every dataset, one whose variant it does not say for none. Repeated numbers are shown once.

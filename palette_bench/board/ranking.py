@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from palette_bench.board.comparability import Ineligible, unfit
-from palette_bench.board.paired_tests import Contender, Ranking, contender, pictures_of, rank
+from palette_bench.board.paired_tests import Contender, Ranking, contender, images_of, rank
 from palette_bench.board.record import TIERS, PublishedRecord, Tier
 from palette_bench.core.records import Sha
 from palette_bench.core.types import ImageId
@@ -35,12 +35,12 @@ class Eligibility:
 
     Attributes:
         published: tables and tiers of the record.
-        pictures: sorted ids every table of the board lists.
+        images: sorted ids every table of the board lists.
         min_tier: the least tier that ranks.
     """
 
     published: PublishedRecord
-    pictures: tuple[ImageId, ...]
+    images: tuple[ImageId, ...]
     min_tier: Tier
 
     def enter(self, card: Scorecard, metric: str) -> Entry:
@@ -49,7 +49,7 @@ class Eligibility:
         if reasons:
             return reasons
         table = self.published.tables.get(card.content_sha256)
-        found = contender(card, metric, table, self.pictures)
+        found = contender(card, metric, table, self.images)
         return (found,) if isinstance(found, Ineligible) else found
 
     def _below(self, card: Scorecard) -> list[Ineligible]:
@@ -82,7 +82,7 @@ def place(
 def _sorts(entries: Mapping[str, Mapping[Sha, Entry]]) -> str:
     """Return the first metric by which at least half as many systems rank as by any other.
 
-    On small sets nobody ranks by FID, which needs more pictures than feature dimensions; the others do.
+    On small sets nobody ranks by FID, which needs more images than feature dimensions; the others do.
     """
     counts = {m: sum(isinstance(e, Contender) for e in entered.values()) for m, entered in entries.items()}
     return next(metric for metric, count in counts.items() if 2 * count >= max(counts.values()))
@@ -99,4 +99,4 @@ def _placed(
 def gate_of(cards: Sequence[Scorecard], published: PublishedRecord, min_tier: Tier) -> Eligibility:
     """Return the gate of the board that `cards`, anchors among them, share."""
     tables = [published.tables.get(card.content_sha256) for card in cards]
-    return Eligibility(published, pictures_of(table for table in tables if table is not None), min_tier)
+    return Eligibility(published, images_of(table for table in tables if table is not None), min_tier)

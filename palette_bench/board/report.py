@@ -1,4 +1,4 @@
-"""The scorecard report: one card as one HTML file, or as a folder that holds every picture.
+"""The scorecard report: one card as one HTML file, or as a folder that holds every image.
 
 Source: reports and studies, sections 3 and 6.
 """
@@ -37,10 +37,10 @@ CARD = "scorecard.json"
 
 
 class FolderReport:
-    """One card's report as a folder; pictures reach the disk page by page, so memory holds 200 of them."""
+    """One card's report as a folder; images reach the disk page by page, so memory holds 200 of them."""
 
     def __init__(self, sheet: ReportContent, gallery: Gallery | None, size: Size) -> None:
-        """Take the content and the pictures; `size` is that of the previews."""
+        """Take the content and the images; `size` is that of the previews."""
         self._sheet = sheet
         self._store = PreviewFiles()
         self._previews = Previews(gallery, self._store, size) if gallery else None
@@ -53,7 +53,7 @@ class FolderReport:
         Args:
             out: the folder.
             card: the card's file, copied beside the page with its table.
-            progress: told of every picture.
+            progress: told of every image.
 
         Raises:
             StorageError: PB809, `out` exists and is no report; PB802.
@@ -74,13 +74,13 @@ class FolderReport:
                 atomic.remove_folder(out)
 
     def _first_page(self, leaves: Sequence[PageRange]) -> str:
-        """Return the report itself; its pictures have lossless twins."""
+        """Return the report itself; its images have lossless twins."""
         exact = replace(self._previews, exact=True) if self._previews else None
         album = ImageSelection(self._sheet.card, self._sheet.table, exact, self._sheet.seed)
         return self._sheet.page(album.select(ImageCounts()), self.frame, pages=leaves)
 
     def _leaf_page(self, at: int, ids: Sequence[ImageId], leaves: Sequence[PageRange]) -> dict[str, str]:
-        """Return one page of pictures in the order of their ids, and its shard of the index."""
+        """Return one page of images in the order of their ids, and its shard of the index."""
         cards = tuple(self._album.cards(ids))
         page = render(
             "leaf.html.jinja",
@@ -98,7 +98,7 @@ class FolderReport:
         return {leaves[at].address: page, f"find/{at + 1:03d}.js": _shard(leaves[at], cards)}
 
     def _commit(self, folder: Path, pages: dict[str, str]) -> None:
-        """Write pages together with the pictures they show."""
+        """Write pages together with the images they show."""
         files = self._store.files | {name: text.encode() for name, text in pages.items()}
         for parent in {(folder / name).parent for name in files}:
             atomic.make_folder(parent)
@@ -164,8 +164,8 @@ class ReportOptions:
     """How a report is written.
 
     Attributes:
-        format: one file, or a folder with a page for every 200 pictures.
-        images: `auto` is `full` where the source's terms let pictures be passed on, else `none`.
+        format: one file, or a folder with a page for every 200 images.
+        images: `auto` is `full` where the source's terms let images be passed on, else `none`.
         seed: of the uncurated grid; published pages use 0.
     """
 
@@ -176,7 +176,7 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A report on disk: its card, its first page, and the frame of its pictures."""
+    """A report on disk: its card, its first page, and the frame of its images."""
 
     card: Scorecard
     page: Path
@@ -196,7 +196,7 @@ def write_report(
     options: ReportOptions = _DEFAULT,
     progress: Progress = SILENT,
 ) -> WrittenReport:
-    """Write a card as a page that asks nothing of the network; pictures need the set and the submission.
+    """Write a card as a page that asks nothing of the network; images need the set and the submission.
 
     Args:
         card: the scorecard's file.
@@ -205,10 +205,10 @@ def write_report(
         submission: what it was scored from.
         against: other cards of the set, whose paired differences the page tells.
         options: how it is written.
-        progress: told of every picture.
+        progress: told of every image.
 
     Raises:
-        UsageError: one of the two folders is given without the other, or pictures are asked for
+        UsageError: one of the two folders is given without the other, or images are asked for
             without them.
         RecordError: PB407, PB408, the card or its table was edited.
         IncomparableError: PB602, the folders are not those the card was scored from; PB601-PB604, a card
@@ -219,7 +219,7 @@ def write_report(
     proven, table = read_proven(card)
     size = shown_size(proven, options.images)
     sheet = ReportContent(proven, table, options.seed, [read_proven(path) for path in against])
-    with _pictures(proven, benchset, submission, size, progress) as gallery:
+    with _images(proven, benchset, submission, size, progress) as gallery:
         if options.format == "dir":
             report = FolderReport(sheet, gallery, size or "full")
             report.write(out, card, progress)
@@ -237,14 +237,14 @@ def _refuse(benchset: Path | None, submission: Path | None, options: ReportOptio
 
 
 def shown_size(card: Scorecard, images: Images) -> Size | None:
-    """Return the previews' size, or None where the page holds no pictures."""
+    """Return the previews' size, or None where the page holds no images."""
     if images == "auto":
         return "full" if redistributable(card) else None
     return None if images == "none" else images
 
 
 @contextmanager
-def _pictures(
+def _images(
     card: Scorecard, benchset: Path | None, submission: Path | None, size: Size | None, progress: Progress
 ) -> Iterator[Gallery | None]:
     if benchset is None or submission is None or size is None:
@@ -257,7 +257,7 @@ def _pictures(
 def page(sheet: ReportContent, gallery: Gallery | None, size: Size = "full") -> tuple[str, ImageContext]:
     """Return the report as one file's HTML, within the budget of section 6, and its frame.
 
-    Too large, it shows fewer pictures, then smaller ones, and says so.
+    Too large, it shows fewer images, then smaller ones, and says so.
     """
     card, public = sheet.card, redistributable(sheet.card)
     full = Previews(gallery, EmbeddedPreviews(), size) if gallery else None

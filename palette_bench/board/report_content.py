@@ -1,4 +1,4 @@
-"""The content of a scorecard report: everything of its page but how pictures are stored.
+"""The content of a scorecard report: everything of its page but how images are stored.
 
 Source: reports and studies, section 3.
 """
@@ -81,7 +81,7 @@ class Caution:
 
 
 def cautions(card: Scorecard) -> list[Caution]:
-    """Return the cautions of a card: missing pictures, watermarks, training data, findings of the check."""
+    """Return the cautions of a card: missing images, watermarks, training data, findings of the check."""
     return list(_cautions(card))
 
 
@@ -105,7 +105,7 @@ PUBLISH_NOT = Caution(
 )
 
 
-FEW = 8  # a class with fewer pictures says so
+FEW = 8  # a class with fewer images says so
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ class ClassRow:
 
     @property
     def few(self) -> bool:
-        """Return whether too few pictures stand behind the numbers to read much into them."""
+        """Return whether too few images stand behind the numbers to read much into them."""
         return self.n < FEW
 
 
 def class_rows(card: Scorecard, table: pd.DataFrame, digits: int) -> list[ClassRow]:
-    """Return a row per class, by name; none where pictures have no labels.
+    """Return a row per class, by name; none where images have no labels.
 
     Args:
         card: whose protocol names the classes.
@@ -178,7 +178,7 @@ Others: TypeAlias = Sequence[tuple[Scorecard, pd.DataFrame]]
 
 @dataclass(frozen=True)
 class PageRange:
-    """A further page of a report: its address, and its first and last picture, by number and by id."""
+    """A further page of a report: its address, and its first and last image, by number and by id."""
 
     address: str
     numbers: str
@@ -188,15 +188,15 @@ class PageRange:
 
 @dataclass(frozen=True)
 class ImageContext:
-    """What a page of a report is told about pictures.
+    """What a page of a report is told about images.
 
     Attributes:
-        side: of the previews, pixels; 0 without pictures.
-        scored: side of the scored pictures, pixels.
+        side: of the previews, pixels; 0 without images.
+        scored: side of the scored images, pixels.
         lossy: whether previews differ from the scored pixels.
-        private: whether pictures under dataset terms are in it.
-        withheld: whether those terms kept pictures out of it.
-        beside: whether pictures and shards lie in files beside it.
+        private: whether images under dataset terms are in it.
+        withheld: whether those terms kept images out of it.
+        beside: whether images and shards lie in files beside it.
     """
 
     side: int = 0
@@ -208,11 +208,11 @@ class ImageContext:
 
     @classmethod
     def of(cls, previews: Previews | None, *, public: bool, beside: bool = False) -> ImageContext:
-        """Return the frame of pictures made by `previews`; None leaves them out.
+        """Return the frame of images made by `previews`; None leaves them out.
 
         Args:
             previews: what makes them.
-            public: whether the source's terms let its pictures be passed on.
+            public: whether the source's terms let its images be passed on.
             beside: whether they lie in files.
         """
         if previews is None:
@@ -224,7 +224,7 @@ class ReportContent:
     """The content of one card's report; its plot is drawn once, however often the page is tried."""
 
     def __init__(self, card: Scorecard, table: pd.DataFrame, seed: int = 0, others: Others = ()) -> None:
-        """Gather what does not depend on the pictures.
+        """Gather what does not depend on the images.
 
         Args:
             card: the report's.
@@ -264,10 +264,10 @@ class ReportContent:
         """Return the report's HTML.
 
         Args:
-            selection: the pictures it shows.
+            selection: the images it shows.
             frame: how they are stored.
             note: why there are fewer than usual, or "".
-            pages: further pages that hold all pictures.
+            pages: further pages that hold all images.
         """
         return render(
             "report.html.jinja",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from palette_bench.board.leaderboard import Board
-from palette_bench.board.paired_tests import pictures_of
+from palette_bench.board.paired_tests import images_of
 from palette_bench.board.record import PublishedRecord
 from palette_bench.board.rows import all_rows
 from palette_bench.core.types import ImageId
@@ -21,7 +21,7 @@ def set_ids(board: Board, published: PublishedRecord) -> tuple[ImageId, ...]:
     """Return the ids of a board's set, from the table of a card that scored all of it; () if none did."""
     rows = {row.card for row in all_rows(board)}
     whole = [c.content_sha256 for c in published.cards if c.n_scored == c.n_expected]
-    return pictures_of(published.tables[card] for card in whole if card in rows & published.tables.keys())
+    return images_of(published.tables[card] for card in whole if card in rows & published.tables.keys())
 
 
 def set_command(board: Board, ids_file: str) -> str:

@@ -28,7 +28,7 @@ from palette_bench.scoring.features.cache import cache_folder
 from palette_bench.scoring.features.weights import pinned, search
 from palette_bench.tasks import canary
 
-_NEEDED = 10_000 * 256 * 256 * 5  # bytes of one set of 10,000 pictures, as `generate` counts them
+_NEEDED = 10_000 * 256 * 256 * 5  # bytes of one set of 10,000 images, as `generate` counts them
 _CORE = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")  # a requirement of no extra
 _SHOWN = ("numpy", "pillow", "torch", "torchvision")  # whose versions have moved pixels or scores elsewhere
 _GPU_FILE = Path("/dev/nvidia0")

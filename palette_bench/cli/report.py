@@ -65,10 +65,10 @@ def command(
 ) -> None:
     """Write a scorecard as an HTML page, or two scorecards compared.
 
-    It needs no network and no server. With --set and --submission it shows pictures: a grid chosen by
+    It needs no network and no server. With --set and --submission it shows images: a grid chosen by
     rule, and the worst, middle and best by each measure. One file stays under 8 MB; --format dir writes a
-    folder with a page for every 200 pictures. With OTHER.json the page holds the paired differences of two
-    cards of one set, and the pictures where they part.
+    folder with a page for every 200 images. With OTHER.json the page holds the paired differences of two
+    cards of one set, and the images where they part.
 
     \b
     palette-bench report CARD.json --set SET --submission SUB -o report.html

@@ -1,4 +1,4 @@
-"""`palette-bench restore`: a method on a set, a tool's pictures out and in, a person's own pictures."""
+"""`palette-bench restore`: a method on a set, a tool's images out and in, a person's own images."""
 
 from __future__ import annotations
 
@@ -167,9 +167,7 @@ def _require_form(ctx: click.Context, form: str, words: tuple[str, ...], given: 
     faults = [f"does not take {', '.join(foreign)}"] if foreign else []
     faults += [f"needs {', '.join(missing)}"] if missing else []
     if len(words) != (2 if form == "pictures" else 1):
-        faults.append(
-            f"takes {'IN and OUT' if form == 'pictures' else 'one METHOD'}, not {' '.join(words)!r}"
-        )
+        faults.append(f"takes {'IN and OUT' if form == 'images' else 'one METHOD'}, not {' '.join(words)!r}")
     if faults:
         raise click.UsageError(f"restore {_NAMES[form]} {'; '.join(faults)}", ctx)
 
@@ -233,23 +231,23 @@ def _import(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     finish(out, benchset.public.set_fingerprint, f"check {out} --set {given['benchset']}")
 
 
-def _restore_pictures(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
+def _restore_images(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.core.errors import UsageError
-    from palette_bench.submission.methods import load_picture_restorer
+    from palette_bench.submission.methods import load_image_restorer
     from palette_bench.submission.training_runs import method_of, trained_models
-    from palette_bench.submission.user_images import RestoreRequest, jobs, restore_pictures
+    from palette_bench.submission.user_images import RestoreRequest, jobs, restore_images
 
     source, out = map(Path, words)
     asked = ("task", "mask", "extend", "times", "quality", "size_policy", "invert_mask", "large_hole")
     wish = RestoreRequest(*(given[name] for name in asked))
-    found = jobs(source, out, wish)  # what is wrong with the pictures is told before a model is loaded
+    found = jobs(source, out, wish)  # what is wrong with the images is told before a model is loaded
     if given["run"] is None:
         raise UsageError(
             "own pictures need --run RUN, weights that `palette-bench train` made"
             + "".join(f", or --run {name}" for name in trained_models())
         )
-    restorer = load_picture_restorer(method_of(given["run"]), _options(given))
-    restore_pictures(restorer, found, wish, out if source.is_dir() else None, progress)
+    restorer = load_image_restorer(method_of(given["run"]), _options(given))
+    restore_images(restorer, found, wish, out if source.is_dir() else None, progress)
     finish(found[0].target if len(found) == 1 else out)
 
 
@@ -257,7 +255,7 @@ _FORM_OF: dict[str, Callable[[tuple[str, ...], Mapping[str, Any]], None]] = {
     "set": _restore_set,
     "export": _export,
     "import": _import,
-    "pictures": _restore_pictures,
+    "pictures": _restore_images,
 }
 
 

@@ -146,7 +146,7 @@ def _calibration_lines(card: Scorecard) -> list[str]:
 
 
 def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
-    """Return the pictures that move FID most, largest first, with what they add to or take from it."""
+    """Return the images that move FID most, largest first, with what they add to or take from it."""
     from palette_bench.scoring.metrics.moments import most_influential
     from palette_bench.scoring.scorecard import read_table
 

@@ -228,7 +228,7 @@ class SpecError(InputError):
 
 
 class SourceError(InputError):
-    """The source pictures, lists or labels are not usable."""
+    """The source images, lists or labels are not usable."""
 
 
 class BenchSetError(InputError):

@@ -55,5 +55,5 @@ def lines_digest(lines: Iterable[str]) -> Fingerprint:
 
 
 def table_digest(digests: dict[ImageId, Fingerprint]) -> Fingerprint:
-    """Return the digest over the sorted (id, pixel digest) list of a folder of pictures."""
+    """Return the digest over the sorted (id, pixel digest) list of a folder of images."""
     return lines_digest(f"{image_id} {digests[image_id]}" for image_id in sorted(digests))

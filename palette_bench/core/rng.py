@@ -109,7 +109,7 @@ def noise_digest(seed: int, image_id: str, sample: int, step: int) -> bytes:
 
 
 def noise_key(seed: int, image_id: str, sample: int, step: int) -> int:
-    """Return the 128-bit key of a model's noise for one picture, sample and step.
+    """Return the 128-bit key of a model's noise for one image, sample and step.
 
     Source: trust, section 1.2 (pb-noise-v1): the first 16 bytes of the digest, little-endian.
     """
@@ -119,14 +119,14 @@ def noise_key(seed: int, image_id: str, sample: int, step: int) -> int:
 def sampling_noise(
     seed: int, image_id: str, sample: int, step: int, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Return a model's noise for one picture, sample and step, whatever the batch, rank or order.
+    """Return a model's noise for one image, sample and step, whatever the batch, rank or order.
 
     Args:
         seed: of the run.
-        image_id: of the picture.
+        image_id: of the image.
         sample: which of several samples, from 0.
         step: of the sampler; its own numbering.
-        shape: (3, H, W) for pictures.
+        shape: (3, H, W) for images.
 
     Returns:
         float32 standard normals; equal on NumPy 1.23 to 2.4, x86-64 and aarch64.

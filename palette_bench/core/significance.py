@@ -1,4 +1,4 @@
-"""Paired differences of two systems over the same pictures, and Holm's correction for many of them.
+"""Paired differences of two systems over the same images, and Holm's correction for many of them.
 
 Each test reads per-image columns in the same id order; delta is first minus second. Source: metrics,
 section 5; reports and studies, sections 2.2 and 2.3.
@@ -22,7 +22,7 @@ Column = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two systems, its standard error, two-sided p value, pictures, and the test's id."""
+    """A difference of two systems, its standard error, two-sided p value, images, and the test's id."""
 
     delta: float
     se: float
@@ -86,7 +86,7 @@ def paired_t(values: Column, others: Column) -> Difference | None:
 def mcnemar(hits: NDArray[np.int64], others: NDArray[np.int64]) -> Difference | None:
     """Return the difference of two shares, percentage points, exact McNemar; None for N < 2.
 
-    Of the b + c pictures that only one system gets right, either is as likely to get it under the null
+    Of the b + c images that only one system gets right, either is as likely to get it under the null
     hypothesis: p = min(1, 2 P(X <= min(b, c))), X binomial (b + c, 1/2).
 
     Args:

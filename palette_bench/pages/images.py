@@ -1,4 +1,4 @@
-"""The pictures a card was scored on, proven to be those, and whether they may be passed on.
+"""The images a card was scored on, proven to be those, and whether they may be passed on.
 
 Source: reports and studies, section 6.
 """
@@ -30,7 +30,7 @@ from palette_bench.tasks.protocol import load
 
 
 def redistributable(card: Scorecard) -> bool:
-    """Return whether the terms of a card's source let its pictures be passed on; a folder's never do.
+    """Return whether the terms of a card's source let its images be passed on; a folder's never do.
 
     Outputs fall under the same terms: they hold known pixels.
     """
@@ -47,11 +47,11 @@ class Gallery:
 
     @property
     def side(self) -> int:
-        """Return the pictures' side, pixels."""
+        """Return the images' side, pixels."""
         return self.benchset.protocol.side
 
     def output(self, image_id: ImageId) -> Image:
-        """Return the picture as it was scored, (S, S, 3) uint8: known pixels are put back."""
+        """Return the image as it was scored, (S, S, 3) uint8: known pixels are put back."""
         raw = read_output(self.submission, image_id, self.side)
         mask = self.benchset.mask(image_id)
         return raw if mask is None else recomposite(raw, self.benchset.condition(image_id), mask)
@@ -111,7 +111,7 @@ def _output_problems(card: Scorecard, gallery: Gallery, progress: Progress) -> I
 
 Size: TypeAlias = Literal["full", "thumbs"]
 
-SMALL_SIDE = 64  # pixels; pictures this small are stored without loss and shown enlarged
+SMALL_SIDE = 64  # pixels; images this small are stored without loss and shown enlarged
 THUMB_SIDE = 96
 _QUALITY = 70
 _JPEG_TASK_QUALITY = 90  # the artefacts are the subject: the preview must not add its own
@@ -119,7 +119,7 @@ _JPEG_TASK_QUALITY = 90  # the artefacts are the subject: the preview must not a
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture's addresses from the page's root; `exact` is the lossless twin, or ""."""
+    """A image's addresses from the page's root; `exact` is the lossless twin, or ""."""
 
     address: str
     exact: str = ""
@@ -127,7 +127,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Panels:
-    """The three pictures of a card, and the hole's outline as SVG path data, or ""."""
+    """The three images of a card, and the hole's outline as SVG path data, or ""."""
 
     input: Preview
     output: Preview
@@ -186,7 +186,7 @@ class Previews:
         return self.gallery.side > SMALL_SIDE
 
     def panels(self, image_id: ImageId) -> Panels:
-        """Return the three pictures of one id."""
+        """Return the three images of one id."""
         gallery = self.gallery
         jpeg_task = gallery.benchset.manifest.degradation == "jpeg-v1" and self.size == "full"
         quality = (_JPEG_TASK_QUALITY if jpeg_task else _QUALITY) if self.lossy else None
@@ -207,8 +207,8 @@ def _shrunk(pixels: Image, side: int) -> Image:
     """Return (H, W, C) uint8 with at most `side` rows and columns."""
     if pixels.shape[0] <= side:
         return pixels
-    picture = PillowImage.fromarray(_three(pixels)).resize((side, side), PillowImage.Resampling.LANCZOS)
-    return np.asarray(picture)
+    image = PillowImage.fromarray(_three(pixels)).resize((side, side), PillowImage.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def _three(pixels: Image) -> Image:

@@ -227,11 +227,11 @@ def _brackets(axes: Any, inks: ThemeColours, groups: Sequence[int]) -> None:
 
 
 def scatter(x: NDArray[np.float64], y: NDArray[np.float64], xlabel: str, ylabel: str) -> ThemedPlot:
-    """Return one point per picture and the line of equal values.
+    """Return one point per image and the line of equal values.
 
     Args:
         x: (N,) finite, N >= 1.
-        y: (N,) of the same pictures.
+        y: (N,) of the same images.
         xlabel: the axis label.
         ylabel: the other.
     """
@@ -240,7 +240,7 @@ def scatter(x: NDArray[np.float64], y: NDArray[np.float64], xlabel: str, ylabel:
 
     def paint(axes: Any, inks: ThemeColours) -> None:
         axes.plot([low, top], [low, top], color=inks.soft, linewidth=1.1, linestyle="--")
-        # points in one picture: a vector for each of 10,000 would make the page slow
+        # points in one image: a vector for each of 10,000 would make the page slow
         axes.plot(
             x, y, linestyle="", marker="o", markersize=3.2, markeredgewidth=0,
             color=inks.accent, alpha=0.45, rasterized=True,

@@ -1,7 +1,7 @@
 """From a template to one self-contained HTML file that asks nothing of the network.
 
 Source: reports and studies, section 8: autoescape, no undefined names, a content security policy that
-admits our own style and script by digest and pictures only as data.
+admits our own style and script by digest and images only as data.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def render(template: str, *, parts: tuple[str, ...] = (), beside: bool = False, 
     Args:
         template: inside `reports/templates`.
         parts: assets this page adds to `page.css` and `page.js`, each a style and a script.
-        beside: whether the page shows pictures and loads scripts that lie in files beside it.
+        beside: whether the page shows images and loads scripts that lie in files beside it.
         names: what the template prints.
     """
     return _environment().get_template(template).render(**_assets(parts), beside=beside, **names)

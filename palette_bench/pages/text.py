@@ -158,7 +158,7 @@ def network_words(extractor: str | None) -> str:
 
 
 def reference_words(score: Score) -> str:
-    """Return what a score compares with, and how many pictures; nothing if it looks at outputs alone."""
+    """Return what a score compares with, and how many images; nothing if it looks at outputs alone."""
     name, n = str(score.params.get("reference", "")), score.params.get("reference_n")
     count = f"{n:,} " if isinstance(n, int) else ""
     if name.startswith("val-full@"):
@@ -261,7 +261,7 @@ def place(task: str, variant: str | None) -> str:
 def headline(card: Scorecard, ranked: tuple[str, ...]) -> str:
     """Return the sentence that sums a card up, by one rule for every method.
 
-    The first ranked metric and the perceptual distance, with values; then the number of pictures.
+    The first ranked metric and the perceptual distance, with values; then the number of images.
     """
     keys = dict.fromkeys(k for k in (*ranked[:1], "perceptual_distance") if k in card.scores)
     parts = [f"{_mid_sentence(metric_words(k).name)} {value_text(card.scores[k])}" for k in keys]

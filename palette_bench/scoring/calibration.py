@@ -1,4 +1,4 @@
-"""Are we on the paper's scale? The original pictures scored as outputs, beside the paper's own row.
+"""Are we on the paper's scale? The original images scored as outputs, beside the paper's own row.
 
 Source: protocol, section 9; Palette, tables 2 to 4, 8 and 9.
 """
@@ -28,7 +28,7 @@ class Anchor:
     Attributes:
         metric: id.
         original: ours, or None where it was not computed.
-        paper: as printed, or None where the paper has none for these pictures.
+        paper: as printed, or None where the paper has none for these images.
         tolerance: what may lie between the two.
         verdict: `on` or `off` the paper's scale, or None where that cannot be said.
         reason: why there is no verdict.
@@ -43,9 +43,9 @@ class Anchor:
 
 
 def paper_row(protocol: str, task: str, source: str) -> dict[str, float]:
-    """Return the paper's scores of the original pictures by metric, or nothing where it has none.
+    """Return the paper's scores of the original images by metric, or nothing where it has none.
 
-    The variant does not matter: the originals of a task are the same pictures.
+    The variant does not matter: the originals of a task are the same images.
     """
     split = _SPLITS.get(source)
     if split is None:

@@ -131,7 +131,7 @@ def make_table(
     pixels: Mapping[ImageId, Fingerprint],
     outcomes: Sequence[MetricOutcome],
 ) -> pd.DataFrame:
-    """Return the per-image table: a row per id, a column for whatever a metric says of one picture."""
+    """Return the per-image table: a row per id, a column for whatever a metric says of one image."""
     by_id = target.manifest.by_id
     columns = {
         "image_id": list(ids),

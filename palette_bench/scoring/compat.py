@@ -24,7 +24,7 @@ from palette_bench.scoring.extraction import extract
 from palette_bench.scoring.features import FID_NETWORK, open_extractor
 from palette_bench.scoring.features.cache import HeadTables
 from palette_bench.scoring.features.extractor import FeatureExtractor
-from palette_bench.scoring.folders import Alpha, FolderPictures, SixteenBit, find_folder
+from palette_bench.scoring.folders import Alpha, FolderImages, SixteenBit, find_folder
 from palette_bench.scoring.metrics.classifier import SEED, SPLITS, shuffled_splits, split_scores
 from palette_bench.scoring.metrics.frechet import frechet_distance
 from palette_bench.scoring.metrics.kid import kid_subsets
@@ -51,7 +51,7 @@ class FidelityOptions:
         kid: compute the kernel distance of both inputs over random subsets.
         isc_splits: how many parts the Inception Score is the mean over.
         kid_subsets: how many subsets the kernel distance is the mean over.
-        kid_subset_size: pictures in each.
+        kid_subset_size: images in each.
         samples_shuffle: shuffle before splitting.
         rng_seed: of shuffle and subsets.
         samples_find_deep: look into sub-folders.
@@ -59,7 +59,7 @@ class FidelityOptions:
         feature_extractor_weights_path: file of the FID network, or `random:SEED`; None searches the store.
         cuda: use a GPU; None uses one if there is one.
         alpha: what becomes of transparency: `drop`, `black` or `white`; None refuses it.
-        sixteen_bit: `div257`, or None to refuse pictures of 16 bits.
+        sixteen_bit: `div257`, or None to refuse images of 16 bits.
     """
 
     isc: bool = False
@@ -129,7 +129,7 @@ _RULES = {
 
 
 def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any) -> dict[str, float]:
-    """Return metrics of one or two sets of pictures under torch-fidelity's keys.
+    """Return metrics of one or two sets of images under torch-fidelity's keys.
 
     Args:
         input1: a folder, or (N, H, W, 3) uint8.
@@ -143,8 +143,8 @@ def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any
     Raises:
         TypeError: an unknown keyword, with a suggestion.
         UsageError: PB403 for every option of another type or range; no metric asked for, more splits than
-            pictures, or subsets larger than a side.
-        InputError: pictures that cannot be read, arrays of another shape or type, or one picture where
+            images, or subsets larger than a side.
+        InputError: images that cannot be read, arrays of another shape or type, or one image where
             a spread is needed.
         WeightsError: PB705.
         DeviceError: PB707.
@@ -192,7 +192,7 @@ def _fix(name: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Array:
-    """Pictures in memory, read like those of a folder."""
+    """Images in memory, read like those of a folder."""
 
     images: NDArray[np.uint8]
 
@@ -200,14 +200,14 @@ class _Array:
         return len(self.images)
 
     def read(self, at: int) -> Image:
-        picture: Image = self.images[at]
-        return picture
+        image: Image = self.images[at]
+        return image
 
     def by_size(self) -> list[list[int]]:
         return [list(range(len(self.images)))]
 
 
-_Side: TypeAlias = FolderPictures | _Array
+_Side: TypeAlias = FolderImages | _Array
 
 
 def _opened(given: Input, options: FidelityOptions) -> _Side:
@@ -242,11 +242,11 @@ def _require_sense(options: FidelityOptions, one: _Side, two: _Side | None) -> N
 
 
 def _features(extractor: FeatureExtractor, side: _Side) -> HeadTables:
-    """Return the tables of one input in its own order; pictures of one size go together."""
+    """Return the tables of one input in its own order; images of one size go together."""
     parts: list[tuple[list[int], HeadTables]] = []
     for bucket in side.by_size():
-        pictures = in_threads(side.read, bucket)
-        (tables,) = extract([extractor], pictures, len(bucket), lambda count: None)
+        images = in_threads(side.read, bucket)
+        (tables,) = extract([extractor], images, len(bucket), lambda count: None)
         parts.append((bucket, tables))
     order = np.argsort(np.concatenate([bucket for bucket, _ in parts]))
     return {head: np.concatenate([tables[head] for _, tables in parts])[order] for head in parts[0][1]}

@@ -1,4 +1,4 @@
-"""Diversity among several samples of one input: pairs of pictures through a pair distance.
+"""Diversity among several samples of one input: pairs of images through a pair distance.
 
 Source: Palette, section 5.5; metrics, section 4.
 """
@@ -26,14 +26,14 @@ from palette_bench.scoring.outputs import OutputImages
 from palette_bench.scoring.scorecard import Score
 
 PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads")  # what --weights may name beside extractors
-_UNIT = 16  # pictures dealt to a rank at a time
+_UNIT = 16  # images dealt to a rank at a time
 
 
 @dataclass(frozen=True)
 class SampledOutputs:
-    """The samples of a submission, `count` >= 2 of each picture, and who looks at them."""
+    """The samples of a submission, `count` >= 2 of each image, and who looks at them."""
 
-    pictures: OutputImages
+    images: OutputImages
     ids: Sequence[ImageId]
     count: int
     world: ProcessGroup
@@ -44,7 +44,7 @@ class SampledOutputs:
     ) -> dict[str, Score]:
         """Return diversities by id, at rank 0.
 
-        A distance whose weights are absent, or that needs larger pictures, is null with a note: diversity
+        A distance whose weights are absent, or that needs larger images, is null with a note: diversity
         never stops a run.
 
         Args:
@@ -74,7 +74,7 @@ class SampledOutputs:
         return as_score(row, outcome, len(self.ids), extractor=row.distance, notes=(*own, *notes))
 
     def _distances(self, row: Diversity, distance: PairDistance) -> dict[ImageId, NDArray[np.float64]]:
-        """Return (K - 1,) distances of each picture dealt to this rank."""
+        """Return (K - 1,) distances of each image dealt to this rank."""
         mine = self.world.shard(self.ids, _UNIT)
         found = {}
         read = in_threads(self._all_of, mine)
@@ -87,7 +87,7 @@ class SampledOutputs:
         return found
 
     def _all_of(self, image_id: ImageId) -> list[Image]:
-        return [self.pictures.scored(image_id, sample) for sample in range(1, self.count + 1)]
+        return [self.images.scored(image_id, sample) for sample in range(1, self.count + 1)]
 
     def _in_order(self, parts: Sequence[dict[ImageId, NDArray[np.float64]]]) -> NDArray[np.float64]:
         rows = {image_id: row for part in parts for image_id, row in part.items()}

@@ -147,7 +147,7 @@ def plan(
     Args:
         wanted: metric ids; reserved and general names mean the same arithmetic.
         extractors: in the order chosen; the first that offers the needed head is taken.
-        labelled: every picture has a class.
+        labelled: every image has a class.
 
     Raises:
         UsageError: an unknown metric, or no extractor offers a head that a metric needs.
@@ -202,7 +202,7 @@ class ScoredMetric:
 
 @dataclass(frozen=True)
 class ImageLabels:
-    """What pictures show.
+    """What images show.
 
     Attributes:
         classes: (N,) int64 in id order.
@@ -214,7 +214,7 @@ class ImageLabels:
 
     @classmethod
     def of(cls, target: BenchSet, ids: Sequence[ImageId]) -> ImageLabels | None:
-        """Return the labels of some pictures of a set, or None if a picture of it has none."""
+        """Return the labels of some images of a set, or None if a image of it has none."""
         known = {i: item.label for i, item in target.manifest.by_id.items() if item.label is not None}
         if len(known) < target.manifest.n:
             return None
@@ -226,7 +226,7 @@ class MetricInputs:
     """Everything metrics read of one submission, rows in id order.
 
     Attributes:
-        n: pictures scored.
+        n: images scored.
         outputs: extractor id -> tables.
         originals: extractor id -> tables of the originals of the same ids.
         originals_keys: extractor id -> fingerprint of these originals seen by it.
@@ -325,7 +325,7 @@ def as_score(
     Args:
         row: the metric's row in its table.
         outcome: its number.
-        n: pictures it is over.
+        n: images it is over.
         extractor: network it comes from.
         reference: fingerprint of what it compares with.
         notes: of network, reference and run.

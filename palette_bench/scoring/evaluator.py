@@ -95,17 +95,17 @@ class Evaluator:
         Raises:
             InputError: another shape or type (nothing is rescaled), an id repeated or not of the set.
         """
-        self._require_pictures(images, ids)
-        pictures = (self._scored(image, i) for image, i in zip(images, ids, strict=True))
+        self._require_images(images, ids)
+        scored = (self._scored(image, i) for image, i in zip(images, ids, strict=True))
         extractors = self._extraction.extractors
-        tables = extract(extractors, pictures, len(ids), lambda count: None, name=lambda at: ids[at])
+        tables = extract(extractors, scored, len(ids), lambda count: None, name=lambda at: ids[at])
         for at, image_id in enumerate(ids):
             self._rows[image_id] = {
                 extractor.id: {head: rows[at] for head, rows in table.items()}
                 for extractor, table in zip(extractors, tables, strict=True)
             }
 
-    def _require_pictures(self, images: Any, ids: Sequence[ImageId]) -> None:
+    def _require_images(self, images: Any, ids: Sequence[ImageId]) -> None:
         side = self.target.protocol.side
         found = f"{getattr(images, 'shape', type(images).__name__)} {getattr(images, 'dtype', '')}"
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
@@ -150,7 +150,7 @@ class Evaluator:
             partial: score what there is; every score then carries the note `partial` and never ranks.
 
         Raises:
-            InputError: PB201, pictures are missing, or there are none at all.
+            InputError: PB201, images are missing, or there are none at all.
         """
         ids = sorted(self._rows)
         missing = sorted(set(self.target.ids) - set(ids))

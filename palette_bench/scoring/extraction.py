@@ -1,4 +1,4 @@
-"""Pictures to feature tables: cached ones are read, the others computed in one pass by all ranks."""
+"""Images to feature tables: cached ones are read, the others computed in one pass by all ranks."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
 
 def extract(
     extractors: Sequence[FeatureExtractor],
-    pictures: Iterable[Image],
+    images: Iterable[Image],
     count: int,
     advance: Callable[[int], object],
     *,
     name: Callable[[int], str] = "picture {:,}".format,
 ) -> list[HeadTables]:
-    """Return the feature tables of pictures, per extractor.
+    """Return the feature tables of images, per extractor.
 
     Args:
-        extractors: all of them see each picture while it is in memory; all take one size of batch.
-        pictures: (S, S, 3) uint8 each, in id order.
+        extractors: all of them see each image while it is in memory; all take one size of batch.
+        images: (S, S, 3) uint8 each, in id order.
         count: how many there are.
         advance: told of every batch; may raise to stop.
-        name: index -> what a picture is called in an error.
+        name: index -> what a image is called in an error.
 
     Returns:
         For each extractor head -> (count, D) float32; memory holds these and one batch.
 
     Raises:
-        InputError: an extractor returns NaN or infinity; the first picture is named.
+        InputError: an extractor returns NaN or infinity; the first image is named.
     """
     tables: list[dict[str, Features]] = [{} for _ in extractors]
-    remaining, batch = iter(pictures), micro_batch(extractors)
+    remaining, batch = iter(images), micro_batch(extractors)
     for start in range(0, count, batch):
-        images = as_images(list(islice(remaining, batch)))
+        tensors = as_images(list(islice(remaining, batch)))
         for extractor, table in zip(extractors, tables, strict=True):
-            for head, rows in extractor(images).items():
+            for head, rows in extractor(tensors).items():
                 broken = ~np.isfinite(rows).all(axis=1)
                 if broken.any():
                     first = name(start + int(broken.argmax()))
                     raise InputError(f"{extractor.id}: {head} is not finite for {first}")
                 whole = table.setdefault(head, np.empty((count, rows.shape[1]), np.float32))
                 whole[start : start + len(rows)] = rows
-        advance(len(images))
+        advance(len(tensors))
     return list(tables)
 
 
 def micro_batch(extractors: Sequence[FeatureExtractor]) -> int:
-    """Return how many consecutive pictures extractors of one device see at a time."""
+    """Return how many consecutive images extractors of one device see at a time."""
     (batch,) = {extractor.micro_batch for extractor in extractors}
     return batch
 
@@ -87,7 +87,7 @@ class Extraction:
         return replace(self, extractors=extractors)
 
     def keys(self, digests: Mapping[ImageId, Fingerprint]) -> dict[str, Fingerprint]:
-        """Return by extractor the fingerprint of these pictures seen by it: the key to their features."""
+        """Return by extractor the fingerprint of these images seen by it: the key to their features."""
         return {e.id: cache_key(digests, e.fingerprint) for e in self.extractors}
 
     def tables(self, side: ImageSet) -> dict[str, HeadTables]:
@@ -98,7 +98,7 @@ class Extraction:
 
         Raises:
             InputError: a feature is NaN or infinite.
-            StackError: PB710, the ranks did not cover every picture once.
+            StackError: PB710, the ranks did not cover every image once.
         """
         keys = self.keys(side.digests)
         found: dict[str, HeadTables] = {}
@@ -126,9 +126,9 @@ class Extraction:
         mine = self.world.shard(ids, micro_batch(chosen))
 
         def work() -> tuple[list[ImageId], list[HeadTables]]:
-            pictures = in_threads(side.read, mine)
-            with self.progress(side.label, len(mine)) as advance, closing(pictures):
-                return mine, extract(chosen, pictures, len(mine), advance, name=lambda at: mine[at])
+            images = in_threads(side.read, mine)
+            with self.progress(side.label, len(mine)) as advance, closing(images):
+                return mine, extract(chosen, images, len(mine), advance, name=lambda at: mine[at])
 
         parts = self.world.gather(work)
         if not parts:

@@ -1,4 +1,4 @@
-"""Folders of any pictures, for comparing programs: read as torch-fidelity reads them, but not silently.
+"""Folders of any images, for comparing programs: read as torch-fidelity reads them, but not silently.
 
 Alpha and 16 bits are refused until told what to do; mixed sizes, gray, EXIF turns and other files are
 allowed and said. Source: metrics, section 6.
@@ -34,13 +34,13 @@ _PNG_DEPTH = 24  # offset of the bit depth in a PNG
 
 
 @dataclass(frozen=True)
-class FolderPictures:
-    """Pictures of a folder in name order, read one by one.
+class FolderImages:
+    """Images of a folder in name order, read one by one.
 
     Attributes:
         files: resolved paths, sorted.
         alpha: what becomes of transparency; None refuses it.
-        sixteen_bit: `div257` maps 65,535 to 255; None refuses such pictures.
+        sixteen_bit: `div257` maps 65,535 to 255; None refuses such images.
     """
 
     files: Sequence[Path]
@@ -48,11 +48,11 @@ class FolderPictures:
     sixteen_bit: SixteenBit | None = None
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.files)
 
     def read(self, at: int) -> Image:
-        """Return picture `at` as (H, W, 3) uint8.
+        """Return image `at` as (H, W, 3) uint8.
 
         Raises:
             InputError: unreadable, transparent or of 16 bits, and nothing said about it.
@@ -101,7 +101,7 @@ class FolderPictures:
         return np.asarray(PillowImage.alpha_composite(ground, image).convert("RGB"))
 
     def by_size(self) -> list[list[int]]:
-        """Return the indices of equal sizes together, in the order of their first picture; mixes are said.
+        """Return the indices of equal sizes together, in the order of their first image; mixes are said.
 
         Raises:
             InputError: a header cannot be read.
@@ -135,18 +135,18 @@ def find_folder(
     deep: bool,
     alpha: Alpha | None = None,
     sixteen_bit: SixteenBit | None = None,
-) -> FolderPictures:
-    """Return the pictures of a folder, sorted by path as torch-fidelity sorts them.
+) -> FolderImages:
+    """Return the images of a folder, sorted by path as torch-fidelity sorts them.
 
     Args:
         folder: where they lie.
         extensions: suffixes without dot, lower case.
         deep: look below the folder too.
-        alpha: as in `FolderPictures`.
-        sixteen_bit: as in `FolderPictures`.
+        alpha: as in `FolderImages`.
+        sixteen_bit: as in `FolderImages`.
 
     Raises:
-        InputError: no such folder, or no pictures in it.
+        InputError: no such folder, or no images in it.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of pictures")
@@ -161,7 +161,7 @@ def find_folder(
     if others:
         log.warning("%s: %s other files, ignored: %s", folder, f"{others.total():,}", told)
     files = sorted((path.resolve() for path in chosen), key=str)
-    return FolderPictures(files, alpha, sixteen_bit)
+    return FolderImages(files, alpha, sixteen_bit)
 
 
 def _refused(name: str, expected: str, found: str, fix: str = "replace the file") -> Problem:

@@ -1,4 +1,4 @@
-"""The pictures of one submission beside those of its set, as they are scored."""
+"""The images of one submission beside those of its set, as they are scored."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class OutputImages:
 
 @dataclass(frozen=True)
 class DiagnosticReadings:
-    """What the first look at every picture gives, in id order.
+    """What the first look at every image gives, in id order.
 
     Attributes:
-        digests: pixel digest of each scored picture by id: the key to cached features.
-        readings: diagnostic id -> one reading per picture.
+        digests: pixel digest of each scored image by id: the key to cached features.
+        readings: diagnostic id -> one reading per image.
     """
 
     digests: Mapping[ImageId, Fingerprint]
@@ -72,7 +72,7 @@ class PixelDiagnostics:
     """
 
     def __init__(self, target: BenchSet, diagnostics: Sequence[Diagnostic]) -> None:
-        """Start with no picture seen."""
+        """Start with no image seen."""
         self._target = target
         self._diagnostics = diagnostics
         self._digests: dict[ImageId, Fingerprint] = {}
@@ -86,17 +86,17 @@ class PixelDiagnostics:
             BenchSetError: the set's reference cannot be read.
         """
         image_id = answer.image_id
-        picture = _picture(answer, self._target.reference(image_id))
-        if not _is_intact(picture, self._target, image_id):
+        image = _image(answer, self._target.reference(image_id))
+        if not _is_intact(image, self._target, image_id):
             self._damaged.add(image_id)
-        self._readings[image_id] = [diagnostic.read(picture) for diagnostic in self._diagnostics]
-        self._digests[image_id] = pixel_digest(picture.scored)
+        self._readings[image_id] = [diagnostic.read(image) for diagnostic in self._diagnostics]
+        self._digests[image_id] = pixel_digest(image.scored)
 
     def measured(self, ids: Sequence[ImageId]) -> DiagnosticReadings:
-        """Return what was seen of these pictures, in this order.
+        """Return what was seen of these images, in this order.
 
         Raises:
-            BenchSetError: PB602, pictures of the set are not the ones its manifest names; all are listed.
+            BenchSetError: PB602, images of the set are not the ones its manifest names; all are listed.
         """
         if self._damaged:
             folder = self._target.folder
@@ -117,16 +117,16 @@ class PixelDiagnostics:
         return DiagnosticReadings({i: self._digests[i] for i in ids}, readings)
 
 
-def _picture(answer: CheckedOutput, reference: Image) -> DiagnosticInput:
+def _image(answer: CheckedOutput, reference: Image) -> DiagnosticInput:
     raw, condition, mask = answer.output, answer.condition, answer.mask
     scored = raw if mask is None else recomposite(raw, condition, mask)
     return DiagnosticInput(raw, scored, reference, condition, mask)
 
 
-def _is_intact(picture: DiagnosticInput, target: BenchSet, image_id: ImageId) -> bool:
+def _is_intact(image: DiagnosticInput, target: BenchSet, image_id: ImageId) -> bool:
     item = target.manifest.by_id[image_id]
     channels = input_channels(target.task.degradation)
-    found = [pixel_digest(picture.reference), pixel_digest(picture.condition[:, :, :channels])]
-    if picture.mask is not None:
-        found.append(pixel_digest(picture.mask.astype(np.uint8) * 255))
+    found = [pixel_digest(image.reference), pixel_digest(image.condition[:, :, :channels])]
+    if image.mask is not None:
+        found.append(pixel_digest(image.mask.astype(np.uint8) * 255))
     return found == [digest for digest in (item.reference_px, item.input_px, item.mask_px) if digest]

@@ -16,7 +16,7 @@ from palette_bench.scoring.features.cache import ArrayCache
 from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
 from palette_bench.scoring.references import (
     MATCHED_FULL,
-    PictureReference,
+    ImageReference,
     ReferenceRequest,
     ReferenceSource,
     import_reference,
@@ -57,9 +57,9 @@ class ReferenceResolver:
         All ranks take part; what rank 0 holds is what counts.
 
         Raises:
-            UsageError: a validation set that is not remembered, without its pictures; or statistics for
+            UsageError: a validation set that is not remembered, without its images; or statistics for
                 more than one network.
-            InputError: the pictures or the statistics file cannot be used.
+            InputError: the images or the statistics file cannot be used.
         """
         if not self._extractors:
             return None
@@ -84,13 +84,13 @@ class ReferenceResolver:
         )
         return found[0] if found else None
 
-    def _remembered(self, preprocess: str) -> tuple[ValidationSet, PictureReference | None]:
+    def _remembered(self, preprocess: str) -> tuple[ValidationSet, ImageReference | None]:
         wanted = ValidationSet.of(self.target, preprocess)
         if self.fresh or not self._extractors:
             return wanted, None
         return wanted, wanted.remembered(self._extractors, self.extraction.cache, self.statistics)
 
-    def _asked_for(self, preprocess: str) -> PictureReference:
+    def _asked_for(self, preprocess: str) -> ImageReference:
         wanted, known = self._remembered(preprocess)
         if known is None:
             raise UsageError(
@@ -99,11 +99,11 @@ class ReferenceResolver:
             )
         return known
 
-    def _by_default(self) -> PictureReference | None:
+    def _by_default(self) -> ImageReference | None:
         wanted, known = self._remembered(_DEFAULT)
         return known if known is not None and wanted.is_whole(known) else None
 
-    def matched(self, chosen: ReferenceSource) -> PictureReference | None:
+    def matched(self, chosen: ReferenceSource) -> ImageReference | None:
         """Return the remembered reference cropped as this set is, where that is another one than chosen."""
         if self.target.manifest.preprocess != MATCHED_FULL.partition("@")[2] or chosen.id == MATCHED_FULL:
             return None
@@ -111,6 +111,6 @@ class ReferenceResolver:
 
 
 def _width(extractor: FeatureExtractor, side: int) -> int:
-    """Return the features of a network, by showing it one black picture."""
+    """Return the features of a network, by showing it one black image."""
     black = as_images([np.zeros((side, side, 3), np.uint8)])
     return int(extractor(black)[extractor.heads["features"]].shape[1])

@@ -37,9 +37,9 @@ class ReferenceRequest:
 
     Attributes:
         name: `originals`, `val-full@<preprocessing>`, the path of an .npz, or None for the default.
-        images: pictures of a validation set, for `val-full@...`.
+        images: images of a validation set, for `val-full@...`.
         mode: preprocess mode; an .npz does not say its own, so there it must be given.
-        n: pictures an .npz comes from.
+        n: images an .npz comes from.
     """
 
     name: str | None = None
@@ -100,17 +100,17 @@ class ReferenceSource(Protocol):
         """Return the reference in one head; `kernel` asks for what KID needs."""
 
     def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
-        """Return the identity of these pictures seen by one extractor."""
+        """Return the identity of these images seen by one extractor."""
 
 
 @dataclass(frozen=True)
-class PictureReference:
-    """A reference whose pictures we have, or had: features and statistics are cached by content.
+class ImageReference:
+    """A reference whose images we have, or had: features and statistics are cached by content.
 
     Attributes:
         id: name in scorecards.
-        n: pictures.
-        keys: extractor id -> fingerprint of the pictures seen by it.
+        n: images.
+        keys: extractor id -> fingerprint of the images seen by it.
         load: extractor id -> its tables; called only if statistics are missing or KID needs features.
         statistics: where moments, their factor and KID's own term are kept.
     """
@@ -178,7 +178,7 @@ def own_originals(
     originals: Mapping[str, HeadTables],
     n: int,
     statistics: ArrayCache,
-) -> PictureReference:
+) -> ImageReference:
     """Return a set's own originals as reference; where the paper has a validation set, scores say so.
 
     Args:
@@ -190,12 +190,12 @@ def own_originals(
     """
     known = target.protocol.has_validation_set(target.manifest.source)
     notes = (OWN_NOTE,) if known else ()
-    return PictureReference(ORIGINALS, n, keys, originals.__getitem__, statistics, notes)
+    return ImageReference(ORIGINALS, n, keys, originals.__getitem__, statistics, notes)
 
 
 @dataclass(frozen=True)
 class ImportedReference:
-    """Statistics from a file: no features, nothing that could be traced to pictures."""
+    """Statistics from a file: no features, nothing that could be traced to images."""
 
     file: StatisticsFile
     mode: str

@@ -92,8 +92,8 @@ def score(
         mode: resize of the FID network: tf1 (the default), clean or pytorch.
         reference: `originals`, `val-full@crop-area-v1`, `val-full@crop256-v1`, or an .npz of statistics,
             which needs mode and n; None takes the remembered validation set, else the originals.
-        reference_images: pictures of the validation set, the first time it is asked for.
-        n: pictures behind an .npz.
+        reference_images: images of the validation set, the first time it is asked for.
+        n: images behind an .npz.
         partial: score what there is if ids are missing or unknown; watermarked, never ranked.
         fresh: compute features anew even if they are cached.
         export_statistics: an .npz to write, with mean and covariance of the outputs' FID features.
@@ -106,7 +106,7 @@ def score(
         UsageError: an extractor or option that cannot be meant.
         SubmissionError: the check found errors; all are listed.
         BenchSetError: the set is unfinished or damaged.
-        SourceError: a reference picture cannot be decoded.
+        SourceError: a reference image cannot be decoded.
         RecordError: PB412, the statistics file is not one.
         WeightsError: PB705, for every extractor that lacks its weights.
         DeviceError: PB707.
@@ -166,7 +166,7 @@ def _names(extractors: Sequence[str], weights: Weights, out: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class _CheckedSubmission:
-    """What one look at every picture gave."""
+    """What one look at every image gave."""
 
     report: CheckReport
     measured: DiagnosticReadings
@@ -181,7 +181,7 @@ class _CheckedSubmission:
 def _seen(
     submission: Path, target: BenchSet, rows: Sequence[Diagnostic], partial: bool, progress: Progress
 ) -> _CheckedSubmission:
-    """Check a submission and take its diagnostics from the same decoded pictures.
+    """Check a submission and take its diagnostics from the same decoded images.
 
     Raises:
         SubmissionError: the check found errors, and not only missing and unknown ids if `partial`.
@@ -198,7 +198,7 @@ def _seen(
 
 
 def _partial(report: CheckReport, target: BenchSet) -> tuple[Problem, ...]:
-    """Return the findings of an incomplete submission as warnings, with PB205 if pictures are missing."""
+    """Return the findings of an incomplete submission as warnings, with PB205 if images are missing."""
     findings = [replace(p, severity="warning") if p.severity == "error" else p for p in report.problems]
     missing = [i for i in target.ids if i not in report.pixels]
     if missing:
@@ -221,7 +221,7 @@ class _ScoreRun:
     fresh: bool
 
     def card(
-        self, pictures: OutputImages, request: ReferenceRequest, out: Path, export: Path | None
+        self, images: OutputImages, request: ReferenceRequest, out: Path, export: Path | None
     ) -> Scorecard:
         """Return the card as rank 0 wrote it."""
         labels = ImageLabels.of(self.target, self.seen.ids)
@@ -231,8 +231,8 @@ class _ScoreRun:
         statistics = ArrayCache("statistics", fresh=self.fresh)
         chooser = ReferenceResolver(self.target, self.extraction, statistics, steps, self.fresh)
         reference = chooser.choose(request)
-        material = self._material(pictures, reference, labels, statistics)
-        diversities = self._diversities(pictures)
+        material = self._material(images, reference, labels, statistics)
+        diversities = self._diversities(images)
 
         def finish() -> Scorecard:
             closed = self._closed(steps, material, chooser)
@@ -248,7 +248,7 @@ class _ScoreRun:
 
     def _material(
         self,
-        pictures: OutputImages,
+        images: OutputImages,
         reference: ReferenceSource | None,
         labels: ImageLabels | None,
         statistics: ArrayCache,
@@ -256,19 +256,19 @@ class _ScoreRun:
         """Return both sides' features, the originals first: they fail before anything is spent."""
         digests = {i: self.target.manifest.by_id[i].reference_px for i in self.seen.ids}
         originals = self.extraction.tables(ImageSet("originals", digests, self.target.reference))
-        outputs = self.extraction.tables(ImageSet("outputs", self.seen.measured.digests, pictures.scored))
+        outputs = self.extraction.tables(ImageSet("outputs", self.seen.measured.digests, images.scored))
         keys = self.extraction.keys(digests)
         own = own_originals(self.target, keys, originals, len(digests), statistics)
         return MetricInputs(len(digests), outputs, originals, keys, reference or own, labels, self._notes)
 
-    def _diversities(self, pictures: OutputImages) -> dict[str, Score]:
+    def _diversities(self, images: OutputImages) -> dict[str, Score]:
         card = self.seen.report.card
         assert card is not None, "a report without errors has a card"
         count = card.target.samples_per_image
         if count < 2 or any(p.code == "PB206" for p in self.seen.problems):
             return {}
         samples = SampledOutputs(
-            pictures, self.seen.ids, count, self.extraction.world, self.extraction.progress
+            images, self.seen.ids, count, self.extraction.world, self.extraction.progress
         )
         own = {name: path for name, path in self.networks.weights.items() if name in PAIR_WEIGHTS}
         return samples.scores(self.selection.diversities, own, self.networks.device, self._notes)

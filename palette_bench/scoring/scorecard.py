@@ -79,7 +79,7 @@ class Fingerprints(Part):
     protocol: Sha
     set: Sha
     outputs: Sha
-    references: dict[str, Sha]  # metric -> reference pictures and their extractor
+    references: dict[str, Sha]  # metric -> reference images and their extractor
     extractors: dict[str, Sha]
 
 
@@ -194,7 +194,7 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-_LARGEST_TABLE = 1 << 26  # bytes unpacked: 50,000 pictures with 1 kB of numbers each
+_LARGEST_TABLE = 1 << 26  # bytes unpacked: 50,000 images with 1 kB of numbers each
 
 
 def table_path(card: Path) -> Path:

@@ -1,8 +1,8 @@
 """`val-full@...`: a whole validation set as reference, computed once and remembered.
 
-50,000 ImageNet or 36,500 Places pictures, or any folder. The pictures are cut into parts, each cached by
+50,000 ImageNet or 36,500 Places images, or any folder. The images are cut into parts, each cached by
 content like any other, so that a killed run takes up at the part it had reached; an index says which parts
-make the whole, so that later runs need neither pictures nor networks. The index goes by the source files of
+make the whole, so that later runs need neither images nor networks. The index goes by the source files of
 the set that is compared: another folder of the same name is another reference.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from pydantic import ValidationError
 
+from palette_bench.benchset.images import ImageLocation, find_images
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.benchset.pictures import ImageLocation, find_pictures
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, SourceError, StorageError, problem
 from palette_bench.core.fingerprint import fingerprint, pixel_digest, sha256
@@ -30,22 +30,22 @@ from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId
 from palette_bench.scoring.extraction import Extraction, ImageSet, micro_batch
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables, cache_folder, cache_key
 from palette_bench.scoring.features.extractor import FeatureExtractor
-from palette_bench.scoring.references import FULL, PictureReference
+from palette_bench.scoring.references import FULL, ImageReference
 from palette_bench.tasks.preprocess import PREPROCESS, DecodeError, decode
 from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
 
 log = logging.getLogger(__name__)
 
-PART = 256  # pictures per cached part, a multiple of every micro-batch: 50 MB of pixels in memory
+PART = 256  # images per cached part, a multiple of every micro-batch: 50 MB of pixels in memory
 _TAR = {"imagenet": "ILSVRC2012_img_val.tar", "places": "val_large.tar"}
-_WHOLE = {"imagenet": 50_000, "places": 36_500}  # pictures; Palette, Appendix C.5
+_WHOLE = {"imagenet": 50_000, "places": 36_500}  # images; Palette, Appendix C.5
 
 
 class IndexEntry(Part):
     """What the index knows of one validation set in the features of one extractor."""
 
     n: int
-    key: Sha  # of the whole: pictures and extractor
+    key: Sha  # of the whole: images and extractor
     parts: tuple[Sha, ...]  # keys of the cached features, in order
 
 
@@ -84,7 +84,7 @@ class ValidationSet:
 
     @property
     def size(self) -> int | None:
-        """Return how many pictures the whole has, or None for a folder."""
+        """Return how many images the whole has, or None for a folder."""
         return _WHOLE.get(self.name)
 
     def _path(self, extractor: FeatureExtractor) -> Path | None:
@@ -125,7 +125,7 @@ class ValidationSet:
 
     def remembered(
         self, extractors: Sequence[FeatureExtractor], features: ArrayCache, statistics: ArrayCache
-    ) -> PictureReference | None:
+    ) -> ImageReference | None:
         """Return the reference if the index has it for all extractors."""
         entries = {e.id: entry for e in extractors if (entry := self.entry(e)) is not None}
         if len(entries) < len(extractors) or not entries:
@@ -133,9 +133,9 @@ class ValidationSet:
         keys = {name: entry.key for name, entry in entries.items()}
         n = next(iter(entries.values())).n
         load = partial(_load, entries, features)
-        return PictureReference(self.id, n, keys, load, statistics, self.notes(n))
+        return ImageReference(self.id, n, keys, load, statistics, self.notes(n))
 
-    def is_whole(self, reference: PictureReference) -> bool:
+    def is_whole(self, reference: ImageReference) -> bool:
         """Return whether a reference is the published validation set, by its count."""
         return reference.n == self.size
 
@@ -185,20 +185,20 @@ def _joined(parts: Sequence[HeadTables]) -> HeadTables:
 
 def compute(
     wanted: ValidationSet, folder: Path, extraction: Extraction, statistics: ArrayCache
-) -> PictureReference:
-    """Return the reference of a folder of pictures, computing what is not cached.
+) -> ImageReference:
+    """Return the reference of a folder of images, computing what is not cached.
 
     Args:
-        wanted: how the pictures are preprocessed and named.
-        folder: pictures at any depth, or the edition's original tar.
+        wanted: how the images are preprocessed and named.
+        folder: images at any depth, or the edition's original tar.
         extraction: networks that need the reference; all ranks take part.
         statistics: where moments are kept.
 
     Raises:
-        SourceError: PB201, no pictures; PB309, one that cannot be decoded; PB607, a published validation set
+        SourceError: PB201, no images; PB309, one that cannot be decoded; PB607, a published validation set
             that lacks images of the set, or holds others under their names.
     """
-    places = _by_id(find_pictures(folder, _TAR.get(wanted.name, ""), lambda name: True))
+    places = _by_id(find_images(folder, _TAR.get(wanted.name, ""), lambda name: True))
     wanted.require_own(places)
     if wanted.size and wanted.size != len(places):
         log.warning("%s: %s pictures, not the %s of the whole", wanted.id, len(places), wanted.size)
@@ -224,7 +224,7 @@ def _closed(
     tables: Sequence[dict[str, HeadTables]],
     extraction: Extraction,
     statistics: ArrayCache,
-) -> PictureReference:
+) -> ImageReference:
     """Return the reference of all parts, and enter it in the index."""
     whole = {e.id: cache_key(digests, e.fingerprint) for e in extraction.extractors}
     if extraction.world.is_main:
@@ -235,7 +235,7 @@ def _closed(
     def load(name: str) -> HeadTables:
         return _joined([part[name] for part in tables])
 
-    return PictureReference(wanted.id, len(digests), whole, load, statistics, wanted.notes(len(digests)))
+    return ImageReference(wanted.id, len(digests), whole, load, statistics, wanted.notes(len(digests)))
 
 
 def _part(
@@ -244,7 +244,7 @@ def _part(
     places: dict[ImageId, ImageLocation],
     extraction: Extraction,
 ) -> ImageSet:
-    """Return one part, this rank's pictures decoded and the digests of all ranks' together."""
+    """Return one part, this rank's images decoded and the digests of all ranks' together."""
     mine = extraction.world.shard(ids, micro_batch(extraction.extractors))
     pixels: dict[ImageId, Image] = {}
 

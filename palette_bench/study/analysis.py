@@ -28,7 +28,7 @@ _APART = 1.0  # points between the rate and the mean of raters' rates worth a no
 
 @dataclass(frozen=True)
 class AnalysedStudy:
-    """The analysis, and the votes on every picture."""
+    """The analysis, and the votes on every image."""
 
     analysis: Analysis
     images: tuple[ImageRate, ...]

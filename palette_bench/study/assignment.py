@@ -69,7 +69,7 @@ def methods_per_rater(plan: StudyPlan, n_methods: int) -> int:
 
 
 def faults(plan: StudyPlan, n_methods: int, n_ids: int) -> list[Problem]:
-    """Return what keeps the plan from being balanced on a set of `n_ids` pictures; none if it can be."""
+    """Return what keeps the plan from being balanced on a set of `n_ids` images; none if it can be."""
     per_rater = methods_per_rater(plan, n_methods)
     needed, apart = plan.images + plan.catch + plan.practice, n_methods * plan.trials_per_method
     found = []

@@ -48,7 +48,7 @@ from palette_bench.study.plan import (
 from palette_bench.submission.check import check
 from palette_bench.submission.files import open_submission
 
-_BATCH = 64  # pictures per fsync round
+_BATCH = 64  # images per fsync round
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class StudyEntry:
     """A submission under study: whose outputs, and where they lie."""
 
     studied: Studied
-    pictures: OutputImages
+    images: OutputImages
 
 
 def design(
@@ -76,7 +76,7 @@ def design(
         submissions: one per method, each answering the set.
         out: the folder to make; it must not exist.
         secret: 64 hexadecimal digits; drawn by the system unless a test wants equal lists.
-        progress: told of every picture.
+        progress: told of every image.
 
     Raises:
         RecordError: PB401-PB411, the plan is malformed.
@@ -189,15 +189,15 @@ class _Freezing:
     def _write_stimuli(
         self, folder: Path, progress: Progress
     ) -> tuple[dict[tuple[ImageId, str], str], dict[str, str]]:
-        """Write every picture once; return (id, what) -> file, and file -> pixel digest."""
+        """Write every image once; return (id, what) -> file, and file -> pixel digest."""
         files: dict[tuple[ImageId, str], str] = {}
         digests: dict[str, str] = {}
         atomic.make_folder(folder / STIMULI)
-        pictures = self._pictures()
+        images = self._images()
         total = self.plan.images * (1 + len(self.entries) + self.plan.show_input)
         total += 2 * (self.plan.catch + self.plan.practice)
         with progress("stimuli", total) as advance:
-            while batch := [shown for _, shown in zip(range(_BATCH), pictures, strict=False)]:
+            while batch := [shown for _, shown in zip(range(_BATCH), images, strict=False)]:
                 with atomic.FileBatch() as round_:
                     for image_id, what, pixels in batch:
                         digest = pixel_digest(pixels)
@@ -207,12 +207,12 @@ class _Freezing:
                 advance(len(batch))
         return files, digests
 
-    def _pictures(self) -> Iterator[tuple[ImageId, str, Image]]:
+    def _images(self) -> Iterator[tuple[ImageId, str, Image]]:
         """Yield (id, what, pixels) of everything a rater may see; `what` is real, input or a slug."""
         for image_id in self.choice.test:
             yield image_id, "real", self.target.reference(image_id)
             for entry in self.entries:
-                yield image_id, entry.studied.slug, entry.pictures.scored(image_id)
+                yield image_id, entry.studied.slug, entry.images.scored(image_id)
         for image_id in (*self.choice.catch, *self.choice.practice):
             yield image_id, "real", self.target.reference(image_id)
         shows_input = self.choice.test if self.plan.show_input else ()

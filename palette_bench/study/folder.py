@@ -95,7 +95,7 @@ class StudyFolder:
         return read_file(self.path / STIMULI / file)
 
     def check_stimuli(self) -> None:
-        """Prove that the pictures are those of the plan.
+        """Prove that the images are those of the plan.
 
         Raises:
             RecordError: PB509; all that cannot be read are listed.

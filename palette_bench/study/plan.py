@@ -6,11 +6,11 @@ A study folder, all of it written once by `study design`:
     consent.txt            what raters agree to; its SHA-256 is in the plan
     instructions.txt       what raters are told to do; likewise
     slots/000.json         `SlotList`: one rater's trials in order, by tokens alone; safe to send
-    stimuli/FILE.png       each picture once, plain PNG of equal size; the name says nothing
+    stimuli/FILE.png       each image once, plain PNG of equal size; the name says nothing
     private/truth.csv      `Truth`: what every token stands for; mode 0600, like all in private/
     private/seal.json      `StudySecret`: the study's id and its secret
 
-A token names one side of one trial of one slot, so the same picture has another name for every rater;
+A token names one side of one trial of one slot, so the same image has another name for every rater;
 only truth.csv leads from a token to its file in stimuli/. All names and all order come from the secret.
 `private/` never leaves the machine that runs the study. Source: reports and studies, section 7.1.
 """
@@ -111,7 +111,7 @@ class StudyToml(StudyPlan, Record):
 
 
 class StudyTarget(Part):
-    """The set the study draws its pictures from."""
+    """The set the study draws its images from."""
 
     protocol: str
     source: str

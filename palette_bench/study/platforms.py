@@ -1,6 +1,6 @@
 """`study export`: a study for people who do not come to our server, or who come through Prolific.
 
-    folder    a page per rater slot and its pictures: open it from the disk or put it on any web server
+    folder    a page per rater slot and its images: open it from the disk or put it on any web server
     amt       the same for Mechanical Turk: `tasks.csv` lists the pages, `question.xml` frames one
     prolific  `prolific.txt`: the address of `study serve` and the completion code to enter there
 
@@ -33,7 +33,7 @@ from palette_bench.study.votes import Rater, Source, TrialAnswer, Vote, checked_
 
 Platform = Literal["folder", "amt", "prolific"]
 
-_BATCH = 64  # pictures per fsync round
+_BATCH = 64  # images per fsync round
 _QUESTION = """\
 <ExternalQuestion xmlns="http://mechanicalturk.amazonaws.com/AWSMechanicalTurkDataSchemas/2006-07-14/ExternalQuestion.xsd">
   <ExternalURL>${page}</ExternalURL>
@@ -67,7 +67,7 @@ def export(
         out: must not exist.
         url: where the pages will lie (amt), or where the server is reached (prolific).
         join_token: the word `study serve` was or will be given (prolific).
-        progress: told of every picture.
+        progress: told of every image.
 
     Raises:
         UsageError: the platform needs an https address.
@@ -103,14 +103,14 @@ def _prolific(folder: StudyFolder, url: str, join_token: str) -> str:
 def _write_pages(
     folder: StudyFolder, mode: Literal["folder", "amt"], out: Path, progress: Progress
 ) -> list[str]:
-    """Write a page per slot and every picture it shows; return the names of the pages."""
+    """Write a page per slot and every image it shows; return the names of the pages."""
     slots: dict[int, list[Truth]] = defaultdict(list)
     for row in folder.truth():
         slots[row.slot].append(row)
     atomic.make_folder(out / "s")
-    pictures = [pair for rows in slots.values() for row in rows for pair in row.files().items()]
-    with progress("pictures", len(pictures)) as advance:
-        for some in _parts(pictures):
+    images = [pair for rows in slots.values() for row in rows for pair in row.files().items()]
+    with progress("pictures", len(images)) as advance:
+        for some in _parts(images):
             with atomic.FileBatch() as batch:
                 for token, file in some:
                     batch.write(out / "s" / f"{token}.png", folder.stimulus(file))
@@ -123,8 +123,8 @@ def _write_pages(
     return names
 
 
-def _parts(pictures: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
-    return (pictures[at : at + _BATCH] for at in range(0, len(pictures), _BATCH))
+def _parts(images: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
+    return (images[at : at + _BATCH] for at in range(0, len(images), _BATCH))
 
 
 def _pair(row: Truth) -> dict[str, Any]:

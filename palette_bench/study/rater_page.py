@@ -20,7 +20,7 @@ from palette_bench.study.plan import Study
 Mode = Literal["serve", "folder", "amt"]
 
 LEAST_WIDTH = 640  # CSS pixels a test trial needs, at least
-_MARGINS = 104  # CSS pixels around and between two pictures
+_MARGINS = 104  # CSS pixels around and between two images
 PLATFORMS = ("https://www.mturk.com", "https://workersandbox.mturk.com")  # where an amt page may post
 COLOUR_TASK = "colorization"
 _ANSWER_S = 2.5  # seconds a rater takes for the cross and the answer, for the time announced
@@ -37,7 +37,7 @@ def _script() -> str:
 
 
 def page_policy(mode: Mode) -> str:
-    """Return the content security policy of a rater's page: our script, our style, pictures beside it."""
+    """Return the content security policy of a rater's page: our script, our style, images beside it."""
     reach = {
         "serve": "connect-src 'self'; form-action 'none'",
         "folder": "form-action 'none'",

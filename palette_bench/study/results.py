@@ -79,7 +79,7 @@ class Slope(Part):
 
 
 class ImageRate(Part):
-    """The votes on one picture of one method."""
+    """The votes on one image of one method."""
 
     method: Slug
     image_id: str

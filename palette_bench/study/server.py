@@ -3,7 +3,7 @@
     GET  /               the page: consent, checks, instructions, trials
     POST /consent        a session: the cookie, and the first pair
     GET  /trial          the pair to show; a reload goes on there
-    GET  /s/TOKEN.png    a picture of that pair, and of no other
+    GET  /s/TOKEN.png    a image of that pair, and of no other
     POST /vote           a vote; the reply names the next pair once the vote is on the disk
     POST /withdraw       everything of this rater is deleted
     GET  /done           the completion code
@@ -76,7 +76,7 @@ class StudyService:
             Route("/", self.start),
             Route("/consent", self.consent, methods=["POST"]),
             Route("/trial", self.trial),
-            Route("/s/{token}.png", self.picture),
+            Route("/s/{token}.png", self.image),
             Route("/vote", self.vote, methods=["POST"]),
             Route("/withdraw", self.withdraw, methods=["POST"]),
             Route("/done", self.done),
@@ -113,10 +113,10 @@ class StudyService:
         """Answer that there is no icon, which browsers ask for unasked."""
         return Response(status_code=204)
 
-    async def picture(self, request: Request) -> Response:
+    async def image(self, request: Request) -> Response:
         """Answer with a picture of the current pair."""
         rater = self._session(request)
-        return Response(self.desk.picture(rater, request.path_params["token"]), media_type="image/png")
+        return Response(self.desk.image(rater, request.path_params["token"]), media_type="image/png")
 
     async def vote(self, request: Request) -> Response:
         """Store a vote; answer with the next pair."""

@@ -113,8 +113,8 @@ class VotingSession:
         trials, at = self._trials[rater.slot], self.store.answered(rater.rater)
         return trials[at] if at < len(trials) else None
 
-    def picture(self, rater: Rater, token: str) -> bytes:
-        """Return a picture of the rater's current trial; no other name is ever looked up.
+    def image(self, rater: Rater, token: str) -> bytes:
+        """Return a image of the rater's current trial; no other name is ever looked up.
 
         Raises:
             InputError: PB502.

@@ -1,6 +1,6 @@
 """Votes of made-up raters, to try a study before people do: crossed, logistic, with habits.
 
-Each rater has a bent and each picture of a method a difficulty, normal on the logit scale; now and then a
+Each rater has a bent and each image of a method a difficulty, normal on the logit scale; now and then a
 rater answers by a coin. Their source is `simulated`, and cards made of them never rank (PB507). Source:
 reports and studies, section 7.5.
 """
@@ -33,7 +33,7 @@ class SimulatedRaters:
     Attributes:
         raters: how many; more than the plan has slots take them in turn.
         rates: slug -> long-run fool rate in (0, 1), lapses included.
-        image_sd: spread of a method's pictures, logits.
+        image_sd: spread of a method's images, logits.
         rater_sd: spread of raters, logits.
         lapse: share of trials answered by a coin.
         seed: equal seeds give equal votes.
@@ -90,7 +90,7 @@ class _Answers:
         return np.random.Generator(np.random.Philox(key=seed))
 
     def chooses_model(self, rater: int, row: Truth) -> bool:
-        """Return whether a rater takes the picture that is not the original."""
+        """Return whether a rater takes the image that is not the original."""
         draws = self._draws("trial", rater, row.trial)
         if draws.random() < self._crowd.lapse:
             return bool(draws.random() < 0.5)

@@ -27,7 +27,7 @@ from palette_bench.study.two_way import Codes, Votes, quantile, share
 from palette_bench.study.votes import Vote
 
 LEAST_RATERS, LEAST_IMAGES = 5, 20  # below, only counts are given (PB506)
-LEAST_VOTES = 5  # on a picture, before it is called most or least fooling
+LEAST_VOTES = 5  # on a image, before it is called most or least fooling
 EXTREMES = 8
 
 
@@ -52,7 +52,7 @@ class AnsweredTrials:
 
     @property
     def chose_left(self) -> Codes:
-        """Return (n,) 1 where the left picture was chosen."""
+        """Return (n,) 1 where the left image was chosen."""
         answers: Codes = (self.votes.chosen != self.left).astype(np.int64)
         return answers
 
@@ -188,7 +188,7 @@ def _within(values: Codes, raters: Codes) -> NDArray[np.float64]:
 
 
 def image_rates(votes: Votes, slug: str, image_ids: Sequence[str]) -> list[ImageRate]:
-    """Return the votes on each picture of a method that has any, in the order of `image_ids`."""
+    """Return the votes on each image of a method that has any, in the order of `image_ids`."""
     counts = np.bincount(votes.images, minlength=len(image_ids))
     sums = np.bincount(votes.images, votes.chosen, minlength=len(image_ids))
     return [
@@ -199,9 +199,9 @@ def image_rates(votes: Votes, slug: str, image_ids: Sequence[str]) -> list[Image
 
 
 def extremes(rates: Sequence[ImageRate]) -> tuple[tuple[ImageRate, ...], tuple[ImageRate, ...]]:
-    """Return the 8 most and the 8 least fooling pictures with at least 5 votes, ties by id.
+    """Return the 8 most and the 8 least fooling images with at least 5 votes, ties by id.
 
-    Fewer where the pictures do not suffice for both.
+    Fewer where the images do not suffice for both.
     """
     known = sorted((r for r in rates if r.votes >= LEAST_VOTES), key=lambda r: (-r.rate, r.image_id))
     size = min(EXTREMES, len(known) // 2)

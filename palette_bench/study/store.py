@@ -177,7 +177,7 @@ class VoteStore:
         return found
 
     def count_sent(self, rater: str, token: str) -> None:
-        """Note that a picture was sent to a rater."""
+        """Note that a image was sent to a rater."""
         with self._change() as database:
             database.execute(
                 "insert into sent values (?, ?, 1) on conflict (rater, token) do update set n = n + 1",
@@ -185,7 +185,7 @@ class VoteStore:
             )
 
     def times_sent(self, rater: str, tokens: Iterable[str]) -> int:
-        """Return how often the most sent of some pictures went to a rater."""
+        """Return how often the most sent of some images went to a rater."""
         query = "select n from sent where rater = ? and token = ?"
         found = (self._database.execute(query, (rater, token)).fetchone() for token in tokens)
         return max((row[0] for row in found if row), default=0)

@@ -29,7 +29,7 @@ class Votes:
     """Answered trials of one method; entry t of each array is trial t.
 
     Attributes:
-        chosen: (n,) 1 where the model's picture was chosen, else 0.
+        chosen: (n,) 1 where the model's image was chosen, else 0.
         raters: (n,) number of the rater, >= 0.
         images: (n,) number of the image, >= 0; other methods of the study use the same numbers.
     """

@@ -67,7 +67,7 @@ class Vote(Part):
 
 
 def chose_model(real_side: str, choice: str) -> int | None:
-    """Return whether the picture that is not the original was chosen; None without a choice."""
+    """Return whether the image that is not the original was chosen; None without a choice."""
     return int(choice != real_side) if choice else None
 
 

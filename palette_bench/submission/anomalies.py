@@ -1,6 +1,6 @@
 """What makes outputs suspicious though every file is sound: copies, mix-ups, lossy steps.
 
-Per picture only digests and 16 x 16 thumbnails are kept, so memory does not grow with the pixels. All
+Per image only digests and 16 x 16 thumbnails are kept, so memory does not grow with the pixels. All
 findings are warnings: a method may be right and look odd. Source: trust, section 4.3; the thresholds
 are ours.
 """
@@ -184,7 +184,7 @@ class AnomalyCheck:
         return {i for i in equal if self._reference(i) != self._digests[i]}
 
     def _equal_to_each_other(self) -> set[ImageId]:
-        """Return the outputs that are one picture though their inputs are not."""
+        """Return the outputs that are one image though their inputs are not."""
         groups: dict[Fingerprint, list[ImageId]] = defaultdict(list)
         for image_id, digest in self._digests.items():
             groups[digest].append(image_id)

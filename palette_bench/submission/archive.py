@@ -20,8 +20,8 @@ from palette_bench.core.errors import SubmissionError, problem
 from palette_bench.core.litter import is_litter
 from palette_bench.core.png import MAX_BYTES, PngError
 
-SPARE_ENTRIES = 64  # the card, folders, journals and litter beside the pictures
-MAX_SAMPLES = 10  # pictures per id in an archive; a folder has no such cap
+SPARE_ENTRIES = 64  # the card, folders, journals and litter beside the images
+MAX_SAMPLES = 10  # images per id in an archive; a folder has no such cap
 MAX_RATIO = 100
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
@@ -165,13 +165,13 @@ class Archive:
         """Hold the archive to its caps: those of one sample, times the samples it has folders for."""
         samples = (re.search(r"(?:^|/)samples/(\d+)/.", m.name) for m in members if not is_litter(m.name))
         folders = {found[1] for found in samples if found}
-        n_pictures = n_ids * min(1 + len(folders), MAX_SAMPLES)
+        n_images = n_ids * min(1 + len(folders), MAX_SAMPLES)
         own = [member for member in members if not is_litter(member.name)]
-        if len(own) > n_pictures + SPARE_ENTRIES:
-            raise self._over_cap(f"at most {n_pictures + SPARE_ENTRIES:,} entries", f"{len(own):,} entries")
+        if len(own) > n_images + SPARE_ENTRIES:
+            raise self._over_cap(f"at most {n_images + SPARE_ENTRIES:,} entries", f"{len(own):,} entries")
         total = sum(m.size for m in own)
-        if total > n_pictures * MAX_BYTES:
-            raise self._over_cap(f"at most {n_pictures * MAX_BYTES:,} bytes unpacked", f"{total:,} bytes")
+        if total > n_images * MAX_BYTES:
+            raise self._over_cap(f"at most {n_images * MAX_BYTES:,} bytes unpacked", f"{total:,} bytes")
 
     def _place(self, members: list[_Member], directory_at: int) -> None:
         """Find each member's data; those that overlap or contradict the directory are refused."""

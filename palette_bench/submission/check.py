@@ -146,7 +146,7 @@ def check(
         benchset: the set it answers, or the part of it that contestants see: copies of the originals, PB321,
             are then not looked for.
         strict: count warnings as errors.
-        progress: told of every picture.
+        progress: told of every image.
         witness: shown every good output while it is decoded, so that nobody decodes it again.
 
     Raises:
@@ -194,7 +194,7 @@ def _report(
         problems += _target_problems(card, target) + _training_problems(card) + _placeholder_problems(card)
     samples = card.target.samples_per_image if card else None
     layout = arrange(files.names, files.refused, target.ids, samples)
-    pixels, found = _read_pictures(_OutputReader(files, target, witness), layout, progress)
+    pixels, found = _read_images(_OutputReader(files, target, witness), layout, progress)
     problems += layout.problems + found
     problems = [_weighed(p, card.method.slug if card else "", strict) for p in problems]
     ordered = tuple(sorted(problems, key=lambda p: (_RANK[p.severity], p.code)))
@@ -349,7 +349,7 @@ class _OutputReader:
         return _FileReading(name, answer, pixel_digest(image), has_metadata)
 
 
-def _read_pictures(
+def _read_images(
     reader: _OutputReader, layout: Layout, progress: Progress
 ) -> tuple[dict[ImageId, Fingerprint], list[Problem]]:
     """Decode every answer; return the digests of the good ones (sample 1), and what is wrong or odd."""

@@ -1,4 +1,4 @@
-"""What outputs cost: seconds and network evaluations per picture, and on which hardware."""
+"""What outputs cost: seconds and network evaluations per image, and on which hardware."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from palette_bench.submission.card import Sampling
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 
-def measured(seconds: float, pictures: int, steps: int | None) -> dict[str, float | int | None]:
-    """Return what a batch cost, for the journal entry of each of its pictures.
+def measured(seconds: float, images: int, steps: int | None) -> dict[str, float | int | None]:
+    """Return what a batch cost, for the journal entry of each of its images.
 
     Args:
         seconds: the restorer's own; start-up, reading and PNG writing apart.
-        pictures: in the batch, copies that fill it up included.
-        steps: network evaluations per picture, if the method knows them by now.
+        images: in the batch, copies that fill it up included.
+        steps: network evaluations per image, if the method knows them by now.
     """
-    return {"seconds": _rounded(seconds / pictures), "steps": steps}
+    return {"seconds": _rounded(seconds / images), "steps": steps}
 
 
 def with_cost(sampling: Sampling, entries: Sequence[Mapping[str, Any]], device: str) -> Sampling:

@@ -72,7 +72,7 @@ def open_submission(path: Path, n_ids: int) -> Submission:
 
     Args:
         path: the submission.
-        n_ids: pictures of the set it answers; the caps of an archive follow from it.
+        n_ids: images of the set it answers; the caps of an archive follow from it.
 
     Raises:
         SubmissionError: PB801, nothing there or unreadable; PB103-PB105, not a folder or usable .zip.

@@ -1,4 +1,4 @@
-"""Which file answers which picture: names of a submission against the ids of its set.
+"""Which file answers which image: names of a submission against the ids of its set.
 
 Nothing is opened here. Ids are `[A-Za-z0-9_-]{1,64}`, files outputs/ID.png and samples/K/ID.png.
 """
@@ -20,7 +20,7 @@ from palette_bench.submission.files import output_name
 
 _PLACE = re.compile(r"(outputs|samples/([1-9][0-9]{0,3}))/([^/]+)")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_PICTURES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".eps", ".ppm"])
+_IMAGES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".eps", ".ppm"])
 
 _FIXES = {
     "PB106": "keep only submission.toml, outputs/ID.png and samples/K/ID.png",
@@ -32,8 +32,8 @@ _FIXES = {
 }
 
 
-class _Picture(NamedTuple):
-    """A file where pictures belong: `sample` 1 is outputs/, 2 is samples/1/."""
+class _Image(NamedTuple):
+    """A file where images belong: `sample` 1 is outputs/, 2 is samples/1/."""
 
     name: str
     sample: int
@@ -56,7 +56,7 @@ class Layout:
 
 def is_image(name: str) -> bool:
     """Return whether a file is named as an image."""
-    return PurePosixPath(name).suffix.lower() in _PICTURES
+    return PurePosixPath(name).suffix.lower() in _IMAGES
 
 
 def arrange(
@@ -68,55 +68,55 @@ def arrange(
         names: relative names of all its files.
         refused: those reported elsewhere; they answer their id but are not called unexpected.
         ids: of the set.
-        samples: pictures promised per id, or None if the card cannot be read.
+        samples: images promised per id, or None if the card cannot be read.
     """
-    pictures = [p for name in names if (p := _picture(name, samples))]
-    unexpected = set(names) - {p.name for p in pictures} - set(refused) - {CARD}
+    images = [p for name in names if (p := _image(name, samples))]
+    unexpected = set(names) - {p.name for p in images} - set(refused) - {CARD}
     expected = "submission.toml and the promised pictures"
     layout = Layout()
     layout.problems += of_files("PB106", sorted(unexpected), expected=expected, found="other files")
-    by_sample: dict[int, list[_Picture]] = defaultdict(list)
-    for picture in pictures:
-        by_sample[picture.sample].append(picture)
+    by_sample: dict[int, list[_Image]] = defaultdict(list)
+    for image in images:
+        by_sample[image.sample].append(image)
     for sample in sorted(by_sample.keys() | set(range(1, 1 + (samples or 1)))):
         _arrange_sample(layout, sample, by_sample[sample], set(ids))
     return layout
 
 
-def _picture(name: str, samples: int | None) -> _Picture | None:
+def _image(name: str, samples: int | None) -> _Image | None:
     place = _PLACE.fullmatch(name)
     if not place:
         return None
     sample = int(place[2]) + 1 if place[2] else 1
     stem, dot, suffix = place[3].rpartition(".")
-    if (dot + suffix).lower() not in _PICTURES or (samples and sample > samples):
+    if (dot + suffix).lower() not in _IMAGES or (samples and sample > samples):
         return None
-    return _Picture(name, sample, stem, dot + suffix)
+    return _Image(name, sample, stem, dot + suffix)
 
 
-def _arrange_sample(layout: Layout, sample: int, pictures: list[_Picture], ids: set[ImageId]) -> None:
-    """Add one folder of pictures to the layout."""
-    sound = [p for p in pictures if p.suffix == ".png" and _ID.fullmatch(p.stem)]
-    malformed = sorted({p.name for p in pictures} - {p.name for p in sound})
+def _arrange_sample(layout: Layout, sample: int, images: list[_Image], ids: set[ImageId]) -> None:
+    """Add one folder of images to the layout."""
+    sound = [p for p in images if p.suffix == ".png" and _ID.fullmatch(p.stem)]
+    malformed = sorted({p.name for p in images} - {p.name for p in sound})
     foreign = sorted(p.name for p in sound if p.stem not in ids)
-    missing = [output_name(i, sample) for i in sorted(ids - {p.stem for p in pictures})]
+    missing = [output_name(i, sample) for i in sorted(ids - {p.stem for p in images})]
     layout.answers[sample] = sorted(p.stem for p in sound if p.stem in ids)
     rule = "letters, digits, _ and -, at most 64, then .png"
     layout.problems += of_files("PB204", malformed, expected=rule, found="other names")
     layout.problems += of_files(
         "PB202", foreign, expected=f"the {len(ids):,} ids of the set", found="other ids"
     )
-    layout.problems += of_files("PB203", _twins(pictures), expected="one file per id", found="twins")
+    layout.problems += of_files("PB203", _twins(images), expected="one file per id", found="twins")
     found = f"{len(ids) - len(missing):,}"
     expected = f"{len(ids):,} pictures"
     layout.problems += of_files("PB201" if sample == 1 else "PB206", missing, expected=expected, found=found)
 
 
-def _twins(pictures: list[_Picture]) -> list[str]:
+def _twins(images: list[_Image]) -> list[str]:
     """Return the names that some file system takes for one: equal under NFC and casefold."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for picture in pictures:
-        groups[unicodedata.normalize("NFC", picture.stem).casefold()].append(picture.name)
+    for image in images:
+        groups[unicodedata.normalize("NFC", image.stem).casefold()].append(image.name)
     return sorted(name for group in groups.values() if len(group) > 1 for name in group)
 
 

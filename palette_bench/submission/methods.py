@@ -38,10 +38,10 @@ class MethodInfo:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a restorer sees of some pictures.
+    """What a restorer sees of some images.
 
     Attributes:
-        ids: N names; a short batch repeats its last picture, so that all batches of a run have one size.
+        ids: N names; a short batch repeats its last image, so that all batches of a run have one size.
         inputs: (N, S, S, 3) uint8, or (N, S, S, 1) for colorization.
         masks: (N, S, S) bool, True = hole; None for tasks without holes.
         benchset: the set, as contestants see it.
@@ -57,7 +57,7 @@ class Batch:
     def fill(self) -> NDArray[np.float32]:
         """Return the hole's Gaussian content, (N, S, S, 3) float32 in the [-1, 1] pixel scale.
 
-        Source: protocol, section 2; one per picture, of the public set.
+        Source: protocol, section 2; one per image, of the public set.
         """
         public = self.benchset.public
         keys = (
@@ -127,13 +127,13 @@ class TrainOptions:
         init: weights to start from, and their kind.
         seed: of every training draw.
         device: as `RestoreOptions`.
-        workers: processes that prepare pictures.
+        workers: processes that prepare images.
         steps: length of the run instead of the recipe's; the schedule of the rate is fitted to it.
         deterministic: level L0 settings.
         override: resume although the recipe changed; recorded.
         until: stop once so many steps are done, to go on another time; the schedule stays that of `steps`.
         threads: of arithmetic on a CPU; None takes what the machine grants this process.
-        unreadable: pictures that may be passed over; None: 0.1 % of all.
+        unreadable: images that may be passed over; None: 0.1 % of all.
         force: train although memory or space are too small.
     """
 
@@ -157,7 +157,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class UserImage:
-    """A person's own picture, any size.
+    """A person's own image, any size.
 
     Attributes:
         name: keys the noise.
@@ -196,10 +196,10 @@ class SelectiveRestorer(Restorer, Protocol):
 
 
 @runtime_checkable
-class PictureRestorer(Restorer, Protocol):
-    """A restorer that also takes pictures of any size."""
+class ImageRestorer(Restorer, Protocol):
+    """A restorer that also takes images of any size."""
 
-    def restore_picture(self, picture: UserImage, policy: str | None) -> Image:
+    def restore_image(self, image: UserImage, policy: str | None) -> Image:
         """Return (H, W, 3) uint8; `policy` is one of "tile", "scale", "native", None for the task's own."""
 
 
@@ -247,14 +247,14 @@ def load_baseline(name: str) -> Baseline:
     return baseline
 
 
-def load_picture_restorer(name: str, options: RestoreOptions) -> PictureRestorer:
-    """Return a contestant ready for pictures of any size.
+def load_image_restorer(name: str, options: RestoreOptions) -> ImageRestorer:
+    """Return a contestant ready for images of any size.
 
     Raises:
         UsageError: it is not installed, or restores benchmark sets only.
     """
     restorer = load_baseline(name).restorer(options)
-    if not isinstance(restorer, PictureRestorer):
+    if not isinstance(restorer, ImageRestorer):
         raise UsageError(f"{name} restores benchmark sets only: it does not take pictures of any size")
     return restorer
 

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class OutputKey(NamedTuple):
-    """One picture to write: a sample, counted from 0, of an id."""
+    """One image to write: a sample, counted from 0, of an id."""
 
     sample: int
     image_id: ImageId
@@ -73,8 +73,8 @@ def restore(
         restorer: the model, ready.
         benchset: the set, or its public part.
         out: the submission's folder.
-        samples: pictures per id, of different noise.
-        batch_size: pictures per call of the restorer; every call has as many, so that equal runs are equal
+        samples: images per id, of different noise.
+        batch_size: images per call of the restorer; every call has as many, so that equal runs are equal
             bits (level L0).
         shard: part of the ids to restore; None takes all, or this rank's under torchrun.
         device: where the restorer computes, for the cost on the card; None tells no cost.
@@ -199,7 +199,7 @@ class _RestoreRun:
         return png.decode_strict(png.read_regular(self.out / output.file), side, side, 3)[0]
 
     def _batches(self, outputs: list[OutputKey], size: int) -> Iterator[tuple[list[OutputKey], Batch]]:
-        """Yield outputs of one sample with the batch that asks for them, of exactly `size` pictures."""
+        """Yield outputs of one sample with the batch that asks for them, of exactly `size` images."""
         for sample, same in groupby(outputs, key=lambda output: output.sample):
             rest = list(same)
             for start in range(0, len(rest), size):
@@ -207,9 +207,9 @@ class _RestoreRun:
                 yield group, self._batch(sample, [output.image_id for output in group], size)
 
     def _batch(self, sample: int, ids: list[ImageId], size: int) -> Batch:
-        """Return a batch; a short one repeats its last picture, whose copies are thrown away.
+        """Return a batch; a short one repeats its last image, whose copies are thrown away.
 
-        Kernels differ with the shape, so a picture restored alone differs in its last bits.
+        Kernels differ with the shape, so a image restored alone differs in its last bits.
         """
         full = (*ids, *(ids[-1:] * (size - len(ids))))
         masks: list[Mask] = [mask for i in full if (mask := self.benchset.mask(i)) is not None]
@@ -224,21 +224,21 @@ class _RestoreRun:
     def _restored(self, group: list[OutputKey], batch: Batch) -> list[dict[str, Any]]:
         """Restore and write a batch; return the journal entries."""
         start = time.perf_counter()
-        pictures = self._pictures(batch)
+        images = self._images(batch)
         seconds = time.perf_counter() - start
         cost = measured(seconds, len(batch.ids), self.restorer.about.sampling.steps)
         with atomic.FileBatch() as files:
-            for output, picture in zip(group, pictures, strict=False):
-                files.write(self.out / output.file, png.encode(picture))
+            for output, image in zip(group, images, strict=False):
+                files.write(self.out / output.file, png.encode(image))
         return [
-            {"id": output.key, "px": pixel_digest(picture), **cost}
-            for output, picture in zip(group, pictures, strict=False)
+            {"id": output.key, "px": pixel_digest(image), **cost}
+            for output, image in zip(group, images, strict=False)
         ]
 
-    def _pictures(self, batch: Batch) -> NDArray[np.uint8]:
-        pictures = self.restorer.restore(batch)
-        require_images(pictures, (*batch.inputs.shape[:3], 3), f"{type(self.restorer).__name__}.restore()")
-        return pictures
+    def _images(self, batch: Batch) -> NDArray[np.uint8]:
+        images = self.restorer.restore(batch)
+        require_images(images, (*batch.inputs.shape[:3], 3), f"{type(self.restorer).__name__}.restore()")
+        return images
 
     def audit(self, count: int) -> None:
         """Restore a few finished outputs in batches of another size and tell the largest difference.
@@ -249,7 +249,7 @@ class _RestoreRun:
         size = self.batch_size // 2 or 2
         largest = 0
         for group, batch in self._batches(sorted(chosen), size):
-            for output, again in zip(group, self._pictures(batch), strict=False):
+            for output, again in zip(group, self._images(batch), strict=False):
                 gap = np.abs(again.astype(np.int16) - self._stored(output))
                 largest = max(largest, int(gap.max()))
         told = (len(chosen), size, largest)

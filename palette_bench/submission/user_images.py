@@ -1,4 +1,4 @@
-"""A person's own pictures: any size, JPEG or PNG, degraded as the task says and restored by a model."""
+"""A person's own images: any size, JPEG or PNG, degraded as the task says and restored by a model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.pictures import no_pictures, walk
+from palette_bench.benchset.images import no_images, walk
 from palette_bench.core import atomic, png
 from palette_bench.core.errors import InputError, Problem, UsageError, problem
 from palette_bench.core.processes import stoppable
 from palette_bench.core.types import SILENT, Image, Mask, Progress
 from palette_bench.submission.finished_images import FinishedImages
-from palette_bench.submission.methods import PictureRestorer, UserImage
+from palette_bench.submission.methods import ImageRestorer, UserImage
 from palette_bench.submission.plugins import require_images
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.degradations.hole import HOLE_VALUE, punch, recomposite
@@ -34,14 +34,14 @@ _LARGEST_HOLE = 0.5  # of the image, without a question
 
 @dataclass(frozen=True)
 class RestoreRequest:
-    """What a person wants done to their pictures.
+    """What a person wants done to their images.
 
     Attributes:
         task: colorization, inpainting, uncropping or jpeg.
-        mask: white = hole; a picture's, or a folder with a mask of the same name for each.
+        mask: white = hole; a image's, or a folder with a mask of the same name for each.
         extend: (side, pixels) to add, for uncropping.
         times: how often it is extended, each time from the last result.
-        quality: JPEG quality to degrade to first; None takes the picture as it is.
+        quality: JPEG quality to degrade to first; None takes the image as it is.
         policy: how sizes the network does not know are met; None leaves it to the method.
         invert_mask: black = hole.
         large_hole: most of an image may be hole.
@@ -78,23 +78,23 @@ class RestoreRequest:
         if faults:
             raise UsageError("; ".join(faults))
 
-    def degraded(self, picture: Image, mask: Mask | None) -> tuple[Image, Mask | None]:
-        """Return what the model sees, (H, W, 3) uint8, and its hole, from one picture and its mask."""
+    def degraded(self, image: Image, mask: Mask | None) -> tuple[Image, Mask | None]:
+        """Return what the model sees, (H, W, 3) uint8, and its hole, from one image and its mask."""
         if self.task == "colorization":
-            return np.repeat(luma(picture)[:, :, None], 3, axis=2), None
+            return np.repeat(luma(image)[:, :, None], 3, axis=2), None
         if self.task == "jpeg":
-            return (picture if self.quality is None else fast_jpeg(picture, self.quality)), None
+            return (image if self.quality is None else fast_jpeg(image, self.quality)), None
         if self.task == "uncropping":
-            return _extended(picture, dict(self.extend))
+            return _extended(image, dict(self.extend))
         assert mask is not None, "inpainting has a mask for every picture"
-        return punch(picture, mask), mask
+        return punch(image, mask), mask
 
 
-def _extended(picture: Image, by: dict[str, int]) -> tuple[Image, Mask]:
-    """Return the picture on a larger canvas, 127 around it, and the mask of what is new."""
+def _extended(image: Image, by: dict[str, int]) -> tuple[Image, Mask]:
+    """Return the image on a larger canvas, 127 around it, and the mask of what is new."""
     rows, columns = (by.get("top", 0), by.get("bottom", 0)), (by.get("left", 0), by.get("right", 0))
-    canvas = np.pad(picture, (rows, columns, (0, 0)), constant_values=HOLE_VALUE)
-    mask = np.pad(np.zeros(picture.shape[:2], np.bool_), (rows, columns), constant_values=True)
+    canvas = np.pad(image, (rows, columns, (0, 0)), constant_values=HOLE_VALUE)
+    mask = np.pad(np.zeros(image.shape[:2], np.bool_), (rows, columns), constant_values=True)
     return canvas, mask
 
 
@@ -132,11 +132,11 @@ class MaskError(DecodeError):
 
 @dataclass(frozen=True)
 class UserImageJob:
-    """One picture to restore.
+    """One image to restore.
 
     Attributes:
         name: keys the noise: the path without suffix, as given or below the folder.
-        source: the picture.
+        source: the image.
         target: the PNG to write.
         mask: its mask, for inpainting.
         invert: the mask is black where the hole is.
@@ -149,7 +149,7 @@ class UserImageJob:
     invert: bool = False
 
     def read(self) -> tuple[DecodedUserImage, Image | None]:
-        """Return the picture, and its mask as levels, (H, W) uint8, white = hole.
+        """Return the image, and its mask as levels, (H, W) uint8, white = hole.
 
         Raises:
             OSError, DecodeError: one of them cannot be read.
@@ -166,10 +166,10 @@ class UserImageJob:
 
 
 def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
-    """Return what is to be done, after every picture and mask has been read once.
+    """Return what is to be done, after every image and mask has been read once.
 
     Args:
-        source: a picture, or a folder of them.
+        source: a image, or a folder of them.
         out: a PNG to write, or a folder.
         wish: what to do.
 
@@ -182,7 +182,7 @@ def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
     _require_free_places(found, source, out)
     problems = [*_collisions(found), *(p for job in found for p in _problems(job, wish))]
     if not found:
-        problems = [*no_pictures(source, fix="give a folder that holds some, or one picture").problems]
+        problems = [*no_images(source, fix="give a folder that holds some, or one picture").problems]
     if problems:
         raise InputError(*problems)
     return found
@@ -213,7 +213,7 @@ def _masks_by_name(folder: Path) -> dict[str, Path]:
 
 
 def _require_free_places(found: list[UserImageJob], source: Path, out: Path) -> None:
-    """Refuse to write anything over a picture or mask, or where the next run would read it."""
+    """Refuse to write anything over a image or mask, or where the next run would read it."""
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{out} lies in {source}: write to another folder, or outputs become inputs")
     read = {path.resolve() for job in found for path in (job.source, job.mask) if path}
@@ -225,7 +225,7 @@ def _require_free_places(found: list[UserImageJob], source: Path, out: Path) -> 
 
 
 def _collisions(found: list[UserImageJob]) -> Iterator[Problem]:
-    """Yield PB203 for pictures whose outputs would have one name: a.jpg beside a.png."""
+    """Yield PB203 for images whose outputs would have one name: a.jpg beside a.png."""
     by_target = defaultdict(list)
     for job in found:
         by_target[str(job.target).casefold()].append(str(job.source))
@@ -236,7 +236,7 @@ def _collisions(found: list[UserImageJob]) -> Iterator[Problem]:
 
 
 def _problems(job: UserImageJob, wish: RestoreRequest) -> Iterator[Problem]:
-    """Yield what is wrong with one picture and its mask."""
+    """Yield what is wrong with one image and its mask."""
     try:
         photo, mask = job.read()
     except OSError as error:
@@ -283,14 +283,14 @@ def _mask_problems(name: str, mask: Image, wish: RestoreRequest) -> Iterator[Pro
         yield problem("PB309", name, expected=expected, found=found, fix=fix)
 
 
-def restore_pictures(
-    restorer: PictureRestorer,
+def restore_images(
+    restorer: ImageRestorer,
     found: list[UserImageJob],
     wish: RestoreRequest,
     folder: Path | None = None,
     progress: Progress = SILENT,
 ) -> None:
-    """Restore pictures one by one; known pixels stay as they were, and carry their colour profile on.
+    """Restore images one by one; known pixels stay as they were, and carry their colour profile on.
 
     Args:
         restorer: a model that takes any size.
@@ -311,20 +311,20 @@ def restore_pictures(
             if done.holds(job.target, photo.data):
                 advance(wish.times)
                 continue
-            picture, hole = photo.pixels, None if mask is None else mask >= _WHITE
+            image, hole = photo.pixels, None if mask is None else mask >= _WHITE
             for turn in range(wish.times):
-                picture = _restored(restorer, picture, hole, wish, f"{job.name}+{turn}" if turn else job.name)
+                image = _restored(restorer, image, hole, wish, f"{job.name}+{turn}" if turn else job.name)
                 advance(1)
-            written = png.encode(picture, photo.profile)
+            written = png.encode(image, photo.profile)
             atomic.write_bytes(job.target, written)
             done.add(job.target, photo.data, written)
             check_stop()
 
 
 def _restored(
-    restorer: PictureRestorer, picture: Image, mask: Mask | None, wish: RestoreRequest, name: str
+    restorer: ImageRestorer, image: Image, mask: Mask | None, wish: RestoreRequest, name: str
 ) -> Image:
-    seen, hole = wish.degraded(picture, mask)
-    output = restorer.restore_picture(UserImage(name, wish.task, seen, hole), wish.policy)
+    seen, hole = wish.degraded(image, mask)
+    output = restorer.restore_image(UserImage(name, wish.task, seen, hole), wish.policy)
     require_images(output, seen.shape, f"{type(restorer).__name__}.restore_picture()")
     return output if hole is None else recomposite(output, seen, hole)

@@ -1,4 +1,4 @@
-"""Decoding a source picture and cropping it to the protocol's square, in exact integers.
+"""Decoding a source image and cropping it to the protocol's square, in exact integers.
 
 Source: protocol, section 4.
 """
@@ -33,7 +33,7 @@ _ALPHA_MODES = frozenset({"LA", "PA", "RGBA"})
 
 
 class DecodeError(ValueError):
-    """A source picture is unreadable or of a refused kind; the message says which."""
+    """A source image is unreadable or of a refused kind; the message says which."""
 
 
 def _opened(data: bytes) -> PillowImage.Image:
@@ -61,7 +61,7 @@ def _in_rgb(image: PillowImage.Image) -> Image:
     return np.asarray(image.convert("RGB"))
 
 
-def picture_size(data: bytes) -> tuple[int, int]:
+def image_size(data: bytes) -> tuple[int, int]:
     """Return (height, width) from the header, proving kind and ending without decoding the pixels.
 
     Raises:
@@ -116,7 +116,7 @@ def _why(data: bytes, error: Exception) -> str:
 def decode_upright(data: bytes) -> Image:
     """Return an image as `decode`, turned as its EXIF orientation says: as people see it.
 
-    Benchmark sources ignore the orientation; a person's own pictures must not come out turned.
+    Benchmark sources ignore the orientation; a person's own images must not come out turned.
 
     Raises:
         DecodeError: as `decode`.
@@ -163,7 +163,7 @@ def crop_area(pixels: Image, side: int) -> Image:
     """Return the central square averaged over areas to (side, side, 3); crop-area-v1.
 
     With S the overlap-weighted sum of samples and s the shorter side, output =
-    (2S + s^2) // (2 s^2). The same formula enlarges pictures smaller than `side`.
+    (2S + s^2) // (2 s^2). The same formula enlarges images smaller than `side`.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -190,7 +190,7 @@ def crop_area(pixels: Image, side: int) -> Image:
 def crop_window(pixels: Image, side: int) -> Image:
     """Return the central (side, side, 3) window without resampling; crop256-v1.
 
-    Pictures with a side under `side` go through `crop_area`.
+    Images with a side under `side` go through `crop_area`.
 
     Source: protocol, section 4.
     """

@@ -45,7 +45,7 @@ class VariantSpec(Part):
 
 
 class TaskSpec(Part):
-    """A task: preprocessing, degradation, its variants and where its pictures may come from."""
+    """A task: preprocessing, degradation, its variants and where its images may come from."""
 
     title: Text
     preprocess: Preprocess

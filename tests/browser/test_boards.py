@@ -28,7 +28,7 @@ PAGES = ("site/index.html", BOARD, METHOD, "pair.html", "check.html", "passed.ht
 
 
 def add(folder: Path, slug: str, seed: int, frechet: float, **changes: object) -> Path:
-    """Add a card of 30 pictures to the record; return its file."""
+    """Add a card of 30 images to the record; return its file."""
     scores = make_scores(30, frechet)
     if changes.pop("no_classes", False):
         scores["classification_agreement"] = scores["classification_agreement"].model_copy(

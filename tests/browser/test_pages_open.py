@@ -27,7 +27,7 @@ NAMES = ("report.html", "site/index.html", "site/boards/inpainting.photos-64.cen
 
 @pytest.fixture(scope="module")
 def pages(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a report with pictures and a site with a hostile name."""
+    """Build a report with images and a site with a hostile name."""
     folder = tmp_path_factory.mktemp("pages")
     benchset = smoke_sets / "uncropping.right"
     submission = submit(benchset, folder / "sub", original)

@@ -1,4 +1,4 @@
-"""The report page with scripts off, printed, themed, read by roles; large cards; pictures under terms."""
+"""The report page with scripts off, printed, themed, read by roles; large cards; images under terms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.enable_socket  # playwright's event loop asks for a socket pair; nothing is connected
 
-FIRST_PAGE = 1_500_000  # bytes, with every picture the browser asks for before anyone scrolls
+FIRST_PAGE = 1_500_000  # bytes, with every image the browser asks for before anyone scrolls
 VOTES = Score(
     value=41.2, low=37.0, high=45.5, interval="twoway-wilson-v1", n=5000, direction="higher", unit="%",
     params={"study": "st_0123456789ab", "display_ms": 3000},
@@ -33,7 +33,7 @@ VOTES = Score(
 
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the card of 10,000 labelled pictures of 1,000 classes, with votes; return its path."""
+    """Write the card of 10,000 labelled images of 1,000 classes, with votes; return its path."""
     folder = tmp_path_factory.mktemp("rich")
     table = make_table([f"ILSVRC2012_val_{at:08d}" for at in range(10_000)])
     draws = np.random.default_rng(4)
@@ -53,7 +53,7 @@ def page_file(rich: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pictured(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the report of 12 pictures of 256x256 as a folder; return the folder."""
+    """Write the report of 12 images of 256x256 as a folder; return the folder."""
     folder = tmp_path_factory.mktemp("pictured")
     benchset = smoke_sets / "inpainting.freeform-10-20"
     submission = submit(benchset, folder / "sub")
@@ -65,7 +65,7 @@ def pictured(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Return (set, submission, card) on a person's own pictures, whose terms nobody declared."""
+    """Return (set, submission, card) on a person's own images, whose terms nobody declared."""
     folder = tmp_path_factory.mktemp("private")
     draws = np.random.default_rng(6)
     (folder / "photos").mkdir()
@@ -138,7 +138,7 @@ def test_the_page_reads_well(browser: Browser, page_file: Path, pictured: Path, 
             assert page.locator("html").get_attribute("lang") == "en"
 
 
-def test_pictures_are_named_by_role(browser: Browser, pictured: Path) -> None:
+def test_images_are_named_by_role(browser: Browser, pictured: Path) -> None:
     card = read_scorecard(pictured / "scorecard.json")
     with opened(browser, pictured / "pictures/001.html") as page:
         ids = page.locator(".picture .id").all_inner_texts()
@@ -185,7 +185,7 @@ def test_the_theme_swaps_plots_and_print_is_light(browser: Browser, page_file: P
         )
 
 
-def test_a_card_of_ten_thousand_pictures_fits(browser: Browser, rich: Path, page_file: Path) -> None:
+def test_a_card_of_ten_thousand_images_fits(browser: Browser, rich: Path, page_file: Path) -> None:
     assert page_file.stat().st_size < MAX_BYTES
     out = rich.with_name("folder")
     write_report(rich, out, options=ReportOptions(format="dir"))
@@ -209,7 +209,7 @@ def test_the_first_page_of_a_folder_loads_little(browser: Browser, pictured: Pat
         page.reload()
         page.wait_for_function("[...document.images].filter(i => i.complete && i.naturalWidth).length > 5")
         files = [Path(name) for name in asked if name[:5] != "data:"]
-        assert len(files) > 5  # the page and pictures in sight
+        assert len(files) > 5  # the page and images in sight
         assert sum(file.stat().st_size for file in files) < FIRST_PAGE
         link = page.get_by_role("link", name="output as PNG").first
         png = pictured / (link.get_attribute("href") or "")
@@ -222,7 +222,7 @@ def test_the_first_page_of_a_folder_loads_little(browser: Browser, pictured: Pat
         )
 
 
-def test_pictures_under_terms_stay_out_and_come_from_the_reader(
+def test_images_under_terms_stay_out_and_come_from_the_reader(
     browser: Browser, private: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     benchset, submission, card = private

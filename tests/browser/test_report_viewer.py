@@ -45,7 +45,7 @@ def benchset(tmp_path_factory: pytest.TempPathFactory) -> BenchSet:
 
 @pytest.fixture(scope="module")
 def report(benchset: BenchSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a report on lossless pictures of 64x64."""
+    """Write a report on lossless images of 64x64."""
     folder = tmp_path_factory.mktemp("viewer")
     submission = submit(benchset.folder, folder / "sub", shifted)
     card = card_of(submission, benchset.folder, folder / "card.json", scores=make_scores(len(benchset.ids)))
@@ -96,9 +96,9 @@ def test_numbers_show_the_panels_in_place(page: Page, benchset: BenchSet) -> Non
         "2": shifted(benchset, image_id),
         "3": benchset.reference(image_id),
     }
-    for key, picture in wanted.items():
+    for key, image in wanted.items():
         page.keyboard.press(key)
-        assert (pixels(frame) == picture).all()
+        assert (pixels(frame) == image).all()
         assert page.locator(f'#viewer [data-key="{key}"]').get_attribute("aria-pressed") == "true"
     assert page.locator("#viewer .at").inner_text().startswith("1 of ")
     assert page.locator("#viewer-id").inner_text() == image_id
@@ -187,7 +187,7 @@ def test_arrows_walk_and_esc_gives_focus_back(page: Page) -> None:
     assert page.evaluate("document.activeElement.textContent") == ids[0]
 
 
-def test_a_click_on_a_picture_opens_its_card_and_buttons_do_what_keys_do(page: Page) -> None:
+def test_a_click_on_a_image_opens_its_card_and_buttons_do_what_keys_do(page: Page) -> None:
     page.locator("#viewer").get_by_role("button", name="Close").click()
     card = page.locator(".picture").nth(4)
     card.locator("figure img").nth(2).click()

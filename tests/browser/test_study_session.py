@@ -99,7 +99,7 @@ class Person:
         return state
 
 
-def test_a_session_by_keyboard_shows_pictures_for_the_planned_time(
+def test_a_session_by_keyboard_shows_images_for_the_planned_time(
     browser: Browser, server: Server, study: Path
 ) -> None:
     person = Person(browser, server.address)

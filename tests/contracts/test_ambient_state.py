@@ -31,7 +31,7 @@ from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import DeviceError, PaletteBenchError
 from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.scoring.features import open_extractor, open_pair_distance
-from palette_bench.scoring.features.network import drawn_pictures
+from palette_bench.scoring.features.network import drawn_images
 from palette_bench.scoring.features.pairs import PAIRS
 from palette_bench.submission.methods import RestoreOptions, TrainOptions, UserImage
 
@@ -98,7 +98,7 @@ def state(request: pytest.FixtureRequest) -> Callable[[], Any]:
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    return drawn_pictures(2)
+    return drawn_images(2)
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def restored(run: Path) -> str:
     model = palette.restorer(RestoreOptions(run=run, steps=2))
     own = UserImage("own", "inpainting", *own_pixels())
-    return digest(model.restore(batch("inpainting", 16, 2)), model.restore_picture(own, "tile"))
+    return digest(model.restore(batch("inpainting", 16, 2)), model.restore_image(own, "tile"))
 
 
 def own_pixels() -> tuple[np.ndarray, np.ndarray]:

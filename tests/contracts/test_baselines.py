@@ -16,7 +16,7 @@ from toy_method import files_of, write_pack
 from palette_bench.baselines.training.recipe import MULTI_TASKS, Task, read_recipe, to_toml
 from palette_bench.core.errors import UsageError
 from palette_bench.submission.methods import (
-    PictureRestorer,
+    ImageRestorer,
     RestoreOptions,
     TrainOptions,
     UserImage,
@@ -71,10 +71,10 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return name, home
 
 
-def model(runs: tuple[str, Path], **options: Any) -> PictureRestorer:
+def model(runs: tuple[str, Path], **options: Any) -> ImageRestorer:
     name, home = runs
     found = trainable(name).restorer(RestoreOptions(run=home / "straight", **options))
-    assert isinstance(found, PictureRestorer)
+    assert isinstance(found, ImageRestorer)
     return found
 
 
@@ -119,11 +119,11 @@ def test_identity_tells_weights_apart(runs: tuple[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("policy", ["tile", "scale", "native"])
-def test_own_pictures_of_odd_sizes_keep_what_is_known(runs: tuple[str, Path], policy: str) -> None:
+def test_own_images_of_odd_sizes_keep_what_is_known(runs: tuple[str, Path], policy: str) -> None:
     pixels = np.random.default_rng(4).integers(0, 256, (37, 50, 3), np.uint8)
     mask = np.zeros((37, 50), bool)
     mask[5:20, 30:] = True
-    output = model(runs).restore_picture(UserImage("mine", "inpainting", pixels, mask), policy)
+    output = model(runs).restore_image(UserImage("mine", "inpainting", pixels, mask), policy)
     assert output.shape == pixels.shape
     assert (output[~mask] == pixels[~mask]).all()
 

@@ -1,4 +1,4 @@
-"""The network that the installation brings sees damage: worse pictures score worse."""
+"""The network that the installation brings sees damage: worse images score worse."""
 
 from __future__ import annotations
 

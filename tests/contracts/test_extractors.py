@@ -19,7 +19,7 @@ from palette_bench.scoring import features
 from palette_bench.scoring.extraction import extract
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
-from palette_bench.scoring.features.network import drawn_pictures
+from palette_bench.scoring.features.network import drawn_images
 from palette_bench.scoring.metrics.frechet import frechet_distance
 from palette_bench.scoring.metrics.perceptual import squared_distances
 
@@ -41,7 +41,7 @@ EXTRACTORS = {
 
 NOTES: dict[str, tuple[str, ...]] = {"efficientnet-lite0": (), "efficientnet-lite2": ()}  # else random
 
-# mean and standard deviation of both heads over three drawn pictures: changing one needs a new revision
+# mean and standard deviation of both heads over three drawn images: changing one needs a new revision
 GOLDEN: dict[str, dict[str, tuple[float, float]]] = {
     "efficientnet-lite0": {"avgpool": (0.154866, 0.56081), "logits": (-0.0814322, 1.54793)},
     "efficientnet-lite2": {"avgpool": (0.162173, 0.472797), "logits": (-0.0847293, 1.30158)},
@@ -61,7 +61,7 @@ def extractor(request: pytest.FixtureRequest) -> FeatureExtractor:
     return open_extractor(request.param, EXTRACTORS[request.param][0], "center224", "cpu")
 
 
-def pictures(count: int, side: int = 256) -> list[Image]:
+def images(count: int, side: int = 256) -> list[Image]:
     draw = np.random.default_rng(3)
     return list(draw.integers(0, 256, (count, side, side, 3), dtype=np.uint8))
 
@@ -72,7 +72,7 @@ def test_every_extractor_of_the_table_is_under_contract() -> None:
 
 def test_heads_have_the_promised_names_types_and_widths(extractor: FeatureExtractor) -> None:
     _, width, classes, label_space = EXTRACTORS[extractor.id]
-    tables = extractor(as_images(pictures(2)))
+    tables = extractor(as_images(images(2)))
     table = tables[extractor.heads["features"]]
     assert (table.shape, table.dtype) == ((2, width), np.float32)
     assert ("logits" in extractor.heads) is (classes is not None)
@@ -85,21 +85,21 @@ def test_heads_have_the_promised_names_types_and_widths(extractor: FeatureExtrac
 
 
 def test_features_are_those_of_this_revision(extractor: FeatureExtractor) -> None:
-    tables = extractor(drawn_pictures(3))
+    tables = extractor(drawn_images(3))
     for head, (mean, deviation) in GOLDEN[extractor.id].items():
         found = tables[head].astype(np.float64)
         assert found.std() == pytest.approx(deviation, rel=1e-3)
         assert found.mean() == pytest.approx(mean, abs=1e-3 * deviation)
 
 
-def test_the_same_pictures_give_the_same_bits(extractor: FeatureExtractor) -> None:
-    images = as_images(pictures(2))
-    for head, table in extractor(images).items():
-        assert np.array_equal(table, extractor(images)[head])
+def test_the_same_images_give_the_same_bits(extractor: FeatureExtractor) -> None:
+    batch = as_images(images(2))
+    for head, table in extractor(batch).items():
+        assert np.array_equal(table, extractor(batch)[head])
 
 
 def test_another_batch_moves_features_by_rounding_only(extractor: FeatureExtractor) -> None:
-    images = drawn_pictures(3)
+    images = drawn_images(3)
     for head, table in extractor(images).items():
         alone = np.concatenate([extractor(image[None])[head] for image in images])
         assert alone == pytest.approx(table, rel=1e-4, abs=1e-4 * float(np.abs(table).max()))
@@ -128,10 +128,10 @@ def test_the_callers_settings_come_back() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         chosen = _settings()
-        extractor(as_images(pictures(1)))
+        extractor(as_images(images(1)))
         assert _settings() == chosen
         with pytest.raises(InputError):
-            extractor(as_images(pictures(1, side=96)))
+            extractor(as_images(images(1, side=96)))
         assert _settings() == chosen
     finally:
         torch.use_deterministic_algorithms(False)
@@ -181,7 +181,7 @@ def test_the_crop_is_part_of_a_classifiers_identity() -> None:
         for crop in ("center224", "whole224-bicubic")
     )
     assert central.fingerprint != whole.fingerprint
-    small = as_images(pictures(1, side=64))
+    small = as_images(images(1, side=64))
     assert whole(small)["logits"].shape == (1, 1000)
     with pytest.raises(InputError, match="at least 224 x 224"):
         central(small)
@@ -189,13 +189,13 @@ def test_the_crop_is_part_of_a_classifiers_identity() -> None:
 
 def test_center224_sees_the_middle_and_nothing_else() -> None:
     extractor = open_extractor("timm:resnet18.tv_in1k", "random:1", "center224", "cpu")
-    picture = pictures(1)[0]
-    border = picture.copy()
+    image = images(1)[0]
+    border = image.copy()
     border[:16] = border[-16:] = 0
     border[:, :16] = border[:, -16:] = 0
-    inner = picture.copy()
+    inner = image.copy()
     inner[16, 16] ^= 255
-    logits = [extractor(as_images([p]))["logits"] for p in (picture, border, inner)]
+    logits = [extractor(as_images([p]))["logits"] for p in (image, border, inner)]
     assert np.array_equal(logits[0], logits[1])
     assert not np.array_equal(logits[0], logits[2])
 
@@ -241,11 +241,11 @@ def test_an_absent_gpu_is_named_and_nothing_falls_back() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_equal_bits_twice_and_nearly_the_cpus(extractor: FeatureExtractor) -> None:
-    images = as_images(pictures(3))
+    batch = as_images(images(3))
     graphics = open_extractor(extractor.id, EXTRACTORS[extractor.id][0], "center224", "cuda")
-    for head, table in extractor(images).items():
-        found = graphics(images)[head]
-        assert np.array_equal(found, graphics(images)[head])
+    for head, table in extractor(batch).items():
+        found = graphics(batch)[head]
+        assert np.array_equal(found, graphics(batch)[head])
         assert found == pytest.approx(table, rel=1e-3, abs=1e-3 * float(np.abs(table).max()))
 
 
@@ -260,11 +260,11 @@ def test_the_smoke_network_has_one_fingerprint_everywhere() -> None:
 
 def test_the_smoke_network_reduces_by_exact_block_means() -> None:
     extractor = open_extractor("smoke-random", None, "center224", "cpu")
-    small = pictures(2, side=64)
+    small = images(2, side=64)
     large = [p.repeat(4, axis=0).repeat(4, axis=1) for p in small]
     assert np.array_equal(extractor(as_images(small))["pool"], extractor(as_images(large))["pool"])
     with pytest.raises(InputError, match="multiple of 64"):
-        extractor(as_images(pictures(1, side=96)))
+        extractor(as_images(images(1, side=96)))
 
 
 def _tables(benchset: BenchSet, extractor: FeatureExtractor, kind: str) -> dict[str, np.ndarray]:

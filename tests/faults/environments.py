@@ -1,4 +1,4 @@
-"""The environment matrix: the same pictures, degradations, sets and scores wherever they are computed.
+"""The environment matrix: the same images, degradations, sets and scores wherever they are computed.
 
     python tests/faults/environments.py                       variables only: SIMD, seeds, locale, folder ...
     python tests/faults/environments.py --versions            and the oldest supported packages, from pip
@@ -101,8 +101,8 @@ def row_of_torch() -> Row:
     return Row(f"torch {OLDEST_TORCH['torch']}", packages=packages, scored=True)
 
 
-def pictures(folder: Path) -> Path:
-    """Write 24 pictures of every kind a source may hold: all environments read these very bytes."""
+def images(folder: Path) -> Path:
+    """Write 24 images of every kind a source may hold: all environments read these very bytes."""
     import numpy as np
     from PIL import Image
 
@@ -111,9 +111,9 @@ def pictures(folder: Path) -> Path:
     for number in range(24):
         height, width = (int(side) for side in draws.integers(64, 400, 2))
         small = draws.integers(0, 256, (9, 9, 3), dtype=np.uint8)
-        picture = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+        image = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
         mode, kind, options = _KINDS[number % len(_KINDS)]
-        picture.convert(mode).save(buffer := io.BytesIO(), kind, **options)
+        image.convert(mode).save(buffer := io.BytesIO(), kind, **options)
         suffix = "jpg" if kind == "JPEG" and number % 7 else "png"  # some bear the wrong name
         (folder / f"p{number:02d}.{suffix}").write_bytes(buffer.getvalue())
     return folder
@@ -133,10 +133,10 @@ _KINDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 def probe(folder: str, out: str, workers: str, scores: str) -> Probe:
-    """Return digests of everything this environment makes of the pictures.
+    """Return digests of everything this environment makes of the images.
 
     Args:
-        folder: of the pictures.
+        folder: of the images.
         out: for sets and cards, empty.
         workers: processes that generate.
         scores: 1 computes a scorecard too.
@@ -185,7 +185,7 @@ def _scores(out: Path) -> Probe:
 
 
 def run(row: Row, folder: Path, scores: bool = False, python: str = sys.executable) -> Probe:
-    """Return what a child process makes of the pictures in one environment.
+    """Return what a child process makes of the images in one environment.
 
     Raises:
         CalledProcessError: the environment cannot run it; its last words are in `stderr`.
@@ -261,7 +261,7 @@ def main() -> int:
     rows += [row_of_torch()] if given.versions and given.scores else []
     differing = 0
     with tempfile.TemporaryDirectory() as name:
-        folder = pictures(Path(name) / "pictures")
+        folder = images(Path(name) / "pictures")
         first = run(rows[0], folder, given.scores)
         report.say(f"{rows[0].name:<28} {len(first)} digests and scores")
         for row in rows[1:]:

@@ -14,10 +14,10 @@ sys.path.append(str(Path(__file__).parents[1]))  # a script does not find the ot
 
 from kind import Format
 from kind_arrays import formats_of_arrays
-from kind_pictures import formats_of_pictures
+from kind_images import formats_of_images
 from kind_texts import formats_of_texts
 
 
 def formats(folder: Path) -> dict[str, Format]:
     """Return every format by name; `folder` is for writing samples."""
-    return {**formats_of_pictures(), **formats_of_arrays(), **formats_of_texts(folder)}
+    return {**formats_of_images(), **formats_of_arrays(), **formats_of_texts(folder)}

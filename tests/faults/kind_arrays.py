@@ -77,7 +77,7 @@ def _inside_header(data: bytes, random: Random) -> bytes:
 def _read_pack(path: Path) -> Any:
     from palette_bench.baselines.training import data as training
 
-    found = training.open_pictures([path], "yes")
+    found = training.open_images([path], "yes")
     training._mapped.cache_clear()
     return [pixel_digest(found.pixels(index)) for index in range(min(len(found), 4))]
 

@@ -17,7 +17,7 @@ from mutations import mutated
 from submissions import CARD
 
 from palette_bench.benchset import folders, manifest, splits
-from palette_bench.benchset.pictures import ImageLocation
+from palette_bench.benchset.images import ImageLocation
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.journal import Journal
 from palette_bench.core.resources import protocol_file

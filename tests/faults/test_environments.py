@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from environments import Row, difference, pictures, rows_of_variables, run, strange
+from environments import Row, difference, images, rows_of_variables, run, strange
 
 
 @pytest.mark.trust("all: clock, locale, TZ", "generate: odd pictures")
 def test_digests_are_equal_when_everything_around_them_changes(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "pictures")
+    folder = images(tmp_path / "pictures")
     first = run(Row("as installed"), folder)
     assert first["canaries"] == []
     assert len(first) > 24 * 8 + 13

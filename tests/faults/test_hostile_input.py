@@ -28,8 +28,8 @@ from mutate import damaged, run
 from mutations import mutated
 from PIL import Image as PillowImage
 
-from palette_bench.benchset import folders, foreign_masks, manifest, pictures, splits
-from palette_bench.benchset.pictures import ImageLocation
+from palette_bench.benchset import folders, foreign_masks, images, manifest, splits
+from palette_bench.benchset.images import ImageLocation
 from palette_bench.core import png
 from palette_bench.core.errors import PaletteBenchError, RecordError, SourceError
 from palette_bench.core.fingerprint import sha256
@@ -38,7 +38,7 @@ from palette_bench.core.npz import NpzError, member_names, read_npz
 from palette_bench.scoring.scorecard import read_scorecard, read_table, table_path
 from palette_bench.scoring.statistics_files import read_statistics
 from palette_bench.submission.card import SubmissionCard
-from palette_bench.tasks.preprocess import DecodeError, decode, decode_upright, picture_size
+from palette_bench.tasks.preprocess import DecodeError, decode, decode_upright, image_size
 
 COUNT = 200  # per format; python tests/faults/mutate.py runs 10,000
 NAMES = (
@@ -166,28 +166,28 @@ def test_a_damaged_tar_is_refused_by_name(tmp_path: Path) -> None:
             member.size = 600
             archive.addfile(member, io.BytesIO(bytes(600)))
     whole = path.read_bytes()
-    assert [place.name for place in pictures.tar_members(path)] == ["a.png", "b.png"]
+    assert [place.name for place in images.tar_members(path)] == ["a.png", "b.png"]
     for damage in (whole[:700], whole[:1600], whole[:512].replace(b"a.png", b"c.png") + whole[512:]):
         path.write_bytes(damage)
         with pytest.raises(SourceError, match=r"PB309[\s\S]*pictures\.tar"):
-            list(pictures.tar_members(path))
+            list(images.tar_members(path))
 
 
-def test_pixel_bombs_are_refused_wherever_pictures_are_read(tmp_path: Path) -> None:
+def test_pixel_bombs_are_refused_wherever_images_are_read(tmp_path: Path) -> None:
     bomb = png._assemble(struct.pack(">2I5B", 60_000, 60_000, 8, 0, 0, 0, 0), zlib.compress(bytes(9)))
     (path := tmp_path / "a.png").write_bytes(bomb)
-    for reader in (picture_size, decode, decode_upright):
+    for reader in (image_size, decode, decode_upright):
         with pytest.raises(DecodeError, match="exceeds limit"):
             reader(bomb)
     with pytest.raises(SourceError, match="PB309"):
-        foreign_masks._picture_mask(path, 256, (255,))
+        foreign_masks._image_mask(path, 256, (255,))
 
 
 def test_a_mask_of_another_size_is_refused_before_its_pixels_are_read(tmp_path: Path) -> None:
     large = png._assemble(struct.pack(">2I5B", 9000, 9000, 8, 0, 0, 0, 0), zlib.compress(b"no pixels"))
     (path := tmp_path / "a.png").write_bytes(large)
     with pytest.raises(SourceError, match=r"found +9000 x 9000 pixels"):
-        foreign_masks._picture_mask(path, 256, (255,))
+        foreign_masks._image_mask(path, 256, (255,))
 
 
 @pytest.mark.trust("check: not finite")
@@ -277,7 +277,7 @@ def test_a_torch_file_that_unpickles_to_nonsense_is_pb705() -> None:
             parse_tensors(data, "w.pth")
 
 
-def test_a_sound_picture_still_means_what_it_did() -> None:
+def test_a_sound_image_still_means_what_it_did() -> None:
     buffer = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (70, 66, 3), dtype=np.uint8)
     PillowImage.fromarray(pixels).save(buffer, "PNG")

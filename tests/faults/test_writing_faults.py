@@ -33,7 +33,7 @@ Scenario = Callable[[Path], object]
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three small pictures."""
+    """Three small images."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(3):
         (folder / f"p{number}.png").write_bytes(encode(pattern_p(70 + number, 66)))
@@ -200,7 +200,7 @@ def test_restore_resumes_after_a_disk_full_at_any_write(photos: Path, tmp_path: 
     with standing_in(FaultyOs()) as shim:
         answer(tmp_path / "straight")
     expected = final_files(tmp_path / "straight")
-    expected.pop("submission.toml", None)  # names the seconds a picture took
+    expected.pop("submission.toml", None)  # names the seconds a image took
     for n in range(1, len(shim.calls) + 1):
         out = tmp_path / f"out{n}"
         with standing_in(FaultyOs(full_disk, n)), pytest.raises(StorageError, match="PB802"):

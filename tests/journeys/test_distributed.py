@@ -58,7 +58,7 @@ def launch(tmp_path: Path) -> Launch:
 
 @pytest.fixture
 def answered(mini_sets: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A set of 40 pictures and copy-input's answer to it."""
+    """A set of 40 images and copy-input's answer to it."""
     request = Request("folder:few", mini_sets / "jpeg.qf5" / "reference", limit=N)
     (made,) = generate("palette-mini", "inpainting/center32", tmp_path / "set", request=request)
     restore(ready("copy-input"), BenchSet.open(made.folder), tmp_path / "sub")
@@ -155,7 +155,7 @@ def test_an_error_on_one_rank_reaches_the_others_with_its_exit_code(launch: Laun
 
 
 @pytest.mark.parametrize(("n", "batch", "size"), [(0, 4, 3), (1, 4, 3), (40, 16, 3), (64, 16, 2), (7, 1, 8)])
-def test_units_are_dealt_whole_in_turn_and_cover_every_picture_once(n: int, batch: int, size: int) -> None:
+def test_units_are_dealt_whole_in_turn_and_cover_every_image_once(n: int, batch: int, size: int) -> None:
     ids = [f"{i:03d}" for i in range(n)]
     dealt = [ProcessGroup(rank, size).shard(ids, batch) for rank in range(size)]
     assert sorted(i for own in dealt for i in own) == ids

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from common import RunCli
-from toy_method import run_toy, write_pictures
+from toy_method import run_toy, write_images
 
 from palette_bench.baselines.gan import baseline as gan
 from palette_bench.benchset.generate import generate
@@ -44,10 +44,10 @@ strip_every = 0
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with six pictures and a set of them at 64 px."""
+    """A folder with six images and a set of them at 64 px."""
     home = tmp_path_factory.mktemp("other")
-    pictures = write_pictures(home / "pictures", 6, (70, 80))
-    generate("palette-mini", "jpeg/qf5", home / "set", request=Request("folder:own", pictures))
+    images = write_images(home / "pictures", 6, (70, 80))
+    generate("palette-mini", "jpeg/qf5", home / "set", request=Request("folder:own", images))
     return home
 
 

@@ -33,7 +33,7 @@ def negative(target: BenchSet, image_id: str) -> Image:
 
 @pytest.fixture(scope="module")
 def scored(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Return (set, submission, card) of inpainting / center128 on 12 pictures of 256x256."""
+    """Return (set, submission, card) of inpainting / center128 on 12 images of 256x256."""
     folder = tmp_path_factory.mktemp("scored")
     benchset = smoke_sets / "inpainting.center128"
     submission = submit(benchset, folder / "sub", negative)
@@ -87,7 +87,7 @@ def test_other_outputs_or_another_set_are_refused(
     assert not (tmp_path / "r.html").exists()
 
 
-def test_a_report_with_pictures_is_equal_bytes_twice(
+def test_a_report_with_images_is_equal_bytes_twice(
     scored: tuple[Path, Path, Path], run_cli: RunCli, tmp_path: Path
 ) -> None:
     benchset, submission, card = scored
@@ -107,7 +107,7 @@ def content(path: Path) -> dict[str, bytes]:
     return {p.relative_to(path).as_posix(): p.read_bytes() for p in files}
 
 
-def test_forcing_pictures_under_terms_says_do_not_publish(tmp_path: Path, run_cli: RunCli) -> None:
+def test_forcing_images_under_terms_says_do_not_publish(tmp_path: Path, run_cli: RunCli) -> None:
     (tmp_path / "photos").mkdir()
     for at in range(3):
         pixels = np.full((80, 80, 3), 40 * at, np.uint8)

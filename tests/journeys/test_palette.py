@@ -1,4 +1,4 @@
-"""The reference model as a person uses it: train, restore a set, check, restore a picture of one's own."""
+"""The reference model as a person uses it: train, restore a set, check, restore a image of one's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from common import RunCli
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.pictures import photo_path
+from palette_bench.benchset.images import photo_path
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +69,17 @@ def test_a_trained_run_restores_a_set_that_passes_the_check(
     assert "PB605" in refused.stderr
 
 
-def test_a_picture_of_ones_own_is_filled_where_the_mask_is_white(
+def test_a_image_of_ones_own_is_filled_where_the_mask_is_white(
     run_cli: RunCli, home: Path, tmp_path: Path
 ) -> None:
-    picture = home / "pictures" / "coffee-window-0.png"
+    image = home / "pictures" / "coffee-window-0.png"
     mask = np.zeros((200, 200), np.uint8)
     mask[20:60, 150:] = 255
     PillowImage.fromarray(mask).save(tmp_path / "mask.png")
     words = ("--task", "inpainting", "--mask", tmp_path / "mask.png", "--run", home / "run")
-    done = run_cli("restore", picture, tmp_path / "out.png", *words)
+    done = run_cli("restore", image, tmp_path / "out.png", *words)
     assert done.returncode == 0, done.stderr
-    before, after = (np.asarray(PillowImage.open(path)) for path in (picture, tmp_path / "out.png"))
+    before, after = (np.asarray(PillowImage.open(path)) for path in (image, tmp_path / "out.png"))
     assert (before[mask == 0] == after[mask == 0]).all()
     assert (before[mask == 255] != after[mask == 255]).any()
 
@@ -95,9 +95,9 @@ def test_a_picture_of_ones_own_is_filled_where_the_mask_is_white(
 def test_what_cannot_be_done_is_said_before_anything_is_written(
     run_cli: RunCli, home: Path, tmp_path: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
-    picture = home / "pictures" / "coffee-window-0.png"
+    image = home / "pictures" / "coffee-window-0.png"
     own = ("--task", "uncropping", "--extend", "right=16", "--run", home / "run")
-    done = run_cli("restore", picture, tmp_path / "out.png", *own, *words)
+    done = run_cli("restore", image, tmp_path / "out.png", *own, *words)
     assert done.returncode == code
     assert message in done.stderr
     assert not (tmp_path / "out.png").exists()

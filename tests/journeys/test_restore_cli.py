@@ -1,4 +1,4 @@
-"""restore through the real command line: kills, ranks, outside tools, a person's own pictures."""
+"""restore through the real command line: kills, ranks, outside tools, a person's own images."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def benchset(smoke_sets: Path) -> Path:
     return smoke_sets / "inpainting.center128"
 
 
-def pictures(folder: Path) -> dict[str, str]:
+def images(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): sha256(p.read_bytes()) for p in folder.rglob("*.png")}
 
 
@@ -100,7 +100,7 @@ def test_a_run_stopped_at_any_time_resumes_to_the_straight_result(
     resumed = run_cli(*arguments, "-o", "sub", PYTHONPATH=installed)
     assert resumed.returncode == 0, resumed.stderr
     assert f"{24 - journalled} pictures in" in resumed.stderr
-    assert pictures(tmp_path / "sub") == pictures(tmp_path / "straight")
+    assert images(tmp_path / "sub") == images(tmp_path / "straight")
     assert check(tmp_path / "sub", benchset).ok
     sampling = SubmissionCard.read(tmp_path / "sub" / "submission.toml").sampling
     assert (sampling.sampler, sampling.steps, sampling.seed) == ("keyed", 3, 3)
@@ -129,7 +129,7 @@ def test_three_ranks_write_what_one_process_writes(
     done = torchrun(3, tmp_path, *arguments, "-o", "sub", PYTHONPATH=installed)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.splitlines()) == {"sub"}
-    assert pictures(tmp_path / "sub") == pictures(tmp_path / "alone")
+    assert images(tmp_path / "sub") == images(tmp_path / "alone")
     assert check(tmp_path / "sub", benchset).ok
     ids = ContestantSet.open(benchset).ids
     for rank in range(3):
@@ -185,18 +185,18 @@ def test_an_outside_tool_from_public_part_to_checked_submission(
     assert (card.method.slug, card.declared.uses_mask, card.sampling.hardware) == ("lama", True, None)
 
 
-def test_own_pictures_with_the_method_of_a_run(run_cli: RunCli, installed: str, tmp_path: Path) -> None:
+def test_own_images_with_the_method_of_a_run(run_cli: RunCli, installed: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.resolved.toml").write_text('method = "keyed"\n')
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    (tmp_path / "cat.png").write_bytes(encode(picture))
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    (tmp_path / "cat.png").write_bytes(encode(image))
     extended = ("restore", "cat.png", "wide.png", "--task", "uncropping", "--extend", "right=8", "--times", 8)
     done = run_cli(*extended, "--run", "run", PYTHONPATH=installed)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "wide.png"
     wide = np.asarray(PillowImage.open(tmp_path / "wide.png"))
     assert wide.shape == (20, 30 + 8 * 8, 3)
-    np.testing.assert_array_equal(wide[:, :30], picture)
+    np.testing.assert_array_equal(wide[:, :30], image)
     no_run = run_cli("restore", "cat.png", "x.png", "--task", "jpeg")
     assert no_run.returncode == 2
     assert "--run RUN" in no_run.stderr
@@ -248,4 +248,4 @@ def test_shards_of_two_machines_meet_in_one_folder(run_cli: RunCli, benchset: Pa
     second = run_cli("restore", "copy-input", "--set", benchset, "-o", "sub", "--shard", "1/2")
     assert second.stdout.strip() == "sub"
     restore(ready("copy-input"), ContestantSet.open(benchset), tmp_path / "one")
-    assert pictures(tmp_path / "sub") == pictures(tmp_path / "one")
+    assert images(tmp_path / "sub") == images(tmp_path / "one")

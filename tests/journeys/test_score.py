@@ -287,7 +287,7 @@ def test_a_damaged_set_is_not_scored(
     assert not (tmp_path / "card.json").exists()
 
 
-def test_a_stop_signal_ends_the_run_after_the_current_picture_without_a_card(
+def test_a_stop_signal_ends_the_run_after_the_current_image_without_a_card(
     smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     seen: list[str] = []
@@ -419,7 +419,7 @@ def test_a_validation_set_is_the_reference_that_was_asked_for(
     options = {"reference": "val-full@crop-area-v1", "reference_images": target / "reference"}
     card = score(submission, target, tmp_path / "a.json", **options)  # type: ignore[arg-type]
     distance = card.scores["frechet_distance"]
-    # the same twelve pictures: the distance is 0, the identity another name for the same pixels
+    # the same twelve images: the distance is 0, the identity another name for the same pixels
     assert (distance.value, distance.params["reference"]) == (0.0, "val-full@crop-area-v1")
     assert distance.params["original"] == 0.0
     own = score(submission, target, tmp_path / "b.json", reference="originals").scores["frechet_distance"]
@@ -609,7 +609,7 @@ def test_mixed_up_ids_are_scored_with_a_warning_that_names_the_pairs(
     assert (found.severity, "astronaut shows retina" in found.found) == ("warning", True)
 
 
-def test_each_picture_is_read_twice_at_most(
+def test_each_image_is_read_twice_at_most(
     smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: Counter[str] = Counter()

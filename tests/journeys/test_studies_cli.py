@@ -1,4 +1,4 @@
-"""A study as a person runs it, at toy size: from a folder of pictures to the page, and again."""
+"""A study as a person runs it, at toy size: from a folder of images to the page, and again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from toy_method import write_pictures
+from toy_method import write_images
 
 from palette_bench.baselines.experiments.__main__ import command
 from palette_bench.baselines.experiments.making import StudyRequest, make
@@ -38,9 +38,9 @@ CONTEST = ("contest", "--cpu", "--data", "pictures", "-o", "out", "--extractor",
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished contest: two training steps, three pictures."""
+    """A finished contest: two training steps, three images."""
     folder = tmp_path_factory.mktemp("study")
-    write_pictures(folder / "pictures", 10, (64, 70))
+    write_images(folder / "pictures", 10, (64, 70))
     done = run_study(folder, *CONTEST)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "out/index.html"
@@ -88,7 +88,7 @@ def test_random_features_decide_nothing(study: Path) -> None:
     assert "2,500 times fewer" in page
 
 
-def test_held_out_pictures_are_not_trained_on(study: Path) -> None:
+def test_held_out_images_are_not_trained_on(study: Path) -> None:
     held_out = {path.stem for path in (study / "out" / "pictures" / "held-out").iterdir()}
     split = json.loads((study / "out" / "pictures" / "split.json").read_text())
     assert (len(held_out), split["held_out"], split["training"]) == (3, 3, 7)
@@ -112,7 +112,7 @@ def test_another_scale_is_another_study(study: Path) -> None:
         make(order)
 
 
-def test_the_miniature_draws_its_own_pictures_and_counts_colours(tmp_path: Path) -> None:
+def test_the_miniature_draws_its_own_images_and_counts_colours(tmp_path: Path) -> None:
     done = run_study(tmp_path, "l1-l2", "--cpu", "--scale", "0.002", "-o", "out")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "experiment.json").read_text())
@@ -122,7 +122,7 @@ def test_the_miniature_draws_its_own_pictures_and_counts_colours(tmp_path: Path)
     assert "8 groups" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_options_that_would_do_nothing_and_missing_pictures_are_refused(tmp_path: Path) -> None:
+def test_options_that_would_do_nothing_and_missing_images_are_refused(tmp_path: Path) -> None:
     for words, why in [
         (["l1-l2", "--cpu", "--data", str(tmp_path)], "draws its own pictures"),
         (["l1-l2", "--cpu", "--weights", "smoke=x"], "draws its own pictures"),

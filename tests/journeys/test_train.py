@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from common import RunCli
-from toy_method import write_pictures
+from toy_method import write_images
 
 from palette_bench.baselines.palette import baseline
 from palette_bench.baselines.training.weights import TrainedRun, open_run
@@ -41,10 +41,10 @@ strip_every = 0
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures and a recipe of four small steps."""
+    """A folder of images and a recipe of four small steps."""
     folder = tmp_path_factory.mktemp("train")
-    write_pictures(folder / "pictures" / "a" / "class", 7)
-    write_pictures(folder / "pictures" / "b", 5)
+    write_images(folder / "pictures" / "a" / "class", 7)
+    write_images(folder / "pictures" / "b", 5)
     (folder / "recipe.toml").write_text(RECIPE)
     return folder
 
@@ -155,18 +155,18 @@ def test_what_cannot_be_meant_is_exit_2(run_cli: RunCli, folder: Path, tmp_path:
 
 
 @pytest.mark.trust("training: --resume")
-def test_resume_needs_the_run_alone_and_takes_moved_pictures(
+def test_resume_needs_the_run_alone_and_takes_moved_images(
     run_cli: RunCli, folder: Path, tmp_path: Path
 ) -> None:
-    run, pictures = tmp_path / "run", Path(shutil.copytree(folder / "pictures", tmp_path / "pictures"))
+    run, images = tmp_path / "run", Path(shutil.copytree(folder / "pictures", tmp_path / "pictures"))
     recipe = Path(shutil.copy(folder / "recipe.toml", tmp_path / "own.toml"))
-    started = ("train", "palette", "--task", "inpainting", "--data", pictures, "-o", run, "--seed", 3)
+    started = ("train", "palette", "--task", "inpainting", "--data", images, "-o", run, "--seed", 3)
     assert run_cli(*started, "--recipe", recipe, "--steps", 2).returncode == 0
     recipe.unlink()
     done = run_cli("train", "--resume", run, "--steps", 3)
     assert done.returncode == 0, done.stderr
     assert "going on after step 2, to step 3" in done.stderr
-    moved = pictures.rename(tmp_path / "moved")
+    moved = images.rename(tmp_path / "moved")
     lost = run_cli("train", "--resume", run, "--steps", 4)
     assert lost.returncode == 3
     assert "--data" in lost.stderr

@@ -177,12 +177,12 @@ def imported(file: Path, kind: str, spec: UNetSpec, **options: str) -> UNet:
     return network.eval()
 
 
-def run(network: UNet, pictures: Tensor) -> Tensor:
+def run(network: UNet, images: Tensor) -> Tensor:
     with torch.no_grad():
-        return network(pictures, sinusoids(STEPS, network.spec.width))
+        return network(images, sinusoids(STEPS, network.spec.width))
 
 
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randn(2, 6, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
@@ -194,7 +194,7 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 def test_an_imported_network_computes_what_adm_does(kind: str, tmp_path: Path) -> None:
     row, spec = adm_kinds()[kind], spec_of(kind)
     theirs = trained_adm(kind, spec)
-    both = pictures()
+    both = images()
     label = theirs.label_emb.weight.mean(dim=0) if row.classes else None
     with torch.no_grad():
         expected = theirs(both[:, : row.inputs], STEPS, label)[:, :3]
@@ -213,24 +213,24 @@ def test_the_same_tensors_as_safetensors_are_the_same_network(tmp_path: Path) ->
 def test_the_class_embedding_can_be_dropped(tmp_path: Path) -> None:
     theirs = trained_adm("adm-256")
     with torch.no_grad():
-        expected = theirs(pictures()[:, :3], STEPS)[:, :3]
-    ours = run(imported(saved(theirs, tmp_path), "adm-256", SMALL, label="drop"), pictures())
+        expected = theirs(images()[:, :3], STEPS)[:, :3]
+    ours = run(imported(saved(theirs, tmp_path), "adm-256", SMALL, label="drop"), images())
     assert relative(ours, expected) < 1e-5
 
 
-def test_the_source_picture_enters_through_zeros_unless_the_network_knows_it(tmp_path: Path) -> None:
-    other = pictures()
+def test_the_source_image_enters_through_zeros_unless_the_network_knows_it(tmp_path: Path) -> None:
+    other = images()
     other[:, 3:] = 0
     for kind, sees in (("adm-256-uncond", False), ("adm-64-to-256", True)):
         spec = spec_of(kind)
         network = imported(saved(trained_adm(kind, spec), tmp_path), kind, spec)
-        assert bool((run(network, pictures()) != run(network, other)).any()) is sees
+        assert bool((run(network, images()) != run(network, other)).any()) is sees
 
 
 @pytest.mark.parametrize(("kind", "other"), [("adm-64", "adm-256"), ("adm-256", "adm-64")])
 def test_the_other_row_order_is_another_network(kind: str, other: str, tmp_path: Path) -> None:
     file = saved(trained_adm(kind), tmp_path)
-    right, wrong = (run(imported(file, k, SMALL), pictures()) for k in (kind, other))
+    right, wrong = (run(imported(file, k, SMALL), images()) for k in (kind, other))
     assert relative(wrong, right) > 0.01
 
 
@@ -239,7 +239,7 @@ def test_every_tensor_counts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None
     spec = replace(SMALL, side=8, multipliers=(1, 2), blocks=1, attention=(4,))
     weights = trained_adm(kind, spec).state_dict()
     monkeypatch.setattr(adm, "_read", lambda file, row: weights)
-    network, small = imported(Path("-"), kind, spec), pictures()[:, :, :8, :8]
+    network, small = imported(Path("-"), kind, spec), images()[:, :, :8, :8]
     before = run(network, small)
     for name, tensor in weights.items():
         kept = tensor.clone()
@@ -252,10 +252,10 @@ def test_every_tensor_counts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_variance_rows_do_not_count(tmp_path: Path) -> None:
     theirs = trained_adm("adm-256-uncond")
-    before = run(imported(saved(theirs, tmp_path), "adm-256-uncond", SMALL), pictures())
+    before = run(imported(saved(theirs, tmp_path), "adm-256-uncond", SMALL), images())
     with torch.no_grad():
         theirs.out[2].weight[3:] += 1
-    after = run(imported(saved(theirs, tmp_path), "adm-256-uncond", SMALL), pictures())
+    after = run(imported(saved(theirs, tmp_path), "adm-256-uncond", SMALL), images())
     assert torch.equal(before, after)
 
 

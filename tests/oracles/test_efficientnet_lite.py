@@ -17,7 +17,7 @@ from torch import Tensor
 from palette_bench.core.errors import WeightsError
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.extractor import as_images
-from palette_bench.scoring.features.network import drawn_pictures
+from palette_bench.scoring.features.network import drawn_images
 from palette_bench.scoring.features.weights import find, pinned
 
 NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")
@@ -34,7 +34,7 @@ def tensors(name: str) -> dict[str, Tensor]:
 
 def seen_by_both() -> tuple[Tensor, Tensor]:
     """Return images of 256 x 256, and their centres scaled to [-1, 1], as Google's own code does."""
-    images = drawn_pictures(3)
+    images = drawn_images(3)
     return images, images[:, :, 16:240, 16:240].float() / 127.5 - 1
 
 
@@ -91,7 +91,7 @@ def test_without_its_package_the_command_that_brings_it_is_named(monkeypatch: py
 @pytest.mark.weights
 @pytest.mark.skipif(not LABELLED.is_dir(), reason="no labelled pictures beside the checkout")
 @pytest.mark.parametrize(("name", "right"), [("efficientnet-lite0", 182), ("efficientnet-lite2", 180)])
-def test_real_pictures_are_told_as_often_as_measured(name: str, right: int) -> None:
+def test_real_images_are_told_as_often_as_measured(name: str, right: int) -> None:
     table = pd.read_csv(LABELLED / "labels.csv")
     files = [
         np.asarray(PillowImage.open(LABELLED / "images" / file).convert("RGB")) for file in table["file"]

@@ -21,7 +21,7 @@ from palette_bench.core.fingerprint import sha256
 from palette_bench.scoring.features import open_extractor, open_pair_distance, weights
 from palette_bench.scoring.features.extractor import TorchExtractor, as_images
 from palette_bench.scoring.features.inception import random_tensors
-from palette_bench.scoring.features.network import drawn_pictures
+from palette_bench.scoring.features.network import drawn_images
 from palette_bench.scoring.features.pairs import _Lpips
 
 MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
@@ -29,7 +29,7 @@ MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [
 OpenFid = Callable[..., TorchExtractor]
 
 
-def pictures(count: int, side: int = 256) -> Tensor:
+def images(count: int, side: int = 256) -> Tensor:
     draw = np.random.default_rng(11)
     return as_images(list(draw.integers(0, 256, (count, side, side, 3), dtype=np.uint8)))
 
@@ -79,19 +79,19 @@ def theirs(inception_file: Path) -> nn.Module:
 def test_inception_features_equal_torch_fidelitys_own(
     side: int, open_fid: OpenFid, theirs: nn.Module
 ) -> None:
-    images = pictures(2, side)
+    batch = images(2, side)
     with torch.inference_mode():
-        pool, logits = theirs(images)
+        pool, logits = theirs(batch)
     ours = open_fid()
     assert ours.notes == ()
     assert not any(isinstance(module, nn.BatchNorm2d) for module in ours.network.modules())
-    found = ours(images)
+    found = ours(batch)
     assert_close(found["pool_3"], pool)
     assert_close(found["logits"], logits)
 
 
 def test_the_modes_give_other_features_under_other_fingerprints(open_fid: OpenFid) -> None:
-    images = drawn_pictures(1)
+    images = drawn_images(1)
     opened = {mode: open_fid(mode=mode) for mode in ("tf1", "clean", "pytorch")}
     found = {mode: extractor(images)["pool_3"] for mode, extractor in opened.items()}
     assert len({extractor.fingerprint for extractor in opened.values()}) == 3
@@ -106,10 +106,10 @@ def test_the_audit_really_runs_in_float64(open_fid: OpenFid, theirs: FeatureExtr
     for module in audit.network.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda m, args, out: seen.add((args[0].dtype, m.weight.dtype)))
-    images = pictures(1, 299)  # nothing to resize: their scale is a float32 in either type
-    found = audit(images)
+    batch = images(1, 299)  # nothing to resize: their scale is a float32 in either type
+    found = audit(batch)
     assert seen == {(torch.float64, torch.float64)}
-    assert audit.network.prepare(images.double()).dtype == torch.float64
+    assert audit.network.prepare(batch.double()).dtype == torch.float64
     assert {table.dtype for table in found.values()} == {np.dtype(np.float32)}
     assert audit.notes == ("audit",)
     plain = open_fid()
@@ -117,12 +117,12 @@ def test_the_audit_really_runs_in_float64(open_fid: OpenFid, theirs: FeatureExtr
     theirs.double().feature_extractor_internal_dtype = torch.float64  # their own flag gives float32
     try:
         with torch.inference_mode():
-            exact = theirs(images)[0]
+            exact = theirs(batch)[0]
     finally:
         theirs.float().feature_extractor_internal_dtype = torch.float32
     assert_close(found["pool_3"], exact, 1e-6)
     errors = [
-        float(np.abs(table - exact.numpy()).max()) for table in (found["pool_3"], plain(images)["pool_3"])
+        float(np.abs(table - exact.numpy()).max()) for table in (found["pool_3"], plain(batch)["pool_3"])
     ]
     assert errors[0] < errors[1]
 
@@ -132,7 +132,7 @@ def test_the_preview_runs_in_bfloat16_and_says_so(open_fid: OpenFid) -> None:
     assert {p.dtype for p in preview.network.parameters()} == {torch.bfloat16}
     assert preview.notes == ("preview",)
     assert preview.fingerprint != plain.fingerprint
-    found, expected = (e(drawn_pictures(1))["pool_3"] for e in (preview, plain))
+    found, expected = (e(drawn_images(1))["pool_3"] for e in (preview, plain))
     assert found.dtype == np.float32
     assert 1e-3 < np.abs(found - expected).mean() / np.abs(expected).mean() < 1
 
@@ -191,7 +191,7 @@ def test_classifiers_equal_the_library_they_are_from(
         pin(monkeypatch, name, path.read_bytes())
     ours = open_extractor(name, str(path), crop, "cpu")
     assert ours.notes == (() if name != "efficientnet-b0-tf" else ("unpinned-weights",))
-    images = drawn_pictures(3)
+    images = drawn_images(3)
     seen = {
         "center224": images[:, :, 16:240, 16:240].float(),
         "whole256": images.float(),
@@ -221,9 +221,9 @@ def test_a_transformer_takes_the_protocols_crop_by_resampling_its_positions() ->
     assert dict(protocols.heads) == {"features": "avgpool"}
     assert protocols.label_space is None
     assert protocols.fingerprint != own.fingerprint
-    assert {head: t.shape for head, t in protocols(drawn_pictures(1)).items()} == {"avgpool": (1, 384)}
+    assert {head: t.shape for head, t in protocols(drawn_images(1)).items()} == {"avgpool": (1, 384)}
     assert isinstance(own, TorchExtractor)
-    assert own.network.prepare(drawn_pictures(1).float()).shape == (1, 3, 518, 518)
+    assert own.network.prepare(drawn_images(1).float()).shape == (1, 3, 518, 518)
     with pytest.raises(UsageError, match="crop 'own'"):
         open_extractor("timm:coat_tiny", "random:1", "whole256", "cpu")
 
@@ -252,7 +252,7 @@ def test_lpips_equals_the_lpips_package(lpips_package: tuple[type[nn.Module], Pa
         _, index, kind = name.split(".")
         assert int(index) in trunk
         parameter.data.copy_(ours.module.trunk.get_submodule(index).get_parameter(kind))
-    one, other = drawn_pictures(4), pictures(4)
+    one, other = drawn_images(4), images(4)
     with torch.inference_mode():
         expected = theirs(one.float() / 127.5 - 1, other.float() / 127.5 - 1).flatten()
     found = ours(one, other)
@@ -294,7 +294,7 @@ def _ms_ssim(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_ms_ssim_equals_the_paper_written_out() -> None:
     distance = open_pair_distance("ms-ssim")
-    one = drawn_pictures(2)
+    one = drawn_images(2)
     noise = torch.from_numpy(np.random.default_rng(1).integers(-30, 31, tuple(one.shape)))
     other = (one.long() + noise).clamp(0, 255).byte()
     expected = [
@@ -310,11 +310,11 @@ def test_ms_ssim_equals_the_paper_written_out() -> None:
 
 
 def test_pairs_are_refused_with_a_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = drawn_pictures(1)[:, :, :64, :64]
+    small = drawn_images(1)[:, :, :64, :64]
     with pytest.raises(InputError, match="at least 176 x 176 pixels, not 64 x 64"):
         open_pair_distance("ms-ssim")(small, small)
     with pytest.raises(InputError, match="one shape"):
-        open_pair_distance("ms-ssim")(small, drawn_pictures(1))
+        open_pair_distance("ms-ssim")(small, drawn_images(1))
     with pytest.raises(UsageError, match="did you mean lpips-alex"):
         open_pair_distance("lpips")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -328,7 +328,7 @@ def test_pairs_are_refused_with_a_way_on(tmp_path: Path, monkeypatch: pytest.Mon
 def test_random_lpips_is_a_distance_from_its_seed_alone() -> None:
     found = [open_pair_distance("lpips-alex", {"lpips-alex": f"random:{seed}"}) for seed in (1, 1, 2)]
     assert found[0].fingerprint == found[1].fingerprint != found[2].fingerprint
-    one, other = drawn_pictures(2), pictures(2)
+    one, other = drawn_images(2), images(2)
     assert (found[0](one, other) > 0).all()
     assert np.array_equal(found[0](one, other), found[1](one, other))
 

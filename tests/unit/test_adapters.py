@@ -38,7 +38,7 @@ RESULTS = {name: result for name, (_, _, result) in LAYOUTS.items()} | {"adapter
 
 @pytest.fixture(scope="module")
 def made(smoke_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Five pictures of 64 px under any task."""
+    """Five images of 64 px under any task."""
     source = smoke_sets / "jpeg.qf5" / "reference"
 
     def make(task: str) -> Path:
@@ -204,9 +204,9 @@ def test_results_larger_than_a_submission_s_limit_are_read(public: ContestantSet
     assert found.identity
 
 
-def jpeg(picture: Image) -> bytes:
+def jpeg(image: Image) -> bytes:
     file = io.BytesIO()
-    PillowImage.fromarray(picture).save(file, "JPEG", quality=90)
+    PillowImage.fromarray(image).save(file, "JPEG", quality=90)
     return file.getvalue()
 
 
@@ -333,7 +333,7 @@ def test_a_pipeline_s_hole_is_the_set_s_hole(weights: Path, public: ContestantSe
         assert gap[mask].mean() > 10
 
 
-def test_a_pipeline_s_noise_is_keyed_by_picture_and_sample(
+def test_a_pipeline_s_noise_is_keyed_by_image_and_sample(
     weights: Path, public: ContestantSet, tmp_path: Path
 ) -> None:
     def outputs(folder: str, **options: Any) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Pictures of any size: windows, padding, scaling, and what stays untouched."""
+"""Images of any size: windows, padding, scaling, and what stays untouched."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ class Recorder:
 
     seen: list[tuple[UserImage, bool]] = field(default_factory=list)
 
-    def __call__(self, picture: UserImage, by_windows: bool) -> Image:
-        self.seen.append((picture, by_windows))
-        darker = picture.input // 2
-        return darker if picture.mask is None else np.where(picture.mask[:, :, None], darker, picture.input)
+    def __call__(self, image: UserImage, by_windows: bool) -> Image:
+        self.seen.append((image, by_windows))
+        darker = image.input // 2
+        return darker if image.mask is None else np.where(image.mask[:, :, None], darker, image.input)
 
 
-def picture(height: int, width: int, task: str = "jpeg", mask: Mask | None = None) -> UserImage:
+def image(height: int, width: int, task: str = "jpeg", mask: Mask | None = None) -> UserImage:
     pixels = np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8)
     return UserImage("mine", task, pixels, mask)
 
@@ -103,7 +103,7 @@ def test_any_size_comes_back_at_its_size(policy: str, height: int, width: int, t
     if task == "inpainting":
         mask = np.zeros((height, width), bool)
         mask[3:9, 5:11] = True
-    own = picture(height, width, task, mask)
+    own = image(height, width, task, mask)
     output = restore_any_size(own, policy, ModelFit(64, 8, Recorder()))
     assert output.shape == (height, width, 3)
     assert output.dtype == np.uint8
@@ -114,7 +114,7 @@ def test_any_size_comes_back_at_its_size(policy: str, height: int, width: int, t
 def test_sizes_given_to_the_model_are_those_it_takes() -> None:
     def given_to(policy: str, height: int, width: int) -> tuple[int, int, bool]:
         model = Recorder()
-        restore_any_size(picture(height, width), policy, ModelFit(64, 8, model))
+        restore_any_size(image(height, width), policy, ModelFit(64, 8, model))
         (seen, by_windows) = model.seen[0]
         return (*seen.input.shape[:2], by_windows)
 
@@ -133,12 +133,12 @@ def test_policies_by_task() -> None:
     ):
         model = Recorder()
         hole = np.ones((80, 80), bool) if task in ("inpainting", "uncropping") else None
-        restore_any_size(picture(80, 80, task, hole), None, ModelFit(64, 8, model))
+        restore_any_size(image(80, 80, task, hole), None, ModelFit(64, 8, model))
         assert model.seen[0][1] is by_windows
 
 
 def test_scaled_colorization_keeps_the_brightness_of_every_pixel() -> None:
-    own = picture(90, 70, "colorization")
+    own = image(90, 70, "colorization")
     output = restore_any_size(
         own, "scale", ModelFit(64, 8, lambda small, _: np.full_like(small.input, (90, 60, 50)))
     )
@@ -156,7 +156,7 @@ def test_a_scaled_hole_covers_whatever_it_touched() -> None:
     mask = np.zeros((128, 128), bool)
     mask[41, 77] = True
     model = Recorder()
-    restore_any_size(picture(128, 128, "inpainting", mask), "scale", ModelFit(64, 8, model))
+    restore_any_size(image(128, 128, "inpainting", mask), "scale", ModelFit(64, 8, model))
     small = model.seen[0][0].mask
     assert small is not None
     assert np.argwhere(small).tolist() == [[20, 38]]
@@ -164,17 +164,17 @@ def test_a_scaled_hole_covers_whatever_it_touched() -> None:
 
 def test_native_warns_off_the_trained_size(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        restore_any_size(picture(64, 64), "native", ModelFit(64, 8, Recorder()))
+        restore_any_size(image(64, 64), "native", ModelFit(64, 8, Recorder()))
         assert not caplog.records
-        restore_any_size(picture(64, 80), "native", ModelFit(64, 8, Recorder()))
+        restore_any_size(image(64, 80), "native", ModelFit(64, 8, Recorder()))
     assert "80 x 64 px by a model trained at 64 px" in caplog.text
 
 
 def test_what_cannot_be_restored_is_refused() -> None:
     fit = ModelFit(64, 8, Recorder())
     with pytest.raises(InputError, match="mine: 40 x 15 px; the smallest side allowed is 16 px"):
-        restore_any_size(picture(15, 40), None, fit)
+        restore_any_size(image(15, 40), None, fit)
     with pytest.raises(InputError, match="the mask is 16 x 20 px, the picture 20 x 20"):
-        restore_any_size(picture(20, 20, "inpainting", np.ones((20, 16), bool)), None, fit)
+        restore_any_size(image(20, 20, "inpainting", np.ones((20, 16), bool)), None, fit)
     with pytest.raises(UsageError, match="did you mean tile"):
-        restore_any_size(picture(20, 20), "tiles", fit)
+        restore_any_size(image(20, 20), "tiles", fit)

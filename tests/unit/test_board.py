@@ -332,7 +332,7 @@ def test_script_links_are_refused_where_they_enter() -> None:
         validate(Method, method, "submission.toml")
 
 
-def test_the_paper_is_quoted_for_its_own_pictures_only() -> None:
+def test_the_paper_is_quoted_for_its_own_images_only() -> None:
     rows = {r.method: r for r in quoted_rows("palette-2022", "inpainting", "center128", "imagenet-ctest10k")}
     assert rows["Palette (I+P)"].values == {
         "fid": "6.6",
@@ -356,7 +356,7 @@ def test_the_paper_is_quoted_for_its_own_pictures_only() -> None:
         ("palette-2022", "uncropping", "left", "imagenet-ctest10k"),
     ],
 )
-def test_other_pictures_quote_nothing(protocol: str, task: str, variant: str, source: str) -> None:
+def test_other_images_quote_nothing(protocol: str, task: str, variant: str, source: str) -> None:
     rows = quoted_rows(protocol, task, variant, source)
     assert [r for r in rows if r.method != "original"] == []
 
@@ -366,7 +366,7 @@ def test_other_images_are_marked() -> None:
     assert {r.tables for r in colour if r.other_images} == {(1,)}
     places = quoted_rows("palette-2022", "inpainting", "center128", "places10k-r1")
     assert places
-    assert all(r.other_images for r in places)  # another list of pictures
+    assert all(r.other_images for r in places)  # another list of images
     right = quoted_rows("palette-2022", "uncropping", "right", "imagenet-ctest10k")
     assert {r.tables[0]: r.other_images for r in right if r.split == "unstated"} == {3: True}
 
@@ -418,7 +418,7 @@ def test_anchors_and_unranked_rows_take_no_place() -> None:
 
 
 def test_without_influence_no_system_is_ranked_by_value() -> None:
-    """Fewer pictures than dimensions: the distance has no influence, so no test and no rank."""
+    """Fewer images than dimensions: the distance has no influence, so no test and no rank."""
     scores = make_scores(30)
     scores["frechet_distance"] = scores["frechet_distance"].model_copy(
         update={"low": None, "high": None, "se": None, "interval": None, "notes": ("rank-deficient",)}
@@ -508,7 +508,7 @@ def test_a_network_of_ones_own_ranks_and_its_board_says_so(tmp_path: Path) -> No
 
 
 def test_a_metric_of_its_own_may_lack_a_rank() -> None:
-    """61.7 % of 30 pictures is no whole number: the table does not come to what the card says."""
+    """61.7 % of 30 images is no whole number: the table does not come to what the card says."""
     row = only_board(scored("painter", 3.0)).rows[0]
     assert set(row.rank) == {"frechet_distance", "classifier_score", "perceptual_distance"}
     assert row.no_rank["classification_agreement"].endswith("where the card says 61.7 (PB408)")

@@ -57,7 +57,7 @@ def test_a_tier_that_was_earned() -> None:
     ]
 
 
-def test_boards_of_other_pictures_never_meet() -> None:
+def test_boards_of_other_images_never_meet() -> None:
     assert lines(board_of(aa=3.0), board_of(set_name="another", aa=3.0)) == [
         f"new    {HERE}: a board of 1 system",
         f"new    {HERE}: aa 1 frechet_distance 3.0, rank 1",

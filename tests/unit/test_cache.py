@@ -18,7 +18,7 @@ from palette_bench.core.processes import Interrupted
 from palette_bench.scoring.extraction import Extraction, ImageSet
 from palette_bench.scoring.features.cache import ArrayCache, cache_key, statistics_key
 from palette_bench.scoring.metrics.moments import Moments
-from palette_bench.scoring.references import PictureReference
+from palette_bench.scoring.references import ImageReference
 
 LOG = "palette_bench.scoring.features.cache"
 KEY = sha256(b"key")
@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass
 class Means:
-    """An extractor without weights: mean and spread of each channel. Counts the pictures it sees."""
+    """An extractor without weights: mean and spread of each channel. Counts the images it sees."""
 
     id: str = "means"
     micro_batch: int = 4
@@ -53,7 +53,7 @@ class Means:
         return {"pool": rows}
 
 
-def pictures(count: int) -> dict[str, np.ndarray]:
+def images(count: int) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(3)
     return {f"p{i:02d}": draw.integers(0, 256, (8, 8, 3), dtype=np.uint8) for i in range(count)}
 
@@ -117,16 +117,16 @@ def test_an_unwritable_cache_warns_once(folder: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_network_added_later_runs_alone() -> None:
-    images, first, second = side(pictures(10)), Means("first"), Means("second")
-    alone = extraction(first).tables(images)
-    both = extraction(first, second).tables(images)
+    batch, first, second = side(images(10)), Means("first"), Means("second")
+    alone = extraction(first).tables(batch)
+    both = extraction(first, second).tables(batch)
     assert (first.seen, second.seen) == (10, 10)
     assert np.array_equal(alone["first"]["pool"], both["first"]["pool"])
 
 
 def test_a_run_killed_in_the_second_side_computes_only_that_side_again() -> None:
-    network, done = Means(), side(pictures(9))
-    other = side({i: 255 - image for i, image in pictures(9).items()})
+    network, done = Means(), side(images(9))
+    other = side({i: 255 - image for i, image in images(9).items()})
 
     @contextmanager
     def killed(label: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -145,9 +145,9 @@ def test_a_run_killed_in_the_second_side_computes_only_that_side_again() -> None
     assert network.seen == 9
 
 
-def test_a_feature_that_is_no_number_names_its_picture_and_nothing_is_kept(folder: Path) -> None:
+def test_a_feature_that_is_no_number_names_its_image_and_nothing_is_kept(folder: Path) -> None:
     with pytest.raises(InputError, match="means: pool is not finite for p06"):
-        extraction(Means(broken_at=6)).tables(side(pictures(10)))
+        extraction(Means(broken_at=6)).tables(side(images(10)))
     assert not (folder / "features").exists()
 
 
@@ -161,7 +161,7 @@ def test_statistics_of_a_large_reference_need_no_features_the_second_time() -> N
         return {"pool": rows}
 
     def reference(kernel: bool) -> object:
-        made = PictureReference("val-full@x", 50, {"means": KEY}, load, ArrayCache("statistics"))
+        made = ImageReference("val-full@x", 50, {"means": KEY}, load, ArrayCache("statistics"))
         return made.reference(network, "pool", kernel)  # type: ignore[arg-type]
 
     first, again, kernel, kernel_again = (reference(k) for k in (False, False, True, True))

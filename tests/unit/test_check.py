@@ -33,7 +33,7 @@ from palette_bench.submission.card import CARD
 from palette_bench.submission.check import CheckReport, check, read_output
 from palette_bench.submission.files import open_submission
 
-N = 12  # pictures of a smoke set
+N = 12  # images of a smoke set
 SIDE = 256
 
 
@@ -145,7 +145,7 @@ def test_a_zip_with_the_twins_that_macos_adds_is_the_submission(
     for path in [p for p in sub.rglob("*") if p.is_file()]:
         twin = sub / "__MACOSX" / path.relative_to(sub).parent / f"._{path.name}"
         twin.parent.mkdir(parents=True, exist_ok=True)
-        twin.write_bytes(bytes(4096))  # compresses by more than any picture may
+        twin.write_bytes(bytes(4096))  # compresses by more than any image may
     for number in range(70):  # more than the cap spares
         (sub / "__MACOSX" / f"._{number}").write_bytes(b"x")
     (sub / "outputs" / ".DS_Store").write_bytes(bytes(6148))
@@ -227,7 +227,7 @@ def test_the_json_form_is_plain_and_complete(sub: Path, benchset: Path) -> None:
     json.dumps(value, allow_nan=False)
 
 
-def test_progress_is_told_of_every_picture(sound: Path, benchset: Path) -> None:
+def test_progress_is_told_of_every_image(sound: Path, benchset: Path) -> None:
     told: list[Any] = []
 
     @contextmanager
@@ -242,7 +242,7 @@ def test_progress_is_told_of_every_picture(sound: Path, benchset: Path) -> None:
 # ---- the card
 
 
-def test_without_a_card_the_pictures_are_still_checked(sub: Path, benchset: Path) -> None:
+def test_without_a_card_the_images_are_still_checked(sub: Path, benchset: Path) -> None:
     (sub / "submission.toml").unlink()
     (sub / "outputs" / "coffee.png").write_bytes(b"GIF89a")
     report = check(sub, benchset)
@@ -337,7 +337,7 @@ def test_training_on_test_images_is_a_warning(sub: Path, benchset: Path) -> None
 # ---- names
 
 
-def test_missing_pictures_are_counted_and_named(sub: Path, benchset: Path) -> None:
+def test_missing_images_are_counted_and_named(sub: Path, benchset: Path) -> None:
     for name in ("coffee", "rocket"):
         (sub / "outputs" / f"{name}.png").unlink()
     (problem,) = check(sub, benchset).problems
@@ -431,24 +431,24 @@ def test_promised_samples_must_all_be_there(sub: Path, benchset: Path) -> None:
     assert report.problems[0].where == "samples/1/coffee.png"
 
 
-# ---- pictures
+# ---- images
 
 
-def saved(picture: Image, mode: str, kind: str = "PNG", **options: Any) -> bytes:
+def saved(image: Image, mode: str, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
-    PillowImage.fromarray(picture).convert(mode).save(file, kind, **options)
+    PillowImage.fromarray(image).convert(mode).save(file, kind, **options)
     return file.getvalue()
 
 
 def test_each_fault_is_one_problem_with_all_its_files(sub: Path, benchset: Path) -> None:
-    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
     outputs = sub / "outputs"
     for name in ("coffee", "chelsea"):
         (outputs / f"{name}.png").write_bytes(encode(np.zeros((512, 512, 3), np.uint8)))
     (outputs / "rocket.png").write_bytes(encode(np.zeros((64, 64, 3), np.uint8)))
-    (outputs / "retina.png").write_bytes(saved(picture, "RGB", "JPEG"))
-    (outputs / "hubble.png").write_bytes(saved(picture, "RGBA"))
-    (outputs / "astronaut.png").write_bytes(encode(picture)[:-20])
+    (outputs / "retina.png").write_bytes(saved(image, "RGB", "JPEG"))
+    (outputs / "hubble.png").write_bytes(saved(image, "RGBA"))
+    (outputs / "astronaut.png").write_bytes(encode(image)[:-20])
     report = check(sub, benchset)
     assert [(p.code, p.where, p.found) for p in report.problems] == [
         ("PB301", "outputs/retina.png", r"b'\xff\xd8\xff\xe0\x00\x10JF'"),
@@ -522,7 +522,7 @@ def test_a_linked_folder_of_outputs_is_refused(sub: Path, benchset: Path) -> Non
 
 @given(st.integers(0, 10**6), st.binary(max_size=12))
 @settings(max_examples=30)
-def test_any_damage_to_a_picture_is_found_or_harmless(
+def test_any_damage_to_a_image_is_found_or_harmless(
     sound: Path, benchset: Path, tmp_path_factory: pytest.TempPathFactory, at: int, patch: bytes
 ) -> None:
     target = BenchSet.open(benchset)
@@ -601,13 +601,13 @@ def test_an_anchor_is_blamed_for_what_the_other_one_is(smoke_sets: Path, tmp_pat
     assert found(report) == [("PB321", "warning", N)]
 
 
-def test_one_picture_under_two_ids_is_told(sub: Path, benchset: Path) -> None:
+def test_one_image_under_two_ids_is_told(sub: Path, benchset: Path) -> None:
     shutil.copy(sub / "outputs" / "coffee.png", sub / "outputs" / "retina.png")
     report = check(sub, benchset)
     assert [(p.code, p.ids) for p in report.problems] == [("PB323", ("coffee", "retina"))]
 
 
-def test_pictures_of_one_colour_are_told(sub: Path, benchset: Path) -> None:
+def test_images_of_one_colour_are_told(sub: Path, benchset: Path) -> None:
     for value, name in ((0, "coffee"), (127, "retina")):
         (sub / "outputs" / f"{name}.png").write_bytes(encode(np.full((SIDE, SIDE, 3), value, np.uint8)))
     report = check(sub, benchset)
@@ -623,10 +623,10 @@ def test_a_jpeg_step_shows_in_the_known_pixels(
 ) -> None:
     folder = submit(smoke_sets / name, tmp_path / "sub")
 
-    def through_jpeg(picture: Image, image_id: str) -> Image:
-        data = saved(picture, "RGB", "JPEG", quality=quality)
-        with PillowImage.open(io.BytesIO(data)) as image:
-            return np.asarray(image)
+    def through_jpeg(image: Image, image_id: str) -> Image:
+        data = saved(image, "RGB", "JPEG", quality=quality)
+        with PillowImage.open(io.BytesIO(data)) as opened:
+            return np.asarray(opened)
 
     redraw(folder, BenchSet.open(smoke_sets / name), through_jpeg)
     report = check(folder, smoke_sets / name)
@@ -641,9 +641,9 @@ def test_a_resize_shows_in_the_known_pixels(
     benchset = smoke_sets / "inpainting.center128"
     folder = submit(benchset, tmp_path / "sub")
 
-    def to_and_fro(picture: Image, image_id: str) -> Image:
-        image = PillowImage.fromarray(picture).resize((300, 300), kernel)
-        return np.asarray(image.resize((SIDE, SIDE), kernel))
+    def to_and_fro(image: Image, image_id: str) -> Image:
+        resized = PillowImage.fromarray(image).resize((300, 300), kernel)
+        return np.asarray(resized.resize((SIDE, SIDE), kernel))
 
     redraw(folder, BenchSet.open(benchset), to_and_fro)
     assert codes(check(folder, benchset)) == ["PB324"]
@@ -656,14 +656,14 @@ def test_known_pixels_repainted_or_blended_at_the_edge_are_no_lossy_step(
     target = BenchSet.open(benchset)
     folder = submit(benchset, tmp_path / "sub")
 
-    def blended(picture: Image, image_id: str) -> Image:
-        edge = np.array(picture)
+    def blended(image: Image, image_id: str) -> Image:
+        edge = np.array(image)
         edge[60:196, 60:196] ^= 2  # 4 pixels around the hole
         return edge
 
     redraw(folder, target, blended)
     assert check(folder, benchset).problems == ()
-    redraw(folder, target, lambda picture, image_id: picture // 2 + 60)  # a contrast of its own
+    redraw(folder, target, lambda image, image_id: image // 2 + 60)  # a contrast of its own
     assert [p.code for p in check(folder, benchset).problems] == ["PB327"]
 
 

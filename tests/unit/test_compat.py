@@ -41,8 +41,8 @@ def opened_once(network: FeatureExtractor, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(compat, "open_extractor", open_it)
 
 
-def pictures(count: int, seed: int, side: int = 64) -> np.ndarray:
-    """Return smooth pictures: noise enlarged, with a tint of its own."""
+def images(count: int, seed: int, side: int = 64) -> np.ndarray:
+    """Return smooth images: noise enlarged, with a tint of its own."""
     draw = np.random.default_rng(seed)
     small = draw.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     return small.repeat(side // 8, axis=1).repeat(side // 8, axis=2)
@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def test_every_number_equals_torch_fidelitys_on_the_same_weights(
     folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    one, two = folder("one", pictures(9, 1)), folder("two", pictures(8, 2) // 4)
+    one, two = folder("one", images(9, 1)), folder("two", images(8, 2) // 4)
     weights = tmp_path / "weights.pth"
     torch.save(inception.random_tensors(5), weights)
     options = {"isc": True, "fid": True, "kid": True, "isc_splits": 3, "kid_subsets": 4, "kid_subset_size": 6}
@@ -86,9 +86,9 @@ def test_every_number_equals_torch_fidelitys_on_the_same_weights(
 
 
 def test_a_folder_and_an_array_of_the_same_pixels_give_equal_bits(folder: Callable[..., Path]) -> None:
-    images = pictures(5, 3)
+    batch = images(5, 3)
     found = [
-        calculate_metrics(given, isc=True, isc_splits=2, **RANDOM) for given in (folder("a", images), images)
+        calculate_metrics(given, isc=True, isc_splits=2, **RANDOM) for given in (folder("a", batch), batch)
     ]
     assert found[0] == found[1]
     assert set(found[0]) == {"inception_score_mean", "inception_score_std"}
@@ -142,9 +142,9 @@ def test_every_option_has_a_rule() -> None:
 
 def test_unknown_and_declined_keywords_are_refused_with_a_suggestion() -> None:
     with pytest.raises(TypeError, match="did you mean kid_subset_size"):
-        calculate_metrics(pictures(2, 1), isc=True, kid_subsetsize=10)
+        calculate_metrics(images(2, 1), isc=True, kid_subsetsize=10)
     with pytest.raises(TypeError, match="the batch is fixed"):
-        calculate_metrics(pictures(2, 1), isc=True, batch_size=8)
+        calculate_metrics(images(2, 1), isc=True, batch_size=8)
 
 
 @pytest.mark.parametrize(
@@ -153,24 +153,24 @@ def test_unknown_and_declined_keywords_are_refused_with_a_suggestion() -> None:
         ({}, "at least one metric"),
         ({"fid": True}, "give input2"),
         ({"isc": True}, "10 splits of 4 images"),
-        ({"kid": True, "input2": pictures(3, 1)}, "1,000 pictures from a side of 3"),
+        ({"kid": True, "input2": images(3, 1)}, "1,000 pictures from a side of 3"),
     ],
 )
 def test_what_cannot_be_computed_is_refused_before_a_network_is_opened(
     options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        calculate_metrics(pictures(4, 1), feature_extractor_weights_path="nowhere", **options)
+        calculate_metrics(images(4, 1), feature_extractor_weights_path="nowhere", **options)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        pictures(2, 1).astype(np.float32) / 255,
-        pictures(2, 1)[0],
-        pictures(2, 1)[..., :1],
-        pictures(2, 1).transpose(0, 3, 1, 2),
-        pictures(1, 1)[:0],
+        images(2, 1).astype(np.float32) / 255,
+        images(2, 1)[0],
+        images(2, 1)[..., :1],
+        images(2, 1).transpose(0, 3, 1, 2),
+        images(1, 1)[:0],
         torch.zeros(2, 3, 8, 8, dtype=torch.uint8),
     ],
     ids=["float", "one picture", "gray", "channels first", "empty", "tensor"],
@@ -207,8 +207,8 @@ def test_sixteen_bits_are_refused_unless_told_how_to_divide(tmp_path: Path) -> N
     assert image[..., 0].tolist() == [[0, 0, 1], [1, 254, 255]]
 
 
-def test_a_truncated_picture_is_named(tmp_path: Path, folder: Callable[..., Path]) -> None:
-    place = folder("a", pictures(2, 4))
+def test_a_truncated_image_is_named(tmp_path: Path, folder: Callable[..., Path]) -> None:
+    place = folder("a", images(2, 4))
     (place / "001.png").write_bytes((place / "001.png").read_bytes()[:200])
     with pytest.raises(InputError, match=r"001\.png"):
         find_folder(place, SUFFIXES, deep=False).read(1)
@@ -217,7 +217,7 @@ def test_a_truncated_picture_is_named(tmp_path: Path, folder: Callable[..., Path
 def test_mixed_sizes_gray_turns_and_other_files_are_read_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    large, small = pictures(2, 5, side=64), pictures(1, 6, side=32)
+    large, small = images(2, 5, side=64), images(1, 6, side=32)
     PillowImage.fromarray(large[0]).save(tmp_path / "a.png")
     PillowImage.fromarray(small[0]).save(tmp_path / "b.png")
     turned = PillowImage.Exif()
@@ -235,8 +235,8 @@ def test_mixed_sizes_gray_turns_and_other_files_are_read_and_said(
 
 
 def test_features_of_mixed_sizes_come_back_in_name_order(folder: Callable[..., Path]) -> None:
-    """Two splits: the first holds the large pictures alone only if rows are in name order."""
-    large, small = pictures(2, 7, side=64), pictures(2, 8, side=32)
+    """Two splits: the first holds the large images alone only if rows are in name order."""
+    large, small = images(2, 7, side=64), images(2, 8, side=32)
     place = folder("mixed", large)
     for at, image in enumerate(small):
         PillowImage.fromarray(image).save(place / f"00{at}a.png")  # 000, 000a, 001, 001a

@@ -128,12 +128,12 @@ def test_lambda_and_gamma_are_inverse() -> None:
     assert from_log_snr(log_snr(gammas)) == pytest.approx(gammas, rel=1e-9)
 
 
-def point_walk(picture: torch.Tensor, clip: str, evaluations: int = 10) -> SamplerInputs:
-    """A network that knows the picture: f is the noise that leads from it to y_t."""
+def point_walk(image: torch.Tensor, clip: str, evaluations: int = 10) -> SamplerInputs:
+    """A network that knows the image: f is the noise that leads from it to y_t."""
     draws = torch.Generator().manual_seed(3)
     return SamplerInputs(
-        predict=lambda y, gamma: (y - math.sqrt(gamma) * picture) / math.sqrt(1 - gamma),
-        normal=lambda step: torch.randn(picture.shape, generator=draws),
+        predict=lambda y, gamma: (y - math.sqrt(gamma) * image) / math.sqrt(1 - gamma),
+        normal=lambda step: torch.randn(image.shape, generator=draws),
         hold=lambda y, gamma: y,
         levels=levels(evaluations),
         clip=clip,  # type: ignore[arg-type]
@@ -142,9 +142,9 @@ def point_walk(picture: torch.Tensor, clip: str, evaluations: int = 10) -> Sampl
 
 @pytest.mark.parametrize("clip", ["static", "off"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_network_that_knows_the_picture_returns_it(sampler: str, clip: str) -> None:
-    picture = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
-    assert SAMPLERS[sampler](point_walk(picture, clip)) == pytest.approx(picture, abs=1e-5)
+def test_a_network_that_knows_the_image_returns_it(sampler: str, clip: str) -> None:
+    image = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
+    assert SAMPLERS[sampler](point_walk(image, clip)) == pytest.approx(image, abs=1e-5)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -182,7 +182,7 @@ def test_the_papers_network_must_have_its_number_of_parameters(kind: Any) -> Non
     assert known_parameters(replace(spec, blocks=1)) is None
 
 
-def test_the_network_sees_the_noisy_picture_first_then_the_source_and_its_level() -> None:
+def test_the_network_sees_the_noisy_image_first_then_the_source_and_its_level() -> None:
     objective = DenoisingObjective(recipe(**TOY), CPU)
     some, blind = examples(), Blind(0.0)
     losses = objective.loss(blind, some, DRAWS)
@@ -225,7 +225,7 @@ def test_equal_draws_give_equal_losses_whatever_the_batch() -> None:
     assert torch.equal(objective.loss(Blind(0.3), part, DRAWS).values, whole[2:])
 
 
-def test_a_velocity_is_the_noise_near_the_picture_and_the_negative_picture_in_noise() -> None:
+def test_a_velocity_is_the_noise_near_the_image_and_the_negative_image_in_noise() -> None:
     diffusion = Diffusion.of(recipe(noise={"predicts": "velocity"}))
     some, noise = examples(), torch.ones(4, 3, 16, 16)
     gammas = torch.tensor([0.0, 0.36, 0.99, 1.0], dtype=torch.float64)[:, None, None, None]
@@ -241,7 +241,7 @@ def test_a_velocity_is_the_noise_near_the_picture_and_the_negative_picture_in_no
 def test_the_loss_of_a_velocity_is_that_of_its_target() -> None:
     told = recipe(noise={"predicts": "velocity"}, training={"loss": "l2"}, **TOY)
     (player,) = DenoisingObjective(told, CPU).players
-    assert player.first_loss is None  # it depends on the pictures
+    assert player.first_loss is None  # it depends on the images
     some, blind = examples(200), Blind(0.0)
     gammas = Diffusion.of(told).draw_gammas(some, DRAWS)
     energy = float((some.reference.square() * some.mask).sum() / (3 * some.mask.sum()))
@@ -253,19 +253,19 @@ def test_the_loss_of_a_velocity_is_that_of_its_target() -> None:
 
 
 class Knows(nn.Module):
-    """A network that knows the picture and answers with what leads from it to y_t."""
+    """A network that knows the image and answers with what leads from it to y_t."""
 
-    def __init__(self, diffusion: Diffusion, levels: tuple[float, ...], picture: torch.Tensor) -> None:
+    def __init__(self, diffusion: Diffusion, levels: tuple[float, ...], image: torch.Tensor) -> None:
         super().__init__()
         self.codes = {diffusion.code(np.array([g]), CPU).numpy().tobytes(): g for g in levels[:-1]}
-        self.diffusion, self.picture = diffusion, picture
+        self.diffusion, self.image = diffusion, image
         self.shown: list[tuple[float, torch.Tensor]] = []
 
     def forward(self, images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         gamma = self.codes[code[:1].numpy().tobytes()]
         self.shown.append((gamma, images))
-        noise = (images[:, :3] - math.sqrt(gamma) * self.picture) / math.sqrt(1 - gamma)
-        return self.diffusion.target(self.picture, noise, torch.tensor(gamma, dtype=torch.float64))
+        noise = (images[:, :3] - math.sqrt(gamma) * self.image) / math.sqrt(1 - gamma)
+        return self.diffusion.target(self.image, noise, torch.tensor(gamma, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("predicts", ["noise", "velocity"])

@@ -88,7 +88,7 @@ def test_known_pixels_are_re_imposed(target: BenchSet) -> None:
     assert values(filled(target, spoilt, target.ids).compute())["perceptual_distance"] == 0
 
 
-def test_missing_pictures_are_named_and_a_partial_score_says_so(
+def test_missing_images_are_named_and_a_partial_score_says_so(
     target: BenchSet, outputs: dict[str, np.ndarray]
 ) -> None:
     some = filled(target, outputs, target.ids[:7])
@@ -158,7 +158,7 @@ def test_unknown_names_are_refused_before_a_network_is_opened(
         Evaluator(target, reference="validation")
 
 
-def test_one_picture_has_no_distance_and_no_interval(tmp_path: Path, smoke_sets: Path) -> None:
+def test_one_image_has_no_distance_and_no_interval(tmp_path: Path, smoke_sets: Path) -> None:
     source = tmp_path / "photos"
     source.mkdir()
     reference = next((smoke_sets / "jpeg.qf5" / "reference").iterdir())

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_method import write_pictures
+from toy_method import write_images
 
 from palette_bench.baselines.experiments import miniature
 from palette_bench.baselines.experiments.__main__ import NAMES as OFFERED
 from palette_bench.baselines.experiments.evaluation import SystemReading, of_samples, of_values
+from palette_bench.baselines.experiments.images import ImageBudget, hashed_order, split_images
 from palette_bench.baselines.experiments.miniature import read_miniature
-from palette_bench.baselines.experiments.pictures import ImageBudget, hashed_order, split_pictures
 from palette_bench.baselines.experiments.result import verdicts
 from palette_bench.baselines.experiments.runs import Forecast, RunCost, advice, recipe_of
 from palette_bench.baselines.experiments.study import NAMES, Claim, read_presets, read_study, runs_of
-from palette_bench.baselines.training.data import open_pictures
+from palette_bench.baselines.training.data import open_images
 from palette_bench.core import png
 from palette_bench.core.errors import InputError, SourceError
 from palette_bench.submission.files import output_name
@@ -74,37 +74,37 @@ def test_miniature_claims_name_what_is_there() -> None:
         assert set(claim.sets) <= answers
 
 
-# pictures
+# images
 
 
-def test_a_picture_is_held_out_whatever_pictures_stand_beside_it(tmp_path: Path) -> None:
-    few = open_pictures([write_pictures(tmp_path / "few", 8)], "no")
-    many = open_pictures([write_pictures(tmp_path / "many", 20)], "no")
+def test_a_image_is_held_out_whatever_images_stand_beside_it(tmp_path: Path) -> None:
+    few = open_images([write_images(tmp_path / "few", 8)], "no")
+    many = open_images([write_images(tmp_path / "many", 20)], "no")
     ids = [name for name, _ in hashed_order(few)]
     assert ids == sorted(ids)
     assert set(ids) <= {name for name, _ in hashed_order(many)}
-    twins = open_pictures([tmp_path / "few", tmp_path / "few"], "no")
+    twins = open_images([tmp_path / "few", tmp_path / "few"], "no")
     assert len(dict(hashed_order(twins))) == 16
 
 
-def test_too_few_pictures_and_other_pictures_are_refused(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "data", 6)
+def test_too_few_images_and_other_images_are_refused(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data", 6)
     with pytest.raises(SourceError, match=r"PB201[\s\S]*4 pictures to hold out and 5 others[\s\S]*4 and 2"):
-        split_pictures([data], tmp_path / "out", ImageBudget(4, 5, 9))
-    first = split_pictures([data], tmp_path / "out", ImageBudget(2, 4, 9))
+        split_images([data], tmp_path / "out", ImageBudget(4, 5, 9))
+    first = split_images([data], tmp_path / "out", ImageBudget(2, 4, 9))
     assert (first.held_out, first.training) == (2, 4)
-    assert split_pictures([data], tmp_path / "out", ImageBudget(2, 4, 9)) == first
+    assert split_images([data], tmp_path / "out", ImageBudget(2, 4, 9)) == first
     (data / "p000.png").unlink()
     with pytest.raises(InputError, match="PB605"):
-        split_pictures([data], tmp_path / "out", ImageBudget(2, 3, 9))
+        split_images([data], tmp_path / "out", ImageBudget(2, 3, 9))
 
 
-def test_equal_pictures_are_not_on_both_sides(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "data", 1)
+def test_equal_images_are_not_on_both_sides(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data", 1)
     for number in range(5):
         (data / f"copy{number}.png").write_bytes((data / "p000.png").read_bytes())
     with pytest.raises(SourceError, match="1 and 0"):
-        split_pictures([data], tmp_path / "out", ImageBudget(1, 1, 9))
+        split_images([data], tmp_path / "out", ImageBudget(1, 1, 9))
 
 
 # readings and verdicts
@@ -129,7 +129,7 @@ def test_signs_hold_fail_or_are_not_told_apart() -> None:
     assert verdict_of([high], [low], CLAIM.model_copy(update={"sign": "higher"}))[0] == "yes"
 
 
-def test_without_parts_of_each_picture_errors_are_independent() -> None:
+def test_without_parts_of_each_image_errors_are_independent() -> None:
     def of(value: float) -> SystemReading:
         return SystemReading("kid", value, None, None, 1.0, 50)
 
@@ -194,17 +194,17 @@ def test_both_colours_have_one_gray_and_three_of_ten_are_the_rarer() -> None:
     first, second = (luma(np.full((1, 1, 3), colour, np.uint8)) for colour in miniature.COLOURS)
     assert first == second
     drawn = miniature.draw(2000, "training")
-    found = miniature.measure(drawn.pictures, drawn)
+    found = miniature.measure(drawn.images, drawn)
     share = found["minority_share"]
     assert share.low < 0.3 < share.high
     assert (found["neither_colour"].value, found["background_error"].value) == (0, 0)
-    assert not np.array_equal(miniature.draw(9, "test").pictures, drawn.pictures[:9])
+    assert not np.array_equal(miniature.draw(9, "test").images, drawn.images[:9])
 
 
 def test_the_mean_of_the_colours_is_neither() -> None:
     drawn = miniature.draw(20, "test")
     average = miniature.COLOURS[0] * 0.7 + miniature.COLOURS[1] * 0.3
-    outputs = np.where(drawn.masks[..., None], average, drawn.pictures).astype(np.uint8)
+    outputs = np.where(drawn.masks[..., None], average, drawn.images).astype(np.uint8)
     assert miniature.measure(outputs, drawn)["neither_colour"].value == 1
-    brighter = np.where(drawn.masks[..., None], drawn.pictures, drawn.pictures + 10).astype(np.uint8)
+    brighter = np.where(drawn.masks[..., None], drawn.images, drawn.images + 10).astype(np.uint8)
     assert miniature.measure(brighter, drawn)["background_error"].value == pytest.approx(10 / 127.5)

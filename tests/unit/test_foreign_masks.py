@@ -11,8 +11,8 @@ from PIL import Image as PillowImage
 
 from palette_bench.benchset.foreign_masks import ForeignMasks, MaskRequest, area_problems, open_masks
 from palette_bench.benchset.generate import generate
+from palette_bench.benchset.images import ImageLocation, SourceImage
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.benchset.pictures import ImageLocation, SourceImage
 from palette_bench.benchset.sources import Request, Source, open_source
 from palette_bench.benchset.verify import verify
 from palette_bench.core.errors import SourceError, UsageError
@@ -36,9 +36,9 @@ def opened(path: Path, mask_format: str, **options: Any) -> ForeignMasks:
 
 def write_masks(folder: Path, name: str = "{}.png", hole: int = 255, rest: int = 0) -> Path:
     folder.mkdir()
-    for picture in SOURCE.pictures:
-        values = np.where(drawn(picture.id), hole, rest).astype(np.uint8)
-        PillowImage.fromarray(values).save(folder / name.format(picture.id))
+    for image in SOURCE.images:
+        values = np.where(drawn(image.id), hole, rest).astype(np.uint8)
+        PillowImage.fromarray(values).save(folder / name.format(image.id))
     return folder
 
 
@@ -57,8 +57,8 @@ def test_every_format_gives_the_same_holes(
 ) -> None:
     folder = write_masks(tmp_path / "masks", name, hole, rest)
     masks = opened(folder, mask_format, hole_value=255 if mask_format == "binary" else None)
-    for picture in SOURCE.pictures[:3]:
-        np.testing.assert_array_equal(masks.mask(picture.id, "freeform-20-30", 256), drawn(picture.id))
+    for image in SOURCE.images[:3]:
+        np.testing.assert_array_equal(masks.mask(image.id, "freeform-20-30", 256), drawn(image.id))
     assert area_problems(masks, "freeform-20-30", BIN, 256) == []
 
 
@@ -112,7 +112,7 @@ def test_unknown_formats_get_a_suggestion(tmp_path: Path) -> None:
         opened(tmp_path, "binary")
 
 
-# --- the authors' file, at three pictures
+# --- the authors' file, at three images
 
 
 def three() -> Source:

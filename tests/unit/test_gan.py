@@ -114,24 +114,24 @@ def test_a_score_sees_seventy_pixels() -> None:
     patches = PatchDiscriminator(normalised=False)
     for parameter in patches.parameters():
         torch.nn.init.constant_(parameter, 0.01)  # nothing cancels
-    picture = torch.zeros(1, 7, 128, 128, requires_grad=True)
-    scores = patches(picture)[-1]
+    image = torch.zeros(1, 7, 128, 128, requires_grad=True)
+    scores = patches(image)[-1]
     assert scores.shape == (1, 1, 14, 14)
     scores[0, 0, 7, 7].backward()
-    assert picture.grad is not None
-    rows, columns = picture.grad[0, 0].nonzero().unbind(1)
+    assert image.grad is not None
+    rows, columns = image.grad[0, 0].nonzero().unbind(1)
     assert int(rows.max() - rows.min() + 1) == int(columns.max() - columns.min() + 1) == 70
 
 
 def test_normalised_layers_have_spectral_norm_one() -> None:
     torch.manual_seed(2)
     patches = PatchDiscriminator(normalised=True)
-    picture = torch.randn(1, 7, 24, 24)
+    image = torch.randn(1, 7, 24, 24)
     with torch.no_grad():
         for layer in patches.layers:
             layer.parametrizations.weight.original.mul_(5)
         for _ in range(200):  # each pass is a power iteration
-            patches(picture)
+            patches(image)
         for layer in patches.layers[:3]:
             sigma = torch.linalg.svdvals(layer.weight.flatten(1))[0]
             assert sigma == pytest.approx(1, abs=2e-3)
@@ -140,7 +140,7 @@ def test_normalised_layers_have_spectral_norm_one() -> None:
 
 
 @pytest.mark.parametrize(("side", "scales"), [(256, 3), (128, 2), (64, 2), (48, 2), (32, 1)])
-def test_larger_pictures_are_judged_at_more_scales(side: int, scales: int) -> None:
+def test_larger_images_are_judged_at_more_scales(side: int, scales: int) -> None:
     recipe = read_recipe(GanRecipe, text_of().replace("side = 32", f"side = {side}"))
     assert recipe.discriminator.scales is None
     assert recipe.resolved("gan", "jpeg", "host").discriminator.scales == scales
@@ -151,7 +151,7 @@ def test_larger_pictures_are_judged_at_more_scales(side: int, scales: int) -> No
 
 
 @pytest.mark.parametrize(("side", "scales"), [(16, 1), (32, 2)])
-def test_pictures_too_small_for_patches_are_refused(side: int, scales: int) -> None:
+def test_images_too_small_for_patches_are_refused(side: int, scales: int) -> None:
     text = text_of().replace("side = 32", f"side = {side}")
     text = text.replace("[discriminator]", f"[discriminator]\nscales = {scales}")
     with pytest.raises(RecordError, match="16 px, and its patches need 24"):
@@ -163,10 +163,10 @@ def test_coarser_scales_see_means_of_two_by_two() -> None:
     network = Discriminator(3, normalised=False)
     for patches in network.scales:
         patches.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    picture = torch.randn(1, 7, 96, 96)
-    network(picture)
-    assert torch.equal(seen[0], picture)
-    assert seen[2] == pytest.approx(picture.reshape(1, 7, 24, 4, 24, 4).mean((3, 5)), abs=1e-6)
+    image = torch.randn(1, 7, 96, 96)
+    network(image)
+    assert torch.equal(seen[0], image)
+    assert seen[2] == pytest.approx(image.reshape(1, 7, 24, 4, 24, 4).mean((3, 5)), abs=1e-6)
 
 
 def test_it_sees_the_composite_the_source_without_holes_and_the_mask() -> None:
@@ -188,7 +188,7 @@ def test_it_sees_the_composite_the_source_without_holes_and_the_mask() -> None:
 
 
 def judged(*values: float, hidden: float = 0.0) -> list[list[torch.Tensor]]:
-    """Judgements of one picture: one score map per scale, coarser scales smaller."""
+    """Judgements of one image: one score map per scale, coarser scales smaller."""
     return [
         [torch.full((1, 4, 6, 6), hidden), torch.full((1, 1, 4 >> k, 4 >> k), value)]
         for k, value in enumerate(values)
@@ -237,8 +237,8 @@ def test_the_slope_of_a_linear_discriminator_is_its_weights() -> None:
     draw = torch.Generator().manual_seed(3)
     first, second = (torch.randn(3, 8, 8, generator=draw).requires_grad_() for _ in range(2))
 
-    def judge(pictures: torch.Tensor) -> list[list[torch.Tensor]]:
-        return [[(pictures * w).sum((1, 2, 3), keepdim=True)] for w in (first, second)]
+    def judge(images: torch.Tensor) -> list[list[torch.Tensor]]:
+        return [[(images * w).sum((1, 2, 3), keepdim=True)] for w in (first, second)]
 
     slopes = squared_slope(judge, torch.randn(5, 3, 8, 8, generator=draw))
     mean = (first + second) / 2
@@ -261,7 +261,7 @@ def test_the_penalty_comes_every_other_step_times_two_with_its_weight() -> None:
         return difference.detach()
 
     some, judge = examples(), games[0].players[0].module
-    slope = squared_slope(lambda pictures: judge(shown(some, pictures)), some.reference).detach()
+    slope = squared_slope(lambda images: judge(shown(some, images)), some.reference).detach()
     gamma = 1000 * SIDE * SIDE / 4
     assert penalty(0) == pytest.approx(2 * gamma / 2 * slope, rel=1e-4)
     assert not penalty(1).any()
@@ -303,7 +303,7 @@ def test_the_generators_loss_is_the_sum_of_its_terms() -> None:
     )
 
 
-def test_the_generator_is_told_z_and_shown_no_noisy_picture() -> None:
+def test_the_generator_is_told_z_and_shown_no_noisy_image() -> None:
     told: list[torch.Tensor] = []
 
     def network(images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
@@ -417,7 +417,7 @@ def test_a_seed_is_taken_where_something_is_drawn(run: tuple[str, Path]) -> None
         baseline.restorer(RestoreOptions(run=folder, steps=5))
 
 
-def test_z_is_keyed_by_seed_picture_and_sample_whatever_the_batch() -> None:
+def test_z_is_keyed_by_seed_image_and_sample_whatever_the_batch() -> None:
     def ask(*names: str, sample: int = 0) -> ModelInput:
         return ModelInput(names, sample, np.zeros((len(names), 8, 8, 3), np.uint8), None, None)
 

@@ -42,8 +42,8 @@ ONE = "inpainting/freeform-20-30"
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve small pictures of many sizes."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve small images of many sizes."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(4)
     for i in range(12):
@@ -52,17 +52,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make(pictures: Path, out: Path, wanted: str = "all", **options: Any) -> dict[str, str]:
+def make(images: Path, out: Path, wanted: str = "all", **options: Any) -> dict[str, str]:
     """Generate palette-mini sets of a folder; return folder name -> set fingerprint of what is finished."""
-    request = Request("folder:mine", pictures)
+    request = Request("folder:mine", images)
     finished = generate("palette-mini", wanted, out, request=request, options=GenerateOptions(**options))
     return {d.folder.name: d.manifest.set_fingerprint for d in finished if d.manifest}
 
 
 @pytest.fixture(scope="session")
-def straight(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def straight(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Fingerprints of an undisturbed run in one process."""
-    return make(pictures, tmp_path_factory.mktemp("straight"))
+    return make(images, tmp_path_factory.mktemp("straight"))
 
 
 @pytest.mark.parametrize(
@@ -81,34 +81,34 @@ def test_every_registered_fingerprint_comes_out(
 
 
 def test_two_processes_and_any_file_order_make_the_same_sets(
-    pictures: Path, straight: dict[str, str], tmp_path: Path
+    images: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
     shuffled = tmp_path / "shuffled"
     shuffled.mkdir()
-    for path in sorted(pictures.iterdir(), reverse=True):
+    for path in sorted(images.iterdir(), reverse=True):
         shutil.copy(path, shuffled)
     assert make(shuffled, tmp_path / "sets", workers=2) == straight
 
 
 def test_shards_in_any_order_make_the_same_sets(
-    pictures: Path, straight: dict[str, str], tmp_path: Path
+    images: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
-    assert make(pictures, tmp_path / "sets", shard=Shard(2, 3)) == {}
-    assert make(pictures, tmp_path / "sets", shard=Shard(0, 3)) == {}
-    assert make(pictures, tmp_path / "sets", shard=Shard(1, 3)) == straight
+    assert make(images, tmp_path / "sets", shard=Shard(2, 3)) == {}
+    assert make(images, tmp_path / "sets", shard=Shard(0, 3)) == {}
+    assert make(images, tmp_path / "sets", shard=Shard(1, 3)) == straight
 
 
 def test_shards_from_two_machines_merge_by_copying(
-    pictures: Path, straight: dict[str, str], tmp_path: Path
+    images: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
     for i in range(2):
-        make(pictures, tmp_path / f"machine{i}", shard=Shard(i, 2))
+        make(images, tmp_path / f"machine{i}", shard=Shard(i, 2))
     shutil.copytree(tmp_path / "machine1", tmp_path / "machine0", dirs_exist_ok=True)
-    assert make(pictures, tmp_path / "machine0") == straight
+    assert make(images, tmp_path / "machine0") == straight
 
 
 def damaged(folder: Path) -> list[str]:
-    """Delete one picture, cut another and swap two; return the ids that are now wrong."""
+    """Delete one image, cut another and swap two; return the ids that are now wrong."""
     ids = ContestantSet.open(folder).ids
     (folder / "input" / f"{ids[0]}.png").unlink()
     cut = folder / "reference" / f"{ids[1]}.png"
@@ -121,13 +121,13 @@ def damaged(folder: Path) -> list[str]:
 
 
 def test_damaged_items_are_named_by_verify_and_exactly_they_are_redone(
-    pictures: Path, straight: dict[str, str], tmp_path: Path
+    images: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
-    make(pictures, tmp_path / "set", "jpeg/qf5")
+    make(images, tmp_path / "set", "jpeg/qf5")
     ids = damaged(tmp_path / "set")
     named = " ".join(str(p) for p in verify(tmp_path / "set"))
     assert all(image_id in named for image_id in ids)
-    request = Request("folder:mine", pictures)
+    request = Request("folder:mine", images)
     [done] = generate("palette-mini", "jpeg/qf5", tmp_path / "set", request=request)
     assert done.redone == 4
     assert done.manifest is not None
@@ -135,12 +135,12 @@ def test_damaged_items_are_named_by_verify_and_exactly_they_are_redone(
     assert verify(tmp_path / "set") == []
 
 
-def test_a_torn_journal_line_is_redone(pictures: Path, straight: dict[str, str], tmp_path: Path) -> None:
-    make(pictures, tmp_path / "set", "jpeg/qf5")
+def test_a_torn_journal_line_is_redone(images: Path, straight: dict[str, str], tmp_path: Path) -> None:
+    make(images, tmp_path / "set", "jpeg/qf5")
     (tmp_path / "set" / "manifest.json").unlink()
     journal = tmp_path / "set" / "journal.0-of-1.jsonl"
     journal.write_bytes(journal.read_bytes()[:-25])
-    assert make(pictures, tmp_path / "set", "jpeg/qf5") == {"set": straight["jpeg.qf5"]}
+    assert make(images, tmp_path / "set", "jpeg/qf5") == {"set": straight["jpeg.qf5"]}
 
 
 def journalled(sets: Path) -> int:
@@ -150,10 +150,10 @@ def journalled(sets: Path) -> int:
 
 @pytest.mark.parametrize("kills", [1, 2])
 def test_killed_runs_resume_to_the_same_sets(
-    kills: int, pictures: Path, straight: dict[str, str], tmp_path: Path
+    kills: int, images: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "palette_bench", "generate", "palette-mini", "all", "--source"]
-    command += ["folder:mine", "--images", str(pictures), "-o", str(tmp_path / "sets"), "--workers", "1"]
+    command += ["folder:mine", "--images", str(images), "-o", str(tmp_path / "sets"), "--workers", "1"]
     for _ in range(kills):
         before = journalled(tmp_path / "sets")
         run = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -161,11 +161,11 @@ def test_killed_runs_resume_to_the_same_sets(
             os.sched_yield()
         run.send_signal(signal.SIGKILL)
         run.wait()
-    assert make(pictures, tmp_path / "sets") == straight
+    assert make(images, tmp_path / "sets") == straight
     assert not list((tmp_path / "sets").rglob("*.tmp"))
 
 
-def test_pictures_hold_three_chunks_and_nothing_else(smoke_sets: Path) -> None:
+def test_images_hold_three_chunks_and_nothing_else(smoke_sets: Path) -> None:
     for path in sorted((smoke_sets / "inpainting.center128").rglob("*.png")):
         data, at, kinds = path.read_bytes(), 8, []
         while at < len(data):
@@ -175,9 +175,9 @@ def test_pictures_hold_three_chunks_and_nothing_else(smoke_sets: Path) -> None:
         assert kinds == [b"IHDR", b"IDAT", b"IEND"]
 
 
-def test_a_control_set_has_other_masks_and_the_same_pictures(pictures: Path, tmp_path: Path) -> None:
+def test_a_control_set_has_other_masks_and_the_same_images(images: Path, tmp_path: Path) -> None:
     for rekey in ("", "control"):
-        make(pictures, tmp_path / f"set{rekey}", "inpainting/freeform-20-30", rekey=rekey)
+        make(images, tmp_path / f"set{rekey}", "inpainting/freeform-20-30", rekey=rekey)
     public, control = (BenchSet.open(tmp_path / name).manifest.items for name in ("set", "setcontrol"))
     assert [i.reference_px for i in public] == [i.reference_px for i in control]
     assert all(a.mask_px != b.mask_px for a, b in zip(public, control, strict=True))
@@ -194,65 +194,65 @@ def test_the_public_part_holds_what_contestants_may_see(smoke_sets: Path, tmp_pa
 # --- refusals
 
 
-def test_another_configuration_is_refused(pictures: Path, tmp_path: Path) -> None:
-    make(pictures, tmp_path / "set", "jpeg/qf5")
+def test_another_configuration_is_refused(images: Path, tmp_path: Path) -> None:
+    make(images, tmp_path / "set", "jpeg/qf5")
     with pytest.raises(InputError, match=r"PB605[\s\S]*variant=qf10[\s\S]*variant=qf5"):
-        make(pictures, tmp_path / "set", "jpeg/qf10")
+        make(images, tmp_path / "set", "jpeg/qf10")
 
 
-def test_a_folder_with_foreign_files_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_a_folder_with_foreign_files_is_refused(images: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("keep me")
     with pytest.raises(StorageError, match=r"PB809[\s\S]*thesis.tex"):
-        make(pictures, tmp_path, "jpeg/qf5")
+        make(images, tmp_path, "jpeg/qf5")
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_folder_in_use_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(images: Path, tmp_path: Path) -> None:
     with locked(tmp_path / "set"), pytest.raises(StorageError, match="PB803"):
-        make(pictures, tmp_path / "set", "jpeg/qf5")
+        make(images, tmp_path / "set", "jpeg/qf5")
 
 
 def test_too_little_space_is_refused_before_writing(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "palette_bench.core.atomic.shutil.disk_usage", lambda path: types.SimpleNamespace(free=1000)
     )
     with pytest.raises(StorageError, match="PB804"):
-        make(pictures, tmp_path / "set", "jpeg/qf5")
+        make(images, tmp_path / "set", "jpeg/qf5")
     assert not list((tmp_path / "set").rglob("*.png"))
 
 
-def test_a_picture_that_breaks_while_decoding_is_named_and_no_set_is_finished(
-    pictures: Path, tmp_path: Path
+def test_a_image_that_breaks_while_decoding_is_named_and_no_set_is_finished(
+    images: Path, tmp_path: Path
 ) -> None:
-    images = Path(shutil.copytree(pictures, tmp_path / "images"))
-    data = bytearray((images / "p01.png").read_bytes())
+    folder = Path(shutil.copytree(images, tmp_path / "images"))
+    data = bytearray((folder / "p01.png").read_bytes())
     data[2000] ^= 255
-    (images / "p01.png").write_bytes(bytes(data))
+    (folder / "p01.png").write_bytes(bytes(data))
     with pytest.raises(SourceError, match=r"PB309[\s\S]*p01.png"):
-        make(images, tmp_path / "set", "jpeg/qf5")
+        make(folder, tmp_path / "set", "jpeg/qf5")
     assert not (tmp_path / "set" / "manifest.json").exists()
 
 
-def test_source_problems_are_all_written_down(pictures: Path, tmp_path: Path) -> None:
-    images = Path(shutil.copytree(pictures, tmp_path / "images"))
+def test_source_problems_are_all_written_down(images: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(images, tmp_path / "images"))
     for i in range(25):
-        (images / f"broken{i}.png").write_text("text")
+        (folder / f"broken{i}.png").write_text("text")
     with pytest.raises(SourceError, match="PB309"):
-        make(images, tmp_path / "set", "jpeg/qf5")
+        make(folder, tmp_path / "set", "jpeg/qf5")
     [finding] = json.loads((tmp_path / "set" / "source-report.json").read_text())
     assert (finding["code"], finding["count"], len(finding["ids"])) == ("PB309", 25, 25)
 
 
 def test_a_decoder_that_differs_stops_everything(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = canary.decode
     monkeypatch.setattr(canary, "decode", lambda data: right(data) ^ 1)
     monkeypatch.setattr(canary, "prove", canary.prove.__wrapped__)
     with pytest.raises(CodecError, match="PB701"):
-        make(pictures, tmp_path / "set", "jpeg/qf5")
+        make(images, tmp_path / "set", "jpeg/qf5")
     assert not (tmp_path / "set").exists()
 
 
@@ -325,13 +325,13 @@ def test_an_unfinished_set_cannot_be_opened(tmp_path: Path) -> None:
 # --- selection
 
 
-def test_a_set_says_how_it_was_chosen_and_its_ids_make_it_again(pictures: Path, tmp_path: Path) -> None:
-    limited = Request("folder:mine", pictures, limit=5)
+def test_a_set_says_how_it_was_chosen_and_its_ids_make_it_again(images: Path, tmp_path: Path) -> None:
+    limited = Request("folder:mine", images, limit=5)
     (first,) = generate("palette-mini", ONE, tmp_path / "a", request=limited)
     assert first.manifest
     assert first.manifest.selection == Selection(rule="subset-v1", candidates=12, limit=5)
     (tmp_path / "ids.txt").write_text("".join(f"{item.id}\n" for item in reversed(first.manifest.items)))
-    request = Request("folder:mine", pictures, ids=tmp_path / "ids.txt")
+    request = Request("folder:mine", images, ids=tmp_path / "ids.txt")
     options = GenerateOptions(expect=first.manifest.set_fingerprint)
     (again,) = generate("palette-mini", ONE, tmp_path / "b", request=request, options=options)
     assert again.manifest
@@ -340,15 +340,15 @@ def test_a_set_says_how_it_was_chosen_and_its_ids_make_it_again(pictures: Path, 
     assert again.manifest.selection == Selection(rule="ids", candidates=12)
 
 
-def test_a_set_that_comes_out_otherwise_than_expected_is_not_finished(pictures: Path, tmp_path: Path) -> None:
-    (made,) = make(pictures, tmp_path / "a", ONE).values()
+def test_a_set_that_comes_out_otherwise_than_expected_is_not_finished(images: Path, tmp_path: Path) -> None:
+    (made,) = make(images, tmp_path / "a", ONE).values()
     with pytest.raises(BenchSetError, match=f"PB606.*\n.*where.*\n.*expected *{made[:12]}") as caught:
-        make(pictures, tmp_path / "b", ONE, expect=made[:12], rekey="other")
+        make(images, tmp_path / "b", ONE, expect=made[:12], rekey="other")
     assert "--ids or --limit" in str(caught.value)
     assert not (tmp_path / "b" / "manifest.json").exists()
-    assert make(pictures, tmp_path / "c", ONE, expect=made[:12]) == {"c": made}
+    assert make(images, tmp_path / "c", ONE, expect=made[:12]) == {"c": made}
     with pytest.raises(UsageError, match="one set"):
-        make(pictures, tmp_path / "d", "inpainting", expect=made[:12])
+        make(images, tmp_path / "d", "inpainting", expect=made[:12])
     with pytest.raises(UsageError, match="12 to 64"):
         GenerateOptions(expect="beef")
 

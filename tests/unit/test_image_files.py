@@ -18,7 +18,7 @@ from skimage import data as photographs
 
 from palette_bench.core.png import encode
 from palette_bench.tasks.image_files import fault_of
-from palette_bench.tasks.preprocess import DecodeError, decode, decode_upright, picture_size
+from palette_bench.tasks.preprocess import DecodeError, decode, decode_upright, image_size
 
 PHOTO = PillowImage.fromarray(photographs.chelsea()).crop((100, 60, 246, 165))
 READERS = (decode, decode_upright)
@@ -57,7 +57,7 @@ WHOLE = JPEGS | PNGS
 def test_a_whole_image_is_read_whatever_follows_its_end(name: str, more: bytes) -> None:
     for read in (*READERS, lambda data: decode(data, proven=True)):
         np.testing.assert_array_equal(read(WHOLE[name] + more), read(WHOLE[name]))
-    assert picture_size(WHOLE[name] + more) == (105, 146)
+    assert image_size(WHOLE[name] + more) == (105, 146)
 
 
 @pytest.mark.trust("pictures: damage")
@@ -179,7 +179,7 @@ def test_a_wrong_checksum_is_refused(kind: bytes) -> None:
     ],
 )
 def test_what_is_refused_is_named(data: bytes, told: str) -> None:
-    for read in (*READERS, picture_size):
+    for read in (*READERS, image_size):
         with pytest.raises(DecodeError, match=told):
             read(data)
 

@@ -23,9 +23,7 @@ from palette_bench.scoring.metrics.diagnostics import (
 from palette_bench.scoring.metrics.diversity import DIVERSITIES
 
 
-def picture(
-    scored: Any = 100, reference: Any = 100, condition: Any = 100, raw: Any = None
-) -> DiagnosticInput:
+def image(scored: Any = 100, reference: Any = 100, condition: Any = 100, raw: Any = None) -> DiagnosticInput:
     side = 16
     images = [np.full((side, side, 3), v, np.uint8) for v in (scored, reference, condition)]
     mask = np.zeros((side, side), bool)
@@ -37,15 +35,15 @@ def picture(
 
 def test_psnr_by_hand() -> None:
     # every sample 10 levels off: 10 log10(65025 / 100)
-    assert DIAGNOSTICS["psnr"].read(picture(110)) == DiagnosticReading(
+    assert DIAGNOSTICS["psnr"].read(image(110)) == DiagnosticReading(
         pytest.approx(28.130803608679106), 10, (0.5,)
     )
 
 
-def test_psnr_of_equal_pictures_is_that_of_one_level_in_one_sample_and_noted() -> None:
-    near = picture()
+def test_psnr_of_equal_images_is_that_of_one_level_in_one_sample_and_noted() -> None:
+    near = image()
     near.scored[0, 0, 0] += 1
-    equal = DIAGNOSTICS["psnr"].read(picture())
+    equal = DIAGNOSTICS["psnr"].read(image())
     assert equal.value == DIAGNOSTICS["psnr"].read(near).value == pytest.approx(10 * np.log10(255**2 * 768))
     found = summarise(DIAGNOSTICS["psnr"], [equal, equal])
     assert "capped" in found.notes
@@ -53,23 +51,23 @@ def test_psnr_of_equal_pictures_is_that_of_one_level_in_one_sample_and_noted() -
 
 
 def test_known_region_error_looks_at_the_raw_output_outside_the_hole_only() -> None:
-    inside = picture(raw=100)
+    inside = image(raw=100)
     inside.raw[:8] = 255
     assert DIAGNOSTICS["known_region_error"].read(inside) == DiagnosticReading(0.0, 0)
-    outside = picture(raw=100)
+    outside = image(raw=100)
     outside.raw[15, 7, 1] = 90  # one of 8 * 16 * 3 known samples
     assert DIAGNOSTICS["known_region_error"].read(outside) == DiagnosticReading(pytest.approx(10 / 384), 10)
 
 
 def test_known_region_error_of_a_full_hole_is_zero() -> None:
-    full = picture(raw=0)
+    full = image(raw=0)
     assert full.mask is not None
     full.mask[:] = True
     assert DIAGNOSTICS["known_region_error"].read(full) == DiagnosticReading(0.0, 0)
 
 
 def test_gray_consistency_compares_lumas() -> None:
-    assert DIAGNOSTICS["gray_consistency"].read(picture(103, condition=100)) == DiagnosticReading(3.0, 3)
+    assert DIAGNOSTICS["gray_consistency"].read(image(103, condition=100)) == DiagnosticReading(3.0, 3)
 
 
 def test_diagnostics_follow_the_task() -> None:
@@ -84,7 +82,7 @@ def test_diagnostics_follow_the_task() -> None:
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 @pytest.mark.parametrize("n", [1, 12])
 def test_every_diagnostic_is_json(name: str, n: int) -> None:
-    found = summarise(DIAGNOSTICS[name], [DIAGNOSTICS[name].read(picture(100 + i)) for i in range(n)])
+    found = summarise(DIAGNOSTICS[name], [DIAGNOSTICS[name].read(image(100 + i)) for i in range(n)])
     json.dumps([found.value, found.params, list(found.notes)], allow_nan=False)
     assert (found.interval is None) == (n == 1)
     assert len(found.columns[name]) == n
@@ -101,7 +99,7 @@ def test_psnr_is_told_apart_by_the_size_of_the_hole() -> None:
     assert found == [pytest.approx(row) for row in expected]
 
 
-def test_holes_of_one_size_and_few_pictures_tell_nothing_apart() -> None:
+def test_holes_of_one_size_and_few_images_tell_nothing_apart() -> None:
     assert "by_hole" not in summarise(DIAGNOSTICS["psnr"], [DiagnosticReading(30.0, 1, (0.25,))] * 20).params
     assert (
         "by_hole"
@@ -114,7 +112,7 @@ def test_holes_of_one_size_and_few_pictures_tell_nothing_apart() -> None:
 
 
 def test_a_tint_is_seen_and_signed() -> None:
-    tinted = picture(100)
+    tinted = image(100)
     tinted.scored[:8] = [104, 100, 98]  # in the hole
     found = DIAGNOSTICS["colour_shift"].read(tinted)
     assert found == DiagnosticReading(2.0, 4, (4.0, 0.0, -2.0))
@@ -122,14 +120,14 @@ def test_a_tint_is_seen_and_signed() -> None:
 
 
 def test_noise_without_a_tint_is_no_shift() -> None:
-    noisy = picture(100)
+    noisy = image(100)
     noisy.scored[:8, ::2] += 10
     noisy.scored[:8, 1::2] -= 10
     assert DIAGNOSTICS["colour_shift"].read(noisy) == DiagnosticReading(0.0, 10, (0.0, 0.0, 0.0))
 
 
 def test_colour_shift_looks_into_the_hole_or_at_everything() -> None:
-    half = picture(100)
+    half = image(100)
     half.scored[8:] = 200  # the known part
     assert DIAGNOSTICS["colour_shift"].read(half).value == 0.0
     whole = DiagnosticInput(half.raw, half.scored, half.reference, half.condition, None)
@@ -159,7 +157,7 @@ def test_ssim_equals_scikit_images(side: int, noise: float) -> None:
     assert structural_similarity(other, one) == pytest.approx(expected, abs=1e-12)
 
 
-def test_ssim_of_equal_pictures_is_one_and_of_flat_ones_the_luminance_term() -> None:
+def test_ssim_of_equal_images_is_one_and_of_flat_ones_the_luminance_term() -> None:
     same = textured(3, 64)
     assert structural_similarity(same, same) == pytest.approx(1.0, abs=1e-12)
     c = (0.01 * 255) ** 2
@@ -178,7 +176,7 @@ def test_consecutive_and_first_pairs_of_four_samples() -> None:
 
 
 @pytest.mark.parametrize("name", DIVERSITIES)
-def test_diversity_is_the_mean_over_pictures_with_a_t_interval(name: str) -> None:
+def test_diversity_is_the_mean_over_images_with_a_t_interval(name: str) -> None:
     distances = np.random.default_rng(4).uniform(size=(30, 3))
     found = DIVERSITIES[name].score(distances)
     means = distances.mean(axis=1)

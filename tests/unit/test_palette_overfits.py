@@ -1,4 +1,4 @@
-"""The whole chain at toy size: a network learns eight real pictures and restores them, all four tasks."""
+"""The whole chain at toy size: a network learns eight real images and restores them, all four tasks."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ steps = 250
 """.replace("'", '"')
 
 
-def pictures() -> dict[str, Image]:
-    photographs = open_source(load("smoke"), Request("smoke-photos")).pictures
+def images() -> dict[str, Image]:
+    photographs = open_source(load("smoke"), Request("smoke-photos")).images
     return {
         photo.id: crop_area(photo.pixels(photo.place.read()), SIDE)
         for photo in photographs
@@ -73,8 +73,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("overfit")
     data = folder / "pictures"
     data.mkdir()
-    for name, picture in pictures().items():
-        (data / f"{name}-8.png").write_bytes(png.encode(picture))
+    for name, image in images().items():
+        (data / f"{name}-8.png").write_bytes(png.encode(image))
     (folder / "recipe.toml").write_text(RECIPE)
     options = TrainOptions(task="multi", data=(data,), run=folder / "run", recipe=str(folder / "recipe.toml"))
     baseline.train(options)
@@ -83,8 +83,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def question(task: str) -> tuple[Batch, np.ndarray, np.ndarray]:
     """Return what the model is asked, the references, and the pixels to produce."""
-    references = pictures()
-    pairs = [degrade(picture, task, Stream(f"overfit|{task}|{name}")) for name, picture in references.items()]
+    references = images()
+    pairs = [degrade(image, task, Stream(f"overfit|{task}|{name}")) for name, image in references.items()]
     masks = np.stack([mask for _, mask in pairs])
     public = PublicSet(
         schema=PublicSet.schema_name(),
@@ -105,7 +105,7 @@ def question(task: str) -> tuple[Batch, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_restored_pictures_are_nearer_than_the_input(run: Path, task: str) -> None:
+def test_restored_images_are_nearer_than_the_input(run: Path, task: str) -> None:
     batch, references, masks = question(task)
     restored = baseline.restorer(RestoreOptions(run=run)).restore(batch)
 

@@ -23,7 +23,7 @@ from palette_bench.baselines.training.recipe import read_recipe, to_toml
 from palette_bench.baselines.training.unet import UNet, flop
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.rng import sampling_noise
-from palette_bench.submission.methods import Batch, PictureRestorer, RestoreOptions, UserImage
+from palette_bench.submission.methods import Batch, ImageRestorer, RestoreOptions, UserImage
 from palette_bench.submission.restore import restore
 
 SIDE = 16
@@ -65,19 +65,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run"))
 
 
-def model(run: Path, **options: Any) -> PictureRestorer:
+def model(run: Path, **options: Any) -> ImageRestorer:
     return baseline.restorer(RestoreOptions(run=run, **{"steps": 4, **options}))
 
 
 def batch(task: str) -> Batch:
-    """Pictures of a set that exists in memory only, of the network's size."""
+    """Images of a set that exists in memory only, of the network's size."""
     return questions.batch(task, SIDE)
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "dpmpp-2m"])
 @pytest.mark.parametrize("size", [1, 3, 8])
 @pytest.mark.parametrize("task", ["jpeg", "inpainting"])
-def test_pictures_do_not_depend_on_the_batch_by_more_than_a_level(
+def test_images_do_not_depend_on_the_batch_by_more_than_a_level(
     run: Path, sampler: str, size: int, task: str
 ) -> None:
     restorer = model(run, sampler=sampler, steps=8)
@@ -85,7 +85,7 @@ def test_pictures_do_not_depend_on_the_batch_by_more_than_a_level(
     expected = restorer.restore(whole)
     parts = [restorer.restore(part(whole, start, start + size)) for start in range(0, 8, size)]
     assert np.abs(np.concatenate(parts).astype(int) - expected).max() <= 1
-    assert len({picture.tobytes() for picture in expected}) == 8
+    assert len({image.tobytes() for image in expected}) == 8
 
 
 def test_the_same_call_gives_the_same_bits_and_another_seed_or_sample_others(run: Path) -> None:
@@ -112,20 +112,20 @@ def test_a_set_of_another_size_is_refused_unless_a_policy_says_how(
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("policy", ["tile", "scale", "native"])
-def test_a_size_policy_restores_a_set_as_own_pictures_and_the_card_says_so(
+def test_a_size_policy_restores_a_set_as_own_images_and_the_card_says_so(
     run: Path, policy: str, task: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain, restorer = model(run), model(run, size_policy=policy)
     some = questions.batch(task, 2 * SIDE, n=2)
     output = restorer.restore(some)
-    assert not [record for record in caplog.records if record.levelname == "WARNING"]  # not one per picture
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]  # not one per image
     assert output.shape == (2, 2 * SIDE, 2 * SIDE, 3)
     if some.masks is not None:
         assert (output[~some.masks] == some.inputs[~some.masks]).all()
     source = np.broadcast_to(some.inputs, output.shape)
     for at, name in enumerate(some.ids):
         own = UserImage(name, task, source[at], None if some.masks is None else some.masks[at])
-        assert (output[at] == plain.restore_picture(own, policy)).all()
+        assert (output[at] == plain.restore_image(own, policy)).all()
     again = restorer.restore(Batch(some.ids, some.inputs, some.masks, some.benchset, sample=1))
     assert (again != output).any()
     card = restorer.about
@@ -255,7 +255,7 @@ def test_a_task_the_run_never_saw_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="trained for jpeg, not for colorization"):
         own.restore(batch("colorization"))
     with pytest.raises(UsageError, match="trained for jpeg, not for inpainting"):
-        own.restore_picture(UserImage("a", "inpainting", np.zeros((16, 16, 3), np.uint8), None), None)
+        own.restore_image(UserImage("a", "inpainting", np.zeros((16, 16, 3), np.uint8), None), None)
 
 
 def test_what_is_no_run_of_ours_is_refused(run: Path, tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 # --- what goes wrong while sampling ---------------------------------------------------------------
 
 
-def test_pictures_that_stay_not_finite_fail_by_id(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_stay_not_finite_fail_by_id(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = UNet.forward
 
     def broken(self: UNet, images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
@@ -296,12 +296,12 @@ def test_pictures_that_stay_not_finite_fail_by_id(run: Path, monkeypatch: pytest
         model(run).restore(batch("jpeg"))
 
 
-def test_pictures_far_out_of_range_fail_too(run: Path) -> None:
+def test_images_far_out_of_range_fail_too(run: Path) -> None:
     with pytest.raises(InputError, match="PB612"):
         model(run, sampler="dpmpp-2m/log-snr/off").restore(batch("jpeg"))
 
 
-def test_reduced_precision_is_given_up_for_the_pictures_it_breaks(
+def test_reduced_precision_is_given_up_for_the_images_it_breaks(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some = batch("jpeg")
@@ -373,10 +373,10 @@ def test_the_gain_is_that_of_the_networks_answer(task: Any, predicts: str) -> No
     assert selfcheck.gain(diffusion, halves, task, 64) == pytest.approx(6.02, abs=0.01)
 
 
-# --- own pictures ---------------------------------------------------------------------------------
+# --- own images ---------------------------------------------------------------------------------
 
 
-def own_picture(task: str, height: int, width: int) -> UserImage:
+def own_image(task: str, height: int, width: int) -> UserImage:
     pixels = np.random.default_rng(4).integers(0, 256, (height, width, 3), np.uint8)
     mask = None
     if task in ("inpainting", "uncropping"):
@@ -387,18 +387,18 @@ def own_picture(task: str, height: int, width: int) -> UserImage:
 
 @pytest.mark.parametrize("policy", [None, "tile", "scale", "native"])
 @pytest.mark.parametrize("task", TASKS)
-def test_own_pictures_of_any_size_keep_what_is_known(run: Path, policy: str | None, task: str) -> None:
+def test_own_images_of_any_size_keep_what_is_known(run: Path, policy: str | None, task: str) -> None:
     restorer = model(run, steps=2)
-    assert isinstance(restorer, PictureRestorer)
-    own = own_picture(task, 23, 37)
-    output = restorer.restore_picture(own, policy)
+    assert isinstance(restorer, ImageRestorer)
+    own = own_image(task, 23, 37)
+    output = restorer.restore_image(own, policy)
     assert output.shape == (23, 37, 3)
     if own.mask is not None:
         assert (output[~own.mask] == own.input[~own.mask]).all()
-    assert (restorer.restore_picture(own, policy) == output).all()
+    assert (restorer.restore_image(own, policy) == output).all()
 
 
 def test_one_window_is_the_network_itself(run: Path) -> None:
-    own = own_picture("jpeg", SIDE, SIDE)
-    tiled, native = (model(run).restore_picture(own, policy) for policy in ("tile", "native"))
+    own = own_image("jpeg", SIDE, SIDE)
+    tiled, native = (model(run).restore_image(own, policy) for policy in ("tile", "native"))
     assert np.abs(tiled.astype(int) - native).max() <= 1

@@ -25,7 +25,7 @@ SIDE = 32
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def picture(channels: int = 3, side: int = SIDE) -> Image:
+def image(channels: int = 3, side: int = SIDE) -> Image:
     return np.random.default_rng(11).integers(0, 256, (side, side, channels), np.uint8)
 
 
@@ -63,7 +63,7 @@ def refusal(data: bytes, channels: int = 3) -> PngError:
     return caught.value
 
 
-SOUND = encode(picture())
+SOUND = encode(image())
 IEND = chunk(b"IEND")
 
 
@@ -85,7 +85,7 @@ def test_what_is_written_is_read_back(height: int, width: int, channels: int, se
 
 
 def test_a_gray_image_may_come_without_its_channel_axis() -> None:
-    pixels = picture(1)
+    pixels = image(1)
     assert encode(pixels[:, :, 0]) == encode(pixels)
 
 
@@ -200,18 +200,18 @@ def test_every_mode_but_rgb_that_pillow_saves_is_refused(mode: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF", "BMP", "GIF", "EPS"])
 def test_other_formats_are_refused_whatever_the_file_is_called(kind: str) -> None:
-    image = PillowImage.fromarray(picture())
-    assert refusal(saved(image.convert("P") if kind == "GIF" else image, kind)).code == "PB301"
+    opened = PillowImage.fromarray(image())
+    assert refusal(saved(opened.convert("P") if kind == "GIF" else opened, kind)).code == "PB301"
 
 
 def test_an_animated_png_is_refused() -> None:
-    first = PillowImage.fromarray(picture())
-    data = saved(first, save_all=True, append_images=[PillowImage.fromarray(255 - picture())])
+    first = PillowImage.fromarray(image())
+    data = saved(first, save_all=True, append_images=[PillowImage.fromarray(255 - image())])
     assert refusal(data).code == "PB304"
 
 
-def test_a_mask_is_not_read_as_a_picture_nor_the_other_way_round() -> None:
-    assert refusal(encode(picture(1))).found == "8-bit gray"
+def test_a_mask_is_not_read_as_a_image_nor_the_other_way_round() -> None:
+    assert refusal(encode(image(1))).found == "8-bit gray"
     assert refusal(SOUND, channels=1).found == "8-bit RGB"
 
 
@@ -252,7 +252,7 @@ def test_a_stream_of_random_bytes_is_refused(body: bytes) -> None:
 
 def _refused_or_same(data: bytes) -> bool:
     try:
-        return np.array_equal(decode_strict(data, SIDE, SIDE, 3)[0], picture())
+        return np.array_equal(decode_strict(data, SIDE, SIDE, 3)[0], image())
     except PngError:
         return True
 

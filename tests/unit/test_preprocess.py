@@ -1,4 +1,4 @@
-"""crop-area-v1 and crop256-v1: golden pixels, the formula by brute force, refused pictures."""
+"""crop-area-v1 and crop256-v1: golden pixels, the formula by brute force, refused images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.tasks.canary import pattern_p
-from palette_bench.tasks.preprocess import DecodeError, crop_area, crop_window, decode, picture_size
+from palette_bench.tasks.preprocess import DecodeError, crop_area, crop_window, decode, image_size
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_area_averages_are_exact_rational_means_rounded_half_up(height: int, wid
         assert found[i, j, 1] == int(total / step**2 + Fraction(1, 2))
 
 
-def test_large_pictures_do_not_overflow() -> None:
+def test_large_images_do_not_overflow() -> None:
     white = np.full((3000, 3000, 3), 255, np.uint8)
     assert (crop_area(white, 256) == 255).all()
 
 
-def test_a_picture_of_the_right_size_is_untouched() -> None:
+def test_a_image_of_the_right_size_is_untouched() -> None:
     pixels = pattern_p(256, 256)
     np.testing.assert_array_equal(crop_area(pixels, 256), pixels)
     np.testing.assert_array_equal(crop_window(pixels, 256), pixels)
@@ -92,8 +92,8 @@ def test_cmyk_and_orientation_are_read_as_pixels_stand() -> None:
         (b"neither", "not a JPEG or PNG"),
     ],
 )
-def test_refused_pictures_say_why(data: bytes, reason: str) -> None:
+def test_refused_images_say_why(data: bytes, reason: str) -> None:
     with pytest.raises(DecodeError, match=reason):
-        picture_size(data)
+        image_size(data)
     with pytest.raises(DecodeError):
         decode(data)

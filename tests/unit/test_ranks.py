@@ -20,7 +20,7 @@ from palette_bench.board.paired_tests import (
     RankInterval,
     contender,
     evidence,
-    pictures_of,
+    images_of,
     rank,
     rank_text,
 )
@@ -34,7 +34,7 @@ METRICS = ["frechet_distance", "classifier_score", "classification_agreement", "
 
 
 def column(metric: str, level: float, seed: int) -> NDArray[np.float64]:
-    """Return per-image values of a system; the noise of pictures is shared, a little is its own."""
+    """Return per-image values of a system; the noise of images is shared, a little is its own."""
     shared, own = np.random.default_rng(99).random(N), np.random.default_rng(seed).random(N)
     mixed = 0.9 * shared + 0.1 * own
     return (mixed < level).astype(np.float64) if RULES[metric].column == "top1" else level + mixed
@@ -208,12 +208,12 @@ def test_the_standard_error_is_proven_with_the_halves() -> None:
     assert edited.code == "PB408"
 
 
-def test_the_pictures_of_a_board_are_those_most_tables_list() -> None:
+def test_the_images_of_a_board_are_those_most_tables_list() -> None:
     other = evidence(TABLE.assign(image_id="x" + TABLE["image_id"]))
     ours = evidence(TABLE)
-    assert pictures_of([other, ours, ours]) == tuple(sorted(TABLE["image_id"]))
-    assert pictures_of([other, ours]) == pictures_of([ours, other])
-    assert pictures_of([]) == ()
+    assert images_of([other, ours, ours]) == tuple(sorted(TABLE["image_id"]))
+    assert images_of([other, ours]) == images_of([ours, other])
+    assert images_of([]) == ()
 
 
 def test_ranks_are_printed_as_intervals() -> None:

@@ -29,7 +29,7 @@ from palette_bench.scoring.features.extractor import FeatureExtractor
 from palette_bench.scoring.metrics.frechet import frechet_distance
 from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.reference_resolver import ReferenceResolver
-from palette_bench.scoring.references import PictureReference, ReferenceRequest
+from palette_bench.scoring.references import ImageReference, ReferenceRequest
 from palette_bench.scoring.scorecard import Score
 from palette_bench.scoring.statistics_files import read_statistics, write_statistics
 from palette_bench.scoring.validation_set import ValidationSet, compute
@@ -182,8 +182,8 @@ def network() -> FeatureExtractor:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Ten pictures in two class folders, larger than the protocol's side and not square."""
+def images(tmp_path: Path) -> Path:
+    """Ten images in two class folders, larger than the protocol's side and not square."""
     folder, draw = tmp_path / "val", np.random.default_rng(5)
     for at in range(10):
         place = folder / f"n0{at % 2}" / f"val_{at:02d}.png"
@@ -193,7 +193,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def build(network: FeatureExtractor, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PictureReference]:
+def build(network: FeatureExtractor, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ImageReference]:
     monkeypatch.setattr(validation_set, "PART", 4)
 
     def run(
@@ -201,7 +201,7 @@ def build(network: FeatureExtractor, monkeypatch: pytest.MonkeyPatch) -> Callabl
         progress: object = SILENT,
         name: str = "folder:x",
         sources: Mapping[str, str] = MappingProxyType({}),
-    ) -> PictureReference:
+    ) -> ImageReference:
         extraction = Extraction([network], ArrayCache("features"), "cpu", progress=progress)  # type: ignore[arg-type]
         wanted = ValidationSet(name, "crop-area-v1", 64, sources)
         return compute(wanted, folder, extraction, ArrayCache("statistics"))
@@ -209,13 +209,12 @@ def build(network: FeatureExtractor, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return run
 
 
-def test_a_validation_set_is_every_picture_preprocessed_in_sorted_order(
-    build: Callable[..., PictureReference], pictures: Path, network: FeatureExtractor
+def test_a_validation_set_is_every_image_preprocessed_in_sorted_order(
+    build: Callable[..., ImageReference], images: Path, network: FeatureExtractor
 ) -> None:
-    found = build(pictures)
+    found = build(images)
     cropped = {
-        path.stem: crop_area(np.asarray(PillowImage.open(path)), 64)
-        for path in sorted(pictures.rglob("*.png"))
+        path.stem: crop_area(np.asarray(PillowImage.open(path)), 64) for path in sorted(images.rglob("*.png"))
     }
     digests = {name: pixel_digest(image) for name, image in cropped.items()}
     assert (found.id, found.n) == ("val-full@crop-area-v1", 10)
@@ -226,17 +225,17 @@ def test_a_validation_set_is_every_picture_preprocessed_in_sorted_order(
 
 
 def test_flat_and_class_folders_are_one_set(
-    build: Callable[..., PictureReference], pictures: Path, network: FeatureExtractor, tmp_path: Path
+    build: Callable[..., ImageReference], images: Path, network: FeatureExtractor, tmp_path: Path
 ) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
-    for path in pictures.rglob("*.png"):
+    for path in images.rglob("*.png"):
         shutil.copy(path, flat)
-    assert build(flat).fingerprint(network) == build(pictures).fingerprint(network)
+    assert build(flat).fingerprint(network) == build(images).fingerprint(network)
 
 
 def test_a_killed_computation_takes_up_at_the_part_it_had_reached(
-    build: Callable[..., PictureReference], pictures: Path, monkeypatch: pytest.MonkeyPatch
+    build: Callable[..., ImageReference], images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from contextlib import contextmanager
 
@@ -254,23 +253,23 @@ def test_a_killed_computation_takes_up_at_the_part_it_had_reached(
         yield advance
 
     with pytest.raises(Interrupted):
-        build(pictures, killed)
+        build(images, killed)
     seen, real = [], extraction.extract
 
-    def counted(networks: object, images: object, count: int, *rest: object, **more: object) -> object:
+    def counted(networks: object, batch: object, count: int, *rest: object, **more: object) -> object:
         seen.append(count)
-        return real(networks, images, count, *rest, **more)  # type: ignore[arg-type]
+        return real(networks, batch, count, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(extraction, "extract", counted)
-    assert build(pictures).n == 10
+    assert build(images).n == 10
     assert seen == [2]  # parts of 4 and 4 were kept
 
 
-def test_it_is_remembered_without_pictures_and_lost_parts_are_named(
-    build: Callable[..., PictureReference], pictures: Path, network: FeatureExtractor, cache: Path
+def test_it_is_remembered_without_images_and_lost_parts_are_named(
+    build: Callable[..., ImageReference], images: Path, network: FeatureExtractor, cache: Path
 ) -> None:
-    made = build(pictures)
-    shutil.rmtree(pictures)
+    made = build(images)
+    shutil.rmtree(images)
     wanted = ValidationSet("folder:x", "crop-area-v1", 64)
     found = wanted.remembered([network], ArrayCache("features"), ArrayCache("statistics"))
     assert found is not None
@@ -284,10 +283,10 @@ def test_it_is_remembered_without_pictures_and_lost_parts_are_named(
 
 
 def test_two_folders_of_one_name_never_share_a_validation_set(
-    build: Callable[..., PictureReference], pictures: Path, network: FeatureExtractor
+    build: Callable[..., ImageReference], images: Path, network: FeatureExtractor
 ) -> None:
     made = {"a": sha256(b"one"), "b": sha256(b"two")}
-    build(pictures, sources=made)
+    build(images, sources=made)
     kept = (network,), ArrayCache("features"), ArrayCache("statistics")
     assert ValidationSet("folder:x", "crop-area-v1", 64, dict(reversed(made.items()))).remembered(*kept)
     for other in ({"a": sha256(b"one")}, {"a": sha256(b"one"), "b": sha256(b"three")}):
@@ -302,28 +301,28 @@ def test_two_folders_of_one_name_never_share_a_validation_set(
     ],
 )
 def test_a_published_validation_set_must_hold_the_source_files_of_the_set(
-    build: Callable[..., PictureReference], pictures: Path, sources: dict[str, str], found: str
+    build: Callable[..., ImageReference], images: Path, sources: dict[str, str], found: str
 ) -> None:
     with pytest.raises(SourceError, match=rf"PB607(.|\n)*{found}"):
-        build(pictures, name="imagenet", sources=sources)
-    assert build(pictures, sources=sources).n == 10  # a folder may be compared with any images
+        build(images, name="imagenet", sources=sources)
+    assert build(images, sources=sources).n == 10  # a folder may be compared with any images
 
 
 def test_a_part_of_a_published_validation_set_bars_from_ranks(
-    build: Callable[..., PictureReference], pictures: Path
+    build: Callable[..., ImageReference], images: Path
 ) -> None:
-    assert build(pictures, name="imagenet").notes == ("partial-reference",)
-    assert build(pictures).notes == ()
+    assert build(images, name="imagenet").notes == ("partial-reference",)
+    assert build(images).notes == ()
 
 
 def test_a_damaged_index_counts_as_none(
-    build: Callable[..., PictureReference],
-    pictures: Path,
+    build: Callable[..., ImageReference],
+    images: Path,
     network: FeatureExtractor,
     cache: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    build(pictures)
+    build(images)
     (entry,) = (cache / "references").iterdir()
     entry.write_text(json.dumps({"n": 10}))
     with caplog.at_level(logging.WARNING):
@@ -331,20 +330,20 @@ def test_a_damaged_index_counts_as_none(
     assert "PB808" in caplog.text
 
 
-def test_an_undecodable_picture_stops_everything_and_a_short_set_is_said(
-    build: Callable[..., PictureReference], pictures: Path, caplog: pytest.LogCaptureFixture
+def test_an_undecodable_image_stops_everything_and_a_short_set_is_said(
+    build: Callable[..., ImageReference], images: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        build(pictures, name="imagenet")
+        build(images, name="imagenet")
     assert "10 pictures, not the 50000 of the whole" in caplog.text
-    (pictures / "n00" / "val_02.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    (images / "n00" / "val_02.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
     with pytest.raises(SourceError, match=r"PB309(.|\n)*val_02\.png"):
-        build(pictures)
+        build(images)
 
 
 def test_the_default_is_the_whole_validation_set_once_it_is_remembered(
-    build: Callable[..., PictureReference],
-    pictures: Path,
+    build: Callable[..., ImageReference],
+    images: Path,
     network: FeatureExtractor,
     mini_sets: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -356,11 +355,11 @@ def test_the_default_is_the_whole_validation_set_once_it_is_remembered(
     assert chooser.choose(ReferenceRequest()) is None
     with pytest.raises(UsageError, match="name its pictures once with --reference-images DIR"):
         chooser.choose(ReferenceRequest("val-full@crop-area-v1"))
-    build(pictures, name="photos-64", sources=ValidationSet.of(target, "crop-area-v1").sources)
+    build(images, name="photos-64", sources=ValidationSet.of(target, "crop-area-v1").sources)
     asked = chooser.choose(ReferenceRequest("val-full@crop-area-v1"))
     assert asked is not None
     assert asked.id == "val-full@crop-area-v1"
-    assert chooser.choose(ReferenceRequest()) is None  # nobody says that ten pictures are the whole
+    assert chooser.choose(ReferenceRequest()) is None  # nobody says that ten images are the whole
     monkeypatch.setitem(validation_set._WHOLE, "photos-64", 10)
     found = chooser.choose(ReferenceRequest())
     assert found is not None

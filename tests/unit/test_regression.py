@@ -1,4 +1,4 @@
-"""The regression baseline: what its network is told, its loss, and that it learns pictures by heart."""
+"""The regression baseline: what its network is told, its loss, and that it learns images by heart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.objective import TrainingBatch
 from palette_bench.baselines.training.recipe import read_recipe
 from palette_bench.baselines.training.unet import flop
-from palette_bench.benchset.pictures import photo_path
+from palette_bench.benchset.images import photo_path
 from palette_bench.core import png
 from palette_bench.core.errors import UsageError
 from palette_bench.core.types import Image
@@ -64,7 +64,7 @@ def examples() -> TrainingBatch:
     return TrainingBatch(0, np.arange(2), ("inpainting",) * 2, reference, source, mask)
 
 
-def test_the_network_is_shown_no_noisy_picture_and_told_position_zero() -> None:
+def test_the_network_is_shown_no_noisy_image_and_told_position_zero() -> None:
     told: list[torch.Tensor] = []
 
     def network(images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
@@ -110,7 +110,7 @@ def test_the_papers_regression_has_as_many_parameters_as_its_model() -> None:
 # --- learning by heart ----------------------------------------------------------------------------
 
 
-def pictures() -> dict[str, Image]:
+def images() -> dict[str, Image]:
     decoded = {name: decode(photo_path(name).read_bytes()) for name in PHOTOS}
     return {
         name: crop_area(photo[: min(photo.shape[:2]), : min(photo.shape[:2])], SIDE)
@@ -122,22 +122,22 @@ def pictures() -> dict[str, Image]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("regression")
     (folder / "data").mkdir()
-    for name, picture in pictures().items():
-        (folder / "data" / f"{name[:-4]}-small.png").write_bytes(png.encode(picture))
+    for name, image in images().items():
+        (folder / "data" / f"{name[:-4]}-small.png").write_bytes(png.encode(image))
     (folder / "recipe.toml").write_text(RECIPE.format(reduction="image"))
     keys = {"task": "colorization", "recipe": str(folder / "recipe.toml")}
     run_toy(baseline.method(), folder / "data", folder / "run", **keys)
     return folder / "run"
 
 
-def test_a_few_pictures_are_learnt_by_heart(run: Path) -> None:
-    references = np.stack(list(pictures().values()))
-    grays = np.stack([luma(picture) for picture in references])[..., None]
+def test_a_few_images_are_learnt_by_heart(run: Path) -> None:
+    references = np.stack(list(images().values()))
+    grays = np.stack([luma(image) for image in references])[..., None]
     asked = Batch(tuple(PHOTOS), grays, None, batch("colorization", SIDE).benchset)
     restored = baseline.restorer(RestoreOptions(run=run)).restore(asked)
 
-    def error(images: np.ndarray) -> float:
-        return float(np.sqrt(np.mean((images.astype(float) - references) ** 2)))
+    def error(outputs: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((outputs.astype(float) - references) ** 2)))
 
     print(error(grays), error(restored))
     assert error(restored) < 0.3 * error(grays)

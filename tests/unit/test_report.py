@@ -1,4 +1,4 @@
-"""The scorecard report: words, whiskers, which pictures are shown, and what is refused."""
+"""The scorecard report: words, whiskers, which images are shown, and what is refused."""
 
 from __future__ import annotations
 
@@ -113,20 +113,20 @@ def test_extremes_are_disjoint_and_ordered() -> None:
 
 
 @pytest.mark.parametrize(("n", "size"), [(0, 0), (1, 0), (2, 0), (3, 1), (12, 4), (24, 8), (1000, 8)])
-def test_no_picture_stands_in_two_lists(n: int, size: int) -> None:
+def test_no_image_stands_in_two_lists(n: int, size: int) -> None:
     table = pd.DataFrame({"image_id": [f"p{i}" for i in range(n)], "perceptual_distance": np.zeros(n)})
     found = extremes(ranked_picks(table))
     shown = [p.image_id for p in (*found.worst, *found.median, *found.best)]
     assert len(shown) == len(set(shown)) == 3 * size
 
 
-def test_pictures_without_a_distance_are_left_out_of_the_order() -> None:
+def test_images_without_a_distance_are_left_out_of_the_order() -> None:
     table = pd.DataFrame({"image_id": ["a", "b"], "perceptual_distance": [np.nan, 2.0]})
     assert [p.image_id for p in ranked_picks(table)] == ["b"]
     assert ranked_picks(table[["image_id"]]) == []
 
 
-def test_small_pictures_are_stored_without_loss() -> None:
+def test_small_images_are_stored_without_loss() -> None:
     from io import BytesIO
 
     from PIL import Image
@@ -179,7 +179,7 @@ def test_provenance_names_every_fingerprint() -> None:
     assert "True" not in text
 
 
-def test_the_page_says_its_numbers_without_pictures(tmp_path: Path) -> None:
+def test_the_page_says_its_numbers_without_images(tmp_path: Path) -> None:
     card = write_card(tmp_path, n=40)
     write_report(card, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
@@ -214,7 +214,7 @@ def test_what_was_not_named_is_not_called_nothing(
     assert f"<dt>Trained on</dt><dd>{said}</dd>" in (tmp_path / "r.html").read_text()
 
 
-def test_the_compute_of_a_picture_is_said_where_it_is_known(tmp_path: Path) -> None:
+def test_the_compute_of_a_image_is_said_where_it_is_known(tmp_path: Path) -> None:
     spent = Sampling(sampler="ancestral", steps=3, flop_per_image=8_613_371_904)
     write_report(write_card(tmp_path, sampling=spent), tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()

@@ -1,4 +1,4 @@
-"""Every way a picture becomes what a network sees, against the program it copies."""
+"""Every way a image becomes what a network sees, against the program it copies."""
 
 from __future__ import annotations
 
@@ -112,6 +112,6 @@ def test_a_models_own_crop_is_timms_transform(model: str) -> None:
     theirs = timm.data.create_transform(**timm.data.resolve_data_config(config.to_dict()))
     # no overshoot, for Pillow clips between its two passes; it rounds after each, we do not
     smooth = functional.interpolate(drawn(9, 9, 1), size=(256, 256), mode="bilinear").round()
-    picture = PillowImage.fromarray(smooth[0].permute(1, 2, 0).byte().numpy())
+    image = PillowImage.fromarray(smooth[0].permute(1, 2, 0).byte().numpy())
     level = 1 / 255 / min(config.std)
-    assert (ours(smooth)[0] - theirs(picture)).abs().max() < 1.1 * level
+    assert (ours(smooth)[0] - theirs(image)).abs().max() < 1.1 * level

@@ -58,7 +58,7 @@ def smoke(smoke_sets: Path) -> ContestantSet:
 
 
 def bytes_of(folder: Path) -> dict[str, str]:
-    """Digests of the pictures of a submission, by relative name."""
+    """Digests of the images of a submission, by relative name."""
     return {
         p.relative_to(folder).as_posix(): sha256(p.read_bytes())
         for place in ("outputs", "samples")
@@ -108,7 +108,7 @@ def test_under_torchrun_a_rank_is_a_shard_of_every_nth_id(
     assert (tmp_path / "sub" / "journal.3-of-5.jsonl").is_file()
 
 
-def test_more_ranks_than_pictures_do_no_harm(smoke: ContestantSet, tmp_path: Path) -> None:
+def test_more_ranks_than_images_do_no_harm(smoke: ContestantSet, tmp_path: Path) -> None:
     assert restore(Noisy(), smoke, tmp_path / "sub", shard=Shard(12, 13)) is None
     assert not list((tmp_path / "sub" / "outputs").iterdir())
 
@@ -125,7 +125,7 @@ def test_samples_differ_by_their_noise_and_pass_the_check(smoke: ContestantSet, 
     assert check(tmp_path / "sub", smoke.folder).ok
 
 
-def test_every_call_has_as_many_pictures_as_the_first(smoke: ContestantSet, tmp_path: Path) -> None:
+def test_every_call_has_as_many_images_as_the_first(smoke: ContestantSet, tmp_path: Path) -> None:
     model = Noisy()
     restore(model, smoke, tmp_path / "sub", samples=2, batch_size=5)
     assert [len(batch.ids) for batch in model.batches] == [5] * 6
@@ -138,7 +138,7 @@ def test_every_call_has_as_many_pictures_as_the_first(smoke: ContestantSet, tmp_
     assert [batch.sample for batch in model.batches] == [0, 0, 0, 1, 1, 1]
 
 
-def test_few_pictures_make_small_batches(smoke: ContestantSet, tmp_path: Path) -> None:
+def test_few_images_make_small_batches(smoke: ContestantSet, tmp_path: Path) -> None:
     model = Noisy()
     restore(model, smoke, tmp_path / "sub", samples=2, shard=Shard(0, 4))
     assert [len(batch.ids) for batch in model.batches] == [3, 3]

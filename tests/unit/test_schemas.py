@@ -74,7 +74,7 @@ def test_newer_and_unknown_versions_are_refused(fixture: Path, version: str) -> 
         model_of(fixture).parse(newer.encode(), fixture.name)
 
 
-def test_an_old_manifest_does_not_know_how_its_pictures_were_chosen() -> None:
+def test_an_old_manifest_does_not_know_how_its_images_were_chosen() -> None:
     assert Manifest.read(GOLDEN / "manifest-1.0.json").selection is None
     chosen = Manifest.read(GOLDEN / "manifest-1.1.json").selection
     assert chosen == Selection(rule="ids", candidates=3)

@@ -16,7 +16,7 @@ from palette_bench.core.significance import holm, mcnemar, paired_t, z_of_influe
 
 
 def hits(both: int, only: int, other: int, neither: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return two columns with the given counts of pictures right for both, one, the other, none."""
+    """Return two columns with the given counts of images right for both, one, the other, none."""
     first = [1] * (both + only) + [0] * (other + neither)
     second = [1] * both + [0] * only + [1] * other + [0] * neither
     return np.array(first), np.array(second)
@@ -103,7 +103,7 @@ def test_swapping_the_systems_turns_the_sign_only() -> None:
     assert (forth.delta, forth.se, forth.p) == (-back.delta, back.se, back.p)
 
 
-def test_one_picture_compares_nothing() -> None:
+def test_one_image_compares_nothing() -> None:
     one = np.array([1.0])
     assert paired_t(one, one) is None
     assert z_of_influence(1.0, 2.0, one, one) is None

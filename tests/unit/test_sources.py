@@ -16,8 +16,8 @@ from PIL import Image as PillowImage
 
 from palette_bench.benchset.folders import folder_id, folder_ids
 from palette_bench.benchset.generate import generate
+from palette_bench.benchset.images import photo_path
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.benchset.pictures import photo_path
 from palette_bench.benchset.sources import Request, Source, drawn_windows, open_source
 from palette_bench.benchset.splits import imagenet_id, read_imagenet_labels
 from palette_bench.core.errors import SourceError, UsageError
@@ -66,7 +66,7 @@ def test_a_folder_is_walked_in_id_order_whatever_the_depth(tmp_path: Path) -> No
     write(tmp_path, "b/2.JPG", "a.jpeg", "b/1.png.jpg", "notes.txt")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpeg")
     source = folder("palette-2022", tmp_path)
-    assert [p.id for p in source.pictures] == ["a", "b_1_png", "b_2", "link"]
+    assert [p.id for p in source.images] == ["a", "b_1_png", "b_2", "link"]
     assert source.state == "unregistered"
 
 
@@ -77,7 +77,7 @@ def test_twins_are_all_named(tmp_path: Path) -> None:
     assert {p.code: p.ids for p in error.value.problems} == {"PB203": ("a",), "PB204": ("b",)}
 
 
-def test_unreadable_and_small_pictures_are_all_named(tmp_path: Path) -> None:
+def test_unreadable_and_small_images_are_all_named(tmp_path: Path) -> None:
     write(tmp_path, "good.jpg")
     (tmp_path / "cut.jpg").write_bytes(jpeg()[:-300])
     (tmp_path / "text.png").write_text("hello")
@@ -90,18 +90,18 @@ def test_unreadable_and_small_pictures_are_all_named(tmp_path: Path) -> None:
 
 def test_limit_takes_a_subset_that_does_not_depend_on_the_rest(tmp_path: Path) -> None:
     write(tmp_path, *(f"{i}.jpg" for i in range(20)))
-    five = {p.id for p in folder("palette-2022", tmp_path, limit=5).pictures}
-    seven = {p.id for p in folder("palette-2022", tmp_path, limit=7).pictures}
+    five = {p.id for p in folder("palette-2022", tmp_path, limit=5).images}
+    seven = {p.id for p in folder("palette-2022", tmp_path, limit=7).images}
     assert len(five) == 5
     assert five < seven
 
 
-def test_ids_take_exactly_the_pictures_they_name_with_their_labels(tmp_path: Path) -> None:
+def test_ids_take_exactly_the_images_they_name_with_their_labels(tmp_path: Path) -> None:
     images = write(tmp_path / "images", *(f"a/{i}.jpg" for i in range(6)))
     (images / "labels.csv").write_text("file,label\n" + "".join(f"{i}.jpg,{i}\n" for i in range(6)))
     (tmp_path / "ids.txt").write_text("a_4\r\n\na_1\n")
     source = folder("palette-2022", images, ids=tmp_path / "ids.txt")
-    assert [(p.id, p.label) for p in source.pictures] == [("a_1", 1), ("a_4", 4)]
+    assert [(p.id, p.label) for p in source.images] == [("a_1", 1), ("a_4", 4)]
     assert source.split_sha256 == lines_digest(["a_1", "a_4"])
 
 
@@ -122,7 +122,7 @@ def test_a_list_of_ids_that_cannot_be_met_is_refused(lines: str, problem: str, t
         folder("palette-2022", images, ids=tmp_path / "ids.txt")
 
 
-def test_how_pictures_were_chosen_is_known(tmp_path: Path) -> None:
+def test_how_images_were_chosen_is_known(tmp_path: Path) -> None:
     images = write(tmp_path / "images", *(f"{i}.jpg" for i in range(8)))
     (tmp_path / "ids.txt").write_text("3\n5\n")
     chosen = {
@@ -140,10 +140,10 @@ def test_how_pictures_were_chosen_is_known(tmp_path: Path) -> None:
     assert [source.selection.rule for source in chosen.values()] == list(chosen)
 
 
-def test_labels_csv_names_pictures_by_path_or_file_name(tmp_path: Path) -> None:
+def test_labels_csv_names_images_by_path_or_file_name(tmp_path: Path) -> None:
     write(tmp_path, "images/a.jpg", "images/b.jpg")
     (tmp_path / "labels.csv").write_text("file,label\na.jpg,7\nimages/b.jpg,999\n")
-    assert [p.label for p in folder("palette-2022", tmp_path).pictures] == [7, 999]
+    assert [p.label for p in folder("palette-2022", tmp_path).images] == [7, 999]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_bad_labels_are_refused(text: str, problem: str, tmp_path: Path) -> None
 
 def test_wnid_folders_label_the_small_protocol_only(tmp_path: Path) -> None:
     write(tmp_path, "n01440764/a.jpg", "n15075141/b.jpg")
-    assert [p.label for p in folder("palette-mini", tmp_path).pictures] == [0, 999]
-    assert [p.label for p in folder("palette-2022", tmp_path).pictures] == [None, None]
+    assert [p.label for p in folder("palette-mini", tmp_path).images] == [0, 999]
+    assert [p.label for p in folder("palette-2022", tmp_path).images] == [None, None]
 
 
 @pytest.mark.parametrize("name", ["folder:", "folder:Big", "folder:a/b"])
@@ -174,11 +174,11 @@ def test_folder_names_are_slugs(name: str, tmp_path: Path) -> None:
         open_source(RULES, Request(name, tmp_path))
 
 
-# --- ImageNet, at the size of one picture per class
+# --- ImageNet, at the size of one image per class
 
 
 def small_imagenet(rules: ProtocolSpec) -> tuple[ProtocolSpec, dict[int, int], list[int]]:
-    """Return the protocol with ctest10k cut down to one picture per class, all labels, and the chosen.
+    """Return the protocol with ctest10k cut down to one image per class, all labels, and the chosen.
 
     The chosen are the highest number of each class; none of them is among the dropped ones.
     """
@@ -206,19 +206,19 @@ def imagenet() -> tuple[ProtocolSpec, dict[int, int], list[int]]:
 
 
 def lay_out(form: str, root: Path, labels: dict[int, int], chosen: list[int]) -> Request:
-    """Put one tiny picture per chosen number, as people have them."""
+    """Put one tiny image per chosen number, as people have them."""
     listed = root / "val_labels.txt"
     listed.write_text("".join(f"{labels[n]}\n" for n in sorted(labels)))
     images = root / "val"
     images.mkdir()
-    pictures = {n: jpeg(64 + n % 2) for n in chosen}
+    files = {n: jpeg(64 + n % 2) for n in chosen}
     if form == "tar":
         with tarfile.open(images / "ILSVRC2012_img_val.tar", "w") as archive:
-            for n, data in pictures.items():
+            for n, data in files.items():
                 member = tarfile.TarInfo(f"{imagenet_id(n)}.JPEG")
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
-    for n, data in pictures.items() if form != "tar" else ():
+    for n, data in files.items() if form != "tar" else ():
         parent = images / f"n{labels[n]:08d}" if form == "class folders" else images
         parent.mkdir(exist_ok=True)
         (parent / f"{imagenet_id(n)}.JPEG").write_bytes(data)
@@ -233,11 +233,11 @@ def test_imagenet_in_every_layout_gives_the_same_split(
 ) -> None:
     rules, labels, chosen = imagenet
     source = open_source(rules, lay_out(form, tmp_path, labels, chosen))
-    assert [(p.id, p.label) for p in source.pictures] == [(imagenet_id(n), labels[n]) for n in chosen]
-    assert source.pictures[0].place.read() == jpeg(64 + chosen[0] % 2)
+    assert [(p.id, p.label) for p in source.images] == [(imagenet_id(n), labels[n]) for n in chosen]
+    assert source.images[0].place.read() == jpeg(64 + chosen[0] % 2)
 
 
-def test_missing_and_double_imagenet_pictures_are_named(
+def test_missing_and_double_imagenet_images_are_named(
     imagenet: tuple[ProtocolSpec, dict[int, int], list[int]], tmp_path: Path
 ) -> None:
     rules, labels, chosen = imagenet
@@ -260,7 +260,7 @@ def test_a_resized_copy_is_refused_unless_allowed(
     with pytest.raises(SourceError, match="a resized copy"):
         open_source(rules, request)
     allowed = Request(request.id, request.images, allow_unknown=True)
-    assert len(open_source(rules, allowed).pictures) == 1000
+    assert len(open_source(rules, allowed).images) == 1000
 
 
 def test_places_takes_its_split_from_the_list_and_no_labels(tmp_path: Path) -> None:
@@ -276,8 +276,8 @@ def test_places_takes_its_split_from_the_list_and_no_labels(tmp_path: Path) -> N
         (images / name).write_bytes(jpeg(64 + i))
     rules = RULES.model_copy(update={"sources": {"places10k-r1": spec}})
     source = open_source(rules, Request("places10k-r1", images))
-    assert [p.id for p in source.pictures] == [name.removesuffix(".jpg") for name in names[:6]]
-    assert {p.label for p in source.pictures} == {None}
+    assert [p.id for p in source.images] == [name.removesuffix(".jpg") for name in names[:6]]
+    assert {p.label for p in source.images} == {None}
     assert source.ignored == 2
 
 
@@ -300,7 +300,7 @@ def test_the_bundled_photographs_are_registered() -> None:
 
 def test_of_bundled_photographs_a_part_may_be_taken() -> None:
     every, part = (open_source(load("smoke"), Request("smoke-photos", limit=n)) for n in (None, 3))
-    assert {p.id for p in part.pictures} < {p.id for p in every.pictures}
+    assert {p.id for p in part.images} < {p.id for p in every.images}
     assert (part.state, part.selection.rule, part.selection.candidates) == ("unregistered", "subset-v1", 12)
     whole = open_source(load("smoke"), Request("smoke-photos", limit=12))
     assert (whole.state, whole.split_sha256) == ("registered", every.split_sha256)
@@ -335,7 +335,7 @@ def test_links_are_followed_and_what_is_passed_over_is_said_once(
     (root / "gone.jpg").symlink_to(tmp_path / "nowhere")
     with caplog.at_level("INFO"):
         source = folder("palette-2022", root)
-    assert [p.id for p in source.pictures] == ["a", "e", "linked_c", "linked_deep_d"]
+    assert [p.id for p in source.images] == ["a", "e", "linked_c", "linked_deep_d"]
     (said,) = caplog.messages
     for words in (
         *("2 hidden files", "2 hidden folders", "1 .webp", "1 .heic", "1 .tif", "1 files without suffix"),
@@ -445,10 +445,10 @@ def test_accents_stored_apart_make_the_same_ids_and_find_their_labels(tmp_path: 
     for home, name in (("mac", apart), ("linux", composed)):
         write(tmp_path / home, name)
         (tmp_path / home / "labels.csv").write_text(f"file,label\n{composed if home == 'mac' else apart},7\n")
-    found = [folder("palette-2022", tmp_path / home).pictures for home in ("mac", "linux")]
+    found = [folder("palette-2022", tmp_path / home).images for home in ("mac", "linux")]
     assert [(p.id, p.label) for (p,) in found] == [("caf_", 7)] * 2
     (tmp_path / "ids.txt").write_text(apart)
-    assert [p.id for p in folder("palette-2022", tmp_path / "linux", ids=tmp_path / "ids.txt").pictures] == [
+    assert [p.id for p in folder("palette-2022", tmp_path / "linux", ids=tmp_path / "ids.txt").images] == [
         "caf_"
     ]
     write(tmp_path / "mac", composed)
@@ -465,7 +465,7 @@ def test_labels_are_read_as_a_spreadsheet_saves_them(
     (tmp_path / "l.csv").write_bytes(text.encode("utf-16"))
     with caplog.at_level("INFO"):
         source = folder("palette-2022", tmp_path / "in", labels=tmp_path / "l.csv")
-    assert [p.label for p in source.pictures] == [7, 8]
+    assert [p.label for p in source.images] == [7, 8]
     assert "1 rows name files that are not there, line 8 first: gone.jpg" in caplog.text
 
 
@@ -475,7 +475,7 @@ def test_a_list_of_ids_may_be_of_files(text: str, tmp_path: Path) -> None:
     write(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
     (tmp_path / "ids.txt").write_bytes(text.encode())
     source = folder("palette-2022", tmp_path / "in", ids=tmp_path / "ids.txt")
-    assert [p.id for p in source.pictures] == ["a", "b"]
+    assert [p.id for p in source.images] == ["a", "b"]
 
 
 @pytest.mark.trust("pictures: lists")
@@ -498,7 +498,7 @@ def test_a_path_in_a_list_is_never_cut_to_its_file_name(line: str, taken: str | 
             folder("palette-2022", tmp_path / "in", ids=tmp_path / "ids.txt")
     else:
         source = folder("palette-2022", tmp_path / "in", ids=tmp_path / "ids.txt")
-        assert [p.id for p in source.pictures] == [taken]
+        assert [p.id for p in source.images] == [taken]
 
 
 @pytest.mark.trust("pictures: lists")

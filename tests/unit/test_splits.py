@@ -29,7 +29,7 @@ def test_ctest10k_is_the_published_list_entry_by_entry(imagenet_labels: Path) ->
     assert [f"{splits.imagenet_id(n)}.JPEG {label}" for n, label in chosen.items()] == lines
 
 
-def test_a_copy_with_only_the_chosen_pictures_is_enough(imagenet_labels: Path) -> None:
+def test_a_copy_with_only_the_chosen_images_is_enough(imagenet_labels: Path) -> None:
     chosen = splits.ctest10k(splits.read_imagenet_labels(imagenet_labels), SPEC, DROPPED)
     assert splits.ctest10k(chosen, SPEC, DROPPED).keys() == chosen.keys()
     chosen.popitem()
@@ -44,7 +44,7 @@ def test_swapped_labels_are_not_the_listed_ones(imagenet_labels: Path) -> None:
         splits.ctest10k(labels, SPEC, DROPPED)
 
 
-def test_the_order_takes_one_picture_of_each_class_in_turn() -> None:
+def test_the_order_takes_one_image_of_each_class_in_turn() -> None:
     assert splits.class_by_class({1: 2, 2: 0, 3: 2, 4: 0, 5: 1}) == [2, 5, 1, 4, 3]
 
 

@@ -144,7 +144,7 @@ def made(mini_jpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyFold
     return make_study(tmp_path_factory.mktemp("study"), mini_jpeg, show_input=True)
 
 
-def test_a_study_folder_holds_its_plan_and_pictures(made: StudyFolder) -> None:
+def test_a_study_folder_holds_its_plan_and_images(made: StudyFolder) -> None:
     study = made.study
     assert study.id == f"st_{sha256((made.path / 'study.json').read_bytes())[:12]}"
     assert made.seal.study_id == study.id
@@ -155,7 +155,7 @@ def test_a_study_folder_holds_its_plan_and_pictures(made: StudyFolder) -> None:
     made.check_stimuli()
 
 
-def test_tokens_lead_to_the_pictures_they_stand_for(made: StudyFolder, mini_jpeg: Path) -> None:
+def test_tokens_lead_to_the_images_they_stand_for(made: StudyFolder, mini_jpeg: Path) -> None:
     target = BenchSet.open(mini_jpeg)
     for row in made.truth()[:40]:
         files = row.files()
@@ -232,7 +232,7 @@ def test_simulated_votes_follow_the_rates_the_lists_and_the_seed(made: StudyFold
     for at, vote in enumerate(votes[: 2 * made.study.trials]):
         row = truth[divmod(at, made.study.trials)]
         assert (vote.image_id, vote.method, vote.real_side) == (row.image_id, row.method, row.real_side)
-    for slug, rate in rates.items():  # 40 pictures only: their own spread is what is left
+    for slug, rate in rates.items():  # 40 images only: their own spread is what is left
         chosen = [v.chose_model for v in votes if v.method == slug]
         assert sum(map(bool, chosen)) / len(chosen) == pytest.approx(rate, abs=0.08)
     catch = [v.chose_model for v in votes if v.kind == "catch"]

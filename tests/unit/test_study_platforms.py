@@ -99,8 +99,8 @@ def test_pages_hold_tokens_and_no_truth(folder: StudyFolder, tmp_path: Path, pla
     assert [("camera" in pair) for pair in settings["trials"]] == [
         row.kind == "practice" for row in slot_of(folder, 1)
     ]
-    pictures = {p.stem for p in (out / "s").iterdir()}
-    assert pictures == {token for row in truth for token in row.files()}
+    images = {p.stem for p in (out / "s").iterdir()}
+    assert images == {token for row in truth for token in row.files()}
     for row in slot_of(folder, 0)[:4]:
         assert (out / "s" / f"{row.left}.png").read_bytes() == folder.stimulus(row.files()[row.left])
 

@@ -55,7 +55,7 @@ def truth_of(desk: VotingSession, slot: int) -> list[Truth]:
 
 
 def chunks(png: bytes) -> list[tuple[bytes, int]]:
-    """Return (kind, length) of every chunk; IDAT lengths are those of different pictures."""
+    """Return (kind, length) of every chunk; IDAT lengths are those of different images."""
     found, at = [], 8
     while at < len(png):
         length, kind = struct.unpack_from(">I4s", png, at)
@@ -89,7 +89,7 @@ def test_nothing_sent_before_a_vote_names_a_method_an_image_or_a_side(desk: Voti
         pair = reply["next"]
 
 
-def test_both_pictures_of_a_pair_look_alike_but_for_their_pixels(desk: VotingSession, app: Any) -> None:
+def test_both_images_of_a_pair_look_alike_but_for_their_pixels(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
     shapes, headers = set(), set()
@@ -198,7 +198,7 @@ def test_nobody_votes_ahead_or_for_others(desk: VotingSession, app: Any) -> None
     assert desk.store.votes() == []
 
 
-def test_pictures_are_those_of_the_current_pair_and_paths_lead_nowhere(desk: VotingSession, app: Any) -> None:
+def test_images_are_those_of_the_current_pair_and_paths_lead_nowhere(desk: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
     row, later, other = truth_of(desk, 0)[0], truth_of(desk, 0)[1], truth_of(desk, 1)[0]

@@ -34,7 +34,7 @@ def drawn(cells: NDArray[np.float64], level: float, spread: float) -> Image:
 
 
 def texture(seed: int, level: float = 128, spread: float = 3) -> Image:
-    """Return a picture whose cells have mean `level` and differ by some levels."""
+    """Return a image whose cells have mean `level` and differ by some levels."""
     return drawn(cells_of(seed), level, spread)
 
 

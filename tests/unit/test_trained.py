@@ -16,7 +16,7 @@ from palette_bench.core.errors import UsageError, WeightsError
 from palette_bench.submission.methods import RestoreOptions, load_baseline
 from palette_bench.submission.training_runs import find_run, method_of, trained_models
 
-PICTURES = DataOptions(name="pictures of the tests", saw_test_images="no")
+IMAGES = DataOptions(name="pictures of the tests", saw_test_images="no")
 LARGEST = 10_000_000  # bytes of one, and 30 million of all
 
 
@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_packed_weights_are_the_runs_to_half_precision_and_open_as_a_run(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "toy-mini.safetensors"
-    card = pack(run, file, PICTURES, "CC0-1.0")
+    card = pack(run, file, IMAGES, "CC0-1.0")
     opened, original = open_run(file), open_run(run)
     assert (opened.method, opened.step, opened.recipe) == ("toy", 6, original.recipe)
     for name, tensor in original.tensors.items():
@@ -37,12 +37,12 @@ def test_packed_weights_are_the_runs_to_half_precision_and_open_as_a_run(run: Pa
         torch.testing.assert_close(opened.tensors[name], tensor, rtol=2**-10, atol=2**-24)
     assert WeightsCard.read(card_path(file)) == opened.card == card
     assert (card.images_seen, card.steps, card.method) == (48, 6, "toy")
-    assert pack(run, tmp_path / "again.safetensors", PICTURES, "CC0-1.0").sha256 == card.sha256
+    assert pack(run, tmp_path / "again.safetensors", IMAGES, "CC0-1.0").sha256 == card.sha256
 
 
 def test_a_flipped_byte_is_refused(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "toy.safetensors"
-    pack(run, file, PICTURES, "CC0-1.0")
+    pack(run, file, IMAGES, "CC0-1.0")
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
@@ -53,7 +53,7 @@ def test_a_flipped_byte_is_refused(run: Path, tmp_path: Path) -> None:
 def test_only_what_says_what_it_saw_is_packed(run: Path, tmp_path: Path) -> None:
     lone = next((run / "checkpoints").glob("*/ema.safetensors"))
     with pytest.raises(UsageError, match="expected a run folder"):
-        pack(lone, tmp_path / "toy.safetensors", PICTURES, "CC0-1.0")
+        pack(lone, tmp_path / "toy.safetensors", IMAGES, "CC0-1.0")
 
 
 def test_names_mean_trained_models_unless_a_path_of_that_name_is_there(
@@ -108,7 +108,7 @@ def test_what_a_model_began_with_comes_along_or_is_said_to_be_absent(name: str) 
 def test_a_card_older_than_the_note_still_loads(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "toy.safetensors"
     note = "a run that is not kept"
-    assert pack(run, file, PICTURES, "CC0-1.0", note).started_from_note == note
+    assert pack(run, file, IMAGES, "CC0-1.0", note).started_from_note == note
     text = card_path(file).read_text()
     assert "weights-card/1.1" in text
     old = text.replace("weights-card/1.1", "weights-card/1.0").replace(f'started_from_note = "{note}"\n', "")

@@ -1,4 +1,4 @@
-"""Training pictures: every kind of source, together, in a fixed order; what cannot be read is passed over."""
+"""Training images: every kind of source, together, in a fixed order; what cannot be read is passed over."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from common import SHARED
-from toy_method import Toy, run_toy, write_pack, write_pictures
+from toy_method import Toy, run_toy, write_images, write_pack
 
-from palette_bench.baselines.training.data import JoinedImages, open_pictures, read_next
+from palette_bench.baselines.training.data import JoinedImages, open_images, read_next
 from palette_bench.baselines.training.dataset import TrainingPairs
 from palette_bench.baselines.training.loader import BatchShard, micro_batches
 from palette_bench.core.errors import SourceError, UsageError
@@ -20,7 +20,7 @@ from palette_bench.tasks.preprocess import decode
 
 
 def opened(*paths: Path, saw: str = "unknown") -> JoinedImages:
-    return open_pictures(paths, saw)
+    return open_images(paths, saw)
 
 
 def as_tar(folder: Path, file: Path) -> Path:
@@ -30,8 +30,8 @@ def as_tar(folder: Path, file: Path) -> Path:
     return file
 
 
-def test_folder_list_tar_and_pack_hold_the_same_pictures(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "folder" / "class", 5, (16, 16))
+def test_folder_list_tar_and_pack_hold_the_same_images(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "folder" / "class", 5, (16, 16))
     names = sorted(path.name for path in folder.iterdir())
     pixels = np.stack([decode((folder / name).read_bytes()) for name in names])
     listed = tmp_path / "list.txt"
@@ -54,7 +54,7 @@ def test_all_problems_of_all_sources_are_named_at_once(tmp_path: Path) -> None:
     safetensors.numpy.save_file({"images": np.zeros((2, 8, 9, 3), np.uint8)}, pack)
     cut = write_pack(tmp_path / "cut.safetensors")
     cut.write_bytes(cut.read_bytes()[:-1])
-    tests = write_pictures(tmp_path / "tests", 1)
+    tests = write_images(tmp_path / "tests", 1)
     for name in ("ILSVRC2012_val_00000001.png", "Places365_val_00000001.png", "chelsea.png"):
         (tests / name).write_bytes((tests / "p000.png").read_bytes())
     with pytest.raises(SourceError) as caught:
@@ -83,8 +83,8 @@ def test_a_pack_with_any_header_is_refused(tmp_path: Path, header: str) -> None:
         opened(pack)
 
 
-def test_unreadable_pictures_are_passed_over_and_named(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "d", 4)
+def test_unreadable_images_are_passed_over_and_named(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "d", 4)
     (folder / "p001.png").write_bytes(b"no picture")
     (folder / "p002.png").write_bytes((folder / "p003.png").read_bytes()[:100])
     joined = opened(folder)
@@ -98,7 +98,7 @@ def test_unreadable_pictures_are_passed_over_and_named(tmp_path: Path) -> None:
 
 
 def test_more_than_a_thousandth_unreadable_stops_the_run(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "d")
+    data = write_images(tmp_path / "d")
     (data / "p003.png").write_bytes(b"no picture")
     with pytest.raises(SourceError, match=r"PB309[\s\S]*p003\.png"):
         run_toy(Toy(), data, tmp_path / "run")
@@ -121,8 +121,8 @@ def test_a_batch_that_does_not_divide_is_a_usage_error() -> None:
 
 
 def test_workers_prepare_what_a_thread_prepares(tmp_path: Path) -> None:
-    pictures = opened(write_pictures(tmp_path / "d"))
-    pairs = TrainingPairs(pictures, ("inpainting", "jpeg"), 16, 4, seed=3)
+    images = opened(write_images(tmp_path / "d"))
+    pairs = TrainingPairs(images, ("inpainting", "jpeg"), 16, 4, seed=3)
     found = []
     for workers in (0, 2):
         with micro_batches(pairs, BatchShard(4, 2), 2, 5, workers) as feed:
@@ -141,18 +141,18 @@ def test_workers_prepare_what_a_thread_prepares(tmp_path: Path) -> None:
 
 
 def test_an_error_while_preparing_reaches_the_loop(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "d", 2)
-    pictures = opened(data)
+    data = write_images(tmp_path / "d", 2)
+    images = opened(data)
     for path in data.iterdir():
         path.write_bytes(b"")
     with (
-        micro_batches(TrainingPairs(pictures, ("jpeg",), 16, 2, 0), BatchShard(2, 2), 0, 9, 0) as feed,
+        micro_batches(TrainingPairs(images, ("jpeg",), 16, 2, 0), BatchShard(2, 2), 0, 9, 0) as feed,
         pytest.raises(SourceError, match="PB309"),
     ):
         next(feed)
 
 
-def test_shards_of_real_pictures_are_read() -> None:
+def test_shards_of_real_images_are_read() -> None:
     shard = SHARED / "data" / "tiny-imagenet-100" / "train-00.tar"
     if not shard.is_file():
         pytest.skip("needs the Tiny-ImageNet shards")
@@ -164,17 +164,17 @@ def test_shards_of_real_pictures_are_read() -> None:
 
 @pytest.mark.trust("pictures: lists")
 def test_a_list_has_comments_labels_marks_and_tells_its_missing_files(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "in", 3, (40, 48))
+    write_images(tmp_path / "in", 3, (40, 48))
     names = sorted(p.name for p in (tmp_path / "in").iterdir())
     path = tmp_path / "list.txt"
     lines = ["# train", f"in/{names[0]}", f"in/{names[1]} 17", "", f"in/{names[2]}\t3"]
     path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
-    assert len(open_pictures([path], "no")) == 3
+    assert len(open_images([path], "no")) == 3
     path.write_text(f"in/{names[0]}\nin/gone.png 4\n")
     with pytest.raises(SourceError, match=r"PB201[\s\S]*line 2: in/gone\.png"):
-        open_pictures([path], "no")
+        open_images([path], "no")
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04")
     with pytest.raises(SourceError, match="a zip"):
-        open_pictures([tmp_path / "a.zip"], "no")
+        open_images([tmp_path / "a.zip"], "no")
     images = [tmp_path / "in" / name for name in names]  # DIR/*.png, as a shell hands it on
-    assert len(open_pictures(images, "no")) == 3
+    assert len(open_images(images, "no")) == 3

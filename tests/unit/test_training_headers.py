@@ -1,4 +1,4 @@
-"""Bad training pictures: named before the first step, and no reason to lose a step later."""
+"""Bad training images: named before the first step, and no reason to lose a step later."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import logging
 from pathlib import Path
 
 import pytest
-from toy_method import Toy, run_toy, write_pictures
+from toy_method import Toy, run_toy, write_images
 
 from palette_bench.baselines.training.weights import open_run
 from palette_bench.core.errors import SourceError
 
 
 def spoilt(folder: Path) -> Path:
-    """Return pictures of which three cannot be read, for two reasons a header tells."""
-    pictures = write_pictures(folder / "pictures", 12)
-    (pictures / "p003.png").write_bytes(b"GIF89a, and no picture")
-    whole = (pictures / "p007.png").read_bytes()
-    (pictures / "p007.png").write_bytes(whole[: len(whole) // 2])
-    (pictures / "p009.png").write_bytes(b"")
-    return pictures
+    """Return images of which three cannot be read, for two reasons a header tells."""
+    images = write_images(folder / "pictures", 12)
+    (images / "p003.png").write_bytes(b"GIF89a, and no picture")
+    whole = (images / "p007.png").read_bytes()
+    (images / "p007.png").write_bytes(whole[: len(whole) // 2])
+    (images / "p009.png").write_bytes(b"")
+    return images
 
 
-def damaged_within(pictures: Path, name: str) -> None:
-    """Spoil a picture's data and leave its header and end."""
-    data = bytearray((pictures / name).read_bytes())
+def damaged_within(images: Path, name: str) -> None:
+    """Spoil a image's data and leave its header and end."""
+    data = bytearray((images / name).read_bytes())
     middle = len(data) // 2
     data[middle : middle + 200] = bytes(200)
-    (pictures / name).write_bytes(data)
+    (images / name).write_bytes(data)
 
 
 @pytest.mark.trust("training: bad pictures")
@@ -52,13 +52,13 @@ def test_a_stated_number_is_passed_over_by_name(tmp_path: Path, caplog: pytest.L
 
 
 @pytest.mark.trust("training: bad pictures")
-def test_a_picture_that_fails_within_stops_the_run_and_loses_no_step(tmp_path: Path) -> None:
-    pictures = write_pictures(tmp_path / "pictures", 12)
+def test_a_image_that_fails_within_stops_the_run_and_loses_no_step(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "pictures", 12)
     for name in ("p004.png", "p008.png"):
-        damaged_within(pictures, name)
+        damaged_within(images, name)
     with pytest.raises(SourceError, match=r"PB309[\s\S]*--unreadable"):
-        run_toy(Toy(save_every=100), pictures, tmp_path / "run")
+        run_toy(Toy(save_every=100), images, tmp_path / "run")
     stopped = open_run(tmp_path / "run").step
     assert stopped >= 1
-    run_toy(Toy(save_every=100), pictures, tmp_path / "run", unreadable=2)
+    run_toy(Toy(save_every=100), images, tmp_path / "run", unreadable=2)
     assert open_run(tmp_path / "run").step == 6

@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
-from toy_method import Toy, files_of, run_toy, weights_of, write_pack, write_pictures
+from toy_method import Toy, files_of, run_toy, weights_of, write_images, write_pack
 
 from palette_bench.baselines.training import log
 from palette_bench.baselines.training import train as loop
@@ -308,8 +308,8 @@ def test_what_the_run_is_made_of_is_written(straight: Path) -> None:
     assert json.loads((straight / loop.ENVIRONMENT).read_text())["deterministic"] == "true"
 
 
-def test_unreadable_pictures_of_a_large_folder_are_listed_in_the_state(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "d", 3, (4, 4))
+def test_unreadable_images_of_a_large_folder_are_listed_in_the_state(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "d", 3, (4, 4))
     (data / "p001.png").write_bytes(b"no picture")
     (tmp_path / "list.txt").write_text(
         "\n".join(["d/p000.png"] * 1500 + ["d/p001.png"] + ["d/p002.png"] * 10)

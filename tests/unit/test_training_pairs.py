@@ -39,7 +39,7 @@ DRAWS = np.random.default_rng(11)
 
 
 class Noise(TrainingImages):
-    """Pictures out of a generator, no files."""
+    """Images out of a generator, no files."""
 
     def __init__(self, count: int, height: int, width: int) -> None:
         self._pixels = DRAWS.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
@@ -67,13 +67,13 @@ def test_epochs_and_seeds_have_orders_of_their_own_and_first_places_are_even() -
     assert stats.chisquare([firsts[i] for i in range(10)]).pvalue > 0.01
 
 
-def test_samples_depend_on_their_number_and_every_epoch_shows_every_picture() -> None:
-    pictures = Noise(6, 16, 16)
-    pairs = TrainingPairs(pictures, ("colorization",), 16, 4, seed=0)
+def test_samples_depend_on_their_number_and_every_epoch_shows_every_image() -> None:
+    images = Noise(6, 16, 16)
+    pairs = TrainingPairs(images, ("colorization",), 16, 4, seed=0)
     for epoch in (0, 1):
         shown = {pairs[epoch * 6 + turn].reference.tobytes() for turn in range(6)}
-        assert shown == {pictures.pixels(i).tobytes() for i in range(6)}
-    again = TrainingPairs(pictures, ("colorization",), 16, 4, seed=0)[7]
+        assert shown == {images.pixels(i).tobytes() for i in range(6)}
+    again = TrainingPairs(images, ("colorization",), 16, 4, seed=0)[7]
     assert np.array_equal(pairs[7].reference, again.reference)
 
 
@@ -84,7 +84,7 @@ def test_a_crop_is_an_averaged_largest_square_somewhere_along_the_longer_side() 
     assert found == squares
 
 
-def test_inpainting_at_256_takes_windows_and_smaller_pictures_are_enlarged() -> None:
+def test_inpainting_at_256_takes_windows_and_smaller_images_are_enlarged() -> None:
     pixels = DRAWS.integers(0, 256, (257, 300, 3), dtype=np.uint8)
     window = random_crop(pixels, 256, "inpainting", stream(0, 0, 0, "crop"))
     places = [(top, left) for top in range(2) for left in range(45)]

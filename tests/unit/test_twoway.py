@@ -89,7 +89,7 @@ def test_row_order_and_the_numbers_of_raters_and_images_do_not_matter(seed: int)
     assert (found.low, found.high, found.se) == pytest.approx((expected.low, expected.high, expected.se))
 
 
-def test_choosing_the_other_picture_everywhere_mirrors_the_interval() -> None:
+def test_choosing_the_other_image_everywhere_mirrors_the_interval() -> None:
     votes = crossed(9, 15, 40, 0.8)
     found, mirrored = two_way.share(votes), two_way.share(Votes(1 - votes.chosen, votes.raters, votes.images))
     assert (mirrored.low, mirrored.high) == pytest.approx((1 - found.high, 1 - found.low))

@@ -69,7 +69,7 @@ def inputs(
     ],
 )
 def test_presets_have_their_parameters_and_cost(preset: str, parameters: int, gflop: float) -> None:
-    """One picture, one forward pass, a multiply-add counted as 2."""
+    """One image, one forward pass, a multiply-add counted as 2."""
     spec = PRESETS[preset]
     network = on_meta(spec)
     assert sum(p.numel() for p in network.parameters()) == parameters
@@ -126,7 +126,7 @@ def test_every_parameter_takes_part(kind: AttentionKind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_of_other_sizes_pass_through_the_same_layers(kind: AttentionKind) -> None:
+def test_images_of_other_sizes_pass_through_the_same_layers(kind: AttentionKind) -> None:
     spec = replace(PRESETS["palette-smoke"], attention_kind=kind)
     network = awake(spec)
     for height, width in ((8, 8), (24, 40), (64, 32)):
@@ -163,14 +163,14 @@ def test_folding_halves_resolutions_and_doubles_the_multiple() -> None:
         replace(TOY, fold=3)
 
 
-def test_pictures_of_a_batch_do_not_meet() -> None:
+def test_images_of_a_batch_do_not_meet() -> None:
     network = awake(TOY)
     images, codes = inputs(TOY, 3)
     alone = torch.cat([network(images[i : i + 1], codes[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(network(images, codes), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_both_pictures_and_the_code_matter() -> None:
+def test_both_images_and_the_code_matter() -> None:
     network = awake(TOY)
     images, codes = inputs(TOY)
     out = network(images, codes)
@@ -182,7 +182,7 @@ def test_both_pictures_and_the_code_matter() -> None:
 
 
 @pytest.mark.parametrize(("split", "seen"), [(1, 64), (2, 16)])
-def test_attention_sees_the_picture_or_its_own_quadrant(split: int, seen: int) -> None:
+def test_attention_sees_the_image_or_its_own_quadrant(split: int, seen: int) -> None:
     torch.manual_seed(1)
     layer = Attention(32, heads=2, split=split)
     nn.init.normal_(layer.out.weight)
@@ -219,7 +219,7 @@ def test_norms_are_float32_under_autocast() -> None:
     assert (out - expected).abs().max() < 1e-3
 
 
-def test_groups_of_several_channels_keep_what_each_says_of_the_whole_picture() -> None:
+def test_groups_of_several_channels_keep_what_each_says_of_the_whole_image() -> None:
     h = torch.randn(1, 32, 8, 8) + torch.arange(32.0)[None, :, None, None]
     means = UNet(PRESETS["palette-64xs"]).norm(h).mean((2, 3))[0]
     assert means.tolist() == sorted(means.tolist())

@@ -45,10 +45,10 @@ class ExtractorConfig:
     Attributes:
         name: an id of EXTRACTORS, or timm:MODEL.
         weights: path of its weights, `random:SEED`, or None to search the store.
-        crop: what classifiers see of a picture.
+        crop: what classifiers see of a image.
         device: cpu or cuda.
         precision: fp32, tf32, bf16 or fp64.
-        mode: how the FID network's pictures are resized.
+        mode: how the FID network's images are resized.
     """
 
     name: str
@@ -82,7 +82,7 @@ def open_extractor(
     Args:
         name: an id of EXTRACTORS, or timm:MODEL.
         weights: path of its weights, `random:SEED`, or None to search the store.
-        crop: what classifiers see of a picture: `center224`, `whole224-bicubic`, `whole256`, or for
+        crop: what classifiers see of a image: `center224`, `whole224-bicubic`, `whole256`, or for
             timm:MODEL `own`, the model's own preprocessing. The FID network, googlenet-v1 and smoke-random
             have one of their own and leave it aside.
         device: cpu or cuda.
@@ -109,7 +109,7 @@ def open_extractor(
 def open_pair_distance(
     name: str, weights: Mapping[str, str] = MappingProxyType({}), device: str = "cpu"
 ) -> PairDistance:
-    """Return a distance between pictures, for diversity.
+    """Return a distance between images, for diversity.
 
     Args:
         name: `lpips-alex` or `ms-ssim`.

@@ -1,7 +1,7 @@
 """Features and their statistics cached by content: the same pixels through the same network count once.
 
 The key knows no name and no path, so a replaced folder is a new key and references and anchors are shared
-by all sets that hold the same pictures. A damaged entry is recomputed; a cache that cannot be written
+by all sets that hold the same images. A damaged entry is recomputed; a cache that cannot be written
 costs time, never a score. Source: metrics, section 3.
 """
 
@@ -43,10 +43,10 @@ def cache_folder() -> Path | None:
 
 
 def cache_key(digests: Mapping[ImageId, Fingerprint], extractor: Fingerprint) -> Fingerprint:
-    """Return the key of the features of some pictures.
+    """Return the key of the features of some images.
 
     Args:
-        digests: pixel digest of each picture as the network sees it, by id.
+        digests: pixel digest of each image as the network sees it, by id.
         extractor: fingerprint of the network.
     """
     return fingerprint({"pictures": sorted(digests.items()), "extractor": extractor})

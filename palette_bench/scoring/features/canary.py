@@ -1,4 +1,4 @@
-"""The canary of the networks: known features of two drawn pictures, before a score rests on any."""
+"""The canary of the networks: known features of two drawn images, before a score rests on any."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def findings(device: str) -> list[Problem]:
     """
     network = open_extractor("smoke-random", None, "center224", device)
     found = []
-    for picture, golden in zip((pattern_p(128, 128), pattern_k()), _GOLDEN, strict=True):
-        first, second = (network(as_images([picture]))["pool"][0] for _ in range(2))
+    for image, golden in zip((pattern_p(128, 128), pattern_k()), _GOLDEN, strict=True):
+        first, second = (network(as_images([image]))["pool"][0] for _ in range(2))
         if not np.array_equal(first, second):
             found.append(_differs(device, "equal features of equal pictures", "others at the second run"))
         if not np.allclose(first[:4], golden, rtol=0, atol=_TOLERANCE):

@@ -15,7 +15,7 @@ from palette_bench.core.types import Features, Fingerprint
 from palette_bench.runtime.device import open_device, reproducible_arithmetic
 from palette_bench.scoring.features import ExtractorConfig
 from palette_bench.scoring.features.folding import fold
-from palette_bench.scoring.features.network import FeatureNetwork, drawn_pictures
+from palette_bench.scoring.features.network import FeatureNetwork, drawn_images
 from palette_bench.scoring.features.precision import Precision, find_precision
 from palette_bench.scoring.metrics.metric import Role
 
@@ -28,7 +28,7 @@ MICRO_BATCH = {"cpu": 16, "cuda": 64, "mps": 64, "xpu": 64}
 
 
 class FeatureExtractor(Protocol):
-    """Turns pictures into features; owns its resize.
+    """Turns images into features; owns its resize.
 
     Attributes:
         id: name in scorecards.
@@ -37,7 +37,7 @@ class FeatureExtractor(Protocol):
         notes: what every score from it carries, e.g. `random-weights`.
         fingerprint: digest of id, weights, preprocessing, precision, heads and forward revision.
         precision: `fp32` unless a preview or an audit was asked for.
-        micro_batch: pictures per call; fixed, for another batch may change the last bits of features.
+        micro_batch: images per call; fixed, for another batch may change the last bits of features.
     """
 
     @property
@@ -113,7 +113,7 @@ class TorchExtractor:
 
     @property
     def micro_batch(self) -> int:
-        """Return the pictures per call on its device."""
+        """Return the images per call on its device."""
         return MICRO_BATCH[self.device.type]
 
     def __call__(self, images: Tensor) -> dict[str, Features]:
@@ -155,12 +155,12 @@ def assemble(
     network.eval().requires_grad_(False).to(numbers.pixels)
     if about.folds:
         with torch.no_grad():  # tensors made in inference mode could not be cast later
-            fold(network, network.smallest(network.prepare(drawn_pictures(1).to(numbers.pixels))))
+            fold(network, network.smallest(network.prepare(drawn_images(1).to(numbers.pixels))))
         network.to(memory_format=torch.channels_last)
     network.to(where, numbers.layers)
     return TorchExtractor(wanted.name, network, about, numbers, fingerprint(identity), where)
 
 
-def as_images(pictures: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:
-    """Return (N, 3, H, W) uint8 from N pictures of (H, W, 3): the one conversion of layouts."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+def as_images(images: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:
+    """Return (N, 3, H, W) uint8 from N images of (H, W, 3): the one conversion of layouts."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()

@@ -20,7 +20,7 @@ from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor
 from palette_bench.scoring.features.network import FeatureNetwork, fill
 from palette_bench.scoring.features.preprocess import MODES, Mode, find_mode
 
-# the layers in the order of torch-fidelity's forward, from the resized picture to pool_3
+# the layers in the order of torch-fidelity's forward, from the resized image to pool_3
 _TRUNK = (
     *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1"),
     *("Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2"),

@@ -20,7 +20,7 @@ from palette_bench.scoring.scorecard import UNPINNED
 
 PREFIX = "random:"
 RANDOM_NOTE = "random-weights"
-_CALIBRATION_PICTURES = 16
+_CALIBRATION_IMAGES = 16
 _CALIBRATION_SIDE = 256
 
 
@@ -60,7 +60,7 @@ def he_normal(model: nn.Module, seed: int) -> None:
 
 
 def randomise(network: FeatureNetwork, model: nn.Module, seed: int) -> None:
-    """Fill a model with He-normal weights and calibrate its batch norms on 16 drawn pictures.
+    """Fill a model with He-normal weights and calibrate its batch norms on 16 drawn images.
 
     Calibrating is ours: without it activations explode with depth.
 
@@ -84,18 +84,18 @@ def _calibrate(network: FeatureNetwork) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over batches
         norm.train()
-    network(network.prepare(drawn_pictures(_CALIBRATION_PICTURES).float()))
+    network(network.prepare(drawn_images(_CALIBRATION_IMAGES).float()))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
 
 
-def drawn_pictures(count: int) -> Tensor:
+def drawn_images(count: int) -> Tensor:
     """Return (count, 3, 256, 256) uint8, count <= 16: coarse patches of colour with fine noise."""
     side, patch = _CALIBRATION_SIDE, 32
     draw = np.random.Generator(np.random.Philox(key=0))
-    coarse: NDArray[Any] = draw.integers(0, 256, (_CALIBRATION_PICTURES, 3, side // patch, side // patch))
-    fine = draw.integers(-20, 21, (_CALIBRATION_PICTURES, 3, side, side))
+    coarse: NDArray[Any] = draw.integers(0, 256, (_CALIBRATION_IMAGES, 3, side // patch, side // patch))
+    fine = draw.integers(-20, 21, (_CALIBRATION_IMAGES, 3, side, side))
     pixels = np.clip(coarse.repeat(patch, axis=2).repeat(patch, axis=3) + fine, 0, 255)
     return torch.from_numpy(pixels[:count].astype(np.uint8))
 

@@ -1,4 +1,4 @@
-"""Distances between two pictures, for diversity among samples: LPIPS and MS-SSIM."""
+"""Distances between two images, for diversity among samples: LPIPS and MS-SSIM."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REVISION = 2
 
 @dataclass(frozen=True)
 class PairDistance:
-    """A function of two pictures, with what is known of it.
+    """A function of two images, with what is known of it.
 
     Attributes:
         id: name in scorecards.
@@ -52,7 +52,7 @@ class PairDistance:
         """Return (N,) float64 of two (N, 3, H, W) uint8 RGB batches, row by row.
 
         Raises:
-            InputError: shapes differ, or the pictures are too small.
+            InputError: shapes differ, or the images are too small.
         """
         if one.shape != other.shape:
             raise InputError(f"pairs must be of one shape: {tuple(one.shape)}, {tuple(other.shape)}")
@@ -69,7 +69,7 @@ class PairDistance:
 
 _CHANNELS = (64, 192, 384, 256, 256)
 _SLICES = (0, 2, 5, 8, 10, 12)  # of AlexNet's features: each slice ends after a ReLU
-_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pictures in [-1, 1]
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1]
 _TINY = 1e-10
 
 
@@ -109,7 +109,7 @@ class _Lpips(nn.Module):
         return found
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Return (N,) float64, >= 0, 0 for equal pictures."""
+        """Return (N,) float64, >= 0, 0 for equal images."""
         layers = zip(self._directions(one), self._directions(other), self.heads.weights(), strict=True)
         gaps = [torch.einsum("nchw,c->nhw", (a - b).square(), weight) for a, b, weight in layers]
         return torch.stack([gap.double().mean(dim=(1, 2)) for gap in gaps]).sum(dim=0)
@@ -166,7 +166,7 @@ _LEAST_SIDE = _WINDOW * 2 ** (len(_SCALE_WEIGHTS) - 1)
 class _MsSsim(nn.Module):
     """Multi-scale SSIM: 5 scales, 11 px Gaussian, float64, per channel, mean over RGB.
 
-    Only whole windows count. Between scales pictures are halved by 2 x 2 means. A negative mean of
+    Only whole windows count. Between scales images are halved by 2 x 2 means. A negative mean of
     contrast times structure counts as 0, for its power would be complex.
 
     Source: Wang, Simoncelli and Bovik 2003, equation 7 and section 3.2 (weights); the mean over RGB is the
@@ -197,7 +197,7 @@ class _MsSsim(nn.Module):
         return structure.mean(dim=(1, 2, 3)), (luminance * structure).mean(dim=(1, 2, 3))
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Return (N,) float64 in [0, 1], 1 for equal pictures.
+        """Return (N,) float64 in [0, 1], 1 for equal images.
 
         Raises:
             InputError: a side is under 176 pixels, so that the fifth scale has no whole window.

@@ -1,4 +1,4 @@
-"""What a classifier sees of a picture. Source: metrics, section 2.2."""
+"""What a classifier sees of a image. Source: metrics, section 2.2."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def center224(pixels: Tensor) -> Tensor:
 
 
 def whole224_bicubic(pixels: Tensor) -> Tensor:
-    """Return the whole picture at 224 x 224, bicubic without antialias, not clipped.
+    """Return the whole image at 224 x 224, bicubic without antialias, not clipped.
 
     Source: metrics, section 2.2 (as in NVlabs/I2SB).
     """
@@ -42,7 +42,7 @@ def whole224_bicubic(pixels: Tensor) -> Tensor:
 
 
 def whole256(pixels: Tensor) -> Tensor:
-    """Return the whole picture as it is.
+    """Return the whole image as it is.
 
     Raises:
         InputError: it is not 256 x 256.

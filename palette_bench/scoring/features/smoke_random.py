@@ -1,7 +1,7 @@
 """`smoke-random`: a small residual network with seeded random weights, so that everything runs offline.
 
 Its weights come from keyed draws and exact float32 steps, so that its fingerprint is equal on every
-machine. Even so it tells pictures apart: stronger JPEG loss lies farther from the originals. Its scores
+machine. Even so it tells images apart: stronger JPEG loss lies farther from the originals. Its scores
 carry `random-weights` and never rank.
 """
 
@@ -96,7 +96,7 @@ def _activate(maps: Tensor) -> Tensor:
 
 
 def _reduced(pixels: Tensor) -> Tensor:
-    """Return pictures at 64 x 64; larger ones by the mean of whole blocks."""
+    """Return images at 64 x 64; larger ones by the mean of whole blocks."""
     height, width = pixels.shape[2:]
     if height != width or height % _SIDE:
         raise InputError(

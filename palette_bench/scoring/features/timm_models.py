@@ -100,10 +100,10 @@ def _own(config: PretrainedCfg) -> Crop:
 
 
 def _create(name: str, config: PretrainedCfg, side: int) -> Any:
-    """Return a model for pictures of `side`; transformers then resample their position embedding.
+    """Return a model for images of `side`; transformers then resample their position embedding.
 
     Raises:
-        UsageError: the model takes pictures of its own size only.
+        UsageError: the model takes images of its own size only.
     """
     if not config.fixed_input_size or config.input_size[-1] == side:
         return timm.create_model(name, pretrained=False)

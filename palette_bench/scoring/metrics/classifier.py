@@ -18,7 +18,7 @@ SPLITS, SEED = 10, 2020  # of `inception_score_10`: torch-fidelity's defaults
 
 
 def divergences(logits: Features) -> NDArray[np.float64]:
-    """Return KL(p_i, mean p) of each picture, nats, over one split of all pictures.
+    """Return KL(p_i, mean p) of each image, nats, over one split of all images.
 
     Args:
         logits: (N, K) float32.

@@ -21,8 +21,8 @@ _STEP = 41  # rows of a block: short enough that most of the band matrix is not 
 
 
 def structural_similarity(one: Image, other: Image) -> float:
-    """Return the mean SSIM of two (S, S, 3) uint8 pictures, S >= 11: 1 for equal ones, else below."""
-    x, y = (picture.transpose(2, 0, 1).astype(np.float64) for picture in (one, other))
+    """Return the mean SSIM of two (S, S, 3) uint8 images, S >= 11: 1 for equal ones, else below."""
+    x, y = (image.transpose(2, 0, 1).astype(np.float64) for image in (one, other))
     moments = _windowed(np.concatenate([x, y, x * x + y * y, x * y]))
     mean_x, mean_y, squares, products = np.split(moments, 4)
     mean_product, mean_squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
@@ -64,7 +64,7 @@ DECILES = 10
 
 @dataclass(frozen=True)
 class DiagnosticInput:
-    """One picture of a submission with what it answers.
+    """One image of a submission with what it answers.
 
     Attributes:
         raw: (S, S, 3) uint8, the output as submitted.
@@ -82,7 +82,7 @@ class DiagnosticInput:
 
 
 class DiagnosticReading(NamedTuple):
-    """A diagnostic of one picture, the largest level difference that entered it, and what explains it."""
+    """A diagnostic of one image, the largest level difference that entered it, and what explains it."""
 
     value: float
     largest: int
@@ -101,7 +101,7 @@ class Diagnostic:
         id: key in the scorecard and column of the per-image table.
         title: what it is, for lists.
         degradation: the only tasks it is for, or None for all.
-        read: its value for one picture.
+        read: its value for one image.
         explain: what the details of all readings, in id order, add to `params`.
     """
 
@@ -118,23 +118,23 @@ def _levels(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int6
     return np.abs(np.subtract(one, other, dtype=np.int64))
 
 
-def psnr(picture: DiagnosticInput) -> DiagnosticReading:
+def psnr(image: DiagnosticInput) -> DiagnosticReading:
     """Return 10 log10(255^2 / MSE) of what is scored against the original, dB.
 
-    Equal pictures have no PSNR. They read as if one sample differed by one level, the best unequal
-    picture there can be (101.07 dB at 256x256), so that means stay finite and in order; our choice,
-    recorded as `capped` beside the count of equal pictures.
+    Equal images have no PSNR. They read as if one sample differed by one level, the best unequal
+    image there can be (101.07 dB at 256x256), so that means stay finite and in order; our choice,
+    recorded as `capped` beside the count of equal images.
     """
-    gap = _levels(picture.scored, picture.reference)
+    gap = _levels(image.scored, image.reference)
     squares = max(int((gap * gap).sum()), 1)
-    hole = () if picture.mask is None else (float(picture.mask.mean()),)
+    hole = () if image.mask is None else (float(image.mask.mean()),)
     return DiagnosticReading(float(10 * np.log10(255**2 * gap.size / squares)), int(gap.max()), hole)
 
 
 def _by_hole(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
-    """Return the mean PSNR of each tenth of the pictures, smallest holes first, where holes differ.
+    """Return the mean PSNR of each tenth of the images, smallest holes first, where holes differ.
 
-    Each entry is [largest share of the picture that is hole, mean PSNR]; equal shares stay in id order.
+    Each entry is [largest share of the image that is hole, mean PSNR]; equal shares stay in id order.
     """
     shares = np.array([share for reading in readings for share in reading.detail])
     if len(shares) < DECILES or np.ptp(shares) == 0:
@@ -144,21 +144,21 @@ def _by_hole(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
     return {"by_hole": [[float(shares[rows[-1]]), float(values[rows].mean())] for rows in tenths]}
 
 
-def ssim(picture: DiagnosticInput) -> DiagnosticReading:
+def ssim(image: DiagnosticInput) -> DiagnosticReading:
     """Return the structural similarity of what is scored and the original, 1 if equal."""
-    largest = int(_levels(picture.scored, picture.reference).max())
-    return DiagnosticReading(structural_similarity(picture.scored, picture.reference), largest)
+    largest = int(_levels(image.scored, image.reference).max())
+    return DiagnosticReading(structural_similarity(image.scored, image.reference), largest)
 
 
-def colour_shift(picture: DiagnosticInput) -> DiagnosticReading:
+def colour_shift(image: DiagnosticInput) -> DiagnosticReading:
     """Return how far the mean colour moves: mean over channels of |mean(scored - original)|, levels.
 
-    Over the hole where the task has one, else over the whole picture; errors of both signs cancel within a
+    Over the hole where the task has one, else over the whole image; errors of both signs cancel within a
     channel, so that it sees a tint and not noise. The detail is the signed shift of red, green and blue.
     Our choice.
     """
-    gap = np.subtract(picture.scored, picture.reference, dtype=np.int64)
-    rows = gap.reshape(-1, 3) if picture.mask is None else gap[picture.mask]
+    gap = np.subtract(image.scored, image.reference, dtype=np.int64)
+    rows = gap.reshape(-1, 3) if image.mask is None else gap[image.mask]
     if not rows.size:
         return DiagnosticReading(0.0, 0, (0.0, 0.0, 0.0))
     shift = rows.mean(axis=0)
@@ -166,22 +166,22 @@ def colour_shift(picture: DiagnosticInput) -> DiagnosticReading:
 
 
 def _tint(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
-    """Return the signed shift of red, green and blue, mean over pictures, levels."""
+    """Return the signed shift of red, green and blue, mean over images, levels."""
     return {"signed": [float(mean) for mean in np.mean([r.detail for r in readings], axis=0)]}
 
 
-def known_region_error(picture: DiagnosticInput) -> DiagnosticReading:
+def known_region_error(image: DiagnosticInput) -> DiagnosticReading:
     """Return the mean absolute difference of the raw output and the input outside the hole, levels.
 
     A mask without known pixels reads 0.
     """
-    assert picture.mask is not None, "a hole task has masks"
-    return _mean_level(_levels(picture.raw, picture.condition)[~picture.mask])
+    assert image.mask is not None, "a hole task has masks"
+    return _mean_level(_levels(image.raw, image.condition)[~image.mask])
 
 
-def gray_consistency(picture: DiagnosticInput) -> DiagnosticReading:
+def gray_consistency(image: DiagnosticInput) -> DiagnosticReading:
     """Return the mean absolute difference of gray-v1(output) and the gray input, levels."""
-    return _mean_level(_levels(luma(picture.scored), picture.condition[:, :, 0]))
+    return _mean_level(_levels(luma(image.scored), image.condition[:, :, 0]))
 
 
 def _mean_level(gap: NDArray[np.int64]) -> DiagnosticReading:
@@ -225,11 +225,11 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
 
 
 def summarise(diagnostic: Diagnostic, readings: Sequence[DiagnosticReading]) -> MetricOutcome:
-    """Return the mean over pictures, with the largest level difference of any as `max`.
+    """Return the mean over images, with the largest level difference of any as `max`.
 
     Args:
         diagnostic: what was read.
-        readings: one per picture, in id order.
+        readings: one per image, in id order.
     """
     values = np.array([reading.value for reading in readings])
     equal = sum(reading.largest == 0 for reading in readings)

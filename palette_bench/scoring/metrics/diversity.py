@@ -41,10 +41,10 @@ class Diversity:
         return [(k if self.paired == "consecutive" else 1, k + 1) for k in range(1, samples)]
 
     def score(self, distances: NDArray[np.float64]) -> MetricOutcome:
-        """Return the mean over pictures, with a t interval over pictures.
+        """Return the mean over images, with a t interval over images.
 
         Args:
-            distances: (N, K - 1), the distances of each picture's pairs, in the order of `pairs`.
+            distances: (N, K - 1), the distances of each image's pairs, in the order of `pairs`.
 
         Raises:
             InputError: no pairs, or a distance that is not finite.

@@ -20,11 +20,11 @@ Role: TypeAlias = Literal["features", "logits"]  # which of an extractor's heads
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """The pictures that FID and KID compare with.
+    """The images that FID and KID compare with.
 
     Attributes:
         id: `originals`, `val-full@<preprocessing>` or `imported:<12 hex>`.
-        n: pictures in it.
+        n: images in it.
         features: (M, D) float32 in id order, or None where only statistics were imported.
         moments: of the features.
         kernel_mean: KID's mean over its own pairs (`kid.self_mean`), or None to compute it when needed.
@@ -57,7 +57,7 @@ class FeatureTables:
         outputs: (N, D) float32.
         originals: (N, D) float32, the originals of the same ids.
         reference: what a `referenced` metric compares with; None for the others.
-        labels: (N,) int64 class indices, or None if a picture has none.
+        labels: (N,) int64 class indices, or None if a image has none.
         classes: how many classes the whole set holds, or None to count those of `labels`.
     """
 

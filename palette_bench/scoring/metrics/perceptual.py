@@ -35,7 +35,7 @@ def squared_distances(outputs: Features, originals: Features) -> NDArray[np.floa
 
 
 def perceptual_distance(tables: FeatureTables) -> MetricOutcome:
-    """Return the mean squared distance, with a t interval over the pictures."""
+    """Return the mean squared distance, with a t interval over the images."""
     return _outcome(tables, "perceptual_distance")
 
 

@@ -23,4 +23,4 @@ class Degradation(Protocol):
     """Turn a reference, (S, S, 3) uint8, into an input; draws come from `stream` alone."""
 
     def __call__(self, reference: Image, variant: VariantSpec, stream: Stream) -> Degraded:
-        """Return the degraded picture."""
+        """Return the degraded image."""

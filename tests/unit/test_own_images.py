@@ -1,4 +1,4 @@
-"""A person's own pictures: any size, upright, degraded as the task says, never written over."""
+"""A person's own images: any size, upright, degraded as the task says, never written over."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from palette_bench.submission.methods import (
     MethodInfo,
     RestoreOptions,
     UserImage,
-    load_picture_restorer,
+    load_image_restorer,
 )
 from palette_bench.submission.training_runs import method_of
-from palette_bench.submission.user_images import RestoreRequest, jobs, restore_pictures
+from palette_bench.submission.user_images import RestoreRequest, jobs, restore_images
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.degradations.jpeg import fast_jpeg
 
@@ -46,26 +46,26 @@ class Inverts:
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         raise AssertionError("not asked here")
 
-    def restore_picture(self, picture: UserImage, policy: str | None) -> Image:
-        self.seen.append((picture, policy))
-        return 255 - picture.input[self.cut :]
+    def restore_image(self, image: UserImage, policy: str | None) -> Image:
+        self.seen.append((image, policy))
+        return 255 - image.input[self.cut :]
 
 
 @pytest.fixture
-def picture() -> Image:
+def image() -> Image:
     return np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
 @pytest.fixture
-def source(picture: Image, tmp_path: Path) -> Path:
+def source(image: Image, tmp_path: Path) -> Path:
     path = tmp_path / "cat.png"
-    path.write_bytes(encode(picture))
+    path.write_bytes(encode(image))
     return path
 
 
 def run(source: Path, out: Path, wish: RestoreRequest, model: Inverts | None = None) -> Inverts:
     model = model or Inverts()
-    restore_pictures(model, jobs(source, out, wish), wish)
+    restore_images(model, jobs(source, out, wish), wish)
     return model
 
 
@@ -73,47 +73,45 @@ def pixels(path: Path) -> Image:
     return np.asarray(PillowImage.open(path))
 
 
-def test_colorization_sees_gray_and_answers_in_colour(picture: Image, source: Path, tmp_path: Path) -> None:
+def test_colorization_sees_gray_and_answers_in_colour(image: Image, source: Path, tmp_path: Path) -> None:
     model = run(source, tmp_path / "out.png", RestoreRequest("colorization", policy="native"))
     ((seen, policy),) = model.seen
-    gray = luma(picture)
+    gray = luma(image)
     np.testing.assert_array_equal(seen.input, np.stack([gray] * 3, 2))
     assert (seen.name, seen.task, seen.mask, policy) == ("cat", "colorization", None, "native")
     np.testing.assert_array_equal(pixels(tmp_path / "out.png"), 255 - seen.input)
 
 
-def test_jpeg_takes_the_picture_as_it_is_or_degrades_it_first(
-    picture: Image, source: Path, tmp_path: Path
+def test_jpeg_takes_the_image_as_it_is_or_degrades_it_first(
+    image: Image, source: Path, tmp_path: Path
 ) -> None:
     ((as_is, _),) = run(source, tmp_path / "a.png", RestoreRequest("jpeg")).seen
     ((worse, _),) = run(source, tmp_path / "b.png", RestoreRequest("jpeg", quality=5)).seen
-    np.testing.assert_array_equal(as_is.input, picture)
-    np.testing.assert_array_equal(worse.input, fast_jpeg(picture, 5))
+    np.testing.assert_array_equal(as_is.input, image)
+    np.testing.assert_array_equal(worse.input, fast_jpeg(image, 5))
 
 
-def test_inpainting_fills_the_white_hole_and_nothing_else(
-    picture: Image, source: Path, tmp_path: Path
-) -> None:
+def test_inpainting_fills_the_white_hole_and_nothing_else(image: Image, source: Path, tmp_path: Path) -> None:
     hole = np.zeros((HEIGHT, WIDTH), np.bool_)
     hole[3:9, 5:30] = True
     (tmp_path / "mask.png").write_bytes(encode(np.where(hole, 255, 0).astype(np.uint8)))
     ((seen, _),) = run(source, tmp_path / "out.png", RestoreRequest("inpainting", tmp_path / "mask.png")).seen
     assert seen.mask is not None
     np.testing.assert_array_equal(seen.mask, hole)
-    np.testing.assert_array_equal(seen.input, np.where(hole[:, :, None], np.uint8(127), picture))
+    np.testing.assert_array_equal(seen.input, np.where(hole[:, :, None], np.uint8(127), image))
     np.testing.assert_array_equal(
-        pixels(tmp_path / "out.png"), np.where(hole[:, :, None], np.uint8(128), picture)
+        pixels(tmp_path / "out.png"), np.where(hole[:, :, None], np.uint8(128), image)
     )
 
 
-def test_uncropping_extends_as_often_as_asked(picture: Image, source: Path, tmp_path: Path) -> None:
+def test_uncropping_extends_as_often_as_asked(image: Image, source: Path, tmp_path: Path) -> None:
     wish = RestoreRequest("uncropping", extend=(("right", 7), ("top", 2)), times=3)
     model = run(source, tmp_path / "out.png", wish)
     assert [p.input.shape for p, _ in model.seen] == [(26, 47, 3), (28, 54, 3), (30, 61, 3)]
     assert len({p.name for p, _ in model.seen}) == 3  # each turn has noise of its own
     output = pixels(tmp_path / "out.png")
     assert output.shape == (30, 61, 3)
-    np.testing.assert_array_equal(output[6:, :WIDTH], picture)
+    np.testing.assert_array_equal(output[6:, :WIDTH], image)
     second, _ = model.seen[1]
     assert second.mask is not None
     assert second.mask.sum() == 28 * 54 - 26 * 47
@@ -136,12 +134,12 @@ def test_a_turned_photograph_comes_out_upright(orientation: int, tmp_path: Path)
     np.testing.assert_array_equal(seen.input, upright)
 
 
-def test_a_folder_keeps_its_names_and_takes_a_mask_each(picture: Image, tmp_path: Path) -> None:
+def test_a_folder_keeps_its_names_and_takes_a_mask_each(image: Image, tmp_path: Path) -> None:
     for name in ("a.png", "deep/b.png"):
         for place in ("in", "masks"):
             path = tmp_path / place / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode(picture if place == "in" else np.full((HEIGHT, WIDTH), 255, np.uint8)))
+            path.write_bytes(encode(image if place == "in" else np.full((HEIGHT, WIDTH), 255, np.uint8)))
     model = run(
         tmp_path / "in", tmp_path / "out", RestoreRequest("inpainting", tmp_path / "masks", large_hole=True)
     )
@@ -156,8 +154,8 @@ def test_a_folder_keeps_its_names_and_takes_a_mask_each(picture: Image, tmp_path
 
 
 @pytest.mark.trust("pictures: own masks")
-def test_masks_of_a_folder_are_found_as_pictures_are(picture: Image, tmp_path: Path) -> None:
-    for name, data in (("in/Cat.jpg", picture), ("masks/cat.PNG", np.full((HEIGHT, WIDTH), 255, np.uint8))):
+def test_masks_of_a_folder_are_found_as_images_are(image: Image, tmp_path: Path) -> None:
+    for name, data in (("in/Cat.jpg", image), ("masks/cat.PNG", np.full((HEIGHT, WIDTH), 255, np.uint8))):
         (tmp_path / name).parent.mkdir()
         PillowImage.fromarray(data).save(tmp_path / name)
     (tmp_path / "masks" / "notes.txt").write_text("")
@@ -175,7 +173,7 @@ def test_a_mask_held_in_an_alpha_channel_is_told_as_a_mask(source: Path, tmp_pat
     assert [p.where for p in caught.value.problems] == [str(tmp_path / "mask.png")]
 
 
-def test_an_output_folder_takes_the_picture_s_name(source: Path, tmp_path: Path) -> None:
+def test_an_output_folder_takes_the_image_s_name(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     run(source, tmp_path / "out", RestoreRequest("jpeg"))
     assert (tmp_path / "out" / "cat.png").is_file()
@@ -198,17 +196,17 @@ def test_opaque_alpha_is_dropped_and_gray_becomes_colour(tmp_path: Path) -> None
         assert pixels(tmp_path / "out.png").shape == (20, 20, 3)
 
 
-def test_all_problems_are_told_before_a_pixel_is_made(picture: Image, tmp_path: Path) -> None:
+def test_all_problems_are_told_before_a_pixel_is_made(image: Image, tmp_path: Path) -> None:
     inside, masks = tmp_path / "in", tmp_path / "masks"
     inside.mkdir()
     masks.mkdir()
-    good, other = encode(picture), encode(np.full((HEIGHT, WIDTH), 255, np.uint8))
+    good, other = encode(image), encode(np.full((HEIGHT, WIDTH), 255, np.uint8))
     names = ["black", "fine", "half", "no-mask", "small", "torn", "twin", "glass"]
     for name in names:
         (inside / f"{name}.png").write_bytes(good)
         (masks / f"{name}.png").write_bytes(other)
     (inside / "twin.jpg").write_bytes(good)
-    (inside / "small.png").write_bytes(encode(picture[:15]))
+    (inside / "small.png").write_bytes(encode(image[:15]))
     (masks / "small.png").write_bytes(encode(np.full((15, WIDTH), 255, np.uint8)))
     (inside / "torn.png").write_bytes(good[:200])
     PillowImage.new("RGBA", (WIDTH, HEIGHT)).save(inside / "glass.png")
@@ -230,7 +228,7 @@ def test_all_problems_are_told_before_a_pixel_is_made(picture: Image, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_written_over_what_is_read(picture: Image, source: Path, tmp_path: Path) -> None:
+def test_nothing_is_written_over_what_is_read(image: Image, source: Path, tmp_path: Path) -> None:
     for out in (source, tmp_path):
         with pytest.raises(UsageError, match="go over a picture that is read"):
             jobs(source, out, RestoreRequest("jpeg"))
@@ -249,7 +247,7 @@ def test_outputs_are_png(source: Path, tmp_path: Path) -> None:
         jobs(source, tmp_path / "out.jpg", RestoreRequest("jpeg"))
 
 
-def test_a_folder_without_pictures_and_an_absent_picture_are_told(tmp_path: Path) -> None:
+def test_a_folder_without_images_and_an_absent_image_are_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"PB201[\s\S]*pictures"):
         jobs(tmp_path / "empty", tmp_path / "out", RestoreRequest("jpeg"))
@@ -273,9 +271,9 @@ def test_a_model_that_returns_another_size_is_refused(source: Path, tmp_path: Pa
     assert not (tmp_path / "out.png").exists()
 
 
-def test_a_method_of_benchmark_sets_takes_no_pictures() -> None:
+def test_a_method_of_benchmark_sets_takes_no_images() -> None:
     with pytest.raises(UsageError, match="copy-input restores benchmark sets only"):
-        load_picture_restorer("copy-input", RestoreOptions())
+        load_image_restorer("copy-input", RestoreOptions())
 
 
 def test_a_run_tells_its_method_without_being_loaded(tmp_path: Path) -> None:
@@ -301,7 +299,7 @@ def test_what_is_no_run_is_told(content: bytes | None, tmp_path: Path) -> None:
             method_of(path)
 
 
-def test_a_picture_too_large_for_pillow_is_refused_not_read(
+def test_a_image_too_large_for_pillow_is_refused_not_read(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 100)
@@ -321,18 +319,18 @@ def profile() -> bytes:
 @pytest.mark.trust("pictures: colour profile")
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_known_pixels_look_as_they_looked_with_their_colour_profile(
-    form: str, picture: Image, tmp_path: Path
+    form: str, image: Image, tmp_path: Path
 ) -> None:
     source, hole = tmp_path / "p3", np.zeros((HEIGHT, WIDTH), np.uint8)
     hole[4:9, 4:9] = 255
     (tmp_path / "mask.png").write_bytes(encode(hole))
-    PillowImage.fromarray(picture).save(source, form, icc_profile=profile(), quality=100, subsampling=0)
+    PillowImage.fromarray(image).save(source, form, icc_profile=profile(), quality=100, subsampling=0)
     run(source, tmp_path / "out.png", RestoreRequest("inpainting", mask=tmp_path / "mask.png"))
     shown = []
     for path in (source, tmp_path / "out.png"):
-        with PillowImage.open(path) as image:
-            theirs = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-            seen = ImageCms.profileToProfile(image.convert("RGB"), theirs, ImageCms.createProfile("sRGB"))
+        with PillowImage.open(path) as opened:
+            theirs = ImageCms.ImageCmsProfile(io.BytesIO(opened.info["icc_profile"]))
+            seen = ImageCms.profileToProfile(opened.convert("RGB"), theirs, ImageCms.createProfile("sRGB"))
             shown.append(np.asarray(seen))
     np.testing.assert_array_equal(shown[0][hole == 0], shown[1][hole == 0])
 
@@ -363,41 +361,41 @@ def test_a_mask_that_cannot_be_meant_is_asked_about(
 
 @pytest.mark.trust("pictures: own masks")
 def test_an_inverted_mask_and_a_large_hole_are_taken_when_they_are_meant(
-    picture: Image, source: Path, tmp_path: Path
+    image: Image, source: Path, tmp_path: Path
 ) -> None:
     mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
     mask[:, :5] = 0
     (tmp_path / "mask.png").write_bytes(encode(mask))
     for changes, hole in (({"invert_mask": True}, mask == 0), ({"large_hole": True}, mask == 255)):
         run(source, tmp_path / "out.png", RestoreRequest("inpainting", mask=tmp_path / "mask.png", **changes))
-        np.testing.assert_array_equal(pixels(tmp_path / "out.png")[~hole], picture[~hole])
-        assert (pixels(tmp_path / "out.png")[hole] != picture[hole]).any()
+        np.testing.assert_array_equal(pixels(tmp_path / "out.png")[~hole], image[~hole])
+        assert (pixels(tmp_path / "out.png")[hole] != image[hole]).any()
 
 
 @pytest.mark.trust("pictures: stopped folder")
-def test_a_folder_that_was_stopped_goes_on_and_changed_pictures_are_made_again(
-    picture: Image, tmp_path: Path
+def test_a_folder_that_was_stopped_goes_on_and_changed_images_are_made_again(
+    image: Image, tmp_path: Path
 ) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for number in range(4):
-        (folder / f"{number}.png").write_bytes(encode(picture ^ np.uint8(number)))
+        (folder / f"{number}.png").write_bytes(encode(image ^ np.uint8(number)))
 
     class Stops(Inverts):
-        def restore_picture(self, picture: UserImage, policy: str | None) -> Image:
+        def restore_image(self, image: UserImage, policy: str | None) -> Image:
             if len(self.seen) == 2:
                 raise KeyboardInterrupt
-            return super().restore_picture(picture, policy)
+            return super().restore_image(image, policy)
 
     def names(model: Inverts, wish: RestoreRequest = RestoreRequest("colorization")) -> list[str]:  # noqa: B008  # frozen
         with suppress(KeyboardInterrupt):
-            restore_pictures(model, jobs(folder, out, wish), wish, out)
+            restore_images(model, jobs(folder, out, wish), wish, out)
         return [seen.name for seen, _ in model.seen]
 
     assert names(Stops()) == ["0", "1"]
     assert names(Inverts()) == ["2", "3"]
     assert names(Inverts()) == []
-    (folder / "1.png").write_bytes(encode(picture ^ np.uint8(9)))
+    (folder / "1.png").write_bytes(encode(image ^ np.uint8(9)))
     (out / "3.png").write_bytes(b"torn")
     with open(out / ".palette-bench.jsonl", "a") as record:
         record.write('{"torn')

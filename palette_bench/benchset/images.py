@@ -1,4 +1,4 @@
-"""Pictures where they lie: files, members of a tar, windows of bundled photographs."""
+"""Images where they lie: files, members of a tar, windows of bundled photographs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @dataclass(frozen=True)
 class ImageLocation:
-    """Where a picture's bytes are: a file, or `size` bytes at `offset` of a tar."""
+    """Where a image's bytes are: a file, or `size` bytes at `offset` of a tar."""
 
     name: str  # relative name, recorded in the manifest
     file: Path
@@ -35,7 +35,7 @@ class ImageLocation:
     size: int | None = None
 
     def read(self) -> bytes:
-        """Return the encoded picture."""
+        """Return the encoded image."""
         with open(self.file, "rb") as file:
             file.seek(self.offset)
             return file.read() if self.size is None else file.read(self.size)
@@ -43,7 +43,7 @@ class ImageLocation:
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One picture of a source."""
+    """One image of a source."""
 
     id: ImageId
     label: int | None
@@ -51,7 +51,7 @@ class SourceImage:
     window: Window | None = None
 
     def pixels(self, data: bytes) -> Image:
-        """Return the source picture, (H, W, 3) uint8, from its encoded bytes.
+        """Return the source image, (H, W, 3) uint8, from its encoded bytes.
 
         Raises:
             DecodeError: unreadable or of a refused kind.
@@ -140,7 +140,7 @@ def walk(folder: Path) -> tuple[ImageLocation, ...]:
     return found.places
 
 
-def no_pictures(path: Path, *, expected: str = "", fix: str = "") -> SourceError:
+def no_images(path: Path, *, expected: str = "", fix: str = "") -> SourceError:
     """Return PB201 for a path without images, with what is there instead."""
     if not path.exists():
         found, fix = "no such file or folder", "check the path; a pattern such as *.jpg is no folder"
@@ -157,7 +157,7 @@ def no_pictures(path: Path, *, expected: str = "", fix: str = "") -> SourceError
 
 
 def tar_members(path: Path) -> Iterator[ImageLocation]:
-    """Yield the pictures of an uncompressed tar, to be read in place.
+    """Yield the images of an uncompressed tar, to be read in place.
 
     Raises:
         SourceError: PB309, damaged; nothing of it can be told from what follows the damage.
@@ -187,8 +187,8 @@ def _prove_ending(path: Path, end: int) -> None:
             raise tarfile.ReadError(f"no end of archive at byte {end:,}: cut or damaged there")
 
 
-def find_pictures(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> list[ImageLocation]:
-    """Return the pictures of a published edition: a folder of any depth, or its original tar.
+def find_images(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> list[ImageLocation]:
+    """Return the images of a published edition: a folder of any depth, or its original tar.
 
     Args:
         images: a folder, a tar, or a folder holding the tar named `tar_name`.
@@ -208,7 +208,7 @@ def find_pictures(images: Path, tar_name: str, wanted: Callable[[str], bool]) ->
         raise SourceError(problem("PB201", str(images), expected=expected, found=told, fix=fix))
     if not found:
         expected = f"images in a folder of any depth, or {tar_name}".removesuffix(", or ")
-        raise no_pictures(images, expected=expected, fix="give the folder with --images DIR")
+        raise no_images(images, expected=expected, fix="give the folder with --images DIR")
     return found
 
 

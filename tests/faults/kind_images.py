@@ -1,4 +1,4 @@
-"""Pictures and archives of pictures: PNG of submissions, zip, tar, sources, masks."""
+"""Images and archives of images: PNG of submissions, zip, tar, sources, masks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mutations import mutated
 from PIL import Image as PillowImage
 from submissions import CARD
 
-from palette_bench.benchset import foreign_masks, pictures
-from palette_bench.benchset.pictures import ImageLocation
+from palette_bench.benchset import foreign_masks, images
+from palette_bench.benchset.images import ImageLocation
 from palette_bench.core import png
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.scoring import folders as compared
 from palette_bench.submission.files import open_submission
 from palette_bench.tasks import preprocess
 
-LARGEST_PICTURE = 5 * 4 * 179_000_000  # as many pixels as Pillow lets pass, decoded and converted
+LARGEST_IMAGE = 5 * 4 * 179_000_000  # as many pixels as Pillow lets pass, decoded and converted
 SIDE = 16
 
 
@@ -73,7 +73,7 @@ def _tar() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name in ("x/a.png", "b.jpg"):
-            data = _picture("PNG", "RGB")
+            data = _image("PNG", "RGB")
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
@@ -81,11 +81,11 @@ def _tar() -> bytes:
 
 
 def _read_tar(path: Path) -> list[Any]:
-    places = pictures.find_pictures(path, "", lambda name: True)
+    places = images.find_images(path, "", lambda name: True)
     return [(place.name, len(place.read())) for place in places]
 
 
-def _picture(kind: str, mode: str, **options: Any) -> bytes:
+def _image(kind: str, mode: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     PillowImage.fromarray(noise(3, 70, 66, 3)).convert(mode).save(buffer, kind, **options)
     return buffer.getvalue()
@@ -93,21 +93,21 @@ def _picture(kind: str, mode: str, **options: Any) -> bytes:
 
 _EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 _SOURCES = (
-    _picture("JPEG", "RGB", quality=90, exif=_EXIF),
-    _picture("JPEG", "CMYK", progressive=True),
-    _picture("JPEG", "L", comment=b"a comment"),
-    _picture("PNG", "P"),
-    _picture("PNG", "RGB"),
-    _picture("PNG", "1"),
+    _image("JPEG", "RGB", quality=90, exif=_EXIF),
+    _image("JPEG", "CMYK", progressive=True),
+    _image("JPEG", "L", comment=b"a comment"),
+    _image("PNG", "P"),
+    _image("PNG", "RGB"),
+    _image("PNG", "1"),
 )
 
 
-_COMPARED = (*_SOURCES, _picture("PNG", "RGBA"), _picture("PNG", "LA"))
+_COMPARED = (*_SOURCES, _image("PNG", "RGBA"), _image("PNG", "LA"))
 
 
 def _read_source(path: Path) -> str:
     data = ImageLocation(path.name, path).read()
-    size = preprocess.picture_size(data)
+    size = preprocess.image_size(data)
     pixels = preprocess.decode(data)
     assert pixels.shape == (*size, 3), "decoded in another size than announced"
     preprocess.decode_upright(data)
@@ -115,13 +115,13 @@ def _read_source(path: Path) -> str:
 
 
 def _read_compared(path: Path) -> str:
-    side = compared.FolderPictures([path], alpha="drop", sixteen_bit="div257")
+    side = compared.FolderImages([path], alpha="drop", sixteen_bit="div257")
     side.by_size()
     return pixel_digest(side.read(0))
 
 
 def _read_mask(path: Path) -> str:
-    return sha256(foreign_masks._picture_mask(path, SIDE, (255,)).tobytes())
+    return sha256(foreign_masks._image_mask(path, SIDE, (255,)).tobytes())
 
 
 def _masks() -> tuple[bytes, ...]:
@@ -132,13 +132,13 @@ def _masks() -> tuple[bytes, ...]:
     return tuple(buffer.getvalue() for buffer in buffers.values())
 
 
-def formats_of_pictures() -> dict[str, Format]:
-    """Return the formats that hold pictures."""
+def formats_of_images() -> dict[str, Format]:
+    """Return the formats that hold images."""
     return {
         "png": Format("a.png", (png.encode(noise(1, SIDE, SIDE, 3)),), _read_png, _inside_png, True),
         "zip": Format("a.zip", tuple(map(_zip, _METHODS)), _read_zip, inside_zip, True),
         "tar": Format("a.tar", (_tar(),), _read_tar),
-        "source-picture": Format("a.jpg", _SOURCES, _read_source, memory=LARGEST_PICTURE),
-        "compared-picture": Format("a.png", _COMPARED, _read_compared, memory=LARGEST_PICTURE),
-        "mask-picture": Format("a.png", _masks(), _read_mask, memory=LARGEST_PICTURE),
+        "source-picture": Format("a.jpg", _SOURCES, _read_source, memory=LARGEST_IMAGE),
+        "compared-picture": Format("a.png", _COMPARED, _read_compared, memory=LARGEST_IMAGE),
+        "mask-picture": Format("a.png", _masks(), _read_mask, memory=LARGEST_IMAGE),
     }

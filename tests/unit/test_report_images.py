@@ -1,4 +1,4 @@
-"""Pictures of a report: how many, how large, whose terms, and the rules they are chosen by."""
+"""Images of a report: how many, how large, whose terms, and the rules they are chosen by."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ from palette_bench.scoring.scorecard import Score, write_scorecard
 
 
 @dataclass
-class Pictures:
-    """A set and submission whose pictures come from a number generator: noise, which compresses worst."""
+class Images:
+    """A set and submission whose images come from a number generator: noise, which compresses worst."""
 
     side: int = 64
     degradation: str = "gray-v1"
@@ -72,12 +72,12 @@ class Pictures:
 
 
 def gallery(side: int = 64, degradation: str = "gray-v1") -> Gallery:
-    source = Pictures(side, degradation)
+    source = Images(side, degradation)
     return cast("Gallery", SimpleNamespace(side=side, benchset=source, output=source.output))
 
 
 def labelled(n: int) -> pd.DataFrame:
-    """Return a table with every column by which pictures are picked."""
+    """Return a table with every column by which images are picked."""
     table = make_table([f"p{at:05d}" for at in range(n)])
     draws = np.random.default_rng(2)
     return table.assign(label=draws.integers(0, 5, n), p_label=draws.beta(2, 1, n))
@@ -111,7 +111,7 @@ def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
     assert "takes the first 12;" in text
 
 
-def test_pictures_that_do_not_compress_become_small() -> None:
+def test_images_that_do_not_compress_become_small() -> None:
     table = labelled(60)
     text, frame = page(ReportContent(card_on(table), table), gallery(side=512))
     assert len(text) <= MAX_BYTES
@@ -133,7 +133,7 @@ def test_files_are_named_by_content_and_twins_are_exact() -> None:
     panels = Previews(gallery(side=128), store, exact=True).panels("a")
     assert re.fullmatch(r"img/([0-9a-f]{2})/\1[0-9a-f]{14}\.webp", panels.output.address)
     twin, _ = decode_strict(store.files[panels.output.exact], 128, 128, 3)
-    assert (twin == Pictures(128).output("a")).all()
+    assert (twin == Images(128).output("a")).all()
     before = dict(store.files)
     assert Previews(gallery(side=128), store, exact=True).panels("a") == panels
     assert store.files == before
@@ -167,7 +167,7 @@ def test_the_outline_is_every_edge_of_the_hole_once() -> None:
         assert set(drawn) == sides(mask)
 
 
-def test_the_whole_picture_as_a_hole_is_one_rectangle() -> None:
+def test_the_whole_image_as_a_hole_is_one_rectangle() -> None:
     assert outline(np.ones((64, 64), bool)) == "M0 0h64M0 64h64M0 0v64M64 0v64"
 
 
@@ -271,7 +271,7 @@ def test_votes_are_shown_with_their_study_in_a_sentence(tmp_path: Path) -> None:
     assert text.count("Fool rate, 3s") == 1  # not among the diagnostics
 
 
-def test_pictures_asked_for_without_folders_are_refused(tmp_path: Path) -> None:
+def test_images_asked_for_without_folders_are_refused(tmp_path: Path) -> None:
     card = write_card(tmp_path)
     for images in ("full", "thumbs"):
         with pytest.raises(UsageError, match="--set and --submission"):

@@ -1,4 +1,4 @@
-"""A folder of pictures becomes 64 px squares: a pack to train on, and held-out files that become sets."""
+"""A folder of images becomes 64 px squares: a pack to train on, and held-out files that become sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from palette_bench.core.records import Record, Sha
 from palette_bench.core.types import SILENT, Image, Progress
 from palette_bench.tasks.preprocess import DecodeError, crop_area
 
-from ..training.data import UNREADABLE_SHARE, JoinedImages, open_pictures, unreadable
+from ..training.data import UNREADABLE_SHARE, JoinedImages, open_images, unreadable
 
 SIDE = 64  # pixels
 PACK, HELD_OUT, RECORD = "training.safetensors", "held-out", "split.json"
@@ -28,7 +28,7 @@ _GROUP = 64  # files that share one fsync round
 
 
 class Split(Record):
-    """`split.json`: which pictures a study trains on, and which it is judged on."""
+    """`split.json`: which images a study trains on, and which it is judged on."""
 
     kind: ClassVar[str] = "study-split"
     source: Sha  # the list of names
@@ -39,7 +39,7 @@ class Split(Record):
 
 @dataclass(frozen=True)
 class ImageBudget:
-    """How many pictures a study needs.
+    """How many images a study needs.
 
     Attributes:
         held_out: exactly.
@@ -52,12 +52,10 @@ class ImageBudget:
     most: int
 
 
-def split_pictures(
-    data: Sequence[Path], out: Path, wanted: ImageBudget, progress: Progress = SILENT
-) -> Split:
+def split_images(data: Sequence[Path], out: Path, wanted: ImageBudget, progress: Progress = SILENT) -> Split:
     """Write `training.safetensors`, `held-out/ID.png` and, last, `split.json`; what is there is kept.
 
-    Pictures are ordered by the digest of their names; the first are held out, whatever the others are.
+    Images are ordered by the digest of their names; the first are held out, whatever the others are.
     Squares equal to a held-out one are not trained on.
 
     Args:
@@ -67,20 +65,20 @@ def split_pictures(
         progress: where to report.
 
     Raises:
-        SourceError: PB106, PB201, PB309, PB412, PB801; too few pictures, or not fit for a study.
-        InputError: PB605, `out` holds a split of other pictures.
+        SourceError: PB106, PB201, PB309, PB412, PB801; too few images, or not fit for a study.
+        InputError: PB605, `out` holds a split of other images.
     """
-    pictures = open_pictures(data, "no")
+    images = open_images(data, "no")
     if (out / RECORD).is_file():
-        return _accepted(Split.read(out / RECORD), pictures, wanted)
-    held_out, training = _squares(pictures, wanted, progress)
+        return _accepted(Split.read(out / RECORD), images, wanted)
+    held_out, training = _squares(images, wanted, progress)
     _write_held_out(out / HELD_OUT, held_out)
     packed = np.stack(list(training.values()))
     atomic.write_bytes(out / PACK, safetensors.numpy.save({"pictures": packed}))
     digests = [pixel_digest(square) for square in (*held_out.values(), *training.values())]
     split = Split(
         schema=Split.schema_name(),
-        source=pictures.fingerprint,
+        source=images.fingerprint,
         pixels=lines_digest(digests),
         training=len(training),
         held_out=len(held_out),
@@ -89,14 +87,14 @@ def split_pictures(
     return split
 
 
-def _accepted(split: Split, pictures: JoinedImages, wanted: ImageBudget) -> Split:
-    if split.source != pictures.fingerprint or split.held_out != wanted.held_out:
+def _accepted(split: Split, images: JoinedImages, wanted: ImageBudget) -> Split:
+    if split.source != images.fingerprint or split.held_out != wanted.held_out:
         raise InputError(
             problem(
                 "PB605",
                 RECORD,
                 expected=f"{split.held_out:,} held out of pictures {split.source[:12]}",
-                found=f"{wanted.held_out:,} of {pictures.fingerprint[:12]}",
+                found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
                 fix="give the pictures and the scale this folder was begun with, or another folder",
             )
         )
@@ -104,15 +102,15 @@ def _accepted(split: Split, pictures: JoinedImages, wanted: ImageBudget) -> Spli
 
 
 def _squares(
-    pictures: JoinedImages, wanted: ImageBudget, progress: Progress
+    images: JoinedImages, wanted: ImageBudget, progress: Progress
 ) -> tuple[dict[str, Image], dict[str, Image]]:
     """Return held-out and training squares by id, each (64, 64, 3) uint8."""
     held_out: dict[str, Image] = {}
     training: dict[str, Image] = {}
     shown: set[str] = set()
-    total = min(len(pictures), wanted.held_out + wanted.most)
+    total = min(len(images), wanted.held_out + wanted.most)
     broken: set[int] = set()
-    with progress("reading pictures", total) as advance, closing(_read(pictures, broken)) as read:
+    with progress("reading pictures", total) as advance, closing(_read(images, broken)) as read:
         for name, square in read:
             if len(held_out) < wanted.held_out:
                 held_out[name] = square
@@ -122,8 +120,8 @@ def _squares(
             advance(1)
             if len(training) == wanted.most:
                 break
-    if len(broken) > UNREADABLE_SHARE * len(pictures):
-        raise SourceError(unreadable(pictures, broken))
+    if len(broken) > UNREADABLE_SHARE * len(images):
+        raise SourceError(unreadable(images, broken))
     if len(training) < wanted.training:
         expected = f"{wanted.held_out:,} pictures to hold out and {wanted.training:,} others to train on"
         found = f"{len(held_out):,} and {len(training):,}"
@@ -132,16 +130,16 @@ def _squares(
     return held_out, training
 
 
-def _read(pictures: JoinedImages, broken: set[int]) -> Generator[tuple[str, Image], None, None]:
+def _read(images: JoinedImages, broken: set[int]) -> Generator[tuple[str, Image], None, None]:
     """Yield id and square by the digest of the name; indices that cannot be read go to `broken`."""
 
     def square(entry: tuple[str, int]) -> Image | None:
         try:
-            return crop_area(pictures.pixels(entry[1]), SIDE)
+            return crop_area(images.pixels(entry[1]), SIDE)
         except DecodeError:
             return None
 
-    order = hashed_order(pictures)
+    order = hashed_order(images)
     with closing(in_threads(square, order)) as squares:
         for (name, index), found in zip(order, squares, strict=True):
             if found is None:
@@ -150,12 +148,12 @@ def _read(pictures: JoinedImages, broken: set[int]) -> Generator[tuple[str, Imag
                 yield name, found
 
 
-def hashed_order(pictures: JoinedImages) -> list[tuple[str, int]]:
-    """Return (id, index) of all pictures by id, the start of a digest of the name; twins are told apart."""
+def hashed_order(images: JoinedImages) -> list[tuple[str, int]]:
+    """Return (id, index) of all images by id, the start of a digest of the name; twins are told apart."""
     turns: Counter[str] = Counter()
     entries = []
-    for index in range(len(pictures)):
-        name = pictures.name(index)
+    for index in range(len(images)):
+        name = images.name(index)
         entries.append((sha256(f"pb-study-v1|{turns[name]}|{name}".encode(errors="surrogateescape")), index))
         turns[name] += 1
     return [(digest[:24], index) for digest, index in sorted(entries)]
