@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--extractor", default="efficientnet-lite0")
     parser.add_argument("--weights", action="append", default=[])
     options = parser.parse_args()
-    print("| evaluations | sampler |", " | ".join(SHOWN), "| s per picture | against the first row |")
+    print("| evaluations | sampler |", " | ".join(SHOWN), "| s per image | against the first row |")
     print("|---|---|" + "---|" * (len(SHOWN) + 2))
     for steps in options.steps:
         card, name = at(steps, options), f"steps-{steps}"

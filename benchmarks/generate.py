@@ -182,14 +182,12 @@ def measure(images: Path, root: Path, repeats: int) -> dict[str, object]:
     memory = {n: peak_memory(repeated(images, root / f"n{n}", n), next(out)) for n in (500, 5000)}
     return {
         "pictures": count,
-        "pictures per second": {
-            name: spread([count / s for s in values]) for name, values in seconds.items()
-        },
+        "images per second": {name: spread([count / s for s in values]) for name, values in seconds.items()},
         "speed-up on two cores": spread([a / b for a, b in zip(one, seconds["two cores"], strict=True)]),
         "time against Pillow alone": spread(
             [b / a for a, b in zip(seconds["Pillow alone"], one, strict=True)]
         ),
-        "stage, ms per picture": {k: round(v, 2) for k, v in stages(images, root / "stages").items()},
+        "stage, ms per image": {k: round(v, 2) for k, v in stages(images, root / "stages").items()},
         "peak memory, MB": {str(n): round(value) for n, value in memory.items()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"NumPy {np.__version__}, Pillow {PillowImage.__version__}",

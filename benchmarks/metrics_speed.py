@@ -299,7 +299,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="16 pictures, one repeat, no slow contenders")
+    parser.add_argument("--quick", action="store_true", help="16 images, one repeat, no slow contenders")
     parser.add_argument("--only", default="", help="stages whose name holds this text")
     options = parser.parse_args()
     if options.quick:

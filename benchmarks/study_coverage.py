@@ -61,7 +61,7 @@ def middle(rate: float) -> float:
 
 
 def study(design: Design, logits: tuple[float, float], draws: np.random.Generator) -> tuple[Votes, Votes]:
-    """Return the votes of one study on two methods; nobody sees a image twice."""
+    """Return the votes of one study on two methods; nobody sees an image twice."""
     seen = draws.random((design.raters, design.images)).argsort(axis=1)[:, : 2 * design.trials]
     bent = draws.normal(0, RATER_SD, design.raters)[:, None]
     who = np.repeat(np.arange(design.raters), design.trials)

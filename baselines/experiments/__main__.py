@@ -24,7 +24,7 @@ NAMES = ("contest", "l1-l2", "attention", "multitask")
     metavar="DIR",
     multiple=True,
     type=_PLACE,
-    help="Pictures: a folder of any depth, a list (.txt), a .tar shard or a .safetensors pack; several may "
+    help="Images: a folder of any depth, a list (.txt), a .tar shard or a .safetensors pack; several may "
     "follow. The miniature of l1-l2 draws its own.",
 )
 @click.option("-o", "--out", metavar="OUT", required=True, type=click.Path(file_okay=False, path_type=Path))
@@ -35,7 +35,7 @@ NAMES = ("contest", "l1-l2", "attention", "multitask")
     default=1.0,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
-    help="Multiplies images to train on and pictures to judge by.",
+    help="Multiplies images to train on and images to judge by.",
 )
 @click.option("--device", help="cpu, cuda or cuda:1.  [default: cpu with --cpu, else cuda]")
 @click.option("--seeds", type=click.IntRange(1), help="Training runs per system.  [default: the size's]")
@@ -97,7 +97,7 @@ def _refuse_contradictions(name: str, cpu: bool, data: tuple[Path, ...], network
     """Refuse options that would do nothing, and a study without images."""
     if _is_miniature(name, cpu):
         if data or networks:
-            raise click.UsageError("l1-l2 --cpu draws its own pictures and needs no features of networks")
+            raise click.UsageError("l1-l2 --cpu draws its own images and needs no features of networks")
     elif not data:
         raise click.UsageError(f"{name} needs --data DIR")
 

@@ -257,7 +257,7 @@ def of_samples(submission: Path, ids: list[ImageId], samples: int, side: int) ->
         submission: its folder.
         ids: of the set.
         samples: of each input.
-        side: of a image, pixels.
+        side: of an image, pixels.
 
     Returns:
         `pairwise_rmse`, levels, and `pairwise_ssim`, the mean SSIM at full, half and quarter size.

@@ -93,9 +93,9 @@ def _accepted(split: Split, images: JoinedImages, wanted: ImageBudget) -> Split:
             problem(
                 "PB605",
                 RECORD,
-                expected=f"{split.held_out:,} held out of pictures {split.source[:12]}",
+                expected=f"{split.held_out:,} held out of images {split.source[:12]}",
                 found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
-                fix="give the pictures and the scale this folder was begun with, or another folder",
+                fix="give the images and the scale this folder was begun with, or another folder",
             )
         )
     return split
@@ -110,7 +110,7 @@ def _squares(
     shown: set[str] = set()
     total = min(len(images), wanted.held_out + wanted.most)
     broken: set[int] = set()
-    with progress("reading pictures", total) as advance, closing(_read(images, broken)) as read:
+    with progress("reading images", total) as advance, closing(_read(images, broken)) as read:
         for name, square in read:
             if len(held_out) < wanted.held_out:
                 held_out[name] = square
@@ -123,9 +123,9 @@ def _squares(
     if len(broken) > UNREADABLE_SHARE * len(images):
         raise SourceError(unreadable(images, broken))
     if len(training) < wanted.training:
-        expected = f"{wanted.held_out:,} pictures to hold out and {wanted.training:,} others to train on"
+        expected = f"{wanted.held_out:,} images to hold out and {wanted.training:,} others to train on"
         found = f"{len(held_out):,} and {len(training):,}"
-        fix = "give more pictures, or a smaller study with --scale"
+        fix = "give more images, or a smaller study with --scale"
         raise SourceError(problem("PB201", "--data", expected=expected, found=found, fix=fix))
     return held_out, training
 

@@ -1,7 +1,7 @@
 """Adversarial losses, feature matching and the gradient penalty; all per image, means over what they see.
 
 A "score" is a discriminator's output; positive means real. Where there are several scales, and positions on
-each, a image's loss is the mean over positions, then over scales.
+each, an image's loss is the mean over positions, then over scales.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ class GanRecipe(Recipe):
         coarsest = self.side >> (self.scales - 1)
         if coarsest < SMALLEST:
             raise ValueError(
-                f"a discriminator of {self.scales} scales sees pictures of {self.side} px at {coarsest} px, "
-                f"and its patches need {SMALLEST}: take fewer scales or larger pictures"
+                f"a discriminator of {self.scales} scales sees images of {self.side} px at {coarsest} px, "
+                f"and its patches need {SMALLEST}: take fewer scales or larger images"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Samplers: from noise to a image, as plain functions over a noise prediction.
+"""Samplers: from noise to an image, as plain functions over a noise prediction.
 
 Coefficients are Python floats, computed in float64; tensors keep their own dtype. Every sampler walks
 the same levels and returns y0 at the last one.

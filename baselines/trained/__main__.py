@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     "--saw-test-images",
     required=True,
     type=click.Choice(["no", "yes", "unknown"]),
-    help="Whether pictures of test sets are among it.",
+    help="Whether images of test sets are among it.",
 )
-@click.option(
-    "--licence", metavar="TEXT", required=True, help="Of the weights, and what the pictures ask for."
-)
+@click.option("--licence", metavar="TEXT", required=True, help="Of the weights, and what the images ask for.")
 @click.option("--started-from-note", metavar="TEXT", help="What the weights the run began with are.")
 def command(
     run: Path,

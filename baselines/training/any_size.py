@@ -48,7 +48,7 @@ class ModelFit:
 
 
 def restore_any_size(image: UserImage, policy: str | None, fit: ModelFit) -> Image:
-    """Return a image restored, (H, W, 3) uint8, at its own size.
+    """Return an image restored, (H, W, 3) uint8, at its own size.
 
     Args:
         image: at least 16 px on each side.
@@ -65,8 +65,8 @@ def restore_any_size(image: UserImage, policy: str | None, fit: ModelFit) -> Ima
         raise InputError(f"{image.name}: {width} x {height} px; the smallest side allowed is {SMALLEST} px")
     if image.mask is not None and image.mask.shape != (height, width):
         raise InputError(
-            f"{image.name}: the mask is {image.mask.shape[1]} x {image.mask.shape[0]} px, the picture "
-            f"{width} x {height}: give a mask of the picture's size"
+            f"{image.name}: the mask is {image.mask.shape[1]} x {image.mask.shape[0]} px, the image "
+            f"{width} x {height}: give a mask of the image's size"
         )
     policy = policy or ("scale" if image.task == "colorization" else "tile")
     if policy not in POLICIES:
@@ -85,7 +85,7 @@ def _native(image: UserImage, fit: ModelFit) -> Image:
     height, width = (_next_multiple(n, fit.multiple) for n in image.input.shape[:2])
     if fit.warns and (height, width) != (fit.side, fit.side):
         _log.warning(
-            "%s: restored at %d x %d px by a model trained at %d px, which may not know such pictures",
+            "%s: restored at %d x %d px by a model trained at %d px, which may not know such images",
             *(image.name, width, height, fit.side),
         )
     return _cropped(fit.restore(_padded(image, height, width), False), image)
@@ -138,7 +138,7 @@ def _resized(image: Image, side: int) -> torch.Tensor:
 
 
 def _with_luma(image: torch.Tensor, gray: NDArray[np.uint8]) -> torch.Tensor:
-    """Return a image with the chroma it has and the luma of `gray`.
+    """Return an image with the chroma it has and the luma of `gray`.
 
     Adding one amount to all channels leaves B - Y and R - Y, the chroma, as they are.
     """

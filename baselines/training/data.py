@@ -26,7 +26,7 @@ from palette_bench.tasks.preprocess import DecodeError, decode, image_size
 from palette_bench.tasks.protocol import PhotoSource, load
 
 UNREADABLE_SHARE = 0.001  # of all images; more stop the run
-_HEAD, _TAIL = 65536, 4096  # bytes of a image that tell its kind, and whether it ends
+_HEAD, _TAIL = 65536, 4096  # bytes of an image that tell its kind, and whether it ends
 _TRIES = 64  # unreadable images in a row before a file system is suspected
 
 
@@ -89,7 +89,7 @@ class ImageFiles:
             raise DecodeError(error.strerror or str(error)) from error
 
     def prove(self, index: int) -> None:
-        """Accept a image by its header and its end, without reading what lies between.
+        """Accept an image by its header and its end, without reading what lies between.
 
         Raises:
             DecodeError: it cannot be read, or is of a refused kind.
@@ -167,17 +167,17 @@ class JoinedImages:
         return self.parts[part], index - self.starts[part]
 
     def name(self, index: int) -> str:
-        """Return what a image is called in its source."""
+        """Return what an image is called in its source."""
         part, own = self._find(index)
         return part.name(own)
 
     def pixels(self, index: int) -> Image:
-        """Return a image of whichever source holds it."""
+        """Return an image of whichever source holds it."""
         part, own = self._find(index)
         return part.pixels(own)
 
     def prove(self, index: int) -> None:
-        """Accept a image of whichever source holds it."""
+        """Accept an image of whichever source holds it."""
         part, own = self._find(index)
         part.prove(own)
 
@@ -210,7 +210,7 @@ def unreadable(images: TrainingImages, indices: Iterable[int], allowed: int | No
     most = f"{UNREADABLE_SHARE:.1%}" if allowed is None else f"{allowed:,}"
     return problem(
         "PB309",
-        "training pictures",
+        "training images",
         expected=f"at most {most} of {len(images):,} unreadable",
         found="not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
         fix=f"replace or remove these files{over}",
@@ -247,7 +247,7 @@ def _opened(path: Path) -> TrainingImages:
     if path.is_dir():
         found: TrainingImages = _listed(path, [str(place.file.relative_to(path)) for place in walk(path)])
     elif not path.is_file():
-        fix = "check --data; if the pictures have moved, it names their new place, for --resume too"
+        fix = "check --data; if the images have moved, it names their new place, for --resume too"
         raise SourceError(problem("PB801", str(path), found="no such file or folder", fix=fix))
     elif path.suffix == ".safetensors":
         found = _pack(path)
@@ -332,7 +332,7 @@ def _pack(path: Path) -> ImagePack:
                 str(path),
                 expected="one tensor (N, S, S, 3) uint8",
                 found=", ".join(f"{list(t.shape)[:9]} {t.dtype[:9]}" for t in tensors[:9]) or "no tensor",
-                fix="write the pictures with safetensors.numpy.save_file",
+                fix="write the images with safetensors.numpy.save_file",
             )
         )
     return ImagePack(path.absolute(), 8 + size + tensors[0].data_offsets[0], shape)
@@ -363,9 +363,9 @@ def _of_benchmarks(parts: Sequence[TrainingImages]) -> Iterator[Problem]:
     if tests:
         yield problem(
             "PB106",
-            "training pictures",
-            expected="pictures no benchmark set is drawn from",
+            "training images",
+            expected="images no benchmark set is drawn from",
             found="files of ImageNet or Places2 validation, or bundled photographs",
-            fix='give training pictures, or admit it in the recipe: [data] saw_test_images = "yes"',
+            fix='give training images, or admit it in the recipe: [data] saw_test_images = "yes"',
             ids=tests,
         )

@@ -1,4 +1,4 @@
-"""Training pairs: a random crop of a image, and what the judge's own functions make of it.
+"""Training pairs: a random crop of an image, and what the judge's own functions make of it.
 
 Source: Palette, section 4 and Appendix B; protocol, section 5; the mixes of masks are the paper's, the law
 of the rectangles' sides is our choice.

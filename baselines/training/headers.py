@@ -63,7 +63,7 @@ def too_many(images: TrainingImages, reasons: dict[int, str], allowed: int) -> l
     return [
         problem(
             "PB309",
-            "training pictures",
+            "training images",
             expected=f"at most {allowed:,} of {len(images):,} unreadable",
             found=reason,
             fix=f"replace or remove these files, or pass over them: --unreadable {len(reasons)}",

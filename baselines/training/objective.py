@@ -22,7 +22,7 @@ def masked_loss(
     """Return the mean of |predicted - target|^p over the channels and pixels to produce, (N,) float32.
 
     Args:
-        predicted: (N, 3, H, W); f or a image.
+        predicted: (N, 3, H, W); f or an image.
         target: (N, 3, H, W) float32; eps or y.
         mask: m, (N, 1, H, W) bool.
         norm: p is 1 or 2.

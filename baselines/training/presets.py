@@ -126,12 +126,12 @@ class UNetSpec:
 
     @property
     def multiple(self) -> int:
-        """Return what height and width of a image must be multiples of, pixels."""
+        """Return what height and width of an image must be multiples of, pixels."""
         halvings = self.levels - (self.attention_kind != "local")  # quadrants halve the coarsest level too
         return self.fold << halvings
 
     def resolution(self, level: int) -> int:
-        """Return the height and width of a level for a image of `side`, positions."""
+        """Return the height and width of a level for an image of `side`, positions."""
         return self.side // self.fold >> level
 
     def attends(self, level: int) -> bool:

@@ -1,6 +1,6 @@
 """Restoring with a trained run, whatever the method: weights proven, sets and own images answered.
 
-A method adds its `SamplingMethod`: what makes a image of a source with its network, and how cards put it.
+A method adds its `SamplingMethod`: what makes an image of a source with its network, and how cards put it.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _data(run: TrainedRun, recipe: Recipe) -> DataOptions:
 
 
 def _cost(opened: OpenedRun[Any], manner: SamplingMethod) -> float | None:
-    """Return the FLOP of a image of the trained size, forward passes alone; None for other sizes."""
+    """Return the FLOP of an image of the trained size, forward passes alone; None for other sizes."""
     if opened.options.size_policy:
         return None
     return float(flop(opened.network.spec) * (manner.sampling.steps or 1))
@@ -271,14 +271,14 @@ class TrainedModel:
             return
         if policy is None:
             expected = f"{trained} x {trained} px, the size the run was trained at"
-            fix = f"--size-policy {' or '.join(POLICIES)}: as own pictures are restored, and the card says so"
+            fix = f"--size-policy {' or '.join(POLICIES)}: as own images are restored, and the card says so"
         else:
             expected = f"another size than the run's, for --size-policy {policy}"
             fix = "leave --size-policy out"
         raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
 
     def restore_image(self, image: UserImage, policy: str | None) -> Image:
-        """Return a image of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
+        """Return an image of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
         self._accept(image.task)
         with self._computing():
             return restore_any_size(image, policy, self._fit(sample=0, warns=True))
@@ -294,7 +294,7 @@ class TrainedModel:
         return ModelFit(spec.side, spec.multiple, partial(self._restore_canvas, sample), warns)
 
     def _restore_canvas(self, sample: int, image: UserImage, by_windows: bool) -> Image:
-        """Return a image of a size the network takes, or by windows of any size from its own."""
+        """Return an image of a size the network takes, or by windows of any size from its own."""
         question = ModelInput.of_image(image, self._opened.options.seed, sample)
         network: Network = self._opened.network
         if by_windows:

@@ -124,7 +124,7 @@ def _plan(recipe: Recipe, options: TrainOptions, processes: ProcessGroup, progre
     batch = recipe.training.batch
     micro = recipe.training.micro_batch or max(1, batch // processes.size)
     share = BatchShard(batch, micro, processes.rank, processes.size)
-    with progress("listing pictures", 1) as advance:
+    with progress("listing images", 1) as advance:
         images = open_images(options.data, recipe.data.saw_test_images)
         advance(1)
     configuration = {

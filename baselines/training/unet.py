@@ -204,7 +204,7 @@ class UNet(nn.Module):
         """
         if images.shape[2] % self.spec.multiple or images.shape[3] % self.spec.multiple:
             raise InputError(
-                f"pictures of {images.shape[2]} x {images.shape[3]} px do not fit this network: "
+                f"images of {images.shape[2]} x {images.shape[3]} px do not fit this network: "
                 f"both sides must be multiples of {self.spec.multiple}; pad or scale them"
             )
         with float32_inside(images):

@@ -33,7 +33,7 @@ class WeightsCard(Record):
         date: of the file.
         data: what it was trained on.
         saw_test_images: whether images of test sets are among them.
-        pictures: how many training images there are.
+        images: how many training images there are.
         data_sha256: of their names and sizes.
         started_from: SHA-256 of the weights the run began with; none if it began anew.
         started_from_note: what those weights are, and whether they can be had.

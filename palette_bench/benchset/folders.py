@@ -76,8 +76,8 @@ def listed(images: list[SourceImage], file: Path) -> list[SourceImage]:
     _raise_twins(ids, str(file))
     by_id = {p.id: p for p in images}
     if missing := sorted(i for i in ids if i not in by_id):
-        fix = "give --images the folder the list was made for: ids are the paths of pictures below it"
-        raise SourceError(problem("PB201", str(file), expected="pictures of these ids", fix=fix, ids=missing))
+        fix = "give --images the folder the list was made for: ids are the paths of images below it"
+        raise SourceError(problem("PB201", str(file), expected="images of these ids", fix=fix, ids=missing))
     return [by_id[i] for i in ids]
 
 
@@ -112,7 +112,7 @@ def folder_ids(names: Iterable[str]) -> dict[str, str]:
 
 
 def folder_id(name: str, *, digested: bool = False) -> str:
-    """Return the id of a image of a folder: its relative path without suffix, in [A-Za-z0-9_-].
+    """Return the id of an image of a folder: its relative path without suffix, in [A-Za-z0-9_-].
 
     Above 64 characters, or if `digested`: the first 47, `-`, and 16 hexadecimal digits of SHA-256(path
     without suffix).
@@ -162,7 +162,7 @@ def _labels(
 def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
     """Read `labels.csv`: columns `file` and `label` (or `class_index`), ImageNet indices 0..999.
 
-    A row names a image by its path below the folder, or by its file name alone. Lines that begin with #
+    A row names an image by its path below the folder, or by its file name alone. Lines that begin with #
     are comments.
 
     Raises:
@@ -205,7 +205,7 @@ def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
     faults = (
         ("labels in 0..999", bad, "write each class as its ImageNet index, not as its name"),
         ("one label for every file", contradicting, "keep one row for each file"),
-        ("a label for every picture", [] if bad else missing, "add their rows, or take the pictures out"),
+        ("a label for every image", [] if bad else missing, "add their rows, or take the images out"),
     )
     problems = [
         problem("PB607", str(file), expected=what, fix=fix, ids=names) for what, names, fix in faults if names

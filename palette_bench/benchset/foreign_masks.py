@@ -106,7 +106,7 @@ def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
     missing = sorted(p.id for p in source.images if p.id not in of)
     if missing:
         raise SourceError(
-            problem("PB201", str(path), expected="a mask per picture", fix="or --pair sorted", ids=missing)
+            problem("PB201", str(path), expected="a mask per image", fix="or --pair sorted", ids=missing)
         )
     return ForeignMasks(mask_format, path, pairing, digest, values, of)
 

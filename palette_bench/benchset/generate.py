@@ -60,7 +60,7 @@ def generate(
         atomic.write_text(out / REPORT, json.dumps(findings, indent=2, ensure_ascii=False) + "\n")
         raise
     ignored = f", {source.ignored:,} others ignored" if source.ignored else ""
-    log.info("source %s: %s pictures%s", source.id, f"{len(source.images):,}", ignored)
+    log.info("source %s: %s images%s", source.id, f"{len(source.images):,}", ignored)
     return make_sets(rules, targets, source, masks=foreign, options=options, progress=progress)
 
 

@@ -27,7 +27,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @dataclass(frozen=True)
 class ImageLocation:
-    """Where a image's bytes are: a file, or `size` bytes at `offset` of a tar."""
+    """Where an image's bytes are: a file, or `size` bytes at `offset` of a tar."""
 
     name: str  # relative name, recorded in the manifest
     file: Path

@@ -55,7 +55,7 @@ class ItemRecipe:
         return self.protocol.variant(target.task, target.variant)
 
     def stream(self, target: SetTarget, image_id: str) -> Stream:
-        """Return the draws of a image's mask."""
+        """Return the draws of an image's mask."""
         key = stream_key(
             self.protocol.stream, target.task, target.variant, self.source, image_id, "mask", self.rekey
         )

@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 REPORT = "source-report.json"
 OURS = {MANIFEST, PUBLIC, REPORT, *KINDS}  # what a set's folder may hold, beside journals and locks
 _ANOTHER_MACHINE = (
-    "this machine makes other pictures than the published set: run palette-bench verify, "
+    "this machine makes other images than the published set: run palette-bench verify, "
     "then report the versions in its output"
 )
 _ANOTHER_SET = (
-    "compare with that set's maker: name of the source, pictures and their paths, --ids or --limit, "
+    "compare with that set's maker: name of the source, images and their paths, --ids or --limit, "
     "--labels, --masks, --rekey"
 )
 _FSYNC_GROUP = 64  # files of this many items share one fsync round

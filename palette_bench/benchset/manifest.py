@@ -231,7 +231,7 @@ class ContestantSet:
         return self.task.degradation == "hole-v1"
 
     def path(self, kind: str, image_id: ImageId) -> Path:
-        """Return the path of a image; `kind` is reference, input or mask."""
+        """Return the path of an image; `kind` is reference, input or mask."""
         return self.folder / kind / f"{image_id}.png"
 
     def input(self, image_id: ImageId) -> Image:

@@ -178,7 +178,7 @@ def _imagenet_labels(request: Request, places: list[ImageLocation]) -> dict[int,
             "PB607",
             str(images),
             expected=f"class folders, or one of {', '.join(_LABEL_FILES)}",
-            found="pictures without labels",
+            found="images without labels",
             fix="give the labels with --labels FILE",
         )
     )
@@ -216,7 +216,7 @@ def _select(source_id: str, places: list[ImageLocation], wanted: dict[str, int |
     double = sorted(image_id for image_id in wanted if len(by_id.get(image_id, ())) > 1)
     problems = []
     if missing:
-        problems.append(problem("PB201", source_id, fix="complete the copy of the pictures", ids=missing))
+        problems.append(problem("PB201", source_id, fix="complete the copy of the images", ids=missing))
     if double:
         problems.append(problem("PB203", source_id, fix="keep one file of each", ids=double))
     if problems:
@@ -284,7 +284,7 @@ def _checked(source: Source, progress: Progress, request: Request | None = None)
         except (DecodeError, OSError) as error:
             return str(error)
 
-    with progress("checking pictures", len(source.images)) as advance:
+    with progress("checking images", len(source.images)) as advance:
         for image, found in zip(source.images, in_threads(proven, source.images), strict=True):
             if isinstance(found, str):
                 broken[image.place.name] = found
@@ -320,8 +320,8 @@ def _resized(source_id: str, size: tuple[int, int]) -> Problem:
     return problem(
         "PB607",
         source_id,
-        expected="pictures of many sizes, as published",
-        found=f"every picture is {size[1]} x {size[0]}: a resized copy",
+        expected="images of many sizes, as published",
+        found=f"every image is {size[1]} x {size[0]}: a resized copy",
         fix="use the original edition; --allow-unknown-source makes a set that no board compares",
     )
 

@@ -81,7 +81,7 @@ def _listed_subset(labels: Mapping[int, int], spec: ImageNetSource) -> dict[int,
             problem(
                 "PB607",
                 "ImageNet labels",
-                expected=f"all {IMAGENET_COUNT:,} labels, or those of exactly the pictures of the split",
+                expected=f"all {IMAGENET_COUNT:,} labels, or those of exactly the images of the split",
                 found=f"{len(labels):,} labels of another set",
                 fix="give the label file with --labels FILE, or a complete copy",
             )

@@ -83,7 +83,7 @@ def _by_reason(folder: Path, changed: dict[Path, str]) -> list[Problem]:
         problem(
             "PB201" if reason == "missing" else "PB602",
             str(folder),
-            expected="the pictures of the manifest",
+            expected="the images of the manifest",
             found=reason,
             fix=_REPAIR,
             ids=sorted(p.relative_to(folder).as_posix() for p, why in changed.items() if why == reason),

@@ -63,7 +63,7 @@ def method_words(board: Board) -> tuple[str, ...]:
         f"{metric_words(m).name} by {rule.words}" for m in board.metrics if (rule := rule_of(m))
     )
     return (
-        f"Every two systems are compared on the same {board.rows[0].n:,} pictures: {tests}. Two differ where "
+        f"Every two systems are compared on the same {board.rows[0].n:,} images: {tests}. Two differ where "
         f"p is under {ALPHA} after Holm's correction for every pair a metric ranks, {pairs:,} at most.",
         "A rank runs from one after the systems that are significantly better to the last place before those "
         "that are significantly worse. Group 1 is the best value with every system not told apart from "

@@ -108,7 +108,7 @@ def in_words(card: Scorecard) -> dict[tuple[str, str], str]:
     """Return what the fingerprints of `identity` stand for."""
     found = {
         ("PB601", "protocol"): card.protocol,
-        ("PB602", "set"): f"{card.n_expected:,} pictures",
+        ("PB602", "set"): f"{card.n_expected:,} images",
     }
     for name, key in _roles(card):
         found["PB603", f"extractor of {name}"] = network_words(card.scores[key].extractor)
@@ -154,7 +154,7 @@ def unfit(card: Scorecard, metric: str | None) -> list[Ineligible]:
     """Return every reason in the card itself why it does not rank by `metric`; none if it may."""
     reasons = []
     if card.n_scored < card.n_expected:
-        reasons.append(Ineligible("PB205", f"{card.n_scored:,} of {card.n_expected:,} pictures were scored"))
+        reasons.append(Ineligible("PB205", f"{card.n_scored:,} of {card.n_expected:,} images were scored"))
     if card.training.saw_test_images == "yes":
         reasons.append(Ineligible("PB410", "its training saw test images"))
     if any("simulated-votes" in card.scores[key].notes for key in card.fool_rates):
@@ -168,7 +168,7 @@ def unfit(card: Scorecard, metric: str | None) -> list[Ineligible]:
         )
     for mark in sorted(BARRING.intersection(score.notes if score else ())):
         if mark == "rank-deficient":
-            reasons.append(Ineligible("PB208", "too few pictures for the metric"))
+            reasons.append(Ineligible("PB208", "too few images for the metric"))
         elif mark not in ("partial", "simulated-votes"):
             reasons.append(Ineligible("PB608", mark.replace("-", " ")))
     return reasons

@@ -173,7 +173,7 @@ def _test(first: VerifiedCard, second: VerifiedCard, metric: str) -> Difference 
     images = tuple(evidence(first.table).index)
     a, b = _enter(first, metric, images), _enter(second, metric, images)
     if isinstance(a, Contender) and isinstance(b, Contender):
-        return RULES[metric].compare(a, b) or "one picture cannot be tested"
+        return RULES[metric].compare(a, b) or "one image cannot be tested"
     sides = ((first, a), (second, b))
     return "; ".join(f"{side.card.method.name}: {e}" for side, e in sides if isinstance(e, Ineligible))
 
@@ -279,7 +279,7 @@ def _test_against(
     one, two = pair
     if not (isinstance(one, Contender) and isinstance(two, Contender)):
         return next(str(entry) for entry in pair if not isinstance(entry, Contender))
-    return RULES[metric].compare(one, two) or "too few pictures"
+    return RULES[metric].compare(one, two) or "too few images"
 
 
 def _gap(

@@ -229,7 +229,7 @@ def _split(changes: Sequence[Change], names: tuple[str, str]) -> str:
     """Return the scatter in words."""
     first, second = sum(c.change > 0 for c in changes), sum(c.change < 0 for c in changes)
     return (
-        f"Of {len(changes):,} pictures {names[0]} is nearer to the original on {first:,}, "
+        f"Of {len(changes):,} images {names[0]} is nearer to the original on {first:,}, "
         f"{names[1]} on {second:,}; {len(changes) - first - second:,} are equal."
     )
 

@@ -27,7 +27,7 @@ EXTREMES = 8
 
 @dataclass(frozen=True)
 class PickedImage:
-    """A image with its value and the place of that value among all: 0 is the best, 100 the worst."""
+    """An image with its value and the place of that value among all: 0 is the best, 100 the worst."""
 
     image_id: ImageId
     value: float
@@ -62,7 +62,7 @@ def grid_rule(shown: int, seed: int = 0) -> str:
     """Return the rule of the grid as a page prints it."""
     other = "" if seed == 0 else f" This grid uses seed {seed}, non-standard: published pages use 0."
     return (
-        "These pictures were not picked. grid-v1 orders the ids of a set by the SHA-256 of “grid-v1|set "
+        "These images were not picked. grid-v1 orders the ids of a set by the SHA-256 of “grid-v1|set "
         f"fingerprint|{seed}|id” and takes the first {shown}; every method of the set shows the same.{other}"
     )
 
@@ -195,7 +195,7 @@ class SelectedImages:
 
 
 class ImageSelection:
-    """Makes cards of a card's per-image table; a image shown twice is read once."""
+    """Makes cards of a card's per-image table; an image shown twice is read once."""
 
     def __init__(
         self, card: Scorecard, table: pd.DataFrame, previews: Previews | None, seed: int = 0

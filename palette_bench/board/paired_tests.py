@@ -170,11 +170,11 @@ def _voted(a: Contender, b: Contender) -> Difference | None:
 _RULES = {
     "fid": TestRule(
         "fid_influence", True, _influence, _standard_error, lambda s: s.se,
-        "a z test on the influence of each picture",
+        "a z test on the influence of each image",
     ),
     "kid": TestRule(
         "kid_influence", True, _influence, _standard_error, lambda s: s.se,
-        "a z test on the influence of each picture",
+        "a z test on the influence of each image",
     ),
     "inception_score": TestRule(
         "is_kl", False, lambda a, b: z_of_log_mean(a.column, b.column),
@@ -194,7 +194,7 @@ _RULES = {
 _NO_COLUMN = np.zeros(0)
 _VOTED = TestRule(
     "", False, _voted, lambda c, _: math.nan, lambda s: s.value,
-    "the t test of the study that both were part of, over raters and pictures",
+    "the t test of the study that both were part of, over raters and images",
 )  # fmt: skip
 RULES = {form: rule for key, rule in _RULES.items() for form in forms_of(key)}
 
@@ -251,9 +251,9 @@ def contender(
     if table is None:
         return Ineligible("PB408", "its per-image table is missing, and tests read nothing else")
     if tuple(table.index) != tuple(images):
-        return Ineligible("PB408", "its per-image table lists other pictures than the rest of this board")
+        return Ineligible("PB408", "its per-image table lists other images than the rest of this board")
     if len(table) < 2:
-        return Ineligible("PB208", "one picture cannot be tested")
+        return Ineligible("PB208", "one image cannot be tested")
     score, column, halves = card.scores[metric], _column(table, rule.column), _column(table, _halves(rule))
     if column is None or score.value is None:
         return Ineligible(

@@ -86,7 +86,7 @@ class FolderReport:
             "leaf.html.jinja",
             parts=("pictures",),
             beside=True,
-            title=f"{self._sheet.card.method.name}: pictures {leaves[at].numbers}",
+            title=f"{self._sheet.card.method.name}: images {leaves[at].numbers}",
             leaf=leaves[at],
             root="../",
             card=self._sheet.card,
@@ -149,13 +149,13 @@ MAX_CARDS_JPEG = 48  # previews that must not add artefacts of their own are thr
 
 _ATTEMPTS: tuple[tuple[ImageCounts, Size | None, str], ...] = (
     (ImageCounts(), None, ""),
-    (ImageCounts(extremes=4), None, "4 pictures a list instead of 8"),
+    (ImageCounts(extremes=4), None, "4 images a list instead of 8"),
     (
         ImageCounts(extremes=4, grid=12),
         None,
-        "4 pictures a list instead of 8, and 12 in the grid instead of 24",
+        "4 images a list instead of 8, and 12 in the grid instead of 24",
     ),
-    (ImageCounts(extremes=4, grid=12), "thumbs", "4 pictures a list, 12 in the grid, all of them small"),
+    (ImageCounts(extremes=4, grid=12), "thumbs", "4 images a list, 12 in the grid, all of them small"),
 )
 
 
@@ -231,9 +231,9 @@ def write_report(
 
 def _refuse(benchset: Path | None, submission: Path | None, options: ReportOptions) -> None:
     if (benchset is None) != (submission is None):
-        raise UsageError("pictures need both folders: give --set and --submission together, or neither")
+        raise UsageError("images need both folders: give --set and --submission together, or neither")
     if benchset is None and options.images in {"thumbs", "full"}:
-        raise UsageError(f"--images {options.images} needs the pictures: give --set and --submission")
+        raise UsageError(f"--images {options.images} needs the images: give --set and --submission")
 
 
 def shown_size(card: Scorecard, images: Images) -> Size | None:
@@ -280,5 +280,5 @@ def _most_cards(card: Scorecard) -> int:
 
 
 def _note(card: Scorecard, fewer: str) -> str:
-    limit = f"{_most_cards(card)} pictures and {MAX_BYTES // 1_000_000} MB"
+    limit = f"{_most_cards(card)} images and {MAX_BYTES // 1_000_000} MB"
     return f"One file holds at most {limit}; this page shows {fewer}." if fewer else ""

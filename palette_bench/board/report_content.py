@@ -67,8 +67,8 @@ def _plain(value: str | bool | None) -> str:
 
 
 _SAW = {
-    "yes": ("Saw the test.", "The method's training held test pictures; such a card never ranks."),
-    "unknown": ("May have seen the test.", "Its authors do not know whether training held test pictures."),
+    "yes": ("Saw the test.", "The method's training held test images; such a card never ranks."),
+    "unknown": ("May have seen the test.", "Its authors do not know whether training held test images."),
 }
 
 
@@ -88,7 +88,7 @@ def cautions(card: Scorecard) -> list[Caution]:
 def _cautions(card: Scorecard) -> Iterator[Caution]:
     if card.n_scored < card.n_expected:
         missing = card.n_expected - card.n_scored
-        yield Caution("Incomplete.", f"{missing:,} of {card.n_expected:,} pictures were not scored.")
+        yield Caution("Incomplete.", f"{missing:,} of {card.n_expected:,} images were not scored.")
     if barring := bars_all([card.scores[key] for key in ranked_keys(card)]):
         yield Caution("Not a ranking.", " ".join(map(note_words, sorted(barring))))
     if card.training.saw_test_images in _SAW:
@@ -305,7 +305,7 @@ def _studied(card: Scorecard, key: str) -> FoolRateEntry:
     score = card.scores[key]
     facts = {name: score.params.get(name) for name in ("raters", "images", "excluded", "display_ms", "study")}
     words = (
-        f"{score.n:,} trials of {facts['raters']} raters on {facts['images']} pictures, each pair shown for "
+        f"{score.n:,} trials of {facts['raters']} raters on {facts['images']} images, each pair shown for "
         f"{facts['display_ms']} ms; {facts['excluded']} raters left out by rules fixed before. Study "
         f"{facts['study']}."
     )
@@ -319,7 +319,7 @@ def _plot(picks: list[PickedImage], card: Scorecard) -> tuple[str, str] | None:
         return None
     score = card.scores.get("perceptual_distance")
     basis = "\n" + basis_words(score, "\n") if score else ""
-    plot = histogram(values, f"perceptual distance of one picture, lower is better{basis}")
+    plot = histogram(values, f"perceptual distance of one image, lower is better{basis}")
     return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)
 
 
@@ -332,6 +332,6 @@ def _spread(picks: list[PickedImage]) -> str:
         number(float(q), digits) for q in np.percentile([p.value for p in picks], [0, 25, 50, 75, 100])
     )
     return (
-        f"Over {len(picks):,} pictures the distance runs from {low} to {high}; "
+        f"Over {len(picks):,} images the distance runs from {low} to {high}; "
         f"half of them lie between {first} and {third}, the median is {middle}."
     )

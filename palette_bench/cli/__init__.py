@@ -22,9 +22,9 @@ from palette_bench.core.processes import Interrupted
 
 # verb -> one-line help; the verb's module is palette_bench.cli.VERB, its command `command`
 VERBS: dict[str, str] = {
-    "generate": "Make benchmark sets from a folder of pictures.",
+    "generate": "Make benchmark sets from a folder of images.",
     "verify": "Recompute a set and name every changed, missing or foreign file.",
-    "train": "Train a method on pictures of yours; run again to resume.",
+    "train": "Train a method on images of yours; run again to resume.",
     "restore": "Run a method on a set: its outputs become a submission.",
     "evaluate": "Check, score, report and rank a folder of outputs, in one command.",
     "check": "Check a submission against its set; list every problem at once.",

@@ -238,7 +238,7 @@ def _short(folder: Path) -> tuple[Problem, ...]:
     if shutil.disk_usage(_existing(folder)).free >= _NEEDED:
         return ()
     fix = "free space, or work in another folder; smaller sets fit in less"
-    expected = f"{_NEEDED / 1e9:,.1f} GB for a set of 10,000 pictures"
+    expected = f"{_NEEDED / 1e9:,.1f} GB for a set of 10,000 images"
     return (_as_warning(problem("PB804", str(folder), expected=expected, found=_free(folder), fix=fix)),)
 
 

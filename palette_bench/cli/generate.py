@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from palette_bench.core.journal import Shard
 
 
-@click.command("generate", short_help="Make benchmark sets from a folder of pictures.")
+@click.command("generate", short_help="Make benchmark sets from a folder of images.")
 @click.argument("protocol")
 @click.argument("task", metavar="TASK[/VARIANT]|all")
 @click.option(
     "--source", help="Source id, or folder:NAME for a folder of your own.  [default: the task's first]"
 )
-@click.option("--images", type=click.Path(path_type=Path), help="Folder or tar with the source pictures.")
-@click.option(
-    "--labels", type=click.Path(path_type=Path), help="Labels, where the pictures do not tell them."
-)
+@click.option("--images", type=click.Path(path_type=Path), help="Folder or tar with the source images.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Labels, where the images do not tell them.")
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the set or sets."
 )
@@ -33,12 +31,12 @@ if TYPE_CHECKING:
 @click.option(
     "--limit",
     type=click.IntRange(1),
-    help="Take N pictures of a folder or of bundled photographs, chosen by their ids.",
+    help="Take N images of a folder or of bundled photographs, chosen by their ids.",
 )
 @click.option(
     "--ids",
     type=click.Path(path_type=Path),
-    help="Take the pictures of a folder that FILE names, one id a line.",
+    help="Take the images of a folder that FILE names, one id a line.",
 )
 @click.option(
     "--expect", default="", help="Fingerprint the set must come to, 12 digits or more; else exit 3."
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option("--mask-format", help="palette-release, lama, janspiry, repaint, mat or binary.")
 @click.option(
-    "--pair", help="How masks and pictures pair: stem, sorted, sorted-by-class, sorted-by-id, cyclic."
+    "--pair", help="How masks and images pair: stem, sorted, sorted-by-class, sorted-by-id, cyclic."
 )
 @click.option("--hole-value", type=click.Choice(["0", "255"]), help="Which value is hole, for binary masks.")
 @click.option(
@@ -59,7 +57,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Prove 1 JPEG in 64, or all, against the integer definition.",
 )
-@click.option("--allow-unknown-source", is_flag=True, help="Accept other pictures than the listed ones.")
+@click.option("--allow-unknown-source", is_flag=True, help="Accept other images than the listed ones.")
 @click.option(
     "--public", type=click.Path(path_type=Path), help="Also write the part contestants may see here."
 )
@@ -111,7 +109,7 @@ def command(
     except SourceError as error:
         if source or images is None or not images.exists():
             raise
-        own = f"--source folder:NAME takes {images} as pictures of your own, with any names and labels"
+        own = f"--source folder:NAME takes {images} as images of your own, with any names and labels"
         raise SourceError(*(error.problems or (str(error),)), f"or: {own}") from error
     if public:
         _write_public(finished, public)

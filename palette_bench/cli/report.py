@@ -14,13 +14,13 @@ _FOLDER = click.Path(exists=True, path_type=Path)
 @click.command("report", short_help="Write a scorecard as an HTML page, or compare two.")
 @click.argument("card", type=_FILE, metavar="CARD.json")
 @click.argument("other", type=_FILE, metavar="[OTHER.json]", required=False)
-@click.option("--set", "benchset", type=_FOLDER, help="The set the card was scored on, for the pictures.")
+@click.option("--set", "benchset", type=_FOLDER, help="The set the card was scored on, for the images.")
 @click.option(
     "--submission",
     "submissions",
     type=_FOLDER,
     multiple=True,
-    help="The submission it was scored from, for the pictures; with OTHER.json give two.",
+    help="The submission it was scored from, for the images; with OTHER.json give two.",
 )
 @click.option(
     "--against",
@@ -34,14 +34,14 @@ _FOLDER = click.Path(exists=True, path_type=Path)
     type=click.Choice(["file", "dir"]),
     default="file",
     show_default=True,
-    help="One file, or a folder with every picture.",
+    help="One file, or a folder with every image.",
 )
 @click.option(
     "--images",
     type=click.Choice(["none", "thumbs", "full", "auto"]),
     default="auto",
     show_default=True,
-    help="auto: full where the source's terms let pictures be passed on, else none.",
+    help="auto: full where the source's terms let images be passed on, else none.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the uncurated grid.")
 @click.option(
@@ -99,7 +99,7 @@ def command(
     if written.frame.private:
         say("contains images under dataset terms: do not publish")
     if written.frame.withheld and benchset and options["images"] == "auto":
-        say("pictures left out: terms of the source limit passing them on; --images full shows them to you")
+        say("images left out: terms of the source limit passing them on; --images full shows them to you")
     finish(written.page, written.card.content_sha256, f"board add {card} --record DIR")
 
 
@@ -118,7 +118,7 @@ def _compare(
         raise click.UsageError("a comparison is one file and shows no grid: leave out --format and --seed")
     pictured = benchset is not None and len(submissions) == 2
     if not pictured and (benchset or submissions or options["images"] not in {"auto", "none"}):
-        raise click.UsageError("pictures of two cards need --set and --submission twice, in their order")
+        raise click.UsageError("images of two cards need --set and --submission twice, in their order")
     folders = CardFolders(benchset, *submissions) if benchset and pictured else None
     write_comparison(*cards, out, json=twin, folders=folders, images=options["images"], progress=progress)
     finish(out)

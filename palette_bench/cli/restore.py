@@ -26,7 +26,7 @@ _FORMS = {
     "benchset": "set export import",
     "out": "set import",
     **dict.fromkeys(
-        ("run", "seed", "sampler", "steps", "device", "fast", "noise", "size_policy"), "set pictures"
+        ("run", "seed", "sampler", "steps", "device", "fast", "noise", "size_policy"), "set images"
     ),
     **dict.fromkeys(("samples", "shard", "batch", "audit", "pipeline"), "set"),
     **dict.fromkeys(("task", "mask", "invert_mask", "large_hole", "extend", "times", "quality"), "pictures"),
@@ -96,7 +96,7 @@ def _run(_context: click.Context, _option: click.Parameter, named: Path | None) 
     show_default=True,
     help="Where noise is drawn.",
 )
-@click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Pictures per step.")
+@click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Images per step.")
 @SHARD
 @click.option(
     "--audit",
@@ -117,10 +117,10 @@ def _run(_context: click.Context, _option: click.Parameter, named: Path | None) 
 @click.option("--accept-lossy", is_flag=True, help="--import: take JPEG results; the card says so.")
 @click.option("--tool-size", metavar="SIDE", type=click.IntRange(16, 8192), help="Side the tool works at.")
 @CREDITS
-@click.option("--task", type=click.Choice(TASKS), help="Own pictures: what to do with them.")
+@click.option("--task", type=click.Choice(TASKS), help="Own images: what to do with them.")
 @click.option("--mask", type=PATH, help="inpainting: white = hole; a file, or a folder of equal names.")
 @click.option("--invert-mask", is_flag=True, help="inpainting: black = hole.")
-@click.option("--large-hole", is_flag=True, help="inpainting: more than half of a picture may be hole.")
+@click.option("--large-hole", is_flag=True, help="inpainting: more than half of an image may be hole.")
 @click.option(
     "--extend", metavar="SIDE=PIXELS", type=SideType(), multiple=True, help="uncropping: right=128; repeat."
 )
@@ -243,7 +243,7 @@ def _restore_images(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     found = jobs(source, out, wish)  # what is wrong with the images is told before a model is loaded
     if given["run"] is None:
         raise UsageError(
-            "own pictures need --run RUN, weights that `palette-bench train` made"
+            "own images need --run RUN, weights that `palette-bench train` made"
             + "".join(f", or --run {name}" for name in trained_models())
         )
     restorer = load_image_restorer(method_of(given["run"]), _options(given))

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--mode",
     type=click.Choice(["tf1", "clean", "pytorch"]),
-    help="How the FID network's pictures are resized; modes never share a column.  [default: tf1]",
+    help="How the FID network's images are resized; modes never share a column.  [default: tf1]",
 )
 @click.option(
     "--reference",
@@ -63,16 +63,16 @@ if TYPE_CHECKING:
     "--reference-images",
     metavar="DIR",
     type=click.Path(exists=True, path_type=Path),
-    help="Pictures of the validation set, needed the first time it is the reference.",
+    help="Images of the validation set, needed the first time it is the reference.",
 )
-@click.option("--n", type=int, help="Pictures behind a FILE.npz.")
+@click.option("--n", type=int, help="Images behind a FILE.npz.")
 @click.option("--partial", is_flag=True, help="Score what there is if ids are missing; never ranked.")
 @click.option("--calibrate", is_flag=True, help="Print the originals' own scores beside the paper's.")
 @click.option(
     "--explain",
     metavar="K",
     type=click.IntRange(1),
-    help="Print the K pictures that move FID most.",
+    help="Print the K images that move FID most.",
 )
 @click.option(
     "--export-statistics",
@@ -127,7 +127,7 @@ def _reference_lines(card: Scorecard) -> list[str]:
         for score in card.scores.values()
         if "reference" in score.params
     }
-    return [f"reference    {name}, {n:,} pictures" for name, n in sorted(found)]
+    return [f"reference    {name}, {n:,} images" for name, n in sorted(found)]
 
 
 def _calibration_lines(card: Scorecard) -> list[str]:
@@ -152,10 +152,10 @@ def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
 
     table = read_table(card, out)
     if "fid_influence" not in table:
-        return ["no picture's influence on FID is known: it needs more pictures than feature dimensions"]
+        return ["no image's influence on FID is known: it needs more images than feature dimensions"]
     rows = most_influential(list(table["image_id"]), table["fid_influence"].to_numpy(), count)
     return [
-        "pictures that move FID most, and by how much:",
+        "images that move FID most, and by how much:",
         *(f"  {name:<32} {influence / len(table):+.4f}" for name, influence in rows),
     ]
 

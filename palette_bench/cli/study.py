@@ -194,7 +194,7 @@ def command() -> None:
 
 @command.command("design")
 @click.argument("plan", type=_FILE, metavar="study.toml")
-@click.option("--set", "benchset", required=True, type=_STUDY, help="The set whose pictures are shown.")
+@click.option("--set", "benchset", required=True, type=_STUDY, help="The set whose images are shown.")
 @click.option(
     "--submission",
     "submissions",

@@ -15,7 +15,7 @@ from palette_bench.cli.terminal import finish, progress
 TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
 
 
-@click.command("train", short_help="Train a method on pictures of yours; run again to resume.")
+@click.command("train", short_help="Train a method on images of yours; run again to resume.")
 @click.argument("method", required=False)
 @click.argument("more", metavar="", nargs=-1, type=click.Path(exists=True, path_type=Path))  # of --data
 @click.option("--task", type=click.Choice(TASKS), help="What to learn; multi: one model for several.")
@@ -24,7 +24,7 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
     metavar="DIR",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
-    help="Training pictures: a folder of any depth, a list file (.txt), a .tar shard or a .safetensors pack; "
+    help="Training images: a folder of any depth, a list file (.txt), a .tar shard or a .safetensors pack; "
     "several may follow.",
 )
 @click.option(
@@ -60,7 +60,7 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
     default=0,
     show_default=True,
     type=click.IntRange(0),
-    help="Processes that prepare pictures; 0: a thread.",
+    help="Processes that prepare images; 0: a thread.",
 )
 @click.option(
     "--threads",
@@ -76,7 +76,7 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
     "--unreadable",
     metavar="N",
     type=click.IntRange(0),
-    help="Training pictures that may be passed over; they are named.  [default: 0.1 %]",
+    help="Training images that may be passed over; they are named.  [default: 0.1 %]",
 )
 @click.option("--deterministic", is_flag=True, help="Equal bits on equal machines, at some cost.")
 @click.option("--override", is_flag=True, help="Resume although recipe, seed or data changed; recorded.")

@@ -119,7 +119,7 @@ _JPEG_TASK_QUALITY = 90  # the artefacts are the subject: the preview must not a
 
 @dataclass(frozen=True)
 class Preview:
-    """A image's addresses from the page's root; `exact` is the lossless twin, or ""."""
+    """An image's addresses from the page's root; `exact` is the lossless twin, or ""."""
 
     address: str
     exact: str = ""

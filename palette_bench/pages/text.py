@@ -38,7 +38,7 @@ METRICS: dict[str, MetricWords] = {
         "KID against own originals", "kernel distance of outputs and their originals"
     ),
     "kernel_distance": MetricWords("Kernel distance", "KID's arithmetic on other features than KID's"),
-    "inception_score": MetricWords("Inception Score", "sure of each picture, varied over all"),
+    "inception_score": MetricWords("Inception Score", "sure of each image, varied over all"),
     "inception_score_10": MetricWords("Inception Score, 10 splits", "the mean over ten shuffled splits"),
     "classifier_score": MetricWords("Classifier score", "Inception Score's arithmetic on another classifier"),
     "classifier_score_10": MetricWords("Classifier score, 10 splits", "the mean over ten shuffled splits"),
@@ -70,12 +70,12 @@ NOTES: dict[str, str] = {
     "random-weights": (
         "These numbers come from random weights: they show that the machinery works, not how good a model is."
     ),
-    "rank-deficient": "Fewer pictures than feature dimensions: the distance has no interval and cannot rank.",
-    "low-coverage": "The pictures cover too few classes for this metric.",
+    "rank-deficient": "Fewer images than feature dimensions: the distance has no interval and cannot rank.",
+    "low-coverage": "The images cover too few classes for this metric.",
     "preview": "Computed in a preview precision; preview numbers never rank.",
     "audit": "Computed in an audit mode; such numbers never rank.",
-    "partial": "Some pictures of the set are missing; a partial card never ranks.",
-    "imported-reference": "The reference statistics were imported and cannot be traced to pictures.",
+    "partial": "Some images of the set are missing; a partial card never ranks.",
+    "imported-reference": "The reference statistics were imported and cannot be traced to images.",
     "partial-reference": "The reference is a part of the validation set; such numbers never rank.",
     "own-originals": "Measured against the set's own originals, not the validation set: not ranked here.",
     "unpinned-weights": (
@@ -86,17 +86,15 @@ NOTES: dict[str, str] = {
     "peeked": "Computed before the study's stop rule was met; such numbers never rank.",
     "too-few-votes": "Too few raters or images for an interval: only counts are known.",
     "small-study": "Fewer than 20 raters; read the interval with care.",
-    "small-n": "Under 2,048 pictures: small sets make this distance larger.",
-    "near-zero": (
-        "So near zero that chance likeness of pictures outweighs the difference: a rough interval."
-    ),
-    "wide-interval": "Too few pictures to correct the interval for its own noise: up to 1.4 times too wide.",
-    "few-images": "Under 100 pictures the interval is rough: it may hold less often than it says.",
+    "small-n": "Under 2,048 images: small sets make this distance larger.",
+    "near-zero": ("So near zero that chance likeness of images outweighs the difference: a rough interval."),
+    "wide-interval": "Too few images to correct the interval for its own noise: up to 1.4 times too wide.",
+    "few-images": "Under 100 images the interval is rough: it may hold less often than it says.",
     "needs-features": "Statistics without features cannot give this number.",
     "no-weights": "The network's weights are not on this machine.",
-    "pictures-too-small": "The pictures are too small for this number.",
-    "capped": "Equal pictures have no finite value; they count with the largest one.",
-    "n<2": "One picture has no spread, so there is no interval.",
+    "pictures-too-small": "The images are too small for this number.",
+    "capped": "Equal images have no finite value; they count with the largest one.",
+    "n<2": "One image has no spread, so there is no interval.",
     "numerical-failure": "The arithmetic did not close within its error bound.",
 }
 
@@ -119,9 +117,9 @@ _CAUTIONS = {
 _PREPROCESS = {"crop-area-v1": "reduced by area", "crop256-v1": "central crops of 256 px"}
 
 EXPECTED_VALUE = (
-    "The interval of a Fréchet distance holds its expected value at this number of pictures, not at "
+    "The interval of a Fréchet distance holds its expected value at this number of images, not at "
     "infinitely many: what a finite number adds falls as 1/N and can be many times the interval. Values at "
-    "other numbers of pictures do not compare."
+    "other numbers of images do not compare."
 )
 ORIGINALS_FIXED = (
     "This interval took the originals as fixed: it is too wide or too narrow, often several times."
@@ -164,12 +162,12 @@ def reference_words(score: Score) -> str:
     if name.startswith("val-full@"):
         part = "a part of the" if "partial-reference" in score.notes else "the whole"
         how = name.removeprefix("val-full@")
-        return f"{part} validation set, {count}pictures {_PREPROCESS.get(how, how)}"
+        return f"{part} validation set, {count}images {_PREPROCESS.get(how, how)}"
     if name.startswith("imported:"):
-        return f"imported statistics of {count}pictures"
+        return f"imported statistics of {count}images"
     if against_originals(score):
         return f"the set's own {count}originals"
-    return name or ("each picture's original" if score.reference else "")
+    return name or ("each image's original" if score.reference else "")
 
 
 def basis_words(score: Score, apart: str = ", ") -> str:
@@ -266,7 +264,7 @@ def headline(card: Scorecard, ranked: tuple[str, ...]) -> str:
     keys = dict.fromkeys(k for k in (*ranked[:1], "perceptual_distance") if k in card.scores)
     parts = [f"{_mid_sentence(metric_words(k).name)} {value_text(card.scores[k])}" for k in keys]
     scores = ", ".join(parts) or "no scores"
-    return f"{card.method.name} on {place(card.task, card.variant)}: {scores} over {card.n_scored:,} pictures"
+    return f"{card.method.name} on {place(card.task, card.variant)}: {scores} over {card.n_scored:,} images"
 
 
 def _mid_sentence(name: str) -> str:

@@ -70,7 +70,7 @@ def judge(metric: str, score: Score, paper: dict[str, float]) -> Anchor:
     """Return one metric of the original row with its verdict."""
     ours = score.params.get("original")
     if metric not in paper or metric not in _TOLERANCE:
-        return Anchor(metric, ours, reason="the paper has no such number for these pictures")
+        return Anchor(metric, ours, reason="the paper has no such number for these images")
     allowed = tolerance(metric, paper[metric])
     reason = _obstacle(metric, score)
     if reason or ours is None:

@@ -219,9 +219,9 @@ def _opened(given: Input, options: FidelityOptions) -> _Side:
     shape, dtype = getattr(given, "shape", None), getattr(given, "dtype", None)
     if not isinstance(given, np.ndarray) or dtype != np.uint8 or given.ndim != 4 or given.shape[3] != 3:
         found = f"{shape} {dtype}" if shape is not None else type(given).__name__
-        raise InputError(f"pictures must be a folder or (N, H, W, 3) uint8 in [0, 255], not {found}")
+        raise InputError(f"images must be a folder or (N, H, W, 3) uint8 in [0, 255], not {found}")
     if not len(given):
-        raise InputError("an array of no pictures")
+        raise InputError("an array of no images")
     return _Array(given)
 
 
@@ -236,7 +236,7 @@ def _require_sense(options: FidelityOptions, one: _Side, two: _Side | None) -> N
     smaller = min(len(one), len(two)) if two is not None else 0
     if options.kid and not 2 <= options.kid_subset_size <= smaller:
         raise UsageError(
-            f"subsets of {options.kid_subset_size:,} pictures from a side of {smaller:,}: "
+            f"subsets of {options.kid_subset_size:,} images from a side of {smaller:,}: "
             "lower kid_subset_size, 2 or more"
         )
 
@@ -269,7 +269,7 @@ def _frechet(one: NDArray[np.float32], two: NDArray[np.float32]) -> dict[str, fl
     result = frechet_distance(one, two)
     if result.value is None:
         raise InputError(
-            f"no Fréchet distance of {result.n[0]:,} and {result.n[1]:,} pictures: {result.notes[0]}"
+            f"no Fréchet distance of {result.n[0]:,} and {result.n[1]:,} images: {result.notes[0]}"
         )
     return {"frechet_inception_distance": result.value}
 

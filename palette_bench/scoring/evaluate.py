@@ -214,7 +214,7 @@ class ImageLabels:
 
     @classmethod
     def of(cls, target: BenchSet, ids: Sequence[ImageId]) -> ImageLabels | None:
-        """Return the labels of some images of a set, or None if a image of it has none."""
+        """Return the labels of some images of a set, or None if an image of it has none."""
         known = {i: item.label for i, item in target.manifest.by_id.items() if item.label is not None}
         if len(known) < target.manifest.n:
             return None

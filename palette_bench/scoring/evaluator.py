@@ -155,7 +155,7 @@ class Evaluator:
         ids = sorted(self._rows)
         missing = sorted(set(self.target.ids) - set(ids))
         if missing and not (partial and ids):
-            raise InputError(_about("PB201", missing, f"{len(self.target.ids):,} pictures", f"{len(ids):,}"))
+            raise InputError(_about("PB201", missing, f"{len(self.target.ids):,} images", f"{len(ids):,}"))
         digests = {i: self.target.manifest.by_id[i].reference_px for i in ids}
         originals = self._extraction.tables(ImageSet("originals", digests, self.target.reference))
         keys, statistics = self._extraction.keys(digests), ArrayCache("statistics")

@@ -24,7 +24,7 @@ def extract(
     count: int,
     advance: Callable[[int], object],
     *,
-    name: Callable[[int], str] = "picture {:,}".format,
+    name: Callable[[int], str] = "image {:,}".format,
 ) -> list[HeadTables]:
     """Return the feature tables of images, per extractor.
 
@@ -33,7 +33,7 @@ def extract(
         images: (S, S, 3) uint8 each, in id order.
         count: how many there are.
         advance: told of every batch; may raise to stop.
-        name: index -> what a image is called in an error.
+        name: index -> what an image is called in an error.
 
     Returns:
         For each extractor head -> (count, D) float32; memory holds these and one batch.
@@ -150,8 +150,8 @@ def _assembled(ids: Sequence[ImageId], parts: Sequence[tuple[Sequence[ImageId], 
             problem(
                 "PB710",
                 "rows of all ranks",
-                expected=f"{len(ids):,} pictures, each once",
-                found=f"{len(told):,} rows of {len(set(told)):,} pictures",
+                expected=f"{len(ids):,} images, each once",
+                found=f"{len(told):,} rows of {len(set(told)):,} images",
                 fix="run again; if it happens again, report it",
             )
         )

@@ -64,12 +64,12 @@ class FolderImages:
                 io.BytesIO(data)
             ) as image:  # which refuses bombs before anything is inflated
                 if data.startswith((b"\x89PNG", b"\xff\xd8")) and (fault := fault_of(data)):
-                    raise InputError(_refused(path.name, "a whole picture", fault))
+                    raise InputError(_refused(path.name, "a whole image", fault))
                 if image.format not in ("JPEG", "MPO") and getattr(image, "n_frames", 1) > 1:
                     raise InputError(_refused(path.name, "one frame", "several", "keep one of them"))
                 return self._pixels(image, data, path.name)
         except UNREADABLE as error:
-            raise InputError(_refused(path.name, "a whole picture", str(error)[:200])) from error
+            raise InputError(_refused(path.name, "a whole image", str(error)[:200])) from error
 
     def _pixels(self, image: PillowImage.Image, data: bytes, name: str) -> Image:
         deep_png = data[:4] == b"\x89PNG" and data[_PNG_DEPTH] == 16
@@ -115,16 +115,16 @@ class FolderImages:
                     gray += image.mode in ("1", "L")
                     turned += image.getexif().get(_EXIF_TURN, 1) != 1
             except UNREADABLE as error:
-                raise InputError(_refused(path.name, "a picture", str(error)[:200])) from error
+                raise InputError(_refused(path.name, "an image", str(error)[:200])) from error
         self._tell(len(sizes), gray, turned)
         return list(sizes.values())
 
     def _tell(self, sizes: int, gray: int, turned: int) -> None:
         folder = self.files[0].parent
         if sizes > 1:
-            log.warning("%s: pictures of %s sizes, each resized on its own", folder, sizes)
+            log.warning("%s: images of %s sizes, each resized on its own", folder, sizes)
         if gray:
-            log.warning("%s: %s gray pictures, repeated in every channel", folder, f"{gray:,}")
+            log.warning("%s: %s gray images, repeated in every channel", folder, f"{gray:,}")
         if turned:
             log.warning("%s: %s EXIF turns, ignored", folder, f"{turned:,}")
 
@@ -149,7 +149,7 @@ def find_folder(
         InputError: no such folder, or no images in it.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder of pictures")
+        raise InputError(f"{folder} is no folder of images")
     inside = [path for path in (folder.rglob("*") if deep else folder.iterdir()) if path.is_file()]
     own = [path for path in inside if not is_litter(path.relative_to(folder).as_posix())]
     chosen = [path for path in own if path.suffix.lower().lstrip(".") in extensions]
@@ -157,7 +157,7 @@ def find_folder(
     told = ", ".join(f"{count:,} {what}" for what, count in sorted(others.items()))
     if not chosen:
         looked = ", ".join(f"*.{e}" for e in extensions)
-        raise InputError(f"{folder}: no pictures; looked for {looked}; there are {told or 'no files'}")
+        raise InputError(f"{folder}: no images; looked for {looked}; there are {told or 'no files'}")
     if others:
         log.warning("%s: %s other files, ignored: %s", folder, f"{others.total():,}", told)
     files = sorted((path.resolve() for path in chosen), key=str)

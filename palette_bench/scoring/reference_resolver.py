@@ -94,7 +94,7 @@ class ReferenceResolver:
         wanted, known = self._remembered(preprocess)
         if known is None:
             raise UsageError(
-                f"{wanted.id} of {wanted.name} is not in the cache for these networks: name its pictures "
+                f"{wanted.id} of {wanted.name} is not in the cache for these networks: name its images "
                 "once with --reference-images DIR"
             )
         return known

@@ -67,7 +67,7 @@ class ReferenceRequest:
         if self.file:
             if self.mode is None or self.n is None:
                 raise UsageError(
-                    f"{self.file.name} does not say how its pictures were resized, nor how many they were: "
+                    f"{self.file.name} does not say how its images were resized, nor how many they were: "
                     "give both --mode MODE and --n N"
                 )
             if self.n < 2:
@@ -75,7 +75,7 @@ class ReferenceRequest:
                     f"--n is the number of images behind {self.file.name}, at least 2, not {self.n}"
                 )
         elif self.n is not None:
-            raise UsageError("--n belongs to --reference FILE.npz; pictures are counted")
+            raise UsageError("--n belongs to --reference FILE.npz; images are counted")
         elif self.name not in (None, ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)):
             known = ", ".join([ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)])
             raise UsageError(f"unknown reference {self.name!r}: {known}, or a FILE.npz")
@@ -236,5 +236,5 @@ def import_reference(request: ReferenceRequest, width: int) -> ImportedReference
     """
     path, n, mode = request.file, request.n, request.mode
     if path is None or n is None or mode is None:
-        raise UsageError("statistics need a file, a mode and a number of pictures")
+        raise UsageError("statistics need a file, a mode and a number of images")
     return ImportedReference(read_statistics(path, n, width, mode), mode)

@@ -202,8 +202,8 @@ def _partial(report: CheckReport, target: BenchSet) -> tuple[Problem, ...]:
     findings = [replace(p, severity="warning") if p.severity == "error" else p for p in report.problems]
     missing = [i for i in target.ids if i not in report.pixels]
     if missing:
-        found = f"{len(report.pixels):,} of {len(target.ids):,} pictures"
-        fix = "restore the missing pictures; a partial card is shown, never ranked"
+        found = f"{len(report.pixels):,} of {len(target.ids):,} images"
+        fix = "restore the missing images; a partial card is shown, never ranked"
         findings.insert(0, problem("PB205", "outputs", expected="all", found=found, fix=fix))
     return tuple(findings)
 

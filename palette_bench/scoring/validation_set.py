@@ -174,7 +174,7 @@ def _load(entries: dict[str, IndexEntry], cache: ArrayCache, name: str) -> HeadT
     if len(whole) < len(parts):
         raise InputError(
             f"{len(parts) - len(whole):,} of {len(parts):,} cached parts of the validation set are gone or "
-            "damaged: name its pictures again with --reference-images DIR"
+            "damaged: name its images again with --reference-images DIR"
         )
     return _joined(whole)
 
@@ -201,7 +201,7 @@ def compute(
     places = _by_id(find_images(folder, _TAR.get(wanted.name, ""), lambda name: True))
     wanted.require_own(places)
     if wanted.size and wanted.size != len(places):
-        log.warning("%s: %s pictures, not the %s of the whole", wanted.id, len(places), wanted.size)
+        log.warning("%s: %s images, not the %s of the whole", wanted.id, len(places), wanted.size)
     ids = sorted(places)
     digests: dict[ImageId, Fingerprint] = {}
     tables: list[dict[str, HeadTables]] = []
@@ -280,7 +280,7 @@ def _read(wanted: ValidationSet, places: dict[ImageId, ImageLocation], image_id:
                 places[image_id].name,
                 expected="a JPEG or PNG of 8 bits",
                 found=str(error),
-                fix="replace the picture: a reference is never made of fewer",
+                fix="replace the image: a reference is never made of fewer",
             )
         ) from error
 

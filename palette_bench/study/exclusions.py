@@ -25,7 +25,7 @@ RATER_RULES: dict[RaterReason, str] = {
     "too few valid": "too few answered trials that count",
 }
 TRIAL_RULES: dict[TrialReason, str] = {
-    "not decoded": "a picture was not ready",
+    "not decoded": "an image was not ready",
     "timing": "shown too short or too long",
     "focus lost": "the page was not in front",
 }

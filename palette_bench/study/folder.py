@@ -110,8 +110,8 @@ class StudyFolder:
             except PngError:
                 broken.append(path.name)
         if broken or stimuli_digest(digests) != self.study.stimuli:
-            found = "unreadable pictures" if broken else f"{len(digests):,} pictures, not those of the plan"
-            expected = f"pictures of digest {self.study.stimuli[:12]}"
+            found = "unreadable images" if broken else f"{len(digests):,} images, not those of the plan"
+            expected = f"images of digest {self.study.stimuli[:12]}"
             where = str(self.path / STIMULI)
             raise RecordError(problem("PB509", where, expected=expected, found=found, fix=_FIX, ids=broken))
 

@@ -227,7 +227,7 @@ def _joined(
         if row.study_id != study_id:
             unknown["study_id", study_id].append((line, row.study_id[:40]))
         elif known is None or known.trial != row.trial:
-            unknown["left", f"the left picture of trial {row.trial}"].append((line, row.left))
+            unknown["left", f"the left image of trial {row.trial}"].append((line, row.left))
         else:
             rater = Rater(known.slot, rater_id(folder.secret, row.participant), row.session, platform)
             votes.append((line, vote_of(folder.study, known, rater, row, row.day)))

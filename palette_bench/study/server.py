@@ -3,7 +3,7 @@
     GET  /               the page: consent, checks, instructions, trials
     POST /consent        a session: the cookie, and the first pair
     GET  /trial          the pair to show; a reload goes on there
-    GET  /s/TOKEN.png    a image of that pair, and of no other
+    GET  /s/TOKEN.png    an image of that pair, and of no other
     POST /vote           a vote; the reply names the next pair once the vote is on the disk
     POST /withdraw       everything of this rater is deleted
     GET  /done           the completion code
@@ -114,7 +114,7 @@ class StudyService:
         return Response(status_code=204)
 
     async def image(self, request: Request) -> Response:
-        """Answer with a picture of the current pair."""
+        """Answer with an image of the current pair."""
         rater = self._session(request)
         return Response(self.desk.image(rater, request.path_params["token"]), media_type="image/png")
 

@@ -114,7 +114,7 @@ class VotingSession:
         return trials[at] if at < len(trials) else None
 
     def image(self, rater: Rater, token: str) -> bytes:
-        """Return a image of the rater's current trial; no other name is ever looked up.
+        """Return an image of the rater's current trial; no other name is ever looked up.
 
         Raises:
             InputError: PB502.

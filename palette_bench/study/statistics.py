@@ -27,7 +27,7 @@ from palette_bench.study.two_way import Codes, Votes, quantile, share
 from palette_bench.study.votes import Vote
 
 LEAST_RATERS, LEAST_IMAGES = 5, 20  # below, only counts are given (PB506)
-LEAST_VOTES = 5  # on a image, before it is called most or least fooling
+LEAST_VOTES = 5  # on an image, before it is called most or least fooling
 EXTREMES = 8
 
 

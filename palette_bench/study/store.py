@@ -177,7 +177,7 @@ class VoteStore:
         return found
 
     def count_sent(self, rater: str, token: str) -> None:
-        """Note that a image was sent to a rater."""
+        """Note that an image was sent to a rater."""
         with self._change() as database:
             database.execute(
                 "insert into sent values (?, ?, 1) on conflict (rater, token) do update set n = n + 1",

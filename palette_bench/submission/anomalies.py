@@ -49,7 +49,7 @@ _Grid = NDArray[np.float32]  # (CELLS * CELLS,) luma of a thumbnail
 _FIXES = {
     "PB321": "outputs must come from the inputs; references are for the judge alone",
     "PB322": "the method returned its input: see that its prediction is what gets written",
-    "PB323": "each id needs its own output: see that the loop does not write one picture twice",
+    "PB323": "each id needs its own output: see that the loop does not write one image twice",
     "PB324": "write PNG straight from the method's pixels: no JPEG, resize or colour conversion between",
     "PB325": "if the pairs are right, rename the files; see that inputs are read in the order of their ids",
     "PB327": "write what the model sees as 0..255: undo its normalisation, gamma and any conversion to float",
@@ -118,7 +118,7 @@ class AnomalyCheck:
             *_about("PB323", self._equal_to_each_other(), "different outputs", "equal pixels"),
             *_about("PB324", lossy, "known pixels as they were given", share),
             *self._permuted(),
-            *_about("PB326", self._dull(), "a picture", "one colour"),
+            *_about("PB326", self._dull(), "an image", "one colour"),
             *self._toned(),
             *self._of_other_channels(),
             *self._misplaced(),

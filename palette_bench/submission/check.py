@@ -50,7 +50,7 @@ _FIXES = {
     "PB303": "convert to 8-bit RGB before saving: no alpha, no palette, no 16 bits, no gray",
     "PB304": "save a plain PNG: not interlaced, not animated",
     "PB305": "write the file again: it was cut or changed after it was saved",
-    "PB306": "write the file again: its pixel data does not fill the picture exactly",
+    "PB306": "write the file again: its pixel data does not fill the image exactly",
     "PB307": "save plain pixels without metadata: that never needs so much",
     "PB320": "nothing to do: only pixels count; EXIF, colour profiles and gamma are not applied",
     "PB801": "make the file readable, then check again",

@@ -72,7 +72,7 @@ def arrange(
     """
     images = [p for name in names if (p := _image(name, samples))]
     unexpected = set(names) - {p.name for p in images} - set(refused) - {CARD}
-    expected = "submission.toml and the promised pictures"
+    expected = "submission.toml and the promised images"
     layout = Layout()
     layout.problems += of_files("PB106", sorted(unexpected), expected=expected, found="other files")
     by_sample: dict[int, list[_Image]] = defaultdict(list)
@@ -108,7 +108,7 @@ def _arrange_sample(layout: Layout, sample: int, images: list[_Image], ids: set[
     )
     layout.problems += of_files("PB203", _twins(images), expected="one file per id", found="twins")
     found = f"{len(ids) - len(missing):,}"
-    expected = f"{len(ids):,} pictures"
+    expected = f"{len(ids):,} images"
     layout.problems += of_files("PB201" if sample == 1 else "PB206", missing, expected=expected, found=found)
 
 

@@ -255,7 +255,7 @@ def load_image_restorer(name: str, options: RestoreOptions) -> ImageRestorer:
     """
     restorer = load_baseline(name).restorer(options)
     if not isinstance(restorer, ImageRestorer):
-        raise UsageError(f"{name} restores benchmark sets only: it does not take pictures of any size")
+        raise UsageError(f"{name} restores benchmark sets only: it does not take images of any size")
     return restorer
 
 

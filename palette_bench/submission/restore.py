@@ -174,7 +174,7 @@ class _RestoreRun:
         if todo and self.device:
             seconds = time.monotonic() - start
             told = (len(todo), seconds, len(todo) / seconds, peak_memory(self.device))
-            log.info("%d pictures in %.1f s, %.4g a second, %.1f GB at most", *told)
+            log.info("%d images in %.1f s, %.4g a second, %.1f GB at most", *told)
 
     def _resumed(self, mine: list[OutputKey]) -> tuple[Journal, list[OutputKey]]:
         """Return the journal, rid of outputs that are no longer what it says, and what is left to do."""
@@ -209,7 +209,7 @@ class _RestoreRun:
     def _batch(self, sample: int, ids: list[ImageId], size: int) -> Batch:
         """Return a batch; a short one repeats its last image, whose copies are thrown away.
 
-        Kernels differ with the shape, so a image restored alone differs in its last bits.
+        Kernels differ with the shape, so an image restored alone differs in its last bits.
         """
         full = (*ids, *(ids[-1:] * (size - len(ids))))
         masks: list[Mask] = [mask for i in full if (mask := self.benchset.mask(i)) is not None]

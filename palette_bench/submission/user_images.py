@@ -38,7 +38,7 @@ class RestoreRequest:
 
     Attributes:
         task: colorization, inpainting, uncropping or jpeg.
-        mask: white = hole; a image's, or a folder with a mask of the same name for each.
+        mask: white = hole; an image's, or a folder with a mask of the same name for each.
         extend: (side, pixels) to add, for uncropping.
         times: how often it is extended, each time from the last result.
         quality: JPEG quality to degrade to first; None takes the image as it is.
@@ -86,7 +86,7 @@ class RestoreRequest:
             return (image if self.quality is None else fast_jpeg(image, self.quality)), None
         if self.task == "uncropping":
             return _extended(image, dict(self.extend))
-        assert mask is not None, "inpainting has a mask for every picture"
+        assert mask is not None, "inpainting has a mask for every image"
         return punch(image, mask), mask
 
 
@@ -169,7 +169,7 @@ def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
     """Return what is to be done, after every image and mask has been read once.
 
     Args:
-        source: a image, or a folder of them.
+        source: an image, or a folder of them.
         out: a PNG to write, or a folder.
         wish: what to do.
 
@@ -182,7 +182,7 @@ def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
     _require_free_places(found, source, out)
     problems = [*_collisions(found), *(p for job in found for p in _problems(job, wish))]
     if not found:
-        problems = [*no_images(source, fix="give a folder that holds some, or one picture").problems]
+        problems = [*no_images(source, fix="give a folder that holds some, or one image").problems]
     if problems:
         raise InputError(*problems)
     return found
@@ -213,13 +213,13 @@ def _masks_by_name(folder: Path) -> dict[str, Path]:
 
 
 def _require_free_places(found: list[UserImageJob], source: Path, out: Path) -> None:
-    """Refuse to write anything over a image or mask, or where the next run would read it."""
+    """Refuse to write anything over an image or mask, or where the next run would read it."""
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{out} lies in {source}: write to another folder, or outputs become inputs")
     read = {path.resolve() for job in found for path in (job.source, job.mask) if path}
     for job in found:
         if job.target.resolve() in read:
-            raise UsageError(f"{job.target} would go over a picture that is read: name another output")
+            raise UsageError(f"{job.target} would go over an image that is read: name another output")
         if job.target.suffix.lower() != ".png":
             raise UsageError(f"outputs are PNG: write to {job.target.with_suffix('.png')}")
 
@@ -255,11 +255,11 @@ def _problems(job: UserImageJob, wish: RestoreRequest) -> Iterator[Problem]:
     height, width = photo.pixels.shape[:2]
     if min(height, width) < SMALLEST:
         expected = f"at least {SMALLEST} x {SMALLEST}"
-        found, fix = f"{width} x {height}", "use a larger picture"
+        found, fix = f"{width} x {height}", "use a larger image"
         yield problem("PB302", str(job.source), expected=expected, found=found, fix=fix)
     if mask is not None and mask.shape != (height, width):
         size = f"{mask.shape[1]} x {mask.shape[0]}"
-        fix = "draw the mask on the picture itself, white where it shall be filled"
+        fix = "draw the mask on the image itself, white where it shall be filled"
         yield problem("PB302", str(job.mask), expected=f"{width} x {height}", found=size, fix=fix)
     elif mask is not None:
         yield from _mask_problems(str(job.mask), mask, wish)
@@ -272,13 +272,13 @@ def _mask_problems(name: str, mask: Image, wish: RestoreRequest) -> Iterator[Pro
     if between > _BETWEEN:
         expected = "black and white, soft edges apart"
         found = f"{between:.0%} of its pixels in between: a mask painted on the photograph?"
-        fix = "paint the hole white on a black canvas of the picture's size"
+        fix = "paint the hole white on a black canvas of the image's size"
         yield problem("PB309", name, expected=expected, found=found, fix=fix)
     elif not hole:
         fix = "paint the hole white and the rest black; --invert-mask if black marks it"
         yield problem("PB309", name, expected="a white hole", found="no white pixel", fix=fix)
     elif hole > _LARGEST_HOLE and not wish.large_hole:
-        expected, found = f"at most {_LARGEST_HOLE:.0%} of the picture as hole", f"{hole:.0%}"
+        expected, found = f"at most {_LARGEST_HOLE:.0%} of the image as hole", f"{hole:.0%}"
         fix = "--invert-mask if black marks the hole; --large-hole if so much is meant"
         yield problem("PB309", name, expected=expected, found=found, fix=fix)
 

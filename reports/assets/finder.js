@@ -1,4 +1,4 @@
-// Finds a picture by id or class over all pages. The index comes as classic scripts, asked for on first use:
+// Finds an image by id or class over all pages. The index comes as classic scripts, asked for on first use:
 // over file: neither fetch nor modules may read it.
 
 const PB = { rows: [], load: ({ page, rows }) => PB.rows.push(...rows.map((row) => [...row, page])) };

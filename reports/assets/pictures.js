@@ -1,4 +1,4 @@
-// Opens cards in the viewer, and shows the reader's own copies. Without this script every picture is on the page.
+// Opens cards in the viewer, and shows the reader's own copies. Without this script every image is on the page.
 
 const pictures = {
   kinds: ["input", "output", "original"],
@@ -100,7 +100,7 @@ const pictures = {
     const all = cards();
     const next = all[all.indexOf(state.card) + step];
     if (next) open(next);
-    say(next ? under.alt : "No more pictures");
+    say(next ? under.alt : "No more images");
   };
 
   const zoom = (step) => {
@@ -160,7 +160,7 @@ const pictures = {
   viewer.addEventListener("close", () => state.opener.focus());
   range.addEventListener("input", () => frame.style.setProperty("--cut", `${range.value}%`));
 
-  // a card's id becomes the button that opens it; a click on a picture does the same
+  // a card's id becomes the button that opens it; a click on an image does the same
   pictures.enable = (card) => {
     const id = card.querySelector(".id");
     if (!card.querySelector("figure") || id.localName === "button") return;
@@ -215,14 +215,14 @@ const pictures = {
     const strangers = [];
     for (const file of files.filter(({ name }) => /\.(png|jpe?g|webp)$/i.test(name))) {
       const folder = file.webkitRelativePath.split("/").at(-2) ?? "";
-      if (folder === "mask") continue; // a hole is no picture
+      if (folder === "mask") continue; // a hole is no image
       const own = cards.get(file.name.replace(/\.[^.]+$/, ""));
       if (own) own.forEach((card) => place(card, folders[folder] ?? "original", file));
       else strangers.push(file.name);
     }
     const without = [...cards].filter(([, [card]]) => !card.querySelector("figure")).map(([id]) => id);
     const parts = [`Pictures for ${cards.size - without.length} of ${cards.size} ids are shown.`];
-    if (without.length) parts.push(`Without a picture: ${first(without)}.`);
+    if (without.length) parts.push(`Without an image: ${first(without)}.`);
     if (strangers.length) parts.push(`${strangers.length} files belong to no id of this page: ${first(strangers)}.`);
     told.textContent = parts.join(" ");
   };

@@ -10,7 +10,7 @@ const pressed = (id) => new Promise((done) => $(id).addEventListener("click", do
 const asked = new URLSearchParams(location.search);
 const never = new Promise(() => {});
 
-const CROSS_MS = 600; // at least; longer while pictures load
+const CROSS_MS = 600; // at least; longer while images load
 const HALF_FRAME_MS = 8; // hide on the frame nearest to the planned time
 const BREAK_EVERY = 40; // test trials
 

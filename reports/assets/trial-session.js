@@ -14,7 +14,7 @@ const roomy = async () => {
   }
 };
 
-const cache = new Map(); // token -> promise of a decoded picture, or of null
+const cache = new Map(); // token -> promise of a decoded image, or of null
 
 const picture = (token) => {
   if (!cache.has(token)) cache.set(token, decoded(token));
@@ -120,7 +120,7 @@ const perform = async (pair) => {
   told("");
   const shown_ms = ready ? Math.round(await display()) : null;
   source.ahead().flatMap(tokens).forEach(picture);
-  told(ready ? "Your choice: F or J." : "The pictures could not be loaded. Choose either to go on: this pair does not count.");
+  told(ready ? "Your choice: F or J." : "The images could not be loaded. Choose either to go on: this pair does not count.");
   const { choice, device, rt_ms } = await chosen();
   return {
     ...{ trial: pair.trial, left: pair.left, choice: ready ? choice : "", rt_ms: ready ? rt_ms : null, shown_ms },
@@ -164,7 +164,7 @@ const intermission = async (pair) => {
   if (pair.done || pair.practice) return;
   const done = pair.at - 1;
   if (done === 0 && study.practice)
-    await pause("Practice is over", `Now ${study.test} pairs count, and you are not told which picture was which. There is a break after every ${BREAK_EVERY}.`, "Start");
+    await pause("Practice is over", `Now ${study.test} pairs count, and you are not told which image was which. There is a break after every ${BREAK_EVERY}.`, "Start");
   else if (done > 0 && done % BREAK_EVERY === 0)
     await pause("Take a breath", `${done} of ${study.test} pairs are done. Look out of the window for a moment, and go on when you like.`);
 };

@@ -183,7 +183,7 @@ def test_noise_shares_a_rank_and_the_incomplete_one_says_why(browser: Browser, p
         row = page.locator("tbody.rows tr", has_text="not ranked")
         assert row.count() == 1
         assert "Half Done" in row.inner_text()
-        assert "30 of 31 pictures were scored (PB205)" in row.inner_text()
+        assert "30 of 31 images were scored (PB205)" in row.inner_text()
 
 
 @pytest.mark.parametrize("name", [BOARD, METHOD, "site/index.html"])

@@ -113,7 +113,7 @@ def test_classes_are_narrowed_and_sorted(browser: Browser, page_file: Path) -> N
         assert all("n0144" in name for name in rows.locator("visible=true").locator("th").all_inner_texts())
         assert 0 < rows.locator("visible=true").count() < 20
         box.fill("")
-        page.get_by_role("button", name="Pictures", exact=True).press("Enter")
+        page.get_by_role("button", name="Images", exact=True).press("Enter")
         counts = [
             int(n) for n in rows.locator("td:nth-child(2)").evaluate_all("e => e.map(c => c.dataset.value)")
         ]
@@ -193,7 +193,7 @@ def test_a_card_of_ten_thousand_images_fits(browser: Browser, rich: Path, page_f
     assert len(list((out / "pictures").iterdir())) == 50
     with opened(browser, out / "index.html") as page:
         assert page.locator(".leaves a").count() == 50
-        page.get_by_role("searchbox", name="Find a picture").fill("val_00007654")
+        page.get_by_role("searchbox", name="Find an image").fill("val_00007654")
         found = page.locator(".found a")
         found.wait_for()
         assert page.locator(".finder output").inner_text() == "1 of 10,000"
@@ -240,7 +240,7 @@ def test_images_under_terms_stay_out_and_come_from_the_reader(
         told = page.locator(".picked")
         told.get_by_text("stranger.png").wait_for()
         ids = set(page.locator(".picture").evaluate_all("e => e.map(c => c.dataset.id)"))
-        assert f"Pictures for {len(ids)} of {len(ids)} ids are shown." in told.inner_text()
+        assert f"Images for {len(ids)} of {len(ids)} ids are shown." in told.inner_text()
         picker.set_input_files(submission)
         page.locator(".picture figure[data-kind=output]").first.wait_for()
         first = page.locator(".picture").first

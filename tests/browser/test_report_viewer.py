@@ -187,7 +187,7 @@ def test_arrows_walk_and_esc_gives_focus_back(page: Page) -> None:
     assert page.evaluate("document.activeElement.textContent") == ids[0]
 
 
-def test_a_click_on_a_image_opens_its_card_and_buttons_do_what_keys_do(page: Page) -> None:
+def test_a_click_on_an_image_opens_its_card_and_buttons_do_what_keys_do(page: Page) -> None:
     page.locator("#viewer").get_by_role("button", name="Close").click()
     card = page.locator(".picture").nth(4)
     card.locator("figure img").nth(2).click()

@@ -292,9 +292,9 @@ def test_restoring_gives_equal_pixels(run: Path, restored_plainly: str, state: C
 PASS = """
 from palette_bench.core.errors import PaletteBenchError
 from palette_bench.scoring.features import open_extractor
-from palette_bench.scoring.features.network import drawn_pictures
+from palette_bench.scoring.features.network import drawn_images
 try:
-    tables = open_extractor("smoke-random", None, "center224", "cpu")(drawn_pictures(2))
+    tables = open_extractor("smoke-random", None, "center224", "cpu")(drawn_images(2))
     print(*(table.tobytes().hex() for table in tables.values()))
 except PaletteBenchError as error:
     print(error.problems[0].code)

@@ -109,7 +109,7 @@ VERBS = {
     "restore": Verb(
         _set,
         lambda inputs, out: _cli("-q", "restore", "copy-input", "--set", inputs / "set", "-o", out),
-        ("submission.toml",),  # names the seconds a image took
+        ("submission.toml",),  # names the seconds an image took
     ),
     "score": Verb(_submission, _score, modules=("palette_bench.scoring.score", _NETWORK)),
     "board": Verb(_cards, _board, modules=("palette_bench.board.site", "palette_bench.board.record")),

@@ -138,7 +138,7 @@ def formats_of_images() -> dict[str, Format]:
         "png": Format("a.png", (png.encode(noise(1, SIDE, SIDE, 3)),), _read_png, _inside_png, True),
         "zip": Format("a.zip", tuple(map(_zip, _METHODS)), _read_zip, inside_zip, True),
         "tar": Format("a.tar", (_tar(),), _read_tar),
-        "source-picture": Format("a.jpg", _SOURCES, _read_source, memory=LARGEST_IMAGE),
-        "compared-picture": Format("a.png", _COMPARED, _read_compared, memory=LARGEST_IMAGE),
-        "mask-picture": Format("a.png", _masks(), _read_mask, memory=LARGEST_IMAGE),
+        "source-image": Format("a.jpg", _SOURCES, _read_source, memory=LARGEST_IMAGE),
+        "compared-image": Format("a.png", _COMPARED, _read_compared, memory=LARGEST_IMAGE),
+        "mask-image": Format("a.png", _masks(), _read_mask, memory=LARGEST_IMAGE),
     }

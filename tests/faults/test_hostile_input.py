@@ -42,7 +42,7 @@ from palette_bench.tasks.preprocess import DecodeError, decode, decode_upright, 
 
 COUNT = 200  # per format; python tests/faults/mutate.py runs 10,000
 NAMES = (
-    *("png", "zip", "tar", "source-picture", "compared-picture", "mask-picture", "npz-statistics"),
+    *("png", "zip", "tar", "source-image", "compared-image", "mask-image", "npz-statistics"),
     *("npz-masks", "safetensors-cache", "safetensors-pack", "safetensors-weights", "safetensors-run"),
     *("torch-weights", "toml-card", "toml-protocol", "json-public", "json-scorecard", "csv-gz-table"),
     *("jsonl-journal", "csv-labels", "txt-labels"),
@@ -63,7 +63,7 @@ def test_every_format_is_damaged(table: dict[str, Format]) -> None:
     "check: hostile zip",
     "all: bad TOML",
     "restore: hostile weights",
-    "generate: odd pictures",
+    "generate: odd images",
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_files_are_refused_or_read_rightly(
@@ -169,7 +169,7 @@ def test_a_damaged_tar_is_refused_by_name(tmp_path: Path) -> None:
     assert [place.name for place in images.tar_members(path)] == ["a.png", "b.png"]
     for damage in (whole[:700], whole[:1600], whole[:512].replace(b"a.png", b"c.png") + whole[512:]):
         path.write_bytes(damage)
-        with pytest.raises(SourceError, match=r"PB309[\s\S]*pictures\.tar"):
+        with pytest.raises(SourceError, match=r"PB309[\s\S]*images\.tar"):
             list(images.tar_members(path))
 
 

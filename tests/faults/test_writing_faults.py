@@ -123,7 +123,7 @@ def test_no_final_name_appears_before_its_content_is_on_the_disk(photos: Path, t
             old, _, new = path.partition(" -> ")
             assert old in synced, f"{new} was named before it was synced"
             if new.endswith(("manifest.json", "public.json")):
-                assert not open_folders, "a record was named before the pictures it names"
+                assert not open_folders, "a record was named before the images it names"
             open_folders.add(str(Path(new).parent))
     assert not open_folders
     assert shim.calls[-1] == ("fsync", str(tmp_path / "set"))
@@ -200,7 +200,7 @@ def test_restore_resumes_after_a_disk_full_at_any_write(photos: Path, tmp_path: 
     with standing_in(FaultyOs()) as shim:
         answer(tmp_path / "straight")
     expected = final_files(tmp_path / "straight")
-    expected.pop("submission.toml", None)  # names the seconds a image took
+    expected.pop("submission.toml", None)  # names the seconds an image took
     for n in range(1, len(shim.calls) + 1):
         out = tmp_path / f"out{n}"
         with standing_in(FaultyOs(full_disk, n)), pytest.raises(StorageError, match="PB802"):

@@ -118,7 +118,7 @@ def test_forcing_images_under_terms_says_do_not_publish(tmp_path: Path, run_cli:
     card = card_of(submission, tmp_path / "set", tmp_path / "card.json")
     args = ("report", card, "--set", "set", "--submission", "sub", "-o", "r.html")
     done = run_cli(*args)
-    assert "pictures left out" in done.stderr
+    assert "images left out" in done.stderr
     assert "data:image/webp" not in (tmp_path / "r.html").read_text()
     done = run_cli(*args, "--images", "full")
     assert "contains images under dataset terms: do not publish" in done.stderr

@@ -1,4 +1,4 @@
-"""The reference model as a person uses it: train, restore a set, check, restore a image of one's own."""
+"""The reference model as a person uses it: train, restore a set, check, restore an image of one's own."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_trained_run_restores_a_set_that_passes_the_check(
     assert "PB605" in refused.stderr
 
 
-def test_a_image_of_ones_own_is_filled_where_the_mask_is_white(
+def test_an_image_of_ones_own_is_filled_where_the_mask_is_white(
     run_cli: RunCli, home: Path, tmp_path: Path
 ) -> None:
     image = home / "pictures" / "coffee-window-0.png"

@@ -65,7 +65,7 @@ def test_an_exception_of_a_plug_in_is_shown_with_its_line_and_the_finished_part_
     Path(site, "mine.py").write_text(RAISES.replace("calls == 2", "False"))
     mended = run_cli(*words, PYTHONPATH=site)
     assert mended.returncode == 0, mended.stderr
-    assert "8 pictures in" in mended.stderr
+    assert "8 images in" in mended.stderr
 
 
 @pytest.mark.trust("people: plug-in")

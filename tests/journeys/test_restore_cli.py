@@ -49,8 +49,8 @@ class Keyed:
         noise = batch.noise(self.seed, 0).transpose(0, 2, 3, 1)
         return np.clip(128 + 40 * noise, 0, 255).astype(np.uint8)
 
-    def restore_picture(self, picture, policy):
-        return 255 - picture.input
+    def restore_picture(self, image, policy):
+        return 255 - image.input
 
 class Baseline:
     def restorer(self, options):
@@ -99,7 +99,7 @@ def test_a_run_stopped_at_any_time_resumes_to_the_straight_result(
     assert journalled == (10 if stop == signal.SIGKILL else 12)
     resumed = run_cli(*arguments, "-o", "sub", PYTHONPATH=installed)
     assert resumed.returncode == 0, resumed.stderr
-    assert f"{24 - journalled} pictures in" in resumed.stderr
+    assert f"{24 - journalled} images in" in resumed.stderr
     assert images(tmp_path / "sub") == images(tmp_path / "straight")
     assert check(tmp_path / "sub", benchset).ok
     sampling = SubmissionCard.read(tmp_path / "sub" / "submission.toml").sampling
@@ -153,7 +153,7 @@ def test_an_audit_finds_nothing_where_nothing_changed(
     done = run_cli("restore", "keyed", "--set", benchset, "-o", "sub", "--audit", PYTHONPATH=installed)
     assert done.returncode == 0, done.stderr
     assert "audit: 4 outputs in batches of 8: largest difference 0 levels" in done.stderr
-    assert "12 pictures in" in done.stderr
+    assert "12 images in" in done.stderr
     assert "weights 1" in done.stderr
 
 

@@ -469,7 +469,7 @@ def test_two_folders_of_one_name_never_share_a_remembered_reference(
     assert run_cli(*score_a, *asked, "--reference-images", "A").returncode == 0  # type: ignore[attr-defined]
     refused = run_cli(*score_b, *asked)
     assert refused.returncode == 2  # type: ignore[attr-defined]
-    assert "name its pictures once with --reference-images DIR" in refused.stderr  # type: ignore[attr-defined]
+    assert "name its images once with --reference-images DIR" in refused.stderr  # type: ignore[attr-defined]
     assert run_cli(*score_b, *asked, "--reference-images", "B").returncode == 0  # type: ignore[attr-defined]
     assert run_cli(*score_a, *asked).returncode == 0  # type: ignore[attr-defined]
     cards = [read_scorecard(tmp_path / name) for name in ("a.json", "b.json")]
@@ -494,7 +494,7 @@ def test_a_partial_submission_is_scored_only_when_asked_and_says_so(
         ("PB205", "warning"), ("PB201", "warning"), ("PB202", "warning")
     }  # fmt: skip
     assert len(read_table(card, tmp_path / "card.json")) == 10
-    sorted((submission / "outputs").iterdir())[0].write_bytes(b"no picture")
+    sorted((submission / "outputs").iterdir())[0].write_bytes(b"no image")
     with pytest.raises(SubmissionError, match="PB301"):  # a damaged file is no missing one
         score(submission, target, tmp_path / "d.json", partial=True)
 
@@ -541,7 +541,7 @@ def test_calibration_and_explanation_are_printed(
     done = run_cli("score", *arguments, "--calibrate", "--explain", 3)
     assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
     text = done.stderr  # type: ignore[attr-defined]
-    assert "reference    originals, 256 pictures" in text
+    assert "reference    originals, 256 images" in text
     assert "the paper has no original row for jpeg on photos-64" in text
     card = read_scorecard(tmp_path / "card.json")
     table = read_table(card, tmp_path / "card.json")

@@ -124,8 +124,8 @@ def test_the_miniature_draws_its_own_images_and_counts_colours(tmp_path: Path) -
 
 def test_options_that_would_do_nothing_and_missing_images_are_refused(tmp_path: Path) -> None:
     for words, why in [
-        (["l1-l2", "--cpu", "--data", str(tmp_path)], "draws its own pictures"),
-        (["l1-l2", "--cpu", "--weights", "smoke=x"], "draws its own pictures"),
+        (["l1-l2", "--cpu", "--data", str(tmp_path)], "draws its own images"),
+        (["l1-l2", "--cpu", "--weights", "smoke=x"], "draws its own images"),
         (["contest"], "contest needs --data DIR"),
     ]:
         refused = CliRunner().invoke(command, [*words, "-o", str(tmp_path / "out")])

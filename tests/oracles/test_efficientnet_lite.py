@@ -89,7 +89,7 @@ def test_without_its_package_the_command_that_brings_it_is_named(monkeypatch: py
 
 
 @pytest.mark.weights
-@pytest.mark.skipif(not LABELLED.is_dir(), reason="no labelled pictures beside the checkout")
+@pytest.mark.skipif(not LABELLED.is_dir(), reason="no labelled images beside the checkout")
 @pytest.mark.parametrize(("name", "right"), [("efficientnet-lite0", 182), ("efficientnet-lite2", 180)])
 def test_real_images_are_told_as_often_as_measured(name: str, right: int) -> None:
     table = pd.read_csv(LABELLED / "labels.csv")

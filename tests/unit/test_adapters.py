@@ -440,7 +440,7 @@ def test_every_adapter_is_one_or_a_method() -> None:
     assert all(isinstance(load_baseline(name), Adapter) for name in RESULTS)
 
 
-@pytest.mark.trust("pictures: own pattern")
+@pytest.mark.trust("images: own pattern")
 @pytest.mark.parametrize("second", ["a_mask", "A_MASK"])
 def test_an_id_that_holds_the_tool_s_own_pattern_is_refused(second: str, tmp_path: Path) -> None:
     images = tmp_path / "images"

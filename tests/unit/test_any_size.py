@@ -174,7 +174,7 @@ def test_what_cannot_be_restored_is_refused() -> None:
     fit = ModelFit(64, 8, Recorder())
     with pytest.raises(InputError, match="mine: 40 x 15 px; the smallest side allowed is 16 px"):
         restore_any_size(image(15, 40), None, fit)
-    with pytest.raises(InputError, match="the mask is 16 x 20 px, the picture 20 x 20"):
+    with pytest.raises(InputError, match="the mask is 16 x 20 px, the image 20 x 20"):
         restore_any_size(image(20, 20, "inpainting", np.ones((20, 16), bool)), None, fit)
     with pytest.raises(UsageError, match="did you mean tile"):
         restore_any_size(image(20, 20), "tiles", fit)

@@ -428,7 +428,7 @@ def test_without_influence_no_system_is_ranked_by_value() -> None:
     board = assemble(PublishedRecord(tuple(cards), tables, {})).boards[0]
     assert board.sort == "perceptual_distance"  # the others have their tests
     assert board.metrics[:2] == ("perceptual_distance", "frechet_distance")
-    reason = "too few pictures for the metric (PB208)"
+    reason = "too few images for the metric (PB208)"
     assert [row.no_rank["frechet_distance"] for row in board.rows] == [reason, reason]
     assert all(
         "frechet_distance" not in row.rank and row.rank["perceptual_distance"] == (1, 2) for row in board.rows
@@ -473,7 +473,7 @@ def test_one_table_holds_everybody_in_the_order_of_values() -> None:
     assert [(line.role, line.place) for line in lines.rows if line.role or line.group] == [
         *(("ceiling", "\N{EN DASH}"), ("floor", "\N{EN DASH}"), ("", "1")),
     ]
-    assert lines.rows[1].reason == "30 of 31 pictures were scored (PB205)"
+    assert lines.rows[1].reason == "30 of 31 images were scored (PB205)"
 
 
 @pytest.mark.parametrize(("frechet", "told"), [(6.2, False), (6.59, False), (6.61, True)])
@@ -608,7 +608,7 @@ def test_the_page_and_the_csv_show_ranks(tmp_path: Path) -> None:
         add_card(write_card(tmp_path, slug, seed=seed, scores=make_scores(30, frechet)), record)
     files = site_files(record)
     page = files["boards/inpainting.photos-64.center32.html"].decode()
-    promised = ["1\N{EN DASH}2", "group 2", "compared on the same 30 pictures", "no rank", "80 % power"]
+    promised = ["1\N{EN DASH}2", "group 2", "compared on the same 30 images", "no rank", "80 % power"]
     assert [text for text in promised if text not in page] == []
     assert "first: Aa and Bb, not told apart" in files["index.html"].decode()
     rows = list(csv.DictReader(io.StringIO(files["leaderboard.csv"].decode())))

@@ -171,7 +171,7 @@ def test_a_card_with_a_byte_order_mark_is_read(mark: str, sub: Path, benchset: P
     assert check(sub, benchset).problems == ()
 
 
-@pytest.mark.trust("pictures: names")
+@pytest.mark.trust("images: names")
 def test_a_name_that_is_no_utf8_is_told_in_every_form(
     sub: Path, benchset: Path, run_cli: RunCli, tmp_path: Path
 ) -> None:
@@ -343,7 +343,7 @@ def test_missing_images_are_counted_and_named(sub: Path, benchset: Path) -> None
     (problem,) = check(sub, benchset).problems
     assert (problem.code, problem.count, problem.ids) == ("PB201", 2, ("coffee", "rocket"))
     assert problem.where == "outputs/coffee.png, outputs/rocket.png"
-    assert (problem.expected, problem.found) == ("12 pictures", "10")
+    assert (problem.expected, problem.found) == ("12 images", "10")
 
 
 def test_a_submission_of_the_card_alone_misses_everything(benchset: Path, tmp_path: Path) -> None:
@@ -522,7 +522,7 @@ def test_a_linked_folder_of_outputs_is_refused(sub: Path, benchset: Path) -> Non
 
 @given(st.integers(0, 10**6), st.binary(max_size=12))
 @settings(max_examples=30)
-def test_any_damage_to_a_image_is_found_or_harmless(
+def test_any_damage_to_an_image_is_found_or_harmless(
     sound: Path, benchset: Path, tmp_path_factory: pytest.TempPathFactory, at: int, patch: bytes
 ) -> None:
     target = BenchSet.open(benchset)

@@ -114,7 +114,7 @@ def test_an_incomplete_card_is_shown_and_not_tested() -> None:
     table = make_table(IDS[1:], seed=1)
     part = VerifiedCard(make_card(table, "bb", n_expected=60).signed(), table)
     pair = compare(proven("aa", 0), part)
-    assert all(m.delta is None and "lists other pictures" in m.reason for m in pair.metrics)
+    assert all(m.delta is None and "lists other images" in m.reason for m in pair.metrics)
     assert pair.images == 59
 
 

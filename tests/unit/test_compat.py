@@ -153,7 +153,7 @@ def test_unknown_and_declined_keywords_are_refused_with_a_suggestion() -> None:
         ({}, "at least one metric"),
         ({"fid": True}, "give input2"),
         ({"isc": True}, "10 splits of 4 images"),
-        ({"kid": True, "input2": images(3, 1)}, "1,000 pictures from a side of 3"),
+        ({"kid": True, "input2": images(3, 1)}, "1,000 images from a side of 3"),
     ],
 )
 def test_what_cannot_be_computed_is_refused_before_a_network_is_opened(
@@ -173,10 +173,10 @@ def test_what_cannot_be_computed_is_refused_before_a_network_is_opened(
         images(1, 1)[:0],
         torch.zeros(2, 3, 8, 8, dtype=torch.uint8),
     ],
-    ids=["float", "one picture", "gray", "channels first", "empty", "tensor"],
+    ids=["float", "one image", "gray", "channels first", "empty", "tensor"],
 )
 def test_arrays_of_another_kind_are_refused_never_rescaled(wrong: object) -> None:
-    with pytest.raises(InputError, match=r"\(N, H, W, 3\) uint8|no pictures"):
+    with pytest.raises(InputError, match=r"\(N, H, W, 3\) uint8|no images"):
         calculate_metrics(wrong, isc=True, **RANDOM)  # type: ignore[arg-type]
 
 
@@ -228,7 +228,7 @@ def test_mixed_sizes_gray_turns_and_other_files_are_read_and_said(
     with caplog.at_level(logging.WARNING):
         mixed = find_folder(tmp_path, SUFFIXES, deep=False)
         assert mixed.by_size() == [[0, 2], [1, 3]]
-    for said in ("pictures of 2 sizes", "1 gray pictures", "1 EXIF turns", "1 other files"):
+    for said in ("images of 2 sizes", "1 gray images", "1 EXIF turns", "1 other files"):
         assert said in caplog.text
     assert np.array_equal(mixed.read(2), large[1])
     assert np.array_equal(mixed.read(3), small[0][..., :1].repeat(3, axis=2))
@@ -275,7 +275,7 @@ def write_deep_tiff(path: Path) -> None:
     path.write_bytes(head + struct.pack("<3H", 16, 16, 16) + pixels)
 
 
-@pytest.mark.trust("pictures: kinds")
+@pytest.mark.trust("images: kinds")
 @pytest.mark.parametrize(
     ("name", "write", "told"),
     [

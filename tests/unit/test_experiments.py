@@ -77,7 +77,7 @@ def test_miniature_claims_name_what_is_there() -> None:
 # images
 
 
-def test_a_image_is_held_out_whatever_images_stand_beside_it(tmp_path: Path) -> None:
+def test_an_image_is_held_out_whatever_images_stand_beside_it(tmp_path: Path) -> None:
     few = open_images([write_images(tmp_path / "few", 8)], "no")
     many = open_images([write_images(tmp_path / "many", 20)], "no")
     ids = [name for name, _ in hashed_order(few)]
@@ -89,7 +89,7 @@ def test_a_image_is_held_out_whatever_images_stand_beside_it(tmp_path: Path) -> 
 
 def test_too_few_images_and_other_images_are_refused(tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", 6)
-    with pytest.raises(SourceError, match=r"PB201[\s\S]*4 pictures to hold out and 5 others[\s\S]*4 and 2"):
+    with pytest.raises(SourceError, match=r"PB201[\s\S]*4 images to hold out and 5 others[\s\S]*4 and 2"):
         split_images([data], tmp_path / "out", ImageBudget(4, 5, 9))
     first = split_images([data], tmp_path / "out", ImageBudget(2, 4, 9))
     assert (first.held_out, first.training) == (2, 4)

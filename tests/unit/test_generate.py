@@ -223,7 +223,7 @@ def test_too_little_space_is_refused_before_writing(
     assert not list((tmp_path / "set").rglob("*.png"))
 
 
-def test_a_image_that_breaks_while_decoding_is_named_and_no_set_is_finished(
+def test_an_image_that_breaks_while_decoding_is_named_and_no_set_is_finished(
     images: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(images, tmp_path / "images"))

@@ -49,7 +49,7 @@ PNGS = {
 WHOLE = JPEGS | PNGS
 
 
-@pytest.mark.trust("pictures: damage")
+@pytest.mark.trust("images: damage")
 @pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.parametrize(
     "more", [b"", bytes(3), b"film" * 5000, JPEGS["4:2:0"], encode(np.zeros((8, 8, 3), np.uint8))]
@@ -60,7 +60,7 @@ def test_a_whole_image_is_read_whatever_follows_its_end(name: str, more: bytes) 
     assert image_size(WHOLE[name] + more) == (105, 146)
 
 
-@pytest.mark.trust("pictures: damage")
+@pytest.mark.trust("images: damage")
 @pytest.mark.parametrize("name", JPEGS)
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.97])
 @pytest.mark.parametrize("end", [b"\xff\xd9", b"", b"\0" * 5000])
@@ -83,7 +83,7 @@ def test_any_cut_and_closed_jpeg_is_refused_or_shows_the_whole(name: str, lost: 
     np.testing.assert_array_equal(pixels, decode(data))
 
 
-@pytest.mark.trust("pictures: damage")
+@pytest.mark.trust("images: damage")
 @pytest.mark.parametrize("name", ["4:2:0", "4:4:4", "gray", "optimised"])
 def test_a_jpeg_that_lost_its_very_last_bytes_is_refused(name: str) -> None:
     for lost in range(2, 40):
@@ -91,7 +91,7 @@ def test_a_jpeg_that_lost_its_very_last_bytes_is_refused(name: str) -> None:
             decode(JPEGS[name][: -2 - lost] + b"\xff\xd9")
 
 
-@pytest.mark.trust("pictures: damage")
+@pytest.mark.trust("images: damage")
 def test_a_progressive_jpeg_without_its_last_scans_is_refused() -> None:
     data = JPEGS["progressive"]
     scans = [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
@@ -101,7 +101,7 @@ def test_a_progressive_jpeg_without_its_last_scans_is_refused() -> None:
             decode(data[:at] + b"\xff\xd9")
 
 
-@pytest.mark.trust("pictures: damage")
+@pytest.mark.trust("images: damage")
 @pytest.mark.parametrize("level", [127, 128, 129])
 def test_an_image_that_really_ends_in_gray_is_whole(level: int) -> None:
     gray = np.full((64, 64, 3), level, np.uint8)
@@ -124,7 +124,7 @@ def png_of(
     )
 
 
-@pytest.mark.trust("pictures: damage")
+@pytest.mark.trust("images: damage")
 @pytest.mark.parametrize(("depth", "colour", "bits"), [(8, 2, 24), (8, 0, 8), (1, 0, 1), (8, 6, 32)])
 def test_a_png_of_40_of_96_rows_is_refused(depth: int, colour: int, bits: int) -> None:
     row = b"\0" + b"\xff" * (-(-96 * bits // 8))
@@ -134,7 +134,7 @@ def test_a_png_of_40_of_96_rows_is_refused(depth: int, colour: int, bits: int) -
             read(png_of(row * 40, 96, 96, depth, colour))
 
 
-@pytest.mark.trust("pictures: damage")
+@pytest.mark.trust("images: damage")
 def test_an_interlaced_png_is_whole_with_all_its_passes() -> None:
     sizes = [(12, 12), (12, 12), (12, 24), (24, 24), (24, 48), (48, 48), (48, 96)]  # rows, columns of 96 x 96
     passes = [b"".join(b"\0" + b"\x64" * 3 * columns for _ in range(rows)) for rows, columns in sizes]
@@ -144,7 +144,7 @@ def test_an_interlaced_png_is_whole_with_all_its_passes() -> None:
         decode(png_of(b"".join(passes[:-1]), 96, 96, interlaced=1))
 
 
-@pytest.mark.trust("pictures: damage")
+@pytest.mark.trust("images: damage")
 @pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND", b"tEXt"])
 def test_a_wrong_checksum_is_refused(kind: bytes) -> None:
     from PIL import PngImagePlugin
@@ -160,7 +160,7 @@ def test_a_wrong_checksum_is_refused(kind: bytes) -> None:
             read(bytes(data))
 
 
-@pytest.mark.trust("pictures: kinds")
+@pytest.mark.trust("images: kinds")
 @pytest.mark.parametrize(
     ("data", "told"),
     [
@@ -190,7 +190,7 @@ def rgba(alpha: int) -> PillowImage.Image:
     return image
 
 
-@pytest.mark.trust("pictures: kinds")
+@pytest.mark.trust("images: kinds")
 @pytest.mark.parametrize("read", READERS)
 def test_opaque_alpha_is_dropped_and_other_alpha_refused(read: Callable[[bytes], object]) -> None:
     np.testing.assert_array_equal(read(encoded(rgba(255), "PNG")), read(encoded(PHOTO, "PNG")))
@@ -201,7 +201,7 @@ def test_opaque_alpha_is_dropped_and_other_alpha_refused(read: Callable[[bytes],
         read(encoded(palette, "PNG", transparency=palette.getpixel((3, 3))))
 
 
-@pytest.mark.trust("pictures: kinds")
+@pytest.mark.trust("images: kinds")
 def test_a_camera_s_jpeg_with_a_second_image_inside_is_its_first(tmp_path: Path) -> None:
     PHOTO.save(tmp_path / "a.mpo", "MPO", save_all=True, append_images=[PHOTO.rotate(180)], quality=90)
     data = (tmp_path / "a.mpo").read_bytes()

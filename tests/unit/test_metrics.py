@@ -80,7 +80,7 @@ def test_labels_outside_the_classes_are_refused() -> None:
 
 def test_accuracy_without_labels_is_refused() -> None:
     logits = np.zeros((2, 3), np.float32)
-    with pytest.raises(InputError, match="a label for every picture"):
+    with pytest.raises(InputError, match="a label for every image"):
         accuracy(FeatureTables(logits, logits))
 
 

@@ -153,7 +153,7 @@ def test_a_folder_keeps_its_names_and_takes_a_mask_each(image: Image, tmp_path: 
     )
 
 
-@pytest.mark.trust("pictures: own masks")
+@pytest.mark.trust("images: own masks")
 def test_masks_of_a_folder_are_found_as_images_are(image: Image, tmp_path: Path) -> None:
     for name, data in (("in/Cat.jpg", image), ("masks/cat.PNG", np.full((HEIGHT, WIDTH), 255, np.uint8))):
         (tmp_path / name).parent.mkdir()
@@ -165,7 +165,7 @@ def test_masks_of_a_folder_are_found_as_images_are(image: Image, tmp_path: Path)
     assert job.mask == tmp_path / "masks" / "cat.PNG"
 
 
-@pytest.mark.trust("pictures: own masks")
+@pytest.mark.trust("images: own masks")
 def test_a_mask_held_in_an_alpha_channel_is_told_as_a_mask(source: Path, tmp_path: Path) -> None:
     PillowImage.new("RGBA", (WIDTH, HEIGHT)).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match="without transparency") as caught:
@@ -230,15 +230,15 @@ def test_all_problems_are_told_before_a_pixel_is_made(image: Image, tmp_path: Pa
 
 def test_nothing_is_written_over_what_is_read(image: Image, source: Path, tmp_path: Path) -> None:
     for out in (source, tmp_path):
-        with pytest.raises(UsageError, match="go over a picture that is read"):
+        with pytest.raises(UsageError, match="go over an image that is read"):
             jobs(source, out, RestoreRequest("jpeg"))
-    with pytest.raises(UsageError, match="go over a picture that is read"):
+    with pytest.raises(UsageError, match="go over an image that is read"):
         jobs(source, tmp_path / "mask.png", RestoreRequest("inpainting", tmp_path / "mask.png"))
     for out in (tmp_path, tmp_path / "inside"):
         with pytest.raises(UsageError, match="outputs become inputs"):
             jobs(tmp_path, out, RestoreRequest("jpeg"))
     (tmp_path / "link.png").symlink_to(source)
-    with pytest.raises(UsageError, match="go over a picture that is read"):
+    with pytest.raises(UsageError, match="go over an image that is read"):
         jobs(source, tmp_path / "link.png", RestoreRequest("jpeg"))
 
 
@@ -249,7 +249,7 @@ def test_outputs_are_png(source: Path, tmp_path: Path) -> None:
 
 def test_a_folder_without_images_and_an_absent_image_are_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"PB201[\s\S]*pictures"):
+    with pytest.raises(InputError, match=r"PB201[\s\S]*images"):
         jobs(tmp_path / "empty", tmp_path / "out", RestoreRequest("jpeg"))
     with pytest.raises(InputError, match=r"PB201[\s\S]*none\.png"):
         jobs(tmp_path / "none.png", tmp_path / "out.png", RestoreRequest("jpeg"))
@@ -299,7 +299,7 @@ def test_what_is_no_run_is_told(content: bytes | None, tmp_path: Path) -> None:
             method_of(path)
 
 
-def test_a_image_too_large_for_pillow_is_refused_not_read(
+def test_an_image_too_large_for_pillow_is_refused_not_read(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 100)
@@ -316,7 +316,7 @@ def profile() -> bytes:
     return srgb.replace(b"rXYZ", b"----").replace(b"bXYZ", b"rXYZ").replace(b"----", b"bXYZ")
 
 
-@pytest.mark.trust("pictures: colour profile")
+@pytest.mark.trust("images: colour profile")
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_known_pixels_look_as_they_looked_with_their_colour_profile(
     form: str, image: Image, tmp_path: Path
@@ -335,7 +335,7 @@ def test_known_pixels_look_as_they_looked_with_their_colour_profile(
     np.testing.assert_array_equal(shown[0][hole == 0], shown[1][hole == 0])
 
 
-@pytest.mark.trust("pictures: own masks")
+@pytest.mark.trust("images: own masks")
 @pytest.mark.parametrize(
     ("mask", "told"),
     [
@@ -359,7 +359,7 @@ def test_a_mask_that_cannot_be_meant_is_asked_about(
     assert not (tmp_path / "out.png").exists()
 
 
-@pytest.mark.trust("pictures: own masks")
+@pytest.mark.trust("images: own masks")
 def test_an_inverted_mask_and_a_large_hole_are_taken_when_they_are_meant(
     image: Image, source: Path, tmp_path: Path
 ) -> None:
@@ -372,7 +372,7 @@ def test_an_inverted_mask_and_a_large_hole_are_taken_when_they_are_meant(
         assert (pixels(tmp_path / "out.png")[hole] != image[hole]).any()
 
 
-@pytest.mark.trust("pictures: stopped folder")
+@pytest.mark.trust("images: stopped folder")
 def test_a_folder_that_was_stopped_goes_on_and_changed_images_are_made_again(
     image: Image, tmp_path: Path
 ) -> None:

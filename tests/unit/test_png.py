@@ -157,7 +157,7 @@ REFUSED = {
     "no ending": (file_of(header(), PLAIN), "PB305"),
     "bytes after the ending": (SOUND + b"\0", "PB305"),
     "bytes in the ending": (file_of(header(), PLAIN, chunk(b"IEND", b"x")), "PB305"),
-    "second picture after the ending": (SOUND + SOUND, "PB305"),
+    "second image after the ending": (SOUND + SOUND, "PB305"),
     "wrong checksum": (SOUND[:-1] + b"\0", "PB305"),
     "unknown critical chunk": (file_of(header(), chunk(b"CgBI", bytes(4)), PLAIN, IEND), "PB305"),
     "chunk name of other bytes": (file_of(header(), chunk(b"t\0xt"), PLAIN, IEND), "PB305"),
@@ -210,7 +210,7 @@ def test_an_animated_png_is_refused() -> None:
     assert refusal(data).code == "PB304"
 
 
-def test_a_mask_is_not_read_as_a_image_nor_the_other_way_round() -> None:
+def test_a_mask_is_not_read_as_an_image_nor_the_other_way_round() -> None:
     assert refusal(encode(image(1))).found == "8-bit gray"
     assert refusal(SOUND, channels=1).found == "8-bit RGB"
 

@@ -55,7 +55,7 @@ def test_large_images_do_not_overflow() -> None:
     assert (crop_area(white, 256) == 255).all()
 
 
-def test_a_image_of_the_right_size_is_untouched() -> None:
+def test_an_image_of_the_right_size_is_untouched() -> None:
     pixels = pattern_p(256, 256)
     np.testing.assert_array_equal(crop_area(pixels, 256), pixels)
     np.testing.assert_array_equal(crop_window(pixels, 256), pixels)

@@ -169,8 +169,8 @@ def test_a_whole_card_enters_with_its_column_in_id_order() -> None:
         (TABLE.assign(perceptual_distance=1.0), "perceptual_distance", "PB408", "comes to 1 where"),
         (TABLE.assign(is_kl=1e5), "classifier_score", "PB408", "where the card says 9.4"),
         (TABLE.assign(top1=2), "classification_agreement", "PB207", "no usable top1"),
-        (TABLE.assign(image_id="x" + TABLE["image_id"]), "frechet_distance", "PB408", "other pictures"),
-        (TABLE.iloc[1:], "frechet_distance", "PB408", "other pictures"),
+        (TABLE.assign(image_id="x" + TABLE["image_id"]), "frechet_distance", "PB408", "other images"),
+        (TABLE.iloc[1:], "frechet_distance", "PB408", "other images"),
         (TABLE, "psnr", "PB207", "no paired test"),
     ],
 )  # fmt: skip

@@ -96,10 +96,10 @@ def test_scores_against_own_originals_say_so_where_the_paper_has_a_validation_se
     ("params", "notes", "words"),
     [
         (OWN, (), "the set's own 10,000 originals"),
-        (WHOLE, (), "the whole validation set, 50,000 pictures reduced by area"),
-        (WHOLE, ("partial-reference",), "a part of the validation set, 50,000 pictures reduced by area"),
-        ({"reference": "imported:0123456789ab", "reference_n": 7}, (), "imported statistics of 7 pictures"),
-        ({}, (), "each picture's original"),
+        (WHOLE, (), "the whole validation set, 50,000 images reduced by area"),
+        (WHOLE, ("partial-reference",), "a part of the validation set, 50,000 images reduced by area"),
+        ({"reference": "imported:0123456789ab", "reference_n": 7}, (), "imported statistics of 7 images"),
+        ({}, (), "each image's original"),
     ],
 )
 def test_references_are_named_in_words(params: dict[str, Any], notes: tuple[str, ...], words: str) -> None:
@@ -116,7 +116,7 @@ def test_two_boards_of_one_variant_are_told_apart_in_words() -> None:
     assert len(boards.boards) == 2
     index = index_page(boards)
     for words in (
-        "Inception v3, the FID network, against the whole validation set, 50,000 pictures reduced by area",
+        "Inception v3, the FID network, against the whole validation set, 50,000 images reduced by area",
         "reference of Fréchet distance: the set&#39;s own 10,000 originals",
     ):
         assert words in index
@@ -151,5 +151,5 @@ def test_every_page_caption_and_export_names_network_and_reference(found: Scorec
     report = report.replace("&#39;", "'")
     assert reference_words(score) in report
     assert "Inception v3, the FID network" in report
-    assert "expected value at this number of pictures" in report
-    assert "expected value at this number of pictures" in plain["html"]
+    assert "expected value at this number of images" in report
+    assert "expected value at this number of images" in plain["html"]

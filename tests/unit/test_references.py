@@ -335,8 +335,8 @@ def test_an_undecodable_image_stops_everything_and_a_short_set_is_said(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         build(images, name="imagenet")
-    assert "10 pictures, not the 50000 of the whole" in caplog.text
-    (images / "n00" / "val_02.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    assert "10 images, not the 50000 of the whole" in caplog.text
+    (images / "n00" / "val_02.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
     with pytest.raises(SourceError, match=r"PB309(.|\n)*val_02\.png"):
         build(images)
 
@@ -353,7 +353,7 @@ def test_the_default_is_the_whole_validation_set_once_it_is_remembered(
     extraction = Extraction([network], ArrayCache("features"), "cpu")
     chooser = ReferenceResolver(target, extraction, ArrayCache("statistics"), steps)
     assert chooser.choose(ReferenceRequest()) is None
-    with pytest.raises(UsageError, match="name its pictures once with --reference-images DIR"):
+    with pytest.raises(UsageError, match="name its images once with --reference-images DIR"):
         chooser.choose(ReferenceRequest("val-full@crop-area-v1"))
     build(images, name="photos-64", sources=ValidationSet.of(target, "crop-area-v1").sources)
     asked = chooser.choose(ReferenceRequest("val-full@crop-area-v1"))

@@ -39,7 +39,7 @@ def test_the_headline_follows_its_rule() -> None:
     card = make_card(make_table([f"p{i}" for i in range(256)]), "copy-input", method={"name": "copy-input"})
     assert headline(card, ("frechet_distance", "classifier_score")) == (
         "copy-input on inpainting / center32: "
-        "Fréchet distance 3.10, perceptual distance 12.00 over 256 pictures"
+        "Fréchet distance 3.10, perceptual distance 12.00 over 256 images"
     )
 
 
@@ -214,12 +214,12 @@ def test_what_was_not_named_is_not_called_nothing(
     assert f"<dt>Trained on</dt><dd>{said}</dd>" in (tmp_path / "r.html").read_text()
 
 
-def test_the_compute_of_a_image_is_said_where_it_is_known(tmp_path: Path) -> None:
+def test_the_compute_of_an_image_is_said_where_it_is_known(tmp_path: Path) -> None:
     spent = Sampling(sampler="ancestral", steps=3, flop_per_image=8_613_371_904)
     write_report(write_card(tmp_path, sampling=spent), tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert "<dt>Cost</dt><dd>not stated</dd>" in page
-    assert "<dt>Compute</dt><dd>8.61 G FLOP a picture</dd>" in page
+    assert "<dt>Compute</dt><dd>8.61 G FLOP an image</dd>" in page
 
 
 def test_random_weights_are_said_aloud(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
     table = labelled(200)
     text, _ = page(ReportContent(card_on(table, "jpeg", "qf5"), table), gallery(degradation="jpeg-v1"))
     assert shown(text) == 12 + 12 + 12 + 4 <= MAX_CARDS_JPEG
-    assert "One file holds at most 48 pictures and 8 MB" in text
-    assert "4 pictures a list instead of 8, and 12 in the grid instead of 24" in text
+    assert "One file holds at most 48 images and 8 MB" in text
+    assert "4 images a list instead of 8, and 12 in the grid instead of 24" in text
     assert "takes the first 12;" in text
 
 
@@ -249,7 +249,7 @@ def test_cautions_come_first_and_only_where_there_is_cause() -> None:
         scores=make_scores(10, notes=("random-weights", "rank-deficient")),
     )  # fmt: skip
     assert [caution.title for caution in cautions(card)] == ["Incomplete.", "Not a ranking.", "Saw the test."]
-    assert cautions(card)[0].text == "2 of 12 pictures were not scored."
+    assert cautions(card)[0].text == "2 of 12 images were not scored."
 
 
 def test_terms_are_those_of_the_source() -> None:
@@ -296,8 +296,8 @@ def test_a_folder_has_pages_of_200_an_index_and_the_card(tmp_path: Path) -> None
     shard = json.loads(text.removeprefix("PB.load(").removesuffix(");\n"))
     assert shard["page"] == "pictures/003.html"
     assert [row[0] for row in shard["rows"]] == [f"p{at:05d}" for at in range(400, 450)]
-    assert (out / "pictures/002.html").read_text().count('<li class="picture"') == 200
-    assert "Pictures 401 to 450" in (out / "index.html").read_text()
+    assert (out / "pictures/002.html").read_text().count('<li class="image"') == 200
+    assert "Images 401 to 450" in (out / "index.html").read_text()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every way a image becomes what a network sees, against the program it copies."""
+"""Every way an image becomes what a network sees, against the program it copies."""
 
 from __future__ import annotations
 

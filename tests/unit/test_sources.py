@@ -149,7 +149,7 @@ def test_labels_csv_names_images_by_path_or_file_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("file,label\na.jpg,7\n", "a label for every picture"),
+        ("file,label\na.jpg,7\n", "a label for every image"),
         ("file,label\na.jpg,7\nb.jpg,1000\n", "labels in 0..999"),
         ("file,label\na.jpg,7\nb.jpg,tabby cat\n", "write each class as its ImageNet index"),
         ("name,class\n", "columns file and label"),
@@ -320,7 +320,7 @@ def test_fixed_sources_take_no_limit_and_unknown_ones_get_a_suggestion(tmp_path:
 # --- what strangers' folders hold ---
 
 
-@pytest.mark.trust("pictures: passed over")
+@pytest.mark.trust("images: passed over")
 def test_links_are_followed_and_what_is_passed_over_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -344,7 +344,7 @@ def test_links_are_followed_and_what_is_passed_over_is_said_once(
         assert words in said
 
 
-@pytest.mark.trust("pictures: passed over")
+@pytest.mark.trust("images: passed over")
 @pytest.mark.parametrize(
     ("make", "told"),
     [
@@ -362,7 +362,7 @@ def test_a_folder_without_images_tells_what_lies_there(
             open_source(load("palette-2022"), Request(source, tmp_path))
 
 
-@pytest.mark.trust("pictures: passed over")
+@pytest.mark.trust("images: passed over")
 @pytest.mark.parametrize(
     ("name", "told"),
     [("a.zip", "unpack it"), ("a.jpg", "give the folder that holds it"), ("*.jpg", "a pattern such as")],
@@ -374,7 +374,7 @@ def test_what_is_no_folder_is_told(name: str, told: str, tmp_path: Path) -> None
         open_source(load("palette-2022"), Request("folder:mine", tmp_path / name))
 
 
-@pytest.mark.trust("pictures: passed over")
+@pytest.mark.trust("images: passed over")
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.jpg", "closed/b.jpg")
     scan = os.scandir
@@ -389,7 +389,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: p
         folder("palette-2022", tmp_path)
 
 
-@pytest.mark.trust("pictures: names")
+@pytest.mark.trust("images: names")
 def test_names_of_one_length_in_other_scripts_have_ids_of_their_own() -> None:
     ids = folder_ids(["海.png", "山.png", "b/é.png", "b/è.png", "a b.png", "café.png"])
     assert ids["a b.png"] == "a_b"
@@ -398,14 +398,14 @@ def test_names_of_one_length_in_other_scripts_have_ids_of_their_own() -> None:
     assert len({i.casefold() for i in ids.values()}) == 6
 
 
-@pytest.mark.trust("pictures: names")
+@pytest.mark.trust("images: names")
 def test_plain_names_that_collide_are_still_refused(tmp_path: Path) -> None:
     write(tmp_path, "a b.jpg", "a_b.jpg")
     with pytest.raises(SourceError, match="PB203"):
         folder("palette-2022", tmp_path)
 
 
-@pytest.mark.trust("pictures: names")
+@pytest.mark.trust("images: names")
 def test_a_set_is_made_of_names_that_are_no_utf8(tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -419,7 +419,7 @@ def test_a_set_is_made_of_names_that_are_no_utf8(tmp_path: Path) -> None:
     assert made.redone == 0
 
 
-@pytest.mark.trust("pictures: lists")
+@pytest.mark.trust("images: lists")
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -438,7 +438,7 @@ def test_a_table_of_labels_that_cannot_be_meant_is_told_by_line(text: str, told:
         folder("palette-2022", tmp_path / "in", labels=tmp_path / "l.csv")
 
 
-@pytest.mark.trust("pictures: names")
+@pytest.mark.trust("images: names")
 def test_accents_stored_apart_make_the_same_ids_and_find_their_labels(tmp_path: Path) -> None:
     """As archives from a Mac hold them."""
     apart, composed = "cafe\u0301.jpg", "caf\u00e9.jpg"
@@ -456,7 +456,7 @@ def test_accents_stored_apart_make_the_same_ids_and_find_their_labels(tmp_path: 
         folder("palette-2022", tmp_path / "mac")
 
 
-@pytest.mark.trust("pictures: lists")
+@pytest.mark.trust("images: lists")
 def test_labels_are_read_as_a_spreadsheet_saves_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -469,7 +469,7 @@ def test_labels_are_read_as_a_spreadsheet_saves_them(
     assert "1 rows name files that are not there, line 8 first: gone.jpg" in caplog.text
 
 
-@pytest.mark.trust("pictures: lists")
+@pytest.mark.trust("images: lists")
 @pytest.mark.parametrize("text", ["a\nb\n", "\ufeffa.jpg\r\nb.jpg\r\n", "# two\na\n\nin/b.jpg\n"])
 def test_a_list_of_ids_may_be_of_files(text: str, tmp_path: Path) -> None:
     write(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
@@ -478,7 +478,7 @@ def test_a_list_of_ids_may_be_of_files(text: str, tmp_path: Path) -> None:
     assert [p.id for p in source.images] == ["a", "b"]
 
 
-@pytest.mark.trust("pictures: lists")
+@pytest.mark.trust("images: lists")
 @pytest.mark.parametrize(
     ("line", "taken"),
     [
@@ -501,7 +501,7 @@ def test_a_path_in_a_list_is_never_cut_to_its_file_name(line: str, taken: str | 
         assert [p.id for p in source.images] == [taken]
 
 
-@pytest.mark.trust("pictures: lists")
+@pytest.mark.trust("images: lists")
 @pytest.mark.parametrize(
     ("content", "told"),
     [

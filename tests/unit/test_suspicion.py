@@ -34,7 +34,7 @@ def drawn(cells: NDArray[np.float64], level: float, spread: float) -> Image:
 
 
 def texture(seed: int, level: float = 128, spread: float = 3) -> Image:
-    """Return a image whose cells have mean `level` and differ by some levels."""
+    """Return an image whose cells have mean `level` and differ by some levels."""
     return drawn(cells_of(seed), level, spread)
 
 
@@ -137,7 +137,7 @@ def ycbcr(image: Image) -> Image:
     return np.asarray(PillowImage.fromarray(image).convert("YCbCr"))
 
 
-@pytest.mark.trust("pictures: diagnosis")
+@pytest.mark.trust("images: diagnosis")
 @pytest.mark.parametrize(
     ("change", "codes"),
     [
@@ -165,7 +165,7 @@ def test_each_fault_of_writing_has_its_own_name(change: Callable[[Image], Image]
     assert [code for code, _ in findings(COLOURS, outputs)] == codes
 
 
-@pytest.mark.trust("pictures: diagnosis")
+@pytest.mark.trust("images: diagnosis")
 @pytest.mark.parametrize("place", [(0, 3), (2, 0), (-4, 7)])
 def test_a_shift_is_measured_beside_a_hole(place: tuple[int, int]) -> None:
     image, mask = coloured(1), HALF
@@ -175,14 +175,14 @@ def test_a_shift_is_measured_beside_a_hole(place: tuple[int, int]) -> None:
     assert shift(made, given, mask) == (0, 0)
 
 
-@pytest.mark.trust("pictures: diagnosis")
+@pytest.mark.trust("images: diagnosis")
 def test_one_odd_output_among_many_is_a_failure_of_the_model() -> None:
     outputs = {name: image ^ 1 for name, image in COLOURS.items()}
     outputs["a"] = np.ascontiguousarray(COLOURS["a"][:, :, ::-1])
     assert findings(COLOURS, outputs) == []
 
 
-@pytest.mark.trust("pictures: diagnosis")
+@pytest.mark.trust("images: diagnosis")
 def test_a_model_that_leaves_known_pixels_black_is_not_told_of_tones() -> None:
     hole = HALF[:, :, None]
     outputs = {name: np.where(hole, image, 0).astype(np.uint8) for name, image in COLOURS.items()}

@@ -16,7 +16,7 @@ from palette_bench.core.errors import UsageError, WeightsError
 from palette_bench.submission.methods import RestoreOptions, load_baseline
 from palette_bench.submission.training_runs import find_run, method_of, trained_models
 
-IMAGES = DataOptions(name="pictures of the tests", saw_test_images="no")
+IMAGES = DataOptions(name="images of the tests", saw_test_images="no")
 LARGEST = 10_000_000  # bytes of one, and 30 million of all
 
 

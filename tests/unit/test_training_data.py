@@ -85,7 +85,7 @@ def test_a_pack_with_any_header_is_refused(tmp_path: Path, header: str) -> None:
 
 def test_unreadable_images_are_passed_over_and_named(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "d", 4)
-    (folder / "p001.png").write_bytes(b"no picture")
+    (folder / "p001.png").write_bytes(b"no image")
     (folder / "p002.png").write_bytes((folder / "p003.png").read_bytes()[:100])
     joined = opened(folder)
     pixels, passed = read_next(joined, 1)
@@ -99,7 +99,7 @@ def test_unreadable_images_are_passed_over_and_named(tmp_path: Path) -> None:
 
 def test_more_than_a_thousandth_unreadable_stops_the_run(tmp_path: Path) -> None:
     data = write_images(tmp_path / "d")
-    (data / "p003.png").write_bytes(b"no picture")
+    (data / "p003.png").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"PB309[\s\S]*p003\.png"):
         run_toy(Toy(), data, tmp_path / "run")
 
@@ -162,7 +162,7 @@ def test_shards_of_real_images_are_read() -> None:
     assert joined.pixels(9_999).shape == (64, 64, 3)
 
 
-@pytest.mark.trust("pictures: lists")
+@pytest.mark.trust("images: lists")
 def test_a_list_has_comments_labels_marks_and_tells_its_missing_files(tmp_path: Path) -> None:
     write_images(tmp_path / "in", 3, (40, 48))
     names = sorted(p.name for p in (tmp_path / "in").iterdir())

@@ -15,7 +15,7 @@ from palette_bench.core.errors import SourceError
 def spoilt(folder: Path) -> Path:
     """Return images of which three cannot be read, for two reasons a header tells."""
     images = write_images(folder / "pictures", 12)
-    (images / "p003.png").write_bytes(b"GIF89a, and no picture")
+    (images / "p003.png").write_bytes(b"GIF89a, and no image")
     whole = (images / "p007.png").read_bytes()
     (images / "p007.png").write_bytes(whole[: len(whole) // 2])
     (images / "p009.png").write_bytes(b"")
@@ -23,14 +23,14 @@ def spoilt(folder: Path) -> Path:
 
 
 def damaged_within(images: Path, name: str) -> None:
-    """Spoil a image's data and leave its header and end."""
+    """Spoil an image's data and leave its header and end."""
     data = bytearray((images / name).read_bytes())
     middle = len(data) // 2
     data[middle : middle + 200] = bytes(200)
     (images / name).write_bytes(data)
 
 
-@pytest.mark.trust("training: bad pictures")
+@pytest.mark.trust("training: bad images")
 def test_all_bad_headers_are_named_before_the_first_step(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         run_toy(Toy(), spoilt(tmp_path), tmp_path / "run")
@@ -51,8 +51,8 @@ def test_a_stated_number_is_passed_over_by_name(tmp_path: Path, caplog: pytest.L
     assert found.unreadable == (3, 7, 9)
 
 
-@pytest.mark.trust("training: bad pictures")
-def test_a_image_that_fails_within_stops_the_run_and_loses_no_step(tmp_path: Path) -> None:
+@pytest.mark.trust("training: bad images")
+def test_an_image_that_fails_within_stops_the_run_and_loses_no_step(tmp_path: Path) -> None:
     images = write_images(tmp_path / "pictures", 12)
     for name in ("p004.png", "p008.png"):
         damaged_within(images, name)

@@ -171,7 +171,7 @@ def test_another_configuration_is_refused_unless_overridden_which_is_recorded(
     run_toy(Toy(), data, run, until=2)
     more = write_pack(tmp_path / "more.safetensors", count=13)
     with pytest.raises(
-        InputError, match=r"PB605[\s\S]*pictures = 12 -> 13[\s\S]*batch = 8 -> 4[\s\S]*seed = 0 -> 1"
+        InputError, match=r"PB605[\s\S]*images = 12 -> 13[\s\S]*batch = 8 -> 4[\s\S]*seed = 0 -> 1"
     ):
         run_toy(Toy(batch=4, micro_batch=4), more, run, seed=1)
     run_toy(Toy(), data, run, seed=1, override=True)
@@ -310,7 +310,7 @@ def test_what_the_run_is_made_of_is_written(straight: Path) -> None:
 
 def test_unreadable_images_of_a_large_folder_are_listed_in_the_state(tmp_path: Path) -> None:
     data = write_images(tmp_path / "d", 3, (4, 4))
-    (data / "p001.png").write_bytes(b"no picture")
+    (data / "p001.png").write_bytes(b"no image")
     (tmp_path / "list.txt").write_text(
         "\n".join(["d/p000.png"] * 1500 + ["d/p001.png"] + ["d/p002.png"] * 10)
     )

@@ -45,7 +45,7 @@ class ExtractorConfig:
     Attributes:
         name: an id of EXTRACTORS, or timm:MODEL.
         weights: path of its weights, `random:SEED`, or None to search the store.
-        crop: what classifiers see of a image.
+        crop: what classifiers see of an image.
         device: cpu or cuda.
         precision: fp32, tf32, bf16 or fp64.
         mode: how the FID network's images are resized.
@@ -82,7 +82,7 @@ def open_extractor(
     Args:
         name: an id of EXTRACTORS, or timm:MODEL.
         weights: path of its weights, `random:SEED`, or None to search the store.
-        crop: what classifiers see of a image: `center224`, `whole224-bicubic`, `whole256`, or for
+        crop: what classifiers see of an image: `center224`, `whole224-bicubic`, `whole256`, or for
             timm:MODEL `own`, the model's own preprocessing. The FID network, googlenet-v1 and smoke-random
             have one of their own and leave it aside.
         device: cpu or cuda.

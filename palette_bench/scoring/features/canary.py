@@ -35,7 +35,7 @@ def findings(device: str) -> list[Problem]:
     for image, golden in zip((pattern_p(128, 128), pattern_k()), _GOLDEN, strict=True):
         first, second = (network(as_images([image]))["pool"][0] for _ in range(2))
         if not np.array_equal(first, second):
-            found.append(_differs(device, "equal features of equal pictures", "others at the second run"))
+            found.append(_differs(device, "equal features of equal images", "others at the second run"))
         if not np.allclose(first[:4], golden, rtol=0, atol=_TOLERANCE):
             found.append(_differs(device, str(golden), str(tuple(np.round(first[:4], 4).tolist()))))
     return found

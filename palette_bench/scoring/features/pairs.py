@@ -205,7 +205,7 @@ class _MsSsim(nn.Module):
         n, _, height, width = one.shape
         if min(height, width) < _LEAST_SIDE:
             raise InputError(
-                f"ms-ssim of {len(_SCALE_WEIGHTS)} scales needs pictures of at least {_LEAST_SIDE} x "
+                f"ms-ssim of {len(_SCALE_WEIGHTS)} scales needs images of at least {_LEAST_SIDE} x "
                 f"{_LEAST_SIDE} pixels, not {width} x {height}"
             )
         planes = [side.double().reshape(3 * n, 1, height, width) for side in (one, other)]

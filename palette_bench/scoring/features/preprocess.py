@@ -1,4 +1,4 @@
-"""What a classifier sees of a image. Source: metrics, section 2.2."""
+"""What a classifier sees of an image. Source: metrics, section 2.2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def _central(pixels: Tensor, side: int, name: str) -> Tensor:
     height, width = pixels.shape[2:]
     if min(height, width) < side:
-        raise InputError(f"{name} needs pictures of at least {side} x {side} pixels, not {width} x {height}")
+        raise InputError(f"{name} needs images of at least {side} x {side} pixels, not {width} x {height}")
     top, left = (height - side) // 2, (width - side) // 2
     return pixels[:, :, top : top + side, left : left + side]
 
@@ -48,7 +48,7 @@ def whole256(pixels: Tensor) -> Tensor:
         InputError: it is not 256 x 256.
     """
     if pixels.shape[2:] != (256, 256):
-        raise InputError(f"whole256 needs pictures of 256 x 256 pixels, not {_size(pixels)}")
+        raise InputError(f"whole256 needs images of 256 x 256 pixels, not {_size(pixels)}")
     return pixels
 
 
@@ -101,7 +101,7 @@ def resized_crop(scaled: int, side: int, interpolation: str) -> Crop:
 
     def cut(pixels: Tensor) -> Tensor:
         if pixels.shape[2] != pixels.shape[3]:
-            raise InputError(f"crop own needs square pictures, not {_size(pixels)}")
+            raise InputError(f"crop own needs square images, not {_size(pixels)}")
         resized = functional.interpolate(
             pixels, size=(scaled, scaled), mode=interpolation, align_corners=False, antialias=True
         )

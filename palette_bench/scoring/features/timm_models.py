@@ -111,5 +111,5 @@ def _create(name: str, config: PretrainedCfg, side: int) -> Any:
         return timm.create_model(name, pretrained=False, dynamic_img_size=True)
     except TypeError as error:
         raise UsageError(
-            f"timm:{name} takes pictures of {config.input_size[-1]} pixels only: use crop {OWN_CROP!r}"
+            f"timm:{name} takes images of {config.input_size[-1]} pixels only: use crop {OWN_CROP!r}"
         ) from error

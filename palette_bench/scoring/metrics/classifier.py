@@ -127,7 +127,7 @@ def accuracy(tables: FeatureTables) -> MetricOutcome:
         InputError: no labels, labels outside the classes, or a logit that is not finite.
     """
     if tables.labels is None:
-        raise InputError("classification_accuracy needs a label for every picture")
+        raise InputError("classification_accuracy needs a label for every image")
     logits, labels = require_finite(tables.outputs, "logits"), tables.labels
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         span = f"{labels.min()}..{labels.max()}"

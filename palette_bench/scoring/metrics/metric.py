@@ -57,7 +57,7 @@ class FeatureTables:
         outputs: (N, D) float32.
         originals: (N, D) float32, the originals of the same ids.
         reference: what a `referenced` metric compares with; None for the others.
-        labels: (N,) int64 class indices, or None if a image has none.
+        labels: (N,) int64 class indices, or None if an image has none.
         classes: how many classes the whole set holds, or None to count those of `labels`.
     """
 
