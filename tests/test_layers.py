@@ -1,12 +1,11 @@
-"""Imports point down: the tower of the architecture, held by the syntax tree."""
+"""Read from the syntax tree: imports point down, one module writes files, class names are unique."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TOWER = ["core", "runtime", "tasks", "benchset", "submission", "scoring", "pages", "board", "study", "cli"]
@@ -26,8 +25,10 @@ TOOLS = {
 HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "lpips"}
 
 
-def sources(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+def sources(*folders: str) -> list[Path]:
+    """Return the Python files below folders; not those reached through a link."""
+    found = (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
+    return [path for path in found if path.is_relative_to(path.resolve().parent)]
 
 
 def imports(path: Path, package: str) -> Iterator[str]:
@@ -51,50 +52,52 @@ def package_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).parts[:-1])
 
 
-@pytest.mark.parametrize("path", sources("palette_bench"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_judge_imports_downwards_only(path: Path) -> None:
-    own = path.relative_to(ROOT).parts[1]
-    if own.endswith(".py"):
-        return  # the package's own door, which names everything lazily
-    assert own in TOWER, f"{own} is not in the tower"
-    for name in imports(path, package_of(path)):
-        target = layer(name)
-        assert target != "baselines", f"{path.name} names a contestant: {name}"
-        if target in TOWER:
-            assert TOWER.index(target) <= TOWER.index(own), f"{path.name} imports up: {name}"
+def test_the_judge_imports_downwards_only() -> None:
+    faults = []
+    for path in sources("palette_bench"):
+        room = path.relative_to(ROOT).parts[1]
+        if room.endswith(".py"):
+            continue  # the package's public names, loaded on first use
+        assert room in TOWER, f"{room} is not in the tower"
+        for name in imports(path, package_of(path)):
+            target = layer(name)
+            if target == "baselines" or (target in TOWER and TOWER.index(target) > TOWER.index(room)):
+                faults.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert faults == []
 
 
-def core_level(name: str) -> int:
-    return next(i for i, level in enumerate(CORE) if name in level)
+def test_core_has_an_order_of_its_own() -> None:
+    levels = {name: i for i, names in enumerate(CORE) for name in names}
+    faults = []
+    for path in sources("palette_bench/core"):
+        for name in imports(path, package_of(path)):
+            parts = name.split(".")
+            within = parts[:2] == ["palette_bench", "core"] and len(parts) > 2 and path.stem != "__init__"
+            if within and levels[parts[2]] > levels[path.stem]:
+                faults.append(f"{path.name} imports {name}")
+    assert faults == []
 
 
-@pytest.mark.parametrize("path", sources("palette_bench/core"), ids=lambda p: p.stem)
-def test_core_has_an_order_of_its_own(path: Path) -> None:
-    if path.stem == "__init__":
-        return
-    level = core_level(path.stem)
-    for name in imports(path, package_of(path)):
-        parts = name.split(".")
-        if parts[:2] == ["palette_bench", "core"] and len(parts) > 2:
-            assert core_level(parts[2]) <= level, f"{path.stem} imports up: {name}"
+def test_baselines_stand_on_submission_and_below_and_not_on_each_other() -> None:
+    faults = []
+    for path in sources("baselines"):
+        own = path.relative_to(ROOT).parts[1]
+        allowed = TOWER if own in TOOLS else TOWER[: TOWER.index("submission") + 1]
+        for name in imports(path, "palette_bench." + package_of(path)):
+            target, parts = layer(name), name.split(".")
+            other = target == "baselines" and len(parts) > 2 and parts[2] not in {"training", own}
+            if target not in {None, "baselines", *allowed} or other:
+                faults.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert faults == []
 
 
-@pytest.mark.parametrize("path", sources("baselines"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_contestants_stand_on_submission_and_below_and_not_on_each_other(path: Path) -> None:
-    parts = path.relative_to(ROOT).parts
-    allowed = TOWER if parts[1] in TOOLS else TOWER[: TOWER.index("submission") + 1]
-    for name in imports(path, "palette_bench." + package_of(path)):
-        target = layer(name)
-        assert target in {None, "baselines", *allowed}, name
-        if target == "baselines" and len(name.split(".")) > 2:
-            assert name.split(".")[2] in {"training", parts[1]}, f"one method imports another: {name}"
-
-
-@pytest.mark.parametrize("path", sources("palette_bench"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_torch_stays_in_its_rooms(path: Path) -> None:
-    relative = path.relative_to(ROOT / "palette_bench").as_posix()
-    if not relative.startswith(TORCH_IN):
-        assert not {name.split(".")[0] for name in imports(path, package_of(path))} & HEAVY
+def test_torch_stays_in_its_rooms() -> None:
+    faults = []
+    for path in sources("palette_bench"):
+        if not path.relative_to(ROOT / "palette_bench").as_posix().startswith(TORCH_IN):
+            heavy = {name.split(".")[0] for name in imports(path, package_of(path))} & HEAVY
+            faults += [f"{path.relative_to(ROOT)} imports {name}" for name in sorted(heavy)]
+    assert faults == []
 
 
 def opens_for_writing(node: ast.AST) -> bool:
@@ -109,11 +112,21 @@ def opens_for_writing(node: ast.AST) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    "path", sources("palette_bench") + sources("baselines"), ids=lambda p: str(p.relative_to(ROOT))
-)
-def test_only_atomic_opens_files_for_writing(path: Path) -> None:
-    if path.name == "atomic.py":
-        return
-    writers = [n.lineno for n in ast.walk(ast.parse(path.read_text())) if opens_for_writing(n)]
-    assert not writers, f"{path.name} writes at lines {writers}: use core.atomic"
+def test_only_atomic_opens_files_for_writing() -> None:
+    writers = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources("palette_bench", "baselines")
+        if path.name != "atomic.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if opens_for_writing(node)
+    ]
+    assert writers == [], "use core.atomic"
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    places = defaultdict(list)
+    for path in sources("palette_bench", "baselines"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

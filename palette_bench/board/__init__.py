@@ -1,1 +1,1 @@
-"""Pages: the scorecard report and the leaderboard."""
+"""Scorecard reports, comparisons of cards, and the leaderboard."""

@@ -1,4 +1,4 @@
-"""The page of one board, and the files beside it that hold the same numbers.
+"""The page of one board with its CSV, JSON, Markdown and LaTeX files, and the front page of the site.
 
 Source: reports and studies, section 3.
 """
@@ -53,8 +53,11 @@ from palette_bench.scoring.scorecard import UNPINNED, Score, forms_of, took_orig
 from palette_bench.tasks.protocol import load
 
 
+# --- sentences below the table ---
+
+
 def method_words(board: Board) -> tuple[str, ...]:
-    """Return the lines under a board's table: the tests, what a rank means, the gap that is found."""
+    """Return the lines below a board's table: the tests, the meaning of a rank, and the detectable difference."""
     systems = len(board.rows)
     if systems < 2:
         return ("A system alone has nobody to be compared with.",) if systems else ()
@@ -81,13 +84,13 @@ def _resolution(board: Board) -> tuple[str, ...]:
     column = rule.column
     size = (
         f"{100 * math.expm1(gap):.2g} %" if column == "is_kl" else f"{gap:.2g}"
-    )  # a log scale's gap is a ratio
+    )  # a difference on a log scale is a ratio
     unit = " percentage points" if column in ("top1", "") else ""
     return (f"Gaps in {metric_words(sort).name} of {size}{unit} and more are found with 80 % power.",)
 
 
 def interval_words(board: Board) -> tuple[str, ...]:
-    """Return what the intervals of a board's metrics do not cover, a sentence each."""
+    """Return one sentence for each thing that the intervals of a board's metrics do not cover."""
     rows = [*board.rows, *board.anchors, *(u.row for u in board.unranked)]
     scores = [(m, row.scores[m]) for row in rows for m in board.metrics if m in row.scores]
     fixed = sorted({metric_words(m).name for m, score in scores if took_originals_as_fixed(score)})
@@ -97,7 +100,10 @@ def interval_words(board: Board) -> tuple[str, ...]:
 
 
 def floor_words(board: Board) -> tuple[str, ...]:
-    """Return who does worse than nothing: by the metric that sorts a board, its interval past the floor's."""
+    """Return a sentence that names the systems which are worse than the floor anchor; () if there are none.
+
+    A system is worse if its interval by the sorting metric lies entirely on the worse side of the floor's.
+    """
     sort = board.sort or ""
     floor = next((row for row in board.anchors if ANCHORS[row.slug] == "floor" and sort in row.scores), None)
     if floor is None:
@@ -119,7 +125,12 @@ def _worse(one: Score, other: Score) -> bool:
 
 
 def leaders_words(names: Sequence[str], systems: int) -> str:
-    """Return who leads a board of `systems` ranked systems; `names` are its first tie group."""
+    """Return the words that name the leaders of a board.
+
+    Args:
+        names: Names of the systems in the first tie group.
+        systems: Number of ranked systems.
+    """
     if systems == 1:
         return f"the only system: {names[0]}"
     match names:
@@ -134,15 +145,19 @@ def leaders_words(names: Sequence[str], systems: int) -> str:
     raise AssertionError(names)
 
 
+# --- the board's page ---
+
 TWINS = ("html", "csv", "json", "md", "tex", IDS)
-PLOTTED = 40  # rows of a plot; the table below it holds all of them
-_MOST_PLOTS = 6  # each is drawn for both themes
+PLOTTED = 40  # most rows in a plot; the table below the plot has all rows
+_MOST_PLOTS = 6  # each plot is drawn for both themes
 
 
 def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
-    """Return a board's page, and its numbers as CSV, JSON, Markdown and LaTeX, by path inside the site.
+    """Return a board's page and its numbers as CSV, JSON, Markdown and LaTeX, by path inside the site.
 
-    The ids of its set, where a folder holds its images, become a file for `generate --ids`.
+    Args:
+        board: The board.
+        ids: Ids of a set made from a user's folder; they become a file for `generate --ids`.
     """
     lines = lines_of(board)
     stem = board.page.removesuffix("html")
@@ -207,13 +222,13 @@ def _leaders(board: Board) -> str:
 
 
 def _stated_costs(rows: Sequence[Row]) -> list[str]:
-    """Return the cost columns that at least one row fills."""
+    """Return the cost columns that have a value in at least one row."""
     keys = ("steps", "seconds_per_image", "flop_per_image")
     return [key for key in keys if any(getattr(row.cost, key) is not None for row in rows)]
 
 
 def _marks(board: Board, rows: Sequence[Row]) -> list[str]:
-    """Return what a reader must know of every row: what bars all from ranking, or how far ranks reach."""
+    """Return the notes that apply to every row: what bars all rows from ranking, or how far ranks are valid."""
     scores = [[row.scores[key] for key in board.metrics if key in row.scores] for row in rows]
     barring = set.intersection(*map(bars_all, scores))
     unpinned = all(any(UNPINNED in score.notes for score in of) for of in scores)
@@ -223,14 +238,14 @@ def _marks(board: Board, rows: Sequence[Row]) -> list[str]:
 
 
 def _stands_in(board: Board) -> str:
-    """Return the name of the protocol's first metric where another one sorts the board; else ""."""
+    """Return the name of the protocol's first metric if another metric sorts the board, else ""."""
     roles = load(board.protocol).ranked_metrics(board.source)
     first = next((m for role in roles for m in board.metrics if m in forms_of(role)), board.sort)
     return metric_words(first).name if first and first != board.sort else ""
 
 
 def _gaps(board: Board) -> list[str]:
-    """Return a sentence for each metric and reason that leave ranked systems without a rank."""
+    """Return a sentence for each metric and reason for which ranked systems have no rank."""
     without: dict[tuple[str, str], list[str]] = {}
     for row in board.rows:
         for metric, reason in row.no_rank.items():
@@ -247,9 +262,9 @@ def _quoted_columns(rows: tuple[QuotedRow, ...]) -> list[tuple[str, MetricWords]
 
 
 def _plots(board: Board, columns: Sequence[MetricColumn]) -> list[tuple[str, tuple[str, str]]]:
-    """Return (metric's name, dot-and-whisker plot as light and dark addresses), the sort metric first.
+    """Return (metric name, (light, dark) data addresses of a dot-and-whisker plot), the sorting metric first.
 
-    Anchors alone have no plot: the table says it all.
+    A board of anchors alone has no plots.
     """
     if not board.systems:
         return []
@@ -264,7 +279,7 @@ def _plot(rows: Sequence[PlotRow], column: MetricColumn) -> tuple[str, str]:
 
 
 def _plot_rows(board: Board, metric: str) -> list[PlotRow]:
-    """Return the rows that have a value of a metric: anchors, systems best first, unranked systems."""
+    """Return the rows with a value of the metric: anchors, then systems (best first), then unranked systems."""
     kinds: list[tuple[Kind, Sequence[Row]]] = [
         ("anchor", board.anchors),
         ("system", sorted(board.rows, key=partial(badness, metric=metric))),
@@ -287,14 +302,18 @@ def _plot_rows(board: Board, metric: str) -> list[PlotRow]:
 
 
 def _plot_label(label: str, row: Row, kind: Kind) -> str:
-    name = label if len(label) <= 28 else f"{label[:17]}…{label[-10:]}"  # versions stand at the end
+    # cut the middle: the version is at the end of a label
+    name = label if len(label) <= 28 else f"{label[:17]}…{label[-10:]}"
     suffix = {"anchor": ANCHORS.get(row.slug), "unranked": "unranked", "system": None}[kind]
     return f"{name} ({suffix})" if suffix else name
 
 
+# --- the front page ---
+
+
 def index_page(leaderboard: Leaderboard) -> str:
     """Return the front page's HTML."""
-    sections: dict[str, list[dict[str, Any]]] = defaultdict(list)  # a task of two protocols is one section
+    sections: dict[str, list[dict[str, Any]]] = defaultdict(list)  # one per task title, across protocols
     for board in leaderboard.boards:
         sections[load(board.protocol).task(board.task).title].append(_entry(board))
     return render(
@@ -308,7 +327,7 @@ def index_page(leaderboard: Leaderboard) -> str:
 
 
 def _entry(board: Board) -> dict[str, Any]:
-    """Return what the index says of a board: its place, size, and who leads it by the sort metric."""
+    """Return what the index prints about a board: its title, date, and the leaders by the sorting metric."""
     columns = columns_of(board)
     best = board.rows[0] if board.rows else None
     labels = labels_of(board)
@@ -332,7 +351,7 @@ def _sort_value(board: Board, row: Row) -> str:
 
 
 def _methods(leaderboard: Leaderboard) -> list[dict[str, Any]]:
-    """Return every system by name: its page, on how many boards it stands, on how many it leads."""
+    """Return every system, sorted by slug: its page, and the number of boards that list it and that it leads."""
     rows: dict[str, list[Row]] = defaultdict(list)
     boards: dict[str, set[str]] = defaultdict(set)
     leads: dict[str, set[str]] = defaultdict(set)

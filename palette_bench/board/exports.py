@@ -1,6 +1,6 @@
-"""A board as a table to paste into a paper or a README: LaTeX with booktabs, or Markdown.
+"""Boards in formats to paste or load: LaTeX and Markdown tables, CSV and Parquet, SVG badges.
 
-The whole first tie group is bold, never one smallest number; every value carries its interval.
+The tables set the whole first tie group in bold, not only the best value. Every value carries its interval.
 """
 
 from __future__ import annotations
@@ -44,22 +44,27 @@ _LATEX = {
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 
 
+# --- LaTeX and Markdown ---
+
+
 def latex(text: str) -> str:
-    """Return plain text as LaTeX prints it; nothing in it is a command."""
+    """Return the text with every LaTeX special character escaped."""
     return "".join(_LATEX.get(c, c) for c in text)
 
 
 def markdown(text: str) -> str:
-    """Return plain text as Markdown prints it; nothing in it is markup."""
+    """Return the text with every Markdown special character escaped."""
     return _MARKDOWN.sub(r"\\\1", text)
 
 
 def latex_table(lines: PrintedTable, caption: str) -> str:
-    """Return a booktabs table, the best value first; unranked systems say why.
+    """Return the board as a booktabs table, best value first.
+
+    A row below each unranked system gives the reason.
 
     Args:
-        lines: of the board.
-        caption: what a comment above the table says.
+        lines: The printed table of the board.
+        caption: Text of the comment above the table.
     """
     heads = [latex(f"{c.name} {c.arrow}".strip()) for c in lines.columns]
     return "\n".join(
@@ -100,7 +105,10 @@ def _bounds(cell: ScoreCell) -> str:
 
 
 def markdown_table(lines: PrintedTable) -> str:
-    """Return a Markdown table, the best value first; why some are not ranked stands below it."""
+    """Return the board as a Markdown table, best value first.
+
+    A list below the table gives the reason for each unranked system.
+    """
     heads = ["Rank", "Method", *(markdown(f"{c.name} {c.arrow}".strip()) for c in lines.columns), "Tier"]
     rows = [_markdown_row(line) for line in lines.rows]
     why = [f"- {markdown(f'{u.row.name} {u.row.version}')}: {markdown(u.reason)}" for u in lines.unranked]
@@ -127,6 +135,8 @@ def _markdown_cell(cell: ScoreCell | None, *, leads: bool) -> str:
     return value + (f" [{_bounds(cell)}]" if cell.interval else "")
 
 
+# --- CSV and Parquet ---
+
 _COLUMNS = [
     *("protocol", "task", "variant", "source", "page", "status", "slug", "version", "tier"),
     *(
@@ -152,7 +162,10 @@ _NUMBERS = (
 
 
 def csv_text(boards: Iterable[Board]) -> str:
-    """Return every score of some boards as CSV; text that a spreadsheet would run gets an apostrophe."""
+    """Return every score of the boards as CSV, one row per card and metric.
+
+    Text that a spreadsheet would run as a formula is prefixed with an apostrophe.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -186,7 +199,7 @@ def _rank(row: Row, metric: str) -> list[object]:
 
 
 def parquet_bytes(data: bytes) -> bytes:
-    """Return the flat form as Parquet: numbers as numbers, everything else as text.
+    """Return the CSV table as Parquet: numeric columns as numbers, all other columns as text.
 
     Raises:
         StackError: PB711, pyarrow is not installed.
@@ -206,12 +219,17 @@ def _guarded(cells: Iterable[object]) -> list[object]:
     return [f"'{c}" if isinstance(c, str) and c[:1] in "=+-@\t\r" and c else c for c in cells]
 
 
-_LETTER = 6.1  # px, the mean width of a letter at 11 px; textLength fits the text to it exactly
+# --- badges ---
+
+_LETTER = 6.1  # px, mean letter width at font size 11 px; SVG textLength stretches the text to fit exactly
 _PADDING = 10
 
 
 def badge_name(page: str, row: Row) -> str:
-    """Return where a row's badge lies in the site; the card's digest stands for the version, any text."""
+    """Return the path of a row's badge inside the site.
+
+    The file name has the first 8 digits of the card's digest because a version may contain any characters.
+    """
     return f"badges/{PurePosixPath(page).stem}.{row.slug}-{row.card[:8]}.svg"
 
 
@@ -225,7 +243,7 @@ def badge_files(board: Board) -> dict[str, str]:
 
 
 def badge_words(sort: str | None, row: Row) -> str:
-    """Return what a row's badge says."""
+    """Return the text of a row's badge: value, rank and tier, or value and "anchor"."""
     score = row.scores.get(sort or "")
     value = f"{metric_words(shown_key(sort or '', score)).name} {_value(score)}" if score else "no score"
     return " · ".join(
@@ -241,7 +259,7 @@ def _value(score: Score) -> str:
 
 
 def _basis(sort: str | None, row: Row) -> str:
-    """Return which network and reference the value comes from."""
+    """Return the network and the reference of the row's value, in parentheses."""
     score = row.scores.get(sort or "")
     words = basis_words(score) if score else ""
     return f" ({words})" if words else ""
@@ -253,7 +271,7 @@ def _standing(sort: str | None, row: Row) -> str:
 
 
 def badge(task: str, variant: str | None, sort: str | None, row: Row) -> str:
-    """Return a row's badge as SVG: the task on the left, its words on the right."""
+    """Return a row's badge as SVG: the task on the left, the text of `badge_words` on the right."""
     left, right = place(task, variant), badge_words(sort, row)
     return render(
         "badge.svg.jinja",

@@ -1,7 +1,8 @@
-"""`leaderboard.json`: the boards of a record, and everything their pages say.
+"""`leaderboard.json`: the boards of a record, with all numbers and sentences that their pages print.
 
-Source: reports and studies, sections 1.5 and 2. Rows are sorted by value, and carry the ranks that tests
-support; whoever may not rank by the metric that sorts a board is listed apart, with the reason.
+Rows are sorted by value and carry the ranks that significance tests support. Systems that cannot rank by
+the metric that sorts a board are listed separately, with the reason. Source: reports and studies, sections
+1.5 and 2.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ from palette_bench.submission.card import SawTestImages
 from palette_bench.tasks.protocol import load
 
 
+# --- the record ---
+
+
 class Cost(Part):
-    """What one output cost, as its card states it; `steps` are network evaluations."""
+    """The cost of one output, as the card states it; `steps` are network evaluations."""
 
     steps: int | None
     seconds_per_image: float | None
@@ -43,7 +47,7 @@ class Cost(Part):
 
 
 class SameOutputs(Part):
-    """A further card that holds the very output images of a row, and shares it."""
+    """Another card with exactly the same output images as a row; it is listed in that row."""
 
     slug: str
     version: str
@@ -55,11 +59,15 @@ class SameOutputs(Part):
 
 
 class Row(Part):
-    """One card on a board. `tier` says who vouches for it; ranks are by ranked metric.
+    """One card on a board.
 
-    `rank` is the lowest and highest place tests leave open, `tie_group` 1 for the best value and those not
-    told apart from it; `vs_next` is the test against the next by value; `no_rank` says why there is none.
-    `same_outputs` are further cards that hold the very same images.
+    Attributes:
+        tier: Who vouches for the card.
+        rank: Per ranked metric, the best and the worst place that the tests leave open.
+        tie_group: Per ranked metric, 1 for the best value and all systems not told apart from it, then 2 ...
+        vs_next: Per ranked metric, the test against the system with the next value.
+        no_rank: Per metric, the reason why the card has no rank.
+        same_outputs: Further cards with exactly the same output images.
     """
 
     slug: str
@@ -84,7 +92,7 @@ class Row(Part):
 
     @model_serializer(mode="wrap")
     def _without_empty_copies(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `same_outputs` out where there are none: rows older than the key are written as they were."""
+        """Omit an empty `same_outputs`, so that rows written before the key existed keep their bytes."""
         value: dict[str, Any] = write(self)
         if not self.same_outputs:
             value.pop("same_outputs", None)
@@ -92,13 +100,13 @@ class Row(Part):
 
     @property
     def copies(self) -> list[Row]:
-        """Return the row again for each card that shares it, under that card's name."""
+        """Return a copy of the row for each card that shares it, under that card's name."""
         shared = [dict(copy) for copy in self.same_outputs]
         return [self.model_copy(update={**names, "same_outputs": ()}) for names in shared]
 
 
 class Unranked(Part):
-    """A card that is listed but not ranked, and why; `code` is that of the first reason, if it has one."""
+    """A card that is listed without a rank, with the reason; `code` is the first reason's code, or ""."""
 
     slug: str
     code: str
@@ -107,16 +115,17 @@ class Unranked(Part):
 
 
 class Sibling(Part):
-    """Another board of the same task, variant and source, and what keeps the two apart."""
+    """Another board of the same task, variant and source, and the differences between the two boards."""
 
     page: str
     differs: tuple[str, ...]
 
 
 class Board(Part):
-    """Cards that may be compared.
+    """Cards that can be compared with each other.
 
-    `metrics` opens with the one that sorts the board; `resolution` is the gap its tests find with 80 % power.
+    The first of `metrics` sorts the board. `resolution` is, per metric, the difference that the tests detect
+    with 80 % power.
     """
 
     page: str
@@ -138,7 +147,7 @@ class Board(Part):
 
     @property
     def systems(self) -> int:
-        """Return how many systems the board lists, anchors and quoted rows apart."""
+        """Return the number of systems on the board, without anchors and quoted rows."""
         return len(self.rows) + len(self.unranked)
 
 
@@ -152,12 +161,18 @@ class Leaderboard(Record):
     boards: tuple[Board, ...]
 
 
+# --- building it from a record ---
+
+
 def assemble(published: PublishedRecord, min_tier: Tier = "self-reported") -> Leaderboard:
-    """Return the boards of a record, by key; equal keys of two protocols open two boards.
+    """Return the leaderboard of a record, boards in the order of their protocols.
+
+    Cards of one task, source and variant that cannot be compared, e.g. cards of two protocols, get separate
+    boards.
 
     Args:
-        published: cards, tables and tiers.
-        min_tier: cards nobody vouched for that far are listed without rank.
+        published: Cards, tables and tiers.
+        min_tier: Cards of a lower tier are listed without a rank.
     """
     boards: list[Board] = []
     for key, members in groupby(sorted(published.cards, key=board_key), key=board_key):
@@ -174,7 +189,7 @@ def assemble(published: PublishedRecord, min_tier: Tier = "self-reported") -> Le
 
 
 def _protocol_place(board: Board) -> tuple[str, int, str]:
-    """Return where a board stands: tasks and variants in their protocol's order."""
+    """Return the sort key of a board: tasks and variants in the order of their protocol."""
     pairs = load(board.protocol).pairs("all")
     return board.protocol, pairs.index((board.task, board.variant or "default")), board.source
 
@@ -191,7 +206,7 @@ def _board(
     min_tier: Tier,
 ) -> Board:
     cards = group.cards
-    sample = cards[0]  # the card with most metrics comes first
+    sample = cards[0]  # `groups` puts the card with the most fingerprints first
     copies = _by_outputs(cards, published)
     distinct = [card for card in cards if card.content_sha256 in copies]
     anchors = [c for c in distinct if c.method.slug in ANCHORS]
@@ -239,10 +254,11 @@ def _name_place(card: Scorecard) -> tuple[str, str, str]:
 
 
 def _by_outputs(cards: Sequence[Scorecard], published: PublishedRecord) -> dict[Sha, list[Scorecard]]:
-    """Return, for the card that stands for each different set of output images, the others that hold it.
+    """Group cards with equal output images: digest of the representative card -> the other cards.
 
-    Copies under other names would take places of their own, and every pair of them a share of Holm's
-    correction. An anchor stands for its copies, else the card vouched for furthest, else the earliest.
+    Without this, copies under other names would take places of their own, and each pair of copies would
+    count in Holm's correction. The representative is an anchor if there is one, else the card of the highest
+    tier, else the earliest card.
     """
 
     def precedence(card: Scorecard) -> tuple[bool, int, str, tuple[str, str, str]]:
@@ -325,7 +341,7 @@ def _warnings(anchors: list[Scorecard]) -> tuple[str, ...]:
 
 
 def _overlaps(systems: Sequence[Scorecard], published: PublishedRecord) -> Iterator[str]:
-    """Yield a sentence for every two systems of which a tenth of the output images are the same."""
+    """Yield a sentence for every two systems that share at least a tenth of their output images."""
     for one, other in combinations(sorted(systems, key=_name_place), 2):
         own = published.pixels.get(one.content_sha256, frozenset())
         same = len(own & published.pixels.get(other.content_sha256, frozenset()))
@@ -335,7 +351,7 @@ def _overlaps(systems: Sequence[Scorecard], published: PublishedRecord) -> Itera
 
 
 def _sibling(group: ComparableCards, page: str, other: ComparableCards) -> Sibling:
-    """Say what differs, metrics that share an extractor or a reference in one sentence."""
+    """Describe the differences to another board, one sentence for all metrics with the same difference."""
     found = sorted(differences(group.identity, other.identity), key=lambda p: (p.code, p.expected, p.found))
     sides = group.words, other.words
     told = []

@@ -1,4 +1,4 @@
-"""The page of one method: its boards, versions, findings, badges, and the ids every method of a set shows.
+"""The page of one method: its boards, versions, check findings, badges, and the image ids of each set's grid.
 
 Source: reports and studies, section 3.
 """
@@ -34,9 +34,13 @@ _CAVEATS = (EXPECTED_VALUE, ORIGINALS_FIXED)
 
 
 class Appearance(Part):
-    """One card of a method on one board; `problems` are the findings of its check.
+    """One card of a method on one board.
 
-    `reason` says why it holds no rank; `grid` is the uncurated choice of ids, which all methods share.
+    Attributes:
+        systems: Number of ranked systems on the board.
+        reason: Why the card has no rank, or "".
+        problems: Findings of the submission's check.
+        grid: Ids of the uncurated grid; all methods of the set show the same ids.
     """
 
     page: str
@@ -53,7 +57,7 @@ class Appearance(Part):
 
 
 class MethodRecord(Record):
-    """Everything a record says of one method, newest version first on each board."""
+    """Everything a record contains about one method; on each board the newest version comes first."""
 
     kind: ClassVar[str] = "method"
     slug: Slug
@@ -67,7 +71,7 @@ class MethodRecord(Record):
 
 @dataclass(frozen=True)
 class _Entry:
-    """An appearance ready to print: `rank` by the metric that sorts its board, `ranks` by the others."""
+    """An appearance ready to print: `rank` is by the metric that sorts the board, `ranks` by the others."""
 
     of: Appearance
     title: str
@@ -82,7 +86,7 @@ class _Entry:
 
 
 def method_files(leaderboard: Leaderboard, published: PublishedRecord) -> dict[str, str]:
-    """Return the page of every method with its JSON twin, by path inside the site."""
+    """Return the HTML page and the JSON file of every method, by path inside the site."""
     found: dict[str, str] = {}
     for record in method_records(leaderboard, published):
         page = method_page_name(record.slug)
@@ -92,12 +96,12 @@ def method_files(leaderboard: Leaderboard, published: PublishedRecord) -> dict[s
 
 
 def method_page_name(slug: Slug) -> str:
-    """Return where a method's page lies in the site."""
+    """Return the path of a method's page inside the site."""
     return f"methods/{slug}.html"
 
 
 def method_records(leaderboard: Leaderboard, published: PublishedRecord) -> Iterator[MethodRecord]:
-    """Yield every method of a record by slug, anchors among them."""
+    """Yield a record for every method, including anchors, sorted by slug."""
     cards = {card.content_sha256: card for card in published.cards}
     for slug in sorted({card.method.slug for card in published.cards}):
         found = [
@@ -111,7 +115,7 @@ def method_records(leaderboard: Leaderboard, published: PublishedRecord) -> Iter
 
 
 def _rows_of_cards(board: Board) -> list[Row]:
-    """Return a row for every card of a board: cards that share one have it each under their own name."""
+    """Return one row per card of a board; cards that share a row each get a row under their own name."""
     return [one for row in all_rows(board) for one in (row, *row.copies)]
 
 
@@ -192,7 +196,7 @@ def _entry(a: Appearance) -> _Entry:
 
 
 def _grids(entries: list[_Entry]) -> list[tuple[_Entry, tuple[ImageId, ...]]]:
-    """Return each set's ids once, under the first board that shows it."""
+    """Return each set's grid ids once, with the first entry that shows them."""
     seen: dict[tuple[ImageId, ...], _Entry] = {}
     for entry in entries:
         if entry.of.grid:

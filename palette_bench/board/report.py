@@ -1,4 +1,4 @@
-"""The scorecard report: one card as one HTML file, or as a folder that holds every image.
+"""The scorecard report: one card as one HTML file, or as a folder that contains every image.
 
 Source: reports and studies, sections 3 and 6.
 """
@@ -32,15 +32,20 @@ from palette_bench.pages.render import render
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, table_path
 from palette_bench.tasks.protocol import load
 
+# --- the report as a folder ---
+
 PER_PAGE = 200
 CARD = "scorecard.json"
 
 
 class FolderReport:
-    """One card's report as a folder; images reach the disk page by page, so memory holds 200 of them."""
+    """One card's report as a folder.
+
+    Images are written page by page, so memory holds at most one page of 200 images.
+    """
 
     def __init__(self, sheet: ReportContent, gallery: Gallery | None, size: Size) -> None:
-        """Take the content and the images; `size` is that of the previews."""
+        """Store the content and the images; `size` is the size of the previews."""
         self._sheet = sheet
         self._store = PreviewFiles()
         self._previews = Previews(gallery, self._store, size) if gallery else None
@@ -48,15 +53,15 @@ class FolderReport:
         self.frame = ImageContext.of(self._previews, public=redistributable(sheet.card), beside=True)
 
     def write(self, out: Path, card: Path, progress: Progress) -> None:
-        """Write the folder whole or not at all; an earlier report there is replaced.
+        """Write the folder completely or not at all. An earlier report at `out` is replaced.
 
         Args:
-            out: the folder.
-            card: the card's file, copied beside the page with its table.
-            progress: told of every image.
+            out: The folder.
+            card: The card's file; it is copied beside the page, with its table.
+            progress: Reports every image.
 
         Raises:
-            StorageError: PB809, `out` exists and is no report; PB802.
+            StorageError: PB809, `out` exists and is not a report; PB802, writing failed.
         """
         _refuse_foreign(out)
         ids = sorted(map(str, self._sheet.table["image_id"]))
@@ -74,13 +79,13 @@ class FolderReport:
                 atomic.remove_folder(out)
 
     def _first_page(self, leaves: Sequence[PageRange]) -> str:
-        """Return the report itself; its images have lossless twins."""
+        """Return the report's HTML. Its images have lossless copies."""
         exact = replace(self._previews, exact=True) if self._previews else None
         album = ImageSelection(self._sheet.card, self._sheet.table, exact, self._sheet.seed)
         return self._sheet.page(album.select(ImageCounts()), self.frame, pages=leaves)
 
     def _leaf_page(self, at: int, ids: Sequence[ImageId], leaves: Sequence[PageRange]) -> dict[str, str]:
-        """Return one page of images in the order of their ids, and its shard of the index."""
+        """Return one page of images in id order, and that page's part of the search index, by path."""
         cards = tuple(self._album.cards(ids))
         page = render(
             "leaf.html.jinja",
@@ -98,7 +103,7 @@ class FolderReport:
         return {leaves[at].address: page, f"find/{at + 1:03d}.js": _shard(leaves[at], cards)}
 
     def _commit(self, folder: Path, pages: dict[str, str]) -> None:
-        """Write pages together with the images they show."""
+        """Write pages together with the images they show, then forget those images."""
         files = self._store.files | {name: text.encode() for name, text in pages.items()}
         for parent in {(folder / name).parent for name in files}:
             atomic.make_folder(parent)
@@ -115,9 +120,9 @@ def _leaf(at: int, ids: Sequence[ImageId]) -> PageRange:
 
 
 def _shard(leaf: PageRange, cards: Sequence[ImageCard]) -> str:
-    """Return a classic script that hands the index of one page to the finder.
+    """Return a script that passes one page's part of the index to the finder.
 
-    `fetch` and modules fail over `file:`; a script tag does not.
+    A script tag works for `file:` addresses. `fetch` and modules do not.
     """
     rows = [[card.image_id, card.label, card.value] for card in cards]
     return f"PB.load({json.dumps({'page': leaf.address, 'rows': rows}, ensure_ascii=True)});\n"
@@ -140,13 +145,17 @@ def _refuse_foreign(out: Path) -> None:
         ) from error
 
 
+# --- the report as one file, and the entry point ---
+
+
 Format: TypeAlias = Literal["file", "dir"]
 Images: TypeAlias = Literal["none", "thumbs", "full", "auto"]
 
 MAX_BYTES = 8_000_000
 MAX_CARDS = 96
-MAX_CARDS_JPEG = 48  # previews that must not add artefacts of their own are three times as large
+MAX_CARDS_JPEG = 48  # high-quality previews, which add no artefacts of their own, are three times as large
 
+# tried in order until the page fits: (image counts, smaller previews, words for the note on the page)
 _ATTEMPTS: tuple[tuple[ImageCounts, Size | None, str], ...] = (
     (ImageCounts(), None, ""),
     (ImageCounts(extremes=4), None, "4 images a list instead of 8"),
@@ -164,9 +173,9 @@ class ReportOptions:
     """How a report is written.
 
     Attributes:
-        format: one file, or a folder with a page for every 200 images.
-        images: `auto` is `full` where the source's terms let images be passed on, else `none`.
-        seed: of the uncurated grid; published pages use 0.
+        format: "file" for one file, "dir" for a folder with a page for every 200 images.
+        images: "auto" means "full" if the source's terms allow redistribution, else "none".
+        seed: Seed of the uncurated grid; published pages use 0.
     """
 
     format: Format = "file"
@@ -176,7 +185,7 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A report on disk: its card, its first page, and the frame of its images."""
+    """A report on disk: its card, its first page, and the context of its images."""
 
     card: Scorecard
     page: Path
@@ -196,24 +205,23 @@ def write_report(
     options: ReportOptions = _DEFAULT,
     progress: Progress = SILENT,
 ) -> WrittenReport:
-    """Write a card as a page that asks nothing of the network; images need the set and the submission.
+    """Write a card as a page that needs no network access. Images need both the set and the submission.
 
     Args:
-        card: the scorecard's file.
-        out: the page, or the folder.
-        benchset: the set it was scored on.
-        submission: what it was scored from.
-        against: other cards of the set, whose paired differences the page tells.
-        options: how it is written.
-        progress: told of every image.
+        card: The scorecard's file.
+        out: The page, or the folder.
+        benchset: The set on which the card was scored.
+        submission: The submission that was scored.
+        against: Other cards of the set; the page shows paired differences to them.
+        options: How the report is written.
+        progress: Reports every image.
 
     Raises:
-        UsageError: one of the two folders is given without the other, or images are asked for
-            without them.
+        UsageError: Only one of the two folders is given, or images are requested without the folders.
         RecordError: PB407, PB408, the card or its table was edited.
-        IncomparableError: PB602, the folders are not those the card was scored from; PB601-PB604, a card
-            of `against` cannot share a table with this one.
-        StorageError: PB809, the folder to write holds something else.
+        IncomparableError: PB602, the folders are not the ones from which the card was scored; PB601-PB604, a
+            card of `against` cannot be compared with this card.
+        StorageError: PB809, `out` is a folder with other content.
     """
     _refuse(benchset, submission, options)
     proven, table = read_proven(card)
@@ -237,7 +245,7 @@ def _refuse(benchset: Path | None, submission: Path | None, options: ReportOptio
 
 
 def shown_size(card: Scorecard, images: Images) -> Size | None:
-    """Return the previews' size, or None where the page holds no images."""
+    """Return the size of the previews, or None if the page has no images."""
     if images == "auto":
         return "full" if redistributable(card) else None
     return None if images == "none" else images
@@ -255,9 +263,9 @@ def _images(
 
 
 def page(sheet: ReportContent, gallery: Gallery | None, size: Size = "full") -> tuple[str, ImageContext]:
-    """Return the report as one file's HTML, within the budget of section 6, and its frame.
+    """Return the report as one HTML file within the size limit of section 6, and the context of its images.
 
-    Too large, it shows fewer images, then smaller ones, and says so.
+    If the page is too large, it shows fewer images, then smaller images, and says so.
     """
     card, public = sheet.card, redistributable(sheet.card)
     full = Previews(gallery, EmbeddedPreviews(), size) if gallery else None
@@ -267,7 +275,7 @@ def page(sheet: ReportContent, gallery: Gallery | None, size: Size = "full") -> 
         album = ImageSelection(card, sheet.table, previews, sheet.seed) if smaller else album
         selection, frame = album.select(amount), ImageContext.of(previews, public=public)
         if previews and selection.size > _most_cards(card):
-            continue  # never the last attempt: it has at most 40 cards
+            continue  # never at the last attempt, which has at most 40 cards
         text = sheet.page(selection, frame, note=_note(card, fewer))
         if len(text.encode()) <= MAX_BYTES:
             break

@@ -1,4 +1,4 @@
-"""How the set of a board is made again: the command, and its ids where a folder holds the images."""
+"""How to regenerate the set of a board: the `generate` command, and the ids of sets from a user's folder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from palette_bench.board.rows import all_rows
 from palette_bench.core.types import ImageId
 from palette_bench.tasks.protocol import PhotoSource, load
 
-IDS = "ids.txt"  # ending of the file beside a board's page
+IDS = "ids.txt"  # suffix of the file beside a board's page
 
 
 def is_of_a_folder(board: Board) -> bool:
-    """Return whether the set's images are a folder of somebody's own, which no protocol lists."""
+    """Return whether the set was made from a user's own image folder, which no protocol lists."""
     return board.source not in load(board.protocol).sources
 
 
@@ -25,11 +25,11 @@ def set_ids(board: Board, published: PublishedRecord) -> tuple[ImageId, ...]:
 
 
 def set_command(board: Board, ids_file: str) -> str:
-    """Return the command that makes the board's set and refuses another one.
+    """Return the shell command that generates the board's set and fails if the fingerprint differs.
 
     Args:
-        board: the board.
-        ids_file: name of the list of ids; empty where the source is enough, or the ids are not known.
+        board: The board.
+        ids_file: Name of the file of ids; "" if the source determines the ids, or the ids are unknown.
     """
     pair = board.task if board.variant in (None, "default") else f"{board.task}/{board.variant}"
     words = ["palette-bench generate", board.protocol, pair, f"--source {board.source}"]

@@ -1,6 +1,6 @@
-"""The leaderboard site of a record: an index, a page per board and method, badges, and the numbers as files.
+"""The leaderboard site of a record: an index, a page per board and method, badges, and data files.
 
-Pages are built from the record alone and read no clock: equal records give equal bytes.
+Pages depend only on the record and contain no build time, so equal records give equal bytes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ _OUR_FILE = re.compile(r"(boards|methods|badges)/[A-Za-z0-9._-]+")
 
 
 def site_files(record: Path, min_tier: Tier = "self-reported") -> dict[str, bytes]:
-    """Return every file of a record's site by its path inside the site; see `assemble` for `min_tier`.
+    """Return every file of a record's site, by path inside the site. See `assemble` for `min_tier`.
 
     Raises:
-        RecordError: a card of the record is edited, of a damaged table, or misfiled; all are named.
+        RecordError: A card of the record was edited, has a damaged table, or is in the wrong folder. The
+            error lists all such cards.
     """
     published = read_record(record)
     leaderboard = assemble(published, min_tier)
@@ -46,17 +47,18 @@ def site_files(record: Path, min_tier: Tier = "self-reported") -> dict[str, byte
 
 
 def build_site(record: Path, site: Path, min_tier: Tier = "self-reported", *, parquet: bool = False) -> None:
-    """Write a record's site; files that an earlier build of ours left and this one lacks are removed.
+    """Write a record's site, and remove files of an earlier build that the new site does not contain.
 
     Args:
-        record: the folder of cards.
-        site: the folder of the site; foreign files in it stay.
-        min_tier: see `assemble`.
-        parquet: also write the numbers as Parquet, a convenience that no check reads.
+        record: The folder of cards.
+        site: The folder of the site. Files that no build wrote stay.
+        min_tier: See `assemble`.
+        parquet: Whether to write the scores as Parquet, too. `check_site` ignores this file.
 
     Raises:
-        RecordError: a card of the record is edited, of a damaged table, or misfiled; nothing is written.
-        StackError: PB711, Parquet is asked for and pyarrow is not installed; nothing is written.
+        RecordError: A card of the record was edited, has a damaged table, or is in the wrong folder;
+            nothing is written.
+        StackError: PB711, `parquet` is set and pyarrow is not installed; nothing is written.
     """
     files = site_files(record, min_tier)
     if parquet:
@@ -70,25 +72,26 @@ def build_site(record: Path, site: Path, min_tier: Tier = "self-reported", *, pa
 
 
 def _earlier(site: Path) -> set[str]:
-    """Return the files that the site's own `leaderboard.json` stands for."""
+    """Return the paths of the files that the build which wrote the site's `leaderboard.json` made."""
     try:
         leaderboard = Leaderboard.parse((site / JSON).read_bytes(), JSON)
     except (OSError, RecordError):
-        return set()  # nothing of ours, or of a version whose files we cannot name
+        return set()  # no site here, or a site of a version whose file names are unknown
     names: set[str] = set()
     for board in leaderboard.boards:
         names |= {board.page.removesuffix("html") + kind for kind in TWINS}
         for row in (one for shared in all_rows(board) for one in (shared, *shared.copies)):
             page = method_page_name(row.slug)
             names |= {page, page.removesuffix("html") + "json", badge_name(board.page, row)}
+    # the file may have been edited: never return a path outside the three folders of a site
     return {name for name in names if _OUR_FILE.fullmatch(name)}
 
 
 def check_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> None:
-    """Refuse a site that is not what its record builds to; nothing is written.
+    """Raise unless a site equals what its record builds to. Nothing is written.
 
     Raises:
-        InputError: names every file that is absent, or differs.
+        InputError: Lists every file that is missing, differs, or is left over from an earlier build.
     """
     files = site_files(record, min_tier)
     stale = [name for name, data in sorted(files.items()) if _content(site / name) != data]

@@ -115,7 +115,7 @@ def test_an_incomplete_card_is_shown_and_not_tested() -> None:
     part = VerifiedCard(make_card(table, "bb", n_expected=60).signed(), table)
     pair = compare(proven("aa", 0), part)
     assert all(m.delta is None and "lists other images" in m.reason for m in pair.metrics)
-    assert pair.images == 59
+    assert pair.pictures == 59
 
 
 def test_marked_cards_are_compared_with_their_mark(tmp_path: Path) -> None:

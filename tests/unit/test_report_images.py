@@ -296,7 +296,7 @@ def test_a_folder_has_pages_of_200_an_index_and_the_card(tmp_path: Path) -> None
     shard = json.loads(text.removeprefix("PB.load(").removesuffix(");\n"))
     assert shard["page"] == "pictures/003.html"
     assert [row[0] for row in shard["rows"]] == [f"p{at:05d}" for at in range(400, 450)]
-    assert (out / "pictures/002.html").read_text().count('<li class="image"') == 200
+    assert (out / "pictures/002.html").read_text().count('<li class="picture"') == 200
     assert "Images 401 to 450" in (out / "index.html").read_text()
 
 
