@@ -1,8 +1,11 @@
-"""Read from the syntax tree: imports point down, one module writes files, class names are unique."""
+"""Imports point down, one module writes files, class names are unique, and the map of the code is current."""
 
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,3 +133,12 @@ def test_every_class_has_a_name_of_its_own() -> None:
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(path.relative_to(ROOT).as_posix())
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_the_map_of_the_code_is_current() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`((?:palette_bench|baselines)/[\w/.]*)`", page)
+    assert len(named) > 30
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    drawn = subprocess.run([sys.executable, ROOT / "docs" / "draw_rooms.py", "--check"], check=False)
+    assert drawn.returncode == 0, "run python docs/draw_rooms.py"

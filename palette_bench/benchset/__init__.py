@@ -1,1 +1,1 @@
-"""Benchmark sets: sources, generation, verification, reading."""
+"""Test sets: sources, generation, reading."""

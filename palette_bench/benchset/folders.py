@@ -214,6 +214,6 @@ def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
         raise SourceError(*problems)
     there = {p.name for p in places} | {PurePosixPath(p.name).name for p in places}
     if absent := [name for name in labels if name not in there]:
-        told = "%s: %s rows name files that are not there, line %s first: %s"
-        log.info(told, file, f"{len(absent):,}", first_lines[absent[0]], absent[0])
+        text = "%s: %s rows name files that are not there, line %s first: %s"
+        log.info(text, file, f"{len(absent):,}", first_lines[absent[0]], absent[0])
     return {name: int(text) for name, text in found.items() if text is not None}

@@ -122,9 +122,9 @@ def survey(folder: Path) -> FolderSurvey:
             elif not path.is_file():
                 passed["links that lead nowhere, or special files"] += 1
             else:
-                told = path.relative_to(folder).as_posix()  # in UTF-8, as records are: other bytes as escapes
-                told = told.encode("utf-8", "backslashreplace").decode()
-                places.append(ImageLocation(composed(told), path))
+                # UTF-8, as records are; bytes of other encodings become escapes
+                below = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+                places.append(ImageLocation(composed(below), path))
     if unreadable:
         fix = "make them readable, or take them out"
         found = "folders that cannot be read"
@@ -160,7 +160,7 @@ def tar_members(path: Path) -> Iterator[ImageLocation]:
     """Yield the images of an uncompressed tar, to be read in place.
 
     Raises:
-        SourceError: PB309, damaged; nothing of it can be told from what follows the damage.
+        SourceError: PB309, damaged; its remaining members cannot be located.
     """
     try:
         with tarfile.open(path, "r:") as archive:
@@ -202,10 +202,10 @@ def find_images(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> l
     places = list(tar_members(tar) if tar.is_file() else walk(images))
     found = [place for place in places if wanted(place.name)]
     if not found and places:
-        told = f"{len(places):,} images of other names, {places[0].name} first"
+        found = f"{len(places):,} images of other names, {places[0].name} first"
         fix = "give the folder of the published edition"
         expected = "files named as the edition names them"
-        raise SourceError(problem("PB201", str(images), expected=expected, found=told, fix=fix))
+        raise SourceError(problem("PB201", str(images), expected=expected, found=found, fix=fix))
     if not found:
         expected = f"images in a folder of any depth, or {tar_name}".removesuffix(", or ")
         raise no_images(images, expected=expected, fix="give the folder with --images DIR")

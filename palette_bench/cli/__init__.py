@@ -1,4 +1,4 @@
-"""The command line: one table of verbs, each loaded only when it is used."""
+"""The command line, one file per verb."""
 
 from __future__ import annotations
 

@@ -286,11 +286,11 @@ def _shard(given: Mapping[str, Any]) -> Any:
 
 
 def _spoken() -> Progress:
-    """Return where to report: under torchrun rank 0 alone speaks, of its own part."""
-    from palette_bench.core.processes import speaks
+    """Return where to report: under torchrun only rank 0 reports, about its own part."""
+    from palette_bench.core.processes import is_main_process
     from palette_bench.core.types import SILENT
 
-    if speaks():
+    if is_main_process():
         return progress
     logging.getLogger("palette_bench").setLevel(logging.ERROR)
     return SILENT

@@ -102,14 +102,14 @@ def command(
     palette-bench score SUB --set SET -o CARD.json --metrics psnr,ssim
     palette-bench score SUB --set SET -o CARD.json --device cuda    # needs a GPU
     """  # noqa: D301  # click looks for the backspace character itself
-    from palette_bench.core.processes import speaks
+    from palette_bench.core.processes import is_main_process
     from palette_bench.scoring.score import score
 
     chosen = metrics.replace(",", " ").split()
     card = score(
         submission, out=out, weights=dict(weights), metrics=chosen, progress=terminal.progress, **options
     )
-    if not speaks():
+    if not is_main_process():
         return
     terminal.show_problems(p for p in card.problems if p.severity == "warning")
     terminal.say(*_lines(card), *_reference_lines(card))

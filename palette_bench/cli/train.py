@@ -103,7 +103,7 @@ def command(
     palette-bench train palette --task multi --data DIR -o RUN    # hours of training
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.core.errors import UsageError
-    from palette_bench.core.processes import speaks
+    from palette_bench.core.processes import is_main_process
     from palette_bench.submission.methods import TrainOptions, load_baseline
     from palette_bench.submission.training_runs import RunOptions
 
@@ -135,10 +135,10 @@ def command(
     baseline = load_baseline(method)
     if not hasattr(baseline, "train"):
         raise UsageError(f"{method} has nothing to train")
-    if not speaks():
+    if not is_main_process():
         logging.getLogger("palette_bench").setLevel(logging.ERROR)
     baseline.train(train_options, progress)
-    if speaks():
+    if is_main_process():
         finish(run, next_command=f"restore {method} --run {run} --set SET -o SUB")
 
 

@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, records, digests, randomness, safe writing."""
+"""Errors, records, digests, safe writing."""

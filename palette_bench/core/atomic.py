@@ -95,8 +95,8 @@ def _warn_of_flush(path: Path, error: OSError) -> None:
     """Say once that a power cut may cost what was written last."""
     global _flush_warned  # noqa: PLW0603  # once in the life of a process
     if not _flush_warned:
-        told = "%s: this file system does not flush (%s); what is written last may be lost in a power cut"
-        log.warning(told, path, error.strerror)
+        text = "%s: this file system does not flush (%s); what is written last may be lost in a power cut"
+        log.warning(text, path, error.strerror)
     _flush_warned = True
 
 
@@ -305,7 +305,7 @@ def sweep(folder: Path) -> None:
     try:
         entries = list(os.scandir(folder)) if folder.is_dir() else []
     except OSError:
-        return  # it may not be read; whoever writes here is told why that fails
+        return  # the folder may not be readable; a later write reports why it fails
     for entry in entries:
         match = _TEMPORARY.fullmatch(entry.name)
         if not match or match[2] != _host_tag() or is_alive(int(match[1])):

@@ -167,8 +167,8 @@ def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
             if not alone:
                 handles.append(_lock(folder / f"{LOCK}.{shard.name}", fcntl.LOCK_EX))
         except OSError as error:
-            told = "%s: this file system has no locks (%s); files of the name %s.held stand in for them"
-            log.warning(told, folder, error.strerror, LOCK)
+            text = "%s: this file system has no locks (%s); files of the name %s.held stand in for them"
+            log.warning(text, folder, error.strerror, LOCK)
             with _held(folder, shard):
                 yield
         else:

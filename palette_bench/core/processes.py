@@ -36,8 +36,8 @@ def rank_of() -> tuple[int, int]:
     return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched() else (0, 1)
 
 
-def speaks() -> bool:
-    """Return whether this process may print: all but rank 0 stay silent."""
+def is_main_process() -> bool:
+    """Return whether this process is rank 0, the only one that prints."""
     return rank_of()[0] == 0
 
 
