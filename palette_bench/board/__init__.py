@@ -1,1 +1,1 @@
-"""Scorecard reports, comparisons of cards, and the leaderboard."""
+"""Reports, comparisons and leaderboards."""

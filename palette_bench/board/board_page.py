@@ -52,12 +52,11 @@ from palette_bench.pages.text import (
 from palette_bench.scoring.scorecard import UNPINNED, Score, forms_of, took_originals_as_fixed
 from palette_bench.tasks.protocol import load
 
-
 # --- sentences below the table ---
 
 
 def method_words(board: Board) -> tuple[str, ...]:
-    """Return the lines below a board's table: the tests, the meaning of a rank, and the detectable difference."""
+    """Return the lines below a board's table: the tests, what a rank means, and the detectable difference."""
     systems = len(board.rows)
     if systems < 2:
         return ("A system alone has nobody to be compared with.",) if systems else ()
@@ -128,8 +127,8 @@ def leaders_words(names: Sequence[str], systems: int) -> str:
     """Return the words that name the leaders of a board.
 
     Args:
-        names: Names of the systems in the first tie group.
-        systems: Number of ranked systems.
+        names: names of the systems in the first tie group.
+        systems: number of ranked systems.
     """
     if systems == 1:
         return f"the only system: {names[0]}"
@@ -156,8 +155,8 @@ def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
     """Return a board's page and its numbers as CSV, JSON, Markdown and LaTeX, by path inside the site.
 
     Args:
-        board: The board.
-        ids: Ids of a set made from a user's folder; they become a file for `generate --ids`.
+        board: the board.
+        ids: ids of a set made from a user's folder; they become a file for `generate --ids`.
     """
     lines = lines_of(board)
     stem = board.page.removesuffix("html")
@@ -228,7 +227,7 @@ def _stated_costs(rows: Sequence[Row]) -> list[str]:
 
 
 def _marks(board: Board, rows: Sequence[Row]) -> list[str]:
-    """Return the notes that apply to every row: what bars all rows from ranking, or how far ranks are valid."""
+    """Return the notes that hold for every row: what bars all rows from ranking, how far ranks are valid."""
     scores = [[row.scores[key] for key in board.metrics if key in row.scores] for row in rows]
     barring = set.intersection(*map(bars_all, scores))
     unpinned = all(any(UNPINNED in score.notes for score in of) for of in scores)
@@ -279,7 +278,7 @@ def _plot(rows: Sequence[PlotRow], column: MetricColumn) -> tuple[str, str]:
 
 
 def _plot_rows(board: Board, metric: str) -> list[PlotRow]:
-    """Return the rows with a value of the metric: anchors, then systems (best first), then unranked systems."""
+    """Return the rows with a value of the metric: anchors, systems (best first), unranked systems."""
     kinds: list[tuple[Kind, Sequence[Row]]] = [
         ("anchor", board.anchors),
         ("system", sorted(board.rows, key=partial(badness, metric=metric))),
@@ -351,7 +350,7 @@ def _sort_value(board: Board, row: Row) -> str:
 
 
 def _methods(leaderboard: Leaderboard) -> list[dict[str, Any]]:
-    """Return every system, sorted by slug: its page, and the number of boards that list it and that it leads."""
+    """Return every system, sorted by slug: its page, and how many boards list it and how many it leads."""
     rows: dict[str, list[Row]] = defaultdict(list)
     boards: dict[str, set[str]] = defaultdict(set)
     leads: dict[str, set[str]] = defaultdict(set)

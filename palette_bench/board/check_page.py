@@ -13,11 +13,11 @@ _KINDS: dict[Severity, str] = {"error": "Errors", "warning": "Warnings", "info":
 
 
 def write_check(report: CheckReport, submission: Path, out: Path) -> None:
-    """Write what `check` found as one self-contained HTML page.
+    """Write the findings of `check` as one self-contained HTML page.
 
     Args:
-        report: its findings.
-        submission: what was checked; only its name is shown.
+        report: the findings.
+        submission: the checked submission; the page shows only its name.
         out: the page.
     """
     counts = report.to_json()["counts"]

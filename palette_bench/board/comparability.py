@@ -1,4 +1,4 @@
-"""Which cards may share a table, what tells two apart, and which may rank.
+"""Which cards can be compared, what distinguishes two cards, and which cards can rank.
 
 Source: reports and studies, section 2; architecture, "Identity".
 """
@@ -18,7 +18,8 @@ from palette_bench.tasks.protocol import load
 
 ANCHORS = {"original": "ceiling", "copy-input": "floor"}
 
-# what a ranked metric is called where FID and a Fréchet distance on other features meet
+# Names of the ranked metrics that also cover their forms on other features: FID and a Fréchet distance on
+# another network share one role.
 _ROLE_NAMES = {
     "fid": "Fréchet distance",
     "inception_score": "classifier score",
@@ -27,63 +28,63 @@ _ROLE_NAMES = {
     "kid": "kernel distance",
 }
 
-# (code of the difference, what it is the fingerprint of) -> fingerprint
+# (error code if it differs, what the fingerprint identifies) -> fingerprint
 Identity: TypeAlias = dict[tuple[str, str], Fingerprint]
 
 
 @dataclass(frozen=True)
 class Ineligible:
-    """Why a card does not rank; `code` is empty where the reason is no finding."""
+    """A reason why a card does not rank; `code` is empty if no error code belongs to the reason."""
 
     code: str
     reason: str
 
     def __str__(self) -> str:
-        """Return the reason with its code."""
+        """Return the reason, followed by its code."""
         return f"{self.reason} ({self.code})" if self.code else self.reason
 
 
 @dataclass(frozen=True)
 class ComparableCards:
-    """Cards that may share a table; `identity` is what they have in common."""
+    """Cards that can be compared; `identity` contains the fingerprints of all of them."""
 
     identity: Identity
     cards: tuple[Scorecard, ...]
 
     @property
     def words(self) -> dict[tuple[str, str], str]:
-        """Return what the fingerprints stand for, as the first card that has one says it."""
+        """Return what each fingerprint stands for, in the words of the first card that has it."""
         return {key: words for card in reversed(self.cards) for key, words in in_words(card).items()}
 
     @property
     def digest(self) -> Fingerprint:
-        """Return one digest for everything the cards share."""
+        """Return one digest of the whole identity."""
         return fingerprint({f"{code} {name}": sha for (code, name), sha in self.identity.items()})
 
 
 def metric_for(role: str, card: Scorecard) -> str | None:
-    """Return the card's metric for a ranked one: itself, another form of it, or None."""
+    """Return the card's metric for a ranked metric: the metric itself, another form of it, or None."""
     return next((key for key in forms_of(role) if key in card.scores), None)
 
 
 def ranked_keys(card: Scorecard) -> tuple[str, ...]:
-    """Return the card's ranked metrics in the protocol's order; the first sorts boards."""
+    """Return the card's ranked metrics in the protocol's order; the first one sorts boards."""
     roles = load(card.protocol).ranked_metrics(card.source)
     return tuple(key for role in roles if (key := metric_for(role, card)) is not None)
 
 
 def board_metrics(cards: Iterable[Scorecard]) -> tuple[str, ...]:
-    """Return the metrics of a board: those of its first card, then every fool rate any card has."""
+    """Return the metrics of a board: the ranked metrics of its first card, then all cards' fool rates."""
     known = tuple(cards)
     return (*ranked_keys(known[0]), *sorted({key for card in known for key in card.fool_rates}))
 
 
 def identity(card: Scorecard) -> Identity:
-    """Return the fingerprints that must agree before this card shares a table with another.
+    """Return the fingerprints that must agree before this card can be compared with another.
 
-    Extractors and references count where a ranked metric uses them: another diagnostic must not part
-    two methods. They are filed under the ranked metric, so that FID and a Fréchet distance on other
-    features meet, and differ.
+    Only extractors and references of ranked metrics count, so that an additional diagnostic does not separate
+    two methods. The keys name the ranked metric's role, so that FID and a Fréchet distance on other features
+    have the same key, and differ.
     """
     prints = card.fingerprints
     shared: Identity = {("PB601", "protocol"): prints.protocol, ("PB602", "set"): prints.set}
@@ -97,7 +98,7 @@ def identity(card: Scorecard) -> Identity:
 
 
 def _roles(card: Scorecard) -> Iterator[tuple[str, str]]:
-    """Yield the name of each ranked metric's role, and the metric that plays it on this card."""
+    """Yield the role name of each ranked metric, and the card's metric in that role."""
     for role in load(card.protocol).ranked_metrics(card.source):
         key = metric_for(role, card)
         if key is not None:
@@ -105,7 +106,7 @@ def _roles(card: Scorecard) -> Iterator[tuple[str, str]]:
 
 
 def in_words(card: Scorecard) -> dict[tuple[str, str], str]:
-    """Return what the fingerprints of `identity` stand for."""
+    """Return, in words, what the fingerprints of `identity` stand for."""
     found = {
         ("PB601", "protocol"): card.protocol,
         ("PB602", "set"): f"{card.n_expected:,} images",
@@ -117,9 +118,9 @@ def in_words(card: Scorecard) -> dict[tuple[str, str], str]:
 
 
 def differences(one: Identity, other: Identity) -> list[Problem]:
-    """Return what keeps two identities apart, one problem per fingerprint; none if they can share a table.
+    """Return one problem per fingerprint that differs between two identities; none if they are comparable.
 
-    A fingerprint only one of them has (a metric the other lacks) keeps nothing apart.
+    A fingerprint that only one identity has (e.g. of a metric that the other card lacks) is ignored.
     """
     return [
         problem(code, name, expected=one[code, name][:12], found=other[code, name][:12])
@@ -129,9 +130,9 @@ def differences(one: Identity, other: Identity) -> list[Problem]:
 
 
 def groups(cards: Iterable[Scorecard]) -> list[ComparableCards]:
-    """Return the boards a key's cards open: those free to rank first, then the larger.
+    """Group cards of one key into boards, the board with the most unwatermarked cards first, then the larger.
 
-    Cards with more fingerprints are dealt first, so that one lacking a metric joins a full board.
+    Cards with more fingerprints are assigned first. A card without a metric then joins a board that has it.
     """
     dealt = sorted(cards, key=lambda c: (-len(identity(c)), c.content_sha256))
     found: list[ComparableCards] = []
@@ -146,12 +147,12 @@ def groups(cards: Iterable[Scorecard]) -> list[ComparableCards]:
 
 
 def bars_all(scores: Sequence[Score]) -> set[str]:
-    """Return the notes by which every one of some scores is kept from ranking."""
+    """Return the notes that bar from ranking and that every one of the scores has."""
     return set.intersection(*(BARRING.intersection(score.notes) for score in scores)) if scores else set()
 
 
 def unfit(card: Scorecard, metric: str | None) -> list[Ineligible]:
-    """Return every reason in the card itself why it does not rank by `metric`; none if it may."""
+    """Return every reason, from the card alone, why it does not rank by `metric`; empty if it can rank."""
     reasons = []
     if card.n_scored < card.n_expected:
         reasons.append(Ineligible("PB205", f"{card.n_scored:,} of {card.n_expected:,} images were scored"))

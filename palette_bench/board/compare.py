@@ -1,4 +1,4 @@
-"""Two cards of one set: paired differences with intervals, and the images where they part.
+"""Paired comparison of cards of one set: differences with intervals, and the images that differ most.
 
 Source: reports and studies, sections 2.2 and 3.
 """
@@ -22,8 +22,11 @@ from palette_bench.core.types import ImageId
 from palette_bench.pages.text import decimals, number, value_text
 from palette_bench.scoring.scorecard import Score, Scorecard, forms_of
 
-SHOWN = 24  # images each way
-BY = "perceptual_distance"  # per-image, and every card has it
+SHOWN = 24  # images for each direction of change
+BY = "perceptual_distance"  # it has a value per image, and every card has it
+
+
+# --- two cards: the comparison record ---
 
 
 class Side(Part):
@@ -38,9 +41,13 @@ class Side(Part):
 
 
 class Paired(Part):
-    """A metric of both cards and its paired test, first minus second; `low` to `high` holds it with 95 %.
+    """A metric of two cards and its paired test, first minus second.
 
-    `p_holm` is corrected for the metrics of this comparison. Without a test `reason` says why.
+    Attributes:
+        low: lower end of the 95 % interval of `delta`.
+        high: upper end of that interval.
+        p_holm: the p value, corrected for all metrics of this comparison.
+        reason: why there is no test, or "".
     """
 
     metric: str
@@ -56,12 +63,12 @@ class Paired(Part):
 
     @property
     def differs(self) -> bool:
-        """Return whether the two are told apart."""
+        """Return whether the test tells the two cards apart."""
         return self.p_holm is not None and self.p_holm < ALPHA and self.delta != 0
 
 
 class Change(Part):
-    """One image: the value of each card, and second minus first."""
+    """One image: the value on each card, and the second value minus the first."""
 
     image_id: str
     first: float
@@ -70,7 +77,11 @@ class Change(Part):
 
 
 class CardPair(Record):
-    """Two cards compared. `first_better` and `second_better` hold the largest changes each way, by `by`."""
+    """Two cards compared.
+
+    `first_better` and `second_better` contain the images with the largest changes of the metric `by` in each
+    direction.
+    """
 
     kind: ClassVar[str] = "comparison"
     protocol: str
@@ -89,18 +100,18 @@ class CardPair(Record):
 
 @dataclass(frozen=True)
 class VerifiedCard:
-    """A card and its per-image table, both proven unedited."""
+    """A card and its per-image table, both verified to be unedited."""
 
     card: Scorecard
     table: pd.DataFrame
 
 
 def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
-    """Return what sets two cards apart.
+    """Return the comparison of two cards.
 
     Raises:
-        UsageError: the two are one card.
-        IncomparableError: PB601-PB604, every fingerprint that differs.
+        UsageError: both arguments are the same card.
+        IncomparableError: PB601-PB604, one problem per fingerprint that differs.
     """
     one, other = first.card, second.card
     if one.content_sha256 == other.content_sha256:
@@ -138,7 +149,7 @@ def _side(card: Scorecard) -> Side:
 
 
 def changes_of(first: VerifiedCard, second: VerifiedCard) -> list[Change]:
-    """Return the change of every image that has a value in both, most improved first, ties by id."""
+    """Return the change of every image that has a value on both cards, most improved first, ties by id."""
     columns = [_values(side.table) for side in (first, second)]
     both = pd.concat(columns, axis=1, keys=["first", "second"]).dropna()
     found = [
@@ -154,7 +165,7 @@ def _values(table: pd.DataFrame) -> pd.Series[float]:
 
 
 def _metrics(first: VerifiedCard, second: VerifiedCard) -> tuple[Paired, ...]:
-    """Return the ranked metrics and the kernel distance both cards state, tested where tables allow it."""
+    """Return the ranked metrics and the KID forms that both cards state, tested where the tables allow it."""
     keys = dict.fromkeys((*ranked_keys(first.card), *(k for k in forms_of("kid") if k in first.card.scores)))
     shared = [m for m in keys if m in second.card.scores]
     found = {m: _test(first, second, m) for m in shared}
@@ -169,7 +180,7 @@ def _metrics(first: VerifiedCard, second: VerifiedCard) -> tuple[Paired, ...]:
 
 
 def _test(first: VerifiedCard, second: VerifiedCard, metric: str) -> Difference | str:
-    """Return the paired test of a metric, or why there is none."""
+    """Return the paired test of a metric, or the reason why there is none."""
     images = tuple(evidence(first.table).index)
     a, b = _enter(first, metric, images), _enter(second, metric, images)
     if isinstance(a, Contender) and isinstance(b, Contender):
@@ -207,15 +218,25 @@ def _untested(metric: str, first: VerifiedCard, second: VerifiedCard, reason: st
 
 
 def _quantile(test: Difference) -> float:
-    """Return how many standard errors 95 % take: Student's t for means, the normal law for the others."""
+    """Return the half width of a 95 % interval in standard errors: Student's t for means, else normal."""
     if test.test == "paired-t":
         return float(special.stdtrit(test.n - 1, 1 - ALPHA / 2))
     return -float(special.ndtri(ALPHA / 2))
 
 
+# --- one card against others: the table of a report ---
+
+
 @dataclass(frozen=True)
 class PairedDifference:
-    """One metric of another card as printed: its value, this card's minus it, and what the test says."""
+    """One metric of another card as printed.
+
+    Attributes:
+        value: the other card's value.
+        delta: this card's value minus the other card's.
+        reach: the 95 % interval of `delta`.
+        verdict: the result of the test, or the reason why there is none.
+    """
 
     value: str
     delta: str
@@ -225,7 +246,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class OtherCard:
-    """Another card of the same set; a gap is None where it lacks the metric."""
+    """Another card of the same set; `gaps` has one entry per metric, None if the card lacks the metric."""
 
     name: str
     role: str
@@ -238,10 +259,10 @@ def rivals(
     others: Sequence[tuple[Scorecard, pd.DataFrame]],
     metrics: Sequence[str],
 ) -> list[OtherCard]:
-    """Return the other cards in the order given; p values are Holm's over all tests of one metric.
+    """Return the other cards in the given order; p values are corrected (Holm) over all tests of one metric.
 
     Raises:
-        IncomparableError: PB601-PB604, another protocol, set, extractor or reference.
+        IncomparableError: PB601-PB604, a card has another protocol, set, extractor or reference.
     """
     for other, _ in others:
         if found := differences(identity(card), identity(other)):
@@ -271,7 +292,7 @@ def _gaps(
 def _test_against(
     card: Scorecard, table: pd.DataFrame, other: Scorecard, theirs: pd.DataFrame, metric: str
 ) -> Difference | str:
-    """Return the paired test of a metric, this card minus the other, or why there is none."""
+    """Return the paired test of a metric, this card minus the other, or the reason why there is none."""
     if other.scores.get(metric) is None or other.scores[metric].value is None:
         return "no value"
     ours = evidence(table)

@@ -1,4 +1,4 @@
-"""The page of two cards side by side. Source: reports and studies, section 3."""
+"""The page that compares two cards side by side. Source: reports and studies, section 3."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Strip: TypeAlias = tuple[Preview, Preview, Preview, Preview]
 
 @dataclass(frozen=True)
 class _Line:
-    """A metric of both cards, ready to print; `verdict` names who is better where that is known."""
+    """A metric of both cards, ready to print; `verdict` names the better card, or says "not told apart"."""
 
     of: Paired
     first: ScoreCell
@@ -57,7 +57,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class CardFolders:
-    """What images come from: the set, and the submission of each card."""
+    """The sources of the images: the set, and the submission of each card."""
 
     benchset: Path
     first: Path
@@ -74,25 +74,25 @@ def write_comparison(
     images: Images = "auto",
     progress: Progress = SILENT,
 ) -> CardPair:
-    """Write two cards as one self-contained HTML page.
+    """Write the comparison of two cards as one self-contained HTML page.
 
     Args:
         first: a card.
         second: another card of the same set.
         out: the page.
-        json: a file for its numbers, too.
-        folders: for panels side by side.
-        images: `auto` shows images where the source's terms let them be passed on.
-        progress: told of every image proven.
+        json: optional file for the comparison's numbers.
+        folders: set and submissions; with them the page shows images side by side.
+        images: "auto" shows images if the source's terms allow redistribution.
+        progress: reports every verified image.
 
     Raises:
         RecordError: PB407, PB408, a card or its table was edited.
-        UsageError: the two are one card.
-        IncomparableError: PB601-PB604, they were not made from the same images, features and reference;
-            PB602, the folders are not those the cards were scored from.
+        UsageError: both arguments are the same card.
+        IncomparableError: PB601-PB604, the cards have different sets, features or references; PB602, the
+            folders are not the ones from which the cards were scored.
     """
     one, other = (VerifiedCard(*read_proven(path)) for path in (first, second))
-    board_key(one.card)  # refuses a card that names no known task, before any words are made of it
+    board_key(one.card)  # raises for a card of an unknown task, before the page is built
     pair = compare(one, other)
     size = shown_size(one.card, images)
     strips = {} if folders is None or size is None else _strips(one, other, pair, folders, size, progress)
@@ -111,7 +111,7 @@ def _strips(
     size: Size,
     progress: Progress,
 ) -> dict[ImageId, Strip]:
-    """Return input, both outputs and original of every image the page names."""
+    """Return the input, both outputs and the original of every image on the page."""
     with (
         open_gallery(one.card, folders.benchset, folders.first, progress) as first,
         open_gallery(other.card, folders.benchset, folders.second, progress) as second,
@@ -152,7 +152,7 @@ def _page(pair: CardPair, changes: list[Change], strips: Mapping[ImageId, Strip]
 
 
 def _names(pair: CardPair) -> tuple[str, str]:
-    """Return what the two are called: their names, with versions where the names are one."""
+    """Return the names of the two methods, with versions if the names are equal."""
     one, other = pair.first, pair.second
     if one.name != other.name:
         return one.name, other.name
@@ -160,7 +160,7 @@ def _names(pair: CardPair) -> tuple[str, str]:
 
 
 def _lead(metrics: Sequence[Paired], names: tuple[str, str]) -> str:
-    """Return who is better by which metric."""
+    """Return sentences that say which method is better by which metrics."""
     won = {
         name: [metric_words(m.metric).name for m in metrics if m.differs and _better(m, names) == name]
         for name in names
@@ -194,7 +194,7 @@ def _line(paired: Paired, names: tuple[str, str]) -> _Line:
 
 
 def _gap_texts(paired: Paired) -> tuple[str, str]:
-    """Return a difference and its interval as printed; that of a log scale is a ratio, in per cent."""
+    """Return a difference and its interval as printed; on a log scale both are ratios, in per cent."""
     if paired.delta is None or paired.low is None or paired.high is None:
         return NOTHING, ""
     ends = [paired.delta, paired.low, paired.high]
@@ -213,7 +213,7 @@ def _signed(value: float, digits: int) -> str:
 
 
 def _digits(changes: Sequence[Change]) -> int:
-    """Return the decimals that show three digits of the largest value, 0 to 4."""
+    """Return the number of decimals (0 to 4) that shows three digits of the largest value."""
     top = max((max(c.first, c.second) for c in changes), default=0.0)
     return max(0, min(4, 2 - math.floor(math.log10(top)))) if top > 0 else 0
 
@@ -226,7 +226,7 @@ def _rows(changes: Sequence[Change], digits: int) -> list[tuple[str, str, str, s
 
 
 def _split(changes: Sequence[Change], names: tuple[str, str]) -> str:
-    """Return the scatter in words."""
+    """Return the scatter plot as a sentence."""
     first, second = sum(c.change > 0 for c in changes), sum(c.change < 0 for c in changes)
     return (
         f"Of {len(changes):,} images {names[0]} is nearer to the original on {first:,}, "

@@ -1,6 +1,7 @@
-"""What moved between two leaderboards: systems new or gone, values, ranks, tiers.
+"""Changes between two leaderboards: new and removed systems, values, ranks, tiers.
 
-Boards meet where their key is one and no fingerprint both have differs; systems by method and version.
+Two boards match if they have the same protocol, task, variant and source and no common fingerprint differs.
+Systems match by method and version.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Kind: TypeAlias = Literal["new", "gone", "value", "rank", "tier"]
 
 @dataclass(frozen=True)
 class BoardChange:
-    """One thing that moved; `who` is empty where it is the board itself."""
+    """One change; `who` is empty if the change concerns the board itself."""
 
     board: str
     kind: Kind
@@ -26,12 +27,12 @@ class BoardChange:
     what: str
 
     def __str__(self) -> str:
-        """Return the change as a line."""
+        """Return the change as one line."""
         return f"{self.kind:<6} {self.board}: {' '.join(filter(None, (self.who, self.what)))}"
 
 
 def changes(old: Leaderboard, new: Leaderboard) -> list[BoardChange]:
-    """Return everything that moved, in the order of the new boards; boards that are gone come last."""
+    """Return every change, in the order of the new boards; removed boards come last."""
     left, found = list(old.boards), list[BoardChange]()
     for board in new.boards:
         before = next((other for other in left if _meet(other, board)), None)
@@ -63,7 +64,7 @@ def _name(board: Board) -> str:
 
 
 def _rows(board: Board) -> dict[tuple[str, str], Row]:
-    """Return every system and anchor of a board by method and version, those that share a row each."""
+    """Return every system and anchor by (slug, version); cards that share a row get a row each."""
     rows = (*board.anchors, *board.rows, *(u.row for u in board.unranked))
     return {(row.slug, row.version): row for shared in rows for row in (shared, *shared.copies)}
 
@@ -86,7 +87,7 @@ def _appeared(board: Board, row: Row) -> BoardChange:
 
 
 def _steps(board: str, metrics: tuple[str, ...], was: Row, now: Row) -> Iterator[BoardChange]:
-    """Return how one system moved, metric by metric."""
+    """Yield the changes of one system, metric by metric."""
     if was.tier != now.tier:
         yield BoardChange(board, "tier", _who(now), f"{was.tier} -> {now.tier}")
     for metric in metrics:

@@ -63,8 +63,8 @@ def latex_table(lines: PrintedTable, caption: str) -> str:
     A row below each unranked system gives the reason.
 
     Args:
-        lines: The printed table of the board.
-        caption: Text of the comment above the table.
+        lines: the printed table of the board.
+        caption: text of the comment above the table.
     """
     heads = [latex(f"{c.name} {c.arrow}".strip()) for c in lines.columns]
     return "\n".join(

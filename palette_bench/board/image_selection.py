@@ -1,4 +1,4 @@
-"""The images of a report as cards in lists: the uncurated grid, and the ends and middle of each measure.
+"""The images of a report: which are selected (an uncurated grid, and the extremes of each measure), as cards.
 
 Source: reports and studies, section 5.
 """
@@ -21,13 +21,15 @@ from palette_bench.pages.text import NOTHING, metric_words, number
 from palette_bench.scoring.scorecard import Scorecard, forms_of
 from palette_bench.tasks.protocol import load
 
+# --- selection rules ---
+
 GRID_SIZE = 24
 EXTREMES = 8
 
 
 @dataclass(frozen=True)
 class PickedImage:
-    """An image with its value and the place of that value among all: 0 is the best, 100 the worst."""
+    """An image with its value and percentile among all images: 0 is the best, 100 the worst."""
 
     image_id: ImageId
     value: float
@@ -44,7 +46,7 @@ class Extremes:
 
 
 def grid_ids(set_fingerprint: Fingerprint, ids: Iterable[ImageId], seed: int = 0) -> list[ImageId]:
-    """Return the ids of the uncurated grid, `grid-v1`: the same for every method of a set.
+    """Return the ids of the uncurated grid `grid-v1`, which are the same for every method of a set.
 
     Args:
         set_fingerprint: 64 hexadecimal digits.
@@ -59,7 +61,7 @@ def grid_ids(set_fingerprint: Fingerprint, ids: Iterable[ImageId], seed: int = 0
 
 
 def grid_rule(shown: int, seed: int = 0) -> str:
-    """Return the rule of the grid as a page prints it."""
+    """Return the sentences with which a page explains the grid."""
     other = "" if seed == 0 else f" This grid uses seed {seed}, non-standard: published pages use 0."
     return (
         "These images were not picked. grid-v1 orders the ids of a set by the SHA-256 of “grid-v1|set "
@@ -70,14 +72,14 @@ def grid_rule(shown: int, seed: int = 0) -> str:
 def ranked_picks(
     table: pd.DataFrame, column: str = "perceptual_distance", *, lower: bool = True
 ) -> list[PickedImage]:
-    """Return every image with a finite value of a column, best first, ties by id.
+    """Return every image with a finite value in a column, best first, ties by id.
 
-    The percentile is the share of the other images that stand before this one.
+    The percentile is the share of the other images that come before the image.
 
     Args:
         table: the per-image table.
-        column: of numbers; a table without it has no picks.
-        lower: whether small values are the better ones.
+        column: a column of numbers. The result is empty if the table lacks the column.
+        lower: whether lower values are better.
     """
     if column not in table:
         return []
@@ -89,9 +91,9 @@ def ranked_picks(
 
 
 def extremes(picks: list[PickedImage], most: int = EXTREMES) -> Extremes:
-    """Return the worst (worst first), those around the median, and the best.
+    """Return the worst images (worst first), the images around the median, and the best images.
 
-    Each list holds `most` images, or fewer, so that no image is in two.
+    Each list contains `most` images, or fewer if the lists would otherwise overlap.
     """
     size = min(most, len(picks) // 3)
     middle = (len(picks) - size) // 2
@@ -102,19 +104,21 @@ def extremes(picks: list[PickedImage], most: int = EXTREMES) -> Extremes:
     )
 
 
+# --- cards and lists of a page ---
+
 DISTANCE = "perceptual_distance"
 
 
 @dataclass(frozen=True)
 class SelectionMeasure:
-    """A column by which images are picked.
+    """A column by which images are selected.
 
     Attributes:
-        column: of the per-image table.
-        name: as a card prints it.
-        title: of its lists.
-        lower: whether small values are the better ones.
-        ends: what the worst and the best of it are, in words.
+        column: the column of the per-image table.
+        name: the name on an image's card.
+        title: the heading of the measure's lists.
+        lower: whether lower values are better.
+        ends: what the worst and the best images are, in words.
     """
 
     column: str
@@ -138,7 +142,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class ImageCard:
-    """One image on the page; panels are absent where the page holds no images."""
+    """One image on the page; `panels` is None if the page shows no images."""
 
     image_id: ImageId
     label: str
@@ -150,14 +154,14 @@ class ImageCard:
 
     @property
     def about(self) -> str:
-        """Return the caption in one line."""
+        """Return the caption as one line."""
         of_class = f"class {self.label}" if self.label else ""
         return ", ".join(part for part in (f"{self.measure} {self.value}", self.place, of_class) if part)
 
 
 @dataclass(frozen=True)
 class CardList:
-    """Cards under one heading."""
+    """A list of cards under one heading."""
 
     name: str
     meaning: str
@@ -174,7 +178,7 @@ class MeasureLists:
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """How many images a page shows."""
+    """The number of images of a page: per list of extremes, and in the grid."""
 
     extremes: int = EXTREMES
     grid: int = GRID_SIZE
@@ -182,7 +186,7 @@ class ImageCounts:
 
 @dataclass(frozen=True)
 class SelectedImages:
-    """What a page shows; it opens with `hero`."""
+    """The images that a page shows; `hero` is the first image at the top."""
 
     hero: ImageCard | None
     grid: tuple[ImageCard, ...]
@@ -190,17 +194,17 @@ class SelectedImages:
 
     @property
     def size(self) -> int:
-        """Return the number of cards, repeated ones counted."""
+        """Return the number of cards, counting repeated images each time."""
         return len(self.grid) + sum(len(part.cards) for chapter in self.chapters for part in chapter.lists)
 
 
 class ImageSelection:
-    """Makes cards of a card's per-image table; an image shown twice is read once."""
+    """Makes image cards from a card's per-image table. Each image is read at most once."""
 
     def __init__(
         self, card: Scorecard, table: pd.DataFrame, previews: Previews | None, seed: int = 0
     ) -> None:
-        """Take the sources of the cards; `seed` is that of the grid."""
+        """Store the sources of the cards; `seed` is the seed of the grid."""
         self._card = card
         self._table = table
         self._previews = previews
@@ -209,11 +213,11 @@ class ImageSelection:
 
     @cached_property
     def distances(self) -> list[PickedImage]:
-        """Return every image by perceptual distance, best first."""
+        """Return every image sorted by perceptual distance, best first."""
         return ranked_picks(self._table, DISTANCE)
 
     def select(self, amount: ImageCounts) -> SelectedImages:
-        """Return the grid and the lists of each measure the table holds."""
+        """Return the grid, and the lists of each measure that the table contains."""
         ids = grid_ids(self._card.fingerprints.set, map(str, self._table["image_id"]), self._seed)
         chapters = [chapter for measure in MEASURES if (chapter := self._ends(measure, amount.extremes))]
         return SelectedImages(
@@ -223,7 +227,10 @@ class ImageSelection:
         )
 
     def _hero(self) -> ImageCard | None:
-        """Return, of the best quarter, the image whose class stands out most: the best show plain sky."""
+        """Return the image with the largest `is_kl` among the best quarter by perceptual distance.
+
+        The images of smallest distance often show little more than plain sky, so a distinct class decides.
+        """
         best = [pick.image_id for pick in self.distances[: math.ceil(len(self.distances) / 4)]]
         if not best:
             return None
@@ -232,7 +239,7 @@ class ImageSelection:
         return next(self.cards([str(clearest)]))
 
     def cards(self, ids: Iterable[ImageId]) -> Iterator[ImageCard]:
-        """Yield cards that show the perceptual distance."""
+        """Yield a card for each id, showing the perceptual distance."""
         for image_id in ids:
             yield self._make(image_id, MEASURES[0], self._by_id.get(image_id), self._digits)
 
@@ -247,7 +254,7 @@ class ImageSelection:
         return MeasureLists(measure.title, lists) if picks else None
 
     def _influence(self, most: int) -> Iterator[MeasureLists]:
-        """Yield the images that raise FID most, if the table has them."""
+        """Yield the list of the images that raise FID most, if the table has the column `fid_influence`."""
         picks = ranked_picks(self._table, "fid_influence")
         if picks:
             known = [key for key in forms_of("fid") if key in self._card.scores]
@@ -314,7 +321,7 @@ class ImageSelection:
 
 
 def labels(card: Scorecard, table: pd.DataFrame) -> dict[ImageId, str]:
-    """Return the class of each labelled image as printed: its wnid where the protocol lists them."""
+    """Return the class of each labelled image as printed: a wnid if the protocol has them, else a number."""
     numbers = pd.to_numeric(table["label"], errors="coerce") if "label" in table else pd.Series(dtype=float)
     names = _class_names(card.protocol)
     known = {str(i): int(n) for i, n in zip(table["image_id"], numbers, strict=False) if np.isfinite(n)}
@@ -327,6 +334,6 @@ def _class_names(protocol: str) -> list[str]:
 
 
 def decimals(picks: list[PickedImage]) -> int:
-    """Return the decimals that show three digits of the largest value, 0 to 4."""
+    """Return the number of decimals (0 to 4) that shows three digits of the largest value."""
     top = max((abs(pick.value) for pick in picks), default=0.0)
     return max(0, min(4, 2 - math.floor(math.log10(top)))) if top > 0 else 0

@@ -33,7 +33,6 @@ from palette_bench.scoring.scorecard import Score, Scorecard
 from palette_bench.submission.card import SawTestImages
 from palette_bench.tasks.protocol import load
 
-
 # --- the record ---
 
 
@@ -62,12 +61,12 @@ class Row(Part):
     """One card on a board.
 
     Attributes:
-        tier: Who vouches for the card.
-        rank: Per ranked metric, the best and the worst place that the tests leave open.
-        tie_group: Per ranked metric, 1 for the best value and all systems not told apart from it, then 2 ...
-        vs_next: Per ranked metric, the test against the system with the next value.
-        no_rank: Per metric, the reason why the card has no rank.
-        same_outputs: Further cards with exactly the same output images.
+        tier: who vouches for the card.
+        rank: per ranked metric, the best and the worst place that the tests leave open.
+        tie_group: per ranked metric, 1 for the best value and all systems not told apart from it, then 2 ...
+        vs_next: per ranked metric, the test against the system with the next value.
+        no_rank: per metric, the reason why the card has no rank.
+        same_outputs: further cards with exactly the same output images.
     """
 
     slug: str
@@ -171,8 +170,8 @@ def assemble(published: PublishedRecord, min_tier: Tier = "self-reported") -> Le
     boards.
 
     Args:
-        published: Cards, tables and tiers.
-        min_tier: Cards of a lower tier are listed without a rank.
+        published: cards, tables and tiers.
+        min_tier: cards of a lower tier are listed without a rank.
     """
     boards: list[Board] = []
     for key, members in groupby(sorted(published.cards, key=board_key), key=board_key):

@@ -37,10 +37,10 @@ class Appearance(Part):
     """One card of a method on one board.
 
     Attributes:
-        systems: Number of ranked systems on the board.
-        reason: Why the card has no rank, or "".
-        problems: Findings of the submission's check.
-        grid: Ids of the uncurated grid; all methods of the set show the same ids.
+        systems: number of ranked systems on the board.
+        reason: why the card has no rank, or "".
+        problems: findings of the submission's check.
+        grid: ids of the uncurated grid; all methods of the set show the same ids.
     """
 
     page: str

@@ -1,8 +1,8 @@
-"""Ranks as far as tests carry them: who differs from whom, and which places each system may hold.
+"""Ranks from significance tests: which systems differ, and which places each system can hold.
 
-Two systems are compared on the same images, by the metric's own paired test; Holm's correction covers
-every pair of ranked systems of one metric and board. A value alone gives no rank. Source: reports and
-studies, sections 2.2 and 2.3.
+Each two systems are compared on the same images, by the metric's own paired test. Holm's correction covers
+every pair of ranked systems of one metric and board. Without a test, a value gives no rank. Source: reports
+and studies, sections 2.2 and 2.3.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from palette_bench.core.significance import (
 from palette_bench.core.types import ImageId
 from palette_bench.scoring.scorecard import FOOL_RATE, Score, Scorecard, forms_of, took_originals_as_fixed
 
+# --- tests stated on cards by human studies ---
+
 
 class StudyTest(Part):
     """A row of `params.differences` of a fool rate: a two-way t test against another method."""
@@ -48,7 +50,7 @@ _ROWS = TypeAdapter(dict[Sha, StudyTest])
 
 
 def study_tests(score: Score) -> dict[Sha, Difference] | None:
-    """Return a fool rate's tests by the outputs of the other method; None if they are malformed."""
+    """Return a fool rate's tests by the digest of the other method's outputs; None if they are malformed."""
     try:
         rows = _ROWS.validate_python(score.params.get("differences", {}))
     except ValidationError:
@@ -56,11 +58,13 @@ def study_tests(score: Score) -> dict[Sha, Difference] | None:
     return {other: Difference(t.delta, t.se, t.p, t.n, "twoway-t-v1") for other, t in rows.items()}
 
 
+# --- contenders and the test of each metric ---
+
 ALPHA = 0.05
 CORRECTION = "holm"
 _POWER = 2.80  # standard errors: z at 0.975 plus z at 0.80
-_ROUNDING = 1e-6  # relative; a card's number and that of its own table agree far better
-_LARGEST = 1e100  # beyond it squares overflow, and no metric of ours comes near
+_ROUNDING = 1e-6  # relative tolerance; a card and its own table agree much more closely
+_LARGEST = 1e100  # squares of larger values overflow; no metric here comes near this bound
 
 # (system, system) in best-first order -> the test of the two
 Pairs: TypeAlias = dict[tuple[int, int], "Comparison"]
@@ -68,16 +72,16 @@ Pairs: TypeAlias = dict[tuple[int, int], "Comparison"]
 
 @dataclass(frozen=True)
 class Contender:
-    """A system that may rank.
+    """A system that can rank by one metric.
 
     Attributes:
-        key: its card's digest.
-        name: its slug, by which equal values stand.
-        value: of the metric.
-        column: (N,) per-image values in id order, what the test reads; empty for fool rates.
-        halves: (N,) the same within halves, where the metric has them and the table holds them.
-        outputs: digest of what it made.
-        tests: of a study, by the outputs of the other system; first minus second.
+        key: digest of its card.
+        name: its slug; sorts systems of equal value.
+        value: value of the metric.
+        column: (N,) per-image values in id order, the input of the test; empty for fool rates.
+        halves: (N,) the same within halves, if the metric has them and the table contains them.
+        outputs: digest of its outputs; set for fool rates only.
+        tests: for fool rates, the study's tests by the other system's outputs, first minus second.
     """
 
     key: Sha
@@ -94,11 +98,11 @@ class TestRule:
     """How a metric tells two systems apart.
 
     Attributes:
-        column: of the per-image table, what the test reads.
+        column: the column of the per-image table that the test reads.
         lower: whether lower values are better.
         compare: the paired test; None for fewer than two images.
-        summary: the number the column, with its halves, comes to ...
-        stated: ... and the same number as the card states it.
+        summary: computes a number from the column and its halves that the card must state, too.
+        stated: reads that number from the card's score.
         words: the test in words.
     """
 
@@ -111,7 +115,7 @@ class TestRule:
 
 
 class Comparison(Part):
-    """A paired test of two systems, first minus second; `p_holm` is corrected for the whole family."""
+    """A paired test of two systems, first minus second; `p_holm` is corrected for all pairs of the board."""
 
     delta: float
     se: float
@@ -123,12 +127,14 @@ class Comparison(Part):
 
 @dataclass(frozen=True)
 class RankInterval:
-    """Where a system may stand.
+    """The places that a system can hold.
 
     Attributes:
-        rank: 1 + systems that are significantly better, and all less those significantly worse.
-        tie_group: 1 for the best value and those not told apart from it; then the same of the rest.
-        vs_next: the test against the next system by value; None for the last.
+        rank: best place, 1 + number of significantly better systems; worst place, number of all systems
+            minus number of significantly worse systems.
+        tie_group: 1 for the best value and all systems not told apart from it; 2 for the same among the
+            remaining systems, and so on.
+        vs_next: the test against the system with the next value; None for the last system.
     """
 
     rank: tuple[int, int]
@@ -138,9 +144,10 @@ class RankInterval:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The standings of one metric by card digest, best value first, and the gap it finds with 80 % power.
+    """The rank intervals of one metric by card digest, best value first.
 
-    The gap is in the units of the test's delta; None where there is nobody to compare.
+    `resolution` is the difference that the tests detect with 80 % power, in the units of the tests' delta; it
+    is None if there are no two systems to compare.
     """
 
     standings: Mapping[Sha, RankInterval]
@@ -160,7 +167,7 @@ def _standard_error(column: Column, halves: Column | None) -> float:
 
 
 def _voted(a: Contender, b: Contender) -> Difference | None:
-    """Return the test of two methods that one study showed, as both their cards state it; else None."""
+    """Return the test of two methods from one study; None unless both cards state the same test."""
     there, back = a.tests.get(b.outputs), b.tests.get(a.outputs)
     if there is None or back is None or replace(back, delta=-back.delta) != there:
         return None
@@ -199,13 +206,16 @@ _VOTED = TestRule(
 RULES = {form: rule for key, rule in _RULES.items() for form in forms_of(key)}
 
 
+# --- from cards to contenders ---
+
+
 def rule_of(metric: str) -> TestRule | None:
-    """Return how a metric tells systems apart; None if no test is defined for it."""
+    """Return the test rule of a metric; None if no test is defined for the metric."""
     return _VOTED if metric.startswith(FOOL_RATE) else RULES.get(metric)
 
 
 def _from_study(card: Scorecard, metric: str) -> Contender | Ineligible:
-    """Return a card as it enters the tests of a fool rate; they are those its study made."""
+    """Return a card as a contender by a fool rate, with the tests that its study made."""
     score, outputs = card.scores[metric], card.fingerprints.outputs
     tests = study_tests(score)
     if tests is None or score.value is None:
@@ -214,7 +224,10 @@ def _from_study(card: Scorecard, metric: str) -> Contender | Ineligible:
 
 
 def evidence(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what tests read of a per-image table: float columns by sorted `image_id`; no number is NaN."""
+    """Return the columns of a per-image table that tests read, float64, indexed by sorted `image_id`.
+
+    Cells that are not numbers become NaN.
+    """
     known = table.set_index("image_id").sort_index()
     read = {name for rule in RULES.values() for name in (rule.column, _halves(rule))}
     columns = sorted(read & set(known.columns))
@@ -227,7 +240,7 @@ def _halves(rule: TestRule) -> str:
 
 
 def images_of(tables: Iterable[pd.DataFrame]) -> tuple[ImageId, ...]:
-    """Return the ids that most tables of a board list; equal counts are settled by the ids themselves."""
+    """Return the sorted ids that most tables list; equal counts are decided by comparing the ids."""
     counts = Counter(tuple(table.index) for table in tables)
     return max(counts, key=lambda ids: (counts[ids], ids), default=())
 
@@ -235,13 +248,13 @@ def images_of(tables: Iterable[pd.DataFrame]) -> tuple[ImageId, ...]:
 def contender(
     card: Scorecard, metric: str, table: pd.DataFrame | None, images: Sequence[ImageId]
 ) -> Contender | Ineligible:
-    """Return a card as it enters the tests of a metric, or why it cannot.
+    """Return a card as a contender for the tests of a metric, or the reason why it cannot be tested.
 
     Args:
-        card: one whose `metric` has a value.
-        metric: a ranked metric's id.
-        table: the card's `evidence`; None if its per-image table is absent.
-        images: ids of the board, sorted; tests are paired over them.
+        card: a card whose `metric` has a value.
+        metric: id of a ranked metric.
+        table: the card's `evidence`; None if its per-image table is missing.
+        images: sorted ids of the board; tests are paired over these images.
     """
     if metric.startswith(FOOL_RATE):
         return _from_study(card, metric)
@@ -263,6 +276,7 @@ def contender(
         return Ineligible(
             "PB608", "its interval took the originals as fixed, which is too wide or too narrow"
         )
+    # the table must reproduce the number on the card, or the test would be of other data than the score
     stated, found = rule.stated(score), rule.summary(column, halves)
     if stated is None or not math.isclose(stated, found, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
         says = "nothing" if stated is None else f"{stated:.6g}"
@@ -271,7 +285,7 @@ def contender(
 
 
 def _column(table: pd.DataFrame, name: str) -> Column | None:
-    """Return a column fit for its test, or None: absent, with gaps, or of values the test cannot take."""
+    """Return a table's column; None if it is missing, has gaps, or has values that the test cannot use."""
     if name not in table:
         return None
     column = table[name].to_numpy(np.float64)
@@ -279,11 +293,14 @@ def _column(table: pd.DataFrame, name: str) -> Column | None:
     return column if usable.all() else None
 
 
+# --- ranks ---
+
+
 def rank(metric: str, contenders: Iterable[Contender]) -> Ranking:
-    """Return where each contender may stand by one metric; their order does not matter.
+    """Return the rank interval of each contender by one metric; the order of the contenders does not matter.
 
     Raises:
-        InputError: columns of other lengths.
+        InputError: the columns have different lengths.
     """
     rule = rule_of(metric)
     assert rule is not None, metric
@@ -302,7 +319,7 @@ def rank(metric: str, contenders: Iterable[Contender]) -> Ranking:
 
 
 def _pairs(ordered: Sequence[Contender], rule: TestRule) -> Pairs:
-    """Return the test of every pair, corrected for all of them."""
+    """Return the test of every pair, with p values corrected for all pairs."""
     tests = {(i, j): rule.compare(ordered[i], ordered[j]) for i, j in combinations(range(len(ordered)), 2)}
     known = {pair: found for pair, found in tests.items() if found is not None}
     corrected = holm([found.p for found in known.values()])
@@ -313,7 +330,10 @@ def _pairs(ordered: Sequence[Contender], rule: TestRule) -> Pairs:
 
 
 def _wins(ordered: Sequence[Contender], pairs: Pairs) -> NDArray[np.bool_]:
-    """Return (M, M): whether row is significantly better than column. Equal values never differ."""
+    """Return an (M, M) matrix: whether the row's system is significantly better than the column's.
+
+    Systems of equal value never differ.
+    """
     wins = np.zeros((len(ordered), len(ordered)), np.bool_)
     for (i, j), pair in pairs.items():
         wins[i, j] = pair.p_holm < ALPHA and ordered[i].value != ordered[j].value
@@ -321,7 +341,7 @@ def _wins(ordered: Sequence[Contender], pairs: Pairs) -> NDArray[np.bool_]:
 
 
 def _tie_groups(wins: NDArray[np.bool_]) -> list[int]:
-    """Return each system's group: the best remaining with all remaining it does not beat; repeat."""
+    """Return each system's tie group: repeatedly, the best remaining system and all that it does not beat."""
     groups = np.zeros(len(wins), np.int64)
     while (groups == 0).any():
         best = int(np.argmin(groups != 0))
@@ -330,6 +350,9 @@ def _tie_groups(wins: NDArray[np.bool_]) -> list[int]:
 
 
 def rank_text(rank: tuple[int, int]) -> str:
-    """Return a rank as printed: 2, or 1 to 3 with an en dash, which no spreadsheet takes for a date."""
+    """Return a rank as printed: "2", or "1" and "3" joined by an en dash.
+
+    Spreadsheets read ranges with a hyphen as dates.
+    """
     low, high = rank
     return str(low) if low == high else f"{low}\N{EN DASH}{high}"

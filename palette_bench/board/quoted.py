@@ -1,4 +1,4 @@
-"""The paper's own numbers beside a board: quoted, never ranked, tied, tested or averaged.
+"""The paper's own numbers, quoted beside a board. They are never ranked, tied, tested or averaged.
 
 Source: protocol, section 11.
 """
@@ -15,12 +15,18 @@ from palette_bench.core.resources import protocol_file
 FILE = "paper_scores.csv"
 _DATASETS = {"imagenet-ctest10k": "imagenet", "places10k-r1": "places2", "places10k-release": "places2"}
 _SAME_IMAGES = {"imagenet-ctest10k": "ctest10k", "places10k-release": "places10k"}  # source -> paper's split
-_REPEATING = frozenset({2, 7})  # tables that print again what 4, 8 and 9 hold
+_REPEATING = frozenset({2, 7})  # tables that repeat numbers of tables 4, 8 and 9
 _NO_METRICS = frozenset({"parameters"})
 
 
 class QuotedRow(Part):
-    """One method of the paper: values as printed, where they stand, and whether the images are others."""
+    """One method of the paper.
+
+    Attributes:
+        tables: numbers of the paper's tables that print the values.
+        other_images: whether the paper's images differ from the board's.
+        values: metric -> value as printed.
+    """
 
     method: str
     tables: tuple[int, ...]
@@ -31,10 +37,10 @@ class QuotedRow(Part):
 
 
 def quoted_rows(protocol: str, task: str, variant: str, source: str) -> tuple[QuotedRow, ...]:
-    """Return the paper's rows for one board, in the paper's order; none for a folder's images.
+    """Return the paper's rows for one board, in the paper's order; none if the images are a user's folder.
 
-    Only rows of the same task, variant and dataset; a row whose dataset the paper does not say counts
-    for every dataset, one whose variant it does not say for none. Repeated numbers are shown once.
+    Rows must have the board's task, variant and dataset. A row without a stated dataset counts for every
+    dataset; a row without a stated variant counts for none. Repeated numbers are shown once.
     """
     dataset = _DATASETS.get(source)
     if dataset is None:
@@ -52,7 +58,7 @@ def quoted_rows(protocol: str, task: str, variant: str, source: str) -> tuple[Qu
 
 @cache
 def _paper(protocol: str) -> tuple[dict[str, str], ...]:
-    """Return the rows of the protocol's paper, or none where it quotes no paper."""
+    """Return the rows of the protocol's paper; none if the protocol quotes no paper."""
     try:
         data = protocol_file(protocol, FILE)
     except FileNotFoundError:
@@ -78,7 +84,7 @@ def _by_method(lines: list[dict[str, str]], source: str) -> list[QuotedRow]:
 
 
 def _folded(rows: list[QuotedRow]) -> Iterable[QuotedRow]:
-    """Merge rows that print the same numbers: at least two shared metrics, all equal."""
+    """Merge rows that print the same numbers: at least two shared metrics, all shared values equal."""
     shown: list[QuotedRow] = []
     for row in sorted(rows, key=lambda r: (r.tables[0] in _REPEATING, r.tables[0])):
         at = next((i for i, other in enumerate(shown) if _repeats(row, other)), None)

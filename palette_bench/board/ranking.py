@@ -1,4 +1,4 @@
-"""Which systems of a board enter the tests of each metric, and why the others do not.
+"""Which systems of a board are tested by each metric, and why the others are not.
 
 Source: reports and studies, section 2.1.
 """
@@ -23,7 +23,7 @@ _UNPLACED = "not ranked by the metric that sorts this board"
 
 @dataclass(frozen=True)
 class MetricRanking:
-    """A metric's ranking of a board, and by card digest what keeps the other systems out of it."""
+    """A board's ranking by one metric, and the reasons that exclude the other systems, by card digest."""
 
     ranking: Ranking
     barred: dict[Sha, tuple[Ineligible, ...]]
@@ -31,12 +31,12 @@ class MetricRanking:
 
 @dataclass(frozen=True)
 class Eligibility:
-    """What a system must show before it ranks on one board.
+    """The conditions for ranking on one board.
 
     Attributes:
         published: tables and tiers of the record.
-        images: sorted ids every table of the board lists.
-        min_tier: the least tier that ranks.
+        images: sorted image ids that a table must list.
+        min_tier: the lowest tier that ranks.
     """
 
     published: PublishedRecord
@@ -44,7 +44,7 @@ class Eligibility:
     min_tier: Tier
 
     def enter(self, card: Scorecard, metric: str) -> Entry:
-        """Return a card as it enters the tests of a metric, or every reason that keeps it out."""
+        """Return a card as a contender for the tests of a metric, or every reason that excludes it."""
         reasons = (*unfit(card, metric), *self._below(card))
         if reasons:
             return reasons
@@ -61,14 +61,14 @@ class Eligibility:
 def place(
     systems: Sequence[Scorecard], metrics: Sequence[str], gate: Eligibility
 ) -> dict[str, MetricRanking]:
-    """Return each metric's ranking, first that of the metric that sorts the board.
+    """Return each metric's ranking; the first key is the metric that sorts the board.
 
-    Who may not rank by that metric ranks by none.
+    A system without a rank by the sorting metric has no rank by any metric.
 
     Args:
-        systems: the cards of one board, anchors apart.
+        systems: the cards of one board, without anchors.
         metrics: ranked metrics of the board in the protocol's order.
-        gate: what they must show.
+        gate: the conditions for ranking.
     """
     entries = {m: {card.content_sha256: gate.enter(card, m) for card in systems} for m in metrics}
     sort = _sorts(entries)
@@ -80,9 +80,10 @@ def place(
 
 
 def _sorts(entries: Mapping[str, Mapping[Sha, Entry]]) -> str:
-    """Return the first metric by which at least half as many systems rank as by any other.
+    """Return the first metric by which at least half as many systems rank as by any other metric.
 
-    On small sets nobody ranks by FID, which needs more images than feature dimensions; the others do.
+    On small sets no system ranks by FID, which needs more images than feature dimensions. The other metrics
+    still rank systems there.
     """
     counts = {m: sum(isinstance(e, Contender) for e in entered.values()) for m, entered in entries.items()}
     return next(metric for metric, count in counts.items() if 2 * count >= max(counts.values()))
@@ -97,6 +98,6 @@ def _placed(
 
 
 def gate_of(cards: Sequence[Scorecard], published: PublishedRecord, min_tier: Tier) -> Eligibility:
-    """Return the gate of the board that `cards`, anchors among them, share."""
+    """Return the ranking conditions of the board that consists of `cards`, including anchors."""
     tables = [published.tables.get(card.content_sha256) for card in cards]
     return Eligibility(published, images_of(table for table in tables if table is not None), min_tier)

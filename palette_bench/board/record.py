@@ -1,4 +1,4 @@
-"""The record of published scorecards: PROTOCOL/KEY/SLUG/DIGEST.json with its table beside it."""
+"""The record of published scorecards: PROTOCOL/KEY/SLUG/DIGEST.json, each with its table beside it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_tabl
 from palette_bench.tasks.protocol import load
 
 Tier: TypeAlias = Literal["self-reported", "verified", "reproduced"]
-TIERS: tuple[Tier, ...] = get_args(Tier)  # each vouches for more than the one before
+TIERS: tuple[Tier, ...] = get_args(Tier)  # from the weakest to the strongest evidence
+
+# --- reviews ---
+
 REVIEWS = "reviews.toml"
 
 
 class Review(Part):
-    """One card looked at: `verified` re-scored its images, `reproduced` also ran the sampler."""
+    """The review of one card: `verified` re-scored its images, `reproduced` also ran the sampler again."""
 
     tier: Literal["verified", "reproduced"]
     reviewer: Text
@@ -36,14 +39,14 @@ class Review(Part):
 
 
 class Reviews(Record):
-    """The reviews of one protocol."""
+    """The reviews of all cards of one protocol."""
 
     kind: ClassVar[str] = "reviews"
     cards: dict[Sha, Review]
 
 
 def read_tiers(record: Path) -> dict[Sha, Tier]:
-    """Return the tier of every reviewed card of a record, PROTOCOL/reviews.toml each.
+    """Return the tier of every reviewed card, read from the PROTOCOL/reviews.toml files of a record.
 
     Raises:
         RecordError: PB401-PB404, PB411.
@@ -52,6 +55,8 @@ def read_tiers(record: Path) -> dict[Sha, Tier]:
     return {card: review.tier for reviews in found for card, review in reviews.cards.items()}
 
 
+# --- cards ---
+
 _ID = r"[A-Za-z0-9_-]{1,64}"
 _SHA = r"[0-9a-f]{64}"
 _FOLDER = re.compile(r"folder:[a-z0-9][a-z0-9-]{0,62}")
@@ -59,13 +64,13 @@ _FOLDER = re.compile(r"folder:[a-z0-9][a-z0-9-]{0,62}")
 
 @dataclass(frozen=True)
 class PublishedRecord:
-    """Everything a record holds.
+    """The content of a record.
 
     Attributes:
-        cards: in path order.
-        tables: card digest -> `evidence` of its per-image table; a card whose table is absent has none.
-        tiers: card digest -> who vouches for it; a card nobody reviewed has none.
-        pixels: card digest -> ids and pixel digests of its outputs, joined; absent with its table.
+        cards: all cards, in path order.
+        tables: card digest -> `evidence` of the per-image table; cards without a table have no entry.
+        tiers: card digest -> tier; cards without a review have no entry.
+        pixels: card digest -> "id digest" strings of the outputs; cards without a table have no entry.
     """
 
     cards: tuple[Scorecard, ...]
@@ -74,22 +79,22 @@ class PublishedRecord:
     pixels: dict[Sha, frozenset[str]] = field(default_factory=dict)
 
     def tier(self, card: Scorecard) -> Tier:
-        """Return who vouches for a card."""
+        """Return the tier of a card; "self-reported" without a review."""
         return self.tiers.get(card.content_sha256, "self-reported")
 
 
 def read_proven(path: Path) -> tuple[Scorecard, pd.DataFrame]:
-    """Return a card and its per-image table, both proven unedited and of one piece.
+    """Return a card and its per-image table after verifying that both are unedited and belong together.
 
     Raises:
-        RecordError: PB407, the card was edited; PB408, the table is absent, was edited, or lists other
+        RecordError: PB407, the card was edited; PB408, the table is missing, was edited, or lists other
             outputs than the card.
     """
     card = read_scorecard(path)
     try:
         table = read_table(card, path)
         fault = _table_fault(card, table)
-    except ValueError as error:  # pandas: not a table at all
+    except ValueError as error:  # pandas could not parse the file
         fault = str(error)
     if fault:
         file, fix = table_path(path).name, "score the submission again"
@@ -98,7 +103,10 @@ def read_proven(path: Path) -> tuple[Scorecard, pd.DataFrame]:
 
 
 def _table_fault(card: Scorecard, table: pd.DataFrame) -> str:
-    """Return what makes a table unfit to be the card's; digests alone prove no form, strangers make both."""
+    """Return why a table cannot be the card's, or "".
+
+    A matching digest does not prove a valid format, because the same person writes the card and the table.
+    """
     if not {"image_id", "pixels"} <= set(table.columns):
         return "no columns image_id and pixels"
     ids, pixels = table["image_id"].astype(str), table["pixels"].astype(str)
@@ -114,7 +122,7 @@ def _table_fault(card: Scorecard, table: pd.DataFrame) -> str:
 
 
 def board_key(card: Scorecard) -> str:
-    """Return TASK.SOURCE.VARIANT, fit for a file name.
+    """Return TASK.SOURCE.VARIANT, valid as a file name.
 
     Raises:
         SpecError: PB609, the card names a protocol, task, variant or source that does not exist.
@@ -129,30 +137,31 @@ def board_key(card: Scorecard) -> str:
 
 
 def record_path(record: Path, card: Scorecard) -> Path:
-    """Return where a card lies in a record."""
+    """Return the path of a card in a record."""
     return record / card.protocol / board_key(card) / card.method.slug / f"{card.content_sha256[:12]}.json"
 
 
 def add_card(card_path: Path, record: Path) -> tuple[Path, bool]:
-    """Copy a proven card and its table into a record; see `add_cards`."""
+    """Copy a verified card and its table into a record; see `add_cards`."""
     (added,) = add_cards([card_path], record)
     return added
 
 
 def add_cards(paths: Sequence[Path], record: Path, *, replace: bool = False) -> list[tuple[Path, bool]]:
-    """Copy proven cards and their tables into a record: all of them, or none.
+    """Copy verified cards and their tables into a record: either all of them or none.
 
     Args:
         paths: the cards.
-        record: the folder that collects them.
-        replace: a card of the same method, version and board gives way, as among drafts.
+        record: the folder of the record.
+        replace: whether a card replaces earlier cards of the same method, version and board, as for drafts.
 
     Returns:
-        Each card's path in the record, and whether it is new there.
+        For each card, its path in the record and whether it is new there.
 
     Raises:
-        RecordError: PB407, PB408 a card is not whole; PB404, its method and version stand on this board
-            already with another card, in the record or among those given; all problems of all cards.
+        RecordError: PB407, PB408, a card or its table was edited; PB404, the record or the given cards
+            contain another card of the same method and version on the same board. The error lists all
+            problems of all cards.
     """
     proven: dict[Path, Scorecard] = {}
     problems: list[Problem | str] = []
@@ -186,7 +195,7 @@ def _copied(path: Path, card: Scorecard, record: Path) -> tuple[Path, bool]:
 
 
 def _taken(card: Scorecard, record: Path) -> list[Path]:
-    """Return the cards of the same method, version and board in a record, itself apart."""
+    """Return the other cards in the record with the same method, version and board."""
     folder = record_path(record, card).parent
     return [path for path in sorted(folder.glob("*.json")) if _stand_in_one_place(card, read_scorecard(path))]
 
@@ -197,6 +206,7 @@ def _stand_in_one_place(card: Scorecard, other: Scorecard) -> bool:
         and (card.method.slug, card.method.version) == (other.method.slug, other.method.version)
         and not differences(identity(card), identity(other))
         and card.content_sha256 != other.content_sha256
+        # a card with a human study added may stand beside the card that it extends
         and not card.supersedes(other)
     )
 
@@ -212,12 +222,13 @@ def _not_again(card: Scorecard, other: Path) -> Problem:
 
 
 def read_record(record: Path) -> PublishedRecord:
-    """Return every card of a record with its table, proven; a table may be absent, never another one.
+    """Return every verified card of a record with its table. A table may be missing.
 
-    A card that stands there again with a human study added counts once, as the later one.
+    If a card also exists with a human study added, only the extended card is returned.
 
     Raises:
-        RecordError: all problems of all cards: edited, of a damaged table, or filed in the wrong place.
+        RecordError: a card was edited, has a damaged table, or is in the wrong folder. The error lists all
+            problems of all cards.
     """
     cards: list[Scorecard] = []
     tables: dict[Sha, pd.DataFrame] = {}
@@ -241,7 +252,7 @@ def read_record(record: Path) -> PublishedRecord:
 
 
 def _latest(cards: list[Scorecard]) -> tuple[Scorecard, ...]:
-    """Return the cards without those that stand here again with a human study added."""
+    """Return the cards without those that another card extends by a human study."""
     return tuple(c for c in cards if not any(other.supersedes(c) for other in cards))
 
 

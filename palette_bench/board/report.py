@@ -56,9 +56,9 @@ class FolderReport:
         """Write the folder completely or not at all. An earlier report at `out` is replaced.
 
         Args:
-            out: The folder.
-            card: The card's file; it is copied beside the page, with its table.
-            progress: Reports every image.
+            out: the folder.
+            card: the card's file; it is copied beside the page, with its table.
+            progress: reports every image.
 
         Raises:
             StorageError: PB809, `out` exists and is not a report; PB802, writing failed.
@@ -175,7 +175,7 @@ class ReportOptions:
     Attributes:
         format: "file" for one file, "dir" for a folder with a page for every 200 images.
         images: "auto" means "full" if the source's terms allow redistribution, else "none".
-        seed: Seed of the uncurated grid; published pages use 0.
+        seed: seed of the uncurated grid; published pages use 0.
     """
 
     format: Format = "file"
@@ -208,16 +208,16 @@ def write_report(
     """Write a card as a page that needs no network access. Images need both the set and the submission.
 
     Args:
-        card: The scorecard's file.
-        out: The page, or the folder.
-        benchset: The set on which the card was scored.
-        submission: The submission that was scored.
-        against: Other cards of the set; the page shows paired differences to them.
-        options: How the report is written.
-        progress: Reports every image.
+        card: the scorecard's file.
+        out: the page, or the folder.
+        benchset: the set on which the card was scored.
+        submission: the submission that was scored.
+        against: other cards of the set; the page shows paired differences to them.
+        options: how the report is written.
+        progress: reports every image.
 
     Raises:
-        UsageError: Only one of the two folders is given, or images are requested without the folders.
+        UsageError: only one of the two folders is given, or images are requested without the folders.
         RecordError: PB407, PB408, the card or its table was edited.
         IncomparableError: PB602, the folders are not the ones from which the card was scored; PB601-PB604, a
             card of `against` cannot be compared with this card.

@@ -1,6 +1,6 @@
-"""The content of a scorecard report: everything of its page but how images are stored.
+"""The content of a scorecard report: provenance, cautions, per-class table, plots, and the page itself.
 
-Source: reports and studies, section 3.
+How images are stored is left to the report. Source: reports and studies, section 3.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ from palette_bench.pages.text import (
 )
 from palette_bench.scoring.scorecard import Scorecard
 
+# --- provenance and cautions ---
+
 
 def provenance(card: Scorecard) -> str:
-    """Return every fingerprint, the weights, versions, device, level and command, one per line."""
+    """Return all fingerprints, weights, parent cards and environment entries of a card, one per line."""
     prints = card.fingerprints
     lines = {
         "card": card.content_sha256,
@@ -74,7 +76,7 @@ _SAW = {
 
 @dataclass(frozen=True)
 class Caution:
-    """A bold beginning and a sentence."""
+    """A warning on the page: a bold title and a sentence."""
 
     title: str
     text: str
@@ -105,12 +107,14 @@ PUBLISH_NOT = Caution(
 )
 
 
-FEW = 8  # a class with fewer images says so
+# --- the table of classes ---
+
+FEW = 8  # classes with fewer images are marked
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class as a page prints it; `hits` and `mean` sort the table and are None where unknown."""
+    """A class as printed; `hits` and `mean` are sort keys of the table, None if unknown."""
 
     name: str
     n: int
@@ -122,15 +126,15 @@ class ClassRow:
 
     @property
     def few(self) -> bool:
-        """Return whether too few images stand behind the numbers to read much into them."""
+        """Return whether the class has too few images for reliable numbers."""
         return self.n < FEW
 
 
 def class_rows(card: Scorecard, table: pd.DataFrame, digits: int) -> list[ClassRow]:
-    """Return a row per class, by name; none where images have no labels.
+    """Return one row per class, sorted by name; none if the images have no labels.
 
     Args:
-        card: whose protocol names the classes.
+        card: the card; its protocol names the classes.
         table: its per-image table.
         digits: decimals of the mean perceptual distance.
     """
@@ -143,7 +147,7 @@ def class_rows(card: Scorecard, table: pd.DataFrame, digits: int) -> list[ClassR
         _row(str(name), int(n), int(judged), int(right), float(mean), digits)
         for name, n, judged, right, mean in found.itertuples()
     ]
-    return sorted(rows, key=lambda row: (len(row.name), row.name))  # 9 before 10
+    return sorted(rows, key=lambda row: (len(row.name), row.name))  # "9" before "10"
 
 
 def _numbers(table: pd.DataFrame, column: str) -> pd.Series[float]:
@@ -166,11 +170,14 @@ def _row(name: str, n: int, judged: int, right: int, mean: float, digits: int) -
 
 
 def _interval(successes: int, n: int) -> str:
-    """Return the Wilson interval in percent, as printed."""
+    """Return the Wilson interval of a share in percent, as printed."""
     if not n:
         return ""
     found = wilson(successes, n)
     return f"{number(100 * found.low, 0)} to {number(100 * found.high, 0)}"
+
+
+# --- the page ---
 
 
 Others: TypeAlias = Sequence[tuple[Scorecard, pd.DataFrame]]
@@ -178,7 +185,7 @@ Others: TypeAlias = Sequence[tuple[Scorecard, pd.DataFrame]]
 
 @dataclass(frozen=True)
 class PageRange:
-    """A further page of a report: its address, and its first and last image, by number and by id."""
+    """A further page of a report: its address, the numbers of its images, and its first and last image id."""
 
     address: str
     numbers: str
@@ -188,15 +195,15 @@ class PageRange:
 
 @dataclass(frozen=True)
 class ImageContext:
-    """What a page of a report is told about images.
+    """How a page of a report shows images.
 
     Attributes:
-        side: of the previews, pixels; 0 without images.
+        side: side of the previews, pixels; 0 without images.
         scored: side of the scored images, pixels.
         lossy: whether previews differ from the scored pixels.
-        private: whether images under dataset terms are in it.
-        withheld: whether those terms kept images out of it.
-        beside: whether images and shards lie in files beside it.
+        private: whether the page contains images that the dataset terms do not allow to redistribute.
+        withheld: whether the dataset terms kept images out of the page.
+        beside: whether images and index shards are files beside the page.
     """
 
     side: int = 0
@@ -208,12 +215,12 @@ class ImageContext:
 
     @classmethod
     def of(cls, previews: Previews | None, *, public: bool, beside: bool = False) -> ImageContext:
-        """Return the frame of images made by `previews`; None leaves them out.
+        """Return the context of images made by `previews`.
 
         Args:
-            previews: what makes them.
-            public: whether the source's terms let its images be passed on.
-            beside: whether they lie in files.
+            previews: the source of the images; None for a page without images.
+            public: whether the source's terms allow redistribution of its images.
+            beside: whether images are files beside the page.
         """
         if previews is None:
             return cls(withheld=not public, beside=beside)
@@ -221,18 +228,21 @@ class ImageContext:
 
 
 class ReportContent:
-    """The content of one card's report; its plot is drawn once, however often the page is tried."""
+    """The content of one card's report.
+
+    Tables and plots are built once, even if the page is rendered several times to fit the size limit.
+    """
 
     def __init__(self, card: Scorecard, table: pd.DataFrame, seed: int = 0, others: Others = ()) -> None:
-        """Gather what does not depend on the images.
+        """Compute everything that does not depend on the images.
 
         Args:
-            card: the report's.
+            card: the card.
             table: its per-image table.
-            seed: of the grid.
-            others: cards of the same set to stand beside it, with their tables.
+            seed: seed of the uncurated grid.
+            others: other cards of the same set to compare with, each with its table.
         """
-        board_key(card)  # refuses a card that names no known task, before any words are made of it
+        board_key(card)  # raises for a card of an unknown task, before the page is built
         ranked = tuple(key for key in ranked_keys(card) if key not in card.fool_rates)
         picks = ranked_picks(table)
         self.card, self.table, self.seed = card, table, seed
@@ -264,10 +274,10 @@ class ReportContent:
         """Return the report's HTML.
 
         Args:
-            selection: the images it shows.
-            frame: how they are stored.
-            note: why there are fewer than usual, or "".
-            pages: further pages that hold all images.
+            selection: the images of the page.
+            frame: how the images are stored.
+            note: why there are fewer images than usual, or "".
+            pages: further pages that contain all images.
         """
         return render(
             "report.html.jinja",
@@ -295,7 +305,7 @@ def _others(card: Scorecard, ranked: tuple[str, ...]) -> list[ScoreCell]:
 
 @dataclass(frozen=True)
 class FoolRateEntry:
-    """A fool rate on the page, and its study in one sentence."""
+    """A fool rate on the page, with a description of its study."""
 
     cell: ScoreCell
     words: str
@@ -313,7 +323,7 @@ def _studied(card: Scorecard, key: str) -> FoolRateEntry:
 
 
 def _plot(picks: list[PickedImage], card: Scorecard) -> tuple[str, str] | None:
-    """Return the histogram of the per-image distances as light and dark addresses."""
+    """Return the histogram of the per-image distances as (light, dark) data addresses."""
     values = np.array([pick.value for pick in picks], np.float64)
     if not len(values):
         return None
@@ -324,7 +334,7 @@ def _plot(picks: list[PickedImage], card: Scorecard) -> tuple[str, str] | None:
 
 
 def _spread(picks: list[PickedImage]) -> str:
-    """Return the histogram in words: smallest, quartiles and largest."""
+    """Return the histogram in words: smallest value, quartiles and largest value."""
     if not picks:
         return ""
     digits = decimals(picks)

@@ -1,4 +1,4 @@
-"""The rows of a board ready to print: the same texts for its page and for every table to paste."""
+"""The rows of a board ready to print: the same texts for its page and for the LaTeX and Markdown tables."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _FOOL_RATE = "fool_rate@"  # one key per display time
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """A metric of a board's table.
+    """A metric column of a board's table.
 
-    `arrow` and `direction` say which side is better, `basis` which network and reference it stands on.
+    `arrow` and `direction` say which values are better, `basis` which network and reference the metric uses.
     """
 
     key: str
@@ -38,16 +38,16 @@ class PrintedRow:
     """A row of a board's table.
 
     Attributes:
-        row: what it stands for.
-        label: its name, with version and slug where another row of the board has the same name, and the
-            names of the cards that share it.
+        row: the row of the board.
+        label: the name, with version and slug if another row has the same name, and the names of the cards
+            that share the row.
         cells: scores by column.
-        ranks: by column, as printed; "" where the metric has no rank.
-        leads: by column, whether it is in the metric's first tie group.
-        role: of an anchor, or "".
-        reason: why it is unranked, or "".
-        group: its tie group by the metric that sorts the board; 0 without one.
-        shares: how many systems are in that group, itself included.
+        ranks: printed rank by column; "" if the metric has no rank.
+        leads: by column, whether the row is in the metric's first tie group.
+        role: the role of an anchor, or "".
+        reason: why the row is unranked, or "".
+        group: tie group by the metric that sorts the board; 0 without a rank.
+        shares: number of systems in that group, including this one.
     """
 
     row: Row
@@ -62,20 +62,20 @@ class PrintedRow:
 
     @property
     def place(self) -> str:
-        """Return its rank by the metric that sorts the board, or a dash."""
+        """Return the printed rank by the metric that sorts the board, or a dash."""
         return self.ranks[0] if self.group else NOTHING
 
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """A board's table: anchors, ranked and unranked systems by the value that sorts it, the best first."""
+    """A board's table: anchors, ranked and unranked systems, best value of the sorting metric first."""
 
     columns: tuple[MetricColumn, ...]
     rows: tuple[PrintedRow, ...]
 
     @property
     def systems(self) -> tuple[PrintedRow, ...]:
-        """Return the rows that are no anchors."""
+        """Return the rows that are not anchors."""
         return tuple(line for line in self.rows if not line.role)
 
     @property
@@ -85,23 +85,23 @@ class PrintedTable:
 
     @property
     def unranked(self) -> tuple[PrintedRow, ...]:
-        """Return the systems without one."""
+        """Return the systems without a rank."""
         return tuple(line for line in self.systems if not line.group)
 
 
 def all_rows(board: Board) -> list[Row]:
-    """Return anchors, ranked and unranked systems of a board."""
+    """Return the anchors, ranked systems and unranked systems of a board."""
     return [*board.anchors, *board.rows, *(u.row for u in board.unranked)]
 
 
 def tied(board: Board, row: Row) -> list[Row]:
-    """Return the systems of a ranked row's tie group, best first, itself among them."""
+    """Return all systems of a ranked row's tie group, including the row itself, best first."""
     sort = board.sort or ""
     return [other for other in board.rows if other.tie_group[sort] == row.tie_group[sort]]
 
 
 def lines_of(board: Board) -> PrintedTable:
-    """Return everything a board's table prints."""
+    """Return a board's table ready to print."""
     columns = columns_of(board)
     keys = [column.key for column in columns]
     labels = labels_of(board)
@@ -114,7 +114,7 @@ def lines_of(board: Board) -> PrintedTable:
 
 
 def badness(row: Row, metric: str) -> float:
-    """Return what puts the better of two rows first; rows without a value come last."""
+    """Return the sort key that puts the better of two rows first; rows without a value come last."""
     score = row.scores.get(metric)
     if score is None or score.value is None:
         return math.inf
@@ -122,7 +122,7 @@ def badness(row: Row, metric: str) -> float:
 
 
 def labels_of(board: Board) -> dict[Sha, str]:
-    """Return what each row is called, by card: no two rows of a board are called alike."""
+    """Return a unique label for each row of a board, by card digest."""
     rows = all_rows(board)
     names = Counter(row.name for row in rows)
     versions = Counter((row.name, row.version) for row in rows)
@@ -139,7 +139,10 @@ def labels_of(board: Board) -> dict[Sha, str]:
 
 
 def columns_of(board: Board) -> tuple[MetricColumn, ...]:
-    """Return the board's metrics and its fool rates; the first row that has one says its direction."""
+    """Return the columns of the board's metrics and of its fool rates.
+
+    Direction and basis of a column come from the first row with that metric.
+    """
     found = {key: score for row in reversed(all_rows(board)) for key, score in row.scores.items()}
     fooled = sorted(key for key in found if key.startswith(_FOOL_RATE))
     return tuple(_column(key, found[key]) for key in (*board.metrics, *fooled))
@@ -151,7 +154,7 @@ def _column(key: str, score: Score) -> MetricColumn:
 
 
 def basis_lines(columns: Sequence[MetricColumn]) -> list[str]:
-    """Return what the columns stand on, a line for those that share network and reference."""
+    """Return one line per network and reference, with the columns that use them."""
     shared: dict[str, list[str]] = {}
     for column in columns:
         if column.basis:

@@ -1,6 +1,6 @@
-"""The JSON Schemas of the published records, made from the models that read them.
+"""JSON Schemas of the published records, generated from the pydantic models that read them.
 
-`python -m palette_bench.board.schemas FOLDER` writes them; those of this version lie in `reports/schemas`.
+`python -m palette_bench.board.schemas FOLDER` writes them. `reports/schemas` contains those of this version.
 Source: reports and studies, section 1.1.
 """
 
@@ -27,7 +27,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_texts() -> dict[str, str]:
-    """Return the schema of every published record by file name, e.g. scorecard-1.0.json."""
+    """Return the schema of every published record, by file name, e.g. scorecard-1.0.json."""
     return {f"{_version(model)}.json": canonical_json(_schema(model)) for model in PUBLISHED}
 
 
@@ -37,14 +37,14 @@ def _version(model: type[Record]) -> str:
 
 
 def _schema(model: type[Record]) -> dict[str, object]:
-    """Return a model's schema; its first key names the one version it describes."""
+    """Return a model's schema; the property `schema` is fixed to the version that the schema describes."""
     schema = model.model_json_schema()
     schema["properties"]["schema"] = {"const": model.schema_name()}
     return {"$schema": _DIALECT, "$id": model.schema_name(), **schema}
 
 
 def write_schemas(folder: Path) -> None:
-    """Write every schema into a folder."""
+    """Write every schema to a folder."""
     for name, text in schema_texts().items():
         atomic.write_text(folder / name, text)
 

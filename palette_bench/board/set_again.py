@@ -28,8 +28,8 @@ def set_command(board: Board, ids_file: str) -> str:
     """Return the shell command that generates the board's set and fails if the fingerprint differs.
 
     Args:
-        board: The board.
-        ids_file: Name of the file of ids; "" if the source determines the ids, or the ids are unknown.
+        board: the board.
+        ids_file: name of the file of ids; "" if the source determines the ids, or the ids are unknown.
     """
     pair = board.task if board.variant in (None, "default") else f"{board.task}/{board.variant}"
     words = ["palette-bench generate", board.protocol, pair, f"--source {board.source}"]

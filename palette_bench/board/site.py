@@ -29,7 +29,7 @@ def site_files(record: Path, min_tier: Tier = "self-reported") -> dict[str, byte
     """Return every file of a record's site, by path inside the site. See `assemble` for `min_tier`.
 
     Raises:
-        RecordError: A card of the record was edited, has a damaged table, or is in the wrong folder. The
+        RecordError: a card of the record was edited, has a damaged table, or is in the wrong folder. The
             error lists all such cards.
     """
     published = read_record(record)
@@ -50,13 +50,13 @@ def build_site(record: Path, site: Path, min_tier: Tier = "self-reported", *, pa
     """Write a record's site, and remove files of an earlier build that the new site does not contain.
 
     Args:
-        record: The folder of cards.
-        site: The folder of the site. Files that no build wrote stay.
-        min_tier: See `assemble`.
-        parquet: Whether to write the scores as Parquet, too. `check_site` ignores this file.
+        record: the folder of cards.
+        site: the folder of the site. Files that no build wrote stay.
+        min_tier: see `assemble`.
+        parquet: whether to write the scores as Parquet, too. `check_site` ignores this file.
 
     Raises:
-        RecordError: A card of the record was edited, has a damaged table, or is in the wrong folder;
+        RecordError: a card of the record was edited, has a damaged table, or is in the wrong folder;
             nothing is written.
         StackError: PB711, `parquet` is set and pyarrow is not installed; nothing is written.
     """
@@ -72,7 +72,7 @@ def build_site(record: Path, site: Path, min_tier: Tier = "self-reported", *, pa
 
 
 def _earlier(site: Path) -> set[str]:
-    """Return the paths of the files that the build which wrote the site's `leaderboard.json` made."""
+    """Return the page, table and badge files that belong to the site's present `leaderboard.json`."""
     try:
         leaderboard = Leaderboard.parse((site / JSON).read_bytes(), JSON)
     except (OSError, RecordError):
@@ -91,7 +91,7 @@ def check_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> No
     """Raise unless a site equals what its record builds to. Nothing is written.
 
     Raises:
-        InputError: Lists every file that is missing, differs, or is left over from an earlier build.
+        InputError: lists every file that is missing, differs, or is left over from an earlier build.
     """
     files = site_files(record, min_tier)
     stale = [name for name, data in sorted(files.items()) if _content(site / name) != data]

@@ -1,1 +1,1 @@
-"""What pages are made of: rendering, text, plots, images and score cells."""
+"""Building blocks of HTML pages: rendering, text, plots, images and score cells."""

@@ -1,4 +1,4 @@
-"""The images a card was scored on, proven to be those, and whether they may be passed on.
+"""The images from which a card was scored, verified against its fingerprints, and their previews on pages.
 
 Source: reports and studies, section 6.
 """
@@ -28,11 +28,14 @@ from palette_bench.submission.files import Submission, open_submission
 from palette_bench.tasks.degradations.hole import recomposite
 from palette_bench.tasks.protocol import load
 
+# --- the verified images of a card ---
+
 
 def redistributable(card: Scorecard) -> bool:
-    """Return whether the terms of a card's source let its images be passed on; a folder's never do.
+    """Return whether the terms of a card's source allow redistribution of its images.
 
-    Outputs fall under the same terms: they hold known pixels.
+    They never do for a user's folder. Outputs fall under the same terms, because they contain known pixels of
+    the originals.
     """
     source = load(card.protocol).sources.get(card.source)
     return source is not None and source.redistributable
@@ -40,18 +43,18 @@ def redistributable(card: Scorecard) -> bool:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A set and the submission that answers it, both proven to be those of one card."""
+    """A set and a submission for it, both verified to be the ones of one card."""
 
     benchset: BenchSet
     submission: Submission
 
     @property
     def side(self) -> int:
-        """Return the images' side, pixels."""
+        """Return the side of the images, pixels."""
         return self.benchset.protocol.side
 
     def output(self, image_id: ImageId) -> Image:
-        """Return the image as it was scored, (S, S, 3) uint8: known pixels are put back."""
+        """Return the output as it was scored, (S, S, 3) uint8, with known pixels restored from the input."""
         raw = read_output(self.submission, image_id, self.side)
         mask = self.benchset.mask(image_id)
         return raw if mask is None else recomposite(raw, self.benchset.condition(image_id), mask)
@@ -61,10 +64,10 @@ class Gallery:
 def open_gallery(
     card: Scorecard, benchset: Path, submission: Path, progress: Progress = SILENT
 ) -> Iterator[Gallery]:
-    """Open the set and the submission a card was made from, for a `with` block.
+    """Open the set and the submission from which a card was scored, for a `with` block.
 
     Raises:
-        IncomparableError: PB602, the set or the outputs are not those the card was scored on.
+        IncomparableError: PB602, the set or the outputs are not the ones that were scored.
     """
     opened = BenchSet.open(benchset)
     if opened.manifest.set_fingerprint != card.fingerprints.set:
@@ -109,17 +112,20 @@ def _output_problems(card: Scorecard, gallery: Gallery, progress: Progress) -> I
         )
 
 
+# --- previews ---
+
+
 Size: TypeAlias = Literal["full", "thumbs"]
 
-SMALL_SIDE = 64  # pixels; images this small are stored without loss and shown enlarged
+SMALL_SIDE = 64  # pixels; images up to this side are stored losslessly and shown enlarged
 THUMB_SIDE = 96
 _QUALITY = 70
-_JPEG_TASK_QUALITY = 90  # the artefacts are the subject: the preview must not add its own
+_JPEG_TASK_QUALITY = 90  # JPEG restoration is about artefacts: the preview must not add its own
 
 
 @dataclass(frozen=True)
 class Preview:
-    """An image's addresses from the page's root; `exact` is the lossless twin, or ""."""
+    """The addresses of an image, relative to the page's root; `exact` is a lossless copy, or ""."""
 
     address: str
     exact: str = ""
@@ -127,7 +133,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Panels:
-    """The three images of a card, and the hole's outline as SVG path data, or ""."""
+    """The three images of a card, and the outline of the hole as SVG path data, or ""."""
 
     input: Preview
     output: Preview
@@ -137,7 +143,7 @@ class Panels:
 
 @dataclass
 class EmbeddedPreviews:
-    """Stores previews inside the page; there is no room for lossless twins."""
+    """Stores previews inside the page, without lossless copies, for which there is no room."""
 
     def __call__(self, webp: bytes, pixels: Image | None) -> Preview:
         """Return the preview as a `data:` address."""
@@ -146,12 +152,12 @@ class EmbeddedPreviews:
 
 @dataclass
 class PreviewFiles:
-    """Stores previews as files named by their content; `files` holds what is not written yet."""
+    """Stores previews as files named by their content; `files` contains those not yet written to disk."""
 
     files: dict[str, bytes] = field(default_factory=dict)
 
     def __call__(self, webp: bytes, pixels: Image | None) -> Preview:
-        """Return the address of the preview's file, and of a PNG of `pixels` where they are given."""
+        """Return the addresses of the preview's file and, if `pixels` is given, of a PNG of the pixels."""
         return Preview(
             self._put(webp, "webp"), "" if pixels is None else self._put(png.encode(pixels), "png")
         )
@@ -168,7 +174,7 @@ Store: TypeAlias = Callable[[bytes, Image | None], Preview]
 
 @dataclass(frozen=True)
 class Previews:
-    """Makes the panels of an id; with `exact` a lossy preview has a lossless twin beside it."""
+    """Makes the panels of an image id; with `exact`, each lossy preview also has a lossless copy."""
 
     gallery: Gallery
     store: Store
@@ -177,7 +183,7 @@ class Previews:
 
     @property
     def side(self) -> int:
-        """Return the previews' side, pixels."""
+        """Return the side of the previews, pixels."""
         return min(self.gallery.side, THUMB_SIDE) if self.size == "thumbs" else self.gallery.side
 
     @property
@@ -186,7 +192,7 @@ class Previews:
         return self.gallery.side > SMALL_SIDE
 
     def panels(self, image_id: ImageId) -> Panels:
-        """Return the three images of one id."""
+        """Return input, output and original of one id, and the outline of its hole."""
         gallery = self.gallery
         jpeg_task = gallery.benchset.manifest.degradation == "jpeg-v1" and self.size == "full"
         quality = (_JPEG_TASK_QUALITY if jpeg_task else _QUALITY) if self.lossy else None
@@ -216,22 +222,23 @@ def _three(pixels: Image) -> Image:
 
 
 def webp(pixels: Image, quality: int | None) -> bytes:
-    """Return (H, W, 1 or 3) uint8 as WebP; without a quality nothing is lost.
+    """Return (H, W, 1 or 3) uint8 pixels as WebP; lossless if `quality` is None.
 
-    Method 2: 6 ms and 9.4 kB for a 256x256 photograph at quality 70, against 11 ms and 9.0 kB for 4.
+    Method 2 takes 6 ms and 9.4 kB for a 256x256 photograph at quality 70; method 4 takes 11 ms and 9.0 kB.
     """
     lossless, file = quality is None, io.BytesIO()
-    effort = 80 if quality is None else quality  # without loss the number means time, not fidelity
+    effort = 80 if quality is None else quality  # in lossless mode, `quality` sets the encoding effort
     PillowImage.fromarray(_three(pixels)).save(file, "WEBP", lossless=lossless, quality=effort, method=2)
     return file.getvalue()
 
 
 def outline(mask: Mask) -> str:
-    """Return the boundary of the hole as SVG path data in pixels: runs across, then runs down.
+    """Return the boundary of the hole as SVG path data in pixels: horizontal runs, then vertical runs.
 
     Args:
         mask: (H, W) bool, True = hole.
     """
+    # an edge is wherever a pixel differs from its neighbour; outside the image there is no hole
     framed = np.pad(mask, 1)
     across = [f"M{x} {y}h{n}" for y, x, n in _runs(framed[1:, 1:-1] != framed[:-1, 1:-1])]
     down = [f"M{x} {y}v{n}" for x, y, n in _runs((framed[1:-1, 1:] != framed[1:-1, :-1]).T)]
@@ -239,7 +246,7 @@ def outline(mask: Mask) -> str:
 
 
 def _runs(edges: Mask) -> list[tuple[int, int, int]]:
-    """Return (row, start, length) of each run of True in the rows of (R, N) bool."""
+    """Return (row, start, length) of each run of True in the rows of an (R, N) bool array."""
     steps = np.diff(np.pad(edges, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)
     ends = np.nonzero(steps == -1)[1]

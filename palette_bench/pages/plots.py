@@ -1,4 +1,4 @@
-"""Plots as SVG, each drawn for light and dark pages; equal input gives equal bytes.
+"""Plots as SVG, each drawn for light and dark pages. Equal input gives equal bytes.
 
 Source: reports and studies, section 6: fixed hash salt, text as paths of the bundled DejaVu Sans, no
 date and no creator inside.
@@ -44,7 +44,7 @@ DARK = ThemeColours(text="#ecebe6", soft="#aaa69d", line="#3a3d45", accent="#63c
 
 @dataclass(frozen=True)
 class ThemedPlot:
-    """One plot in both themes, SVG bytes."""
+    """One plot in both themes, as SVG bytes."""
 
     light: bytes
     dark: bytes
@@ -52,9 +52,10 @@ class ThemedPlot:
 
 @dataclass(frozen=True)
 class PlotRow:
-    """A line of the dot-and-whisker plot; hollow marks stand for rows that do not compete.
+    """A row of the dot-and-whisker plot.
 
-    Rows of one `group` share a bracket; 0 is none.
+    Hollow marks stand for rows that are not ranked systems. A bracket joins the rows of one `group`; 0 means
+    no group.
     """
 
     label: str
@@ -67,15 +68,18 @@ class PlotRow:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a plot: its label, and its points."""
+    """A line of a plot: its label and its points."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
 
 
+# --- drawing in both themes ---
+
+
 def _draw(width: float, height: float, paint: Callable[[Any, ThemeColours], None]) -> ThemedPlot:
-    """Return the plot `paint` draws on an axes of `width` x `height` inches, once per theme."""
+    """Draw a plot of `width` x `height` inches with `paint`, once per theme."""
     return ThemedPlot(*(_svg(width, height, paint, inks) for inks in (LIGHT, DARK)))
 
 
@@ -104,12 +108,15 @@ def _quiet_axes(axes: Any, inks: ThemeColours) -> None:
     axes.yaxis.label.set_color(inks.soft)
 
 
+# --- the plots ---
+
+
 def histogram(values: NDArray[np.float64], label: str) -> ThemedPlot:
     """Return the histogram of per-image values, with median and mean marked.
 
     Args:
         values: (N,) finite, N >= 1.
-        label: the axis label, with direction.
+        label: axis label, including the direction.
     """
     bins = min(40, max(8, int(np.sqrt(len(values)) * 2)))
 
@@ -136,9 +143,9 @@ def histogram(values: NDArray[np.float64], label: str) -> ThemedPlot:
 
 
 def dot_whisker(rows: Sequence[PlotRow], label: str) -> ThemedPlot:
-    """Return the plot of one metric: a dot per row, its 95 % interval as a line, first row on top.
+    """Return the plot of one metric: per row a dot and its 95 % interval as a line, first row on top.
 
-    The axis spans the ranked systems; an arrow with its value stands for a row outside it.
+    The axis spans the ranked systems. A row outside the axis is drawn as an arrow with the row's value.
     """
     low, high = _window(rows)
 
@@ -155,7 +162,8 @@ def dot_whisker(rows: Sequence[PlotRow], label: str) -> ThemedPlot:
             text.set_color(inks.text)
             text.set_parse_math(False)  # names are not formulas
         axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
-        axes.set_xlabel(label, loc="right", multialignment="right")  # longer than the axis, not than the plot
+        # aligned right: the label may be longer than the axis, but fits the whole plot
+        axes.set_xlabel(label, loc="right", multialignment="right")
         axes.grid(axis="x", color=inks.line, linewidth=0.6)
         axes.set_axisbelow(True)
         _brackets(axes, inks, [row.group for row in rows])
@@ -164,22 +172,22 @@ def dot_whisker(rows: Sequence[PlotRow], label: str) -> ThemedPlot:
 
 
 def _reach(row: PlotRow) -> tuple[float, float]:
-    """Return the ends of a row's interval, the value alone without one."""
+    """Return the ends of a row's interval; the value replaces a missing end."""
     return row.value if row.low is None else row.low, row.value if row.high is None else row.high
 
 
 def _window(rows: Sequence[PlotRow]) -> tuple[float, float]:
-    """Return where the axis starts and ends: the ranked systems, or all rows, and some air."""
+    """Return the limits of the axis: the ranked systems, or all rows if none is ranked, plus a margin."""
     ends = [end for row in rows if row.kind == "system" for end in _reach(row)]
     ends = ends or [end for row in rows for end in _reach(row)]
     low, high = min(ends), max(ends)
     air = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
-    start = 0.0 if low - air < 0 <= low + air / 1000 else low - air  # nothing below 0 where no value is
+    start = 0.0 if low - air < 0 <= low + air / 1000 else low - air  # no axis below 0 without negative values
     return start, high + air
 
 
 def _mark(axes: Any, at: int, row: PlotRow, colour: str, window: tuple[float, float]) -> None:
-    """Draw a row's interval, cut off where the axis ends, and its dot."""
+    """Draw a row's dot and its interval, cut off at the ends of the axis."""
     if row.low is not None and row.high is not None:
         ends = np.clip([row.low, row.high], *window)
         axes.plot(ends, [at, at], color=colour, linewidth=2.2, solid_capstyle="round", clip_on=False)
@@ -196,7 +204,7 @@ def _mark(axes: Any, at: int, row: PlotRow, colour: str, window: tuple[float, fl
 
 
 def _point_away(axes: Any, at: int, row: PlotRow, colour: str, edge: float) -> None:
-    """Draw an arrow at the edge towards a value beyond it, and the value inside the plot."""
+    """Draw an arrow at the edge of the axis towards a value outside, and print the value inside the plot."""
     right = row.value > edge
     axes.plot([edge], [at], marker=">" if right else "<", markersize=6.5, color=colour, clip_on=False)
     axes.annotate(
@@ -212,7 +220,10 @@ def _point_away(axes: Any, at: int, row: PlotRow, colour: str, edge: float) -> N
 
 
 def _brackets(axes: Any, inks: ThemeColours, groups: Sequence[int]) -> None:
-    """Draw a bracket beside the rows of each group, a tick at every member; neighbours stand in two lanes."""
+    """Draw a bracket beside the rows of each group, with a tick at each end.
+
+    Consecutive groups use two alternating columns, so that their brackets do not touch.
+    """
     for group in sorted(set(groups) - {0}):
         members = [at for at, other in enumerate(groups) if other == group]
         colour, lane = (inks.accent if group == 1 else inks.soft), 1.03 + 0.035 * ((group - 1) % 2)
@@ -227,20 +238,20 @@ def _brackets(axes: Any, inks: ThemeColours, groups: Sequence[int]) -> None:
 
 
 def scatter(x: NDArray[np.float64], y: NDArray[np.float64], xlabel: str, ylabel: str) -> ThemedPlot:
-    """Return one point per image and the line of equal values.
+    """Return the plot of one point per image, with the line of equal values.
 
     Args:
         x: (N,) finite, N >= 1.
-        y: (N,) of the same images.
-        xlabel: the axis label.
-        ylabel: the other.
+        y: (N,) values of the same images.
+        xlabel: label of the x axis.
+        ylabel: label of the y axis.
     """
     top = 1.04 * max(float(x.max()), float(y.max())) or 1.0
     low = min(0.0, float(x.min()), float(y.min()))
 
     def paint(axes: Any, inks: ThemeColours) -> None:
         axes.plot([low, top], [low, top], color=inks.soft, linewidth=1.1, linestyle="--")
-        # points in one image: a vector for each of 10,000 would make the page slow
+        # rasterized: 10,000 points as single vector marks would make the page slow
         axes.plot(
             x, y, linestyle="", marker="o", markersize=3.2, markeredgewidth=0,
             color=inks.accent, alpha=0.45, rasterized=True,
@@ -255,12 +266,12 @@ def scatter(x: NDArray[np.float64], y: NDArray[np.float64], xlabel: str, ylabel:
 
 
 def around_half(rows: Sequence[PlotRow], margin: float, label: str) -> ThemedPlot:
-    """Return shares in per cent with their intervals about the line of 50 %, first row on top.
+    """Return shares in per cent with their intervals around a line at 50 %, first row on top.
 
     Args:
-        rows: as `dot_whisker` takes them.
-        margin: points either side of 50 that are shaded.
-        label: of the axis.
+        rows: rows as in `dot_whisker`.
+        margin: half width of the shaded band around 50, in points.
+        label: axis label.
     """
 
     def paint(axes: Any, inks: ThemeColours) -> None:
@@ -289,7 +300,7 @@ _DASHES = ("-", "--", ":", "-.")
 
 
 def curves(lines: Sequence[Curve], xlabel: str, ylabel: str) -> ThemedPlot:
-    """Return lines over one axis, told apart by dash and shade, and named in a legend."""
+    """Return lines over one axis, distinguished by dash and colour, with a legend."""
 
     def paint(axes: Any, inks: ThemeColours) -> None:
         for at, line in enumerate(lines):

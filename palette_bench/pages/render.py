@@ -1,7 +1,7 @@
-"""From a template to one self-contained HTML file that asks nothing of the network.
+"""Rendering of templates to self-contained HTML files that need no network access.
 
-Source: reports and studies, section 8: autoescape, no undefined names, a content security policy that
-admits our own style and script by digest and images only as data.
+Source: reports and studies, section 8: autoescape, no undefined names, and a content security policy that
+allows only the page's own style and script (by digest), and images only as data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ _RESOLVERS = {"doi:": "https://doi.org/", "arXiv:": "https://arxiv.org/abs/"}
 
 
 def href(link: str) -> str:
-    """Return the web address of a link of a record; any other scheme than the allowed three is refused."""
+    """Return the web address of a link of a record.
+
+    Raises:
+        ValueError: the scheme is not one of the allowed ones (https, doi, arXiv).
+    """
     for scheme, address in _RESOLVERS.items():
         if link.startswith(scheme):
             return address + link.removeprefix(scheme)
@@ -37,7 +41,7 @@ def data_uri(kind: str, data: bytes) -> str:
 
 
 def csp_digest(text: str) -> str:
-    """Return how a content security policy names an inline style or script."""
+    """Return the digest by which a content security policy allows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
@@ -58,7 +62,7 @@ def _environment() -> Environment:
 
 @cache
 def _assets(parts: tuple[str, ...]) -> dict[str, Markup | str]:
-    """Return the page's one style and one script, and the digests that admit them."""
+    """Return the page's style and script, each as one text, and the digests that allow them."""
     style = "\n".join(report_text(f"assets/{name}.css") for name in ("page", *parts))
     script = "\n".join(report_text(f"assets/{name}.js") for name in ("page", *parts))
     return {
@@ -70,12 +74,12 @@ def _assets(parts: tuple[str, ...]) -> dict[str, Markup | str]:
 
 
 def render(template: str, *, parts: tuple[str, ...] = (), beside: bool = False, **names: Any) -> str:
-    """Return a page; a name the template uses and nobody gave is an error.
+    """Return a page. A name that the template uses and that is not given is an error.
 
     Args:
-        template: inside `reports/templates`.
-        parts: assets this page adds to `page.css` and `page.js`, each a style and a script.
-        beside: whether the page shows images and loads scripts that lie in files beside it.
-        names: what the template prints.
+        template: name inside `reports/templates`.
+        parts: assets to add to `page.css` and `page.js`; each name is a style and a script.
+        beside: whether the page loads images and scripts from files beside it.
+        names: the names that the template uses.
     """
     return _environment().get_template(template).render(**_assets(parts), beside=beside, **names)

@@ -1,4 +1,4 @@
-"""One score as a page shows it: texts, and the little whisker drawn beside the number."""
+"""One score as a page shows it: its texts, and the interval drawn beside the number."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Whisker:
 
 @dataclass(frozen=True)
 class ScoreCell:
-    """Everything a page prints of one score; `marks` bar it from ranking, `notes` explain it."""
+    """Everything a page prints of one score; `marks` bar the score from ranking, `notes` explain it."""
 
     key: str
     name: str
@@ -67,7 +67,10 @@ def nice_ceiling(value: float) -> float:
 
 
 def whisker(score: Score) -> Whisker | None:
-    """Return where dot and interval stand on an axis that starts at 0; None without a value."""
+    """Return the positions of a score's dot and interval on an axis; None without a value.
+
+    The axis starts at 0, or below the interval if the interval reaches below 0.
+    """
     if score.value is None:
         return None
     low = score.value if score.low is None else score.low
@@ -86,7 +89,7 @@ def _axis_text(value: float) -> str:
 
 
 def _notes(key: str, score: Score) -> tuple[str, ...]:
-    """Return what explains a score: its own notes, and what its interval covers."""
+    """Return the explanations of a score: its own notes, and what its interval covers."""
     found = [note_words(note) for note in score.notes if note not in BARRING]
     if took_originals_as_fixed(score):
         found.append(ORIGINALS_FIXED)
@@ -96,7 +99,7 @@ def _notes(key: str, score: Score) -> tuple[str, ...]:
 
 
 def score_cell(key: str, score: Score) -> ScoreCell:
-    """Return a score's texts."""
+    """Return the texts of a score."""
     words = metric_words(shown_key(key, score))
     return ScoreCell(
         key=key,

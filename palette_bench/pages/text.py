@@ -1,4 +1,4 @@
-"""Metrics, notes and numbers in words: what a page prints for a key of a scorecard."""
+"""Metrics, notes and numbers of scorecards in words, as pages print them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from palette_bench.tasks.protocol import PhotoSource, load
 
 @dataclass(frozen=True)
 class MetricWords:
-    """A metric's name on a page and what it looks at, in one clause."""
+    """A metric's name on a page, and what the metric measures, in one clause."""
 
     name: str
     meaning: str
 
+
+# --- tables of words ---
 
 METRICS: dict[str, MetricWords] = {
     "fid": MetricWords("FID", "distance between the feature clouds of outputs and reference"),
@@ -130,25 +132,28 @@ MINUS = "\N{MINUS SIGN}"
 _SHOWN_UNITS = frozenset({"%", "dB"})
 
 
+# --- metrics, notes, networks and references ---
+
+
 def metric_words(key: str) -> MetricWords:
-    """Return the words for a metric id; an unknown id is its own name."""
+    """Return the words for a metric id; an unknown id is used as the name."""
     base, _, suffix = key.partition("@")
     known = METRICS.get(base) or MetricWords(base.replace("_", " "), "")
     return MetricWords(f"{known.name}, {suffix}", known.meaning) if suffix else known
 
 
 def note_words(note: str) -> str:
-    """Return a note of a score as a sentence; an unknown note stays as it is."""
+    """Return a score's note as a sentence; an unknown note is returned unchanged."""
     return NOTES.get(note, note)
 
 
 def protocol_caution(protocol: str) -> str:
-    """Return what a reader of a board must know of its protocol; nothing for the paper's."""
+    """Return the caution for boards of a protocol; "" for the paper's protocol."""
     return _CAUTIONS.get(protocol, "")
 
 
 def network_words(extractor: str | None) -> str:
-    """Return the network a score's features come from; nothing for pixels."""
+    """Return the name of the network that computes a score's features; "" for metrics on pixels."""
     name = extractor or ""
     return NETWORKS.get(name) or (
         f"timm's {name.removeprefix('timm:')}" if name.startswith("timm:") else name
@@ -156,7 +161,7 @@ def network_words(extractor: str | None) -> str:
 
 
 def reference_words(score: Score) -> str:
-    """Return what a score compares with, and how many images; nothing if it looks at outputs alone."""
+    """Return what a score compares with, including the number of images; "" if it reads outputs alone."""
     name, n = str(score.params.get("reference", "")), score.params.get("reference_n")
     count = f"{n:,} " if isinstance(n, int) else ""
     if name.startswith("val-full@"):
@@ -171,29 +176,35 @@ def reference_words(score: Score) -> str:
 
 
 def basis_words(score: Score, apart: str = ", ") -> str:
-    """Return what a score stands on: its network, and what it compares with; `apart` stands between."""
+    """Return the network and the reference of a score; `apart` separates the two."""
     return f"{apart}against ".join(filter(None, (network_words(score.extractor), reference_words(score))))
 
 
 def shown_key(key: str, score: Score) -> str:
-    """Return the metric a score is shown as: earlier cards say `fid` against own originals too."""
+    """Return the metric id under which a score is shown.
+
+    Earlier cards use the id `fid` also for FID against a set's own originals.
+    """
     return ORIGINALS_FORM.get(key, key) if against_originals(score) else key
 
 
 def is_frechet(key: str) -> bool:
-    """Return whether a metric is a Fréchet distance, of whatever network and reference."""
+    """Return whether a metric is a Fréchet distance, on any network and against any reference."""
     return key in ("fid_matched", *forms_of("fid"))
 
 
 def is_percent(score: Score) -> bool:
-    """Return whether a score runs from 0 to 100 per cent."""
+    """Return whether a score is a percentage from 0 to 100."""
     return score.unit == "%"
 
 
-def decimals(score: Score) -> int:
-    """Return the decimals that show two digits of the interval's half width, 0 to 4.
+# --- numbers ---
 
-    Without an interval three digits of the value are shown.
+
+def decimals(score: Score) -> int:
+    """Return the number of decimals (0 to 4) that shows two digits of the interval's half width.
+
+    Without an interval, three digits of the value are shown.
     """
     value = score.value or 0.0
     spread = abs(value) / 10 if score.low is None or score.high is None else (score.high - score.low) / 2
@@ -201,7 +212,7 @@ def decimals(score: Score) -> int:
 
 
 def number(value: float | None, digits: int) -> str:
-    """Return a number for a person: thousands parted, a true minus sign; a dash for none."""
+    """Return a number with thousands separators and a true minus sign; a dash for None."""
     if value is None:
         return NOTHING
     text = f"{value:,.{digits}f}"
@@ -209,13 +220,13 @@ def number(value: float | None, digits: int) -> str:
 
 
 def value_text(score: Score) -> str:
-    """Return a score's value as printed, with its unit where people say one."""
+    """Return a score's value as printed, with its unit if the unit is % or dB."""
     text = number(score.value, decimals(score))
     return f"{text} {score.unit}" if score.unit in _SHOWN_UNITS and score.value is not None else text
 
 
 def interval_text(score: Score) -> str:
-    """Return 'low to high', or nothing without an interval."""
+    """Return 'low to high', or "" without an interval."""
     if score.low is None or score.high is None:
         return ""
     digits = decimals(score)
@@ -223,15 +234,18 @@ def interval_text(score: Score) -> str:
 
 
 def compact(count: float) -> str:
-    """Return a count or a cost in short: 62600000 is '62.6 M', 2e-6 is '< 0.001'."""
+    """Return a count or a cost in short form: 62600000 gives '62.6 M', 2e-6 gives '< 0.001'."""
     for power, letter in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if count >= 10**power:
             return f"{count / 10**power:.3g} {letter}"
     return "< 0.001" if 0 < count < 0.001 else f"{count:.3g}"
 
 
+# --- tasks, sources and whole cards ---
+
+
 def task_words(protocol: str, task: str, variant: str | None) -> str:
-    """Return 'Inpainting, central 32x32 hole'.
+    """Return the titles of task and variant, e.g. 'Inpainting, central 32x32 hole'.
 
     Raises:
         SpecError: PB609, the protocol has no such task or variant.
@@ -241,7 +255,13 @@ def task_words(protocol: str, task: str, variant: str | None) -> str:
 
 
 def source_words(protocol: str, source: str, n: int | None = None) -> str:
-    """Return the title of a source, of which a set may hold `n` images; a folder is named as what it is."""
+    """Return the title of a source, with the number of images if the set contains only `n` of them.
+
+    A user's folder is described as a folder.
+
+    Raises:
+        SpecError: the protocol has no such source.
+    """
     known = load(protocol).sources.get(source)
     if known:
         part = isinstance(known, PhotoSource) and n is not None and n < known.count
@@ -252,14 +272,14 @@ def source_words(protocol: str, source: str, n: int | None = None) -> str:
 
 
 def place(task: str, variant: str | None) -> str:
-    """Return 'inpainting / center32', or the task alone where it has one variant."""
+    """Return 'inpainting / center32', or only the task for the default variant."""
     return task if variant in (None, "default") else f"{task} / {variant}"
 
 
 def headline(card: Scorecard, ranked: tuple[str, ...]) -> str:
-    """Return the sentence that sums a card up, by one rule for every method.
+    """Return the sentence that summarizes a card, by the same rule for every method.
 
-    The first ranked metric and the perceptual distance, with values; then the number of images.
+    The sentence gives the first ranked metric and the perceptual distance, then the number of images.
     """
     keys = dict.fromkeys(k for k in (*ranked[:1], "perceptual_distance") if k in card.scores)
     parts = [f"{_mid_sentence(metric_words(k).name)} {value_text(card.scores[k])}" for k in keys]
@@ -268,7 +288,7 @@ def headline(card: Scorecard, ranked: tuple[str, ...]) -> str:
 
 
 def _mid_sentence(name: str) -> str:
-    """Return a name as it stands inside a sentence: abbreviations and people keep their capital."""
+    """Return a name as written inside a sentence: abbreviations and names of people keep their capital."""
     keeps = name[:2].isupper() or name.startswith(("Fréchet", "Inception"))
     return name if keeps else name[0].lower() + name[1:]
 

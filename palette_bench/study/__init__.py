@@ -1,1 +1,1 @@
-"""Human studies: the plan, the votes, who is left out, and the fool rate."""
+"""Human studies: plan, trials, votes, exclusions, and the fool rate."""

@@ -1,4 +1,4 @@
-"""`study analyse`: votes in, rates with honest intervals out.
+"""`study analyse`: computes fool rates with two-way intervals, tests and notices from votes.
 
 Source: reports and studies, sections 7.4 and 7.5.
 """
@@ -22,8 +22,8 @@ from palette_bench.study.statistics import LEAST_IMAGES, LEAST_RATERS, AnsweredT
 from palette_bench.study.two_way import difference, quantile
 from palette_bench.study.votes import Vote, in_order
 
-SMALL_STUDY = 20  # raters; below, the page says so
-_APART = 1.0  # points between the rate and the mean of raters' rates worth a notice
+SMALL_STUDY = 20  # with fewer raters, the page calls the study small
+_APART = 1.0  # points between the rate and the mean of raters' own rates that cause a notice
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class AnalysedStudy:
 def analyse(
     study: Study, votes: Sequence[Vote], *, head: PlatformCounts | None = None, peek: bool = False
 ) -> AnalysedStudy:
-    """Return what the votes of a study say.
+    """Return the analysis of a study's votes.
 
     Args:
         study: the frozen plan.
-        votes: as `read_votes` gives them.
-        head: what the platform knows of raters before their first trial.
-        peek: look before the stop rule is met; the result says so for ever.
+        votes: votes from `read_votes`.
+        head: the platform's counts of raters before their first trial.
+        peek: whether to analyse before the stop rule is met; the result is marked permanently.
 
     Raises:
         InputError: PB508, the stop rule is not met; PB501, there are no votes.
@@ -90,7 +90,7 @@ def analyse(
 
 
 def _early(study: Study, screened: ScreenedTrials, votes: Sequence[Vote]) -> Problem | None:
-    """Return why nobody should look yet, or None."""
+    """Return why the votes must not be analysed yet, or None."""
     if not votes:
         return problem(
             "PB501", "votes", expected="votes of the study", found="none", fix="collect them first"
@@ -131,7 +131,7 @@ def _method(
 
 
 def _pairs(study: Study, kept: dict[str, AnsweredTrials]) -> Iterator[PairResult]:
-    """Yield the test of every pair of methods that have an interval, corrected for all of them."""
+    """Yield the test of every pair of methods with intervals, with p values corrected for all pairs."""
     able = [s for s in study.slugs if is_enough(kept[s].votes)]
     tests = [(a, b, difference(kept[a].votes, kept[b].votes)) for a, b in combinations(able, 2)]
     known = [(a, b, d) for a, b, d in tests if d is not None]
@@ -164,7 +164,7 @@ def _images(study: Study, kept: dict[str, AnsweredTrials]) -> tuple[ImageRate, .
 
 
 def _notices(methods: Sequence[MethodResult], screened: ScreenedTrials) -> Iterator[str]:
-    """Yield what a reader must know beside the numbers."""
+    """Yield what a reader must know in addition to the numbers."""
     if LEAST_RATERS <= screened.flow.analysed < SMALL_STUDY:
         yield f"A small study: {screened.flow.analysed} raters. Read the intervals with care."
     for m in methods:

@@ -1,4 +1,4 @@
-"""What `study analyse` writes: the record, the page, the table of images, the data sheet, new cards."""
+"""The files that `study analyse` writes: record, page, table of images, data sheet, extended cards."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from palette_bench.study.results import Analysis, Flow, ImageRate, MethodResult,
 from palette_bench.study.scorecards import read_parents, write_cards
 from palette_bench.study.votes import read_votes
 
+# --- the data sheet ---
+
 OPEN = "_to be filled in by hand_"
 
 
 def data_sheet(study: Study, analysis: Analysis) -> str:
-    """Return the sheet as Markdown."""
+    """Return the human evaluation data sheet as Markdown."""
     sections = {
         "1. Main reference and supplementary resources": _resources(study, analysis),
         "2. Evaluated systems": _systems(study),
@@ -39,7 +41,7 @@ def data_sheet(study: Study, analysis: Analysis) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that no Markdown reader takes for markup or a link."""
+    """Return the text with all characters escaped that Markdown could read as markup or a link."""
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|!" else c for c in text)
 
 
@@ -128,6 +130,8 @@ def _ethics(study: Study) -> Facts:
     yield "Consent", f"consent.txt, {study.consent[:12]}; raters may withdraw, and their rows go"
 
 
+# --- the page ---
+
 VERDICTS = {
     "indistinguishable": "cannot be told from photographs",
     "above": "chosen more often than the original",
@@ -138,7 +142,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class FlowBox:
-    """A box of the flow: how many, of what, and what left the stream here."""
+    """A box of the flow diagram: a count, what is counted, and what was removed at this step."""
 
     count: str
     what: str
@@ -146,14 +150,14 @@ class FlowBox:
 
 
 def rate_words(rate: Rate) -> str:
-    """Return '46.2 % (43.3 to 49.1) of 5,000', or the counts where there is no interval."""
+    """Return e.g. '46.2 % (43.3 to 49.1) of 5,000', or only the counts if there is no interval."""
     if rate.value is None:
         return f"{rate.chosen:,} of {rate.n:,}, no interval"
     return f"{rate.value:.1f} % ({rate.low:.1f} to {rate.high:.1f}) of {rate.n:,}"
 
 
 def headline(analysis: Analysis) -> str:
-    """Return the finding in one sentence, by one rule for every study."""
+    """Return the result in one sentence, by the same rule for every study."""
     known = [m for m in analysis.methods if m.rate.value is not None]
     if not known:
         return "Too few raters or images for an interval: only counts are known"
@@ -195,7 +199,7 @@ def _verdict(method: MethodResult) -> str:
 
 
 def _details(method: MethodResult) -> tuple[str, list[str]]:
-    """Return a method's slug and the closer look at its votes, in the order of the page's columns."""
+    """Return a method's slug and detailed statistics, in the order of the page's columns."""
     sides, shares, slope = method.sides, method.variance, method.slope
     return method.slug, [
         number(method.rater_mean, 1),
@@ -247,6 +251,8 @@ def _some(count: int | None, what: str) -> tuple[str, ...]:
     return (f"{count:,}: {what}",) if count else ()
 
 
+# --- writing everything ---
+
 ANALYSIS = "analysis.json"
 IMAGES = "images.csv"
 SHEET = "datasheet.md"
@@ -262,20 +268,20 @@ def write_analysis(
     head: PlatformCounts | None = None,
     peek: bool = False,
 ) -> Analysis:
-    """Analyse votes and write everything into `out`, `analysis.json` last.
+    """Analyse votes and write all files to `out`, `analysis.json` last.
 
     Args:
         study: a study folder; `private/` is not needed.
         votes: its `votes.csv`.
-        out: made if absent.
-        cards: scorecards of studied methods; new ones with the fool rate are written.
-        head: what the platform knows of raters before their first trial.
-        peek: look before the stop rule is met.
+        out: the output folder; it is created if missing.
+        cards: scorecards of studied methods; a copy of each with the fool rate is written.
+        head: the platform's counts of raters before their first trial.
+        peek: whether to analyse before the stop rule is met.
 
     Raises:
-        RecordError: PB505 the study changed; PB501-PB503, PB510 the votes are not fit.
+        RecordError: PB505, the study changed; PB501-PB503, PB510, the votes are invalid.
         InputError: PB508, the stop rule is not met.
-        IncomparableError: PB602, a card of other outputs; nothing is written.
+        IncomparableError: PB602, a card has other outputs; nothing is written.
     """
     plan = StudyFolder.open(study).study
     found = analyse(plan, read_votes(votes, plan), head=head, peek=peek)

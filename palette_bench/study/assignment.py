@@ -1,8 +1,8 @@
-"""Who sees what: balanced lists of trials, one per rater slot, drawn from the study's secret.
+"""Assignment of trials: balanced lists, one per rater slot, drawn from the study's secret.
 
-Every method gets equally many raters, and every (method, image) pair the same number of votes up to one;
-nobody sees an image twice; the original stands left and right equally often for each rater and method.
-Source: reports and studies, section 7.1.
+Every method gets the same number of raters. Vote counts of (method, image) pairs differ by at most one.
+No rater sees an image twice. For each rater and method, the original is on the left as often as on the
+right, up to one trial. Source: reports and studies, section 7.1.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from palette_bench.study.two_way import quantile
 
 T = TypeVar("T")
 
-_EXCHANGES = 10  # rounds in which every rater swaps images with another: far past what mixing needs
+_EXCHANGES = 10  # rounds of image swaps between raters: many more than mixing needs
 
-# method number -> the images one rater sees of it
+# method number -> the images of that method that one rater sees
 Hands: TypeAlias = dict[int, list[ImageId]]
+
+
+# --- images and checks of the plan ---
 
 
 @dataclass(frozen=True)
 class DraftTrial:
-    """A trial before it has names: what it shows, and where the original stands."""
+    """A trial before tokens and files are assigned: what it shows, and the side of the original."""
 
     kind: Kind
     image_id: ImageId
@@ -40,7 +43,7 @@ class DraftTrial:
 
 @dataclass(frozen=True)
 class ImageChoice:
-    """The images of a study by use; no image has two uses."""
+    """The images of a study by use; each image has one use."""
 
     test: tuple[ImageId, ...]
     catch: tuple[ImageId, ...]
@@ -48,9 +51,10 @@ class ImageChoice:
 
 
 def choose(plan: StudyPlan, set_fingerprint: Fingerprint, ids: Iterable[ImageId]) -> ImageChoice:
-    """Return the images of a study, `study-v1`: the same for equal set and seed, whatever the order of ids.
+    """Return the images of a study by the rule `study-v1`.
 
-    The first `images` are for test trials, then come catch and practice.
+    The choice depends on the set and the seed, not on the order of the ids. The first `images` of the ordered
+    ids are for test trials, the next ones for catch trials, then for practice.
     """
 
     def place(image_id: ImageId) -> Fingerprint:
@@ -64,12 +68,12 @@ def choose(plan: StudyPlan, set_fingerprint: Fingerprint, ids: Iterable[ImageId]
 
 
 def methods_per_rater(plan: StudyPlan, n_methods: int) -> int:
-    """Return how many methods one rater judges: all, or as many as 120 test trials hold."""
+    """Return the number of methods that one rater judges: all, or as many as fit into 120 test trials."""
     return min(n_methods, MOST_TEST_TRIALS // plan.trials_per_method)
 
 
 def faults(plan: StudyPlan, n_methods: int, n_ids: int) -> list[Problem]:
-    """Return what keeps the plan from being balanced on a set of `n_ids` images; none if it can be."""
+    """Return the problems that keep a plan from being balanced on a set of `n_ids` images."""
     per_rater = methods_per_rater(plan, n_methods)
     needed, apart = plan.images + plan.catch + plan.practice, n_methods * plan.trials_per_method
     found = []
@@ -94,14 +98,17 @@ def faults(plan: StudyPlan, n_methods: int, n_ids: int) -> list[Problem]:
     ]
 
 
+# --- the lists of trials ---
+
+
 def assign(plan: StudyPlan, slugs: Sequence[str], choice: ImageChoice, secret: str) -> list[list[DraftTrial]]:
-    """Return the trials of every rater slot in order: practice, then test with catch trials among them.
+    """Return the trials of every rater slot in order: practice, then test trials mixed with catch trials.
 
     Args:
-        plan: one without `faults`.
-        slugs: of the methods.
+        plan: a plan without `faults`.
+        slugs: slugs of the methods.
         choice: the images.
-        secret: equal secrets give equal lists.
+        secret: the study's secret; equal secrets give equal lists.
     """
     draw = Stream(f"palette-bench/study-v1|{secret}|hands")
     hands = _deal(plan, len(slugs), shuffled(choice.test, draw))
@@ -115,7 +122,7 @@ def assign(plan: StudyPlan, slugs: Sequence[str], choice: ImageChoice, secret: s
 
 
 def shuffled(items: Iterable[T], draw: Stream) -> list[T]:
-    """Return items in an order all orders of which are equally likely (Fisher and Yates)."""
+    """Return the items in uniformly random order (Fisher and Yates)."""
     order = list(items)
     for last in range(len(order) - 1, 0, -1):
         at = draw.below(last + 1)
@@ -124,10 +131,10 @@ def shuffled(items: Iterable[T], draw: Stream) -> list[T]:
 
 
 def _deal(plan: StudyPlan, n_methods: int, images: Sequence[ImageId]) -> list[Hands]:
-    """Return each slot's images by method, laid around a circle of images so that everything balances.
+    """Return each slot's images by method, from a circular layout of the images that balances all counts.
 
-    Each method goes round the circle in steps of its trials, from its own start; starts lie further apart
-    than one step, so the arcs one rater gets never overlap.
+    Each method goes round the circle in steps of `trials_per_method`, from its own start. The starts are at
+    least one step apart, so the arcs of one rater never overlap.
     """
     per_rater, trials = methods_per_rater(plan, n_methods), plan.trials_per_method
     gap = len(images) // n_methods
@@ -142,14 +149,13 @@ def _deal(plan: StudyPlan, n_methods: int, images: Sequence[ImageId]) -> list[Ha
 
 
 def _exchange(hands: Sequence[Hands], method: int, draw: Stream) -> None:
-    """Let raters of a method, two by two, pool what either may see and draw anew.
+    """Let pairs of raters of a method pool the images that both may see, and draw from the pool anew.
 
-    Nothing that balances is touched: pairs keep their votes and raters their number of trials. Without it,
-    the same groups of raters would always meet the same groups of images. (A curveball trade: Strona and
-    others 2014.)
+    Vote counts per (method, image) pair and trials per rater stay the same. Without the exchange, the same
+    groups of raters would always see the same groups of images. (A curveball trade: Strona and others 2014.)
     """
     pairs = shuffled([hand for hand in hands if method in hand], draw)
-    for one, other in zip(pairs[::2], pairs[1::2], strict=False):  # with an odd number one sits out
+    for one, other in zip(pairs[::2], pairs[1::2], strict=False):  # one rater of an odd number has no partner
         seen, seen_by_other = _all(one), _all(other)
         free = [i for i in one[method] if i not in seen_by_other]
         pool = shuffled(free + [i for i in other[method] if i not in seen], draw)
@@ -163,7 +169,7 @@ def _all(hand: Hands) -> set[ImageId]:
 
 
 def _sequence(hand: Hands, slugs: Sequence[str], choice: ImageChoice, draw: Stream) -> Iterator[DraftTrial]:
-    """Yield one rater's trials. Catch trials stand between test trials, never first, last or in a row."""
+    """Yield one rater's trials. Catch trials are between test trials, never first, last or adjacent."""
     test = [
         trial
         for method in sorted(hand)
@@ -179,7 +185,7 @@ def _sequence(hand: Hands, slugs: Sequence[str], choice: ImageChoice, draw: Stre
 
 
 def _sided(kind: Kind, images: Sequence[ImageId], method: str, draw: Stream) -> list[DraftTrial]:
-    """Return trials with the original on the left in half of them, up to one, in the order of images."""
+    """Return trials in the order of `images`, with the original on the left in half of them (up to one)."""
     left = (len(images) + draw.below(2)) // 2
     sides = shuffled("L" * left + "R" * (len(images) - left), draw)
     return [
@@ -188,14 +194,24 @@ def _sided(kind: Kind, images: Sequence[ImageId], method: str, draw: Stream) -> 
     ]
 
 
-SHARE_OF_IMAGES = 0.114  # of the variance of a vote, at a logit sd of 0.8 over images
-SHARE_OF_RATERS = 0.044  # likewise, at 0.5 over raters
+# --- the expected precision of a plan ---
+
+SHARE_OF_IMAGES = 0.114  # share of a vote's variance due to images, at a logit sd of 0.8 over images
+SHARE_OF_RATERS = 0.044  # share due to raters, at a logit sd of 0.5 over raters
 EXPECTED_RATE = 0.48
 
 
 @dataclass(frozen=True)
 class ExpectedPrecision:
-    """Raters, trials of each and images of one method, and half widths in per cent points."""
+    """Expected precision for one method; half widths are in percentage points.
+
+    Attributes:
+        raters: number of raters of the method.
+        trials: trials per rater.
+        images: number of test images.
+        half_width: half width of the two-way interval.
+        naive: half width if votes were independent, which is too small.
+    """
 
     raters: int
     trials: int
@@ -204,7 +220,7 @@ class ExpectedPrecision:
     naive: float
 
     def __str__(self) -> str:
-        """Return the row as a sentence."""
+        """Return the precision as a sentence."""
         return (
             f"{self.raters:,} raters x {self.trials:,} trials a method on {self.images:,} images: "
             f"± {self.half_width:.1f} points at 48 % (votes counted as independent would claim "
@@ -213,7 +229,7 @@ class ExpectedPrecision:
 
 
 def reach(plan: StudyPlan, n_methods: int) -> ExpectedPrecision:
-    """Return the row of the planning table for one method of a plan."""
+    """Return the expected precision of a plan for one method, at a fool rate of 48 %."""
     raters = plan.raters * methods_per_rater(plan, n_methods) // n_methods
     images = min(plan.images, raters * plan.trials_per_method)
     votes, noise = raters * plan.trials_per_method, EXPECTED_RATE * (1 - EXPECTED_RATE)

@@ -1,6 +1,6 @@
-"""CSV tables of typed rows: every bad cell is named by its line, unknown columns are ignored.
+"""CSV tables of typed rows. Every bad cell is reported with its line; unknown columns are ignored.
 
-Empty cells are absent values. Source: reports and studies, section 7.3.
+Empty cells are missing values. Source: reports and studies, section 7.3.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from palette_bench.core.text import table_rows
 
 P = TypeVar("P", bound=Part)
 
-# (column, what was expected) -> [(line, what was found)]
+# (column, expected value) -> [(line, found value)]
 Faults = dict[tuple[str, str], list[tuple[int, str]]]
 
 
 def table_text(cls: type[P], rows: Iterable[P]) -> str:
-    """Return rows as canonical CSV: the model's columns in their order, LF, absent values empty."""
+    """Return rows as canonical CSV: columns in the order of the model's fields, LF, missing values empty."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(cls.model_fields)
@@ -43,10 +43,11 @@ def parse_table(cls: type[P], data: bytes, name: str) -> list[tuple[int, P]]:
     Args:
         cls: the model of a row; its fields are the columns.
         data: the file's bytes, UTF-8.
-        name: shown in problems.
+        name: name of the file in error messages.
 
     Raises:
-        RecordError: PB401 not UTF-8 or not CSV; PB510 columns missing; PB501 bad cells; all at once.
+        RecordError: PB401, not UTF-8 or not CSV; PB510, columns are missing or repeated; PB501, bad cells,
+            all of them.
     """
     (_, header), *lines = table_lines(data, name)
     _require_columns(cls, header, name)
@@ -62,7 +63,7 @@ def parse_table(cls: type[P], data: bytes, name: str) -> list[tuple[int, P]]:
 
 
 def fault_problems(code: str, faults: Faults, name: str) -> list[Problem]:
-    """Return one problem per column and expectation, with the lines it concerns as its ids."""
+    """Return one problem per column and expected value; its ids are the lines concerned."""
     return [
         problem(
             code,
@@ -77,10 +78,10 @@ def fault_problems(code: str, faults: Faults, name: str) -> list[Problem]:
 
 
 def table_lines(data: bytes, name: str) -> list[tuple[int, list[str]]]:
-    """Return the rows of a table with their line numbers, its header first: [] for an empty file.
+    """Return the rows of a table with their line numbers, header first. An empty file gives one empty header.
 
     Raises:
-        RecordError: PB401, no table.
+        RecordError: PB401, the data is not a table.
     """
     try:
         return list(table_rows(data)) or [(1, [])]

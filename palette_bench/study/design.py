@@ -1,6 +1,6 @@
-"""`study design`: from a hand-written plan, a set and submissions to a frozen study folder.
+"""`study design`: makes a frozen study folder from a hand-written plan, a set and submissions.
 
-Source: reports and studies, section 7.1; the folder's layout is told in `records`.
+Source: reports and studies, section 7.1. `palette_bench.study.plan` describes the folder's layout.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _BATCH = 64  # images per fsync round
 
 @dataclass(frozen=True)
 class StudyEntry:
-    """A submission under study: whose outputs, and where they lie."""
+    """A submission under study: its method, and its output images."""
 
     studied: Studied
     images: OutputImages
@@ -71,18 +71,18 @@ def design(
     """Write a study folder and return its frozen plan.
 
     Args:
-        plan_file: `study.toml`; the texts it names lie beside it.
-        benchset: the set, with the judge's part.
-        submissions: one per method, each answering the set.
+        plan_file: `study.toml`; the text files that it names are beside it.
+        benchset: the set, including the judge's part.
+        submissions: one submission per method, each for the whole set.
         out: the folder to make; it must not exist.
-        secret: 64 hexadecimal digits; drawn by the system unless a test wants equal lists.
-        progress: told of every image.
+        secret: 64 hexadecimal digits; random by default. Tests set it to get equal lists.
+        progress: reports every image.
 
     Raises:
         RecordError: PB401-PB411, the plan is malformed.
-        InputError: PB403, it cannot be balanced; all reasons at once.
-        SubmissionError: a submission does not pass `check`, or two have one slug (PB404).
-        StorageError: PB809, the folder exists; PB802.
+        InputError: PB403, the plan cannot be balanced. The error lists all reasons.
+        SubmissionError: a submission does not pass `check`, or two submissions have the same slug (PB404).
+        StorageError: PB809, the folder exists; PB802, writing failed.
     """
     plan = StudyToml.read(plan_file)
     _require_new(out)
@@ -108,9 +108,10 @@ def _require_new(out: Path) -> None:
 def _entries(
     submissions: Sequence[Path], target: BenchSet, stack: ExitStack, progress: Progress
 ) -> list[StudyEntry]:
-    """Return the checked submissions; the stack closes their files."""
+    """Return the checked submissions. The stack closes their files."""
     entries = []
     for path in submissions:
+        # with no diagnostics, this collects digests of the scored pixels while `check` decodes the outputs
         look = PixelDiagnostics(target, [])
         report = check(path, target.folder, progress=progress, witness=look)
         if not report.ok or report.card is None:
@@ -133,7 +134,7 @@ def _require_distinct(slugs: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class _Freezing:
-    """A plan on its way to a folder."""
+    """A plan with all choices made, ready to be written to a folder."""
 
     plan: StudyToml
     target: BenchSet
@@ -142,7 +143,7 @@ class _Freezing:
     secret: str
 
     def write(self, folder: Path, consent: bytes, instructions: bytes, progress: Progress) -> Study:
-        """Write everything, the plan last, and return it."""
+        """Write all files, the plan last, and return the plan."""
         files, digests = self._write_stimuli(folder, progress)
         truth = self._truth(files)
         lists = [slot_list(slot, rows).to_json() for slot, rows in enumerate(truth)]
@@ -208,7 +209,7 @@ class _Freezing:
         return files, digests
 
     def _images(self) -> Iterator[tuple[ImageId, str, Image]]:
-        """Yield (id, what, pixels) of everything a rater may see; `what` is real, input or a slug."""
+        """Yield (id, what, pixels) of every image a rater may see; `what` is "real", "input" or a slug."""
         for image_id in self.choice.test:
             yield image_id, "real", self.target.reference(image_id)
             for entry in self.entries:
@@ -247,5 +248,5 @@ class _Freezing:
         )
 
     def _name(self, purpose: str, what: str) -> str:
-        """Return 32 hexadecimal digits nobody without the secret can trace."""
+        """Return 32 hexadecimal digits that reveal nothing without the secret."""
         return hmac.new(self.secret.encode(), f"{purpose}|{what}".encode(), hashlib.sha256).hexdigest()[:32]

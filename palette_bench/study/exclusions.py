@@ -1,7 +1,7 @@
-"""Which trials and raters count, by rules fixed before any vote.
+"""Which trials and raters count, by rules that are fixed before the first vote.
 
-First trials, then raters; what is left out is counted, and results are given with and without it.
-Exclusion is not refusal of pay. Source: reports and studies, section 7.4.
+Trial rules apply first, then rater rules. Exclusions are counted, and results are reported with and without
+them. Exclusion is no reason to refuse payment. Source: reports and studies, section 7.4.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TRIAL_RULES: dict[TrialReason, str] = {
 
 @dataclass(frozen=True)
 class PlatformCounts:
-    """Counts only the platform knows; None where nobody stated them."""
+    """Counts that only the platform knows; None if nobody stated them."""
 
     invited: int | None = None
     consented: int | None = None
@@ -42,7 +42,7 @@ class PlatformCounts:
 
 @dataclass(frozen=True)
 class ScreenedTrials:
-    """The test trials that count, who was left out, and where everybody went."""
+    """The test trials that count, the excluded raters, and the flow of raters and trials."""
 
     kept: tuple[Vote, ...]
     excluded: tuple[Excluded, ...]
@@ -53,9 +53,9 @@ def screen(votes: Sequence[Vote], study: Study, head: PlatformCounts | None = No
     """Return the answered, valid test trials of raters who pass every rule.
 
     Args:
-        votes: of the study, answered or not.
-        study: whose `exclude` sets the limits.
-        head: what the platform knows of raters before their first trial.
+        votes: votes of the study, answered or not.
+        study: the study; its `exclude` sets the limits.
+        head: the platform's counts of raters before their first trial.
     """
     by_rater: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
@@ -86,14 +86,14 @@ def screen(votes: Sequence[Vote], study: Study, head: PlatformCounts | None = No
 
 
 def finished(votes: Sequence[Vote], study: Study) -> bool:
-    """Return whether one rater saw every test trial, answered or not."""
+    """Return whether one rater's votes cover every test trial, answered or not."""
     return len({v.trial for v in votes if v.kind == "test"}) >= study.test_trials
 
 
 def trial_fault(vote: Vote, study: Study) -> TrialReason | None:
     """Return why an answered trial does not count, or None.
 
-    A display whose time nobody measured cannot be trusted, so it counts as a fault of timing.
+    A trial without a measured display time counts as a timing fault.
     """
     if not vote.decoded:
         return "not decoded"
@@ -103,12 +103,13 @@ def trial_fault(vote: Vote, study: Study) -> TrialReason | None:
 
 
 def _against(votes: Sequence[Vote], study: Study) -> Iterator[RaterReason]:
-    """Yield every reason against one rater."""
+    """Yield every reason to exclude one rater."""
     rules = study.exclude
     answered = [v for v in votes if v.kind == "test" and v.choice]
     times = [v.rt_ms for v in answered if v.rt_ms is not None]
     if len({v.session for v in votes}) > 1:
         yield "repeated session"
+    # in a catch trial the right choice is the original, so chose_model is 0
     if sum(v.chose_model == 0 for v in votes if v.kind == "catch") < rules.catch_min_correct:
         yield "catch trials"
     if times and median(times) < rules.min_median_rt_ms:
@@ -120,5 +121,5 @@ def _against(votes: Sequence[Vote], study: Study) -> Iterator[RaterReason]:
 
 
 def side_p(left: int, n: int) -> float:
-    """Return the two-sided binomial p of `left` left choices of n, were both sides equally likely."""
+    """Return the two-sided binomial p value of `left` left choices of n, if both sides are equally likely."""
     return min(1.0, 2 * float(special.bdtr(min(left, n - left), n, 0.5))) if n else 1.0

@@ -1,7 +1,7 @@
-"""An opened study folder: the frozen plan, proven unchanged, and what lies beside it.
+"""An opened study folder: the frozen plan, verified to be unchanged, and the files beside it.
 
-Serving and exporting read studies through this module alone. Source: reports and studies, section 7.1;
-the layout is told in `records`.
+Serving and exporting read studies only through this module. Source: reports and studies, section 7.1.
+`palette_bench.study.plan` describes the folder's layout.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class StudyFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a study folder; `private/` may be absent, as in a published copy.
+        """Open a study folder; `private/` may be missing, as in a published copy.
 
         Raises:
-            RecordError: PB401-PB411 a malformed plan; PB505 plan, texts or lists changed after design.
-            StorageError: PB801.
+            RecordError: PB401-PB411, the plan is malformed; PB505, plan, texts or lists changed after design.
+            StorageError: PB801, a file is missing.
         """
         data = read_file(path / STUDY)
         study = Study.parse(data, STUDY)
@@ -53,37 +53,40 @@ class StudyFolder:
 
     @property
     def seal(self) -> StudySecret:
-        """Return the seal of `private/`.
+        """Return the study's id and secret from `private/`.
 
         Raises:
-            StorageError: PB801, this copy has none.
+            StorageError: PB801, this copy of the study has no `private/`.
         """
         return StudySecret.read(self.path / SEAL)
 
     @property
     def secret(self) -> str:
-        """Return the study's secret, 64 hexadecimal digits, from which names, order and rater ids come."""
+        """Return the study's secret, 64 hexadecimal digits.
+
+        Names, orders and rater ids are derived from it.
+        """
         return self.seal.secret
 
     @property
     def consent(self) -> str:
-        """Return the text raters agree to."""
+        """Return the text that raters agree to."""
         return read_file(self.path / CONSENT).decode()
 
     @property
     def instructions(self) -> str:
-        """Return the text raters are told."""
+        """Return the instructions for raters."""
         return read_file(self.path / INSTRUCTIONS).decode()
 
     def slot(self, slot: int) -> SlotList:
-        """Return one rater's trials as tokens."""
+        """Return one slot's trials as tokens."""
         return SlotList.read(self.path / slot_name(slot))
 
     def truth(self) -> list[Truth]:
         """Return what every trial of every slot shows, sorted by slot and trial.
 
         Raises:
-            RecordError: PB505, the file is not the one the plan was frozen with.
+            RecordError: PB505, the file is not the one with which the plan was frozen.
         """
         data = read_file(self.path / TRUTH)
         if sha256(data) != self.study.truth:
@@ -91,14 +94,14 @@ class StudyFolder:
         return [row for _, row in parse_table(Truth, data, TRUTH)]
 
     def stimulus(self, file: str) -> bytes:
-        """Return the PNG of a file named in the truth."""
+        """Return the PNG of a file that the truth names."""
         return read_file(self.path / STIMULI / file)
 
     def check_stimuli(self) -> None:
-        """Prove that the images are those of the plan.
+        """Raise unless the images are those of the plan.
 
         Raises:
-            RecordError: PB509; all that cannot be read are listed.
+            RecordError: PB509, images differ; the error lists all unreadable ones.
         """
         digests: dict[str, str] = {}
         broken: list[str] = []
@@ -117,7 +120,7 @@ class StudyFolder:
 
 
 def slot_name(slot: int) -> str:
-    """Return where a slot's list lies in the folder."""
+    """Return the path of a slot's list inside the folder."""
     return f"slots/{slot:03d}.json"
 
 
@@ -127,12 +130,12 @@ def slots_digest(texts: Iterable[str]) -> str:
 
 
 def stimuli_digest(digests: dict[str, str]) -> str:
-    """Return the digest of all stimuli by the name of their file."""
+    """Return the digest of all stimuli, sorted by file name."""
     return lines_digest(f"{name} {digests[name]}" for name in sorted(digests))
 
 
 def _changed(path: Path, study: Study, data: bytes) -> Iterable[Problem]:
-    """Yield what is not as it was frozen."""
+    """Yield a problem for each file that changed since the study was frozen."""
     if data != study.to_json().encode():
         yield _problem(path / STUDY, "the bytes `study design` wrote", "an edited file")
     if (path / SEAL).is_file():

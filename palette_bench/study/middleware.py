@@ -1,7 +1,7 @@
-"""What every request must pass before a study answers it.
+"""HTTP protection of a study server: host and origin check, security headers, rate limit, size limit.
 
-Host and Origin are compared with the addresses the study is served under, which stops other sites and
-rebound names; a session makes at most ten requests a second. Source: reports and studies, section 7.2.
+Host and Origin must be addresses under which the study is served. This blocks requests from other sites and
+DNS rebinding. A session may make at most ten requests a second. Source: reports and studies, section 7.2.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancesto
 
 
 class OriginCheck:
-    """Refuses requests under foreign names or from foreign pages, and adds the safe headers."""
+    """ASGI middleware that refuses foreign hosts and foreign pages, and adds security headers."""
 
     def __init__(self, app: ASGIApp, origins: Iterable[str]) -> None:
-        """Guard `app`, served under `origins`, e.g. http://127.0.0.1:8008."""
+        """Wrap `app`, which is served under `origins`, e.g. http://127.0.0.1:8008."""
         self._app = app
         self._origins = frozenset(origins)
         self._hosts = frozenset(urlsplit(origin).netloc for origin in self._origins)
@@ -66,15 +66,15 @@ class OriginCheck:
 
 
 class RateLimiter:
-    """A bucket of requests per session: ten at once, ten more each second."""
+    """A token bucket per session: a burst of ten requests, refilled by ten requests a second."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Start with full buckets."""
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # key -> (requests left, when that was so)
+        self._buckets: dict[str, tuple[float, float]] = {}  # key -> (requests left, time of that count)
 
     def allows(self, key: str) -> bool:
-        """Take one request out of a session's bucket; return whether there was one."""
+        """Take one request from a session's bucket; return False if the bucket is empty."""
         now = self._clock()
         left, then = self._buckets.get(key, (float(REQUESTS_PER_SECOND), now))
         left = min(float(REQUESTS_PER_SECOND), left + (now - then) * REQUESTS_PER_SECOND)
@@ -87,7 +87,7 @@ async def small_body(request: Request) -> bytes:
     """Return a request's body.
 
     Raises:
-        InputError: PB501, larger than any vote; the rest is not read.
+        InputError: PB501, the body is larger than 4,096 bytes; the rest is not read.
     """
     body = b""
     async for part in request.stream():
@@ -100,5 +100,5 @@ async def small_body(request: Request) -> bytes:
 
 
 def refusal(code: str, message: str, status: int) -> JSONResponse:
-    """Return an error as a page's script reads it."""
+    """Return an error as JSON for the page's script."""
     return JSONResponse({"code": code, "message": message}, status)

@@ -1,7 +1,7 @@
-"""How a running study stands, for its maintainers: counts while it runs, fool rates only when it is over.
+"""The state of a running study, for its maintainers: counts while it runs, fool rates only after it ends.
 
-Looking at rates early and stopping when they please would make every interval wrong, so they are not even
-computed. Source: reports and studies, sections 3 and 7.
+Looking at rates early and stopping at a convenient moment would invalidate every interval, so rates are not
+computed before the stop rule is met. Source: reports and studies, sections 3 and 7.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class MethodRate(Part):
 
 
 class StudyProgress(Part):
-    """How a study stands.
+    """The state of a study.
 
     Attributes:
-        study_id: of the plan.
-        places: rater slots of the plan; the stop rule waits for all of them.
-        agreed: raters who hold a slot now.
-        finished: those who answered every trial.
-        withdrawn: those who left; their answers are deleted and their slots free again.
-        released: those whose places were given on or freed; their answers are kept.
-        votes: stored rows, practice and unanswered ones included.
-        unanswered: rows without a choice.
-        completion: share of the plan's votes that are in, 0 to 1.
-        excluded: finished raters who will not count, by first reason.
-        invalid: answered test trials of finished raters that will not count, by reason.
-        rates: None until the stop rule is met.
+        study_id: id of the frozen plan.
+        places: number of rater slots of the plan; the stop rule requires all of them to finish.
+        agreed: number of raters who hold a slot now.
+        finished: number of those who answered every trial.
+        withdrawn: number of raters who withdrew; their answers are deleted and their slots are free.
+        released: number of raters whose slot was freed or given to another rater; their answers are kept.
+        votes: number of stored votes, including practice and unanswered trials.
+        unanswered: number of stored votes without a choice.
+        completion: votes of present slot holders over all votes of the plan, 0 to 1.
+        excluded: number of finished raters who will be excluded, by the first reason.
+        invalid: number of answered test trials of finished raters that will not count, by reason.
+        rates: fool rates; None until the stop rule is met.
     """
 
     study_id: str
@@ -57,7 +57,7 @@ class StudyProgress(Part):
 
 
 def progress_of(folder: StudyFolder, store: VoteStore) -> StudyProgress:
-    """Return how a served study stands."""
+    """Return the state of a served study."""
     study, answered, votes = folder.study, store.raters(), store.votes()
     finished = {rater for rater, n in answered.items() if n == study.trials}
     flow = screen([vote for vote in votes if vote.rater in finished], study).flow
@@ -83,5 +83,5 @@ def _rates(study: Study, votes: list[Vote]) -> tuple[MethodRate, ...]:
 
 
 def monitor_page(folder: StudyFolder, progress: StudyProgress) -> str:
-    """Return the maintainers' page."""
+    """Return the maintainers' page as HTML."""
     return render("monitor.html.jinja", title="Study monitor", study=folder.study, progress=progress)

@@ -1,17 +1,17 @@
-"""The plan of a study: as written by hand, as frozen, and as laid out trial by trial.
+"""The records of a study: the hand-written plan, the frozen plan, the lists of trials, and the truth.
 
 A study folder, all of it written once by `study design`:
 
     study.json             `Study`, the frozen plan; SHA-256 of its bytes -> the study id
     consent.txt            what raters agree to; its SHA-256 is in the plan
-    instructions.txt       what raters are told to do; likewise
+    instructions.txt       what raters are told to do; its SHA-256 is in the plan, too
     slots/000.json         `SlotList`: one rater's trials in order, by tokens alone; safe to send
-    stimuli/FILE.png       each image once, plain PNG of equal size; the name says nothing
+    stimuli/FILE.png       each image once, plain PNG of equal size; the name reveals nothing
     private/truth.csv      `Truth`: what every token stands for; mode 0600, like all in private/
     private/seal.json      `StudySecret`: the study's id and its secret
 
-A token names one side of one trial of one slot, so the same image has another name for every rater;
-only truth.csv leads from a token to its file in stimuli/. All names and all order come from the secret.
+A token names one side of one trial of one slot, so the same image has another name for every rater. Only
+truth.csv maps a token to its file in stimuli/. All names and all orders are derived from the secret.
 `private/` never leaves the machine that runs the study. Source: reports and studies, section 7.1.
 """
 
@@ -26,8 +26,8 @@ from pydantic import AfterValidator, Field
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Part, Record, Sha, Slug, Text
 
-CATCH_METHOD = "copy-input"  # what stands against the original in catch and practice trials: the input
-MOST_TEST_TRIALS = 120  # a rater's patience
+CATCH_METHOD = "copy-input"  # catch and practice trials compare the original with the degraded input
+MOST_TEST_TRIALS = 120  # most test trials that one rater is asked to do
 MOST_RATERS = 10_000
 
 Kind: TypeAlias = Literal["test", "catch", "practice"]
@@ -45,14 +45,14 @@ FileName = Annotated[Text, AfterValidator(_plain_name)]
 
 
 class Exclude(Part):
-    """When a trial or a rater does not count, fixed before any vote. Source: section 7.4.
+    """The limits of the exclusion rules, fixed before the first vote. Source: section 7.4.
 
     Attributes:
-        catch_min_correct: catch trials a rater must get right.
-        min_median_rt_ms: smallest median time to answer.
-        side_bias_p: one side chosen with a smaller two-sided binomial p.
-        max_timing_error_ms: largest |shown - planned| of a trial.
-        min_valid_share: smallest share of a rater's test trials that are valid.
+        catch_min_correct: catch trials that a rater must answer correctly.
+        min_median_rt_ms: smallest allowed median time to answer.
+        side_bias_p: a rater is excluded if the two-sided binomial p value of the side choices is smaller.
+        max_timing_error_ms: largest allowed |shown - planned| of a trial.
+        min_valid_share: smallest allowed share of valid trials among a rater's test trials.
     """
 
     catch_min_correct: int = Field(default=7, ge=0)
@@ -63,7 +63,7 @@ class Exclude(Part):
 
 
 class Ethics(Part):
-    """Who allowed the study, what raters are paid, and what their answers are for."""
+    """Who approved the study, what raters are paid, and the purpose of the study."""
 
     body: Text | None = None
     approval: Text | None = None
@@ -73,7 +73,7 @@ class Ethics(Part):
 
 
 class StudyPlan(Part):
-    """What hand-written and frozen plan share."""
+    """The fields that the hand-written and the frozen plan share."""
 
     title: Text
     question: Text = "Which image would you guess is from a camera?"
@@ -95,12 +95,12 @@ class StudyPlan(Part):
 
     @property
     def metric(self) -> str:
-        """Return the key of the fool rate: display times are different metrics."""
+        """Return the metric id of the fool rate; different display times are different metrics."""
         return f"fool_rate@{self.display_ms / 1000:g}s"
 
 
 class StudyToml(StudyPlan, Record):
-    """`study.toml`, written by hand; the set and the submissions are given to `study design`.
+    """`study.toml`, written by hand. The set and the submissions are arguments of `study design`.
 
     `consent` and `instructions` name text files beside it.
     """
@@ -111,7 +111,7 @@ class StudyToml(StudyPlan, Record):
 
 
 class StudyTarget(Part):
-    """The set the study draws its images from."""
+    """The set from which the study takes its images."""
 
     protocol: str
     source: str
@@ -121,7 +121,7 @@ class StudyTarget(Part):
 
 
 class Studied(Part):
-    """A method under study: the very outputs raters see."""
+    """A method under study; `outputs` is the digest of the output pixels that raters see."""
 
     slug: Slug
     version: Text
@@ -129,9 +129,9 @@ class Studied(Part):
 
 
 class Study(StudyPlan, Record):
-    """`study.json`: the plan with everything chosen, frozen before the first vote.
+    """`study.json`: the plan with all choices made, frozen before the first vote.
 
-    `truth`, `slots` and `stimuli` are digests of what lies beside it; they give nothing away.
+    `truth`, `slots` and `stimuli` are digests of the files beside it; they do not reveal the content.
     """
 
     kind: ClassVar[str] = "study"
@@ -159,21 +159,21 @@ class Study(StudyPlan, Record):
 
     @property
     def test_trials(self) -> int:
-        """Return the test trials of one rater."""
+        """Return the number of test trials of one rater."""
         return self.methods_per_rater * self.trials_per_method
 
     @property
     def trials(self) -> int:
-        """Return all trials of one rater: practice, then test with catch trials among them."""
+        """Return the number of all trials of one rater: practice, test and catch trials."""
         return self.practice + self.catch + self.test_trials
 
     def ids_of(self, kind: Kind) -> tuple[str, ...]:
-        """Return the image ids trials of a kind may show."""
+        """Return the image ids that trials of a kind may show."""
         return {"test": self.image_ids, "catch": self.catch_ids, "practice": self.practice_ids}[kind]
 
 
 class Trial(Part):
-    """One trial as a rater may know it: practice or not, and tokens. Catch trials look like any other."""
+    """The part of a trial that a rater may know: practice or not, and tokens. Catch trials are not marked."""
 
     trial: int = Field(ge=0)
     practice: bool
@@ -191,10 +191,10 @@ class SlotList(Record):
 
 
 class Truth(Part):
-    """A row of `private/truth.csv`: what a trial of a slot shows, and under which names.
+    """A row of `private/truth.csv`: what one trial of a slot shows, and the tokens of its images.
 
-    `real_file`, `model_file` and `input_file` are names in stimuli/; the input ones are empty unless
-    the plan shows the input. `left` and `right` are tokens; the original is on `real_side`.
+    `real_file`, `model_file` and `input_file` are file names in stimuli/. `input` and `input_file` are empty
+    unless the plan shows the input. `left` and `right` are tokens; the original is on `real_side`.
     """
 
     slot: int = Field(ge=0)
@@ -211,14 +211,14 @@ class Truth(Part):
     input_file: str | None = None
 
     def files(self) -> dict[str, str]:
-        """Return token -> file in stimuli/ for everything the trial shows."""
+        """Return token -> file in stimuli/ for every image of the trial."""
         real, model = (self.left, self.right) if self.real_side == "L" else (self.right, self.left)
         shown = {real: self.real_file, model: self.model_file}
         return shown | ({self.input: self.input_file} if self.input and self.input_file else {})
 
 
 class StudySecret(Record):
-    """`private/seal.json`: the id the plan had when it was frozen, and the study's secret."""
+    """`private/seal.json`: the id of the plan when it was frozen, and the study's secret."""
 
     kind: ClassVar[str] = "study-seal"
     study_id: str
@@ -226,7 +226,7 @@ class StudySecret(Record):
 
 
 def slot_list(slot: int, rows: Iterable[Truth]) -> SlotList:
-    """Return what a rater may know of a slot's truth."""
+    """Return the part of a slot's truth that a rater may know."""
     trials = tuple(
         Trial(trial=t.trial, practice=t.kind == "practice", left=t.left, right=t.right, input=t.input)
         for t in rows

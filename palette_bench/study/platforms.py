@@ -1,11 +1,11 @@
-"""`study export`: a study for people who do not come to our server, or who come through Prolific.
+"""`study export` and `study import`: studies on other platforms than our server, and through Prolific.
 
     folder    a page per rater slot and its images: open it from the disk or put it on any web server
     amt       the same for Mechanical Turk: `tasks.csv` lists the pages, `question.xml` frames one
     prolific  `prolific.txt`: the address of `study serve` and the completion code to enter there
 
-Pages hold tokens alone; `study import` joins the truth. Only practice pairs, which tell raters the answer,
-name the token of the photograph. Source: reports and studies, section 7.3.
+Exported pages contain only tokens; `study import` joins the truth. Only practice pairs, which tell raters
+the answer, name the token of the photograph. Source: reports and studies, section 7.3.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from palette_bench.study.rater_page import rater_page
 from palette_bench.study.session import completion_code
 from palette_bench.study.store import STORE, VoteStore
 from palette_bench.study.votes import Rater, Source, TrialAnswer, Vote, checked_votes, rater_id, vote_of
+
+# --- export ---
+
 
 Platform = Literal["folder", "amt", "prolific"]
 
@@ -59,19 +62,19 @@ def export(
     join_token: str = "",
     progress: Progress = SILENT,
 ) -> None:
-    """Write a study for a platform into a new folder, whole or not at all.
+    """Write a study for a platform to a new folder, completely or not at all.
 
     Args:
         folder: the study.
         platform: see the module.
-        out: must not exist.
-        url: where the pages will lie (amt), or where the server is reached (prolific).
-        join_token: the word `study serve` was or will be given (prolific).
-        progress: told of every image.
+        out: the folder; it must not exist.
+        url: address of the pages (amt) or of the server (prolific).
+        join_token: the join token of `study serve` (prolific).
+        progress: reports every image.
 
     Raises:
         UsageError: the platform needs an https address.
-        StorageError: PB809, the folder exists; PB802.
+        StorageError: PB809, the folder exists; PB802, writing failed.
     """
     if out.exists():
         raise StorageError(problem("PB809", str(out), expected="no folder of this name", found="one"))
@@ -103,7 +106,7 @@ def _prolific(folder: StudyFolder, url: str, join_token: str) -> str:
 def _write_pages(
     folder: StudyFolder, mode: Literal["folder", "amt"], out: Path, progress: Progress
 ) -> list[str]:
-    """Write a page per slot and every image it shows; return the names of the pages."""
+    """Write a page per slot and every image that the page shows; return the names of the pages."""
     slots: dict[int, list[Truth]] = defaultdict(list)
     for row in folder.truth():
         slots[row.slot].append(row)
@@ -128,7 +131,7 @@ def _parts(images: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, st
 
 
 def _pair(row: Truth) -> dict[str, Any]:
-    """Return what a static page knows of a trial."""
+    """Return what a static page knows about a trial."""
     pair: dict[str, Any] = {"trial": row.trial, "practice": row.kind == "practice"}
     pair |= {"left": row.left, "right": row.right, "input": row.input}
     if row.kind == "practice":
@@ -136,15 +139,18 @@ def _pair(row: Truth) -> dict[str, Any]:
     return pair
 
 
+# --- import ---
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 WORKER, ASSIGNMENT, ANSWERS = "WorkerId", "AssignmentId", "Answer.answers"
 PARTICIPANT, STATUS = "Participant id", "Status"
-_GAVE_BACK = {"RETURNED", "TIMED-OUT"}  # Prolific: they took their consent back, or never finished
+_GAVE_BACK = {"RETURNED", "TIMED-OUT"}  # Prolific statuses: consent withdrawn, or never finished
 
 
 class AnswerRow(TrialAnswer):
-    """A row of the file a static page saves: an answer, and whose."""
+    """A row of the file that a static page saves: an answer, and who gave it."""
 
     study_id: str
     participant: Name
@@ -154,14 +160,14 @@ class AnswerRow(TrialAnswer):
 
 @dataclass(frozen=True)
 class ImportedVotes:
-    """Votes of a platform, and how many raters' votes were left out because they gave the task back."""
+    """Votes from a platform, and the number of raters left out because they returned the task."""
 
     votes: list[Vote]
     left_out: int = 0
 
 
 def import_votes(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> ImportedVotes:
-    """Return the votes in what a platform handed back.
+    """Return the votes in the files of a platform.
 
     Raises:
         RecordError: PB401, PB501, PB502, PB503, PB510; all problems of all files at once.
@@ -204,7 +210,7 @@ def _table(
 
 
 def _relabelled(row: AnswerRow, cells: dict[str, str]) -> AnswerRow:
-    """Return a row under the platform's own names, which a page cannot vouch for."""
+    """Return a row with the platform's own worker and assignment ids, which a page cannot verify."""
     return row.model_copy(update={"participant": cells[WORKER], "session": cells[ASSIGNMENT]})
 
 
@@ -215,10 +221,10 @@ def _joined(
     rows: Iterable[tuple[int, AnswerRow]],
     name: str,
 ) -> list[Vote]:
-    """Return rows as votes.
+    """Return rows as votes, joined with the truth.
 
     Raises:
-        RecordError: PB502, tokens of no trial; PB503, two votes for one trial.
+        RecordError: PB502, a token belongs to no trial; PB503, a trial has two votes.
     """
     study_id, unknown = folder.study.id, defaultdict[tuple[str, str], list[tuple[int, str]]](list)
     votes: list[tuple[int, Vote]] = []
@@ -237,7 +243,7 @@ def _joined(
 
 
 def _doubled(votes: Iterable[Vote]) -> list[Problem]:
-    """Return a problem if files answer a trial differently; the same answer again is no harm."""
+    """Return a problem if two files answer a trial differently. Identical answers are allowed."""
     kept: dict[tuple[str, str, int], Vote] = {}
     twice = [v for v in votes if kept.setdefault((v.rater, v.session, v.trial), v) != v]
     ids = [f"session {vote.session} trial {vote.trial}" for vote in twice]
@@ -245,7 +251,11 @@ def _doubled(votes: Iterable[Vote]) -> list[Problem]:
 
 
 def _cells(data: bytes, name: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows of a platform's own table with their line numbers."""
+    """Return the rows of a platform's own table with their line numbers.
+
+    Raises:
+        RecordError: PB510, a column is missing; PB501, a required cell is empty.
+    """
     (_, header), *lines = table_lines(data, name)
     rows = [(line, dict(zip_longest(header, cells[: len(header)], fillvalue=""))) for line, cells in lines]
     missing = [column for column in columns if column not in header]
@@ -280,10 +290,10 @@ def _served(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> Imp
 
 
 def given_back(folder: StudyFolder, files: Sequence[Path]) -> list[str]:
-    """Return the pseudonyms of participants whose places Prolific has taken back.
+    """Return the pseudonyms of the participants whose submissions Prolific lists as returned or timed out.
 
     Raises:
-        RecordError: PB401, PB501, PB510, no export of Prolific.
+        RecordError: PB401, PB501, PB510, a file is no Prolific export.
     """
     found: list[str] = []
     problems: list[Problem] = []
@@ -304,10 +314,10 @@ def given_back(folder: StudyFolder, files: Sequence[Path]) -> list[str]:
 
 
 def _kept(folder: StudyFolder, files: Sequence[Path], voted: set[str]) -> set[str]:
-    """Return the raters Prolific still counts.
+    """Return the raters whom Prolific still counts.
 
     Raises:
-        RecordError: PB502, participants who are to be paid and never voted here.
+        RecordError: PB502, a participant counts on Prolific but has no votes here.
     """
     kept: set[str] = set()
     problems: list[Problem] = []

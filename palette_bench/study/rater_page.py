@@ -1,4 +1,4 @@
-"""The rater's page: one HTML file with its style and script inside, for serving and for export.
+"""The rater's page: one HTML file that includes its style and script, for serving and for export.
 
 Source: reports and studies, sections 7.2, 7.3 and 8.
 """
@@ -19,11 +19,11 @@ from palette_bench.study.plan import Study
 
 Mode = Literal["serve", "folder", "amt"]
 
-LEAST_WIDTH = 640  # CSS pixels a test trial needs, at least
+LEAST_WIDTH = 640  # smallest window width for a test trial, CSS pixels
 _MARGINS = 104  # CSS pixels around and between two images
-PLATFORMS = ("https://www.mturk.com", "https://workersandbox.mturk.com")  # where an amt page may post
+PLATFORMS = ("https://www.mturk.com", "https://workersandbox.mturk.com")  # an amt page may post only there
 COLOUR_TASK = "colorization"
-_ANSWER_S = 2.5  # seconds a rater takes for the cross and the answer, for the time announced
+_ANSWER_S = 2.5  # assumed seconds for the fixation cross and the answer, for the announced duration
 _SCRIPTS = ("trial-page.js", "trial-sources.js", "trial-checks.js", "trial-session.js")
 _NAMES = {"side-by-side": ("left one", "right one"), "sequential": ("first one", "second one")}
 
@@ -37,7 +37,7 @@ def _script() -> str:
 
 
 def page_policy(mode: Mode) -> str:
-    """Return the content security policy of a rater's page: our script, our style, images beside it."""
+    """Return the content security policy of a rater's page: its own script and style, same-origin images."""
     reach = {
         "serve": "connect-src 'self'; form-action 'none'",
         "folder": "form-action 'none'",
@@ -50,13 +50,13 @@ def page_policy(mode: Mode) -> str:
 
 
 def rater_page(folder: StudyFolder, mode: Mode, page: str = "", trials: Sequence[Any] = ()) -> str:
-    """Return the page.
+    """Return the rater's page as HTML.
 
     Args:
         folder: the study.
-        mode: who hands out pairs and takes answers: our server, or the page itself.
+        mode: who serves pairs and takes answers: "serve" is the server, the other modes the page itself.
         page: name of a static page, one per slot.
-        trials: of a static page, in order; tokens only.
+        trials: the trials of a static page in order, as tokens only.
     """
     study = folder.study
     names = _NAMES[study.layout]
@@ -85,13 +85,13 @@ def rater_page(folder: StudyFolder, mode: Mode, page: str = "", trials: Sequence
 
 
 def least_width(study: Study) -> int:
-    """Return the width a window must have for a trial, in CSS pixels."""
+    """Return the window width that a trial needs, in CSS pixels."""
     beside = 2 if study.layout == "side-by-side" else 1
     return max(LEAST_WIDTH, beside * study.size_css_px + _MARGINS)
 
 
 def minutes(study: Study) -> int:
-    """Return the time announced to raters, reading included."""
+    """Return the duration announced to raters in minutes, including reading."""
     showings = 2 if study.layout == "sequential" else 1
     return 2 + math.ceil(study.trials * (showings * study.display_ms / 1000 + _ANSWER_S) / 60)
 

@@ -1,4 +1,4 @@
-"""`analysis.json`: what a study found. Rates and differences are per cent and points.
+"""`analysis.json`: the results of a study. Rates are per cent, differences percentage points.
 
 Source: reports and studies, sections 7.4 and 7.5.
 """
@@ -18,9 +18,10 @@ Beyond: TypeAlias = Literal["above", "below", ""]
 
 
 class Rate(Part):
-    """A fool rate over answered trials; null ends where there are too few raters or images (PB506).
+    """A fool rate over answered trials; value and ends are null if raters or images are too few (PB506).
 
-    `effective` is n_e and `design_effect` n / n_e: how many of these votes are worth one independent vote.
+    `effective` is n_e, the number of independent votes with the same information. `design_effect` is n / n_e,
+    the number of votes that are worth one independent vote.
     """
 
     value: float | None
@@ -36,10 +37,11 @@ class Rate(Part):
 
 
 class Equivalence(Part):
-    """Whether raters could tell: the interval at 1 - 2 alpha against 50 % +- margin.
+    """Whether raters could tell: the interval at level 1 - 2 alpha against 50 % +- margin.
 
-    `indistinguishable` only if the interval lies inside the margin; not significant is not equal.
-    `above` and `below` say that the 1 - alpha interval lies wholly on one side of 50 %.
+    The verdict is `indistinguishable` only if the interval lies inside the margin; a difference that is not
+    significant does not show equality. `above` and `below` mean that the interval at level 1 - alpha lies
+    entirely on one side of 50 %.
     """
 
     low: float
@@ -50,10 +52,10 @@ class Equivalence(Part):
 
 
 class Sides(Part):
-    """The fool rate by the original's side, the share of left choices, and d' free of that habit.
+    """The fool rate by the side of the original, the share of left choices, and d', free of side bias.
 
-    d' = (z(H) - z(FA)) / sqrt 2, H = P(left | original left), FA = P(left | original right); a share of 0
-    or 1 counts as half a vote off. 0 = cannot tell.
+    d' = (z(H) - z(FA)) / sqrt 2, H = P(left | original left), FA = P(left | original right). Shares of 0 and
+    1 are moved by half a vote. d' = 0 means that raters cannot tell.
     """
 
     original_left: float | None
@@ -71,7 +73,7 @@ class VarianceShares(Part):
 
 
 class Slope(Part):
-    """Change of the fool rate with practice, points per ten trials, within raters."""
+    """Change of the fool rate with practice, in points per ten trials, within raters."""
 
     per_ten_trials: float
     low: float
@@ -89,7 +91,7 @@ class ImageRate(Part):
 
 
 class MethodResult(Part):
-    """What the study found of one method; `before` counts every answered trial of every rater."""
+    """The results for one method; `before` is the rate over all answered trials, without exclusions."""
 
     slug: Slug
     version: Text
@@ -121,17 +123,17 @@ class PairResult(Part):
 
 
 class Excluded(Part):
-    """A rater who does not count, with every reason; the flow counts the first."""
+    """An excluded rater with every reason; `Flow` counts only the first reason."""
 
     rater: str
     reasons: tuple[RaterReason, ...]
 
 
 class Flow(Part):
-    """Raters and test trials from first to last.
+    """Counts of raters and test trials at each step.
 
     Raters: started = sum of excluded + analysed. Test trials: shown = unanswered + sum of invalid + of
-    excluded raters + analysed. What only the platform knows is null unless stated.
+    excluded raters + analysed. Counts that only the platform knows are null unless stated.
     """
 
     invited: int | None
@@ -149,7 +151,7 @@ class Flow(Part):
 
 
 class Analysis(Record):
-    """`analysis.json`."""
+    """The results of a study, `analysis.json`."""
 
     kind: ClassVar[str] = "study-analysis"
     content_sha256: Sha

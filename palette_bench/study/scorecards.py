@@ -1,4 +1,4 @@
-"""Scorecards with a fool rate: new cards made of old ones, which stay as they are.
+"""Scorecards with a fool rate: new cards that extend existing ones. The existing cards are not changed.
 
 Source: reports and studies, sections 1.3 and 7.5.
 """
@@ -19,11 +19,11 @@ from palette_bench.study.two_way import METHOD
 
 
 def read_parents(paths: Sequence[Path], analysis: Analysis) -> dict[Path, Scorecard]:
-    """Return the cards to extend, proven whole and of the study.
+    """Return the cards to extend, after verifying that they are unedited and belong to the study.
 
     Raises:
-        RecordError: PB407, PB408.
-        IncomparableError: PB602, a card of another set, method or outputs; all are listed.
+        RecordError: PB407, PB408, a card or its table was edited.
+        IncomparableError: PB602, a card has another set, method or outputs. The error lists all of them.
     """
     cards = {path: read_scorecard(path) for path in paths}
     for path, card in cards.items():
@@ -35,7 +35,7 @@ def read_parents(paths: Sequence[Path], analysis: Analysis) -> dict[Path, Scorec
 
 
 def _strange(path: Path, card: Scorecard, analysis: Analysis) -> list[Problem]:
-    """Return what makes a card none of the study's."""
+    """Return the problems by which a card does not belong to the study."""
     by_slug = {m.slug: m for m in analysis.methods}
     method = by_slug.get(card.method.slug)
     facts = [("set", analysis.target.set, card.fingerprints.set)]
@@ -52,7 +52,7 @@ def _strange(path: Path, card: Scorecard, analysis: Analysis) -> list[Problem]:
 
 
 def write_cards(cards: Mapping[Path, Scorecard], analysis: Analysis, out: Path) -> list[Path]:
-    """Write a new card per old one into `out`, with its table; return their paths."""
+    """Write one extended card per given card to `out`, each with its table, and return the paths."""
     results = {m.slug: m for m in analysis.methods}
     written = []
     for path, card in cards.items():
@@ -64,7 +64,7 @@ def write_cards(cards: Mapping[Path, Scorecard], analysis: Analysis, out: Path) 
 
 
 def extended(card: Scorecard, analysis: Analysis, result: MethodResult, target: Path) -> Scorecard:
-    """Return a card with the study's fool rate, signed; its parent is the card given."""
+    """Return a signed copy of a card with the study's fool rate; the given card is added to its parents."""
     link = card.per_image.model_copy(update={"file": table_path(target).name})
     fields = {
         "date": today(),
@@ -76,10 +76,10 @@ def extended(card: Scorecard, analysis: Analysis, result: MethodResult, target: 
 
 
 def score(analysis: Analysis, result: MethodResult) -> Score:
-    """Return the fool rate as a card states it.
+    """Return the fool rate as the score of a card.
 
-    `params.differences` holds the test against every other method of the study by its outputs' digest:
-    a board can rank by them without the votes.
+    `params.differences` contains the test against every other method of the study, by the digest of that
+    method's outputs. With these tests, a board can rank without the votes.
     """
     found = result.rate
     params: dict[str, Any] = {

@@ -1,16 +1,16 @@
 """`study serve`: the raters' pages and the maintainers' monitor over HTTP, from one process.
 
     GET  /               the page: consent, checks, instructions, trials
-    POST /consent        a session: the cookie, and the first pair
-    GET  /trial          the pair to show; a reload goes on there
+    POST /consent        opens a session: sets the cookie and returns the first pair
+    GET  /trial          the pair to show; a reload continues there
     GET  /s/TOKEN.png    an image of that pair, and of no other
-    POST /vote           a vote; the reply names the next pair once the vote is on the disk
-    POST /withdraw       everything of this rater is deleted
+    POST /vote           stores a vote; the reply has the next pair and is sent once the vote is on disk
+    POST /withdraw       deletes everything of this rater
     GET  /done           the completion code
     GET  /monitor[.json] counts, for maintainers
 
-One thread does all of it, in order: that is what makes "stored before the next pair" simple. Source:
-reports and studies, section 7.2.
+One thread answers all requests in order, which keeps "stored before the next pair" simple. Source: reports
+and studies, section 7.2.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _STATUS = {"PB501": 400, "PB502": 404, "PB503": 409, "PB504": 403}
 
 
 class Join(Part):
-    """What a page sends when its reader agrees."""
+    """The request that a page sends when its reader agrees to take part."""
 
     join: str = Field(max_length=200)
     participant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
@@ -56,13 +56,13 @@ class Join(Part):
 
 @dataclass(frozen=True)
 class StudyService:
-    """The routes of one study.
+    """The HTTP routes of one study.
 
     Attributes:
-        desk: gives pairs and takes votes.
-        join_token: what the address raters get must carry; empty on a loopback address.
-        secure: whether raters come over https.
-        pace: how fast a session may ask.
+        desk: the voting session.
+        join_token: token that the raters' address must contain; "" on a loopback address.
+        secure: whether raters connect over https.
+        pace: the rate limit of each session.
     """
 
     desk: VotingSession
@@ -71,7 +71,7 @@ class StudyService:
     pace: RateLimiter
 
     def routes(self) -> list[Route]:
-        """Return path, handler and method of everything there is."""
+        """Return all routes: path, handler and methods."""
         return [
             Route("/", self.start),
             Route("/consent", self.consent, methods=["POST"]),
@@ -86,13 +86,13 @@ class StudyService:
         ]
 
     async def start(self, request: Request) -> Response:
-        """Answer with the page; it holds no trial."""
+        """Answer with the page, which contains no trial."""
         page = rater_page(self.desk.folder, "serve")
         policy = f"{page_policy('serve')}; frame-ancestors 'none'"
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
     async def consent(self, request: Request) -> Response:
-        """Open a session for one who agreed."""
+        """Open a session for a person who agreed."""
         asked = _parsed(Join, await small_body(request))
         if self.join_token and not hmac.compare_digest(asked.join.encode(), self.join_token.encode()):
             found = "the address is not the one that was sent to you"
@@ -105,12 +105,12 @@ class StudyService:
         return response
 
     async def trial(self, request: Request) -> Response:
-        """Answer with the pair to show; with nothing to a browser that has not begun."""
+        """Answer with the pair to show, or with null for a browser without a session."""
         begun = COOKIE in request.cookies
         return JSONResponse(self.desk.next_pair(self._session(request)) if begun else None)
 
     async def icon(self, request: Request) -> Response:
-        """Answer that there is no icon, which browsers ask for unasked."""
+        """Answer 204: there is no icon, but browsers request one."""
         return Response(status_code=204)
 
     async def image(self, request: Request) -> Response:
@@ -125,7 +125,7 @@ class StudyService:
         return JSONResponse({"feedback": taken.feedback, "next": taken.next})
 
     async def withdraw(self, request: Request) -> Response:
-        """Delete everything of a rater, also of one whose place was given on."""
+        """Delete everything of a rater, even if the rater's place was given to another."""
         rater = self.desk.store.rater(request.cookies.get(COOKIE, ""))
         if rater is not None:
             self.desk.store.withdraw(rater.rater)
@@ -145,13 +145,13 @@ class StudyService:
         return HTMLResponse(page, headers={"Content-Security-Policy": "frame-ancestors 'none'"})
 
     async def monitor_json(self, request: Request) -> Response:
-        """Answer a maintainer with the counts."""
+        """Answer a maintainer with the counts as JSON."""
         if not self._maintains(request):
             return _ask_for_password()
         return JSONResponse(progress_of(self.desk.folder, self.desk.store).model_dump(mode="json"))
 
     def _session(self, request: Request) -> Rater:
-        """Return who asks, unless they ask too often."""
+        """Return the rater who sends a request, unless the session sends requests too often."""
         token = request.cookies.get(COOKIE, "")
         rater = self._rater(token)
         if not self.pace.allows(rater.session):
@@ -192,13 +192,13 @@ async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, PaletteBenchError)
     fault = error.problems[0]
     said = [part[:1].upper() + part[1:] for part in (fault.found or fault.expected, fault.fix) if part]
-    # 410 tells the page that this session will not come back, and to say so
+    # 410 tells the page that this session is over for good
     status = 410 if isinstance(error, PlaceGivenOnError) else _STATUS.get(fault.code, 503)
     return refusal(fault.code, ". ".join(said) + ".", status)
 
 
 async def _plain(request: Request, error: Exception) -> Response:
-    """Answer an unknown path, a wrong method or a haste."""
+    """Answer an unknown path, a wrong method or too many requests."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"code": "", "message": error.detail}, error.status_code, error.headers)
 
@@ -220,13 +220,13 @@ def run(
     public_url: str,
     ready: Callable[[str], None],
 ) -> None:
-    """Serve until a signal ends the process.
+    """Serve a study until a signal ends the process.
 
     Args:
-        desk: the study.
-        address: interface and port; port 0 takes a free one.
+        desk: the voting session of the study.
+        address: interface and port; port 0 takes a free port.
         join_token: see `StudyService`.
-        public_url: the address raters type, if a proxy stands before this server; else empty.
+        public_url: the address that raters open, if a proxy is in front of this server; else "".
         ready: called with the address once the port is open.
     """
     with socket.create_server(address) as listener:
@@ -236,7 +236,7 @@ def run(
         config = uvicorn.Config(
             create_app(desk, origins, join_token),
             log_level="warning",
-            access_log=False,  # it would hold addresses
+            access_log=False,  # an access log would contain raters' addresses
             server_header=False,
             proxy_headers=False,
             lifespan="off",

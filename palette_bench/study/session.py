@@ -1,7 +1,7 @@
-"""The desk of a served study: gives a rater the next pair, takes the vote, keeps the truth.
+"""The voting session of a served study, independent of HTTP: it gives a rater the next pair and stores votes.
 
-It knows nothing of HTTP. A rater's place is the number of their stored votes, so a reload, a second tab or
-a restarted server goes on exactly there. Source: reports and studies, section 7.2.
+A rater's position is the number of their stored votes, so a reload, a second tab or a restarted server
+continues at the same trial. Source: reports and studies, section 7.2.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from palette_bench.study.plan import Side, Truth
 from palette_bench.study.store import VoteStore
 from palette_bench.study.votes import Rater, Source, TrialAnswer, rater_id, vote_of
 
-PATIENCE = 3600.0  # seconds
+PATIENCE = 3600.0  # seconds of silence after which a rater's place may be given to another
 
 
 @dataclass(frozen=True)
 class StoredVote:
-    """A stored vote: where the original was in a practice trial, and what comes next."""
+    """The reply to a stored vote: the side of the original (practice trials only), and the next pair."""
 
     feedback: Side | None
     next: dict[str, Any]
 
 
 class VotingSession:
-    """One study, its truth and its store."""
+    """Serves pairs of images and takes votes for one study."""
 
     def __init__(
         self,
@@ -43,30 +43,30 @@ class VotingSession:
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read the truth of an opened study.
+        """Load the truth of an opened study.
 
         Args:
             folder: the study.
             store: its raters and votes.
-            patience: seconds of silence after which a place may be given on, once no other is free.
-            clock: seconds that pass; kept in memory alone, for no time of a person is stored.
+            patience: seconds of silence after which a rater's place may be given to another, if none is free.
+            clock: returns seconds. Times are kept in memory only, because no time of a person may be stored.
         """
         self.folder, self.store = folder, store
         self._patience, self._clock, self._opened = patience, clock, clock()
-        self._heard: dict[str, float] = {}  # rater -> when they last asked for something
+        self._heard: dict[str, float] = {}  # rater -> time of the last request
         self._secret = folder.secret
         self._trials: dict[int, list[Truth]] = defaultdict(list)
         for row in folder.truth():
             self._trials[row.slot].append(row)
 
     def join(self, participant: str) -> str:
-        """Give a newcomer a slot; return the session's token.
+        """Give a new participant a slot, and return the session's token.
 
         Args:
-            participant: a platform's id for the person; empty for one who came by themselves.
+            participant: a platform's id of the person; "" for a person without a platform.
 
         Raises:
-            InputError: PB504, begun before or no slot free.
+            InputError: PB504, the participant has begun before, or no slot is free.
         """
         token = secrets.token_urlsafe(24)
         name = rater_id(self._secret, participant or secrets.token_hex(16))
@@ -76,9 +76,9 @@ class VotingSession:
         return token
 
     def away(self) -> list[str]:
-        """Return who has not finished and was not heard of for long, the longest away first.
+        """Return the unfinished raters who were silent longer than `patience`, longest silence first.
 
-        After a restart everybody is given the whole time again.
+        After a restart, the time starts anew for everybody.
         """
         silent = {
             rater: self._clock() - self._heard.get(rater, self._opened)
@@ -88,10 +88,10 @@ class VotingSession:
         return sorted((r for r, s in silent.items() if s > self._patience), key=lambda r: -silent[r])
 
     def rater(self, token: str) -> Rater | None:
-        """Return who holds a session token, and note that they are there.
+        """Return the rater with a session token, and note the time of the request; None for an unknown token.
 
         Raises:
-            PlaceGivenOnError: PB504, their place has been given on.
+            PlaceGivenOnError: PB504, the rater's place was given to another.
         """
         rater = self.store.rater(token)
         if rater is not None:
@@ -100,7 +100,7 @@ class VotingSession:
         return rater
 
     def next_pair(self, rater: Rater) -> dict[str, Any]:
-        """Return what a browser may know of a rater's next trial: tokens, and its place in the list."""
+        """Return what a browser may know about a rater's next trial: tokens, and the position in the list."""
         row = self._current(rater)
         if row is None:
             return {"done": True}
@@ -114,10 +114,10 @@ class VotingSession:
         return trials[at] if at < len(trials) else None
 
     def image(self, rater: Rater, token: str) -> bytes:
-        """Return an image of the rater's current trial; no other name is ever looked up.
+        """Return an image of the rater's current trial, as PNG. Only tokens of that trial are looked up.
 
         Raises:
-            InputError: PB502.
+            InputError: PB502, the token is not of this trial.
         """
         row = self._current(rater)
         file = row.files().get(token) if row else None
@@ -127,10 +127,10 @@ class VotingSession:
         return self.folder.stimulus(file)
 
     def vote(self, rater: Rater, answer: TrialAnswer) -> StoredVote:
-        """Store an answer, once; the next pair is looked up after it is on the disk.
+        """Store an answer once, and return the next pair, which is looked up after the vote is on disk.
 
         Raises:
-            InputError: PB502, not a trial the rater may answer; PB503, answered differently before.
+            InputError: PB502, the rater may not answer this trial now; PB503, the trial has another answer.
         """
         trials = self._trials[rater.slot]
         row = trials[answer.trial] if answer.trial < len(trials) else None
@@ -148,7 +148,8 @@ class VotingSession:
         if answer.trial != self.store.answered(rater.rater):
             raise InputError(problem("PB502", "vote", found="a pair that was not shown yet"))
         if self.store.times_sent(rater.rater, (row.left, row.right)) > 1:
-            # another tab, window or device had them too: a second look, whatever this browser knows of it
+            # The pair was sent twice, e.g. to another tab or device. The rater may have had a second look
+            # that this browser does not know of, so the trial counts as one with lost focus.
             answer = answer.model_copy(update={"focus_lost": 1})
         self.store.add(rater.slot, vote_of(self.folder.study, row, rater, answer, today()))
 
@@ -164,12 +165,15 @@ class VotingSession:
 
 
 def completion_code(secret: str, rater: Rater) -> str:
-    """Return a rater's code; Prolific knows one code per study, so its raters share one."""
+    """Return a rater's completion code.
+
+    Raters from Prolific share one code, because Prolific allows one code per study.
+    """
     return _keyed(secret, "code|prolific" if rater.source == "prolific" else f"code|{rater.rater}")
 
 
 def monitor_password(secret: str) -> str:
-    """Return what opens the monitor: the same after a restart, and known from `private/` alone."""
+    """Return the monitor's password, which is derived from the secret and so survives a restart."""
     return _keyed(secret, "monitor", 20)
 
 

@@ -1,8 +1,8 @@
-"""Votes of made-up raters, to try a study before people do: crossed, logistic, with habits.
+"""Votes of simulated raters, for trying a study before people take part.
 
-Each rater has a bent and each image of a method a difficulty, normal on the logit scale; now and then a
-rater answers by a coin. Their source is `simulated`, and cards made of them never rank (PB507). Source:
-reports and studies, section 7.5.
+The model is logistic with crossed effects. Each rater has a bias, and each image of a method a difficulty;
+both are normal on the logit scale. Now and then a rater answers at random. The votes have the source
+`simulated`, and cards made from them never rank (PB507). Source: reports and studies, section 7.5.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from palette_bench.study.plan import Side, Study, Truth
 from palette_bench.study.votes import Vote, chose_model, rater_id
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
-_MEDIAN_RT_MS = 900  # to answer; log-normal around it
+_MEDIAN_RT_MS = 900  # median time to answer; the times are log-normal
 _FRAME_MS = 17  # a display ends within one frame of the plan
 
 
 @dataclass(frozen=True)
 class SimulatedRaters:
-    """Who answers.
+    """The simulated raters.
 
     Attributes:
-        raters: how many; more than the plan has slots take them in turn.
-        rates: slug -> long-run fool rate in (0, 1), lapses included.
-        image_sd: spread of a method's images, logits.
-        rater_sd: spread of raters, logits.
-        lapse: share of trials answered by a coin.
+        raters: number of raters; raters beyond the plan's slots reuse the slots in turn.
+        rates: slug -> long-run fool rate in (0, 1), including lapses.
+        image_sd: standard deviation over a method's images, logits.
+        rater_sd: standard deviation over raters, logits.
+        lapse: share of trials that are answered at random.
         seed: equal seeds give equal votes.
     """
 
@@ -48,10 +48,10 @@ class SimulatedRaters:
 
 
 def simulate(folder: StudyFolder, crowd: SimulatedRaters) -> list[Vote]:
-    """Return the votes of a crowd on a study's own lists.
+    """Return the votes of simulated raters on a study's own lists of trials.
 
     Raises:
-        UsageError: a rate for a method the study does not have, or one lapses alone would not allow.
+        UsageError: a rate is missing, belongs to no method of the study, or is impossible with the lapses.
     """
     _require_sound(folder.study, crowd)
     secret = folder.secret
@@ -67,7 +67,7 @@ def simulate(folder: StudyFolder, crowd: SimulatedRaters) -> list[Vote]:
 
 
 def logit_of(rate: float, spread: float) -> float:
-    """Return the mean logit whose logistic, averaged over a normal of sd `spread`, is `rate`."""
+    """Return the mean logit m for which expit(m + N(0, spread^2)) has the expectation `rate`."""
 
     def excess(middle: float) -> float:
         return float((_WEIGHTS * special.expit(middle + spread * _NODES)).sum() / _WEIGHTS.sum()) - rate
@@ -76,10 +76,11 @@ def logit_of(rate: float, spread: float) -> float:
 
 
 class _Answers:
-    """Draws of the crowd, each from a key of its own: no order of calls matters."""
+    """Random answers of the raters. Each draw has its own key, so the order of calls does not matter."""
 
     def __init__(self, crowd: SimulatedRaters) -> None:
         spread = math.hypot(crowd.image_sd, crowd.rater_sd)
+        # the rate outside lapses: a lapse chooses the model half of the time
         free = {slug: (rate - crowd.lapse / 2) / (1 - crowd.lapse) for slug, rate in crowd.rates.items()}
         self._crowd = crowd
         self._middle = {slug: logit_of(rate, spread) for slug, rate in free.items()}
@@ -90,18 +91,18 @@ class _Answers:
         return np.random.Generator(np.random.Philox(key=seed))
 
     def chooses_model(self, rater: int, row: Truth) -> bool:
-        """Return whether a rater takes the image that is not the original."""
+        """Return whether a rater chooses the image that is not the original."""
         draws = self._draws("trial", rater, row.trial)
         if draws.random() < self._crowd.lapse:
             return bool(draws.random() < 0.5)
         if row.kind != "test":
-            return False  # the degraded input is plain to see
+            return False  # practice and catch trials show the degraded input, which is easy to recognise
         bent = self._crowd.rater_sd * self._draws("rater", rater).standard_normal()
         ease = self._crowd.image_sd * self._draws("image", row.method, row.image_id).standard_normal()
         return bool(draws.random() < special.expit(self._middle[row.method] + bent + ease))
 
     def times(self, rater: int, row: Truth) -> tuple[int, int]:
-        """Return the time to answer, and how long the display was off its plan, milliseconds."""
+        """Return the time to answer, and how much longer than planned the display lasted, in milliseconds."""
         draws = self._draws("time", rater, row.trial)
         return int(_MEDIAN_RT_MS * math.exp(0.4 * draws.standard_normal())), int(draws.integers(_FRAME_MS))
 

@@ -1,4 +1,4 @@
-"""What the votes on one method say beyond their share: sides, sources of variance, practice, images.
+"""Statistics of the votes on one method: fool rate, equivalence, sides, variance, practice, images.
 
 Source: reports and studies, section 7.5. Rates are per cent.
 """
@@ -26,18 +26,18 @@ from palette_bench.study.results import (
 from palette_bench.study.two_way import Codes, Votes, quantile, share
 from palette_bench.study.votes import Vote
 
-LEAST_RATERS, LEAST_IMAGES = 5, 20  # below, only counts are given (PB506)
-LEAST_VOTES = 5  # on an image, before it is called most or least fooling
+LEAST_RATERS, LEAST_IMAGES = 5, 20  # with fewer, only counts are reported (PB506)
+LEAST_VOTES = 5  # votes that an image needs to be listed among the most or least fooling images
 EXTREMES = 8
 
 
 @dataclass(frozen=True)
 class AnsweredTrials:
-    """Answered trials of one method as arrays; entry t of each is trial t.
+    """Answered trials of one method as arrays; element t of each array belongs to trial t.
 
     Attributes:
-        votes: what the two-way interval reads.
-        left: (n,) 1 where the original stood on the left.
+        votes: the input of the two-way interval.
+        left: (n,) 1 if the original was on the left.
         order: (n,) number of the trial in its session.
     """
 
@@ -47,7 +47,7 @@ class AnsweredTrials:
 
     @property
     def n(self) -> int:
-        """Return the trials."""
+        """Return the number of trials."""
         return len(self.left)
 
     @property
@@ -60,7 +60,7 @@ class AnsweredTrials:
 def trials_of(
     votes: Sequence[Vote], slug: str, raters: Mapping[str, int], images: Mapping[str, int]
 ) -> AnsweredTrials:
-    """Return one method's answered votes as arrays, raters and images by the numbers given."""
+    """Return one method's answered votes as arrays, with the given numbers for raters and images."""
     own = [v for v in votes if v.method == slug and v.chose_model is not None]
 
     def column(values: Sequence[int | None]) -> Codes:
@@ -78,12 +78,12 @@ def trials_of(
 
 
 def is_enough(votes: Votes) -> bool:
-    """Return whether there are raters and images enough for an interval."""
+    """Return whether there are enough raters and images for an interval."""
     return len(set(votes.raters)) >= LEAST_RATERS and len(set(votes.images)) >= LEAST_IMAGES
 
 
 def rate(votes: Votes, study: Study) -> Rate:
-    """Return the fool rate of a method's votes; counts alone where they are too few (PB506)."""
+    """Return the fool rate of a method's votes; only counts if there are too few raters or images (PB506)."""
     n, chosen = len(votes.chosen), int(votes.chosen.sum())
     counts = {"n": n, "chosen": chosen, "raters": len(set(votes.raters)), "images": len(set(votes.images))}
     if not is_enough(votes):
@@ -101,7 +101,10 @@ def rate(votes: Votes, study: Study) -> Rate:
 
 
 def equivalence(votes: Votes, study: Study) -> Equivalence:
-    """Return whether raters could tell this method from photographs."""
+    """Return the result of the equivalence test: whether raters could tell the outputs from photographs.
+
+    Two one-sided tests at level alpha correspond to an interval at level 1 - 2 alpha.
+    """
     narrow, wide = share(votes, 1 - 2 * study.alpha), share(votes, 1 - study.alpha)
     beyond: Beyond = "above" if wide.low > 0.5 else "below" if wide.high < 0.5 else ""
     inside = 0.5 - study.margin <= narrow.low and narrow.high <= 0.5 + study.margin
@@ -115,14 +118,14 @@ def equivalence(votes: Votes, study: Study) -> Equivalence:
 
 
 def rater_mean(votes: Votes) -> float:
-    """Return the mean of the raters' own rates: every rater weighs the same."""
+    """Return the mean of the raters' own rates, which gives every rater the same weight."""
     counts = np.bincount(votes.raters)
     sums = np.bincount(votes.raters, votes.chosen)
     return 100 * float((sums[counts > 0] / counts[counts > 0]).mean())
 
 
 def sides(trials: AnsweredTrials) -> Sides:
-    """Return what the original's side does to the answers."""
+    """Return how the side of the original affects the answers."""
     left, chosen, answer = trials.left == 1, trials.votes.chosen, trials.chose_left
     both = left.any() and not left.all()
     return Sides(
@@ -134,23 +137,24 @@ def sides(trials: AnsweredTrials) -> Sides:
 
 
 def _z(answers: Codes) -> float:
-    """Return the normal quantile of a share of (n,) answers; 0 and n of n count as half a vote off."""
+    """Return the normal quantile of the mean of (n,) answers; shares of 0 and 1 are moved by half a vote."""
     n = len(answers)
     return float(special.ndtri(min(max(float(answers.mean()), 0.5 / n), 1 - 0.5 / n)))
 
 
 def variance_shares(votes: Votes) -> VarianceShares | None:
-    """Return what part of a vote's variance raters and images explain; None if all votes are equal.
+    """Return the shares of a vote's variance due to raters and to images; None if all votes are equal.
 
-    The covariance of two votes of one rater on different images, and of one image by different raters,
-    each over the variance of a vote; negative estimates are 0.
+    The share of raters is the covariance of two votes of one rater on different images, over the variance of
+    a vote. The share of images is the same for two votes on one image by different raters. Negative
+    estimates become 0.
     """
     rest = votes.chosen - votes.chosen.mean()
     total = float((rest**2).mean())
     if total == 0:
         return None
     cells = np.unique(votes.raters * (int(votes.images.max()) + 1) + votes.images, return_inverse=True)[1]
-    inside, within = _pairs(rest, cells)
+    inside, within = _pairs(rest, cells)  # same rater and same image: removed from both sums below
     parts = []
     for codes in (votes.raters, votes.images):
         products, pairs = _pairs(rest, codes)
@@ -161,12 +165,12 @@ def variance_shares(votes: Votes) -> VarianceShares | None:
 
 
 def _pairs(rest: NDArray[np.float64], codes: Codes) -> tuple[float, float]:
-    """Return the sum of products over all ordered pairs within clusters, and how many pairs there are."""
+    """Return the sum of products over all ordered pairs within clusters, and the number of those pairs."""
     return float((np.bincount(codes, rest) ** 2).sum()), float((np.bincount(codes) ** 2).sum())
 
 
 def slope(trials: AnsweredTrials, study: Study) -> Slope | None:
-    """Return how the rate moves with practice: least squares within raters, standard error by rater."""
+    """Return the change of the rate with practice: least squares within raters, standard error by rater."""
     votes = trials.votes
     x, y = _within(trials.order, votes.raters), _within(votes.chosen, votes.raters)
     room, raters = float((x**2).sum()), len(set(votes.raters))
@@ -176,19 +180,20 @@ def slope(trials: AnsweredTrials, study: Study) -> Slope | None:
     pulls = np.bincount(votes.raters, x * (y - change * x))
     se = math.sqrt(raters / (raters - 1) * float((pulls**2).sum())) / room
     reach = quantile(1 - study.alpha, raters, raters) * se
+    # per trial -> points per ten trials: times 10 trials times 100 per cent
     low, middle, high = (1000 * end for end in (change - reach, change, change + reach))
     return Slope(per_ten_trials=middle, low=low, high=high)
 
 
 def _within(values: Codes, raters: Codes) -> NDArray[np.float64]:
-    """Return values less the mean of their rater."""
+    """Return the values minus the mean of their rater."""
     counts = np.maximum(np.bincount(raters), 1)
     centred: NDArray[np.float64] = values - (np.bincount(raters, values) / counts)[raters]
     return centred
 
 
 def image_rates(votes: Votes, slug: str, image_ids: Sequence[str]) -> list[ImageRate]:
-    """Return the votes on each image of a method that has any, in the order of `image_ids`."""
+    """Return the votes on each image of a method that has votes, in the order of `image_ids`."""
     counts = np.bincount(votes.images, minlength=len(image_ids))
     sums = np.bincount(votes.images, votes.chosen, minlength=len(image_ids))
     return [
@@ -199,9 +204,9 @@ def image_rates(votes: Votes, slug: str, image_ids: Sequence[str]) -> list[Image
 
 
 def extremes(rates: Sequence[ImageRate]) -> tuple[tuple[ImageRate, ...], tuple[ImageRate, ...]]:
-    """Return the 8 most and the 8 least fooling images with at least 5 votes, ties by id.
+    """Return the 8 most and the 8 least fooling images with at least 5 votes each, ties by id.
 
-    Fewer where the images do not suffice for both.
+    The lists are shorter if there are too few images for both.
     """
     known = sorted((r for r in rates if r.votes >= LEAST_VOTES), key=lambda r: (-r.rate, r.image_id))
     size = min(EXTREMES, len(known) // 2)

@@ -1,11 +1,11 @@
-"""Where a served study keeps its raters and votes: one SQLite file in `private/`.
+"""The store of a served study's raters and votes: one SQLite file in `private/`.
 
-A rater who left is released: the place is free, the votes stay, and whether they count is for the rules of
-exclusion.
+A rater who leaves without withdrawing is released: the place becomes free, the votes stay, and the exclusion
+rules decide whether the votes count.
 
-A vote is on the disk when `add` returns (write-ahead log, `synchronous=FULL`). Nothing that names a
-person is stored: no address, no user agent, no time, and of a session only the digest of its token.
-Source: reports and studies, sections 7.2 and 7.3.
+A vote is on disk when `add` returns (write-ahead log, `synchronous=FULL`). Nothing that identifies a person
+is stored: no address, no user agent, no time. Of a session's token only the digest is stored. Source:
+reports and studies, sections 7.2 and 7.3.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ create table if not exists sent (
 );
 create table if not exists tally (name text primary key, n integer not null);
 """
-# stores of before places could be given on: a rater a slot
+# converts stores of an earlier version, in which each slot belonged to one rater for ever
 _OLDER = f"""
 insert into sitting select rater, slot, session, source, token_sha256, 0 from rater;
 insert into answer select slot, {", ".join(_COLUMNS)} from vote;
@@ -47,17 +47,17 @@ drop table rater;
 
 
 class PlaceGivenOnError(InputError):
-    """A rater comes back, and somebody else sits there."""
+    """A rater comes back after the place was given to another."""
 
 
 class VoteStore:
-    """Raters, votes and the count of those who left."""
+    """Raters, votes, and the number of raters who withdrew."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it, readable by its owner alone.
+        """Open the file, or create it, readable by its owner alone.
 
         Raises:
-            StorageError: PB802.
+            StorageError: PB802, the file cannot be written.
         """
         self._path = path
         with self._told():
@@ -65,7 +65,7 @@ class VoteStore:
             os.chmod(path, 0o600)
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
-            self._database.execute("pragma secure_delete = on")  # who leaves is overwritten, not unlinked
+            self._database.execute("pragma secure_delete = on")  # overwrite the rows of raters who withdraw
             self._database.executescript(_SCHEMA)
             if self._database.execute("select 1 from sqlite_master where name = 'vote'").fetchone():
                 self._database.executescript(f"begin; {_OLDER} commit;")
@@ -84,7 +84,7 @@ class VoteStore:
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        """Yield the database inside a transaction that is on the disk when the block ends."""
+        """Yield the database inside a transaction that is on disk when the block ends."""
         with self._told():
             self._database.execute("begin immediate")
             try:
@@ -97,15 +97,15 @@ class VoteStore:
     def join(
         self, slots: int, rater: str, session: str, source: Source, token: str, idle: Sequence[str] = ()
     ) -> Rater:
-        """Give a rater the first free slot; if there is none, that of an idle one, who is released.
+        """Give a rater the first free slot. If there is none, release an idle rater and give away that slot.
 
         Args:
-            slots: of the study.
-            rater: the newcomer's pseudonym.
-            session: a name for this sitting.
+            slots: number of slots of the study.
+            rater: the new rater's pseudonym.
+            session: id of the session.
             source: how the answers arrive.
-            token: of the session.
-            idle: raters whose places may be given on, the longest away first.
+            token: the session's token.
+            idle: raters whose slots may be given away, longest silence first.
 
         Raises:
             InputError: PB504, the rater has begun before, or no slot is free.
@@ -134,7 +134,7 @@ class VoteStore:
         return Rater(slot, rater, session, source)
 
     def rater(self, token: str) -> Rater | None:
-        """Return who holds a session token, released or not."""
+        """Return the rater with a session token, released or not; None for an unknown token."""
         row = self._database.execute(
             "select slot, rater, session, source from sitting where token_sha256 = ?",
             (sha256(token.encode()),),
@@ -142,10 +142,10 @@ class VoteStore:
         return Rater(*row) if row else None
 
     def take_again(self, rater: Rater) -> None:
-        """Give a rater who was released the place again, if it is free; others keep theirs.
+        """Give a released rater the slot back if it is free. A rater who still holds the slot keeps it.
 
         Raises:
-            PlaceGivenOnError: PB504, somebody else has it.
+            PlaceGivenOnError: PB504, another rater has the slot.
         """
         query = "select rater from sitting where slot = ? and not released"
         holder = self._database.execute(query, (rater.slot,)).fetchone()
@@ -160,11 +160,11 @@ class VoteStore:
             database.execute("update sitting set released = 0 where rater = ?", (rater.rater,))
 
     def release(self, raters: Iterable[str], trials: int) -> list[str]:
-        """Free the places of raters who have not finished; their answers stay. Return who was released.
+        """Free the slots of raters who have not finished, and return those raters. Their answers stay.
 
         Args:
-            raters: pseudonyms; unknown ones, and those who have left already, are passed over.
-            trials: of a whole session.
+            raters: pseudonyms; unknown, finished and already released raters are skipped.
+            trials: number of trials of a complete session.
         """
         with self._change() as database:
             query = (
@@ -177,7 +177,7 @@ class VoteStore:
         return found
 
     def count_sent(self, rater: str, token: str) -> None:
-        """Note that an image was sent to a rater."""
+        """Count that an image was sent to a rater."""
         with self._change() as database:
             database.execute(
                 "insert into sent values (?, ?, 1) on conflict (rater, token) do update set n = n + 1",
@@ -185,30 +185,30 @@ class VoteStore:
             )
 
     def times_sent(self, rater: str, tokens: Iterable[str]) -> int:
-        """Return how often the most sent of some images went to a rater."""
+        """Return how often images were sent to a rater: the largest count among the given tokens."""
         query = "select n from sent where rater = ? and token = ?"
         found = (self._database.execute(query, (rater, token)).fetchone() for token in tokens)
         return max((row[0] for row in found if row), default=0)
 
     def add(self, slot: int, vote: Vote) -> None:
-        """Store a vote; when this returns, no crash can lose it."""
+        """Store a vote. After the method returns, a crash cannot lose the vote."""
         marks = ", ".join("?" * (1 + len(_COLUMNS)))
         with self._change() as database:
             values = (slot, *(getattr(vote, column) for column in _COLUMNS))
             database.execute(f"insert into answer values ({marks})", values)
 
     def answered(self, rater: str) -> int:
-        """Return how many trials a rater has voted on: they are the first ones of the list."""
+        """Return the number of trials on which a rater has voted, which are the first ones of the list."""
         (n,) = self._database.execute("select count(*) from answer where rater = ?", (rater,)).fetchone()
         return int(n)
 
     def vote(self, rater: str, trial: int) -> Vote | None:
-        """Return a rater's vote for a trial."""
+        """Return a rater's vote for a trial; None if there is none."""
         rows = self._votes("where rater = ? and trial = ?", (rater, trial))
         return rows[0] if rows else None
 
     def votes(self) -> list[Vote]:
-        """Return all votes, those of released raters too, in the order of slots, raters and trials."""
+        """Return all votes, including those of released raters, sorted by slot, rater and trial."""
         return self._votes("order by slot, rater, trial", ())
 
     def _votes(self, condition: str, values: tuple[int | str, ...]) -> list[Vote]:
@@ -216,7 +216,7 @@ class VoteStore:
         return [Vote(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
     def raters(self, *, released: bool = False) -> dict[str, int]:
-        """Return the number of votes of every rater who holds a place, or was released, by pseudonym."""
+        """Return pseudonym -> number of votes: the raters who hold a slot, or else the released raters."""
         query = (
             "select sitting.rater, count(answer.trial) from sitting left join answer using (rater) "
             "where released = ? group by sitting.rater order by sitting.slot, sitting.rater"
@@ -224,17 +224,17 @@ class VoteStore:
         return dict(self._database.execute(query, (int(released),)).fetchall())
 
     def withdraw(self, rater: str) -> None:
-        """Delete a rater and all their votes, free the slot, and count one who left."""
+        """Delete a rater and all their votes, free the slot, and count the withdrawal."""
         with self._change() as database:
             for table in ("answer", "sent", "sitting"):
                 database.execute(f"delete from {table} where rater = ?", (rater,))
             database.execute(
                 "insert into tally values ('withdrawn', 1) on conflict (name) do update set n = n + 1"
             )
-        self._database.execute("pragma wal_checkpoint(truncate)")  # the log still held what was deleted
+        self._database.execute("pragma wal_checkpoint(truncate)")  # the log still contains the deleted rows
 
     @property
     def withdrawn(self) -> int:
-        """Return how many raters left and had their answers deleted."""
+        """Return the number of raters who withdrew and had their answers deleted."""
         row = self._database.execute("select n from tally where name = 'withdrawn'").fetchone()
         return int(row[0]) if row else 0

@@ -1,9 +1,9 @@
-"""Shares and differences of votes whose raters and images are both random and crossed.
+"""Shares of votes and their differences, with raters and images as crossed random effects.
 
-Counting votes as independent is wrong twice: a rater's votes resemble one another, and so do an image's.
-The variance is the sum of both clusterings less what they share. Source: reports and studies, section
-7.5 (`twoway-wilson-v1`); the variance after Cameron, Gelbach and Miller 2011, the interval after Wilson
-1927 on the effective number of votes.
+Votes are not independent: votes of one rater resemble one another, and so do votes on one image. The
+variance is the sum of the rater-clustered and the image-clustered variance, minus the variance clustered by
+both. Source: reports and studies, section 7.5 (`twoway-wilson-v1`); the variance after Cameron, Gelbach and
+Miller 2011, the interval after Wilson 1927 on the effective number of votes.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from palette_bench.core.intervals import LEVEL
 from palette_bench.core.significance import Difference
 
 METHOD = "twoway-wilson-v1"
-_ROUNDING = 1e-12  # relative to the variance of independent votes; smaller is zero
+_ROUNDING = 1e-12  # relative to the variance of independent votes; smaller variances count as zero
 
 Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Answered trials of one method; entry t of each array is trial t.
+    """Answered trials of one method; element t of each array belongs to trial t.
 
     Attributes:
-        chosen: (n,) 1 where the model's image was chosen, else 0.
+        chosen: (n,) 1 if the model's image was chosen, else 0.
         raters: (n,) number of the rater, >= 0.
-        images: (n,) number of the image, >= 0; other methods of the study use the same numbers.
+        images: (n,) number of the image, >= 0, shared by all methods of the study.
     """
 
     chosen: Codes
@@ -46,12 +46,12 @@ class VoteShare:
     Attributes:
         value: F, the mean of the votes.
         low: lower end of the interval.
-        high: upper end.
-        se: square root of the two-way variance; 0 where votes do not vary.
-        n: votes.
-        raters: distinct raters R.
-        images: distinct images J.
-        effective: n_e, the independent votes that would be as informative.
+        high: upper end of the interval.
+        se: square root of the two-way variance; 0 if votes do not vary.
+        n: number of votes.
+        raters: number R of distinct raters.
+        images: number J of distinct images.
+        effective: n_e, the number of independent votes with the same information.
     """
 
     value: float
@@ -65,7 +65,7 @@ class VoteShare:
 
     @property
     def design_effect(self) -> float:
-        """Return n / n_e: how many votes are worth one independent vote."""
+        """Return n / n_e, the number of votes that are worth one independent vote."""
         return self.n / self.effective
 
 
@@ -73,26 +73,26 @@ def share(votes: Votes, level: float = LEVEL) -> VoteShare:
     """Return the share of votes for the model with its `twoway-wilson-v1` interval.
 
     Args:
-        votes: at least one, of at least two raters and two images.
-        level: of the interval.
+        votes: at least one vote, from at least two raters and on at least two images.
+        level: level of the interval.
     """
     n, value = len(votes.chosen), float(votes.chosen.mean())
     raters, images = _distinct(votes.raters), _distinct(votes.images)
     by_rater, by_image, by_cell = _sums((votes.chosen - value) / n, votes.raters, votes.images)
     spread = max(by_rater + by_image - by_cell, by_rater, by_image)
-    alone = value * (1 - value) / n  # what independent votes would give
-    still = spread <= _ROUNDING * alone  # every rater and every image split alike, or all votes equal
+    alone = value * (1 - value) / n  # variance of independent votes
+    still = spread <= _ROUNDING * alone  # no variance between raters or images, or all votes are equal
     effective = float(min(raters, images)) if still else min(float(n), n * alone / spread)
     low, high = wilson_ends(value, effective, quantile(level, raters, images))
     return VoteShare(value, low, high, math.sqrt(spread), n, raters, images, effective)
 
 
 def difference(one: Votes, other: Votes) -> Difference | None:
-    """Return share(one) - share(other) with a t test; None where nothing varies.
+    """Return share(one) - share(other) with a t test; None if there is no variance.
 
-    V = max(V_R + V_I - V_0, V_0) over the trials of both, the other's with opposite sign. What a rater or
-    an image adds to both methods cancels, so V_R or V_I may rightly fall below V_0, and the floor of a
-    single share, the larger of the two, would be too wide: 98.5 % coverage with 10 raters, not 95 %.
+    V = max(V_R + V_I - V_0, V_0) over the trials of both methods, with opposite signs. What a rater or an
+    image adds to both methods cancels, so V_R or V_I can validly be below V_0. The floor of a single share,
+    max(V_R, V_I), would make the interval too wide: 98.5 % coverage with 10 raters instead of 95 %.
     """
     parts = [sign * (v.chosen - v.chosen.mean()) / len(v.chosen) for sign, v in ((1.0, one), (-1.0, other))]
     raters = np.concatenate([one.raters, other.raters])
@@ -111,6 +111,7 @@ def difference(one: Votes, other: Votes) -> Difference | None:
 
 def _sums(contributions: NDArray[np.float64], raters: Codes, images: Codes) -> tuple[float, float, float]:
     """Return V_R, V_I and V_0 of (n,) centred contributions: clustered by rater, by image, by both."""
+    # number each (rater, image) pair, then compress the numbers to 0, 1, 2, ...
     cells = np.unique(raters * (int(images.max()) + 1) + images, return_inverse=True)[1]
     by_cell = float((np.bincount(cells, contributions) ** 2).sum())
     return _clustered(contributions, raters), _clustered(contributions, images), by_cell
@@ -127,7 +128,7 @@ def _distinct(codes: Codes) -> int:
 
 
 def quantile(level: float, raters: int, images: int) -> float:
-    """Return q: the two-sided t quantile with min(R, J) - 1 degrees of freedom."""
+    """Return q, the two-sided t quantile with min(R, J) - 1 degrees of freedom."""
     return float(special.stdtrit(min(raters, images) - 1, (1 + level) / 2))
 
 

@@ -1,7 +1,7 @@
-"""`votes.csv`: one row per trial shown, answered or not.
+"""`votes.csv`: one row per trial shown, answered or not; and the answers from which votes are made.
 
-Unanswered trials stay, with an empty choice, and are never counted as 0. Rater ids are keyed digests;
-`rater_id` makes them. Source: reports and studies, section 7.3.
+Unanswered trials are kept with an empty choice and never count as 0. Rater ids are keyed digests from
+`rater_id`. Source: reports and studies, section 7.3.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from palette_bench.core.records import Part, Slug, read_file
 from palette_bench.study.csv_tables import Faults, fault_problems, parse_table, table_text
 from palette_bench.study.plan import CATCH_METHOD, Kind, Side, Study, Token, Truth
 
+# --- the table of votes ---
+
 VOTES = "votes.csv"
 
 Bit = Annotated[int, Field(ge=0, le=1)]
@@ -31,8 +33,8 @@ Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
 class Vote(Part):
     """A row of `votes.csv`.
 
-    `choice` is empty for a trial without answer, and `chose_model` None. In catch and practice trials
-    the model's place is taken by the degraded input, and `method` is `copy-input`.
+    In a trial without answer, `choice` is empty and `chose_model` is None. In catch and practice trials, the
+    degraded input replaces the model's output, and `method` is `copy-input`.
     """
 
     study_id: str = Field(pattern=r"^st_[0-9a-f]{12}$")
@@ -67,7 +69,7 @@ class Vote(Part):
 
 
 def chose_model(real_side: str, choice: str) -> int | None:
-    """Return whether the image that is not the original was chosen; None without a choice."""
+    """Return 1 if the image that is not the original was chosen, else 0; None without a choice."""
     return int(choice != real_side) if choice else None
 
 
@@ -77,28 +79,28 @@ def rater_id(secret: str, platform_id: str) -> str:
 
 
 def write_votes(path: Path, votes: Iterable[Vote]) -> None:
-    """Write votes sorted by rater, session and trial, whole or not at all."""
+    """Write votes sorted by rater, session and trial, completely or not at all."""
     atomic.write_text(path, table_text(Vote, in_order(votes)))
 
 
 def in_order(votes: Iterable[Vote]) -> list[Vote]:
-    """Return votes sorted by rater, session and trial: sums of floats must not hang on the file's order."""
+    """Return votes sorted by rater, session and trial: float sums must not depend on the file's order."""
     return sorted(votes, key=lambda v: (v.rater, v.session, v.trial))
 
 
 def read_votes(path: Path, study: Study) -> list[Vote]:
-    """Return the votes of a file, every row fit for the study.
+    """Return the votes of a file after checking that every row is valid for the study.
 
     Raises:
-        StorageError: PB801.
-        RecordError: PB401, PB510, PB501 malformed rows, PB502 rows of another study, image or method,
-            PB503 a second, different vote for a trial; all rows of a kind at once, by line number.
+        StorageError: PB801, the file cannot be read.
+        RecordError: PB401, PB510, PB501, rows are malformed; PB502, rows are of another study, image or
+            method; PB503, a trial has a second, different vote. The error lists all rows by line number.
     """
     return checked_votes(parse_table(Vote, read_file(path), path.name), study, path.name)
 
 
 def checked_votes(rows: Iterable[tuple[int, Vote]], study: Study, name: str) -> list[Vote]:
-    """Return numbered votes without repeated rows; the raising is that of `read_votes`."""
+    """Return numbered votes without repeated rows; raises like `read_votes`."""
     unknown: Faults = defaultdict(list)
     second: Faults = defaultdict(list)
     kept: dict[tuple[str, str, int], Vote] = {}
@@ -117,7 +119,7 @@ def checked_votes(rows: Iterable[tuple[int, Vote]], study: Study, name: str) -> 
 
 
 def _strange(vote: Vote, study: Study) -> Iterable[tuple[str, str, str]]:
-    """Yield (column, expected, found) for what the study does not know."""
+    """Yield (column, expected, found) for each value that does not belong to the study."""
     if vote.study_id != study.id:
         yield "study_id", study.id, vote.study_id
     if vote.trial >= study.trials:
@@ -129,11 +131,14 @@ def _strange(vote: Vote, study: Study) -> Iterable[tuple[str, str, str]]:
         yield "method", " or ".join(methods), vote.method
 
 
+# --- from answers to votes ---
+
+
 Source = Literal["serve", "folder", "amt", "prolific"]
 
 
 class TrialAnswer(Part):
-    """One trial as a browser reports it; `left` proves that it speaks of the pair it was sent."""
+    """One trial as a browser reports it; `left` proves that the answer is about the pair that was sent."""
 
     trial: int = Field(ge=0)
     left: Token
@@ -150,12 +155,12 @@ class TrialAnswer(Part):
 
 @dataclass(frozen=True)
 class Rater:
-    """Who answers: a pseudonym, one sitting, and how they came.
+    """A rater in one session.
 
     Attributes:
-        slot: the list of trials they were given.
+        slot: number of the rater's list of trials.
         rater: `rater_id` of the platform's id.
-        session: a name for this sitting.
+        session: id of this session.
         source: how the answers arrive.
     """
 
@@ -166,7 +171,7 @@ class Rater:
 
 
 def vote_of(study: Study, truth: Truth, rater: Rater, answer: TrialAnswer, day: str) -> Vote:
-    """Return the row of `votes.csv` an answer becomes; `day` is the UTC day it was given."""
+    """Return the vote that an answer becomes; `day` is the UTC day of the answer."""
     reported = answer.model_dump(include=set(TrialAnswer.model_fields) - {"left"})
     return Vote(
         study_id=study.id,
