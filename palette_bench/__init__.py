@@ -17,6 +17,7 @@ _HOMES = {
     "Declared": "palette_bench.submission.card",
     "Evaluator": "palette_bench.scoring.evaluator",
     "Method": "palette_bench.submission.card",
+    "MethodInfo": "palette_bench.submission.methods",
     "Sampling": "palette_bench.submission.card",
     "Scorecard": "palette_bench.scoring.scorecard",
     "Training": "palette_bench.submission.card",

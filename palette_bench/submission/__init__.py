@@ -1,1 +1,1 @@
-"""Submissions: the card, the strict check, and how a model becomes one."""
+"""Outputs of a method: card, check, restoring."""

@@ -36,6 +36,9 @@ class MethodInfo:
     declared: Declared
 
 
+About = MethodInfo  # the former name, for one release
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a restorer sees of some images.

@@ -53,7 +53,7 @@ def require_restorer(restorer: object) -> None:
     about, kind = getattr(restorer, "about", None), type(restorer).__name__
     expected = {
         "restore(batch)": callable(getattr(restorer, "restore", None)),
-        "about, an About": all(hasattr(about, part) for part in ("method", "training", "sampling")),
+        "about, a MethodInfo": all(hasattr(about, part) for part in ("method", "training", "sampling")),
         "identity, a text": isinstance(getattr(restorer, "identity", None), str),
     }
     missing = [name for name, there in expected.items() if not there]

@@ -144,6 +144,6 @@ def test_what_restore_returned_is_told_beside_what_it_must(
 @pytest.mark.trust("people: plug-in")
 def test_a_model_that_lacks_something_is_told_all_of_it(smoke_sets: Path, tmp_path: Path) -> None:
     target = ContestantSet.open(smoke_sets / "inpainting.center128")
-    with pytest.raises(MethodError, match=r"no about, an About; no identity"):
+    with pytest.raises(MethodError, match=r"no about, a MethodInfo; no identity"):
         restore(object(), target, tmp_path / "sub")  # type: ignore[arg-type]
     assert not (tmp_path / "sub").exists()
