@@ -135,7 +135,7 @@ def histogram(values: NDArray[np.float64], label: str) -> ThemedPlot:
                 color=inks.text,
                 fontsize=8.5,
             )
-        axes.set(xlabel=label, ylabel="pictures", ylim=(0, float(counts.max()) * 1.24))
+        axes.set(xlabel=label, ylabel="images", ylim=(0, float(counts.max()) * 1.24))
         axes.grid(axis="y", color=inks.line, linewidth=0.6)
         axes.set_axisbelow(True)
 

@@ -21,7 +21,7 @@ from palette_bench.core.fingerprint import pixel_digest, sha256, table_digest
 from palette_bench.core.png import encode
 from palette_bench.core.records import raise_errors, read_file
 from palette_bench.core.types import SILENT, Image, ImageId, Progress
-from palette_bench.scoring.outputs import OutputImages, PixelDiagnostics
+from palette_bench.scoring.outputs import OutputImages
 from palette_bench.study.assignment import DraftTrial, ImageChoice, assign, choose, faults, methods_per_rater
 from palette_bench.study.csv_tables import table_text
 from palette_bench.study.folder import (
@@ -111,12 +111,10 @@ def _entries(
     """Return the checked submissions. The stack closes their files."""
     entries = []
     for path in submissions:
-        # with no diagnostics, this collects digests of the scored pixels while `check` decodes the outputs
-        look = PixelDiagnostics(target, [])
-        report = check(path, target.folder, progress=progress, witness=look)
+        report = check(path, target.folder, progress=progress)
         if not report.ok or report.card is None:
             raise SubmissionError(*errors_of(report.problems))
-        outputs = table_digest(dict(look.measured(target.ids).digests))
+        outputs = table_digest(report.pixels)  # as on the method's scorecard
         method = report.card.method
         files = stack.enter_context(open_submission(path, len(target.ids)))
         studied = Studied(slug=method.slug, version=method.version, outputs=outputs)

@@ -121,7 +121,7 @@ class StudyTarget(Part):
 
 
 class Studied(Part):
-    """A method under study; `outputs` is the digest of the output pixels that raters see."""
+    """A method under study; `outputs` is the digest of its output pixels, as on its scorecard."""
 
     slug: Slug
     version: Text

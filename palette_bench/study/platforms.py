@@ -112,7 +112,7 @@ def _write_pages(
         slots[row.slot].append(row)
     atomic.make_folder(out / "s")
     images = [pair for rows in slots.values() for row in rows for pair in row.files().items()]
-    with progress("pictures", len(images)) as advance:
+    with progress("images", len(images)) as advance:
         for some in _parts(images):
             with atomic.FileBatch() as batch:
                 for token, file in some:

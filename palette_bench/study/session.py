@@ -122,7 +122,7 @@ class VotingSession:
         row = self._current(rater)
         file = row.files().get(token) if row else None
         if file is None:
-            raise InputError(problem("PB502", "picture", found="a token that is not of this trial"))
+            raise InputError(problem("PB502", "image", found="a token that is not of this trial"))
         self.store.count_sent(rater.rater, token)
         return self.folder.stimulus(file)
 

@@ -17,13 +17,14 @@ from submissions import submit
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import InputError, RecordError, StorageError, SubmissionError, UsageError
-from palette_bench.core.fingerprint import sha256
+from palette_bench.core.fingerprint import sha256, table_digest
 from palette_bench.core.png import decode_strict
 from palette_bench.study.assignment import DraftTrial, assign, choose, faults, methods_per_rater, reach
 from palette_bench.study.design import design
 from palette_bench.study.folder import StudyFolder
 from palette_bench.study.plan import StudyToml
 from palette_bench.study.simulate import SimulatedRaters, logit_of, simulate
+from palette_bench.submission.check import check
 
 IDS = [f"picture-{n:04d}" for n in range(700)]
 
@@ -203,6 +204,14 @@ def test_changed_truth_or_stimuli_are_refused(made: StudyFolder, tmp_path: Path)
     one.write_bytes(other.read_bytes())
     with pytest.raises(RecordError, match="PB509"):
         copy.check_stimuli()
+
+
+def test_a_studied_method_is_known_by_the_digest_on_its_card(mini_sets: Path, tmp_path: Path) -> None:
+    """Also where the method changed known pixels: a card digests the files, raters see them composited."""
+    benchset = mini_sets / "inpainting.center32"
+    sub = submit(benchset, tmp_path / "painter", lambda target, i: target.reference(i) ^ 4)
+    frozen = design(write_plan(tmp_path), benchset, [sub], tmp_path / "study")
+    assert frozen.methods[0].outputs == table_digest(check(sub, benchset).pixels)
 
 
 def test_a_frozen_study_is_never_overwritten_and_slugs_are_distinct(
