@@ -1,1 +1,4 @@
-"""The contestants: reference methods that meet the judge through files only."""
+"""Baseline methods and their trainer.
+
+The judge sees them only through files: sets in, submissions out.
+"""

@@ -1,4 +1,4 @@
-"""Outside tools as contestants: their folder layouts, a row each, and pipelines of diffusers in process."""
+"""Adapters to outside tools: file layouts, one entry each, and diffusers pipelines that run in process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ folder = Tool(
     result="{id}.png",
     only_holes=False,
 )
-# bin/predict.py: *mask*.png beside the images, any level above 0 is hole; results named as the masks
+# bin/predict.py: *mask*.png beside the images; any level above 0 is hole; a result has its mask's name
 lama = Tool(
     slug="lama",
     title="LaMa",
@@ -24,7 +24,7 @@ lama = Tool(
     hole=255,
     result="{id}_mask001.png",
 )
-# guided_diffusion/image_datasets.py: two folders of equal names, sorted; the mask says what to keep
+# guided_diffusion/image_datasets.py: two folders with equal file names, sorted; masks mark known pixels
 repaint = Tool(
     slug="repaint",
     title="RePaint",
@@ -34,7 +34,7 @@ repaint = Tool(
     hole=0,
     result="inpainted/{id}.png",
 )
-# scripts/gen_single_image_diffusion.py: --img_in and --mask_in, the mask holds class numbers
+# scripts/gen_single_image_diffusion.py: --img_in and --mask_in; the mask holds class numbers, 1 = hole
 joligen = Tool(
     slug="joligen",
     title="joliGEN",
@@ -44,7 +44,7 @@ joligen = Tool(
     hole=1,
     result="{id}_generated.png",
 )
-# data/dataset.py: mask_mode "file" is an empty branch, so no layout would be read
+# data/dataset.py: mask_mode "file" is an empty branch, so the tool reads no mask files: no `image`, no `mask`
 janspiry = Tool(
     slug="janspiry",
     title="Palette-Image-to-Image-Diffusion-Models",

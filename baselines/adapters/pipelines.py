@@ -1,7 +1,8 @@
-"""Inpainting pipelines of diffusers as contestants: the worked example of a tool that runs in process.
+"""Inpainting pipelines of diffusers as methods: the worked example of a tool that runs in process.
 
-Local safetensors only, no network. Level L2: diffusers draws its noise with torch, from one CPU generator per
-image, seeded by the image's noise key, so that batch, order and ranks change nothing.
+Weights are local safetensors; nothing is downloaded. Reproducibility level L2: diffusers draws its noise with
+torch, from one CPU generator per image, seeded by the image's noise key. Batch, order and ranks therefore
+change nothing.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from palette_bench.core.types import Image, ImageId, Mask
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer
 
-# no words, and nothing of the gray hole: inpainting, not editing
+# inpainting, not editing: an empty prompt, and strength 1.0, so that the gray fill of the hole has no effect
 _WORDLESS: Mapping[str, Any] = MappingProxyType({"prompt": "", "strength": 1.0})
 
 
 @dataclass(frozen=True)
 class PipelineRow:
-    """How one pipeline class is called.
+    """How to call one pipeline class.
 
     Attributes:
-        hole: mask level to fill, 0 or 255; the other level is kept.
-        network: attribute of the network whose evaluations count.
-        call: further arguments.
-        sized: whether it is told the height and width it shall work at.
+        hole: level of mask pixels to fill, 0 or 255; pixels to keep get the other level.
+        network: attribute of the pipeline that holds the network whose evaluations are counted.
+        call: further keyword arguments of every call.
+        sized: whether the call takes `height` and `width`.
     """
 
     hole: int
@@ -57,15 +58,16 @@ PIPELINES: dict[str, PipelineRow] = {
 
 
 class Diffusers:
-    """The contestant `adapter:diffusers`: needs `--pipeline CLASS` and `--weights DIR`."""
+    """The method `adapter:diffusers`; it needs `--pipeline CLASS` and `--weights DIR`."""
 
     def restorer(self, options: RestoreOptions) -> Restorer:
-        """Return the pipeline, loaded.
+        """Return the loaded pipeline as a restorer.
 
         Raises:
-            UsageError: a class without a row, or options it does not take.
-            StackError: PB711, diffusers or what the class needs is not installed.
-            WeightsError: PB705, no safetensors of this class there.
+            UsageError: the class has no row in `PIPELINES`, no weights are given, or an option is not
+                supported.
+            StackError: PB711, diffusers or a package that the class needs is not installed.
+            WeightsError: PB705, the folder holds no safetensors of this class.
         """
         options.refuse_all_but("run", "pipeline", "seed", "steps", "device")
         if options.pipeline not in PIPELINES:
@@ -95,7 +97,7 @@ def _loaded(library: Any, name: str, folder: Path) -> Any:
         return getattr(library, name).from_pretrained(
             str(folder.resolve()), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
         )
-    except ImportError as error:  # text encoders live in another package
+    except ImportError as error:  # text encoders come from the package transformers
         raise StackError(
             problem("PB711", name, found=str(error)[:200], fix="pip install transformers")
         ) from error
@@ -112,7 +114,7 @@ def _loaded(library: Any, name: str, folder: Path) -> Any:
 
 
 def _digest(folder: Path) -> str:
-    """Return the digest of configuration and weights of a pipeline's folder."""
+    """Return one digest of the configuration and weight files in a pipeline's folder."""
     files = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"})
     digests = {}
     for path in files:
@@ -122,10 +124,10 @@ def _digest(folder: Path) -> str:
 
 
 class InpaintingPipeline:
-    """A pipeline ready to restore; it counts the evaluations of its network."""
+    """A loaded pipeline as a restorer; it counts the evaluations of its network."""
 
     def __init__(self, options: RestoreOptions, pipeline: Any, row: PipelineRow, version: str) -> None:
-        """Hook the counter into the network."""
+        """Register the evaluation counter as a forward hook of the network."""
         assert options.run is not None, "a pipeline was loaded from there"
         self._options, self._pipeline, self._row = options, pipeline, row
         self._evaluations = self._images = 0
@@ -137,11 +139,11 @@ class InpaintingPipeline:
         self.identity = f"{name} {_digest(options.run)} steps {steps} diffusers {version}"
 
     def _count(self, network: Any, inputs: Any, output: Any) -> None:
-        self._evaluations += len(output[0])  # guidance evaluates each image twice in one call
+        self._evaluations += len(output[0])  # with guidance, one call evaluates each image twice
 
     @property
     def about(self) -> MethodInfo:
-        """Return what is known by now: evaluations per image are counted, not believed."""
+        """Return the card entries; `steps` is the counted number of evaluations per image so far."""
         steps = self._evaluations // self._images if self._images else None
         return replace(self._about, sampling=self._about.sampling.model_copy(update={"steps": steps}))
 
@@ -159,7 +161,7 @@ class InpaintingPipeline:
         return np.stack([self._filled(i, image, mask, batch.sample) for i, image, mask in rows])
 
     def _filled(self, image_id: ImageId, image: Image, mask: Mask, sample: int) -> Image:
-        """Return one image by one call: some classes take a single generator for a batch."""
+        """Return one filled image. Images go one by one: some classes take a single generator per batch."""
         import torch  # noqa: PLC0415  # the other adapters run without it
 
         from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415
@@ -172,7 +174,7 @@ class InpaintingPipeline:
             call["num_inference_steps"] = self._options.steps
         polarised = np.where(mask, self._row.hole, 255 - self._row.hole).astype(np.uint8)
         with reproducible_arithmetic(deterministic=False), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of diffusers, about its own older pipelines
+            warnings.simplefilter("ignore", FutureWarning)  # from diffusers, about its own old pipelines
             filled: NDArray[np.float32] = self._pipeline(
                 image=PillowImage.fromarray(image),
                 mask_image=PillowImage.fromarray(polarised),
@@ -186,7 +188,7 @@ class InpaintingPipeline:
 
 
 def _about(name: str, version: str, seed: int, parameters: int) -> MethodInfo:
-    """Return what can be known of a pipeline; who trained it on what, its owner writes on the card."""
+    """Return the card entries known for a pipeline; its owner adds authors and training data on the card."""
     slug = name.removesuffix("Pipeline").lower()
     return MethodInfo(
         method=Method(

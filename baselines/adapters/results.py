@@ -1,4 +1,4 @@
-"""A tool's results: every file read and judged before one is taken, liberties counted and declared."""
+"""Results of an outside tool: all files are checked before any is used; conversions are declared."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FIXES = {
 
 @dataclass(frozen=True)
 class ToolResults:
-    """A restorer that hands in what a tool has made."""
+    """A restorer that returns the results of an outside tool."""
 
     about: MethodInfo
     identity: str
@@ -50,12 +50,12 @@ class ToolResults:
 
 @dataclass(frozen=True)
 class FoundResults:
-    """The results of a folder, all sound.
+    """The results found in a folder, all valid.
 
     Attributes:
-        read: returns one at the set's size, (S, S, 3) uint8.
-        identity: digest of all pixels as they will be handed in.
-        liberties: what was done to them, for the card; None for nothing.
+        read: returns one result at the set's size, (S, S, 3) uint8.
+        identity: digest of all pixels as they will be submitted.
+        liberties: conversions applied to the results (resizing, JPEG decoding), for the card; None if none.
     """
 
     read: Callable[[ImageId], Image]
@@ -65,25 +65,25 @@ class FoundResults:
 
 @dataclass(frozen=True)
 class _ResultReader:
-    """Reads results: a file per id, at the tool's size, handed in at the set's."""
+    """Reads one file per id at the tool's size and returns it at the set's size."""
 
     files: dict[ImageId, Path]
     side: int
     options: ToolOptions
 
     def read(self, image_id: ImageId) -> Image:
-        """Return (S, S, 3) uint8."""
+        """Return one result, (S, S, 3) uint8."""
         return self.decoded(image_id)[0]
 
     def decoded(self, image_id: ImageId) -> tuple[Image, bool]:
-        """Return a result at the set's size, and whether it was lossy.
+        """Return a result at the set's size, and whether its file is lossy (JPEG).
 
         Raises:
             PngError: PB105, PB301-PB307.
             OSError: the file cannot be read.
         """
         size = self.options.tool_size or self.side
-        limit = max(png.MAX_BYTES, 4 * size * size)  # more than its samples take undeflated
+        limit = max(png.MAX_BYTES, 4 * size * size)  # above the uncompressed size, 3 bytes per pixel
         data = png.read_regular(self.files[image_id], limit)
         lossy = data.startswith(_JPEG)
         if not lossy:
@@ -95,7 +95,7 @@ class _ResultReader:
         return (image if size == self.side else crop_area(image, self.side)), lossy
 
     def liberties(self, lossy: int) -> str | None:
-        """Return what was done to results of which so many were JPEG."""
+        """Return the conversions applied to the results, `lossy` of them from JPEG; None if none."""
         size = self.options.tool_size or self.side
         said = [f"worked at {size} x {size}: inputs enlarged bicubically, results averaged over areas"]
         said = said if size != self.side else []
@@ -119,15 +119,15 @@ def read_results(
     """Return the results of a folder, one per id of the set.
 
     Args:
-        benchset: what they answer.
+        benchset: set that the results belong to.
         folder: where the tool wrote.
-        template: name of a result below it, `{id}` for the id; files named otherwise are not looked at.
-        options: how they are read.
-        progress: where to report.
+        template: name of a result below `folder`, with `{id}` for the id; files with other names are ignored.
+        options: how the results are read.
+        progress: where to report progress.
 
     Raises:
-        UsageError: the template is no relative PNG name with one `{id}`.
-        SubmissionError: PB105, PB201-PB203, PB301-PB307, PB801; all problems at once.
+        UsageError: the template is not a relative PNG name with exactly one `{id}`.
+        SubmissionError: PB105, PB201-PB203, PB301-PB307, PB801; reports all problems at once.
     """
     by_id = _by_id(folder, template)
     kept = {i: by_id[i][0] for i in benchset.ids if i in by_id}
@@ -157,7 +157,7 @@ def read_results(
 def _name_faults(
     benchset: ContestantSet, by_id: dict[ImageId, list[Path]]
 ) -> dict[tuple[str, str, str], list[ImageId]]:
-    """Return what the names alone tell: (code, expected, found) -> ids."""
+    """Return the faults visible from file names alone: (code, expected, found) -> ids."""
     ids = set(benchset.ids)
     rows = {
         ("PB201", f"{len(ids):,} results", f"{len(ids & by_id.keys()):,}"): ids - by_id.keys(),
@@ -172,7 +172,7 @@ def _fix(code: str) -> str:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """Return the folder that holds the results: one that holds nothing but a folder is looked through."""
+    """Return the folder that holds the results: descend as long as a folder contains only one folder."""
     place = folder
     while place.is_dir():
         inside = [path for path in place.iterdir() if not is_litter(path.name)]
@@ -185,7 +185,7 @@ def _unwrapped(folder: Path) -> Path:
 
 
 def _by_id(folder: Path, template: str) -> dict[ImageId, list[Path]]:
-    """Return the files that a template names, PNG or JPEG, by id."""
+    """Return id -> PNG and JPEG files whose names match the template."""
     name = Path(template)
     parts = name.name.removesuffix(".png").split("{id}")
     if len(parts) != 2 or name.suffix != ".png" or name.is_absolute() or ".." in name.parts:

@@ -1,4 +1,4 @@
-"""A tool that works on folders: inputs and masks written as it reads them, its results taken in."""
+"""Outside tools that work on folders: inputs and masks are written in the tool's layout, its results read."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from palette_bench.submission.methods import MethodInfo, Restorer, ToolOptions
 
 from .results import ToolResults, read_results
 
-_UNKNOWN = "unknown"  # the owner of the results knows it, and writes it on the card
+_UNKNOWN = "unknown"  # the owner of the results fills it in on the card
 _TOGETHER = 64  # images that share one fsync round
 
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool's layout; names are relative, `{id}` stands for the id.
+    """File layout of one tool; file names are relative, `{id}` stands for the image id.
 
     Attributes:
-        slug: of the method on the card.
-        title: what people call the tool.
-        result: name of a result.
-        image: name of an input; None if the tool cannot be given a set's masks.
-        mask: name of a mask.
-        hole: level of mask pixels to fill; the others are 0, or 255 if this is 0.
-        only_holes: the tool fills holes and does nothing else.
-        code: where the tool is published.
+        slug: slug of the method on the card.
+        title: display name of the tool.
+        result: file name of a result.
+        image: file name of an input; None if the tool cannot read a set's masks from files.
+        mask: file name of a mask.
+        hole: level of mask pixels to fill; other pixels are 0, or 255 if `hole` is 0.
+        only_holes: whether the tool supports only tasks with holes.
+        code: URL of the tool's code.
     """
 
     slug: str
@@ -51,11 +51,11 @@ class Tool:
     def export(
         self, benchset: ContestantSet, folder: Path, options: ToolOptions, progress: Progress = SILENT
     ) -> None:
-        """Write inputs, gray ones three times, and masks as the tool reads them.
+        """Write inputs and masks in the tool's layout; gray inputs get three equal channels.
 
         Raises:
-            UsageError: the tool has no such layout, or does not do this task.
-            InputError: PB203, ids that hold the tool's own pattern;
+            UsageError: the tool has no file layout for inputs, or does not support the task.
+            InputError: PB203, an id contains the tool's mask pattern, so that two files would share a name;
                 PB809, the folder holds other files, which the tool would read too.
             StorageError: PB802.
         """
@@ -79,20 +79,20 @@ class Tool:
             raise UsageError(f"{self.title} fills holes: {benchset.public.task} has none")
 
     def _names(self, benchset: ContestantSet, image_id: ImageId) -> list[str]:
-        """Return the files written for an id: its input, and its mask where there is one."""
+        """Return the names of the files for an id: its input, and its mask if the set has masks."""
         templates = [self.image or "", *([self.mask] if benchset.has_masks else [])]
         return [template.replace("{id}", image_id) for template in templates]
 
     def _images(
         self, benchset: ContestantSet, image_id: ImageId, options: ToolOptions
     ) -> list[tuple[str, Image]]:
-        """Return names and pixels of the files of an id."""
+        """Return (name, pixels) of each file for an id."""
         size = options.tool_size or benchset.protocol.side
         images = [_enlarged(benchset.condition(image_id), size)]
         mask = benchset.mask(image_id)
         if mask is not None:
             hole = self.hole if options.hole_value is None else options.hole_value
-            rows = np.arange(size) * len(mask) // size  # nearest: a mask has no levels between
+            rows = np.arange(size) * len(mask) // size  # nearest neighbour: a mask has no intermediate levels
             levels = np.where(mask, hole, 0 if hole else 255).astype(np.uint8)
             images.append(levels[rows[:, None], rows])
         return list(zip(self._names(benchset, image_id), images, strict=True))
@@ -100,11 +100,11 @@ class Tool:
     def results(
         self, benchset: ContestantSet, folder: Path, options: ToolOptions, progress: Progress = SILENT
     ) -> Restorer:
-        """Return the tool's results as a restorer, after every one has been read.
+        """Return the tool's results as a restorer, after reading and checking every file.
 
         Raises:
-            UsageError: a template that cannot be meant; the tool does not do this task.
-            SubmissionError: PB201-PB203, PB301-PB307; all problems at once.
+            UsageError: the template is invalid, or the tool does not support the task.
+            SubmissionError: PB201-PB203, PB301-PB307; reports all problems at once.
         """
         self._require_task(benchset)
         found = read_results(benchset, folder, options.template or self.result, options, progress)
@@ -127,7 +127,7 @@ class Tool:
 
 
 def _enlarged(image: Image, size: int) -> Image:
-    """Return (size, size, 3) by bicubic interpolation, or the image itself."""
+    """Return the image resized bicubically to (size, size, 3), or unchanged if it has that size."""
     if len(image) == size:
         return image
     resized = PillowImage.fromarray(image).resize((size, size), PillowImage.Resampling.BICUBIC)
@@ -135,7 +135,7 @@ def _enlarged(image: Image, size: int) -> Image:
 
 
 def _require_distinct(title: str, files: Sequence[str]) -> None:
-    """Refuse ids that hold the tool's own pattern: the mask of `a` would be the image of `a_mask`."""
+    """Raise PB203 if two files share a name, e.g. the mask of `a` and the image of `a_mask`."""
     count = Counter(name.casefold() for name in files)
     if twins := sorted({name for name in files if count[name.casefold()] > 1}):
         raise InputError(
@@ -151,7 +151,7 @@ def _require_distinct(title: str, files: Sequence[str]) -> None:
 
 
 def _require_free(folder: Path, names: set[str]) -> None:
-    """Refuse a folder with files that this export would not write."""
+    """Raise PB809 if the folder holds files that this export does not write."""
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     foreign = sorted(name for name in there - names if not is_litter(name))
     if foreign:

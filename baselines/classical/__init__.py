@@ -1,7 +1,7 @@
-"""What was done before networks: holes interpolated, borders mirrored, JPEG averaged.
+"""Classical restoration without networks: interpolated or mirrored holes, and non-local means for JPEG.
 
-What a trained method is measured against beside doing nothing. It colours nothing: no rule tells colours
-from gray levels.
+Beside `copy-input`, this is the second reference point for trained methods. It does not support colorization,
+as no classical rule infers colours from gray levels.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from palette_bench.core.types import Image, Mask
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer
 
-_PATCH, _REACH = 5, 6  # pixels: sides of the patches compared, and how far away they may lie
-_STRENGTH, _AT, _FALL = 0.03, 20, 0.6  # near the best PSNR of a coarse grid at quality 5, 10 and 20
+_PATCH, _REACH = 5, 6  # pixels: side of compared patches, and how far apart they may lie
+# filter strength at quality `_AT`, and its exponent in 1 / quality; near the best PSNR of a coarse grid at
+# quality 5, 10 and 20
+_STRENGTH, _AT, _FALL = 0.03, 20, 0.6
 
 
 class Classical:
-    """Interpolates, mirrors, averages; nothing is trained."""
+    """Interpolates, mirrors and averages; nothing is trained."""
 
     about = MethodInfo(
         method=Method(
@@ -42,25 +44,25 @@ class Classical:
 
     @property
     def identity(self) -> str:
-        """Return what decides a pixel: this version, and those of the libraries that compute."""
+        """Return the versions that determine the pixels: of this method and of its libraries."""
         return f"classical 1, scikit-image {version('scikit-image')}, scipy {version('scipy')}"
 
     def restorer(self, options: RestoreOptions) -> Restorer:
-        """Return itself: there is nothing to load and nothing to choose."""
+        """Return this object: the method loads nothing and takes no options."""
         options.refuse_all_but()
         return self
 
     def accept(self, benchset: ContestantSet) -> None:
-        """Refuse gray images.
+        """Raise for a colorization set, as the method does not support the task.
 
         Raises:
-            UsageError: the set asks for colours.
+            UsageError: the task is colorization.
         """
         if benchset.public.task == "colorization":
             raise UsageError("classical has no rule that colours gray images; it takes the other tasks")
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return (N, S, S, 3) uint8; known pixels are those of the input."""
+        """Return restored images, (N, S, S, 3) uint8; pixels outside a hole equal the input."""
         if batch.masks is not None:
             return np.stack([fill(*pair) for pair in zip(batch.inputs, batch.masks, strict=True)])
         public = batch.benchset.public
@@ -69,10 +71,10 @@ class Classical:
 
 
 def fill(image: Image, mask: Mask) -> Image:
-    """Return an image with its hole filled: mirrored where the known pixels are a rectangle, else smooth.
+    """Return the image with its hole filled: mirrored if the known pixels form a rectangle, else harmonic.
 
     Args:
-        image: (H, W, 3) uint8; so is what comes back.
+        image: (H, W, 3) uint8; the result has the same shape and dtype.
         mask: (H, W) bool, True = hole; at least one pixel is known.
     """
     rows, columns = (np.flatnonzero((~mask).any(axis=axis)) for axis in (1, 0))
@@ -81,25 +83,29 @@ def fill(image: Image, mask: Mask) -> Image:
 
 
 def mirrored(image: Image, known: tuple[slice, slice]) -> Image:
-    """Return (H, W, 3) uint8: a rectangle of such an image, rows and columns, continued by its mirror images.
+    """Return the known rectangle of an image, continued by reflection to (H, W, 3) uint8.
 
-    The pixels of its edge stand twice, and what reaches farther than its side is mirrored again.
+    Edge pixels are repeated. Where a margin is wider than the rectangle, the reflection is reflected again.
+
+    Args:
+        image: (H, W, 3) uint8.
+        known: row and column slices of the rectangle.
     """
     margins = [(part.start, side - part.stop) for part, side in zip(known, image.shape[:2], strict=True)]
     return np.pad(image[known], (*margins, (0, 0)), mode="symmetric")
 
 
 def harmonic(image: Image, mask: Mask) -> Image:
-    """Return an image whose hole holds the solution of Laplace's equation between the pixels around it.
+    """Return the image whose hole holds the solution of Laplace's equation between the pixels around it.
 
-    Each pixel of the hole is the mean of its neighbours: two to four of them, as no image goes on beyond its
-    border.
+    Each hole pixel is the mean of its neighbours. There are two to four of them, as there are none outside
+    the image.
 
     Args:
-        image: (H, W, 3) uint8; so is what comes back, with its known pixels as they were.
+        image: (H, W, 3) uint8; the result has the same shape and dtype, and the same known pixels.
         mask: (H, W) bool, True = hole; at least one pixel is known.
 
-    Source: the five-point form of Laplace's equation, natural at the border.
+    Source: the five-point form of Laplace's equation, with natural boundary conditions at the image border.
     """
     packed = np.packbits(mask).tobytes()
     solver, around = _equations(packed, mask.shape)
@@ -109,24 +115,28 @@ def harmonic(image: Image, mask: Mask) -> Image:
     return filled
 
 
+# the mask comes as packed bytes because a cache key must be hashable
 @lru_cache(maxsize=4)
 def _equations(packed: bytes, shape: tuple[int, int]) -> tuple[SuperLU, sparse.csr_array]:
-    """Return the solver of a hole's M equations, and (M, H W): which known neighbours each pixel has."""
+    """Return the solver of a hole's M equations, and the (M, H W) adjacency of hole and known pixels."""
     count = shape[0] * shape[1]
     hole = np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
     index = np.arange(count).reshape(shape)
     ends = [(index[:, :-1], index[:, 1:]), (index[:-1], index[1:])]
     one = np.concatenate([a.ravel() for pair in ends for a in pair])
     other = np.concatenate([b.ravel() for pair in ends for b in pair[::-1]])
+    # rows of hole pixels of the image's 4-neighbour adjacency matrix
     joined = sparse.csr_array((np.ones(len(one)), (one, other)), shape=(count, count))[hole]
+    # number of neighbours on the diagonal, -1 for each neighbour within the hole
     inside = sparse.diags_array(joined.sum(axis=1)) - joined[:, hole]
     return splu(sparse.csc_array(inside)), sparse.csr_array(joined * ~hole)
 
 
 def average(image: Image, quality: int) -> Image:
-    """Return (H, W, 3) uint8: such an image from a JPEG after non-local means, averaging similar patches.
+    """Return a JPEG-compressed image after non-local means, which averages similar patches, (H, W, 3) uint8.
 
-    The strength follows the coding: `_STRENGTH` of the range at quality 20, more the lower the quality.
+    The strength depends on the JPEG quality: it is `_STRENGTH` of the value range at quality 20, and higher
+    at lower quality.
 
     Source: Buades et al. 2005, the fast form of scikit-image.
     """

@@ -1,4 +1,4 @@
-"""The floor of every board: the input is handed back unchanged. The smallest example of a contestant."""
+"""Baseline that returns the input unchanged: the lower anchor of every board, and a minimal example."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, 
 
 
 class CopyInput:
-    """Returns its input; a gray input in all three channels."""
+    """Returns its input; a gray input is repeated in three channels."""
 
     about = MethodInfo(
         method=Method(
@@ -28,7 +28,7 @@ class CopyInput:
     identity = "copy-input 1"
 
     def restorer(self, options: RestoreOptions) -> Restorer:
-        """Return itself: there is nothing to load and nothing to choose."""
+        """Return this object: the method loads nothing and takes no options."""
         options.refuse_all_but()
         return self
 

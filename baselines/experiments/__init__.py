@@ -1,1 +1,1 @@
-"""The paper's studies at small scale: trained, restored, scored and compared by one command."""
+"""The paper's studies at small scale: one command trains, restores, scores and compares."""

@@ -1,4 +1,4 @@
-"""`python -m palette_bench.baselines.experiments`: a study of the paper at small scale."""
+"""`python -m palette_bench.baselines.experiments`: make a study of the paper at small scale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("contest", "l1-l2", "attention", "multitask")
 
 @click.command()
 @click.argument("name", type=click.Choice(NAMES))
-@click.argument("more", metavar="", nargs=-1, type=_PLACE)  # of --data
+@click.argument("more", metavar="", nargs=-1, type=_PLACE)  # further values of --data
 @click.option(
     "--data",
     metavar="DIR",
@@ -67,7 +67,7 @@ def command(
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("palette_bench").setLevel(logging.INFO)
     _refuse_contradictions(name, cpu, data + more, bool(extractors or weights))
-    # torch comes after what can be refused without it
+    # torch is imported only after the checks that do not need it
     if _is_miniature(name, cpu):
         from .miniature import MiniatureRun  # noqa: PLC0415
 
@@ -94,7 +94,7 @@ def _is_miniature(name: str, cpu: bool) -> bool:
 
 
 def _refuse_contradictions(name: str, cpu: bool, data: tuple[Path, ...], networks: bool) -> None:
-    """Refuse options that would do nothing, and a study without images."""
+    """Raise for options that would have no effect, and for a study without images."""
     if _is_miniature(name, cpu):
         if data or networks:
             raise click.UsageError("l1-l2 --cpu draws its own images and needs no features of networks")

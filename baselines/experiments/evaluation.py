@@ -1,4 +1,4 @@
-"""From a trained run to scorecards on a board: restore, score, add; each kept once it is there."""
+"""From a trained run to scorecards on a board: restore, score, add. Results that exist are kept."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ from palette_bench.submission.restore import restore
 from palette_bench.tasks.preprocess import crop_area
 from palette_bench.tasks.protocol import set_folder
 
+# --- restoring and scoring ---
+
 PROTOCOL, SOURCE = "palette-mini", "folder:held-out"
 ANCHORS = ("original", "copy-input")
 
 
 @dataclass(frozen=True)
 class NamedRestorer:
-    """A restorer under the name a study gives it: boards keep its systems apart.
+    """A restorer under the name that a study gives it, so that boards tell the study's systems apart.
 
     Attributes:
-        restorer: that does the work.
-        slug: on the board.
-        title: for people.
+        restorer: the restorer that does the work.
+        slug: slug on the board.
+        title: display name.
     """
 
     restorer: Restorer
@@ -48,24 +50,24 @@ class NamedRestorer:
 
     @property
     def about(self) -> MethodInfo:
-        """Return what the restorer says of itself, under the study's name."""
+        """Return the restorer's card entries, under the study's name."""
         about = self.restorer.about
         method = about.method.model_dump() | {"slug": self.slug, "name": self.title}
         return replace(about, method=Method(**method))
 
     @property
     def identity(self) -> str:
-        """Return that of the restorer."""
+        """Return the identity of the restorer."""
         return self.restorer.identity
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return (N, S, S, 3) uint8."""
+        """Return the restorer's outputs, (N, S, S, 3) uint8."""
         return self.restorer.restore(batch)
 
 
 @dataclass(frozen=True)
 class StudyScorer:
-    """What scores a study's outputs.
+    """Options for scoring a study's outputs.
 
     Attributes:
         extractors: ids, in order of preference.
@@ -80,12 +82,12 @@ class StudyScorer:
 
 @dataclass(frozen=True)
 class StudyFolders:
-    """Where a study keeps its sets, submissions, cards, record and site."""
+    """Folders of a study's sets, submissions, cards, record and site."""
 
     out: Path
 
     def benchset(self, target: str) -> Path:
-        """Return the folder of a set, TASK/VARIANT."""
+        """Return the folder of a set, given as TASK/VARIANT."""
         task, _, variant = target.partition("/")
         return self.out / "sets" / set_folder(task, variant)
 
@@ -94,14 +96,14 @@ class StudyFolders:
         return self.out / "submissions" / name / self.benchset(target).name
 
     def card(self, name: str, target: str) -> Path:
-        """Return the scorecard of a run on a set."""
+        """Return the path of a run's scorecard on a set."""
         return self.out / "cards" / f"{self.benchset(target).name}.{name}.json"
 
 
 def make_set(
     place: StudyFolders, target: str, images: Path, inputs: int, progress: Progress = SILENT
 ) -> None:
-    """Make a set of `inputs` held-out images, unless it is there."""
+    """Make a set of `inputs` held-out images, unless it exists."""
     folder = place.benchset(target)
     if not (folder / MANIFEST).is_file():
         request = Request(SOURCE, images, limit=inputs)
@@ -119,7 +121,7 @@ def answer(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> None:
-    """Restore a set into a submission, or what of it is missing."""
+    """Restore a set into a submission; outputs that exist are kept."""
     benchset = ContestantSet.open(place.benchset(target))
     submission = place.submission(name, target)
     restore(
@@ -141,7 +143,7 @@ def is_answered(place: StudyFolders, name: str, target: str) -> bool:
 def judge(
     place: StudyFolders, name: str, target: str, judge: StudyScorer, progress: Progress = SILENT
 ) -> None:
-    """Score a submission, unless it is scored: a card is never made twice, its day would differ."""
+    """Score a submission, unless its scorecard exists: a new one would have another date."""
     card = place.card(name, target)
     if not card.is_file():
         score(
@@ -158,7 +160,7 @@ def judge(
 def answer_anchors(
     place: StudyFolders, target: str, scorer: StudyScorer, progress: Progress = SILENT
 ) -> None:
-    """Put the ceiling and the floor of a set beside the systems."""
+    """Restore and score the anchors of a set, `original` and `copy-input`."""
     for name in ANCHORS:
         if not is_answered(place, name, target):
             answer(place, name, load_baseline(name).restorer(RestoreOptions()), target)
@@ -166,15 +168,18 @@ def answer_anchors(
 
 
 def build_board(place: StudyFolders) -> Path:
-    """Put every card on an ordinary record and build its site; return the site's folder."""
+    """Add every scorecard to an ordinary record and build its site; return the site's folder."""
     for card in sorted((place.out / "cards").glob("*.json")):
         add_card(card, place.out / "record")
     build_site(place.out / "record", place.out / "site")
     return place.out / "site"
 
 
-INFLUENCE = {"fid": "fid_influence", "kid": "kid_influence"}  # the column of a metric that has no values
-_SCALES = (1, 2, 4)  # by which samples are reduced before they are compared
+# --- readings ---
+
+INFLUENCE = {"fid": "fid_influence", "kid": "kid_influence"}  # per-image columns of distances
+_SCALES = (1, 2, 4)  # factors by which samples are reduced for comparison
+# general form of a metric -> its reserved name
 _SPECIFIC = {form: name for forms in (GENERAL_FORM, ORIGINALS_FORM) for name, form in forms.items()}
 
 
@@ -183,16 +188,16 @@ class SystemReading:
     """One number of one system on one set.
 
     Attributes:
-        key: what the number is called where it comes from.
-        value: None if there is none.
-        low: of its 95 % interval.
-        high: of its 95 % interval.
+        key: name of the number in its source, e.g. on the scorecard.
+        value: the number; None if there is none.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
         se: standard error.
-        n: images.
-        direction: which side is better.
-        notes: of the score.
-        column: (N,) what each image adds, in id order; None where only the sum is known.
-        halves: (N,) the same within halves, for a distance of feature clouds.
+        n: number of images.
+        direction: which direction is better.
+        notes: notes of the score.
+        column: (N,) contribution of each image, in id order; None if only the total is known.
+        halves: (N,) the same within halves of the images, for distances between feature distributions.
     """
 
     key: str
@@ -212,11 +217,11 @@ class SystemReading:
         return tuple(note for note in self.notes if note in BARRING)
 
 
-Readings = dict[str, SystemReading]  # metric id, reserved names standing for their general forms too
+Readings = dict[str, SystemReading]  # metric id -> reading; general forms are under their reserved names
 
 
 def of_card(path: Path) -> Readings:
-    """Return the numbers of a proven card, with their per-image columns."""
+    """Return the readings of a verified scorecard, with their per-image columns."""
     card, table = read_proven(path)
     columns = table.sort_values("image_id")
     found: Readings = {}
@@ -244,23 +249,23 @@ def of_card(path: Path) -> Readings:
 
 
 def of_values(key: str, values: NDArray[np.float64], direction: str = "none") -> SystemReading:
-    """Return the mean of (N,) values, one per image, with its t interval."""
+    """Return a reading of the mean of (N,) values, one per image, with its t interval."""
     reach = mean_t(values)
     low, high, se = (reach.low, reach.high, reach.se) if reach else (None, None, None)
     return SystemReading(key, float(values.mean()), low, high, se, len(values), direction, column=values)
 
 
 def of_samples(submission: Path, ids: list[ImageId], samples: int, side: int) -> Readings:
-    """Return how consecutive samples of one input differ, or nothing of a single sample.
+    """Return how much consecutive samples of an input differ; empty if there is a single sample.
 
     Args:
-        submission: its folder.
-        ids: of the set.
-        samples: of each input.
-        side: of an image, pixels.
+        submission: folder of the submission.
+        ids: ids of the set.
+        samples: samples per input.
+        side: side of an image, pixels.
 
     Returns:
-        `pairwise_rmse`, levels, and `pairwise_ssim`, the mean SSIM at full, half and quarter size.
+        `pairwise_rmse`, in levels, and `pairwise_ssim`, the mean SSIM at full, half and quarter size.
     """
     if samples < 2:
         return {}
@@ -282,6 +287,6 @@ def _rmse(one: Image, other: Image) -> float:
 
 
 def _likeness(one: Image, other: Image) -> float:
-    """Return SSIM averaged over three scales: 64 px are too few for the five of MS-SSIM."""
+    """Return SSIM averaged over three scales: 64 px are too few for the five scales of MS-SSIM."""
     sides = [len(one) // scale for scale in _SCALES]
     return float(np.mean([structural_similarity(crop_area(one, s), crop_area(other, s)) for s in sides]))

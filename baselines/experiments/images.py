@@ -1,4 +1,4 @@
-"""A folder of images becomes 64 px squares: a pack to train on, and held-out files that become sets."""
+"""Preparation of a study's images: 64 px squares, in a pack for training and as held-out files for sets."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _GROUP = 64  # files that share one fsync round
 
 
 class Split(Record):
-    """`split.json`: which images a study trains on, and which it is judged on."""
+    """`split.json`: which images a study trains on, and which it is scored on."""
 
     kind: ClassVar[str] = "study-split"
-    source: Sha  # the list of names
-    pixels: Sha  # of all squares, the held-out first
+    source: Sha  # digest of the list of names
+    pixels: Sha  # digest of all squares, the held-out first
     training: int
     held_out: int
 
@@ -42,9 +42,9 @@ class ImageBudget:
     """How many images a study needs.
 
     Attributes:
-        held_out: exactly.
-        training: at least.
-        most: to train on.
+        held_out: exact number of held-out images.
+        training: smallest number of training images.
+        most: largest number of training images.
     """
 
     held_out: int
@@ -53,19 +53,19 @@ class ImageBudget:
 
 
 def split_images(data: Sequence[Path], out: Path, wanted: ImageBudget, progress: Progress = SILENT) -> Split:
-    """Write `training.safetensors`, `held-out/ID.png` and, last, `split.json`; what is there is kept.
+    """Write `training.safetensors`, `held-out/ID.png` and, last, `split.json`; return the split.
 
-    Images are ordered by the digest of their names; the first are held out, whatever the others are.
-    Squares equal to a held-out one are not trained on.
+    An existing split is kept. Images are ordered by the digest of their names, and the first are held out. A
+    square equal to a held-out one is not used for training.
 
     Args:
-        data: what `train` takes: folders, lists, tars, packs.
+        data: sources that `train` accepts: folders, lists, tars, packs.
         out: folder to fill.
-        wanted: how many.
-        progress: where to report.
+        wanted: numbers of images.
+        progress: where to report progress.
 
     Raises:
-        SourceError: PB106, PB201, PB309, PB412, PB801; too few images, or not fit for a study.
+        SourceError: PB106, PB201, PB309, PB412, PB801; there are too few images, or they do not suit a study.
         InputError: PB605, `out` holds a split of other images.
     """
     images = open_images(data, "no")
@@ -131,7 +131,7 @@ def _squares(
 
 
 def _read(images: JoinedImages, broken: set[int]) -> Generator[tuple[str, Image], None, None]:
-    """Yield id and square by the digest of the name; indices that cannot be read go to `broken`."""
+    """Yield (id, square) in the order of the names' digests; add unreadable indices to `broken`."""
 
     def square(entry: tuple[str, int]) -> Image | None:
         try:
@@ -149,7 +149,10 @@ def _read(images: JoinedImages, broken: set[int]) -> Generator[tuple[str, Image]
 
 
 def hashed_order(images: JoinedImages) -> list[tuple[str, int]]:
-    """Return (id, index) of all images by id, the start of a digest of the name; twins are told apart."""
+    """Return (id, index) of all images, ordered by id.
+
+    The id is the start of a digest of the name; a counter tells images of the same name apart.
+    """
     turns: Counter[str] = Counter()
     entries = []
     for index in range(len(images)):

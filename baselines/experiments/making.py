@@ -1,4 +1,4 @@
-"""A study from images to page: every step is kept, so the same command goes on where it stopped."""
+"""A study from images to page. Every step's result is kept, so the same command continues after a stop."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ logger = logging.getLogger(__name__)
 
 RESULT = "experiment.json"
 DEFAULT_EXTRACTOR = "efficientnet-lite0"
-_SHOWN = 8  # images of a set on the page
+_SHOWN = 8  # images per set on the page
 
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """What a person asked for.
+    """What the user asked for.
 
     Attributes:
-        study: its name.
+        study: name of the study.
         size: quick, full or cpu.
         data: images, as `train` takes them.
         out: folder of the study.
-        scale: by which images and inputs are multiplied.
-        seeds: training runs per system; None takes the size's.
-        device: that trains and restores.
-        extractors: ids in order of preference; the small network if empty.
+        scale: factor for the numbers of images and inputs.
+        seeds: training runs per system; None takes the size's number.
+        device: device that trains and restores.
+        extractors: ids in order of preference; empty for the default extractor.
         weights: extractor id -> path, or `random:SEED`.
     """
 
@@ -57,12 +57,12 @@ class StudyRequest:
 
 
 def make(order: StudyRequest, progress: Progress = SILENT) -> Path:
-    """Make a study, or go on with it; return its page.
+    """Make a study, or continue it; return the path of its page.
 
     Raises:
-        UsageError: an unknown study, or one without such a size.
-        InputError: PB605, the folder holds another study; PB610, PB611, and what is wrong with images.
-        StorageError: PB801-PB804. Interrupted: a stop signal came, and what is done is kept.
+        UsageError: the study is unknown, or does not have this size.
+        InputError: PB605, the folder holds another study; PB610, PB611, and errors of the images.
+        StorageError: PB801-PB804. Interrupted: a stop signal came; finished work is kept.
     """
     study = read_study(order.study)
     if order.size not in study.sizes:
@@ -74,14 +74,14 @@ def make(order: StudyRequest, progress: Progress = SILENT) -> Path:
 
 
 def choose_judge(order: StudyRequest) -> StudyScorer:
-    """Return what scores: the networks asked for, or the one that comes with the installation."""
+    """Return the scoring options: the requested extractors, or the one that comes with the installation."""
     return StudyScorer(
         order.extractors or (DEFAULT_EXTRACTOR,), order.weights, order.device.partition(":")[0]
     )
 
 
 class _ExperimentRun:
-    """A study under way."""
+    """A study being made."""
 
     def __init__(
         self, order: StudyRequest, study: ExperimentStudy, judge: StudyScorer, progress: Progress
@@ -95,7 +95,7 @@ class _ExperimentRun:
         self.inputs = max(2, round(self.size.inputs * order.scale))
 
     def make(self) -> Path:
-        """Take every step that is not done; return the page."""
+        """Run every step that is not done; return the path of the page."""
         split = self._split()
         for target in self.study.sets:
             evaluation.make_set(self.place, target, self.images / HELD_OUT, self.inputs, self.progress)
@@ -111,7 +111,7 @@ class _ExperimentRun:
 
     @cached_property
     def trainees(self) -> dict[str, PlannedRun]:
-        """Return the runs by name, with their recipes."""
+        """Return the training runs by name, with their recipes."""
         name = ", ".join(path.name for path in self.order.data)[:200]
         images = self.size.images * self.order.scale
         return {
@@ -210,7 +210,7 @@ class _ExperimentRun:
         )
 
     def _panels(self) -> dict[str, dict[str, list[Path]]]:
-        """Return, by set, the images shown: input, original and each system's outputs, by caption."""
+        """Return set -> caption -> images on the page: inputs, each system's outputs, originals."""
         return {target: self._panels_of(target) for target in self.study.sets}
 
     def _panels_of(self, target: str) -> dict[str, list[Path]]:

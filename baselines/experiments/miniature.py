@@ -1,4 +1,4 @@
-"""The miniature of l1-l2: squares drawn, runs trained, answers sampled and counted, a page written."""
+"""The miniature of study l1-l2: draw squares, train runs, sample them, count colours, write a page."""
 
 from __future__ import annotations
 
@@ -32,16 +32,19 @@ from .result import Experiment, Found, experiment
 from .runs import PlannedRun, SamplingDemand, advice, foretell, recipe_of
 from .study import Claim, Count, ExperimentPlan, Sections, StudyRun, System, keep_plan
 
+# --- squares ---
+
 SIDE, SQUARE = 16, 8  # pixels
-COLOURS = np.array([(208, 72, 96), (56, 150, 86)])  # of one luma; the second is the rarer
-RARER = 3  # of 10 squares
-_GROUNDS = (160, 224)  # gray levels, far from the squares' own
-_NEAR = 0.25  # of the distance of the two colours: their mean, 0.3 away from one, is neither
+COLOURS = np.array([(208, 72, 96), (56, 150, 86)])  # of equal luma; the second is rarer
+RARER = 3  # of 10 squares have the rarer colour
+_GROUNDS = (160, 224)  # range of gray levels, far from that of the squares
+# in distances between the two colours: the mean of all squares, 0.3 away from one colour, counts as neither
+_NEAR = 0.25
 
 
 @dataclass(frozen=True)
 class Squares:
-    """Images of squares.
+    """Gray images with a coloured square.
 
     Attributes:
         images: (N, 16, 16, 3) uint8.
@@ -53,12 +56,12 @@ class Squares:
 
     @property
     def inputs(self) -> NDArray[np.uint8]:
-        """Return what colorization gives, (N, 16, 16, 1) uint8."""
+        """Return the inputs of colorization, (N, 16, 16, 1) uint8."""
         return np.stack([luma(image) for image in self.images])[..., None]
 
 
 def draw(count: int, purpose: str) -> Squares:
-    """Return `count` squares of keyed place, ground and colour."""
+    """Return `count` images with keyed position, background and colour."""
     found = [_draw(Stream(f"pb-squares-v1|{purpose}|{number}")) for number in range(count)]
     return Squares(np.stack([image for image, _ in found]), np.stack([mask for _, mask in found]))
 
@@ -73,11 +76,11 @@ def _draw(stream: Stream) -> tuple[Image, NDArray[np.bool_]]:
 
 
 def measure(outputs: NDArray[np.uint8], squares: Squares) -> Readings:
-    """Return which colours a model gave the squares, and what it did to the ground.
+    """Return which colours a model gave the squares, and its error on the background.
 
     Args:
         outputs: (N, 16, 16, 3) uint8.
-        squares: what was asked.
+        squares: the original images.
 
     Returns:
         `minority_share` and `neither_colour`, shares of all squares by their mean colour, and
@@ -104,11 +107,13 @@ def _share(key: str, hits: NDArray[np.bool_]) -> SystemReading:
 
 logger = logging.getLogger(__name__)
 
+# --- the study ---
+
 RESULT, SIZE = "experiment.json", "cpu"
 
 
 class SquaresQuery(Part):
-    """How models are asked: steps and sampler, for those that sample, and how many squares."""
+    """How models are sampled: steps and sampler, for methods that sample, and the number of squares."""
 
     name: Text
     steps: Count
@@ -117,7 +122,7 @@ class SquaresQuery(Part):
 
 
 class Miniature(Record):
-    """The declaration, `studies/miniature.toml`."""
+    """Declaration of the miniature, `studies/miniature.toml`."""
 
     kind: ClassVar[str] = "study-miniature"
     name: Slug
@@ -125,36 +130,36 @@ class Miniature(Record):
     finding: str
     metrics: tuple[str, ...]
     caveats: tuple[str, ...]
-    pictures: Count  # to train on
+    pictures: Count  # number of training images
     trial_steps: Count
     batch: Count
     recipe: Sections
     systems: tuple[System, ...]
-    images: dict[str, Count]  # by system
+    images: dict[str, Count]  # seen in training, by system
     answers: tuple[SquaresQuery, ...]
     claims: tuple[Claim, ...]
 
     def title_of(self, system: str) -> str:
-        """Return a system's name for people."""
+        """Return the display name of a system."""
         return next(s.title for s in self.systems if s.name == system)
 
 
 def read_miniature() -> Miniature:
-    """Return the declaration that comes with the package."""
+    """Return the declaration that ships with the package."""
     file = files(__package__).joinpath("studies", "miniature.toml")
     return Miniature.parse(file.read_bytes(), file.name)
 
 
 @dataclass(frozen=True)
 class MiniatureRun:
-    """The miniature under way.
+    """The miniature being made.
 
     Attributes:
-        out: its folder.
-        scale: multiplies images, and squares to answer.
-        seeds: runs per system.
-        device: that trains and samples.
-        progress: where to report.
+        out: folder of the miniature.
+        scale: factor for the numbers of images and of squares to restore.
+        seeds: training runs per system.
+        device: device that trains and samples.
+        progress: where to report progress.
     """
 
     out: Path
@@ -164,10 +169,10 @@ class MiniatureRun:
     progress: Progress = SILENT
 
     def make(self) -> Path:
-        """Take every step that is not done; return the page.
+        """Run every step that is not done; return the path of the page.
 
         Raises:
-            InputError: PB605, the folder holds another study. Interrupted: what is done is kept.
+            InputError: PB605, the folder holds another study. Interrupted: finished work is kept.
         """
         with locked(self.out):
             keep_plan(self.out, ExperimentPlan.of(self.study.name, SIZE, self.scale, ()))
@@ -190,7 +195,7 @@ class MiniatureRun:
 
     @cached_property
     def trainees(self) -> dict[str, PlannedRun]:
-        """Return the runs by name."""
+        """Return the training runs by name."""
         runs = [
             StudyRun(f"{system.name}.{seed}", system, system.tasks, seed)
             for seed in range(self.seeds)
@@ -204,7 +209,10 @@ class MiniatureRun:
         return PlannedRun(run, recipe, self.out / "runs" / run.name, self.device)
 
     def _draw(self) -> tuple[Fingerprint, int]:
-        """Write the training squares; return their digest and number. More include fewer."""
+        """Write the training squares; return their digest and number.
+
+        A larger number of squares includes those of a smaller number.
+        """
         count = max(self.study.recipe["training"]["batch"], round(self.study.pictures * min(1, self.scale)))
         images = draw(count, "training").images
         if not (self.out / PACK).is_file():
@@ -232,7 +240,7 @@ class MiniatureRun:
         }
 
     def _outputs(self, trainee: PlannedRun, answer: SquaresQuery) -> NDArray[np.uint8]:
-        """Return the answers of a run, (N, 16, 16, 3) uint8, sampled if they are not there."""
+        """Return the outputs of a run, (N, 16, 16, 3) uint8; sample them unless they are stored."""
         file = self.out / "answers" / f"{trainee.run.name}.{answer.sampler}-{answer.steps}.safetensors"
         if not file.is_file():
             outputs = self._sampled(trainee, answer)
@@ -265,11 +273,11 @@ class MiniatureRun:
 
 
 def batch_of(inputs: NDArray[np.uint8], first: int) -> Batch:
-    """Return squares as a restorer meets images of a set; their numbers key the noise.
+    """Return squares as a batch of a set; their numbers become ids, which key the noise.
 
     Args:
         inputs: (N, 16, 16, 1) uint8.
-        first: number of the first.
+        first: number of the first square.
     """
     public = PublicSet(
         schema=PublicSet.schema_name(),

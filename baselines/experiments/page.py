@@ -1,4 +1,4 @@
-"""The page of a study: what the paper found, whether it holds here, every figure, curves and images."""
+"""HTML page of a study: the paper's finding, verdicts, all figures, loss curves and images."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ Panels = Mapping[str, Mapping[str, Sequence[Path]]]  # set -> caption -> images
 
 
 class PageDeclaration(Protocol):
-    """What the page needs to know of a study's declaration."""
+    """What the page needs from a study's declaration."""
 
     @property
     def title(self) -> str:
-        """Return its title."""
+        """Return the study's title."""
 
     @property
     def finding(self) -> str:
-        """Return what the paper found."""
+        """Return the paper's finding."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Return the metrics shown first."""
+        """Return the metrics that are shown first."""
 
     def title_of(self, system: str) -> str:
-        """Return a system's name for people."""
+        """Return the display name of a system."""
 
 
 @dataclass(frozen=True)
 class FigureRow:
-    """A line of a set's table: a system, a seed, and a text per metric."""
+    """A row of a set's table: a system, a seed, and texts per metric."""
 
     system: str
     seed: int
-    cells: tuple[tuple[str, str], ...]  # value, interval
+    cells: tuple[tuple[str, str], ...]  # (value, interval) per metric
 
 
 @dataclass(frozen=True)
 class FigureTable:
-    """All figures on a set."""
+    """The figures of all systems on a set."""
 
     name: str
     columns: tuple[MetricWords, ...]
@@ -76,11 +76,11 @@ def write_page(
 
     Args:
         out: folder of the study.
-        study: its declaration.
-        result: its record.
-        caveats: for readers, beside every number.
+        study: declaration of the study.
+        result: record of the study.
+        caveats: remarks for readers, shown beside the numbers.
         panels: images to show.
-        site: whether a board lies beside it.
+        site: whether a board's site lies beside the page.
     """
     text = render(
         "study.html.jinja",
@@ -100,12 +100,12 @@ def write_page(
 
 
 def words(metric: str) -> MetricWords:
-    """Return a metric's name and meaning."""
+    """Return a metric's name and explanation."""
     return OWN_WORDS.get(metric) or metric_words(metric)
 
 
 def claim(study: PageDeclaration, verdict: Verdict) -> str:
-    """Return what the paper says, in a sentence."""
+    """Return the paper's claim as a sentence."""
     first, second = study.title_of(verdict.first), study.title_of(verdict.second)
     return f"{first} is {verdict.sign} than {second}"
 
@@ -138,7 +138,10 @@ def _embedded(rows: Mapping[str, Sequence[Path]]) -> list[tuple[str, list[str]]]
 
 
 def _plot(result: Experiment) -> tuple[str, str] | None:
-    """Return the loss curves as light and dark addresses; losses of methods differ in kind."""
+    """Return the loss curves as data URIs for light and dark pages; None if no run has a curve.
+
+    Losses of different methods cannot be compared.
+    """
     lines = [
         Curve(run.name, [point.images for point in run.loss], [point.loss for point in run.loss])
         for run in result.runs

@@ -1,4 +1,4 @@
-"""`experiment.json`: what was trained on what, every figure with its interval, and the verdicts."""
+"""`experiment.json`: runs and their data, every figure with its interval, verdicts on the paper's claims."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from .evaluation import SystemReading
 from .runs import PlannedRun, identity_of
 from .study import Claim, Sign
 
-LEVEL = 0.05
+# --- verdicts ---
+
+LEVEL = 0.05  # of significance, after correction
 Holds = Literal["yes", "no", "not told apart"]
-Lookup = Mapping[tuple[str, str, str], Sequence[SystemReading]]  # (system, set, metric) -> a reading per seed
+Lookup = Mapping[tuple[str, str, str], Sequence[SystemReading]]  # (system, set, metric) -> reading per seed
 
 
 class Verdict(Part):
-    """A finding of the paper, and what was found here; delta is first minus second."""
+    """A claim of the paper and the result here; `delta` is first minus second."""
 
     first: str
     second: str
@@ -45,7 +47,7 @@ class Verdict(Part):
 
 @dataclass(frozen=True)
 class _Test:
-    """One claim on one set: a difference, or why there is none."""
+    """One claim on one set: the difference, or the reason why there is none."""
 
     claim: Claim
     target: str
@@ -71,15 +73,16 @@ def _tested(claim: Claim, target: str, found: Lookup) -> _Test:
 
 
 def of_seeds(firsts: Sequence[SystemReading], seconds: Sequence[SystemReading]) -> Difference | None:
-    """Return the mean difference over seeds, Student's t on the pairs: it covers training anew."""
+    """Return the mean difference over seeds, by a paired t test, which covers the variance of retraining."""
     values, others = (np.array([r.value for r in side], np.float64) for side in (firsts, seconds))
     return paired_t(values, others)
 
 
 def of_images(first: SystemReading, second: SystemReading) -> Difference | None:
-    """Return the difference over one set: paired where each image's part is known, else unpaired.
+    """Return the difference on one set: paired if each image's contribution is known, else unpaired.
 
-    Unpaired, the errors are taken as independent. Systems err on the same images, so this finds less.
+    The unpaired test takes the errors of both systems as independent. Systems err on the same images, so this
+    test has less power.
     """
     assert first.value is not None, "asked of numbers that exist"
     assert second.value is not None, "asked of numbers that exist"
@@ -125,20 +128,22 @@ def _verdict(test: _Test, corrected: float | None) -> Verdict:
     )
 
 
-_CURVE = 60  # points kept of a loss curve
+# --- record ---
+
+_CURVE = 60  # points kept per loss curve
 
 Found = Mapping[tuple[str, str, int], Mapping[str, SystemReading]]  # (system, set, seed) -> metric -> reading
 
 
 class LossPoint(Part):
-    """Of a loss curve: the mean loss since the point before."""
+    """A point of a loss curve: the mean loss of the log interval that ends at `images`."""
 
     images: int
     loss: float
 
 
 class RunResult(Part):
-    """One trained run."""
+    """Result of one training run."""
 
     name: str
     system: str
@@ -167,14 +172,14 @@ class Figure(Part):
 
 
 class Experiment(Record):
-    """`experiment.json`."""
+    """`experiment.json`: the record of a finished study."""
 
     kind: ClassVar[str] = "experiment"
     study: str
     size: str
     scale: float
     date: str
-    identity: Sha  # of recipes, images, images seen, sets and extractors
+    identity: Sha  # digest of recipes, images, images seen, sets and extractors
     recipes: dict[str, Any]
     data: Sha
     training_pictures: int
@@ -186,7 +191,7 @@ class Experiment(Record):
 
 
 def run_results(trainees: Sequence[PlannedRun]) -> tuple[RunResult, ...]:
-    """Return what each run came to."""
+    """Return the result of each run."""
     return tuple(_run_result(trainee) for trainee in trainees)
 
 
@@ -206,12 +211,12 @@ def _run_result(trainee: PlannedRun) -> RunResult:
         method=trainee.run.system.method,
         images_seen=opened.step * trainee.recipe.training.batch,
         weights=opened.sha256,
-        loss=tuple(points[::-1][::stride][::-1]),  # the last point stays
+        loss=tuple(points[::-1][::stride][::-1]),  # reversed, so that the last point is kept
     )
 
 
 def figures(found: Found) -> tuple[Figure, ...]:
-    """Return every number, without its per-image column."""
+    """Return every reading, without its per-image column."""
     return tuple(
         Figure(
             system=system,
@@ -232,7 +237,7 @@ def figures(found: Found) -> tuple[Figure, ...]:
 
 
 def judged(claims: Sequence[Claim], found: Found) -> tuple[Verdict, ...]:
-    """Return the verdicts on claims, seeds of a system side by side in their order."""
+    """Return the verdicts on claims; readings of a system are ordered by seed."""
     by_seed: dict[tuple[str, str, str], list[SystemReading]] = {}
     for (system, target, _), readings in sorted(found.items()):
         for metric, reading in readings.items():
@@ -253,14 +258,14 @@ def experiment(
     """Return the record of a finished study.
 
     Args:
-        name: of the study.
-        size: its name.
-        scale: by which it was made smaller.
-        trainees: trained, by run.
+        name: name of the study.
+        size: name of the size.
+        scale: factor for the numbers of images and inputs.
+        trainees: trained runs by name.
         data: digest and number of the training images.
-        networks: fingerprints of extractors, and of sets.
+        networks: fingerprints of the extractors, and of the sets.
         found: every reading.
-        claims: of the paper.
+        claims: claims of the paper.
     """
     recipes = identity_of(trainees)
     extractors, sets = networks

@@ -1,4 +1,4 @@
-"""Runs of a study: their recipes, put together from size and system, and their training."""
+"""Training runs of a study: recipes, put together from size and system, training, and a cost forecast."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from .study import Sections, StudyRun
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run with its recipe and its place.
+    """A training run with its recipe and its folder.
 
     Attributes:
-        run: of the study.
-        recipe: as written beside the run.
-        folder: of the run.
-        device: that trains and restores.
+        run: run of the study.
+        recipe: recipe, which is also written beside the run.
+        folder: folder of the run.
+        device: device that trains and restores.
     """
 
     run: StudyRun
@@ -44,22 +44,22 @@ class PlannedRun:
 
     @property
     def steps(self) -> int:
-        """Return the steps of the whole run."""
+        """Return the number of steps of the whole run."""
         return self.recipe.training.steps
 
     @property
     def images(self) -> int:
-        """Return the images the whole run sees."""
+        """Return the number of images that the whole run sees."""
         return self.steps * self.recipe.training.batch
 
     @property
     def done(self) -> int:
-        """Return the steps of the last checkpoint."""
+        """Return the step of the last checkpoint; 0 without one."""
         last = checkpoint.newest(self.folder) if self.folder.is_dir() else None
         return checkpoint.read_state(last).step if last else 0
 
     def train(self, data: Path, steps: int | None = None, progress: Progress = SILENT) -> None:
-        """Train to the end, or to so many steps; what is done is kept.
+        """Train to the end, or until `steps` steps are done; continue from the last checkpoint.
 
         Raises:
             InputError: PB605, PB610, PB611 as `train`; Interrupted: the step is finished and saved.
@@ -80,7 +80,7 @@ class PlannedRun:
         contestant(self.run.system.method).train(options, progress)
 
     def restorer(self, **choices: Any) -> Restorer:
-        """Return the trained model; sampling noise is the same for all runs of a study.
+        """Return the trained model; its sampling noise is the same for all runs of a study.
 
         Args:
             choices: `steps` and `sampler`, for methods that sample.
@@ -90,25 +90,25 @@ class PlannedRun:
 
     @property
     def samples(self) -> bool:
-        """Return whether the method restores in steps that can be chosen."""
+        """Return whether the method restores in a number of steps that can be chosen."""
         return "sampling" in type(self.recipe).model_fields
 
     @property
     def evaluations(self) -> int:
-        """Return the network evaluations of an output."""
+        """Return the number of network evaluations per output."""
         return int(self.recipe.model_dump()["sampling"]["steps"]) if self.samples else 1
 
     def log(self) -> list[dict[str, Any]]:
-        """Return the lines of the run's log, in order; those a resumed run wrote again, once."""
+        """Return the lines of the run's log in order; of a step that was repeated, only the last line."""
         lines = [json.loads(line) for line in read_file(self.folder / LOG).decode().splitlines()]
         return [by_step for _, by_step in sorted({line["step"]: line for line in lines}.items())]
 
 
 def contestant(method: str) -> PackagedMethod:
-    """Return a method that the training loop trains.
+    """Return a method that `train` can train.
 
     Raises:
-        UsageError: it is not installed, or not one.
+        UsageError: the method is not installed, or is trained elsewhere.
     """
     found = load_baseline(method)
     if not isinstance(found, PackagedMethod):
@@ -117,13 +117,13 @@ def contestant(method: str) -> PackagedMethod:
 
 
 def recipe_of(run: StudyRun, sections: Sections, images: float, name: str) -> Recipe:
-    """Return the recipe of a run: the size's sections, then what the system changes of them.
+    """Return the recipe of a run: the size's sections, then the system's changes to them.
 
     Args:
-        run: of a study.
-        sections: of the size; those that the method's recipes do not have are left out.
-        images: to see, rounded up to whole batches.
-        name: of the training images, for cards.
+        run: run of a study.
+        sections: sections of the size; those that the method's recipes do not have are left out.
+        images: number of images to see, rounded up to whole batches.
+        name: name of the training images, for cards.
 
     Raises:
         RecordError: PB402, PB403, the sections do not fit the method.
@@ -144,27 +144,29 @@ def recipe_of(run: StudyRun, sections: Sections, images: float, name: str) -> Re
 
 
 def identity_of(trainees: Mapping[str, PlannedRun]) -> dict[str, Any]:
-    """Return everything that decides the weights of a study's runs, beside the images."""
+    """Return everything that determines the weights of a study's runs, except the images."""
     return {
         name: {"recipe": t.recipe.choices(), "images": t.images, "seed": t.run.seed}
         for name, t in sorted(trainees.items())
     }
 
 
+# --- forecast ---
+
 logger = logging.getLogger(__name__)
 
-PATIENCE = 25  # minutes of a study; beyond, the program says how to spend less
+PATIENCE = 25  # minutes; for longer studies a smaller scale is suggested
 RECORD = "forecast.json"
-_TRIED_STEPS = 2  # network evaluations of the trial
+_TRIED_STEPS = 2  # sampling steps of the trial
 
 
 @dataclass(frozen=True)
 class SamplingDemand:
-    """What will be asked of a run once it is trained.
+    """Sampling that a run is needed for after training.
 
     Attributes:
-        evaluations: of its network, for all outputs together.
-        batch: images to try it on.
+        evaluations: network evaluations for all outputs together.
+        batch: images for the timed trial.
     """
 
     evaluations: int
@@ -172,14 +174,14 @@ class SamplingDemand:
 
 
 class RunCost(Part):
-    """What one system's run is expected to cost, seconds."""
+    """Expected cost of one run, seconds."""
 
     training: float
     sampling: float
 
 
 class Forecast(Record):
-    """`forecast.json`: predicted once, before a study begins in earnest."""
+    """`forecast.json`: the expected cost of all runs, predicted once, before the rest of the study."""
 
     kind: ClassVar[str] = "study-forecast"
     costs: dict[str, RunCost]
@@ -198,17 +200,17 @@ def foretell(
     trial: int,
     progress: Progress = SILENT,
 ) -> Forecast:
-    """Train every run for `trial` steps, restore a batch with each, and predict the whole.
+    """Train every run for `trial` steps, restore a batch with each, and return the predicted cost.
 
-    The steps count: runs go on from them. Every further seed costs what its first costs.
+    The trial steps are kept: runs continue from them. Further seeds are assumed to cost as much as the first.
 
     Args:
-        out: folder of the study; a forecast of the same runs is kept.
+        out: folder of the study; an existing forecast of the same runs is kept.
         trainees: runs by name.
-        asked: of each run.
+        asked: sampling demand by name of the run.
         data: training images.
-        trial: steps.
-        progress: where to report.
+        trial: number of steps.
+        progress: where to report progress.
     """
     if (out / RECORD).is_file():
         known = Forecast.read(out / RECORD)
@@ -216,6 +218,7 @@ def foretell(
             return known
     costs: dict[str, RunCost] = {}
     for name, trainee in trainees.items():
+        # runs are named SYSTEM.SEED
         first = name.rpartition(".")[0] + ".0"
         costs[name] = costs.get(first) or _cost(trainee, asked[name], data, trial, progress)
     forecast = Forecast(schema=Forecast.schema_name(), costs=costs)
@@ -232,7 +235,7 @@ def _cost(trainee: PlannedRun, asked: SamplingDemand, data: Path, trial: int, pr
 
 
 def _seconds_per_evaluation(trainee: PlannedRun, batch: Batch) -> float:
-    """Return what one image's network evaluation takes, from a batch at few steps."""
+    """Return the seconds of one network evaluation of one image, timed on a batch with few steps."""
     tried = trainee.restorer(**({"steps": _TRIED_STEPS} if trainee.samples else {}))
     tried.restore(batch)  # the first call also warms up
     began = time.monotonic()
@@ -242,7 +245,7 @@ def _seconds_per_evaluation(trainee: PlannedRun, batch: Batch) -> float:
 
 
 def batch_of(folder: Path, most: int) -> Batch:
-    """Return the first images of a set, to try a restorer on."""
+    """Return the first `most` images of a set as a batch, to time a restorer on."""
     benchset = ContestantSet.open(folder)
     ids = tuple(benchset.ids[:most])
     masks = [mask for i in ids if (mask := benchset.mask(i)) is not None]
@@ -251,7 +254,7 @@ def batch_of(folder: Path, most: int) -> Batch:
 
 
 def advice(forecast: Forecast, scale: float) -> str:
-    """Return a line on the time ahead, with the scale that would fit if it is long."""
+    """Return a message on the time ahead, with a scale that would fit if the time is long."""
     line = f"about {forecast.minutes:.1f} minutes of training and sampling ahead"
     if forecast.minutes <= PATIENCE:
         return line

@@ -1,4 +1,4 @@
-"""What a study is: systems trained alike, the sets they answer, and what the paper found, all as data."""
+"""Studies as data: systems that are trained alike, the sets they restore, and the paper's claims."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from palette_bench.core.records import Part, Record, Slug, Text
 from ..training.recipe import Task
 
 Count = Annotated[int, Field(ge=1)]
-Sections = dict[str, dict[str, Any]]  # of a recipe
+Sections = dict[str, dict[str, Any]]  # sections of a recipe: name -> key -> value
 Sign = Literal["lower", "higher"]
 
 NAMES = ("contest", "l1-l2", "attention", "multitask")
 
 
 class Preset(Part):
-    """What the recipes of all studies of a size share."""
+    """Settings that all studies of a size share."""
 
-    training_pictures: Count  # at least; fewer are refused
-    most_pictures: Count  # more are left unread
-    trial_steps: Count  # timed before the rest
+    training_pictures: Count  # minimum; fewer are refused
+    most_pictures: Count  # maximum; further images are not read
+    trial_steps: Count  # steps of each run that are timed first
     restore_batch: Count
     recipe: Sections
 
 
 class Size(Part):
-    """How much a study spends at a size."""
+    """How much a study computes at a size."""
 
-    images: Count  # seen by each run
-    inputs: Count  # held-out images of a set
-    samples: Count = 1  # of each input
+    images: Count  # training images seen by each run, repeats included
+    inputs: Count  # held-out images per set
+    samples: Count = 1  # per input
     seeds: Count = 1
-    split: bool = False  # every system becomes specialists, one run per task
+    split: bool = False  # train every system as specialists, one run per task
 
 
 class System(Part):
-    """What is compared: a method, trained for its tasks by one run, or by one run each.
+    """A system to compare: a method, trained on its tasks by one run, or by one run per task.
 
     Attributes:
         name: part of file names and of slugs on the board.
-        title: for people.
-        method: name of a contestant.
-        tasks: learnt.
-        split: one run per task.
-        recipe: what departs from the size's.
+        title: display name.
+        method: name of the method.
+        tasks: tasks to train on.
+        split: whether each task has a run of its own.
+        recipe: changes to the size's recipe.
     """
 
     name: Slug
@@ -63,7 +63,7 @@ class System(Part):
 
 
 class Claim(Part):
-    """What the paper found: by `metric`, `first` is lower, or higher, than `second` on these sets."""
+    """A claim of the paper: in `metric`, `first` is lower, or higher, than `second` on these sets."""
 
     first: str
     second: str
@@ -74,14 +74,14 @@ class Claim(Part):
 
 
 class ExperimentStudy(Record):
-    """A study's declaration."""
+    """Declaration of a study."""
 
     kind: ClassVar[str] = "study"
     name: Slug
     title: Text
     finding: str
-    metrics: tuple[str, ...]  # shown first
-    caveats: tuple[str, ...] = ()  # beside those of all studies
+    metrics: tuple[str, ...]  # shown first on the page
+    caveats: tuple[str, ...] = ()  # in addition to those of all studies
     sets: tuple[str, ...]
     systems: tuple[System, ...]
     claims: tuple[Claim, ...]
@@ -97,12 +97,12 @@ class ExperimentStudy(Record):
         return self
 
     def title_of(self, system: str) -> str:
-        """Return a system's name for people."""
+        """Return the display name of a system."""
         return next(s.title for s in self.systems if s.name == system)
 
 
 class Presets(Record):
-    """`sizes.toml`: the sizes that studies come in."""
+    """`sizes.toml`: the sizes of studies."""
 
     kind: ClassVar[str] = "study-sizes"
     sizes: dict[str, Preset]
@@ -114,10 +114,10 @@ class StudyRun:
     """One training run of a study.
 
     Attributes:
-        name: of its folder.
-        system: whose it is.
-        tasks: learnt.
-        seed: of every training draw.
+        name: name of its folder.
+        system: system that the run belongs to.
+        tasks: tasks to train on.
+        seed: seed of every training draw.
     """
 
     name: str
@@ -127,19 +127,19 @@ class StudyRun:
 
     @property
     def task(self) -> str:
-        """Return the task as recipes name it."""
+        """Return the task as recipes name it: the only task, or "multi"."""
         return self.tasks[0] if len(self.tasks) == 1 else "multi"
 
     def answers(self, target: str) -> bool:
-        """Return whether it was trained for a set, TASK/VARIANT."""
+        """Return whether the run is trained for the task of a set, TASK/VARIANT."""
         return target.partition("/")[0] in self.tasks
 
 
 def read_study(name: str) -> ExperimentStudy:
-    """Return a study that comes with the package.
+    """Return a study that ships with the package.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no study of that name.
     """
     if name not in NAMES:
         raise UsageError(f"no study {name!r}: {suggest(name, NAMES)}")
@@ -148,12 +148,12 @@ def read_study(name: str) -> ExperimentStudy:
 
 
 def read_presets() -> Presets:
-    """Return the sizes that studies come in, and the caveats of all."""
+    """Return the sizes of studies, and the caveats that all studies share."""
     return Presets.parse(files(__package__).joinpath("studies", "sizes.toml").read_bytes(), "sizes.toml")
 
 
 def runs_of(study: ExperimentStudy, size: Size, seeds: int) -> list[StudyRun]:
-    """Return a study's runs, seed by seed, so that a stopped study has whole comparisons first."""
+    """Return a study's runs, seed by seed, so that a stopped study has complete comparisons first."""
     return [run for seed in range(seeds) for run in _of_seed(study, size, seed)]
 
 
@@ -169,7 +169,7 @@ PLAN = "plan.json"
 
 
 class ExperimentPlan(Record):
-    """`plan.json`; seeds may be added later, and devices change."""
+    """`plan.json`: what must stay the same in a folder. Seeds may be added, and the device may change."""
 
     kind: ClassVar[str] = "study-plan"
     study: str
@@ -179,13 +179,13 @@ class ExperimentPlan(Record):
 
     @classmethod
     def of(cls, study: str, size: str, scale: float, extractors: tuple[str, ...]) -> Self:
-        """Return a plan."""
+        """Return a plan under the current schema."""
         schema = cls.schema_name()
         return cls(schema=schema, study=study, size=size, scale=scale, extractors=extractors)
 
 
 def keep_plan(out: Path, plan: ExperimentPlan) -> None:
-    """Write a plan into an empty folder, or find the same one there.
+    """Write a plan into an empty folder, or check that the folder holds the same plan.
 
     Raises:
         InputError: PB605, the folder holds another study.

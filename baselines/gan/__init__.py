@@ -1,4 +1,4 @@
-"""The GAN baseline: the same network as a generator, against patch discriminators at several scales."""
+"""The GAN baseline: the same network as generator, with patch discriminators at several scales."""
 
 from ..training.method import PackagedMethod
 

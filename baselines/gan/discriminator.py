@@ -1,4 +1,4 @@
-"""The discriminator: patches of 70 px judged as real or made, at several scales.
+"""Discriminators that classify patches of 70 px as real or generated, at several scales.
 
 Source: pix2pix (Isola et al. 2017, section 3.2: the patches), pix2pixHD (Wang et al. 2018, section 3.2: the
 scales), SN-GAN (Miyato et al. 2018, algorithm 1: the spectral norm).
@@ -13,20 +13,21 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.parametrizations import spectral_norm
 
-CHANNELS = 7  # composite, source, mask
+CHANNELS = 7  # composite (3), source (3), mask (1)
 LAYERS = ((64, 2), (128, 2), (256, 2), (512, 1), (1, 1))  # (channels, stride) of the 4x4 convolutions
-SLOPE = 0.2  # of LeakyReLU
-SMALLEST = 24  # px; below, nothing is left for the last layer
-PARAMETERS = 2_768_833  # per scale
+SLOPE = 0.2  # negative slope of LeakyReLU
+SMALLEST = 24  # px; in smaller images the last layer has no positions left
+PARAMETERS = 2_768_833  # weights and biases per scale
 
-Judgement = list[torch.Tensor]  # of a scale: the hidden layers' features, then (N, 1, h, w) scores
+Judgement = list[torch.Tensor]  # one scale: features of the hidden layers, then (N, 1, h, w) scores
 
 
 class PatchDiscriminator(nn.Module):
-    """A discriminator at one scale.
+    """A patch discriminator at one scale.
 
     Args:
-        normalised: whether weights are divided by their spectral norm: one power iteration per pass.
+        normalised: whether weights are divided by their spectral norm; each forward pass does one power
+            iteration.
     """
 
     def __init__(self, normalised: bool) -> None:
@@ -39,7 +40,7 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.ModuleList(spectral_norm(c) if normalised else c for c in convolutions)
 
     def forward(self, h: torch.Tensor) -> Judgement:
-        """Return features and scores of (N, 7, H, W)."""
+        """Return the hidden features and the scores for h, (N, 7, H, W)."""
         *hidden, last = self.layers
         features: Judgement = []
         for layer in hidden:
@@ -49,11 +50,11 @@ class PatchDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Patch discriminators at halved and halved again resolutions.
+    """Patch discriminators at full resolution, half resolution, a quarter, and so on.
 
     Args:
-        scales: how many.
-        normalised: as `PatchDiscriminator`.
+        scales: number of scales.
+        normalised: as in `PatchDiscriminator`.
     """
 
     def __init__(self, scales: int, normalised: bool) -> None:
@@ -61,10 +62,10 @@ class Discriminator(nn.Module):
         self.scales = nn.ModuleList(PatchDiscriminator(normalised) for _ in range(scales))
 
     def forward(self, shown: torch.Tensor) -> list[Judgement]:
-        """Return features and scores per scale, the finest first.
+        """Return hidden features and scores per scale, the finest first.
 
         Args:
-            shown: (N, 7, H, W) float32: composite, x with holes 0, m.
+            shown: (N, 7, H, W) float32: composite, x with its holes set to 0, m.
         """
         judgements = []
         for number, patches in enumerate(self.scales):
@@ -74,5 +75,5 @@ class Discriminator(nn.Module):
 
 
 def scores(judgements: Sequence[Judgement]) -> list[torch.Tensor]:
-    """Return the scores of each scale, (N, 1, h, w) float32; positive: taken for real."""
+    """Return the scores of each scale, (N, 1, h, w) float32; a positive score means real."""
     return [judgement[-1].float() for judgement in judgements]

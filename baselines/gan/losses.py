@@ -1,7 +1,7 @@
-"""Adversarial losses, feature matching and the gradient penalty; all per image, means over what they see.
+"""Adversarial losses, feature matching and the gradient penalty, all per image.
 
-A "score" is a discriminator's output; positive means real. Where there are several scales, and positions on
-each, an image's loss is the mean over positions, then over scales.
+A score is a discriminator's output; positive means real. The loss of an image is the mean over positions,
+then over scales.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ OfScores = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """What each side makes of scores, element by element.
+    """Elementwise losses of discriminator scores.
 
     Attributes:
-        real: the discriminator's loss where the image is real.
-        made: the same where it is made.
-        fooling: the generator's loss.
+        real: the discriminator's loss on real images.
+        made: the discriminator's loss on generated images.
+        fooling: the generator's loss on generated images.
     """
 
     real: OfScores
@@ -41,14 +41,14 @@ ADVERSARIAL: Mapping[str, AdversarialLoss] = {
 
 
 def mean_score(judgements: Sequence[Judgement], of: OfScores) -> torch.Tensor:
-    """Return the mean of a function of scores over positions, then scales, (N,) float32."""
+    """Return the mean of `of(scores)` over positions, then over scales, (N,) float32."""
     return torch.stack([of(found).mean((1, 2, 3)) for found in scores(judgements)]).mean(0)
 
 
 def feature_gap(real: Sequence[Judgement], made: Sequence[Judgement]) -> torch.Tensor:
-    """Return the L1 distance of hidden features, mean over layers and scales, (N,) float32.
+    """Return the L1 distance between hidden features, averaged over layers and scales, (N,) float32.
 
-    The real ones are the goal: no gradient reaches them. Source: pix2pixHD, equation 4.
+    The real features are detached, so that no gradient reaches them. Source: pix2pixHD, equation 4.
     """
     gaps = [
         (ours.float() - goal.float().detach()).abs().mean((1, 2, 3))
@@ -59,13 +59,14 @@ def feature_gap(real: Sequence[Judgement], made: Sequence[Judgement]) -> torch.T
 
 
 def squared_slope(judge: Callable[[torch.Tensor], Sequence[Judgement]], images: torch.Tensor) -> torch.Tensor:
-    """Return the squared length of the gradient of the mean score by the image, (N,) float32.
+    """Return the squared norm of the mean score's gradient with respect to the image, (N,) float32.
 
-    Differentiable again. Source: Mescheder et al. 2018, equation 9 (R1), without its gamma / 2.
+    The result is differentiable. Source: Mescheder et al. 2018, equation 9 (R1), without the factor gamma /
+    2.
 
     Args:
-        judge: images -> judgements.
-        images: real ones, (N, 3, H, W) float32.
+        judge: discriminator, images -> judgements.
+        images: real images, (N, 3, H, W) float32.
     """
     images = images.detach().requires_grad_()
     score = mean_score(judge(images), lambda d: d).sum()
@@ -74,7 +75,7 @@ def squared_slope(judge: Callable[[torch.Tensor], Sequence[Judgement]], images: 
 
 
 def accuracy(real: Sequence[Judgement], made: Sequence[Judgement]) -> float:
-    """Return the share of positions judged rightly, mean over scales, of both kinds alike."""
+    """Return the share of positions classified correctly, averaged over scales; both classes weigh alike."""
     found = [
         ((r > 0).float().mean() + (m < 0).float().mean()) / 2
         for r, m in zip(scores(real), scores(made), strict=True)

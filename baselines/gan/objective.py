@@ -1,7 +1,7 @@
-"""The game: the discriminator takes its step, then the generator, in the loop that trains all methods.
+"""Training objective of the GAN: in the shared trainer, the discriminator takes its step, then the generator.
 
-Tensors: y, the reference; x, the source (input, N(0, 1) in its hole); m, the pixels to produce; z, what the
-generator is told in place of a noise level; G = tanh(network(0, x; z)).
+Tensors: y, the reference; x, the source (input, N(0, 1) in its hole); m, the pixels to produce; z, the code
+that the generator gets in place of a noise level's; G = tanh(network(0, x; z)).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from .discriminator import PARAMETERS, Discriminator, Judgement
 from .losses import ADVERSARIAL, accuracy, feature_gap, mean_score, squared_slope
 from .recipe import GanRecipe
 
-WINS = 0.99  # accuracy of a discriminator the generator no longer learns from
-PATIENCE = 2000  # steps
+WINS = 0.99  # discriminator accuracy above which the generator learns little
+PATIENCE = 2000  # consecutive steps above `WINS` before a warning
 _log = logging.getLogger(__name__)
 
 
 def generate(network: Network, source: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    """Return G, (N, 3, H, W) float32 in [-1, 1].
+    """Return the generated images G, (N, 3, H, W) float32 in [-1, 1].
 
     Args:
-        network: the generator's.
+        network: the generator's network.
         source: x, (N, 3, H, W) float32.
         z: (N, width) float32.
     """
@@ -45,13 +45,17 @@ def generate(network: Network, source: torch.Tensor, z: torch.Tensor) -> torch.T
 
 
 class DiscriminatorMonitor:
-    """Warns when the discriminator has won for 2,000 steps in a row, counted from the start or resumption."""
+    """Warns when the discriminator has won for 2,000 steps in a row.
+
+    The discriminator wins a step with an accuracy above 0.99. Counting begins at the start or resumption of a
+    run.
+    """
 
     def __init__(self) -> None:
         self._began: int | None = None
 
     def see(self, step: int, found: float) -> None:
-        """Take in the accuracy of a micro-batch of a step."""
+        """Record the discriminator's accuracy on a micro-batch of a step."""
         if self._began is None:
             self._began = step
         if found <= WINS:
@@ -69,8 +73,8 @@ class GanObjective:
     """The training objective of the GAN.
 
     Args:
-        recipe: resolved.
-        device: where the networks live.
+        recipe: resolved recipe.
+        device: device of the networks.
     """
 
     def __init__(self, recipe: GanRecipe, device: torch.device) -> None:
@@ -108,6 +112,7 @@ class GanObjective:
         self._guard.see(examples.step, accuracy(there, here))
         values = mean_score(there, self._adversarial.real) + mean_score(here, self._adversarial.made)
         rule = self._recipe.discriminator
+        # lazy regularisation: the penalty is computed every `r1_every` steps and weighted by that number
         if rule.regularisation == "r1" and examples.step % rule.r1_every == 0:
             values = values + rule.r1_every * self._r1(examples)
         return BatchLosses(values, torch.ones_like(values))
@@ -127,7 +132,7 @@ class GanObjective:
 
     @torch.no_grad()
     def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
-        """Return the examples restored, (N, 3, S, S) float32 in [-1, 1]."""
+        """Return the restored examples, (N, 3, S, S) float32 in [-1, 1]."""
         made = generate(network, examples.source, self._z(examples, draws, "z-preview"))
         return torch.where(examples.mask, made, examples.reference)
 
@@ -140,21 +145,22 @@ class GanObjective:
     def _compared(
         self, network: nn.Module, examples: TrainingBatch, made: torch.Tensor
     ) -> tuple[list[Judgement], list[Judgement]]:
-        """Return judgements of references and of what was made, from one pass over both."""
+        """Return the judgements of references and of generated images, from one pass over both."""
         both = torch.cat([shown(examples, examples.reference), shown(examples, made)])
+        # split every layer back into references and generated images
         halves = [[layer.chunk(2) for layer in judgement] for judgement in network(both)]
         there, here = ([[layer[half] for layer in scale] for scale in halves] for half in (0, 1))
         return there, here
 
     def _r1(self, examples: TrainingBatch) -> torch.Tensor:
-        """Return gamma / 2 times the squared slope at the references, (N,) float32.
+        """Return the R1 penalty, gamma / 2 times the squared gradient norm at the references, (N,) float32.
 
         Source: gamma = 2e-4 H W / batch is the rule of StyleGAN2-ADA (Karras et al. 2020, appendix C).
         """
         height, width = examples.reference.shape[2:]
         gamma = self._recipe.discriminator.r1_weight * height * width / self._recipe.training.batch
         with torch.autocast(examples.reference.device.type, enabled=False):
-            # `forward`: a compiled call cannot be differentiated twice
+            # `forward` bypasses compilation: a compiled call cannot be differentiated twice
             slope = squared_slope(
                 lambda images: self._discriminator.forward(shown(examples, images)), examples.reference
             )
@@ -162,7 +168,7 @@ class GanObjective:
 
 
 def shown(examples: TrainingBatch, images: torch.Tensor) -> torch.Tensor:
-    """Return what the discriminator sees, (N, 7, H, W) float32: m ? image : y, x with holes 0, m."""
+    """Return the discriminator's input, (N, 7, H, W) float32: m ? image : y, then x with holes 0, then m."""
     composite = torch.where(examples.mask, images, examples.reference)
     known = examples.source.masked_fill(examples.holes, 0)
     return torch.cat([composite, known, examples.mask.float()], dim=1)
@@ -170,9 +176,10 @@ def shown(examples: TrainingBatch, images: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass through a module without reaching its parameters.
+    """Let gradients pass through a module without accumulating in its parameters.
 
-    Under distributed training they must not: the rival's reducer would wait for a step that is not its own.
+    In distributed training, gradients of the discriminator's parameters in the generator's step would make
+    the discriminator's reducer wait for a step that is not its own.
     """
     module.requires_grad_(False)
     try:
@@ -182,5 +189,5 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 
 
 def method(recipes: Mapping[str, str]) -> RecipeMethod[GanRecipe]:
-    """Return the GAN baseline, with these recipes by name."""
+    """Return the GAN baseline with the given recipes, name -> TOML text."""
     return RecipeMethod("gan", GanRecipe, recipes, GanObjective)

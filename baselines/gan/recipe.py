@@ -1,4 +1,4 @@
-"""What a recipe of the GAN baseline holds. The paper names no GAN of its own: every default is our choice."""
+"""Recipe of the GAN baseline. The paper names no GAN of its own: every default is our choice."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class GanNetwork(Network):
-    """The generator: by default the paper's network, normals in place of the noise level's sinusoids."""
+    """The generator: by default the paper's network, with normals in place of the noise level's sinusoids."""
 
     preset: str = "palette-256"
-    z: Literal["normal", "zero"] = "normal"  # zero: the deterministic variant
+    z: Literal["normal", "zero"] = "normal"  # "zero": the deterministic variant
 
 
 class GanTraining(TrainingOptions):
-    """The optimisers' part, one step of each in turn; rate, average and losses are the generator's."""
+    """Optimiser options; the two networks take steps in turn.
+
+    Learning rate, weight average and the losses listed here are the generator's.
+    """
 
     batch: Count = 64
     steps: Count = 300_000
@@ -36,13 +39,13 @@ class GanTraining(TrainingOptions):
 
 
 class DiscriminatorOptions(Part):
-    """The discriminator."""
+    """Options of the discriminator."""
 
-    scales: Count | None = None  # none: 3 above 128 px, 2 from there down to 48, 1 below
+    scales: Count | None = None  # None: 3 above 128 px, 2 from 48 to 128 px, 1 below
     learning_rate: Rate = 4e-4
     regularisation: Literal["spectral-norm", "r1", "none"] = "spectral-norm"
-    r1_weight: Weight = 2e-4  # times height x width / batch: the rule of StyleGAN2-ADA
-    r1_every: Count = 16  # steps; the penalty then counts as often
+    r1_weight: Weight = 2e-4  # gamma / (height x width / batch), the rule of StyleGAN2-ADA
+    r1_every: Count = 16  # steps between penalties; each is weighted by this number
 
 
 class GanRecipe(Recipe):
@@ -55,7 +58,7 @@ class GanRecipe(Recipe):
 
     @property
     def scales(self) -> int:
-        """Return the number of scales the discriminator looks at."""
+        """Return the number of scales of the discriminator."""
         return self.discriminator.scales or (3 if self.side > 128 else 2 if self.side >= 48 else 1)
 
     @model_validator(mode="after")
@@ -69,7 +72,7 @@ class GanRecipe(Recipe):
         return self
 
     def resolved(self, method: str, task: str, noise: Literal["host", "device"]) -> Self:
-        """Return the recipe with nothing left open; as `Recipe.resolved`."""
+        """Return the recipe with every open choice made, `scales` included; see `Recipe.resolved`."""
         recipe = super().resolved(method, task, noise)
         told = recipe.discriminator.model_copy(update={"scales": recipe.scales})
         return recipe.model_copy(update={"discriminator": told})

@@ -1,4 +1,4 @@
-"""Restoring with the GAN baseline: one forward pass, told a z keyed by run seed, image and sample."""
+"""Restoring with the GAN baseline: one forward pass, with z keyed by run seed, image and sample."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .recipe import GanRecipe
 
 
 def open_model(options: RestoreOptions) -> TrainedModel:
-    """Return the generator of a training run, its weights proven.
+    """Return the generator of a training run, with its weights verified.
 
     Raises:
-        UsageError: no run is named, one of another method, an option of sampling, or a seed for a generator
-            that draws nothing.
+        UsageError: no run is given, the run belongs to another method, a sampling option is given, or a seed
+            is given for a generator that draws nothing.
         StorageError: PB801; WeightsError: PB705, PB712; DeviceError: PB707.
     """
     options.refuse_all_but(*TAKEN, "seed")

@@ -1,4 +1,4 @@
-"""The ceiling of every board: the references themselves, sent through the same door as everyone."""
+"""Baseline that submits the references like any method's outputs: the upper anchor of every board."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, 
 
 
 class Original:
-    """Hands in the originals: what the paper prints as "Original images"."""
+    """Submits the reference images; the paper prints this row as "Original images"."""
 
     about = MethodInfo(
         method=Method(
@@ -31,12 +31,12 @@ class Original:
     identity = "original 1"
 
     def restorer(self, options: RestoreOptions) -> Restorer:
-        """Return itself: there is nothing to load and nothing to choose."""
+        """Return this object: the method loads nothing and takes no options."""
         options.refuse_all_but()
         return self
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return the judge's references, (N, S, S, 3) uint8.
+        """Return the reference images, (N, S, S, 3) uint8.
 
         Raises:
             BenchSetError: the folder holds only the set's public part.
@@ -47,7 +47,7 @@ class Original:
 
 @lru_cache(maxsize=1)
 def _whole(folder: Path) -> BenchSet:
-    """Open the owner's full set, once for all batches of a run."""
+    """Return the full set, references included; opened once for all batches of a run."""
     return BenchSet.open(folder)
 
 

@@ -1,7 +1,7 @@
 """Palette's diffusion: the training loss, and restoring with a trained network.
 
-Tensors, named as in the paper: y, the reference; x, the source (input, N(0, 1) in its hole); m, the pixels
-to produce; gamma, the noise level; f, the noise predicted from (y_t, x, gamma).
+Tensors, named as in the paper: y, the reference; x, the source (input, N(0, 1) in its hole); m, the pixels to
+produce; gamma, the noise level; f, the noise predicted from (y_t, x, gamma).
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (N, 6, 
 Normal = Callable[[int], torch.Tensor]  # step -> (N, 3, H, W) float32 standard normals
 
 PREVIEW_STEPS = 25
-FIRST_LOSS = {"l2": 1.0, "l1": math.sqrt(2 / math.pi)}  # mean of |eps|^p: an untrained network predicts 0
+FIRST_LOSS = {"l2": 1.0, "l1": math.sqrt(2 / math.pi)}  # mean |eps|^p, as an untrained network predicts 0
 
 
 @dataclass(frozen=True)
 class Diffusion:
-    """What training and restoring share.
+    """The diffusion process, shared by training and restoring.
 
     Attributes:
-        trained: the training schedule.
-        sampled: the sampling schedule.
-        embedding: gamma -> position.
-        width: of the network's code.
-        known: how known pixels appear in y_t.
-        predicts: what the network's output stands for.
+        trained: noise schedule of training.
+        sampled: noise schedule of sampling.
+        embedding: maps gamma to the position that the network's code represents.
+        width: width of the network's code.
+        known: whether known pixels of y_t are clean or noised.
+        predicts: whether the network's output is the noise or the velocity.
     """
 
     trained: Schedule
@@ -59,7 +59,7 @@ class Diffusion:
 
     @classmethod
     def of(cls, recipe: PaletteRecipe) -> Diffusion:
-        """Return the diffusion a recipe describes."""
+        """Return the diffusion process that a recipe describes."""
         trained = recipe.noise.training.schedule()
         return cls(
             trained=trained,
@@ -71,19 +71,19 @@ class Diffusion:
         )
 
     def code(self, gammas: Levels, device: torch.device) -> torch.Tensor:
-        """Return what the network is told of levels, (N, width) float32."""
+        """Return the network's code for noise levels, (N, width) float32."""
         return sinusoids(torch.from_numpy(self.embedding.positions(gammas)).to(device), self.width)
 
     def codes(self, plan: SamplerConfig, device: torch.device) -> dict[float, torch.Tensor]:
-        """Return the codes of a plan's levels, each (1, width): computed once for all images."""
+        """Return gamma -> code, each (1, width), for the levels of `plan`; computed once for all images."""
         levels = plan.levels[:-1]
         return dict(zip(levels, self.code(np.array(levels), device)[:, None], strict=True))
 
     def draw_gammas(self, examples: TrainingBatch, draws: Draws) -> Levels:
-        """Return a training level per example, (N,) float64.
+        """Return a random training level per example, (N,) float64.
 
-        Source: SR3, section 2.4, inferred for Palette: t uniform in 1..T, then gamma uniform between
-        gamma_t and gamma_(t-1).
+        Source: SR3, section 2.4, inferred for Palette: t uniform in 1..T, then gamma uniform between gamma_t
+        and gamma_(t-1).
         """
         steps = 1 + draws.below(examples, "level", self.trained.steps)
         low, high = self.trained.gammas[steps], self.trained.gammas[steps - 1]
@@ -92,7 +92,7 @@ class Diffusion:
     def noised(
         self, clean: torch.Tensor, noise: torch.Tensor, gammas: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Return y_t = sqrt(gamma) y + sqrt(1 - gamma) eps; known pixels stay clean unless `known` says so.
+        """Return y_t = sqrt(gamma) y + sqrt(1 - gamma) eps; known pixels stay clean if `known` is "clean".
 
         Args:
             clean: y, (N, 3, H, W) float32.
@@ -104,10 +104,10 @@ class Diffusion:
         return noisy if self.known == "noised" else torch.where(mask, noisy, clean)
 
     def target(self, clean: torch.Tensor, noise: torch.Tensor, gammas: torch.Tensor) -> torch.Tensor:
-        """Return what the network is to give: eps, or v = sqrt(gamma) eps - sqrt(1 - gamma) y.
+        """Return the training target: eps, or the velocity v = sqrt(gamma) eps - sqrt(1 - gamma) y.
 
-        At high noise v is the image, while an error of eps is divided by sqrt(gamma). Not the paper's.
-        Source: Salimans and Ho 2022, section 4 and appendix D.
+        At high noise v approaches -y, whereas an error of eps is divided by sqrt(gamma) when y is computed
+        from it. The paper does not use v. Source: Salimans and Ho 2022, section 4 and appendix D.
 
         Args:
             clean: y, (N, 3, H, W) float32.
@@ -122,7 +122,7 @@ class Diffusion:
         return gammas.sqrt().float() * noise - (1 - gammas).sqrt().float() * clean
 
     def noise_of(self, output: torch.Tensor, noisy: torch.Tensor, gamma: float) -> torch.Tensor:
-        """Return f, the noise that an output of the network at y_t stands for; all (N, 3, H, W) float32."""
+        """Return f, the predicted noise, given the network's output at y_t; all (N, 3, H, W) float32."""
         if self.predicts == "noise":
             return output
         return math.sqrt(gamma) * output + math.sqrt(1 - gamma) * noisy
@@ -139,13 +139,14 @@ class Diffusion:
         """Return restored images, (N, 3, H, W) float32; known pixels are those of `source`.
 
         Args:
-            network: gives f or v, as `predicts` says.
+            network: network that gives f or v, as `predicts` says.
             plan: sampler and levels.
-            codes: of the plan's levels.
+            codes: codes of the plan's levels, from `codes`.
             source: x, (N, 3, H, W) float32.
             mask: m, (N, 1, H, W) bool.
-            normal: keyed noise by step.
+            normal: step -> keyed noise.
         """
+        # noise of step 0, drawn once because both `hold` and `draw` use it
         first = normal(0)
 
         def predict(noisy: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -156,7 +157,7 @@ class Diffusion:
         def hold(noisy: torch.Tensor, gamma: float) -> torch.Tensor:
             if self.known == "clean" or gamma == 1:
                 return torch.where(mask, noisy, source)
-            # the start's noise at every level: the exact law of y_t that training showed
+            # the same noise at every level: y_t then has exactly the distribution it had in training
             level = torch.full((1, 1, 1, 1), gamma, dtype=torch.float64, device=source.device)
             return torch.where(mask, noisy, self.noised(source, first, level, mask))
 
@@ -167,11 +168,11 @@ class Diffusion:
 
 
 class DenoisingObjective:
-    """Palette's training objective: one network that predicts the noise, or the velocity.
+    """Palette's training objective: one network that predicts the noise or the velocity.
 
     Args:
-        recipe: resolved.
-        device: where the network lives.
+        recipe: resolved recipe.
+        device: device of the network.
     """
 
     def __init__(self, recipe: PaletteRecipe, device: torch.device) -> None:
@@ -192,7 +193,7 @@ class DenoisingObjective:
         self._plan = plan_for(self._diffusion.sampled, self._diffusion.trained, PREVIEW_STEPS)
 
     def loss(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
-        """Return |f - eps|^p of each example at a drawn level, or what velocity has in its place."""
+        """Return |f - eps|^p of each example at a random level, or the same error of the velocity."""
         device = examples.reference.device
         gammas = self._diffusion.draw_gammas(examples, draws)
         noise = draws.normal(examples, "noise", tuple(examples.reference.shape[1:]))
@@ -223,5 +224,5 @@ class DenoisingObjective:
 
 
 def method(recipes: Mapping[str, str]) -> RecipeMethod[PaletteRecipe]:
-    """Return the reference model, with these recipes by name."""
+    """Return the reference model with the given recipes, name -> TOML text."""
     return RecipeMethod("palette", PaletteRecipe, recipes, DenoisingObjective)

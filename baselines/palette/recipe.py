@@ -1,4 +1,4 @@
-"""What a recipe of the reference model holds; the defaults are the paper's."""
+"""Recipe of the reference model; the defaults are the paper's."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from .schedule import FORMS, Schedule
 
 
 class LinearChain(Part):
-    """A chain whose beta = 1 - alpha rises linearly; the paper gives both pairs, as beta is inferred."""
+    """A noise schedule whose beta = 1 - alpha rises linearly.
+
+    The paper gives both pairs of end values; that they are values of beta is inferred.
+    """
 
     steps: Count
     beta_first: Share
     beta_last: Share
 
     def schedule(self) -> Schedule:
-        """Return its levels."""
+        """Return the schedule's levels."""
         return Schedule.linear(self.steps, self.beta_first, self.beta_last)
 
 
 class NoiseOptions(Part):
-    """The chains (Palette, Appendix B), and what happens to known pixels of tasks with holes."""
+    """The noise schedules (Palette, Appendix B), and the treatment of known pixels in tasks with holes."""
 
     training: LinearChain = LinearChain(steps=2000, beta_first=1e-6, beta_last=0.01)
     sampling: LinearChain = LinearChain(steps=1000, beta_first=1e-4, beta_last=0.09)
-    known: Literal["clean", "noised"] = "clean"  # in y_t: themselves, or as noisy as the hole
-    predicts: Literal["noise", "velocity"] = "noise"  # velocity: ours, for networks that see few images
+    known: Literal["clean", "noised"] = "clean"  # known pixels in y_t: unchanged, or as noisy as the hole
+    predicts: Literal["noise", "velocity"] = "noise"  # "velocity" is ours, for networks that see few images
 
 
 class PaletteNetwork(Network):
-    """The network, and how it is told the noise level."""
+    """The network, and how the noise level is encoded for it."""
 
     preset: str = "palette-256"
     gamma_embedding: str = "sqrt-gamma"
@@ -50,18 +53,18 @@ class PaletteNetwork(Network):
 
 
 class PaletteTraining(PaperTraining):
-    """The optimiser's part and the loss."""
+    """Optimiser options and the loss."""
 
-    loss: Literal["l2", "l1"] = "l2"  # of the noise, where pixels are to be produced; l1: Palette, Table 6
-    reduction: Literal["image", "pixel"] = "image"  # mean of images' means, or of pixels of all images
+    loss: Literal["l2", "l1"] = "l2"  # of the noise, over pixels to produce; l1: Palette, Table 6
+    reduction: Literal["image", "pixel"] = "image"  # mean of images' means, or over all images' pixels
 
 
 class SamplingOptions(Part):
-    """How the model restores unless told otherwise."""
+    """How the model restores by default."""
 
     steps: Count = DEFAULT_STEPS  # network evaluations per image
-    sampler: Sampler | None = None  # none: the one that suits the steps
-    grid: Grid | None = None  # none: the paper's if the steps are its own, else log-snr
+    sampler: Sampler | None = None  # None: chosen from the number of steps
+    grid: Grid | None = None  # None: "paper" for the sampling schedule's own steps, else "log-snr"
     clip: Clip = "static"
 
 
@@ -75,5 +78,5 @@ class PaletteRecipe(Recipe):
     sampling: SamplingOptions = SamplingOptions()
 
     def choices(self) -> dict[str, Any]:
-        """Return every key that can move a weight: all but those of restoring and bookkeeping."""
+        """Return every key that can change a weight: all except those of restoring and bookkeeping."""
         return {key: value for key, value in super().choices().items() if key != "sampling"}

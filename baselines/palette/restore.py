@@ -1,4 +1,4 @@
-"""Restoring with the reference model: which sampler walks which grid, with which noise."""
+"""Restoring with the reference model: choice of sampler and grid, and keyed noise."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ from .samplers import SamplerConfig, plan_for, read_name
 
 @dataclass(frozen=True)
 class KeyedNoise:
-    """Standard normals by step; each image's depend on its name, not on the batch.
+    """Standard normals by step; the normals of an image depend on its name, not on the batch.
 
     Attributes:
-        seed: of the run.
-        names: of the N images.
-        sample: which of several samples.
+        seed: run seed.
+        names: names of the N images.
+        sample: index of the sample, where an input has several.
         size: height and width.
-        device: where they are needed.
-        where: "host", NumPy's Philox (pb-noise-v1); "device", other normals under the same key, drawn there.
+        device: device of the result.
+        where: "host" is NumPy's Philox (pb-noise-v1); "device" draws other normals, under the same keys, on
+            the device.
     """
 
     seed: int
@@ -65,9 +66,10 @@ class KeyedNoise:
 
 @contextmanager
 def ahead(draw: Callable[[int], torch.Tensor], steps: int) -> Iterator[Callable[[int], torch.Tensor]]:
-    """Yield `draw` for calls with 0, 1, ..., steps - 1 in order, the next one begun in a thread.
+    """Yield `draw` for calls with 0, 1, ..., steps - 1 in order; a thread computes the next draw in advance.
 
-    One draw takes about as long as a step of a small network, and NumPy lets others run meanwhile.
+    One draw takes about as long as a step of a small network, and NumPy releases the interpreter lock
+    meanwhile.
     """
     with ThreadPoolExecutor(1) as thread:
         begun = [thread.submit(draw, 0)]
@@ -85,11 +87,12 @@ _log = logging.getLogger(__name__)
 
 
 def open_model(options: RestoreOptions) -> TrainedModel:
-    """Return the model of a training run, its weights proven.
+    """Return the model of a training run, with its weights verified.
 
     Raises:
-        UsageError: no run is named, or one of another method; the sampler or steps are impossible.
-        StorageError: PB801; WeightsError: PB705, PB712; InputError: PB611, it does not denoise.
+        UsageError: no run is given, the run belongs to another method, or the sampler or steps are
+            impossible.
+        StorageError: PB801; WeightsError: PB705, PB712; InputError: PB611, the weights do not denoise.
         DeviceError: PB707.
     """
     options.refuse_all_but(*TAKEN, "seed", "sampler", "steps", "noise")
@@ -101,9 +104,10 @@ def open_model(options: RestoreOptions) -> TrainedModel:
 
 
 def choose_plan(recipe: PaletteRecipe, diffusion: Diffusion, options: RestoreOptions) -> SamplerConfig:
-    """Return the plan that options, then the recipe, then the number of steps decide.
+    """Return the sampler configuration: from the options, else the recipe, else the number of steps.
 
-    A sampler or grid of the recipe belongs to the recipe's steps; other steps choose anew.
+    A sampler or grid in the recipe applies only to the recipe's own number of steps; for other numbers, both
+    follow from the number.
     """
     own = recipe.sampling
     steps = options.steps or own.steps
@@ -125,9 +129,10 @@ def _prove_it_denoises(opened: OpenedRun[PaletteRecipe], diffusion: Diffusion) -
 
 
 def manner(opened: OpenedRun[PaletteRecipe], diffusion: Diffusion, plan: SamplerConfig) -> SamplingMethod:
-    """Return how the model restores: by a walk along the plan."""
+    """Return how the model restores: by sampling along the levels of `plan`."""
     device, options, recipe = opened.device, opened.options, opened.recipe
     codes = diffusion.codes(plan, device)
+    # the other samplers draw only the initial noise
     draws = plan.evaluations if plan.sampler.startswith("ancestral") else 1
 
     def answer(network: Network, question: ModelInput) -> torch.Tensor:

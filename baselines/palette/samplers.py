@@ -1,7 +1,7 @@
-"""Samplers: from noise to an image, as plain functions over a noise prediction.
+"""Samplers that turn noise into an image, as plain functions over a noise prediction.
 
-Coefficients are Python floats, computed in float64; tensors keep their own dtype. Every sampler walks
-the same levels and returns y0 at the last one.
+Coefficients are Python floats, computed in float64; tensors keep their own dtype. Every sampler steps through
+the given levels and returns y0 at the last one.
 
 Source: Palette, equation 6 and Algorithm 2 (`ancestral`); Song et al. 2021, equation 12 with eta 0 (`ddim`);
 Lu et al. 2022b, Algorithm 2 (`dpmpp-2m`, DPM-Solver++(2M)).
@@ -27,12 +27,12 @@ Clip = Literal["static", "off"]
 
 @dataclass(frozen=True)
 class SamplerInputs:
-    """What a sampler walks through.
+    """Functions and levels that a sampler works with.
 
     Attributes:
         predict: (y_t, gamma) -> f, the predicted noise, same shape as y_t.
-        normal: step -> standard normals of that shape; 0 is the start, k belongs to the k-th update.
-        hold: (y_t, gamma) -> y_t with what is known put back.
+        normal: step -> standard normals of that shape; 0 is the initial noise, k belongs to the k-th update.
+        hold: (y_t, gamma) -> y_t with the known pixels put back.
         levels: (NFE + 1,) gammas, the noisiest first, the last 1.
         clip: "static" clips every y0 to [-1, 1]; "off" is the paper's literal update.
     """
@@ -44,23 +44,28 @@ class SamplerInputs:
     clip: Clip = "static"
 
     def start(self) -> torch.Tensor:
-        """Return y_T: normals, with what is known in its place."""
+        """Return y_T: standard normals, with the known pixels in place."""
         return self.hold(self.normal(0), self.levels[0])
 
     def image(self, noisy: torch.Tensor, noise: torch.Tensor, gamma: float) -> torch.Tensor:
-        """Return y0 = (y_t - sqrt(1 - gamma) f) / sqrt(gamma), clipped; what is not finite becomes NaN."""
+        """Return y0 = (y_t - sqrt(1 - gamma) f) / sqrt(gamma).
+
+        If `clip` is "static", y0 is clipped to [-1, 1], and what is not finite becomes NaN.
+        """
         image = (noisy - math.sqrt(1 - gamma) * noise) / math.sqrt(gamma)
         if self.clip == "off":
             return image
-        return image.clamp(-1, 1) + (image - image)  # clipping alone would turn an overflow into white
+        # image - image is NaN where image is not finite: clamp alone would turn an overflow into white
+        return image.clamp(-1, 1) + (image - image)
 
 
 def ancestral(walk: SamplerInputs, variance: Literal["beta", "posterior"]) -> torch.Tensor:
-    """Return a sample of the reversed chain.
+    """Return a sample of the reverse chain.
 
     Args:
-        walk: what to walk through.
-        variance: of each step: "beta", 1 - alpha as in the paper, or "posterior", that of q(y_s | y_t, y0).
+        walk: functions and levels.
+        variance: variance of each step: "beta" is 1 - alpha as in the paper, "posterior" is that of q(y_s |
+            y_t, y0).
     """
     noisy = walk.start()
     for step, (gamma, after) in enumerate(pairwise(walk.levels), start=1):
@@ -81,7 +86,7 @@ def ancestral(walk: SamplerInputs, variance: Literal["beta", "posterior"]) -> to
 
 
 def ddim(walk: SamplerInputs) -> torch.Tensor:
-    """Return the sample that the start alone decides, by first-order steps."""
+    """Return the deterministic sample of the initial noise, by first-order steps."""
     noisy = walk.start()
     for gamma, after in pairwise(walk.levels):
         image = walk.image(noisy, walk.predict(noisy, gamma), gamma)
@@ -91,13 +96,14 @@ def ddim(walk: SamplerInputs) -> torch.Tensor:
 
 
 def dpmpp_2m(walk: SamplerInputs) -> torch.Tensor:
-    """Return the sample that the start alone decides, by second-order multistep steps in lambda.
+    """Return the deterministic sample of the initial noise, by second-order multistep steps in lambda.
 
-    The first step, for want of an earlier y0, and the last, which returns y0, are of first order.
+    The first step is of first order because there is no earlier y0, and so is the last step, which returns
+    y0.
     """
     noisy = walk.start()
     earlier: torch.Tensor | None = None
-    stride = math.nan  # h of the step before
+    stride = math.nan  # h of the previous step
     for gamma, after in pairwise(walk.levels):
         image = walk.image(noisy, walk.predict(noisy, gamma), gamma)
         if after == 1:
@@ -122,21 +128,23 @@ SAMPLERS: dict[str, Callable[[SamplerInputs], torch.Tensor]] = {
 }
 
 
+# --- choice of sampler and grid ---
+
 Sampler = Literal["ancestral", "ancestral-posterior", "ddim", "dpmpp-2m"]
 Grid = Literal["paper", "paper-468", "log-snr"]
 
 DEFAULT_STEPS = 1000  # Palette, Appendix B
-FEWEST_ANCESTRAL = 250  # with fewer steps its deviation is 4 % off and more, that of dpmpp-2m below 1 %
+FEWEST_ANCESTRAL = 250  # at 50 steps its output's std is 4 % off or more, dpmpp-2m's below 1 %
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """A sampler, decided.
+    """A sampler with its grid, clipping and levels.
 
     Attributes:
         sampler: a key of `samplers.SAMPLERS`.
         grid: a key of `schedule.GRIDS`.
-        clip: of y0.
+        clip: clipping of y0.
         levels: (NFE + 1,) gammas, the noisiest first, the last 1.
     """
 
@@ -146,12 +154,12 @@ class SamplerConfig:
     levels: tuple[float, ...]
 
     def __str__(self) -> str:
-        """Return the name on cards, e.g. dpmpp-2m/log-snr/static; `plan_for` reads it."""
+        """Return the name used on cards, e.g. dpmpp-2m/log-snr/static; `read_name` parses it."""
         return f"{self.sampler}/{self.grid}/{self.clip}"
 
     @property
     def evaluations(self) -> int:
-        """Return the network evaluations per image."""
+        """Return the number of network evaluations per image."""
         return len(self.levels) - 1
 
 
@@ -164,7 +172,7 @@ def plan_for(
     grid: Grid | None = None,
     clip: Clip = "static",
 ) -> SamplerConfig:
-    """Return a plan; what is None follows from the number of evaluations.
+    """Return a sampler configuration; a sampler or grid of None follows from the number of evaluations.
 
     Raises:
         UsageError: the grid has another number of levels.
@@ -175,7 +183,7 @@ def plan_for(
 
 
 def read_name(name: str) -> dict[str, Any]:
-    """Return the keywords of `plan_for` that SAMPLER, SAMPLER/GRID or SAMPLER/GRID/CLIP names.
+    """Return the keywords of `plan_for` for a name SAMPLER, SAMPLER/GRID or SAMPLER/GRID/CLIP.
 
     Raises:
         UsageError: a part is unknown.

@@ -1,7 +1,7 @@
-"""Noise schedules and the grids of levels that samplers walk, in float64.
+"""Noise schedules, grids of levels for samplers, and embeddings of levels, all in float64.
 
-A level is gamma, the product of alphas: y_t = sqrt(gamma) y + sqrt(1 - gamma) eps.
-lambda = ln(gamma / (1 - gamma)) / 2 is half its logarithmic signal-to-noise ratio.
+A level is gamma, the product of alphas: y_t = sqrt(gamma) y + sqrt(1 - gamma) eps. lambda = ln(gamma / (1 -
+gamma)) / 2 is half the logarithmic signal-to-noise ratio.
 
 Source: Palette, Appendix B (both schedules); Kingma et al. 2021, equation 3 (lambda).
 """
@@ -21,17 +21,17 @@ Levels = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A chain of noise levels.
+    """A noise schedule.
 
     Attributes:
-        gammas: (steps + 1,) float64, falling from gammas[0] = 1; gammas[t] is the level after t steps.
+        gammas: (steps + 1,) float64, decreasing from gammas[0] = 1; gammas[t] is the level after t steps.
     """
 
     gammas: Levels
 
     @classmethod
     def linear(cls, steps: int, beta_first: float, beta_last: float) -> Schedule:
-        """Return the chain whose beta = 1 - alpha rises linearly."""
+        """Return the schedule whose beta = 1 - alpha rises linearly."""
         betas = np.linspace(beta_first, beta_last, steps, dtype=np.float64)
         return cls(np.exp(np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])))
 
@@ -46,7 +46,7 @@ class Schedule:
         return float(self.gammas[-1])
 
     def reached_by(self, trained: Schedule) -> int:
-        """Return how many of the steps a network trained on `trained` has met; later ones are noisier."""
+        """Return how many steps lie within the levels of the training schedule; later steps are noisier."""
         return int(np.count_nonzero(self.gammas[1:] >= trained.lowest))
 
 
@@ -56,8 +56,11 @@ def log_snr(gammas: Levels) -> Levels:
 
 
 def from_log_snr(lambdas: Levels) -> Levels:
-    """Return the gammas of lambdas."""
+    """Return gamma of each lambda, the inverse of `log_snr`."""
     return 1 / (1 + np.exp(-2 * lambdas))
+
+
+# --- grids of levels ---
 
 
 def _paper(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
@@ -66,7 +69,7 @@ def _paper(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
 
 
 def _paper_468(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
-    """Return the levels of the sampling schedule that training met: 468 of the paper's 1000."""
+    """Return the levels of the sampling schedule that occur in training: 468 of the paper's 1000."""
     return _all(sampling, sampling.reached_by(trained), evaluations, "paper-468")
 
 
@@ -80,18 +83,20 @@ def _all(sampling: Schedule, steps: int, evaluations: int, name: str) -> Levels:
 
 
 def _log_snr(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
-    """Return levels uniform in lambda from the noisiest one that training met to step 1, then 1."""
+    """Return levels uniform in lambda, from the noisiest one that occurs in training to step 1, then 1."""
     first, last = log_snr(sampling.gammas[[sampling.reached_by(trained), 1]])
     return np.append(from_log_snr(np.linspace(first, last, evaluations)), 1.0)
 
 
-# id -> (sampling schedule, training schedule, evaluations) -> (evaluations + 1,) rising levels, the last 1
+# id -> (sampling schedule, training schedule, evaluations) -> (evaluations + 1,) rising gammas, the last 1
 GRIDS: dict[str, Callable[[Schedule, Schedule, int], Levels]] = {
     "paper": _paper,
     "paper-468": _paper_468,
     "log-snr": _log_snr,
 }
 
+
+# --- embeddings of levels ---
 
 SPAN = 1000  # positions run over [0, SPAN]
 
@@ -102,7 +107,7 @@ def _sqrt_gamma(gammas: Levels, trained: Schedule) -> Levels:
 
 
 def _log_snr_code(gammas: Levels, trained: Schedule) -> Levels:
-    """Return lambda mapped from the trained range, cleanest first, to [0, 1000]."""
+    """Return lambda mapped linearly from the training range, cleanest first, to [0, 1000]."""
     cleanest, noisiest = map(float, log_snr(trained.gammas[[1, -1]]))
     return (cleanest - log_snr(gammas)) * (SPAN / (cleanest - noisiest))
 
@@ -121,7 +126,7 @@ def adm_cosine() -> Schedule:
 
 
 def _adm_time(adm: Schedule, gammas: Levels) -> Levels:
-    """Return the fractional step, from 0, at which `adm` has the same lambda; its ends hold beyond it."""
+    """Return the fractional step, from 0, at which `adm` has the same lambda, clamped to its ends."""
     rising = log_snr(adm.gammas[:0:-1])
     return np.interp(log_snr(gammas), rising, np.arange(adm.steps - 1, -1, -1, dtype=np.float64))
 
@@ -137,7 +142,7 @@ FORMS: dict[str, Callable[[Levels, Schedule], Levels]] = {
 
 @dataclass(frozen=True)
 class GammaEmbedding:
-    """Turns gammas into the positions a network was trained with.
+    """Maps gammas to the positions that a network was trained with.
 
     Attributes:
         form: a key of `FORMS`.
@@ -148,10 +153,10 @@ class GammaEmbedding:
     trained: Schedule
 
     def positions(self, gammas: Levels) -> Levels:
-        """Return p of each gamma, (N,) float64 in [0, 1000].
+        """Return the position p of each gamma, (N,) float64 in [0, 1000].
 
         Args:
-            gammas: (N,) float64 in (0, 1]; outside the trained range the nearest trained one counts.
+            gammas: (N,) float64 in (0, 1]; gammas outside the trained range are clipped to it.
         """
         within = np.clip(gammas, self.trained.lowest, self.trained.gammas[1])
         return FORMS[self.form](within, self.trained)

@@ -1,6 +1,7 @@
-"""Proof that loaded weights denoise: one bundled photograph must come out cleaner than it went in.
+"""Check that loaded weights denoise: one bundled photograph must come out cleaner than it went in.
 
-Wrong weights, a wrong embedding or swapped inputs load without a word and restore to noise.
+Wrong weights, a wrong gamma embedding or swapped inputs raise no error when they are loaded, and restore to
+noise.
 """
 
 from __future__ import annotations
@@ -22,29 +23,29 @@ from ..training.recipe import Task
 from .diffusion import Diffusion, Network
 
 PHOTOGRAPH = "astronaut.png"
-GAMMA = 0.9  # y_t / sqrt(gamma) is then 15.6 dB from y
+GAMMA = 0.9  # y_t / sqrt(gamma) then has a PSNR of 15.6 dB to y
 LEAST_GAIN = 3.0  # dB
-SETTLED = 1000  # steps; before, and before the end of its warm-up, a network need not denoise
-SMALLEST = 64  # px; smaller presets serve tests and synthetic images, a photograph is strange to them
+SETTLED = 1000  # steps; with fewer, or within the warm-up, a network need not denoise
+SMALLEST = 64  # px; smaller presets are for tests and synthetic images, not for photographs
 
 
 def applies(steps: int, warmup_steps: int, side: int) -> bool:
-    """Return whether a run of so many steps is expected to denoise photographs."""
+    """Return whether a run of `steps` steps is expected to denoise photographs."""
     return steps >= max(SETTLED, warmup_steps) and side >= SMALLEST
 
 
 def check(diffusion: Diffusion, network: Network, tasks: tuple[Task, ...], side: int, where: str) -> None:
-    """Accept a network that gains 3 dB in each of its tasks.
+    """Raise unless the network gains at least 3 dB in each of its tasks.
 
     Args:
-        diffusion: how it was trained.
-        network: with its weights.
-        tasks: it was trained on.
+        diffusion: diffusion process of its training.
+        network: network with loaded weights.
+        tasks: tasks it was trained on.
         side: trained size, pixels.
-        where: the weights, for the message.
+        where: name of the weights, for the message.
 
     Raises:
-        InputError: PB611, every task that fails.
+        InputError: PB611, for every task that fails.
     """
     gains = {task: gain(diffusion, network, task, side) for task in tasks}
     problems = [

@@ -1,4 +1,4 @@
-"""The paper's regression baseline: the same network, one step, a squared loss."""
+"""The paper's regression baseline: the same network, one forward pass, a squared loss."""
 
 from ..training.method import PackagedMethod
 

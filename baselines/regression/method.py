@@ -1,4 +1,4 @@
-"""The regression: the network that denoises, told that there is no noise and shown no noisy image.
+"""Regression baseline: the denoising network with a noisy image of zeros and position 0 as its noise level.
 
 Source: Palette, section 4 (baselines): "the same architecture", trained with an L2 loss.
 """
@@ -30,23 +30,23 @@ from .recipe import RegressionRecipe
 
 
 def regress(network: Network, source: torch.Tensor, width: int) -> torch.Tensor:
-    """Return the expected image, (N, 3, H, W) float32 near [-1, 1].
+    """Return the predicted image, (N, 3, H, W) float32, roughly in [-1, 1].
 
     Args:
-        network: reads its output as the image.
+        network: network whose output is read as the image.
         source: x, (N, 3, H, W) float32.
-        width: of the network's code, here always the sinusoids of position 0.
+        width: width of the network's code; the code is always the sinusoids of position 0.
     """
     code = sinusoids(torch.zeros(len(source), device=source.device), width)
     return network(torch.cat([torch.zeros_like(source), source], dim=1), code).float()
 
 
 class RegressionObjective:
-    """The training objective: one network, the mean squared error over the pixels to produce.
+    """Training objective: one network, the mean squared error over the pixels to produce.
 
     Args:
-        recipe: resolved.
-        device: where the network lives.
+        recipe: resolved recipe.
+        device: device of the network.
     """
 
     def __init__(self, recipe: RegressionRecipe, device: torch.device) -> None:
@@ -60,23 +60,23 @@ class RegressionObjective:
         )
 
     def loss(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
-        """Return the squared error of each example; nothing is drawn."""
+        """Return the squared error of each example; no random numbers are drawn."""
         predicted = regress(network, examples.source, self._width)
         values = masked_loss(predicted, examples.reference, examples.mask, "l2")
         return BatchLosses(values, weights(examples.mask, self._training.reduction))
 
     @torch.no_grad()
     def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
-        """Return the examples restored, (N, 3, S, S) float32 in [-1, 1]."""
+        """Return the restored examples, (N, 3, S, S) float32 in [-1, 1]."""
         restored = regress(network, examples.source, self._width).clamp(-1, 1)
         return torch.where(examples.mask, restored, examples.reference)
 
 
 def open_model(options: RestoreOptions) -> TrainedModel:
-    """Return the model of a training run, its weights proven.
+    """Return the model of a training run, with its weights verified.
 
     Raises:
-        UsageError: no run is named, one of another method, or an option of sampling.
+        UsageError: no run is given, the run belongs to another method, or a sampling option is given.
         StorageError: PB801; WeightsError: PB705, PB712; DeviceError: PB707.
     """
     options.refuse_all_but(*TAKEN)
@@ -92,5 +92,5 @@ def open_model(options: RestoreOptions) -> TrainedModel:
 
 
 def method(recipes: Mapping[str, str]) -> RecipeMethod[RegressionRecipe]:
-    """Return the regression baseline, with these recipes by name."""
+    """Return the regression baseline with the given recipes, name -> TOML text."""
     return RecipeMethod("regression", RegressionRecipe, recipes, RegressionObjective)

@@ -1,4 +1,4 @@
-"""What a recipe of the regression baseline holds; the defaults are those of the paper's model."""
+"""Recipe of the regression baseline; the defaults are those of the paper's model."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ..training.recipe import Network, PaperTraining, Recipe
 
 
 class RegressionNetwork(Network):
-    """The network, by default the paper's."""
+    """The network; by default the paper's."""
 
     preset: str = "palette-256"
 
 
 class RegressionTraining(PaperTraining):
-    """The optimiser's part; the loss is L2 (Palette, section 4)."""
+    """Optimiser options; the loss is L2 (Palette, section 4)."""
 
-    reduction: Literal["image", "pixel"] = "image"  # mean of images' means, or of pixels of all images
+    reduction: Literal["image", "pixel"] = "image"  # mean of images' means, or over all images' pixels
 
 
 class RegressionRecipe(Recipe):

@@ -1,1 +1,1 @@
-"""Small trained models that come along: NAME.safetensors in half precision, and its card, NAME.toml."""
+"""Small trained models that ship with the package: NAME.safetensors (float16) and its card, NAME.toml."""

@@ -1,4 +1,4 @@
-"""`python -m palette_bench.baselines.trained`: the weights of a run, ready to be passed on."""
+"""`python -m palette_bench.baselines.trained`: export the weights of a run for distribution."""
 
 from __future__ import annotations
 

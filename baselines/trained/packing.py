@@ -1,4 +1,4 @@
-"""From a training run to a lone weights file with its card."""
+"""Export of a training run as a single weights file with its card."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ..training.weights import TrainedRun, WeightsCard, card_path, open_run
 def pack(
     run: Path, weights: Path, data: DataOptions, licence: str, started_from_note: str | None = None
 ) -> WeightsCard:
-    """Write the averaged weights of a run as float16 safetensors, and their card.
+    """Write the averaged weights of a run as float16 safetensors, and their card; return the card.
 
     Args:
         run: a RUN folder or one of its checkpoints.
-        weights: file to write; its card lies beside it.
-        data: what the run was trained on, in words, and whether test images are among it.
-        licence: of the weights.
-        started_from_note: what the weights it began with are, and where to find them.
+        weights: file to write; the card is written beside it.
+        data: description of the training data, and whether test images are among them.
+        licence: licence of the weights.
+        started_from_note: what the initial weights of the run are, and where to find them.
 
     Raises:
-        UsageError: the run is a lone weights file, which does not say what it saw.
-        InputError: a weight is beyond half precision.
+        UsageError: the run is a single weights file, which does not record what it was trained on.
+        InputError: PB712, a weight exceeds the float16 range.
     """
     opened = open_run(run)
     if opened.state is None:
@@ -42,15 +42,17 @@ def pack(
     card = card.model_copy(update={"started_from_note": started_from_note})
     with atomic.FileBatch() as batch:
         batch.write(weights, content)
-        batch.write(card_path(weights), to_toml(cast(Recipe, card)).encode())  # it writes any record
+        batch.write(card_path(weights), to_toml(cast(Recipe, card)).encode())  # `to_toml` takes any record
     return card
 
 
 def half_precision(run: TrainedRun) -> bytes:
-    """Return a run's weights as a float16 safetensors file, its recipe inside; equal bytes for equal weights.
+    """Return a run's weights as float16 safetensors bytes, with the recipe in the metadata.
+
+    Equal weights give equal bytes.
 
     Raises:
-        InputError: PB712, a weight is beyond half precision.
+        InputError: PB712, a weight exceeds the float16 range.
     """
     tensors = {name: tensor.half().contiguous() for name, tensor in run.tensors.items()}
     for name, tensor in tensors.items():
@@ -90,7 +92,7 @@ def _card(
 
 
 def stated(value: object) -> object:
-    """Return a configuration without its empty keys, which TOML cannot hold."""
+    """Return a configuration without the keys whose value is None, which TOML cannot represent."""
     if isinstance(value, dict):
         return {key: stated(item) for key, item in value.items() if item is not None}
     return value

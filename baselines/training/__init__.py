@@ -1,1 +1,1 @@
-"""What the trained methods share: network, recipes, training pairs, loop, checkpoints."""
+"""What the trained methods share: network, recipes, training pairs, training loop, checkpoints."""

@@ -1,7 +1,7 @@
-"""Import of published ADM networks (openai/guided-diffusion) as a start of training.
+"""Import of published ADM networks (openai/guided-diffusion) as initial weights.
 
-What a state dictionary does not tell - heads, order of rows, schedule - is listed in `imports.toml`. Every
-tensor must find its place: nothing is skipped, filled in or resized.
+What a state dictionary does not contain (heads, order of rows, schedule) is listed in `imports.toml`. Every
+tensor must have its counterpart: none may be missing, left over or of another shape.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .presets import PRESETS
 from .unet import COLOURS, UNet, UNetSpec
 
 _CLASSES = "label_emb.weight"
-_HEAD_ROWS = 2 * COLOURS  # noise, then what ADM learns of the variance
+_HEAD_ROWS = 2 * COLOURS  # output channels of ADM: noise, then learned variance
 
-# our names -> theirs; `down` is numbered from 0 with the stem left out, `input_blocks` counts it
+# our names -> theirs; `input_blocks` counts the stem as number 0, `down` leaves it out
 _PLACES = {
     "embed": "time_embed",
     "stem": "input_blocks.0.0",
@@ -53,13 +53,13 @@ class AdmKind(Part):
     """A published network: a row of `imports.toml`.
 
     Attributes:
-        file: its published name.
-        preset: our network of its shape.
-        inputs: channels of its stem; 3, or 6 in the upsampler.
-        classes: rows of its class embedding; 0 without.
-        qkv_rows: what varies slowest in the rows of a qkv matrix.
-        schedule: it was trained with.
-        sha256: of the published file, where that is known.
+        file: published file name.
+        preset: our network of the same shape.
+        inputs: input channels of the stem; 3, or 6 in the upsampler.
+        classes: rows of the class embedding; 0 without one.
+        qkv_rows: index that varies slowest in the rows of a qkv matrix.
+        schedule: noise schedule of its training.
+        sha256: digest of the published file, if known.
     """
 
     file: str
@@ -83,13 +83,13 @@ def load_adm(
 ) -> dict[str, Tensor]:
     """Return the weights of an ADM network under our names.
 
-    The source image enters through channels that start at 0, the variance ADM learns is left out, and its
-    classes are replaced by none: our network computes what theirs does for the noise.
+    The source image enters through channels whose weights start at 0. The variance that ADM predicts and its
+    class conditioning are left out. Our network then predicts the same noise as ADM's.
 
     Args:
-        file: a torch or safetensors state dictionary; no code in it runs.
+        file: a torch or safetensors state dictionary; no code in it is executed.
         kind: a key of `adm_kinds()`.
-        spec: of the network that shall take them.
+        spec: shape of the network to load the weights into.
         label: "mean" adds the mean class embedding to that of the noise level, "drop" adds none.
 
     Returns:
@@ -117,13 +117,13 @@ def load_adm(
 
 
 def _read(file: Path, row: AdmKind) -> dict[str, Tensor]:
-    """Return the tensors of a file, after its digest where one is published.
+    """Return the tensors of a file, after checking its digest if one is published.
 
     Raises:
         WeightsError: PB705.
     """
     try:
-        if file.suffix == ".safetensors":  # nobody publishes these, so there is nothing to compare with
+        if file.suffix == ".safetensors":  # never published as such: no digest to compare with
             return safetensors.torch.load_file(file)
         digest = _digest(file) if row.sha256 else None
         if digest != row.sha256:
@@ -133,7 +133,7 @@ def _read(file: Path, row: AdmKind) -> dict[str, Tensor]:
             isinstance(tensor, Tensor) for tensor in tensors.values()
         ):
             raise TypeError("something else than a dictionary of tensors")
-    except Exception as error:  # a damaged pickle raises whatever its bytes spell
+    except Exception as error:  # a damaged pickle may raise any exception
         known = f", sha256 {row.sha256}" if row.sha256 else ""
         finding = problem(
             "PB705",
@@ -154,7 +154,7 @@ def _digest(file: Path) -> str:
 def _misfits(
     file: Path, theirs: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], spec: UNetSpec, row: AdmKind
 ) -> Iterator[Problem]:
-    """Yield everything that keeps the file from being this kind of network in this shape."""
+    """Yield every difference between the file and this kind of network in this shape."""
     fix = f"take the kind of this file; {row.file} fits the preset {row.preset}"
     published = PRESETS[row.preset]
     if (spec.heads, spec.head_width) != (published.heads, published.head_width):
@@ -203,14 +203,16 @@ def _their_shape(name: str, shape: torch.Size, row: AdmKind) -> tuple[int, ...]:
 
 
 def _ours(name: str, tensor: Tensor, spec: UNetSpec, row: AdmKind) -> Tensor:
-    """Return the tensor of one of our names from theirs, float32."""
+    """Return the tensor of one of our names, converted from theirs, float32."""
     if name == "stem.weight":
+        # weights of 0 for the input channels that ADM does not have
         return functional.pad(tensor, (0, 0, 0, 0, 0, 2 * COLOURS - row.inputs))
     if name.startswith("head."):
         return tensor[:COLOURS].clone()
     if name.endswith((".qkv.weight", ".out.weight")):
         tensor = tensor.squeeze(2)
     if ".qkv." in name and row.qkv_rows == "head":
+        # rows ordered (head, qkv, channel) -> (qkv, head, channel)
         heads = spec.heads_of(len(tensor) // 3)
         tensor = tensor.reshape(heads, 3, -1, *tensor.shape[1:]).transpose(0, 1).flatten(0, 2)
     return tensor.contiguous()

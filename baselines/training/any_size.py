@@ -1,7 +1,7 @@
-"""A person's own image, whatever its size, through a model that knows one size.
+"""Restoring images of any size with a model trained at one size.
 
 Three policies: `tile` (windows at the trained size), `scale` (the whole image at the trained size) and
-`native` (the whole image as it is). All pad by reflection, restore and cut off again.
+`native` (the whole image at its own size). All pad by reflection, restore, and crop the padding.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.preprocess import crop_area
 
 SMALLEST = 16  # pixels
-_GRID = 16  # of JPEG with halved chroma, pixels
+_GRID = 16  # block size of JPEG with halved chroma, pixels
 _log = logging.getLogger(__name__)
 
-# (image of a size the model takes, by windows) -> (H, W, 3) uint8 of the same size, known pixels kept
+# (image of an accepted size, whether to use windows) -> (H, W, 3) uint8 of this size, known pixels kept
 Restore = Callable[[UserImage, bool], Image]
 
 
 @dataclass(frozen=True)
 class ModelFit:
-    """What a model can be given.
+    """A model and the sizes it accepts.
 
     Attributes:
-        side: its trained size, pixels.
-        multiple: what height and width must be multiples of.
+        side: trained size, pixels.
+        multiple: number that height and width must be multiples of.
         restore: the model.
-        warns: of a size it was not trained at; a set's card says it once for all.
+        warns: whether `native` warns of a size other than `side`; False for sets, whose card records the
+            policy.
     """
 
     side: int
@@ -48,16 +49,16 @@ class ModelFit:
 
 
 def restore_any_size(image: UserImage, policy: str | None, fit: ModelFit) -> Image:
-    """Return an image restored, (H, W, 3) uint8, at its own size.
+    """Return an image restored at its own size, (H, W, 3) uint8.
 
     Args:
         image: at least 16 px on each side.
-        policy: "tile", "scale" or "native"; None takes "scale" for colorization, whose colours need the
-            whole image, and "tile" for what needs every pixel.
+        policy: "tile", "scale" or "native". None selects "scale" for colorization, whose colours need the
+            whole image, and "tile" for the other tasks, which need every pixel.
         fit: the model.
 
     Raises:
-        InputError: the image is too small, or its mask does not fit.
+        InputError: the image is too small, or its mask has another size.
         UsageError: unknown policy.
     """
     height, width = image.input.shape[:2]
@@ -97,6 +98,7 @@ def _scale(image: UserImage, fit: ModelFit) -> Image:
     small = replace(square, input=crop_area(square.input, fit.side), mask=_mask_at(square.mask, fit.side))
     restored = _resized(fit.restore(small, False), longest)
     if image.task == "colorization":
+        # only the colours come from the small output; the luma is the input's at full size
         restored = _with_luma(restored, square.input)
     output = _cropped(to_pixels(restored)[0], image)
     return output if image.mask is None else np.where(image.mask[:, :, None], output, image.input)
@@ -114,7 +116,7 @@ def _next_multiple(length: int, multiple: int) -> int:
 
 
 def _padded(image: UserImage, height: int, width: int) -> UserImage:
-    """Return the image and its hole continued by reflection, below and to the right."""
+    """Return the image and its mask extended by reflection at the bottom and the right."""
     missing = ((0, height - image.input.shape[0]), (0, width - image.input.shape[1]))
     mask = None if image.mask is None else np.pad(image.mask, missing, mode="symmetric")
     return replace(image, input=np.pad(image.input, (*missing, (0, 0)), mode="symmetric"), mask=mask)
@@ -125,7 +127,10 @@ def _cropped(output: Image, image: UserImage) -> Image:
 
 
 def _mask_at(mask: Mask | None, side: int) -> Mask | None:
-    """Return a square mask at another size; what any hole has touched is hole."""
+    """Return a square mask resized to (side, side).
+
+    A resized pixel is masked if any masked source pixel overlaps it, by at least 1/510 of its area.
+    """
     if mask is None:
         return None
     shares = crop_area(np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2), side)
@@ -133,45 +138,47 @@ def _mask_at(mask: Mask | None, side: int) -> Mask | None:
 
 
 def _resized(image: Image, side: int) -> torch.Tensor:
-    """Return a square image at another size, (1, 3, side, side) float32 in [-1, 1]."""
+    """Return a square image resized bicubically, (1, 3, side, side) float32 in [-1, 1]."""
     return interpolate(to_tensor(image[None]), (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def _with_luma(image: torch.Tensor, gray: NDArray[np.uint8]) -> torch.Tensor:
-    """Return an image with the chroma it has and the luma of `gray`.
+    """Return the image with its own chroma and the luma of `gray`.
 
-    Adding one amount to all channels leaves B - Y and R - Y, the chroma, as they are.
+    Adding the same amount to all channels leaves B - Y and R - Y, the chroma, unchanged.
     """
     weights = torch.tensor([19595, 38470, 7471])[None, :, None, None] / 65536
     return image + (to_tensor(gray[None]) - (image * weights).sum(1, keepdim=True))
 
 
+# --- windows ---
+
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def overlap_of(side: int) -> int:
-    """Return how far neighbouring windows overlap: 64 px at 256, in proportion elsewhere."""
+    """Return the overlap of neighbouring windows: 64 px at 256 px, in proportion at other sizes."""
     return side // 4
 
 
 def starts(length: int, side: int) -> list[int]:
-    """Return where windows start along a side of `length` >= `side` pixels; the last ends with it.
+    """Return the start positions of windows along `length` >= `side` pixels; the last window ends there.
 
-    At trained sizes that are multiples of 64, starts lie on the 16 px grid of JPEG, as in training,
-    if `length` does.
+    If `side` is a multiple of 64 and `length` lies on the 16 px grid of JPEG, so do all starts, as in
+    training.
     """
     return [*range(0, length - side, side - overlap_of(side)), length - side]
 
 
 class TiledNetwork:
-    """Wraps a network: called with a whole image, it runs on windows and blends what comes back.
+    """Wraps a network: called with a whole image, it runs on windows and blends their predictions.
 
-    Blended after every prediction, all windows work on one image and one noise field, so no seam can
-    grow between them.
+    Predictions are blended at every step. All windows therefore work on one image and one noise field, and no
+    seam can develop between them.
 
     Args:
         network: (n, 6, side, side) and codes (n, width) -> (n, 3, side, side).
-        needed: (H, W) bool, the pixels to produce; windows without any are left out. H, W >= side.
+        needed: (H, W) bool, the pixels to produce; windows without any are skipped. H, W >= side.
         side: the network's trained size, pixels.
         micro_batch: windows per call of the network.
     """
@@ -196,7 +203,7 @@ class TiledNetwork:
             code: (1, width) float32, the same for all windows.
 
         Returns:
-            (1, 3, H, W) float32; 0 outside all windows.
+            (1, 3, H, W) float32; 0 where there is no window.
         """
         blended = torch.zeros_like(images[:, :3])
         for place, prediction in self._predictions(images, code):
@@ -217,7 +224,7 @@ class TiledNetwork:
 
 
 def _window_weight(side: int) -> torch.Tensor:
-    """Return (side, side) float32 weights: ramps over the overlap, so that neighbours add to 1."""
+    """Return (side, side) float32 weights: ramps over the overlap, so that neighbours sum to 1."""
     distance = torch.arange(side) + 0.5
     ramp = (torch.minimum(distance, side - distance) / overlap_of(side)).clamp(max=1)
     return ramp[:, None] * ramp

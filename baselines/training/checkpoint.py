@@ -1,4 +1,4 @@
-"""Checkpoints: folders that appear whole, are proven before an older one goes, and tell what they hold.
+"""Checkpoints: folders that appear complete and are verified before an older one is removed.
 
 RUN/checkpoints/step-00010000/{weights,ema,optimizer}.safetensors, state.json. Source: trust, section 2.
 """
@@ -27,30 +27,33 @@ logger = logging.getLogger(__name__)
 Tensors: TypeAlias = Mapping[str, torch.Tensor]
 FOLDER = "checkpoints"
 STATE = "state.json"
-KEPT = 2  # newest checkpoints
-LENGTH = "length"  # of a run, in its configuration: its steps
+KEPT = 2  # newest checkpoints that are kept
+LENGTH = "length"  # key of the configuration: number of steps of the run
+# differences that another length of the run may cause, as `differing` writes them
 _SCHEDULE = tuple(f"recipe.training.{key} = " for key in ("steps", "warmup_steps", "cooldown_steps"))
 
 
 class Resumption(Part):
-    """A run that went on under another configuration: by --override, or with another length."""
+    """A continuation under a changed configuration: by --override, or with another length of the run."""
 
     step: int
     differing: tuple[str, ...]
 
 
 class CheckpointState(Record):
-    """What a checkpoint says of itself; the schedule of the rate follows from `step`, bf16 needs no scaler.
+    """Description of a checkpoint.
+
+    The learning rate follows from `step`, and bf16 needs no gradient scaler, so neither is stored.
 
     Attributes:
         step: optimiser steps done, skipped ones included.
         images_seen: batch x step.
-        skipped: steps without an update because something was not finite.
-        skipped_in_a_row: of these, the last ones.
-        parameters: of the network that restores.
-        configuration: everything that decides the weights.
-        resumptions: changes of it, overridden or by another length of the run.
-        unreadable: indices of images that were passed over.
+        skipped: steps without an update because the loss or gradient was not finite.
+        skipped_in_a_row: number of consecutive skipped steps at the end.
+        parameters: number of parameters of the network that restores.
+        configuration: everything that determines the weights.
+        resumptions: changes of the configuration, by --override or by another length of the run.
+        unreadable: indices of unreadable images that were skipped.
         environment: versions and device.
         files: file name -> SHA-256.
     """
@@ -78,25 +81,25 @@ class Checkpoint:
 
 
 def folder_name(step: int) -> str:
-    """Return the folder of a step's checkpoint."""
+    """Return the folder name of a step's checkpoint."""
     return f"step-{step:08d}"
 
 
 def save(run: Path, state: CheckpointState, tensors: Mapping[str, Tensors], recipe: str) -> Path:
-    """Write a checkpoint into a temporary folder, prove it, and give it its name.
+    """Write a checkpoint into a temporary folder, verify it, and give the folder its final name.
 
     Args:
         run: folder of the run.
-        state: its `files` are filled in here.
-        tensors: by file stem; files carry the recipe, so that a lone one tells how to be used.
+        state: state of the run; its `files` are filled in here.
+        tensors: tensors by file stem; every file contains the recipe, so that it can be used alone.
         recipe: the resolved recipe, TOML.
 
     Raises:
-        StorageError: PB802; older checkpoints are untouched.
+        StorageError: PB802; older checkpoints are unchanged.
     """
     target = run / FOLDER / folder_name(state.step)
     if target.exists():
-        atomic.remove_folder(target)  # a damaged one that was passed over
+        atomic.remove_folder(target)  # a damaged checkpoint that `newest` skipped
     metadata = {"recipe": recipe, "method": state.method, "step": str(state.step)}
     with atomic.whole_folder(target) as folder:
         files = (_write(folder, f"{stem}.safetensors", part, metadata) for stem, part in tensors.items())
@@ -106,7 +109,7 @@ def save(run: Path, state: CheckpointState, tensors: Mapping[str, Tensors], reci
 
 
 def _write(folder: Path, name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[str, str]:
-    """Write one file and return its name and SHA-256."""
+    """Write one file; return its name and SHA-256."""
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     data = ordered(safetensors.torch.save(on_host, metadata))
     atomic.write_bytes(folder / name, data)
@@ -114,9 +117,10 @@ def _write(folder: Path, name: str, tensors: Tensors, metadata: dict[str, str]) 
 
 
 def ordered(data: bytes) -> bytes:
-    """Return a safetensors file with its header in order: the library leaves it to chance.
+    """Return a safetensors file with sorted keys in its header, so that equal checkpoints are equal files.
 
-    So equal checkpoints are equal files. Offsets count from the header's end, aligned to 8 bytes.
+    The library writes the keys in arbitrary order. Offsets count from the end of the header, which is padded
+    to a multiple of 8 bytes.
     """
     end = 8 + int.from_bytes(data[:8], "little")
     header = canonical_json(json.loads(data[8:end]))
@@ -125,11 +129,11 @@ def ordered(data: bytes) -> bytes:
 
 
 def read_state(folder: Path) -> CheckpointState:
-    """Return the state of a checkpoint whose files are all there, byte for byte.
+    """Return the state of a checkpoint, after verifying that all its files are present and unchanged.
 
     Raises:
         RecordError: state.json is damaged.
-        StorageError: PB801, a file is missing or its digest is another.
+        StorageError: PB801, a file is missing or has another digest.
     """
     state = CheckpointState.read(folder / STATE)
     for name, expected in state.files.items():
@@ -151,7 +155,7 @@ def _digest(path: Path) -> str:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Return a checkpoint, its bytes proven.
+    """Return a checkpoint with its tensors, after verifying its files.
 
     Raises:
         RecordError, StorageError: as `read_state`.
@@ -162,10 +166,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def newest(run: Path) -> Path | None:
-    """Return the newest checkpoint folder that is sound; damaged ones are passed over with a warning.
+    """Return the newest valid checkpoint folder, None if there are no checkpoints; warn of damaged ones.
 
     Raises:
-        StorageError: PB801, there are checkpoints and none is sound.
+        StorageError: PB801, there are checkpoints, but none is valid.
     """
     folders = _folders(run)
     problems = []
@@ -190,7 +194,7 @@ def _folders(run: Path) -> list[Path]:
 
 
 def prune(run: Path, keep_every: int | None) -> None:
-    """Remove all but the last two checkpoints and the multiples of `keep_every`."""
+    """Remove all checkpoints except the last two and the multiples of `keep_every`."""
     for folder in _folders(run)[:-KEPT]:
         step = int(folder.name.removeprefix("step-"))
         if not (keep_every and step % keep_every == 0):
@@ -200,7 +204,7 @@ def prune(run: Path, keep_every: int | None) -> None:
 def differing(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
     """Return the dotted keys in which two configurations differ, with both values.
 
-    Keys that only the older one has belonged to an older version and are not compared.
+    Keys that only `before` has come from an older version and are not compared.
     """
     found = []
     for key, new in sorted(now.items()):
@@ -217,10 +221,10 @@ def accept_configuration(
 ) -> tuple[Resumption, ...]:
     """Return the resumptions to record from now on.
 
-    A run may get another length: where that moves the learning rate, the change is recorded.
+    A run may get another length. If that changes the learning rate, the change is recorded.
 
     Raises:
-        InputError: PB605, the configuration is another and --override was not given.
+        InputError: PB605, the configuration differs and --override was not given.
     """
     before, now = dict(state.configuration), dict(configuration)
     resized = before.pop(LENGTH, None) != now.pop(LENGTH, None)

@@ -1,4 +1,4 @@
-"""Training images where they lie: folders, lists, tar shards and packs, several at once."""
+"""Training images in place: folders, list files, tar shards and packs; several sources can be joined."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from palette_bench.core.types import Fingerprint, Image
 from palette_bench.tasks.preprocess import DecodeError, decode, image_size
 from palette_bench.tasks.protocol import PhotoSource, load
 
-UNREADABLE_SHARE = 0.001  # of all images; more stop the run
-_HEAD, _TAIL = 65536, 4096  # bytes of an image that tell its kind, and whether it ends
-_TRIES = 64  # unreadable images in a row before a file system is suspected
+UNREADABLE_SHARE = 0.001  # of all images, allowed by default; more stop the run
+_HEAD, _TAIL = 65536, 4096  # bytes at the start (kind and size) and at the end (completeness)
+_TRIES = 64  # consecutive unreadable images, after which the file system is suspected
 
 
 class TrainingImages(Protocol):
-    """Images by index, for any process: what it holds is small and pickles."""
+    """Images by index, usable in any process: implementations hold little and can be pickled."""
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of images."""
 
     def name(self, index: int) -> str:
-        """Return what one is called, relative to its source."""
+        """Return the name of an image, relative to its source."""
 
     def pixels(self, index: int) -> Image:
-        """Return one, (H, W, 3) uint8.
+        """Return an image, (H, W, 3) uint8.
 
         Raises:
-            DecodeError: it cannot be read, or is of a refused kind.
+            DecodeError: the image cannot be read, or is of a refused kind.
         """
 
     def prove(self, index: int) -> None:
-        """Accept one by what can be told without decoding it.
+        """Raise unless an image passes the checks that need no decoding.
 
         Raises:
             DecodeError: as `pixels`.
@@ -56,12 +56,12 @@ class TrainingImages(Protocol):
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images in files or at places of a tar; arrays, because a million objects cost a gigabyte.
+    """Images in separate files or in a tar; held in arrays, as a million objects would take a gigabyte.
 
     Attributes:
-        root: the folder names start from, or the tar.
+        root: the folder that names are relative to, or the tar.
         names: (N,) bytes, UTF-8 relative paths.
-        places: (N, 2) int64 offset and size in the tar; None for files.
+        places: (N, 2) int64 offset and size in the tar; None for separate files.
     """
 
     root: Path
@@ -72,7 +72,7 @@ class ImageFiles:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """Return the relative path."""
+        """Return the relative path of an image."""
         return os.fsdecode(self.names[index])
 
     def _place(self, index: int) -> ImageLocation:
@@ -82,17 +82,17 @@ class ImageFiles:
         return ImageLocation("", self.root, offset, size)
 
     def pixels(self, index: int) -> Image:
-        """Return a decoded image."""
+        """Return a decoded image, (H, W, 3) uint8."""
         try:
-            return decode(self._place(index).read(), proven=True)  # by its header and end
+            return decode(self._place(index).read(), proven=True)  # `prove` has checked header and end
         except OSError as error:
             raise DecodeError(error.strerror or str(error)) from error
 
     def prove(self, index: int) -> None:
-        """Accept an image by its header and its end, without reading what lies between.
+        """Raise unless the start and the end of an image are valid; the bytes between are not read.
 
         Raises:
-            DecodeError: it cannot be read, or is of a refused kind.
+            DecodeError: the image cannot be read, or is of a refused kind.
         """
         place = self._place(index)
         try:
@@ -107,7 +107,7 @@ class ImageFiles:
             except DecodeError:
                 if size <= _HEAD + _TAIL:
                     raise
-                image_size(place.read())  # a long profile before the size: read it all
+                image_size(place.read())  # the size may follow a long profile: read the whole image
         except OSError as error:
             raise DecodeError(error.strerror or str(error)) from error
 
@@ -118,8 +118,8 @@ class ImagePack:
 
     Attributes:
         file: the pack.
-        start: where the tensor's bytes begin.
-        shape: of the tensor.
+        start: offset of the tensor's bytes.
+        shape: shape of the tensor.
     """
 
     file: Path
@@ -130,16 +130,16 @@ class ImagePack:
         return self.shape[0]
 
     def name(self, index: int) -> str:
-        """Return the number in the pack."""
+        """Return FILE:INDEX."""
         return f"{self.file.name}:{index}"
 
     def pixels(self, index: int) -> Image:
-        """Return one image, read in place."""
+        """Return one image from the memory-mapped pack."""
         pixels: Image = _mapped(self.file, self.start, self.shape)[index]
         return pixels
 
     def prove(self, index: int) -> None:
-        """Accept any: the pack was proven when it was opened."""
+        """Do nothing: the pack was checked when it was opened."""
 
 
 @cache
@@ -149,11 +149,11 @@ def _mapped(file: Path, start: int, shape: tuple[int, ...]) -> NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class JoinedImages:
-    """Several sources as one, in the order given.
+    """Several sources joined in the given order.
 
     Attributes:
         parts: the sources.
-        starts: (parts + 1,) running count.
+        starts: (parts + 1,) cumulative number of images.
     """
 
     parts: tuple[TrainingImages, ...]
@@ -167,31 +167,31 @@ class JoinedImages:
         return self.parts[part], index - self.starts[part]
 
     def name(self, index: int) -> str:
-        """Return what an image is called in its source."""
+        """Return the name of an image in its source."""
         part, own = self._find(index)
         return part.name(own)
 
     def pixels(self, index: int) -> Image:
-        """Return an image of whichever source holds it."""
+        """Return an image, (H, W, 3) uint8."""
         part, own = self._find(index)
         return part.pixels(own)
 
     def prove(self, index: int) -> None:
-        """Accept an image of whichever source holds it."""
+        """Check an image without decoding it; see `TrainingImages.prove`."""
         part, own = self._find(index)
         part.prove(own)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Return the digest of all names in order: another list of images is another run."""
+        """Return the digest of all names in order; a run with other images has another digest."""
         return fingerprint([self.name(index) for index in range(len(self))])
 
 
 def read_next(images: TrainingImages, index: int) -> tuple[Image, tuple[int, ...]]:
-    """Return the image at `index`, or the next one that can be read, and the indices passed over.
+    """Return the image at `index`, or the next readable one, and the indices that were skipped.
 
     Raises:
-        SourceError: PB309, too many in a row cannot be read.
+        SourceError: PB309, too many consecutive images are unreadable.
     """
     passed: list[int] = []
     for step in range(min(_TRIES, len(images))):
@@ -204,7 +204,7 @@ def read_next(images: TrainingImages, index: int) -> tuple[Image, tuple[int, ...
 
 
 def unreadable(images: TrainingImages, indices: Iterable[int], allowed: int | None = None) -> Problem:
-    """Return PB309 with the names of images that cannot be read; `allowed`: how many may be."""
+    """Return PB309 with the names of unreadable images; `allowed` is how many a run may have."""
     names = [images.name(index) for index in sorted(indices)]
     over = f" or pass over them: --unreadable {len(names)}" if allowed is not None else ""
     most = f"{UNREADABLE_SHARE:.1%}" if allowed is None else f"{allowed:,}"
@@ -222,12 +222,13 @@ def open_images(paths: Sequence[Path], saw_test_images: str) -> JoinedImages:
     """Return the images of all sources, in a fixed order.
 
     Args:
-        paths: folders of any depth, list files (.txt: a path per line, relative to the list), tar shards,
+        paths: folders of any depth, list files (.txt: one path per line, relative to the list), tar shards,
             packs (.safetensors).
-        saw_test_images: of the recipe; "yes" admits files of the editions benchmarks are drawn from.
+        saw_test_images: value of the recipe; "yes" allows files of the editions that benchmark sets are drawn
+            from.
 
     Raises:
-        SourceError: PB106, PB201, PB309, PB801; all problems of all sources at once.
+        SourceError: PB106, PB201, PB309, PB412, PB801; reports all problems of all sources at once.
     """
     parts: list[TrainingImages] = []
     problems: list[Problem] = []
@@ -263,10 +264,13 @@ def _opened(path: Path) -> TrainingImages:
 
 
 def _list_of(path: Path) -> list[str]:
-    """Return the files a list names, a path a line, relative to the list; a number after it is a label.
+    """Return the files named in a list: one path per line, relative to the list.
+
+    A number after the path is a label and is ignored.
 
     Raises:
-        SourceError: PB201, it is no list, or names files that are not there; all with their lines.
+        SourceError: PB201, the file is not a list, or names missing files; reports all of them with their
+            lines.
     """
     expected = "a list: the path of an image a line"
     try:
@@ -281,6 +285,7 @@ def _list_of(path: Path) -> list[str]:
         if not line or line.startswith("#"):
             continue
         name, _, label = line.replace("\t", " ").replace(",", " ").rpartition(" ")
+        # a trailing number is a label, unless a file has this whole name
         is_labelled = label.strip().lstrip("-").isdecimal() and not (path.parent / line).is_file()
         names.append(name.strip() if is_labelled and name else line)
         if not (path.parent / names[-1]).is_file():
@@ -306,7 +311,7 @@ def _tar(path: Path) -> ImageFiles:
 
 
 class _Tensor(Part):
-    """What the header of a safetensors file says of a tensor."""
+    """Entry of a tensor in the header of a safetensors file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -318,6 +323,7 @@ _HEADER: TypeAdapter[dict[str, _Tensor | dict[str, str]]] = TypeAdapter(dict[str
 
 def _pack(path: Path) -> ImagePack:
     with open(path, "rb") as file:
+        # the length of the header comes first; it is limited, as any file may be given
         size = min(int.from_bytes(file.read(8), "little"), 1 << 20)
         try:
             header = _HEADER.validate_json(file.read(size))
@@ -339,7 +345,7 @@ def _pack(path: Path) -> ImagePack:
 
 
 def _square(tensor: _Tensor, available: int) -> tuple[int, int, int, int] | None:
-    """Return the shape of a tensor of square images that lies within the file, or None."""
+    """Return the shape of a tensor of square images if the tensor lies within the file, else None."""
     if tensor.dtype != "U8" or len(tensor.shape) != 4 or min(tensor.shape) < 1:
         return None
     (n, height, width, channels), (first, end) = tensor.shape, tensor.data_offsets
@@ -349,14 +355,14 @@ def _square(tensor: _Tensor, available: int) -> tuple[int, int, int, int] | None
 
 @cache
 def _photographs() -> frozenset[str]:
-    """Return the names of the photographs that bundled benchmark sets are cut from."""
+    """Return the file names of the photographs that bundled benchmark sets are made from."""
     sources = [source for name in protocol_ids() for source in load(name).sources.values()]
     photos = [source.photos.values() for source in sources if isinstance(source, PhotoSource)]
     return frozenset(photo.file for group in photos for photo in group)
 
 
 def _of_benchmarks(parts: Sequence[TrainingImages]) -> Iterator[Problem]:
-    """Yield PB106 if file names belong to the editions benchmark sets are drawn from."""
+    """Yield PB106 if file names belong to the editions that benchmark sets are drawn from."""
     names = [part.name(i) for part in parts if isinstance(part, ImageFiles) for i in range(len(part))]
     files = [PurePosixPath(name).name for name in names]
     tests = [n for n in files if imagenet_number(n) or n.startswith("Places365_val_") or n in _photographs()]

@@ -1,7 +1,7 @@
-"""Training pairs: a random crop of an image, and what the judge's own functions make of it.
+"""Training pairs and micro-batches: random crops of images, degraded by the functions that make test sets.
 
-Source: Palette, section 4 and Appendix B; protocol, section 5; the mixes of masks are the paper's, the law
-of the rectangles' sides is our choice.
+Source: Palette, section 4 and Appendix B; protocol, section 5; the mixes of masks are the paper's, the
+distribution of the rectangles' sides is our choice.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ QUALITY_WEIGHTS = (
     *(10000, 9048, 8187, 7408, 6703, 6065, 5488, 4966, 4493, 4066, 3679, 3329, 3012),
     *(2725, 2466, 2231, 2019, 1827, 1653, 1496, 1353, 1225, 1108, 1003, 907, 821),
 )
-_RECTANGLES = (6554, 26214)  # hole pixels of rects-v1, both included: 10 to 40 % of 256 x 256
+_RECTANGLES = (6554, 26214)  # hole pixels of rects-v1, bounds inclusive: 10 to 40 % of 256 x 256
 _FOUR = ("right", "left", "top", "bottom")
 
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """One training sample before it becomes tensors.
+    """One training sample on the host, before conversion to tensors.
 
     Attributes:
-        task: what is asked.
+        task: task of the sample.
         reference: (S, S, 3) uint8.
-        source: (S, S, 3) uint8; 127 in the hole, gray three times.
-        mask: (S, S) bool, True = to be produced; all True without a hole.
-        passed: indices of images that could not be read.
+        source: (S, S, 3) uint8; 127 in the hole; gray is repeated in three channels.
+        mask: (S, S) bool, True = pixel to produce; all True for tasks without holes.
+        passed: indices of unreadable images that were skipped.
     """
 
     task: Task
@@ -62,14 +62,14 @@ class TrainingPair:
 class TrainingPairs:
     """The training samples of a run, by number: sample = step * batch + position.
 
-    Nothing is remembered from one sample to the next, so any process can make any of them.
+    No state carries over from one sample to the next, so any process can make any sample.
 
     Attributes:
-        images: to draw from; each epoch takes every one once, in an order of its own.
-        tasks: one is drawn uniformly for each sample.
-        side: of a sample, pixels.
+        images: source of images; each epoch visits every image once, in its own order.
+        tasks: one task is drawn uniformly for each sample.
+        side: side of a sample, pixels.
         batch: samples per step, all ranks together.
-        seed: of the run.
+        seed: run seed.
     """
 
     images: TrainingImages
@@ -79,7 +79,7 @@ class TrainingPairs:
     seed: int
 
     def __getitem__(self, sample: int) -> TrainingPair:
-        """Return one sample; numbers below 0 are no training step's and serve previews."""
+        """Return one sample; negative numbers belong to no training step and serve previews."""
         epoch, turn = divmod(sample, len(self.images))
         pixels, passed = read_next(self.images, shuffled(turn, len(self.images), self.seed, epoch))
         task = self.tasks[self._stream(sample, "task").below(len(self.tasks))]
@@ -92,11 +92,11 @@ class TrainingPairs:
 
 
 def shuffled(turn: int, count: int, seed: int, epoch: int) -> int:
-    """Return which of `count` images comes at `turn` of an epoch: a permutation without a table.
+    """Return which of `count` images comes at position `turn` of an epoch: a permutation without a table.
 
-    A Feistel network over the next even power of two; what falls outside walks on along its cycle.
-    Four rounds with a pseudo-random function give a pseudo-random permutation (Luby and Rackoff 1988);
-    six are run because the halves are small.
+    A Feistel network permutes the next even power of two; a result outside the range is permuted again until
+    it is inside. Four rounds with a pseudo-random function give a pseudo-random permutation (Luby and Rackoff
+    1988); six are used because the halves are small.
     """
     half = max(1, -(-(count - 1).bit_length() // 2))
     found = turn
@@ -115,9 +115,10 @@ def _mixed(text: str, bits: int) -> int:
 
 
 def random_crop(pixels: Image, side: int, task: Task, draws: Stream) -> Image:
-    """Return a random largest square averaged to (side, side, 3); at 256 px inpainting takes a window.
+    """Return a random largest square crop averaged to (side, side, 3); for 256 px inpainting a random window.
 
-    Source: Palette, section 4: inpainting's crops are not resampled; the judge's `crop_area` averages.
+    Source: Palette, section 4: crops for inpainting are not resampled. Other tasks average with `crop_area`,
+    as test sets do.
     """
     height, width = pixels.shape[:2]
     short = min(height, width)
@@ -127,7 +128,7 @@ def random_crop(pixels: Image, side: int, task: Task, draws: Stream) -> Image:
 
 
 def degrade(reference: Image, task: Task, draws: Stream) -> tuple[Image, Mask]:
-    """Return source, (S, S, 3) uint8, and mask, (S, S) bool, of a reference."""
+    """Return the source, (S, S, 3) uint8, and the mask, (S, S) bool, of a reference."""
     side = len(reference)
     everything = np.ones((side, side), bool)
     if task == "colorization":
@@ -145,16 +146,16 @@ def _quality_steps() -> NDArray[np.int64]:
 
 
 def random_quality(draws: Stream) -> int:
-    """Return a quality factor in 5..30, likelier the lower: p proportional to exp(-q / 10).
+    """Return a random JPEG quality in 5..30, with p proportional to exp(-q / 10).
 
-    Source: Palette, section 4; a table of integers, so that no libm takes part.
+    Source: Palette, section 4. The weights are a table of integers, so that results do not depend on a libm.
     """
     steps = _quality_steps()
     return FIRST_QUALITY + int(np.searchsorted(steps, draws.below(int(steps[-1])), side="right"))
 
 
 def inpainting_mask(draws: Stream) -> Mask:
-    """Return (256, 256) bool: free-form strokes of any area, or for 2 of 5 samples rectangles.
+    """Return a mask, (256, 256) bool: free-form strokes of any area, or rectangles for 2 of 5 samples.
 
     Source: Palette, section 4: 60 % free-form, 40 % rectangular.
     """
@@ -162,12 +163,13 @@ def inpainting_mask(draws: Stream) -> Mask:
 
 
 def rectangles(draws: Stream) -> Mask:
-    """Return rects-v1, (256, 256) bool: one to five boxes with a union of 10 to 40 %.
+    """Return a rects-v1 mask, (256, 256) bool: one to five rectangles whose union covers 10 to 40 %.
 
     Source: protocol, section 5.3.
     """
     count = 1 + draws.below(5)
     while True:
+        # rejection sampling: draw again until the area is allowed
         mask = np.zeros((CANVAS, CANVAS), bool)
         for _ in range(count):
             width, height = 32 + draws.below(97), 32 + draws.below(97)
@@ -178,7 +180,7 @@ def rectangles(draws: Stream) -> Mask:
 
 
 def uncropping_mask(draws: Stream) -> Mask:
-    """Return (256, 256) bool: one of the four halves, or for every other sample all four sides.
+    """Return a mask, (256, 256) bool: all four sides with probability 1/2, else one of the four halves.
 
     Source: Palette, section 4.
     """
@@ -189,16 +191,16 @@ def uncropping_mask(draws: Stream) -> Mask:
 
 @dataclass(frozen=True)
 class HostBatch:
-    """A micro-batch of pairs, still on the host and small.
+    """A micro-batch of training pairs on the host, as small uint8 tensors.
 
     Attributes:
-        step: the optimiser step.
-        positions: (N,) int64, places in the global batch.
-        tasks: N names.
+        step: optimiser step.
+        positions: (N,) int64, positions in the global batch.
+        tasks: N task names.
         reference: (N, S, S, 3) uint8.
         source: (N, S, S, 3) uint8.
         mask: (N, S, S) bool.
-        passed: indices of images that could not be read.
+        passed: indices of unreadable images that were skipped.
     """
 
     step: int
@@ -212,12 +214,12 @@ class HostBatch:
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """A map-style dataset whose item is a whole micro-batch, keyed by its sample numbers."""
+    """A map-style dataset: the key is a list of sample numbers, the item a whole micro-batch."""
 
     pairs: TrainingPairs
 
     def __getitem__(self, samples: Sequence[int]) -> HostBatch:
-        """Return the micro-batch of samples of one step."""
+        """Return the micro-batch of the given samples, all of one step."""
         found = [self.pairs[sample] for sample in samples]
         return HostBatch(
             step=samples[0] // self.pairs.batch,

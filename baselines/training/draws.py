@@ -1,6 +1,6 @@
 """Keyed randomness of training (pb-train-v1): a draw depends on run seed, step, position and purpose.
 
-Ranks, workers and micro-batches may change; no draw does. Source: trust, section 1.2.
+Draws do not change with the number of ranks, workers or micro-batches. Source: trust, section 1.2.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ def draw_key(seed: int, step: int, position: int, purpose: str) -> str:
 
 
 def stream(seed: int, step: int, position: int, purpose: str) -> Stream:
-    """Return the integer draws of one sample for one purpose."""
+    """Return the stream of integer draws of one sample for one purpose."""
     return Stream(draw_key(seed, step, position, purpose))
 
 
 class KeyedDraws:
-    """`Draws` of a run.
+    """The `Draws` of a run.
 
     Args:
-        seed: of the run.
-        noise: where normals come from: "host" is NumPy's Philox; "device" computes Philox-4x32-10 and
-            Box-Muller where the examples are: another noise, equal on all devices to rounding.
+        seed: run seed.
+        noise: where normals come from. "host" is NumPy's Philox. "device" computes Philox-4x32-10 and
+            Box-Muller on the device of the examples: other normals, equal on all devices up to rounding.
     """
 
     def __init__(self, seed: int, noise: Literal["host", "device"] = "host") -> None:
@@ -48,17 +48,17 @@ class KeyedDraws:
         self._noise = noise
 
     def uniform(self, examples: TrainingBatch, purpose: str) -> NDArray[np.float64]:
-        """Return (N,) float64 in [0, 1), multiples of 2^-53."""
+        """Return uniform draws, (N,) float64 in [0, 1), multiples of 2^-53."""
         words = (int.from_bytes(digest[:8], "little") >> 11 for digest in self._digests(examples, purpose))
         return np.array([word * 2.0**-53 for word in words])
 
     def below(self, examples: TrainingBatch, purpose: str, n: int) -> NDArray[np.int64]:
-        """Return (N,) int64 in [0, n)."""
+        """Return uniform integers, (N,) int64 in [0, n)."""
         draws = (stream(self._seed, examples.step, int(p), purpose).below(n) for p in examples.positions)
         return np.array(list(draws), np.int64)
 
     def normal(self, examples: TrainingBatch, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return (N, *shape) float32 standard normals on the examples' device."""
+        """Return standard normals, (N, *shape) float32, on the device of the examples."""
         device = examples.reference.device
         digests = list(self._digests(examples, purpose))
         if self._noise == "device":
@@ -72,17 +72,17 @@ class KeyedDraws:
 
 
 def host_normals(digest: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return float32 normals of NumPy's Philox: key = the first 16 bytes, counter 0."""
+    """Return float32 normals of NumPy's Philox: the key is the digest's first 16 bytes, the counter 0."""
     key = int.from_bytes(digest[:16], "little")
     generator = np.random.Generator(np.random.Philox(key=key))
     return generator.standard_normal(shape, dtype=np.float32)
 
 
 def device_normals(digests: list[bytes], shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Return (N, *shape) float32 normals of Philox-4x32-10: key = the first 8 bytes, counters 0, 1, ...
+    """Return (N, *shape) float32 normals of Philox-4x32-10; the key is a digest's first 8 bytes.
 
-    Each counter gives four words, two pairs of normals by Box and Muller (1958); in float64, so that
-    devices agree to the rounding of float32.
+    The counters are 0, 1, ... Each gives four words, hence two pairs of normals by Box and Muller (1958). The
+    computation is in float64, so that devices agree up to the rounding of float32.
     """
     count = math.prod(shape)
     keys = torch.tensor([np.frombuffer(digest[:8], "<u4").tolist() for digest in digests], device=device)
@@ -100,7 +100,7 @@ def _box_muller(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor
 
 
 def philox(keys: torch.Tensor, counters: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return the four words of Philox-4x32-10 for every key and counter.
+    """Return the four output words of Philox-4x32-10 for every key and counter.
 
     Args:
         keys: (N, 2) int64 holding 32-bit words.
@@ -123,7 +123,7 @@ def philox(keys: torch.Tensor, counters: torch.Tensor) -> tuple[torch.Tensor, ..
 
 
 def _product(words: torch.Tensor, factor: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the high and low 32 bits of a product, in halves that never overflow int64."""
+    """Return the high and low 32 bits of a product, computed in halves that never overflow int64."""
     by_low = words * (factor & 0xFFFF)
     by_high = words * (factor >> 16) + (by_low >> 16)
     return by_high >> 16, (by_high & 0xFFFF) << 16 | (by_low & 0xFFFF)

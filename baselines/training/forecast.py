@@ -1,4 +1,4 @@
-"""What a run will take - memory, space, time - told before its first step."""
+"""Forecast of a run's memory, disk space and time, before its first step."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from .unet import UNet, flop
 
 logger = logging.getLogger(__name__)
 
-_FLOP_PER_THREAD = 5e10  # a second, of one thread of a CPU of our days: a guess, the log tells the truth
-_LONG = 7 * 86400  # seconds; beyond, a recipe for CPUs is named
-_CLEARLY = 1.2  # times what there is: the estimate is good to a tenth or so
+_FLOP_PER_THREAD = 5e10  # per second and CPU thread: a guess; the log has the actual speed
+_LONG = 7 * 86400  # seconds; for longer runs a recipe for CPUs is named
+_CLEARLY = 1.2  # times the available memory: the estimate is good to about a tenth
 _FOR_CPU = "mini-cpu"
 
 
 @dataclass(frozen=True)
 class ResourceForecast:
-    """What is known of a run from its networks alone.
+    """Resources of a run, known from its networks alone.
 
     Attributes:
-        parameters: of all networks.
+        parameters: parameters of all networks.
         state: bytes of weights, gradients, Adam's moments and averages.
-        activations: bytes the gradient of one image needs; 0 where the network is not the U-Net.
+        activations: bytes that the gradient of one image needs, in U-Nets; 0 without a U-Net.
         checkpoint: bytes of a checkpoint.
-        flop: operations of one image's step; 0 likewise.
+        flop: operations per image and step; 0 without a U-Net.
     """
 
     parameters: int
@@ -47,17 +47,17 @@ class ResourceForecast:
     flop: int
 
     def memory(self, images: int) -> int:
-        """Return the bytes of a step on so many images at a time.
+        """Return the bytes of a step on `images` images at a time.
 
-        Writing a checkpoint takes its file twice, when no activations are held.
+        Writing a checkpoint holds a file twice, at a time when no activations are held.
         """
         return self.state + max(images * self.activations, self.checkpoint)
 
 
 def forecast(method: TrainedMethod, recipe: Recipe) -> ResourceForecast:
-    """Build the networks without memory and count: float32, 4 bytes a number.
+    """Return the resources of a run, from networks built on the meta device: float32, 4 bytes a number.
 
-    Bfloat16 halves most activations; a discriminator's are not counted.
+    Bfloat16 is taken to halve the activations. A discriminator's activations are not counted.
     """
     meta = torch.device("meta")
     with meta:
@@ -76,7 +76,7 @@ def forecast(method: TrainedMethod, recipe: Recipe) -> ResourceForecast:
 
 
 def activation_bytes(network: UNet) -> int:
-    """Return what the backward pass of one image keeps, by asking autograd on a device without memory."""
+    """Return the bytes that autograd keeps for the backward pass of one image, found on the meta device."""
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -101,18 +101,18 @@ def tell_and_prove(
     recipes: Mapping[str, str],
     force: bool,
 ) -> None:
-    """Tell what the run takes.
+    """Log what the run needs, and raise if memory is clearly too small.
 
     Args:
-        found: of its networks.
-        recipe: resolved.
-        micro: images at a time.
-        device: that will train.
-        recipes: of the method, name -> TOML text.
-        force: go on though memory is short.
+        found: forecast of the run.
+        recipe: resolved recipe.
+        micro: images per forward pass.
+        device: device that will train.
+        recipes: recipes of the method, name -> TOML text.
+        force: whether to continue though memory is too small.
 
     Raises:
-        DeviceError: PB707, it clearly takes more memory than there is.
+        DeviceError: PB707, the run clearly needs more memory than is available.
     """
     training = recipe.training
     logger.info(
@@ -160,14 +160,14 @@ def tell_and_prove(
 
 
 def _for_cpu(recipe: Recipe, recipes: Mapping[str, str]) -> str:
-    """Return the options that train the method on a CPU; nothing if this is such a run, or there is none."""
+    """Return the options that train the method on a CPU; empty if the method has no such recipe."""
     text = recipes.get(_FOR_CPU, "")
     task = tomllib.loads(text).get("task", recipe.task)
     return f"--recipe {_FOR_CPU}" + (f" --task {task}" if task != recipe.task else "") if text else ""
 
 
 def prove_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -> None:
-    """Prove that the checkpoints still to come have space: the newest, one in the making, and those kept.
+    """Raise unless there is space for the checkpoints to come: the newest, one being written, and those kept.
 
     Raises:
         StorageError: PB804.

@@ -1,4 +1,4 @@
-"""Headers of all training images, read before the first step: a bad one is named now, not after hours."""
+"""Check of all training images' headers before the first step, so that bad images are reported at once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .data import TrainingImages
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 64  # images a thread takes
+_AT_ONCE = 64  # images per task of a thread
 
 
 def prove_headers(images: TrainingImages, allowed: int, world: ProcessGroup, progress: Progress) -> set[int]:
-    """Return the images whose header cannot be read or is of a refused kind; every rank looks at its part.
+    """Return the indices of images with an unreadable header or of a refused kind; each rank checks a part.
 
     Args:
-        images: of the run.
-        allowed: how many such images are passed over.
-        world: its processes.
-        progress: of rank 0.
+        images: training images of the run.
+        allowed: how many such images may be skipped.
+        world: process group of the run.
+        progress: where rank 0 reports progress.
 
     Raises:
-        SourceError: PB309, they are more; all are named, by reason.
+        SourceError: PB309, there are more than `allowed`; names all of them, by reason.
     """
     own = range(world.rank, len(images), world.size)
     parts = [own[start : start + _AT_ONCE] for start in range(0, len(own), _AT_ONCE)]
@@ -56,7 +56,7 @@ def prove_headers(images: TrainingImages, allowed: int, world: ProcessGroup, pro
 
 
 def too_many(images: TrainingImages, reasons: dict[int, str], allowed: int) -> list[Problem]:
-    """Return PB309 for every reason, with the names of its images."""
+    """Return one PB309 per reason, with the names of its images."""
     by_reason: dict[str, list[int]] = defaultdict(list)
     for index, reason in sorted(reasons.items()):
         by_reason[reason].append(index)

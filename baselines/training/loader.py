@@ -1,4 +1,4 @@
-"""Feeding the loop: micro-batches prepared ahead, in worker processes or in a thread beside the steps."""
+"""Data loading: micro-batches prepared ahead, in worker processes or in a thread beside the steps."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .draws import KeyedDraws
 from .objective import HOLED, TrainingBatch
 
 T = TypeVar("T")
-_AHEAD = 2  # micro-batches waiting for the loop
+_AHEAD = 2  # prepared micro-batches in the queue
 
 
 @dataclass(frozen=True)
 class BatchShard:
-    """Which samples of a step a rank works on: `accumulation` micro-batches of `micro` samples.
+    """The part of a step's samples that a rank processes: `accumulation` micro-batches of `micro` samples.
 
     Attributes:
         batch: samples per step, all ranks together.
         micro: samples per forward pass.
-        rank: of this process.
+        rank: rank of this process.
         world: number of processes.
     """
 
@@ -41,7 +41,7 @@ class BatchShard:
     world: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a batch that does not divide.
+        """Raise unless the batch divides evenly.
 
         Raises:
             UsageError: batch is not micro_batch x accumulation x processes.
@@ -54,11 +54,11 @@ class BatchShard:
 
     @property
     def accumulation(self) -> int:
-        """Return how many micro-batches of a rank make a step."""
+        """Return the number of micro-batches that a rank processes per step."""
         return self.batch // (self.micro * self.world)
 
     def samples(self, first: int, last: int) -> Iterator[list[int]]:
-        """Yield the sample numbers of this rank's micro-batches, steps first..last-1."""
+        """Yield the sample numbers of each micro-batch of this rank, for steps first..last-1."""
         for step in range(first, last):
             for turn in range(self.accumulation):
                 start = step * self.batch + (turn * self.world + self.rank) * self.micro
@@ -66,7 +66,7 @@ class BatchShard:
 
 
 def _quiet_worker(number: int) -> None:
-    """Leave stop signals to the parent; torch ends workers whose parent died."""
+    """Ignore stop signals in a worker, as the parent handles them; torch ends workers whose parent died."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -81,7 +81,7 @@ def micro_batches(
         batch_size=None,
         sampler=share.samples(first, last),
         num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,  # threads of torch do not survive a fork
+        multiprocessing_context="spawn" if workers else None,  # torch's threads do not survive a fork
         worker_init_fn=_quiet_worker if workers else None,
     )
     with closing(_Ahead(iter(loader))) as ahead:
@@ -89,7 +89,7 @@ def micro_batches(
 
 
 class _Ahead(Iterator[T]):
-    """An iterator worked out a little ahead in a thread, so that preparing overlaps with the step."""
+    """An iterator computed a few items ahead in a thread, so that preparation overlaps with the step."""
 
     def __init__(self, source: Iterator[T]) -> None:
         self._source = source
@@ -105,7 +105,7 @@ class _Ahead(Iterator[T]):
                 if self._closed.is_set():
                     return
             self._ready.put(None)
-        except BaseException as error:  # raised again where the item is asked for
+        except BaseException as error:  # `__next__` raises it in the consumer
             self._ready.put(error)
 
     def __next__(self) -> T:
@@ -117,8 +117,9 @@ class _Ahead(Iterator[T]):
         return item
 
     def close(self) -> None:
-        """End the thread; what it prepared is dropped."""
+        """Stop the thread and discard what it prepared."""
         self._closed.set()
+        # emptying the queue unblocks a thread that is waiting to put an item
         while self._thread.is_alive():
             try:
                 self._ready.get(timeout=0.05)
@@ -129,7 +130,7 @@ class _Ahead(Iterator[T]):
 def to_examples(
     prepared: HostBatch, draws: KeyedDraws, device: torch.device, memory_format: torch.memory_format
 ) -> TrainingBatch:
-    """Return a micro-batch on the device, its holes filled with N(0, 1), fresh for every sample.
+    """Return a micro-batch on the device, with holes filled by N(0, 1), drawn for every sample anew.
 
     Source: Palette, section 3: the hole holds Gaussian noise.
     """

@@ -1,4 +1,4 @@
-"""What a run tells of itself: log.jsonl, TensorBoard where it is installed, strips, lines for people."""
+"""Output of a run: log.jsonl, TensorBoard if it is installed, strips of preview images, log messages."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ from palette_bench.runtime.tensors import to_pixels
 logger = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
-_REMEMBERED = 200  # steps whose median foretells the rest
+_REMEMBERED = 200  # steps whose median duration predicts the remaining time
 _SECONDS_BETWEEN_LINES = 10.0
-_FIRST_SIGN = 8.0  # seconds of silence at the start, and
-_NEXT_SIGN = 25.0  # later, after which a run says that it lives
+_FIRST_SIGN = 8.0  # seconds of silence before the first message of the heartbeat
+_NEXT_SIGN = 25.0  # seconds of silence before each later one
 
 
 class StepClock:
-    """Durations of the last steps, and the share of them spent waiting for data."""
+    """Durations of the last steps, and the share of time spent waiting for data."""
 
     def __init__(self) -> None:
-        """Start the first step."""
+        """Start timing the first step."""
         self._steps: deque[float] = deque(maxlen=_REMEMBERED)
         self._waits: deque[float] = deque(maxlen=_REMEMBERED)
         self._began = time.monotonic()
         self._waited = 0.0
 
     def waited(self, seconds: float) -> None:
-        """Count time of this step in which no data was ready."""
+        """Add time of the current step spent waiting for data."""
         self._waited += seconds
 
     def tick(self) -> None:
-        """End a step and begin the next."""
+        """End the current step and start the next."""
         now = time.monotonic()
         self._steps.append(now - self._began)
         self._waits.append(self._waited)
         self._began, self._waited = now, 0.0
 
     def skip(self) -> None:
-        """Begin the step again: what was done since is no part of it."""
+        """Restart the timer of the current step, so that work since its start does not count."""
         self._began = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Return the median duration of a step."""
+        """Return the median duration of a step; 0 before the first step has ended."""
         return statistics.median(self._steps) if self._steps else 0.0
 
     @property
@@ -69,29 +69,31 @@ class StepClock:
 
 
 class Heartbeat:
-    """Says what a run does, and since when, where nothing else has been said for half a minute.
+    """Logs the current activity and its duration when nothing else was logged for a while.
+
+    The first message comes after 8 s of silence, later ones after 25 s.
 
     Attributes:
-        doing: what is under way.
+        doing: the current activity.
     """
 
     def __init__(self) -> None:
-        """Begin in silence."""
+        """Start the first period of silence."""
         self.doing = "starting"
         self._began = self._spoke = time.monotonic()
         self._patience = _FIRST_SIGN
         self._over = threading.Event()
 
     def begin(self, doing: str) -> None:
-        """Turn to something else."""
+        """Set the current activity."""
         self.doing, self._began = doing, time.monotonic()
 
     def spoke(self) -> None:
-        """Note that something was said."""
+        """Record that something else was logged."""
         self._spoke, self._patience = time.monotonic(), _NEXT_SIGN
 
     def sign(self, now: float) -> float:
-        """Speak if it is time to; return the seconds until it will be."""
+        """Log a message if one is due; return the seconds until the next one is."""
         if now >= self._spoke + self._patience:
             logger.info("%s: %s so far", self.doing, duration(now - self._began))
             self._spoke, self._patience = now, _NEXT_SIGN
@@ -99,7 +101,7 @@ class Heartbeat:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Watch from a thread: a step of a large network on a small machine takes minutes."""
+        """Run the heartbeat in a thread: a step of a large network on a small machine takes minutes."""
         thread = threading.Thread(target=self._watch, daemon=True)
         thread.start()
         try:
@@ -114,17 +116,17 @@ class Heartbeat:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Return the peak memory of the device, or of this process on a CPU."""
+    """Return the peak memory in bytes: of a CUDA device, otherwise of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class RunLog:
-    """The records of one run, written by rank 0."""
+    """Writes the log of one run, on rank 0."""
 
     def __init__(self, run: Path, step: int, heartbeat: Heartbeat | None = None) -> None:
-        """Go on after `step`; what a lost continuation wrote is dropped."""
+        """Continue after `step`; later lines, of steps that were lost, are dropped."""
         self._run = run
         self._heartbeat = heartbeat
         self._spoke = -math.inf
@@ -134,7 +136,7 @@ class RunLog:
         self._board = _tensorboard(run, step)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line; numbers also go to TensorBoard."""
+        """Append a line to log.jsonl; its numbers also go to TensorBoard."""
         atomic.append_lines(self._run / LOG, [json.dumps(line, allow_nan=False)])
         if self._board:
             for name, value in line.items():
@@ -142,7 +144,12 @@ class RunLog:
                     self._board.add_scalar(name, value, line["step"])
 
     def strip(self, step: int, rows: list[torch.Tensor]) -> None:
-        """Write images side by side, one sample per line: (N, 3, S, S) in [-1, 1] each."""
+        """Write images side by side: one sample per line, one element of `rows` per column.
+
+        Args:
+            step: optimiser step.
+            rows: tensors (N, 3, S, S) in [-1, 1].
+        """
         columns = [np.concatenate(list(to_pixels(images)), axis=0) for images in rows]
         sheet = np.concatenate(columns, axis=1)
         atomic.write_bytes(self._run / "strips" / f"step-{step:08d}.png", png.encode(sheet))
@@ -150,16 +157,16 @@ class RunLog:
             self._board.add_image("strips", sheet, step, dataformats="HWC")
 
     def is_due(self) -> bool:
-        """Return whether a person has waited long enough for a line."""
+        """Return whether ten seconds have passed since the last progress message."""
         return time.monotonic() - self._spoke >= _SECONDS_BETWEEN_LINES
 
     def begin(self, doing: str) -> None:
-        """Note what the run does now, for when it takes long."""
+        """Set the current activity, which is logged if it takes long."""
         if self._heartbeat:
             self._heartbeat.begin(doing)
 
     def say(self, line: dict[str, Any], steps: int, seconds: float) -> None:
-        """Tell a person where the run is, every ten seconds at most."""
+        """Log a progress message, at most every ten seconds and always after the last step."""
         if not self.is_due() and line["step"] < steps:
             return
         self._spoke = time.monotonic()
@@ -178,7 +185,7 @@ class RunLog:
         )
 
     def close(self) -> None:
-        """Finish TensorBoard's file."""
+        """Close TensorBoard's file."""
         if self._board:
             self._board.close()
 
@@ -187,11 +194,11 @@ def _step_of(line: str) -> int:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return 1 << 62  # torn: dropped
+        return 1 << 62  # incomplete line: beyond every step, so it is dropped
 
 
 def _tensorboard(run: Path, step: int) -> Any:
-    """Return a writer, or None where TensorBoard is not installed."""
+    """Return a TensorBoard writer, or None if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # an extra, and slow to import
@@ -201,7 +208,7 @@ def _tensorboard(run: Path, step: int) -> Any:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as people say it: 45 s, 12 min, 3 h 20 min, 5 d 2 h, 3 years."""
+    """Return a duration in readable units: 45 s, 12 min, 3 h 20 min, 5 d 2 h, 3 years."""
     minutes, hours, days = round(seconds / 60), int(seconds // 3600), int(seconds // 86400)
     if seconds < 90:
         return f"{seconds:.0f} s"

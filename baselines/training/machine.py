@@ -1,4 +1,4 @@
-"""What the machine grants this process: memory, processors, threads."""
+"""Resources that the machine grants this process: memory, processors, threads, a compiler."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 
 from palette_bench.core.errors import StackError, problem
 
-_CGROUP = Path("/sys/fs/cgroup")  # of a container: its own
+_CGROUP = Path("/sys/fs/cgroup")  # a container sees its own limits here
 
 
 def memory_available(device: torch.device, cgroup: Path = _CGROUP) -> int | None:
-    """Return the bytes that can still be had on a device; None where nothing tells."""
+    """Return the bytes still available on a device; None if they are unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type not in ("cpu", "mps"):
@@ -31,13 +31,13 @@ def _host_memory() -> int | None:
     if found:
         return found[0]
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # macOS tells the whole only
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # macOS: only the total is known
     except (ValueError, OSError):
         return None
 
 
 def _granted_memory(cgroup: Path) -> int | None:
-    """Return what is left of a container's limit; files it has read are given up when memory is short."""
+    """Return what is left of a container's memory limit; inactive file cache is reclaimable and counts."""
     limit, used = _text(cgroup / "memory.max").strip(), _text(cgroup / "memory.current").strip()
     if not limit.isdecimal() or not used.isdecimal():
         return None
@@ -46,7 +46,7 @@ def _granted_memory(cgroup: Path) -> int | None:
 
 
 def processors(cgroup: Path = _CGROUP) -> int:
-    """Return how many processors this process may keep busy: its affinity, and a container's quota."""
+    """Return how many processors this process may use: its affinity, limited by a container's quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota, _, period = _text(cgroup / "cpu.max").strip().partition(" ")
@@ -64,15 +64,15 @@ def _idle() -> int:
 
 @contextmanager
 def threads(wanted: int | None, fixed: bool = False) -> Iterator[int]:
-    """Compute with so many threads and yield their number; afterwards the caller has its own again.
+    """Set torch's number of threads and yield it; restore the previous number on exit.
 
-    Unless told, torch's number is kept as far as processors are granted and idle: a thread that waits for a
-    processor makes all others wait at the end of every operation. Beside one busy process, two threads on
+    By default torch's number is limited to the processors that are granted and idle: a thread that waits for
+    a processor makes all others wait at the end of every operation. Beside one busy process, two threads on
     two cores took up to three times as long as one.
 
     Args:
-        wanted: how many; None chooses.
-        fixed: whether the choice must not hang on what else the machine does.
+        wanted: number of threads; None chooses.
+        fixed: whether the choice must not depend on the load of the machine.
     """
     before = torch.get_num_threads()
     free = processors() if fixed or "OMP_NUM_THREADS" in os.environ else min(processors(), _idle())
@@ -84,10 +84,10 @@ def threads(wanted: int | None, fixed: bool = False) -> Iterator[int]:
 
 
 def prove_compiler(device: torch.device) -> None:
-    """Accept a machine on which torch can compile: it calls a compiler of the system.
+    """Raise unless torch can compile: it calls a compiler of the system.
 
     Raises:
-        StackError: PB711, there is none.
+        StackError: PB711, there is no compiler.
     """
     known = ("CXX", ("g++", "clang++", "c++")) if device.type == "cpu" else ("CC", ("gcc", "clang", "cc"))
     names = (os.environ.get(known[0], ""), *known[1])

@@ -1,4 +1,4 @@
-"""A trained method as the judge meets it, without torch until something is trained or restored."""
+"""Trained methods as baselines found by name; torch is imported only to train or restore."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class PackagedMethod:
-    """A `Trainable` made of a package, whose folder `recipes` holds its recipes.
+    """A `Trainable` implemented by a package, whose folder `recipes` holds its recipes.
 
     Args:
-        package: of the method.
+        package: name of the package.
         training: module of the package with `method(recipes)`.
         restoring: module of the package with `open_model(options)`.
     """
@@ -35,26 +35,27 @@ class PackagedMethod:
         return {file.name.removesuffix(".toml"): file.read_text() for file in sorted(found, key=str)}
 
     def recipe(self, name: str) -> str:
-        """Return one of the recipes as TOML with every key, defaults included."""
+        """Return a recipe as TOML with every key, defaults included."""
         from .recipe import read_recipe, spelled_out  # noqa: PLC0415  # lists of names do not need it
 
         text = self.recipes()[name]
+        # the first line of the file is a comment on the recipe, which parsing would lose
         remark = text.partition("\n")[0]
         return f"{remark}\n{spelled_out(read_recipe(self.method().recipe_model, text, name))}"
 
     def method(self) -> TrainedMethod:
-        """Return what the training loop needs to know."""
+        """Return the method's recipes, networks and losses, as the training loop needs them."""
         method: TrainedMethod = import_module(f"{self._package}.{self._training}").method(self.recipes())
         return method
 
     def train(self, options: TrainOptions, progress: Progress = SILENT) -> None:
-        """Train, or resume, into `options.run`."""
+        """Train the method into `options.run`, or resume the run there."""
         from .train import train  # noqa: PLC0415  # torch loads when it is needed
 
         train(self.method(), options, progress)
 
     def restorer(self, options: RestoreOptions) -> ImageRestorer:
-        """Return the model of `options.run`, ready."""
+        """Return the model of `options.run`, ready to restore."""
         from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, as above
 
         with reproducible_arithmetic(deterministic=not options.fast):

@@ -1,4 +1,4 @@
-"""What a method tells the training loop: its networks, their losses, and a preview."""
+"""What a method provides to the training loop: its networks, their losses, and a preview."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Norm = Literal["l1", "l2"]
 def masked_loss(
     predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, norm: Norm
 ) -> torch.Tensor:
-    """Return the mean of |predicted - target|^p over the channels and pixels to produce, (N,) float32.
+    """Return the mean of |predicted - target|^p over channels and pixels to produce, (N,) float32.
 
     Args:
         predicted: (N, 3, H, W); f or an image.
         target: (N, 3, H, W) float32; eps or y.
         mask: m, (N, 1, H, W) bool.
-        norm: p is 1 or 2.
+        norm: "l1" for p = 1, "l2" for p = 2.
 
     Source: Palette, equation 5 and section 4 (only masked pixels count).
     """
@@ -35,7 +35,7 @@ def masked_loss(
 
 
 def weights(mask: torch.Tensor, reduction: Literal["image", "pixel"]) -> torch.Tensor:
-    """Return what each image weighs in the mean over images, (N,) float32: 1, or its pixels to produce."""
+    """Return each image's weight in the mean over images, (N,) float32: 1, or its pixels to produce."""
     return _pixels(mask) if reduction == "pixel" else torch.ones_like(_pixels(mask))
 
 
@@ -51,8 +51,9 @@ class TrainingBatch:
     """A micro-batch of training pairs, on the device.
 
     Attributes:
-        step: the optimiser step they belong to, from 0.
-        positions: (N,) int64, the place of each in the global batch; with the step it keys every draw.
+        step: optimiser step of the batch, from 0.
+        positions: (N,) int64, position of each pair in the global batch; together with `step` it keys every
+            draw.
         tasks: N task names.
         reference: y, (N, 3, S, S) float32 in [-1, 1].
         source: x, (N, 3, S, S) float32: the input in [-1, 1], with N(0, 1) in the hole.
@@ -68,22 +69,22 @@ class TrainingBatch:
 
     @property
     def holes(self) -> torch.Tensor:
-        """Return the pixels that sources lack, (N, 1, S, S) bool; unlike m, none for tasks without holes."""
+        """Return the holes of the sources, (N, 1, S, S) bool; unlike m, all False for tasks without holes."""
         holed = torch.tensor([task in HOLED for task in self.tasks], device=self.mask.device)
         return self.mask & holed[:, None, None, None]
 
 
 class Draws(Protocol):
-    """Keyed randomness: equal for equal (run seed, step, position, purpose), on any rank or batch."""
+    """Keyed randomness: equal (run seed, step, position, purpose) give equal draws on any rank and batch."""
 
     def uniform(self, examples: TrainingBatch, purpose: str) -> NDArray[np.float64]:
-        """Return (N,) float64 in [0, 1)."""
+        """Return uniform draws, (N,) float64 in [0, 1)."""
 
     def below(self, examples: TrainingBatch, purpose: str, n: int) -> NDArray[np.int64]:
-        """Return (N,) int64 in [0, n)."""
+        """Return uniform integers, (N,) int64 in [0, n)."""
 
     def normal(self, examples: TrainingBatch, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return (N, *shape) float32 standard normals on the examples' device."""
+        """Return standard normals, (N, *shape) float32, on the device of the examples."""
 
 
 R = TypeVar("R", bound=Recipe)
@@ -91,12 +92,13 @@ R = TypeVar("R", bound=Recipe)
 
 @dataclass(frozen=True)
 class BatchLosses:
-    """What a micro-batch adds to the global mean, sum(values * weights) / sum(weights).
+    """Losses of a micro-batch; the global loss is sum(values * weights) / sum(weights).
 
     Attributes:
         values: (N,) float32 with gradient, one loss per image.
         weights: (N,) float32: 1, or the number of pixels counted.
-        log_snr: (N,) float64 lambda of each, for the loss by noise level; None without noise.
+        log_snr: (N,) float64 lambda of each image, for the loss by noise level; None for methods without
+            noise.
     """
 
     values: torch.Tensor
@@ -106,18 +108,18 @@ class BatchLosses:
 
 @dataclass(frozen=True)
 class TrainableNetwork:
-    """A network with an optimiser of its own.
+    """A network with its own optimiser.
 
     Attributes:
-        name: "network" for the one that restores; others are saved beside it under their names.
+        name: "network" for the network that restores; other networks are saved beside it under their names.
         module: the network.
-        learning_rate: after the warm-up.
-        betas: of Adam.
-        loss: takes the network (wrapped for distributed training), examples and draws.
-        averaged: whether an exponential moving average is kept.
-        parameters: how many the module must have, where a published count is known.
-        first_loss: mean loss of the untrained network where it is known, e.g. 1 for unit noise and a zero
-            head; checked at the start of a run that begins from nothing.
+        learning_rate: learning rate after the warm-up.
+        betas: betas of Adam.
+        loss: (network, examples, draws) -> losses; the network may be wrapped for distributed training.
+        averaged: whether an exponential moving average of the weights is kept.
+        parameters: published number of parameters, which the module must have; None if unknown.
+        first_loss: mean loss of the untrained network, e.g. 1 for unit noise and a zero head; None if
+            unknown. It is checked at the start of a run without initial weights.
     """
 
     name: str
@@ -131,44 +133,45 @@ class TrainableNetwork:
 
 
 class Objective(Protocol):
-    """A method in training; players take their steps in order."""
+    """Training objective of a method; its networks, `players`, take their steps in order."""
 
     players: tuple[TrainableNetwork, ...]
 
     def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
-        """Return restored images, (N, 3, S, S) float32 in [-1, 1], known pixels kept, for the strips."""
+        """Return restored images for the strips, (N, 3, S, S) float32 in [-1, 1], with known pixels kept."""
 
 
 class TrainedMethod(Protocol):
-    """What a method gives to `train`."""
+    """What `train` needs from a method."""
 
     @property
     def name(self) -> str:
-        """Return the name of its entry point."""
+        """Return the name of the method's entry point."""
 
     @property
     def recipe_model(self) -> type[Recipe]:
-        """Return the type of its recipes."""
+        """Return the class of the method's recipes."""
 
     def recipes(self) -> Mapping[str, str]:
-        """Return name -> TOML text of the recipes that come with it.
+        """Return name -> TOML text of the method's own recipes.
 
-        One named like a task is that task's own; one named like the method serves tasks without.
+        The recipe named like a task is the default of that task; the one named like the method is the default
+        of the other tasks.
         """
 
     def objective(self, recipe: Recipe, device: torch.device) -> Objective:
-        """Return networks and losses of a resolved recipe, fresh, on the device."""
+        """Return new networks and losses of a resolved recipe, on the device."""
 
 
 @dataclass(frozen=True)
 class RecipeMethod(Generic[R]):
-    """A `TrainedMethod` whose recipes are files.
+    """A `TrainedMethod` whose recipes are TOML texts.
 
     Attributes:
-        name: of its entry point.
-        recipe_model: the type of its recipes.
-        texts: name -> TOML text of its recipes.
-        build: (resolved recipe, device) -> networks and losses, fresh.
+        name: name of the entry point.
+        recipe_model: class of the recipes.
+        texts: name -> TOML text of the recipes.
+        build: (resolved recipe, device) -> new networks and losses.
     """
 
     name: str
@@ -177,10 +180,10 @@ class RecipeMethod(Generic[R]):
     build: Callable[[R, torch.device], Objective]
 
     def recipes(self) -> Mapping[str, str]:
-        """Return name -> TOML text."""
+        """Return name -> TOML text of the recipes."""
         return self.texts
 
     def objective(self, recipe: Recipe, device: torch.device) -> Objective:
-        """Return networks and losses of a resolved recipe, fresh, on the device."""
+        """Return new networks and losses of a resolved recipe, on the device."""
         assert isinstance(recipe, self.recipe_model), "recipes are read as `recipe_model`"
         return self.build(recipe, device)

@@ -1,4 +1,4 @@
-"""A player in training: its network, optimiser and average, and one step of them."""
+"""Optimisation of one network: average of its weights, sums of its losses, and its optimiser steps."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .recipe import Recipe
 
 
 def decay_at(step: int, decay: float) -> float:
-    """Return min(decay, (1 + step) / (10 + step)): a short memory at first. Step counts from 0."""
+    """Return the average's decay at a step, from 0: min(decay, (1 + step) / (10 + step)), small at first."""
     return min(decay, (1 + step) / (10 + step))
 
 
 class WeightAverage:
-    """The float32 average of a module's parameters; buffers are taken as they are."""
+    """Exponential moving average of a module's parameters, float32; buffers are not averaged."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        """Start from the weights themselves."""
+        """Start from the current weights."""
         self._module = module
         self._decay = decay
         self._averages = {name: p.detach().clone() for name, p in module.named_parameters()}
 
     def update(self, step: int) -> None:
-        """Take in the weights after a step, in one launch for all."""
+        """Update the averages with the weights after a step, in one launch for all parameters."""
         update = get_ema_multi_avg_fn(decay_at(step, self._decay))  # type: ignore[no-untyped-call]
         weights = dict(self._module.named_parameters())
         update(list(self._averages.values()), [weights[name].detach() for name in self._averages], None)
@@ -45,13 +45,13 @@ class WeightAverage:
         return {**self._module.state_dict(), **self._averages}
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take averages from a checkpoint."""
+        """Copy the averages from a checkpoint."""
         for name, average in self._averages.items():
             average.copy_(tensors[name])
 
     @contextmanager
     def applied(self) -> Iterator[nn.Module]:
-        """Yield the module with averaged weights; its own come back bit for bit."""
+        """Yield the module with averaged weights; on exit its own weights are restored bit for bit."""
         parameters = dict(self._module.named_parameters())
         own = {name: p.detach().clone() for name, p in parameters.items()}
         try:
@@ -68,18 +68,18 @@ class WeightAverage:
 
 
 BINS = 10
-_TOLERANCE = 0.02  # of the first loss
+_TOLERANCE = 0.02  # allowed error of the first loss
 _FIRST_LAMBDA, _LAST_LAMBDA = -5.0, 7.0  # about the range of the paper's training schedule
 
 
 @dataclass
 class LossSums:
-    """Sums over images.
+    """Sums of losses over images.
 
     Attributes:
         loss: sum of values * weights.
         weight: sum of weights.
-        binned: (2, BINS) float64 sums of values and counts by noise level, lambda from -5 to 7.
+        binned: (2, BINS) float64 sums of values and counts per bin of the noise level, lambda from -5 to 7.
     """
 
     loss: torch.Tensor
@@ -88,18 +88,18 @@ class LossSums:
 
     @classmethod
     def empty(cls, device: torch.device) -> LossSums:
-        """Return a tally of nothing."""
+        """Return sums of 0."""
         zero = torch.zeros((), dtype=torch.float64, device=device)
         return cls(zero, zero.clone(), torch.zeros(2, BINS, dtype=torch.float64, device=device))
 
     def add(self, other: LossSums) -> None:
-        """Add the sums of other images."""
+        """Add the sums over other images."""
         self.loss += other.loss
         self.weight += other.weight
         self.binned += other.binned
 
     def count(self, losses: BatchLosses) -> None:
-        """Add a micro-batch."""
+        """Add the losses of a micro-batch."""
         values, weights = losses.values.detach().double(), losses.weights.detach().double()
         self.loss += (values * weights).sum()
         self.weight += weights.sum()
@@ -111,17 +111,17 @@ class LossSums:
 
     @property
     def mean(self) -> float | None:
-        """Return the weighted mean, or None of nothing."""
+        """Return the weighted mean loss, or None without images."""
         return float(self.loss / self.weight) if self.weight else None
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step came to.
+    """Result of one optimiser step.
 
     Attributes:
-        tally: `loss` and `weight` of all ranks, `binned` of this one.
-        norm: of the gradient.
+        tally: loss sums; `loss` and `weight` of all ranks, `binned` of this rank.
+        norm: norm of the gradient.
     """
 
     tally: LossSums
@@ -129,15 +129,15 @@ class StepResult:
 
     @property
     def finite(self) -> bool:
-        """Return whether the step was taken; else it was skipped."""
+        """Return whether loss and gradient were finite; otherwise the weights were not updated."""
         return math.isfinite(self.norm) and math.isfinite(self.tally.loss)
 
 
 class NetworkTrainer:
-    """One player of an objective during training."""
+    """Trains one network of an objective: it holds the network, its optimiser and its weight average."""
 
     def __init__(self, player: TrainableNetwork, recipe: Recipe, world: ProcessGroup) -> None:
-        """Prepare the network for the switches of `[speed]`, wrap it for the world, build its optimiser."""
+        """Apply the `[speed]` options to the network, wrap it for the process group, create its optimiser."""
         self.player = player
         self._world = world
         self._recipe = recipe
@@ -166,7 +166,7 @@ class NetworkTrainer:
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, from 0: linear warm-up, then constant (Palette, Appendix B).
 
-        Over the recipe's last `cooldown_steps`, of which the paper has none, it falls linearly to 0.
+        Over the recipe's last `cooldown_steps` the rate falls linearly to 0; the paper has no cooldown.
         """
         training = self._recipe.training
         warming = (step + 1) / max(1, training.warmup_steps)
@@ -174,7 +174,7 @@ class NetworkTrainer:
         return self.player.learning_rate * max(0.0, min(1.0, warming, cooling))
 
     def step(self, step: int, parts: Iterable[TrainingBatch], accumulation: int, draws: Draws) -> StepResult:
-        """Take one optimiser step, unless something is not finite."""
+        """Take one optimiser step, without an update if the loss or gradient is not finite."""
         self.optimizer.zero_grad()
         tally = LossSums.empty(self._world.device)
         for turn, examples in enumerate(parts, start=1):
@@ -191,7 +191,7 @@ class NetworkTrainer:
         return result
 
     def _accumulate(self, examples: TrainingBatch, draws: Draws, tally: LossSums, last: bool) -> None:
-        """Add the gradient of sum(values * weights); ranks exchange it in the last micro-batch."""
+        """Add the gradient of sum(values * weights); ranks exchange gradients in the last micro-batch."""
         shared = self.network if isinstance(self.network, DistributedDataParallel) else None
         with shared.no_sync() if shared and not last else nullcontext():
             losses = self._losses(self.network, examples, draws)
@@ -203,20 +203,22 @@ class NetworkTrainer:
             return self.player.loss(network, examples, draws)
 
     def _normalise(self, weight: torch.Tensor) -> float:
-        """Divide gradients by the global weight, now that it is known; return their norm.
+        """Divide gradients by the global weight, known only after all micro-batches; return their norm.
 
-        Distributed training has averaged over ranks, which the number of ranks undoes.
+        Distributed training averages gradients over ranks; multiplying by the number of ranks turns the mean
+        into a sum.
         """
         scale = (self._world.size / weight).float()
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
-        return float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf))  # clips nothing
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf))  # only computes the norm
 
     def faults(self, parts: Iterable[TrainingBatch], draws: Draws) -> Iterator[Problem]:
-        """Yield PB611 if the untrained network is not the one meant: its size, and its loss to +- 0.02.
+        """Yield PB611 if the untrained network has a wrong number of parameters or a wrong first loss.
 
-        Where few pixels make the loss uncertain, 64 images are looked at and five standard errors granted.
+        The loss may be off by 0.02. Where few pixels to produce make it uncertain, up to 64 images are
+        evaluated and five standard errors are allowed.
         """
         if self.player.parameters not in (None, self.count):
             expected, found = f"{self.player.parameters:,} parameters", f"{self.count:,}"
@@ -247,12 +249,15 @@ class NetworkTrainer:
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
-        """Yield the module with its averaged weights, if an average is kept."""
+        """Yield the module with its averaged weights, or with its own if no average is kept."""
         with self.average.applied() if self.average else nullcontext(self.player.module) as module:
             yield module
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return the tensors of a checkpoint by file stem; the optimiser's are named apart by player."""
+        """Return the tensors of a checkpoint by file stem.
+
+        Stems of networks other than "network" begin with the network's name.
+        """
         prefix = "" if self.player.name == "network" else f"{self.player.name}-"
         tensors = {f"{prefix}weights": dict(self.player.module.state_dict())}
         if self.average:
@@ -265,10 +270,15 @@ class NetworkTrainer:
         return tensors
 
     def load(self, tensors: Mapping[str, Mapping[str, torch.Tensor]], moved: bool) -> None:
-        """Go on from a checkpoint's tensors; `moved`: the optimiser has taken a step before.
+        """Load weights, average and optimiser state from a checkpoint.
+
+        Args:
+            tensors: tensors by file stem.
+            moved: whether the optimiser had taken a step before the checkpoint.
 
         Raises:
-            WeightsError: PB712, names or shapes are not this network's; nothing has changed then.
+            WeightsError: PB712, names or shapes do not match this network. Weights and average change only if
+                theirs match.
         """
         prefix = "" if self.player.name == "network" else f"{self.player.name}-"
         expected = [f"{prefix}weights", *([f"{prefix}ema"] if self.average else [])]
@@ -287,15 +297,16 @@ class NetworkTrainer:
                 state.setdefault(self.names.index(name), {})[part] = value
         if len(state) != (len(self.names) if moved else 0):
             raise _contradiction(where, f"moments of {len(self.names):,} parameters", f"{len(state):,}")
+        # learning rate and betas come from the recipe, not from the checkpoint
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def prove(module: nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    """Accept tensors that have this module's names and shapes.
+    """Raise unless the tensors have this module's names and shapes.
 
     Raises:
-        WeightsError: PB712, all differences counted, the first three named.
+        WeightsError: PB712, with the number of differences and the first three.
     """
     wanted = module.state_dict()
     faults = [f"missing {name}" for name in wanted if name not in tensors]

@@ -1,4 +1,4 @@
-"""The shapes of the network: what decides its parameters, and the presets."""
+"""Shapes of the network: the numbers that determine its parameters, and named presets."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from palette_bench.core.errors import InputError
 
 AttentionKind = Literal["global", "local", "extra-blocks", "dilated"]
 
-# far beyond what was ever trained; past them sizes overflow before anything can say so
+# far beyond any trained network; beyond these limits, sizes overflow before a check can report them
 _LARGEST = {"side": 4096, "width": 4096, "multipliers": 64, "blocks": 64, "head_width": 4096, "fold": 16}
 _MOST_LEVELS = 12
 
-GROUPS = 32  # of every normalisation, in ADM
+GROUPS = 32  # groups of every normalisation in ADM
 
-# Encoder blocks in place of attention, at its levels from the finest. Inferred: at 256 px these give the
+# Encoder blocks in place of attention, per attention level, finest first. Inferred: at 256 px these give the
 # 603M and 624M parameters of Palette, Table 5; doubling the blocks on both sides would give 744M.
 EXTRA_BLOCKS: Mapping[AttentionKind, tuple[int, ...]] = {"extra-blocks": (3, 2, 2), "dilated": (3, 2, 3)}
 
-# of the paper's network by kind of attention; Palette, Table 5, rounds the last two to 603M and 624M
+# of the paper's network, by kind of attention; Palette, Table 5, rounds the last two to 603M and 624M
 PARAMETERS: Mapping[AttentionKind, int] = {
     "global": 552_814_083,
     "local": 552_814_083,
@@ -33,29 +33,32 @@ PARAMETERS: Mapping[AttentionKind, int] = {
 
 @dataclass(frozen=True)
 class UNetSpec:
-    """What decides the parameters of a network.
+    """Shape of a U-Net: everything that determines its parameters.
 
-    Attention is named by resolution and bound to the levels that have it at `side`, so images of other
-    sizes meet the same layers. A folded network's finest level already has side / fold.
+    Attention is given by resolution and bound to the levels that have this resolution at `side`, so that
+    images of other sizes pass through the same layers. In a folded network the finest level already has
+    resolution side / fold.
 
     Attributes:
-        side: of the images it is made for, pixels.
-        width: of the code, and the unit of channels.
+        side: side of the images that the network is made for, pixels.
+        width: width of the code, and the unit of channels.
         multipliers: channels of each level, in widths; every level halves the resolution of the one before.
         blocks: residual blocks per level of the encoder; the decoder has one more.
-        attention: resolutions that attend, pixels; the middle goes with the coarsest level.
+        attention: resolutions with attention, pixels; the middle has attention if the coarsest level has.
         head_width: channels of an attention head.
-        heads: a number of heads instead, the same on all levels.
-        attention_kind: "global"; "local", in quadrants; or none, with "extra-blocks" or "dilated" ones.
-        groups: of every normalisation. It takes away each group's mean, hence from groups of few channels
-            the brightness and tint of the noise that is to be predicted: narrow networks need fewer. Of width
-            32 and multipliers (1, 2, 2, 2), at lambda -4.6, 8 groups lost 63-78 % of a channel's mean noise
-            after 64,000 images; going on with 1 group, 9 to 21 % after 4,000 more.
-        fold: pixels per side of the cells that enter and leave as channels. 2 leaves the first convolution a
-            quarter of the positions, with four times the channels to read.
+        heads: number of heads of every attention layer, in place of `head_width`.
+        attention_kind: "global"; "local", within quadrants; or "extra-blocks" or "dilated", residual blocks
+            in place of attention.
+        groups: groups of every normalisation. Normalisation removes each group's mean. With few channels per
+            group, this removes the brightness and tint of the noise that is to be predicted, so narrow
+            networks need fewer groups. With width 32 and multipliers (1, 2, 2, 2), at lambda -4.6, 8 groups
+            lost 63-78 % of a channel's mean noise after 64,000 images; continued with 1 group, the network
+            lost 9 to 21 % after 4,000 more.
+        fold: side of the cells of pixels that become channels at the input and pixels again at the output.
+            With 2, the first convolution has a quarter of the positions and four times the input channels.
 
     Raises:
-        InputError: the numbers make no network; all reasons are named.
+        InputError: the numbers describe no network; names all reasons.
 
     Source: ADM (arXiv 2105.05233), section 3; kinds of attention: Palette, Table 5; folding: the
     space-to-depth of Shi et al. (arXiv 1609.05158), section 2.2.
@@ -73,7 +76,7 @@ class UNetSpec:
     fold: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what would be another network than the one meant."""
+        """Raise if the numbers describe no network."""
         if problems := list(self._problems()):
             raise InputError(f"no such network: {'; '.join(problems)}")
 
@@ -112,7 +115,7 @@ class UNetSpec:
 
     @property
     def levels(self) -> int:
-        """Return the number of resolutions."""
+        """Return the number of levels, one per resolution."""
         return len(self.multipliers)
 
     @property
@@ -121,34 +124,35 @@ class UNetSpec:
         return tuple(self.width * multiplier for multiplier in self.multipliers)
 
     def heads_of(self, channels: int) -> int:
-        """Return how many heads share the channels of an attention layer."""
+        """Return the number of heads of an attention layer with `channels` channels."""
         return self.heads or channels // self.head_width
 
     @property
     def multiple(self) -> int:
-        """Return what height and width of an image must be multiples of, pixels."""
-        halvings = self.levels - (self.attention_kind != "local")  # quadrants halve the coarsest level too
+        """Return the number that an image's height and width must be multiples of, pixels."""
+        halvings = self.levels - (self.attention_kind != "local")  # quadrants also halve the coarsest level
         return self.fold << halvings
 
     def resolution(self, level: int) -> int:
-        """Return the height and width of a level for an image of `side`, positions."""
+        """Return the height and width of a level's features, for an image of `side`."""
         return self.side // self.fold >> level
 
     def attends(self, level: int) -> bool:
-        """Return whether blocks of a level are followed by attention."""
+        """Return whether attention follows the blocks of a level."""
         return self.resolution(level) in self.attention and self.attention_kind not in EXTRA_BLOCKS
 
     def extra_blocks(self, level: int) -> int:
-        """Return how many encoder blocks a level has in place of attention."""
+        """Return the number of encoder blocks that replace attention at a level."""
         resolutions = sorted(self.attention, reverse=True)
         if self.attention_kind not in EXTRA_BLOCKS or self.resolution(level) not in resolutions:
             return 0
         return EXTRA_BLOCKS[self.attention_kind][resolutions.index(self.resolution(level))]
 
     def dilation(self, level: int, block: int) -> int:
-        """Return the dilation of an encoder block, counted from 0 and through the extra ones.
+        """Return the dilation of an encoder block; `block` counts from 0 and includes the extra blocks.
 
-        Doubling from 1 lets a level of `dilated` see all of its image, without going beyond it.
+        The dilation doubles from 1, so that a level of `dilated` sees its whole image, up to half the
+        resolution.
         """
         resolution = self.resolution(level)
         if self.attention_kind != "dilated" or resolution not in self.attention:
@@ -163,10 +167,11 @@ PRESETS: Mapping[str, UNetSpec] = MappingProxyType(
         "palette-64": UNetSpec(64, 128, (1, 2, 2, 2), 2, (16, 8)),
         "palette-64s": UNetSpec(64, 64, (1, 2, 2, 2), 1, (16, 8)),
         "palette-64xs": UNetSpec(64, 32, (1, 1, 4, 4), 1, (16, 8), head_width=32, groups=1),  # for a CPU
-        "palette-64f": UNetSpec(64, 64, (1, 2, 2), 1, (8,), head_width=32, groups=1, fold=2),  # half its time
+        # half the time of palette-64xs
+        "palette-64f": UNetSpec(64, 64, (1, 2, 2), 1, (8,), head_width=32, groups=1, fold=2),
         "palette-smoke": UNetSpec(32, 32, (1, 2, 2), 1, (8,), head_width=32),
         "palette-toy": UNetSpec(16, 32, (1, 2), 1, (8,), head_width=32),
-        # shapes of published ADM networks; that of its 256 px ones is palette-256
+        # shapes of published ADM networks; ADM's 256 px networks have the shape of palette-256
         "adm-64": UNetSpec(64, 192, (1, 2, 3, 4), 3, (32, 16, 8)),
         "adm-128": UNetSpec(128, 256, (1, 1, 2, 3, 4), 2, (32, 16, 8), heads=4),
         "adm-64-to-256": UNetSpec(256, 192, (1, 1, 2, 2, 4, 4), 2, (32, 16, 8), heads=4),
@@ -175,6 +180,6 @@ PRESETS: Mapping[str, UNetSpec] = MappingProxyType(
 
 
 def known_parameters(spec: UNetSpec) -> int | None:
-    """Return how many parameters the paper's network has; None for another shape."""
+    """Return the parameter count of the paper's network; None if `spec` has another shape."""
     papers = replace(PRESETS["palette-256"], attention_kind=spec.attention_kind)
     return PARAMETERS[spec.attention_kind] if spec == papers else None

@@ -1,6 +1,6 @@
-"""Recipes: strict TOML, every choice a key, so that a resolved copy tells a run completely.
+"""Recipes: strict TOML in which every choice is a key, so that a resolved copy describes a run completely.
 
-Methods subclass `Recipe` and its sections to add keys of their own.
+Each method subclasses `Recipe` and its sections to add its own keys.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
-_BOOKKEEPING = ("checkpoints", "log")  # sections that move no weight
+_BOOKKEEPING = ("checkpoints", "log")  # sections that cannot change a weight
 
 
 class Network(Part):
-    """The U-Net: a preset, and what departs from it (fields of `UNetSpec`)."""
+    """The U-Net: a preset, and the fields of `UNetSpec` that differ from it."""
 
     preset: str
     attention_kind: AttentionKind = "global"
@@ -58,30 +58,33 @@ class Network(Part):
 
     @property
     def spec(self) -> UNetSpec:
-        """Return the network's full description."""
+        """Return the full shape of the network."""
         names = {field.name for field in fields(UNetSpec)}
         changes = {name: value for name, value in self if name in names and value is not None}
         return replace(PRESETS[self.preset], **changes)
 
 
 class TrainingOptions(Part):
-    """The optimiser's part. Palette, Appendix B: batch 1024, 1M steps, rate 1e-4 after 10k steps."""
+    """Options of the optimiser.
+
+    Palette, Appendix B: batch 1024, 1M steps, learning rate 1e-4 after a warm-up of 10k steps.
+    """
 
     batch: Count  # images per step, all ranks together
     micro_batch: Count | None = None  # images per forward pass of a rank; the rest is accumulated
     steps: Count
-    learning_rate: Rate  # constant after the warm-up, as far as `cooldown_steps`
+    learning_rate: Rate  # constant between warm-up and cooldown
     warmup_steps: Annotated[int, Field(ge=0)]  # first steps, over which the rate rises linearly
     cooldown_steps: Annotated[int, Field(ge=0)] = 0  # last steps, over which the rate falls linearly to 0
-    ema_decay: Share  # approached as (1 + step) / (10 + step)
+    ema_decay: Share  # decay of the weight average, at most (1 + step) / (10 + step)
     betas: tuple[Share, Share] = (0.9, 0.999)
     epsilon: Rate = 1e-8
 
     def of_length(self, steps: int) -> Self:
-        """Return the schedule of a run of so many steps.
+        """Return the options for a run of `steps` steps.
 
-        The cooldown keeps its share of the run. A warm-up and cooldown that fill more than the run take a
-        tenth and a half of it at most.
+        The cooldown keeps its share of the run. If warm-up and cooldown exceed the run, they are limited to a
+        tenth and a half of it.
         """
         warmup, cooldown = self.warmup_steps, round(self.cooldown_steps * steps / self.steps)
         if warmup + cooldown > steps:
@@ -91,7 +94,7 @@ class TrainingOptions(Part):
 
 
 class PaperTraining(TrainingOptions):
-    """The schedule of the paper's model, and of the regression it is compared with."""
+    """Training schedule of the paper's model, and of the regression baseline that it is compared with."""
 
     batch: Count = 1024
     steps: Count = 1_000_000
@@ -101,44 +104,47 @@ class PaperTraining(TrainingOptions):
 
 
 class DataOptions(Part):
-    """What is known of the training images."""
+    """Information about the training images."""
 
-    name: str = ""  # for cards
-    saw_test_images: SawTestImages = "unknown"  # "yes" admits files of benchmark splits
+    name: str = ""  # as cards name them
+    saw_test_images: SawTestImages = "unknown"  # "yes" allows files of benchmark splits
 
 
 class SpeedOptions(Part):
-    """Switches that change rounding at most, and the clock."""
+    """Options that change the speed, and the result at most by rounding.
+
+    `noise` is the exception: the host and the device draw different normals.
+    """
 
     autocast: Literal["off", "bf16"] = "off"
     compile: bool = False
     channels_last: bool = False
     checkpointing: bool = False
     fused_adam: bool = False
-    noise: Literal["host", "device"] | None = None  # NumPy, or the device; its default: host on a CPU
+    noise: Literal["host", "device"] | None = None  # where normals are drawn; None: host on a CPU
 
 
 class CheckpointOptions(Part):
-    """When the run is saved; the last two checkpoints stay, and each multiple of `keep_every`."""
+    """When the run is saved; the last two checkpoints are kept, and every multiple of `keep_every`."""
 
     save_every: Count = 1000
     keep_every: Count | None = None
 
 
 class LogOptions(Part):
-    """When a line and a strip of images are written; `strip_every = 0` writes none."""
+    """Steps between log lines and between strips of preview images; `strip_every = 0` writes no strips."""
 
     every: Count = 50
     strip_every: Annotated[int, Field(ge=0)] = 5000
 
 
 class Recipe(Record):
-    """What every trained method's recipe holds."""
+    """Recipe of a trained method: the keys that all methods share."""
 
     kind: ClassVar[str] = "recipe"
     method: str
-    task: Task | Literal["multi"] | None = None  # none: the recipe suits any
-    tasks: tuple[Task, ...] = ()  # of a multi-task model, drawn uniformly per sample
+    task: Task | Literal["multi"] | None = None  # None: the recipe suits any task
+    tasks: tuple[Task, ...] = ()  # of a multi-task model; one is drawn uniformly per sample
     network: Network
     training: TrainingOptions
     data: DataOptions = DataOptions()
@@ -152,28 +158,32 @@ class Recipe(Record):
         return self.network.spec.side
 
     def choices(self) -> dict[str, Any]:
-        """Return every key that can move the weights of a step, as JSON values; not how many follow."""
+        """Return every key that can change the weights at a given step, as JSON values.
+
+        The number of steps is left out, unless a cooldown makes the learning rate depend on it.
+        """
         unmoving: Any = {"data": {"name"}}
-        if not self.training.cooldown_steps:  # else the end decides the rate of the steps before it
+        if not self.training.cooldown_steps:  # a cooldown ties earlier learning rates to the length
             unmoving["training"] = {"steps", "cooldown_steps"}
         value = self.model_dump(mode="json", by_alias=True, exclude=unmoving)
         return {key: item for key, item in value.items() if key not in _BOOKKEEPING}
 
     def of_length(self, steps: int | None) -> Self:
-        """Return the recipe of a run of so many steps, or of its own, with a schedule that fits into them."""
+        """Return the recipe for a run of `steps` steps (None: its own number), with a schedule that fits."""
         training = self.training.of_length(steps or self.training.steps)
         return self.model_copy(update={"training": training})
 
     def resolved(self, method: str, task: str, noise: Literal["host", "device"]) -> Self:
-        """Return the recipe with nothing left open.
+        """Return the recipe with every open choice made.
 
         Args:
-            method: that is trained.
-            task: asked for: a task or "multi".
+            method: method to train.
+            task: requested task, or "multi".
             noise: where normals are drawn if the recipe does not say.
 
         Raises:
-            RecordError: PB403, the recipe is another method's, or its tasks contradict each other.
+            RecordError: PB403, the recipe belongs to another method, or its tasks contradict the requested
+                one.
             UsageError: the recipe is for another task.
         """
         if self.method != method:
@@ -195,16 +205,16 @@ def _contradiction(key: str, expected: str, found: str) -> Any:
 
 
 def read_recipe(model: type[R], text: str, name: str = "recipe.toml") -> R:
-    """Return a recipe from its TOML text.
+    """Return a recipe parsed from TOML text.
 
     Raises:
-        RecordError: PB401-PB403, PB411; all problems at once, with neighbours of unknown keys.
+        RecordError: PB401-PB403, PB411; reports all problems at once and suggests keys for unknown ones.
     """
     return model.parse(text.encode(), name if name.endswith(".toml") else f"{name}.toml")
 
 
 def to_toml(recipe: Recipe) -> str:
-    """Return the recipe as TOML that reads back as equal; keys without a value are left out."""
+    """Return the recipe as TOML that parses to an equal recipe; keys without a value are left out."""
     value = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     plain = {key: item for key, item in value.items() if not isinstance(item, dict)}
     lines = [f"{key} = {_toml(item)}" for key, item in plain.items()]
@@ -215,7 +225,7 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML: JSON is TOML for scalars and lists, tables are written inline."""
+    """Return a value as TOML: JSON is valid TOML for scalars and lists; dictionaries become inline tables."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
@@ -224,9 +234,9 @@ def _toml(value: Any) -> str:
 
 
 def spelled_out(recipe: Recipe) -> str:
-    """Return a recipe as TOML with every key, to be copied and changed.
+    """Return a recipe as TOML with every key, as a template to copy and change.
 
-    Keys without a value are comments; those of the network tell what its preset says.
+    Keys without a value become comments; those of the network show the preset's value.
     """
     lines: list[str] = []
     for line in to_toml(recipe).splitlines():
@@ -237,7 +247,7 @@ def spelled_out(recipe: Recipe) -> str:
 
 
 def _unset(recipe: Recipe, lines: list[str]) -> list[str]:
-    """Return comments for the keys without a value of the section that ends here."""
+    """Return comments for the keys without a value in the section that ends with `lines`."""
     headings = [line.strip("[]") for line in lines if line.startswith("[")]
     part = getattr(recipe, headings[-1]) if headings else recipe
     unset = [key for key in type(part).model_fields if getattr(part, key) is None]

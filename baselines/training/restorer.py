@@ -1,6 +1,6 @@
-"""Restoring with a trained run, whatever the method: weights proven, sets and own images answered.
+"""Restoring with a run of any trained method: weights are verified, sets and user images restored.
 
-A method adds its `SamplingMethod`: what makes an image of a source with its network, and how cards put it.
+A method adds its `SamplingMethod`: how its network makes an image from a source, and what cards say of it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .recipe import DataOptions, Recipe, read_recipe
 from .unet import UNet, flop
 from .weights import TrainedRun, open_run
 
-_FILL = -1  # the noise "step" whose normals fill the holes of own images
+_FILL = -1  # the noise "step" whose normals fill the holes of user images
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ModelInput:
 
     Attributes:
         names: N names, which key the noise.
-        sample: which of several samples, from 0.
+        sample: index of the sample, from 0, where an input has several.
         inputs: (N, H, W, 1 or 3) uint8.
         masks: (N, H, W) bool, True = hole; None without holes.
         fill: (N, 3, H, W) float32 content of the holes, N(0, 1); None without holes.
@@ -57,13 +57,13 @@ class ModelInput:
 
     @classmethod
     def of_batch(cls, batch: Batch) -> ModelInput:
-        """Return the question of a batch, its holes filled as the protocol says."""
+        """Return the model input of a batch, with its holes filled as the protocol specifies."""
         fill = None if batch.masks is None else torch.from_numpy(batch.fill()).permute(0, 3, 1, 2)
         return cls(batch.ids, batch.sample, batch.inputs, batch.masks, fill)
 
     @classmethod
     def of_image(cls, image: UserImage, seed: int, sample: int = 0) -> ModelInput:
-        """Return the question of one image of any size, its hole filled by the run's seed and its name."""
+        """Return the model input of an image of any size; its name and the run's seed key the hole's fill."""
         inputs = image.input[None]
         if image.mask is None:
             return cls((image.name,), sample, inputs, None, None)
@@ -71,7 +71,7 @@ class ModelInput:
         return cls((image.name,), sample, inputs, image.mask[None], torch.from_numpy(fill))
 
     def tensors(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return x, (N, 3, H, W) float32, and m, (N, 1, H, W) bool; m is all True without holes."""
+        """Return x, (N, 3, H, W) float32, and m, (N, 1, H, W) bool, which is all True without holes."""
         source = to_tensor(self.inputs, device)
         if self.masks is None or self.fill is None:
             return source, torch.ones_like(source[:, :1], dtype=torch.bool)
@@ -79,7 +79,7 @@ class ModelInput:
         return torch.where(mask, self.fill.to(device), source), mask
 
     def answer(self, images: torch.Tensor) -> NDArray[np.uint8]:
-        """Return restored images, (N, 3, H, W) in [-1, 1], as (N, H, W, 3) uint8; known pixels untouched."""
+        """Return restored images, (N, 3, H, W) in [-1, 1], as (N, H, W, 3) uint8, known pixels unchanged."""
         output = to_pixels(images)
         if self.masks is not None:
             known = ~self.masks
@@ -89,21 +89,21 @@ class ModelInput:
 
 R = TypeVar("R", bound=Recipe)
 
-LARGEST = 10  # of an output in the [-1, 1] scale; beyond, the method has diverged
-WINDOWS = 8  # per forward pass, of a tiled image
-TAKEN = ("run", "device", "fast", "size_policy")  # options that every trained method takes
+LARGEST = 10  # magnitude in the [-1, 1] scale; beyond it the method has diverged
+WINDOWS = 8  # windows per forward pass of a tiled image
+TAKEN = ("run", "device", "fast", "size_policy")  # options of every trained method
 
 
 @dataclass(frozen=True)
 class OpenedRun(Generic[R]):
-    """A run whose weights are those of its recipe's network.
+    """A run whose weights are loaded into its recipe's network.
 
     Attributes:
-        run: where the weights come from.
-        recipe: resolved.
-        network: on the host until `ready`.
-        device: that will restore.
-        options: as asked.
+        run: trained weights.
+        recipe: resolved recipe.
+        network: the network, on the host until `ready`.
+        device: device that will restore.
+        options: requested options.
     """
 
     run: TrainedRun
@@ -118,12 +118,12 @@ class SamplingMethod:
     """How a method restores with its network.
 
     Attributes:
-        title: of the method, for cards.
-        sampling: what cards say of it.
-        answer: (network, question) -> restored images, (N, 3, H, W) float32 in the [-1, 1] scale; known
-            pixels may hold anything.
-        choices: what decides a pixel beside weights and `sampling`, as JSON values.
-        paper: that describes the method.
+        title: name of the method, for cards.
+        sampling: sampling entries of cards.
+        answer: (network, model input) -> restored images, (N, 3, H, W) float32 in the [-1, 1] scale; known
+            pixels may hold any value.
+        choices: what determines a pixel beside weights and `sampling`, as JSON values.
+        paper: paper that describes the method.
     """
 
     title: str
@@ -134,10 +134,10 @@ class SamplingMethod:
 
 
 def open_trained(method: str, model: type[R], options: RestoreOptions) -> OpenedRun[R]:
-    """Return the averaged weights of a run of a method, in its network.
+    """Return a run of a method, with its averaged weights loaded into the network.
 
     Raises:
-        UsageError: no run is named, or one of another method.
+        UsageError: no run is given, or the run belongs to another method.
         StorageError: PB801; WeightsError: PB705, PB712; DeviceError: PB707.
     """
     if options.run is None:
@@ -157,7 +157,7 @@ def open_trained(method: str, model: type[R], options: RestoreOptions) -> Opened
 
 
 def ready(opened: OpenedRun[Any], manner: SamplingMethod) -> TrainedModel:
-    """Return the model with its network on the device, compiled if bits may differ."""
+    """Return the model with its network on the device, compiled if --fast permits other bits."""
     opened.network.to(opened.device)
     if opened.options.fast:
         opened.network.compile()
@@ -165,7 +165,7 @@ def ready(opened: OpenedRun[Any], manner: SamplingMethod) -> TrainedModel:
 
 
 def about(opened: OpenedRun[Any], manner: SamplingMethod) -> MethodInfo:
-    """Return what the card says; the version is that of the weights."""
+    """Return the card entries of the model; its version is the digest of the weights."""
     run, recipe, policy = opened.run, opened.recipe, opened.options.size_policy
     data = _data(run, recipe)
     tasks = "multi-task" if len(recipe.tasks) > 1 else recipe.tasks[0]
@@ -194,24 +194,24 @@ def about(opened: OpenedRun[Any], manner: SamplingMethod) -> MethodInfo:
 
 
 def _data(run: TrainedRun, recipe: Recipe) -> DataOptions:
-    """Return what is known of the training images: the card beside lone weights knows it best."""
+    """Return what is known of the training images: from the weights' card, else from the recipe."""
     card = run.card
     return DataOptions(name=card.data, saw_test_images=card.saw_test_images) if card else recipe.data
 
 
 def _cost(opened: OpenedRun[Any], manner: SamplingMethod) -> float | None:
-    """Return the FLOP of an image of the trained size, forward passes alone; None for other sizes."""
+    """Return the FLOP per image at the trained size, forward passes only; None with a size policy."""
     if opened.options.size_policy:
         return None
     return float(flop(opened.network.spec) * (manner.sampling.steps or 1))
 
 
 class TrainedModel:
-    """A trained model, ready to restore: a `ImageRestorer`.
+    """A trained model, ready to restore: an `ImageRestorer`.
 
     Args:
-        opened: its network is where it shall compute.
-        manner: of the method.
+        opened: the run, with its network on the device that computes.
+        manner: how the method restores.
     """
 
     def __init__(self, opened: OpenedRun[Any], manner: SamplingMethod) -> None:
@@ -234,13 +234,14 @@ class TrainedModel:
         )
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return (N, S, S, 3) uint8; known pixels are the input's, bit for bit.
+        """Return restored images, (N, S, S, 3) uint8; known pixels equal the input bit for bit.
 
-        Equal bits are promised among calls with as many images; others move a pixel by one level at most.
+        Calls with the same number of images give equal bits. With another number, a pixel differs by one
+        level at most.
 
         Raises:
             UsageError: as `accept`.
-            InputError: PB612, images that stay not finite, by id.
+            InputError: PB612, images that stay not finite or beyond `LARGEST`, by id.
         """
         self._accept(batch.benchset.public.task)
         self._accept_size(batch.inputs.shape[1], "the batch")
@@ -256,10 +257,11 @@ class TrainedModel:
             return np.stack([restore_any_size(image, policy, fit) for image in images])
 
     def accept(self, benchset: ContestantSet) -> None:
-        """Refuse a set that the run was not trained for.
+        """Raise unless the run was trained for the task and size of a set.
 
         Raises:
-            UsageError: another task; PB302, another size without a size policy, or a policy without need.
+            UsageError: another task; PB302, another size without a size policy, or a policy that is not
+                needed.
         """
         self._accept(benchset.public.task)
         self._accept_size(benchset.protocol.side, f"set {benchset.public.set_fingerprint[:12]}")
@@ -278,14 +280,14 @@ class TrainedModel:
         raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
 
     def restore_image(self, image: UserImage, policy: str | None) -> Image:
-        """Return an image of any size from 16 px, (H, W, 3) uint8; `policy` as `restore_any_size`."""
+        """Return an image restored at any size from 16 px, (H, W, 3) uint8; see `restore_any_size`."""
         self._accept(image.task)
         with self._computing():
             return restore_any_size(image, policy, self._fit(sample=0, warns=True))
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """Compute without gradients, in kernels that repeat their bits unless --fast was asked for."""
+        """Disable gradients; unless --fast was given, use kernels with reproducible bits."""
         with reproducible_arithmetic(deterministic=not self._opened.options.fast), torch.no_grad():
             yield
 
@@ -294,7 +296,7 @@ class TrainedModel:
         return ModelFit(spec.side, spec.multiple, partial(self._restore_canvas, sample), warns)
 
     def _restore_canvas(self, sample: int, image: UserImage, by_windows: bool) -> Image:
-        """Return an image of a size the network takes, or by windows of any size from its own."""
+        """Return a restored image; with `by_windows` it may have any size from the trained one up."""
         question = ModelInput.of_image(image, self._opened.options.seed, sample)
         network: Network = self._opened.network
         if by_windows:
@@ -309,7 +311,7 @@ class TrainedModel:
             raise UsageError(f"this run was trained for {', '.join(tasks)}, not for {task}")
 
     def _answer(self, question: ModelInput, network: Network) -> NDArray[np.uint8]:
-        """Return (N, H, W, 3) uint8."""
+        """Return restored images, (N, H, W, 3) uint8; with --fast, repeat diverged images in float32."""
         fast = self._opened.options.fast
         images = self._images(question, network, fast)
         broken = _diverged(images)
@@ -329,11 +331,12 @@ class TrainedModel:
         return question.answer(images)
 
     def _images(self, question: ModelInput, network: Network, fast: bool) -> torch.Tensor:
-        """Return (N, 3, H, W) float32."""
+        """Return the method's images, (N, 3, H, W) float32."""
         with torch.autocast(self._opened.device.type, torch.bfloat16, enabled=fast):
             return self._manner.answer(network, question)
 
 
 def _diverged(images: torch.Tensor) -> torch.Tensor:
-    """Return which images hold something not finite or beyond `LARGEST`, (N,) bool."""
+    """Return which images hold a value that is not finite or beyond `LARGEST`, (N,) bool."""
+    # negated, because every comparison with NaN is False
     return ~(images.abs() <= LARGEST).flatten(1).all(1)

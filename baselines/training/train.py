@@ -1,4 +1,4 @@
-"""Training a method: recipe, data and processes become a loop, and a run folder tells everything."""
+"""Training a method: recipe, data and processes are set up, and the run folder records everything."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ ENVIRONMENT = "environment.json"
 
 
 def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SILENT) -> None:
-    """Train a method into `options.run`, or go on where its last checkpoint stands.
+    """Train a method into `options.run`, or continue from its last checkpoint.
 
     Raises:
         UsageError: the options contradict each other or the recipe.
-        InputError: PB309, PB605, PB610, PB611 and what is wrong with recipe or data.
+        InputError: PB309, PB605, PB610, PB611 and errors of recipe or data.
         StackError: PB707, PB708, PB710, PB712. StorageError: PB804.
         Interrupted: a stop signal came; the step is finished and saved.
     """
@@ -80,13 +80,14 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
 
 
 def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
-    """Return the resolved recipe: one of the method's by name, a file, or the task's own, or the method's.
+    """Return the resolved recipe: the one named, else the task's own, else the method's.
 
-    Its schedule is that of a run of `options.steps`.
+    `options.recipe` names a recipe of the method or a file. The schedule is fitted to a run of
+    `options.steps`.
 
     Raises:
-        UsageError: there is none of that name.
-        RecordError: it is malformed; all problems at once.
+        UsageError: there is no recipe of that name.
+        RecordError: the recipe is malformed; reports all problems at once.
     """
     known = method.recipes()
     name = options.recipe or (options.task if options.task in known else method.name)
@@ -111,7 +112,7 @@ def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
 
 @contextlib.contextmanager
 def _held(run: Path, processes: ProcessGroup) -> Iterator[None]:
-    """Hold the run's folder against other runs, on rank 0."""
+    """Lock the run's folder against other runs and remove leftovers in it, on rank 0."""
     with locked(run) if processes.is_main else contextlib.nullcontext():
         if processes.is_main:
             atomic.sweep(run)
@@ -120,7 +121,7 @@ def _held(run: Path, processes: ProcessGroup) -> Iterator[None]:
 
 
 def _plan(recipe: Recipe, options: TrainOptions, processes: ProcessGroup, progress: Progress) -> RunConfig:
-    """Return what is trained on what, the same on all ranks."""
+    """Return the configuration of the run, checked to be equal on all ranks."""
     batch = recipe.training.batch
     micro = recipe.training.micro_batch or max(1, batch // processes.size)
     share = BatchShard(batch, micro, processes.rank, processes.size)
@@ -144,11 +145,11 @@ def _plan(recipe: Recipe, options: TrainOptions, processes: ProcessGroup, progre
 
 
 def _foretell(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None) -> None:
-    """Tell what the run takes and refuse what is not there, before memory is filled.
+    """Log what the run needs, and raise if it is not available, before memory is allocated.
 
     Raises:
         DeviceError: PB707, too little memory. StorageError: PB804, too little space.
-        StackError: PB711, nothing to compile with.
+        StackError: PB711, no compiler.
     """
     if plan.recipe.speed.compile:
         prove_compiler(plan.world.device)
@@ -177,12 +178,12 @@ def _environment(device: torch.device, share: BatchShard, deterministic: bool) -
 
 
 def _begin(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None) -> Trainer:
-    """Return the loop at its last checkpoint, or at step 0 with given or fresh weights.
+    """Return the trainer at the last checkpoint, or at step 0 with given or new weights.
 
     Raises:
-        UsageError: the run has taken more steps than it shall have.
+        UsageError: the run has taken more steps than it should have in all.
     """
-    torch.manual_seed(options.seed)  # initial weights
+    torch.manual_seed(options.seed)  # decides the initial weights
     objective = method.objective(plan.recipe, plan.world.device)
     if options.init and not last:
         _initialise(objective, plan.recipe, options.init, options.init_kind)
@@ -212,7 +213,7 @@ def _tell_resumption(loop: Trainer, options: TrainOptions) -> None:
 
 
 def _open_log(plan: RunConfig, options: TrainOptions, step: int, heartbeat: Heartbeat) -> RunLog:
-    """Write what the run is made of, and go on with its log."""
+    """Write recipe, environment and options of the run; return its log, opened to continue."""
     atomic.write_text(plan.run / RECIPE, to_toml(plan.recipe))
     atomic.write_text(plan.run / ENVIRONMENT, json.dumps(plan.environment, indent=2) + "\n")
     RunOptions.of(options, plan.recipe.method).write(plan.run / OPTIONS)
@@ -223,7 +224,7 @@ def _initialise(objective: Objective, recipe: Recipe, file: Path, kind: str | No
     """Load the weights given with --init into the network that restores.
 
     Raises:
-        WeightsError: PB705, PB712, they are not what `kind` says, or another network's.
+        WeightsError: PB705, PB712, the weights are not of `kind`, or belong to another network.
     """
     network = next(player.module for player in objective.players if player.name == "network")
     tensors = open_run(file).tensors if kind is None else load_adm(file, kind, recipe.network.spec)

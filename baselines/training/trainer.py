@@ -1,4 +1,4 @@
-"""The steps of a run: keyed samples in, checkpoints out, the same weights however often it is stopped."""
+"""The training loop; keyed samples and full checkpoints make the weights independent of interruptions."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from .recipe import Recipe, to_toml
 
 logger = logging.getLogger(__name__)
 
-_MOST_SKIPPED = 3  # steps in a row
-_STRIP = 8  # images of a strip
-_TOO_MANY = 255  # in place of a signal: more images cannot be read than are allowed
-_PREVIEW_STEP = -1  # its samples are keyed like any other and never trained on as such
+_MOST_SKIPPED = 3  # consecutive skipped steps that stop the run
+_STRIP = 8  # images in a strip
+_TOO_MANY = 255  # in place of a signal number: more images are unreadable than allowed
+_PREVIEW_STEP = -1  # keys the preview's samples; training never reaches this step
 
 
 @dataclass
 class TrainingProgress:
-    """Where a run is; what a checkpoint must remember beside tensors."""
+    """Progress of a run: what a checkpoint stores beside tensors."""
 
     step: int = 0
     skipped: int = 0
@@ -47,17 +47,17 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What is trained, on what, where and by whom.
+    """Configuration of a run: what is trained, on which data and by which processes.
 
     Attributes:
         run: folder of the run.
-        recipe: resolved.
-        pairs: the samples.
-        world: the processes.
-        share: this one's part of a step.
-        configuration: everything that decides the weights, as JSON values.
-        environment: versions, device and what else may round otherwise.
-        unreadable: how many images may be passed over.
+        recipe: resolved recipe.
+        pairs: training samples.
+        world: process group.
+        share: this rank's part of a step.
+        configuration: everything that determines the weights, as JSON values.
+        environment: versions, device and other causes of different rounding.
+        unreadable: how many unreadable images may be skipped.
     """
 
     run: Path
@@ -71,15 +71,15 @@ class RunConfig:
 
 
 class Trainer:
-    """A run under way.
+    """Trains the networks of an objective.
 
     Attributes:
-        plan: of the run.
-        standing: where it is.
+        plan: configuration of the run.
+        standing: progress of the run.
     """
 
     def __init__(self, plan: RunConfig, objective: Objective) -> None:
-        """Seat the players of an objective, at step 0."""
+        """Create a `NetworkTrainer` for each network of the objective, at step 0."""
         self.plan = plan
         self.standing = TrainingProgress()
         self._objective = objective
@@ -96,11 +96,11 @@ class Trainer:
     # --- checkpoints --------------------------------------------------------------------------
 
     def resume(self, folder: Path, override: bool) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
-            InputError: PB605, it was trained under another configuration.
-            WeightsError: PB712, its tensors are another network's.
+            InputError: PB605, the checkpoint was trained under another configuration.
+            WeightsError: PB712, the tensors belong to another network.
         """
         found = checkpoint.read_checkpoint(folder)
         state = found.state
@@ -112,7 +112,7 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Write a checkpoint of this step, on rank 0, and let older ones go."""
+        """Write a checkpoint of this step on rank 0, and remove older ones."""
         self._name_unreadable(self.plan.world.union(self.standing.unreadable))
         if self.plan.world.is_main:
             tensors = {stem: part for seat in self._seats.values() for stem, part in seat.state().items()}
@@ -141,18 +141,18 @@ class Trainer:
     # --- steps --------------------------------------------------------------------------------
 
     def train(self, until: int, workers: int, log: RunLog | None, check: Callable[[], None]) -> None:
-        """Take steps until `until` are done, saving on the way and at the end.
+        """Train until `until` steps are done; save regularly and at the end.
 
         Args:
-            until: steps, counted from the start of the run; at most the recipe's.
-            workers: processes that prepare samples; 0 takes a thread.
-            log: of rank 0; None elsewhere.
-            check: raises `Interrupted` once a stop signal has come.
+            until: number of steps, counted from the start of the run; at most the recipe's.
+            workers: number of processes that prepare samples; 0 uses a thread.
+            log: log of rank 0; None on other ranks.
+            check: raises `Interrupted` after a stop signal.
 
         Raises:
-            Interrupted: after the step, saved.
-            SourceError: PB309, too many unreadable images; saved.
-            InputError: PB610, three steps in a row not finite.
+            Interrupted: a stop signal came; the step is finished and saved.
+            SourceError: PB309, too many images are unreadable; the run is saved.
+            InputError: PB610, three steps in a row were not finite.
         """
         first, steps = self.standing.step, self.plan.recipe.training.steps
         with micro_batches(self.plan.pairs, self.plan.share, first, until, workers) as feed:
@@ -172,12 +172,12 @@ class Trainer:
                     raise Interrupted(signal)
 
     def _next_or_save(self, feed: Iterator[HostBatch]) -> list[HostBatch]:
-        """Return this rank's micro-batches of the next step; without them, the steps done are kept."""
+        """Return this rank's micro-batches of the next step; if images fail, save first and raise."""
         began = time.monotonic()
         try:
             prepared = [next(feed) for _ in range(self.plan.share.accumulation)]
         except SourceError:
-            if self.plan.world.size == 1 and self.standing.step:  # other ranks are within the step, and end
+            if self.plan.world.size == 1 and self.standing.step:  # other ranks could not join in saving
                 self.save()
             raise
         self._clock.waited(time.monotonic() - began)
@@ -185,13 +185,13 @@ class Trainer:
         return prepared
 
     def _name_unreadable(self, found: set[int]) -> None:
-        """Name images that were passed over, once."""
+        """Log each skipped image once, and record it."""
         for index in sorted(found - self.standing.unreadable):
             logger.warning("unreadable, the next one is taken: %s", self.plan.pairs.images.name(index))
         self.standing.unreadable |= found
 
     def _prove_readable(self) -> None:
-        """Refuse too many unreadable images, after all ranks have told each other and saved.
+        """Raise if too many images are unreadable; all ranks have exchanged their findings and saved before.
 
         Raises:
             SourceError: PB309.
@@ -201,10 +201,10 @@ class Trainer:
             raise SourceError(unreadable(images, self.standing.unreadable, self.plan.unreadable))
 
     def _step(self, step: int, prepared: list[HostBatch]) -> None:
-        """Let every player take its step.
+        """Take one step of every network, in order.
 
         Raises:
-            InputError: PB610.
+            InputError: PB610, three steps in a row were not finite.
         """
         results = {}
         for name, seat in self._seats.items():
@@ -221,7 +221,7 @@ class Trainer:
         return to_examples(prepared, self._draws, self.plan.world.device, self._memory_format)
 
     def _count(self, finite: bool) -> None:
-        """Count a step; raise PB610 when three in a row were not finite."""
+        """Count a step; raise PB610 if three in a row were not finite."""
         now = self.standing
         now.step += 1
         now.skipped += not finite
@@ -241,7 +241,7 @@ class Trainer:
         return bool(every) and self.standing.step % every == 0
 
     def _stop_signal(self, check: Callable[[], None]) -> int:
-        """Return the signal that asked any rank to stop, `_TOO_MANY`, or 0; all ranks return alike."""
+        """Return the stop signal of any rank, `_TOO_MANY`, or 0; all ranks return the same."""
         signal = _TOO_MANY if len(self.standing.unreadable) > self.plan.unreadable else 0
         try:
             check()
@@ -274,7 +274,7 @@ class Trainer:
         self._clock.skip()
 
     def _line(self, binned: torch.Tensor) -> dict[str, Any]:
-        """Return one line of log.jsonl: means over the finite steps since the last one."""
+        """Return one line of log.jsonl, with means over the finite steps since the line before."""
         sums, counts = binned.tolist()
         seconds = self._clock.seconds
         others = {f"loss_{name}": tally.mean for name, tally in self._tallies.items() if name != "network"}
@@ -293,7 +293,7 @@ class Trainer:
         }
 
     def _judge(self, line: dict[str, Any]) -> None:
-        """Warn if the warm-up has ended and the loss has not halved."""
+        """Warn if the loss has not halved by the end of the warm-up."""
         first, ended = self._seats["network"].player.first_loss, self.plan.recipe.training.warmup_steps
         just = line["step"] - self.plan.recipe.log.every < ended <= line["step"]
         loss = math.inf if line["loss"] is None else line["loss"]
@@ -302,7 +302,7 @@ class Trainer:
             logger.warning(text, loss, first / 2)
 
     def preview(self) -> list[torch.Tensor]:
-        """Return sources, restored images and references of eight fixed samples, noise fixed too."""
+        """Return sources, restored images and references of eight fixed samples, with fixed noise."""
         first = _PREVIEW_STEP * self.plan.share.batch
         samples = range(first, first + min(_STRIP, self.plan.share.batch))
         examples = self._examples(MicroBatches(self.plan.pairs)[samples])
@@ -311,12 +311,12 @@ class Trainer:
         return [examples.source, restored, examples.reference]
 
     def self_check(self) -> None:
-        """Prove an untrained network: as many parameters as published, and the loss it must start from.
+        """Check the untrained networks: the published number of parameters, and the known first loss.
 
         Raises:
-            InputError: PB611.
+            InputError: PB611, a network differs.
         """
-        samples = replace(self.plan.share, rank=0)  # the same for all ranks: all stop or none
+        samples = replace(self.plan.share, rank=0)  # the same samples on all ranks: all stop or none
         problems: list[Problem] = []
         for seat in self._seats.values():
             parts = (self._examples(MicroBatches(self.plan.pairs)[part]) for part in samples.samples(0, 64))

@@ -1,4 +1,4 @@
-"""The network: ADM's U-Net without classes, with the source image beside the noisy one.
+"""The network: ADM's U-Net without class conditioning, with the source image concatenated to the noisy one.
 
 Source: Palette, section 3, after ADM (Dhariwal and Nichol, arXiv 2105.05233).
 """
@@ -23,21 +23,21 @@ Resampling = Literal["none", "up", "down"]
 
 
 def float32_inside(like: torch.Tensor) -> contextlib.AbstractContextManager[object]:
-    """Return a context without autocast on the device of `like`."""
+    """Return a context that disables autocast on the device of `like`."""
     device = like.device.type
-    if not torch.amp.is_autocast_available(device):  # the meta device has none to switch off
+    if not torch.amp.is_autocast_available(device):  # the meta device has no autocast
         return contextlib.nullcontext()
     return torch.autocast(device, enabled=False)
 
 
 def zero(layer: nn.Module) -> None:
-    """Set all parameters of a layer to 0, so that its branch starts as nothing."""
+    """Set all parameters of a layer to 0, so that its branch initially adds nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
 
 def resample(h: torch.Tensor, how: Resampling) -> torch.Tensor:
-    """Return (N, C, H, W) with sides doubled (nearest), halved (2x2 means) or kept, in its own dtype."""
+    """Return (N, C, H, W) with sides doubled (nearest), halved (2x2 means) or kept, in the dtype of `h`."""
     if how == "up":
         return functional.interpolate(h, scale_factor=2.0, mode="nearest").to(h.dtype)
     if how == "down":
@@ -46,26 +46,26 @@ def resample(h: torch.Tensor, how: Resampling) -> torch.Tensor:
 
 
 class Norm(nn.GroupNorm):
-    """Group normalisation computed in float32, whatever comes in; the network sets its `num_groups`."""
+    """Group normalisation computed in float32 for any input dtype; `UNet` sets its `num_groups`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(math.gcd(GROUPS, channels), channels)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """Return (N, C, H, W) float32, each group centred to variance 1, then scaled and shifted."""
+        """Return (N, C, H, W) float32: each group with mean 0 and variance 1, then scaled and shifted."""
         with float32_inside(h):
             return super().forward(h.float())
 
 
 class ResBlock(nn.Module):
-    """Two convolutions beside a skip; the code scales and shifts between them; may resample.
+    """Two convolutions beside a skip connection; the code scales and shifts between them. It may resample.
 
     Args:
         entering: channels of the input.
         leaving: channels of the output.
         code: width of the embedded code.
-        resampling: of both the branch and the skip, before the first convolution.
-        dilation: of both convolutions.
+        resampling: resampling of both the branch and the skip, before the first convolution.
+        dilation: dilation of both convolutions.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ResBlock(nn.Module):
         zero(self.conv2)
 
     def forward(self, h: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """Return (N, leaving, H', W') for h (N, entering, H, W) and the code's embedding, (N, code)."""
+        """Return (N, leaving, H', W') for h, (N, entering, H, W), and the embedded code, (N, code)."""
         inner = functional.silu(self.norm1(h)).to(h.dtype)
         inner = self.conv1(resample(inner, self.resampling))
         with float32_inside(h):
@@ -93,13 +93,13 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of all positions, or of those within each cell of a split x split grid.
+    """Self-attention over all positions, or within each cell of a split x split grid.
 
     Rows of `qkv` are ordered (query / key / value, head, channel).
 
     Args:
-        channels: of input and output.
-        heads: that share them.
+        channels: channels of input and output.
+        heads: number of heads that share the channels.
         split: 1, or 2 for quadrants: four query blocks, each seeing its own keys (Palette, Table 5).
     """
 
@@ -113,11 +113,12 @@ class Attention(nn.Module):
         zero(self.out)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """Return (N, C, H, W) for the same."""
+        """Return (N, C, H, W) for an input of the same shape."""
         n, c, height, width = h.shape
+        # (N, C, H, W) -> (N * cells, positions of a cell, C)
         cells = (n, c, self.split, height // self.split, self.split, width // self.split)
         tokens = self.norm(h).to(h.dtype).reshape(cells).permute(0, 2, 4, 3, 5, 1)
-        tokens = tokens.flatten(3, 4).flatten(0, 2).contiguous()  # so that the bias joins the product
+        tokens = tokens.flatten(3, 4).flatten(0, 2).contiguous()  # the bias then joins the product
         rows = self.qkv(tokens).reshape(*tokens.shape[:2], 3, self.heads, -1)
         query, key, value = rows.permute(2, 0, 3, 1, 4)
         seen = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
@@ -127,10 +128,10 @@ class Attention(nn.Module):
 
 
 class Stage(nn.ModuleList):
-    """Blocks in a row, residual or attention."""
+    """A sequence of residual and attention blocks."""
 
     def forward(self, embedding: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return the last block's output for the inputs, joined along channels."""
+        """Return the last block's output; the inputs are first concatenated along channels."""
         h = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
         for block in self:
             h = block(h, embedding) if isinstance(block, ResBlock) else block(h)
@@ -140,15 +141,15 @@ class Stage(nn.ModuleList):
 __all__ = ["PRESETS", "AttentionKind", "UNet", "UNetSpec", "sinusoids"]
 
 COLOURS = 3
-SLOWEST = 10_000  # of the sinusoids, in radians per position the inverse; Transformer, section 3.5
+SLOWEST = 10_000  # the lowest frequency is about 1 / SLOWEST radians per position; Transformer, section 3.5
 
 
 def sinusoids(positions: torch.Tensor, width: int) -> torch.Tensor:
-    """Return cos, then sin, of p 10000^(-i / (width / 2)): the code of a noise level.
+    """Return the code of noise levels: cos, then sin, of p 10000^(-i / (width / 2)).
 
     Args:
-        positions: (N,) p, from 0 to 1000; float64 is used to the full.
-        width: of the code, even.
+        positions: positions p, (N,), from 0 to 1000; float64 keeps its full precision.
+        width: width of the code, even.
 
     Returns:
         (N, width) float32 in [-1, 1].
@@ -163,12 +164,12 @@ def sinusoids(positions: torch.Tensor, width: int) -> torch.Tensor:
 class UNet(nn.Module):
     """The network of all trained methods; its output is exactly 0 before training.
 
-    Layers are named so that a published ADM network maps onto them one to one. Extra encoder blocks stand
-    in front of the downsampling that ends their level, or of the middle, and so leave no skip.
+    The names of the layers map one to one to those of a published ADM network. Extra encoder blocks come
+    before the downsampling that ends their level, or before the middle, and so add no skip connection.
 
     Args:
-        spec: the shape.
-        checkpointing: recompute activations in the backward pass instead of keeping them.
+        spec: shape of the network.
+        checkpointing: whether to recompute activations in the backward pass instead of storing them.
     """
 
     def __init__(self, spec: UNetSpec, checkpointing: bool = False) -> None:
@@ -189,18 +190,18 @@ class UNet(nn.Module):
                 layer.num_groups = spec.groups
 
     def forward(self, images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """Return what the method reads as noise or image.
+        """Return the output, which the method interprets as noise, velocity or image.
 
         Args:
             images: (N, 6, H, W) float32, the noisy image, then the source; H and W are multiples of
-                `spec.multiple`, whatever `spec.side` is.
+                `spec.multiple` and need not be `spec.side`.
             code: (N, width) float32: sinusoids of the noise level, or a generator's normals.
 
         Returns:
             (N, 3, H, W) float32, also under autocast.
 
         Raises:
-            InputError: H or W does not fit.
+            InputError: H or W is not a multiple of `spec.multiple`.
         """
         if images.shape[2] % self.spec.multiple or images.shape[3] % self.spec.multiple:
             raise InputError(
@@ -221,7 +222,7 @@ class UNet(nn.Module):
 
     def _run(self, stage: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
         if self.checkpointing and torch.is_grad_enabled():
-            # nothing in a stage draws random numbers
+            # a stage draws no random numbers, so there is no generator state to preserve
             again: torch.Tensor = checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)
             return again
         once: torch.Tensor = stage(*inputs)
@@ -231,7 +232,7 @@ class UNet(nn.Module):
 def flop(spec: UNetSpec) -> int:
     """Return the floating-point operations of one forward pass of one image.
 
-    Two per multiplication and addition of convolutions and matrix products, as torch counts them.
+    Convolutions and matrix products count two operations per multiplication and addition, as in torch.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         UNet(spec)(torch.empty(1, 2 * COLOURS, spec.side, spec.side), torch.empty(1, spec.width))
@@ -251,21 +252,21 @@ def _encoder(spec: UNetSpec, code: int) -> list[Stage]:
 
 
 def _extra(spec: UNetSpec, level: int, code: int) -> list[ResBlock]:
-    """Return the encoder blocks a level has in place of attention."""
+    """Return the encoder blocks that replace attention at a level."""
     width, first = spec.channels[level], spec.blocks
     places = range(first, first + spec.extra_blocks(level))
     return [ResBlock(width, width, code, dilation=spec.dilation(level, k)) for k in places]
 
 
 def _attention(spec: UNetSpec, level: int) -> list[Attention]:
-    """Return the attention that follows each block of a level: one or none."""
+    """Return the attention that follows each block of a level, a list of one or none."""
     split = 2 if spec.attention_kind == "local" else 1
     width = spec.channels[level]
     return [Attention(width, spec.heads_of(width), split)] if spec.attends(level) else []
 
 
 def _middle(spec: UNetSpec, code: int) -> Stage:
-    """Return the extra blocks of the coarsest level, then two blocks around its attention, if any."""
+    """Return the extra blocks of the coarsest level, then two blocks around its attention, if it has any."""
     last, width = spec.levels - 1, spec.channels[-1]
     first, second = (ResBlock(width, width, code) for _ in range(2))
     return Stage([*_extra(spec, last, code), first, *_attention(spec, last), second])
@@ -285,7 +286,7 @@ def _decoder(spec: UNetSpec, code: int) -> list[Stage]:
 
 
 def _skips(spec: UNetSpec) -> list[int]:
-    """Return the channels of what the encoder hands over: stem, blocks, and what ends each finer level."""
+    """Return the channels of the encoder's skips: stem, blocks, and the end of each level but the last."""
     widths = [spec.channels[0]]
     for level, width in enumerate(spec.channels):
         widths += [width] * (spec.blocks + (level < spec.levels - 1))

@@ -1,4 +1,4 @@
-"""Opening what training left: a run folder, one of its checkpoints, or a lone weights file."""
+"""Opening trained weights: a run folder, one of its checkpoints, or a single weights file."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from . import checkpoint
 
 
 class WeightsCard(Record):
-    """What is known of a lone weights file.
+    """Card of a single weights file.
 
     Attributes:
-        sha256: of the file.
-        bytes: its size.
-        method: that restores with it.
-        parameters: of the network.
-        licence: of the weights, and what their training images ask for.
-        date: of the file.
-        data: what it was trained on.
+        sha256: digest of the file.
+        bytes: size of the file.
+        method: method that restores with the weights.
+        parameters: number of parameters of the network.
+        licence: licence of the weights, and what the licences of the training images require.
+        date: date of the file.
+        data: description of the training images.
         saw_test_images: whether images of test sets are among them.
-        images: how many training images there are.
-        data_sha256: of their names and sizes.
+        pictures: number of training images.
+        data_sha256: digest of the names of the training images.
         started_from: SHA-256 of the weights the run began with; none if it began anew.
-        started_from_note: what those weights are, and whether they can be had.
-        seed: of the run.
+        started_from_note: what those weights are, and whether they are available.
+        seed: seed of the run.
         steps: optimiser steps done.
         images_seen: batch x steps.
-        recipe: every choice that moved a weight.
-        environment: versions and device it was trained with.
+        recipe: every choice that can change a weight.
+        environment: versions and device of the training.
     """
 
     kind: ClassVar[str] = "weights-card"
@@ -66,15 +66,15 @@ class WeightsCard(Record):
 
 
 def card_path(weights: Path) -> Path:
-    """Return where the card of a weights file lies: beside it, under its name."""
+    """Return the path of a weights file's card: beside the file, with suffix .toml."""
     return weights.with_suffix(".toml")
 
 
 def proven_card(weights: Path, data: bytes) -> WeightsCard | None:
-    """Return the card beside a weights file that has the digest it tells of; None if there is no card.
+    """Return the card beside a weights file, after checking the file's digest; None without a card.
 
     Raises:
-        WeightsError: PB705, another digest. RecordError: the card is malformed.
+        WeightsError: PB705, the digest differs. RecordError: the card is malformed.
     """
     if not card_path(weights).is_file():
         return None
@@ -94,16 +94,16 @@ def proven_card(weights: Path, data: bytes) -> WeightsCard | None:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """Weights that restore, and where they come from.
+    """Trained weights, and where they come from.
 
     Attributes:
         recipe: the resolved recipe, TOML.
-        method: that was trained.
+        method: trained method.
         step: optimiser steps done.
         tensors: averaged weights, float32, on the host.
-        sha256: of the file that holds them.
-        state: of the checkpoint; None for a lone file.
-        card: beside a lone file, if there is one.
+        sha256: digest of the file that holds them.
+        state: state of the checkpoint; None for a single file.
+        card: card beside a single file; None without one.
     """
 
     recipe: str
@@ -119,9 +119,9 @@ def open_run(path: Path) -> TrainedRun:
     """Return the averaged weights of a RUN folder, a checkpoint folder or a .safetensors file.
 
     Raises:
-        UsageError: it is none of these.
-        StorageError: PB801, absent or damaged.
-        WeightsError: PB705, no weights file of ours, or not the one its card tells of.
+        UsageError: the path is none of these.
+        StorageError: PB801, missing or damaged.
+        WeightsError: PB705, the file was not written by `train`, or differs from its card.
     """
     if path.is_file():
         return _opened(path, None)
@@ -133,6 +133,7 @@ def open_run(path: Path) -> TrainedRun:
             raise StorageError(problem("PB801", str(path), found="no such file or folder", fix="check --run"))
         raise UsageError(f"{path}: expected a run, a checkpoint folder or a .safetensors file")
     state = checkpoint.read_state(folder)
+    # networks without an average restore with their weights
     stem = "ema" if "ema.safetensors" in state.files else "weights"
     return _opened(folder / f"{stem}.safetensors", state)
 
