@@ -22,8 +22,8 @@ from torch.nn import functional
 from palette_bench.core.errors import Problem, UsageError, WeightsError, problem, suggest
 from palette_bench.core.records import Part, Sha, validate
 
-from .presets import PRESETS
-from .unet import COLOURS, UNet, UNetSpec
+from .presets import PRESETS, UNetSpec
+from .unet import COLOURS, UNet
 
 _CLASSES = "label_emb.weight"
 _HEAD_ROWS = 2 * COLOURS  # output channels of ADM: noise, then learned variance

@@ -30,9 +30,12 @@ class PackagedMethod:
 
     def recipes(self) -> Mapping[str, str]:
         """Return name -> TOML text of the files in the folder `recipes`."""
+        from .recipe import inherited  # noqa: PLC0415  # pydantic loads when it is needed
+
         folder = files(self._package).joinpath("recipes")
         found = [file for file in folder.iterdir() if file.name.endswith(".toml")]
-        return {file.name.removesuffix(".toml"): file.read_text() for file in sorted(found, key=str)}
+        texts = {file.name.removesuffix(".toml"): file.read_text() for file in sorted(found, key=str)}
+        return {name: inherited(text, texts, name) for name, text in texts.items()}
 
     def recipe(self, name: str) -> str:
         """Return a recipe as TOML with every key, defaults included."""

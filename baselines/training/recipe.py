@@ -6,6 +6,8 @@ Each method subclasses `Recipe` and its sections to add its own keys.
 from __future__ import annotations
 
 import json
+import tomllib
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -213,9 +215,50 @@ def read_recipe(model: type[R], text: str, name: str = "recipe.toml") -> R:
     return model.parse(text.encode(), name if name.endswith(".toml") else f"{name}.toml")
 
 
+def inherited(text: str, known: Mapping[str, str], name: str) -> str:
+    """Return a recipe's TOML with the keys of the recipe that it `extends`, and of that one's parent in turn.
+
+    A key of the recipe replaces the parent's, inside sections too. Text without `extends` comes back as it
+    is, and so does text that is no TOML: `read_recipe` reports that.
+
+    Args:
+        text: TOML.
+        known: TOML text of the recipes that can be extended, by name.
+        name: of the recipe, for errors.
+
+    Raises:
+        RecordError: PB403, there is no such parent, or a recipe extends itself.
+    """
+    try:
+        return _with_parent(text, known, (name,))
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _with_parent(text: str, known: Mapping[str, str], names: tuple[str, ...]) -> str:
+    own = tomllib.loads(text)
+    if "extends" not in own:
+        return text
+    parent = own.pop("extends")
+    if parent not in known or parent in names:
+        fix = suggest(str(parent), known) if parent not in known else "remove one of the two `extends`"
+        where, found = f"{names[-1]}: extends", repr(parent)
+        raise RecordError(problem("PB403", where, expected="another recipe", found=found, fix=fix))
+    merged = tomllib.loads(_with_parent(known[parent], known, (*names, parent)))
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merged[key] | value if both else value
+    remark = text.partition("\n")[0]
+    return f"{remark}\n{_sections(merged)}" if remark.startswith("#") else _sections(merged)
+
+
 def to_toml(recipe: Recipe) -> str:
     """Return the recipe as TOML that parses to an equal recipe; keys without a value are left out."""
-    value = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return _sections(recipe.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _sections(value: Mapping[str, Any]) -> str:
+    """Return TOML: plain keys first, then a section for each dictionary."""
     plain = {key: item for key, item in value.items() if not isinstance(item, dict)}
     lines = [f"{key} = {_toml(item)}" for key, item in plain.items()]
     for section, keys in value.items():

@@ -37,7 +37,7 @@ from .log import Heartbeat, RunLog
 from .machine import prove_compiler, threads
 from .objective import Objective, TrainedMethod
 from .optimisation import prove
-from .recipe import Recipe, read_recipe, to_toml
+from .recipe import Recipe, inherited, read_recipe, to_toml
 from .trainer import RunConfig, Trainer
 from .weights import open_run
 
@@ -94,7 +94,7 @@ def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
     if name in known:
         text = known[name]
     elif Path(name).is_file():
-        text = read_file(Path(name)).decode(errors="replace")
+        text = inherited(read_file(Path(name)).decode(errors="replace"), known, name)
     else:
         raise UsageError(f"{method.name} has no recipe {name!r}, nor is it a file: {suggest(name, known)}")
     noise: Literal["host", "device"] = "host" if options.device == "cpu" else "device"

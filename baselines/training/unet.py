@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from palette_bench.core.errors import InputError
 
-from .presets import GROUPS, PRESETS, AttentionKind, UNetSpec
+from .presets import GROUPS, UNetSpec
 
 Resampling = Literal["none", "up", "down"]
 
@@ -137,8 +137,6 @@ class Stage(nn.ModuleList):
             h = block(h, embedding) if isinstance(block, ResBlock) else block(h)
         return h
 
-
-__all__ = ["PRESETS", "AttentionKind", "UNet", "UNetSpec", "sinusoids"]
 
 COLOURS = 3
 SLOWEST = 10_000  # the lowest frequency is about 1 / SLOWEST radians per position; Transformer, section 3.5

@@ -1,1 +1,1 @@
-"""What judge and contestants share in using torch."""
+"""Torch utilities shared by scoring and training."""

@@ -1,7 +1,7 @@
-"""Devices, and the arithmetic that every network pass runs under.
+"""Device selection, and reproducible arithmetic for everything that runs a network.
 
-What a caller or another library has set in torch holds for the process or thread, and much of it changes
-results, from their last bits to their third digit. Source: trust, section 1.1.
+Settings made by the caller or by another library hold for the whole process or thread. Many of them change
+results, from the last bits to the third digit. Source: trust, section 1.1.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from palette_bench.core.errors import DeviceError, Problem, problem, suggest
 
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
-# variable -> values that leave float32 products alone; oneDNN reads its two when torch is loaded, cuBLAS and
-# cuDNN theirs before the first product, and no setting of torch overrides any of them
+# Environment variable -> values that leave float32 products unchanged. oneDNN reads its two variables when
+# torch is loaded; cuBLAS and cuDNN read theirs before the first product. No torch setting overrides them.
 _VARIABLES = {
     "ONEDNN_DEFAULT_FPMATH_MODE": ("", "strict"),
     "DNNL_DEFAULT_FPMATH_MODE": ("", "strict"),
     "NVIDIA_TF32_OVERRIDE": ("", "0"),
 }
 
-# where torch may trade the accuracy of float32 products for speed, on GPU and CPU; since torch 2.9
+# Backends on which torch may trade the accuracy of float32 products for speed (GPU and CPU, since torch 2.9)
 _PLACES = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.conv", "mkldnn.matmul", "mkldnn.rnn")
 
-_PARALLEL_GRAIN = 32_768  # elements that torch gives to one thread at least
+_PARALLEL_GRAIN = 32_768  # minimum number of elements that torch gives to one thread
 
 Setting: TypeAlias = tuple[Callable[[], Any], Callable[[Any], object], Any]  # read, write, value
 
 
 def devices_here() -> dict[str, int]:
-    """Return how many devices of each kind torch can use on this machine."""
+    """Return the number of usable devices of each kind on this machine."""
     found = {"cpu": 1, "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0}
     found["mps"] = int(torch.backends.mps.is_available())
     found["xpu"] = torch.xpu.device_count() if torch.xpu.is_available() else 0
@@ -47,13 +47,14 @@ def devices_here() -> dict[str, int]:
 
 
 def open_device(name: str) -> torch.device:
-    """Return a device that is there; nothing falls back silently.
+    """Return the named device if this machine has it; there is no silent fallback.
 
     Args:
-        name: cpu, cuda, cuda:1, mps, xpu, xpu:1.
+        name: `cpu`, `cuda`, `cuda:1`, `mps`, `xpu` or `xpu:1`, for example.
 
     Raises:
-        DeviceError: PB707, no device, or none of this machine; says which it has.
+        DeviceError: PB707, the name is not a device, or this machine lacks the device; the message lists the
+            devices that this machine has.
     """
     counts = devices_here()
     try:
@@ -77,20 +78,20 @@ def open_device(name: str) -> torch.device:
 
 @contextmanager
 def reproducible_arithmetic(*, tf32: bool = False, deterministic: bool = True) -> Iterator[None]:
-    """Compute as the arguments say, whatever the caller and the environment have set.
+    """Run the enclosed code with fixed arithmetic settings; restore the caller's settings on exit.
 
-    Everything that builds, trains or runs a network of ours is inside. Autocast is off, new tensors are
-    float32 on the CPU, gradients are recorded, float32 products are full, and the kernels are those of a
-    fresh torch. A context entered inside may change that for a part. On leaving, the caller's settings come
-    back.
+    All code of this package that builds, trains or runs a network does so inside this context. Autocast is
+    off, new tensors are float32 on the CPU, gradients are recorded, float32 products have full precision, and
+    kernels are those of a fresh torch process. A nested context may change these settings for part of the
+    code.
 
-    The number of threads and the instruction set of the processor stay as they are: level L0 speaks of equal
-    ones, as it does of equal machines.
+    The number of threads and the processor's instruction set are not changed. Determinism level L0 only
+    covers runs with equal threads and instruction sets, as it only covers equal machines.
 
     Args:
-        tf32: GPU products of float32 may drop 13 bits.
-        deterministic: use kernels that give equal bits in every run, without a search among them. Otherwise
-            the caller's choice in this stays.
+        tf32: whether float32 products on a GPU may use TF32, which drops 13 bits.
+        deterministic: whether to use kernels that give the same bits in every run, without a search for the
+            fastest kernel. If False, the caller's settings for this stay.
 
     Raises:
         DeviceError: PB708, something changes the arithmetic and cannot be switched off from here.
@@ -115,7 +116,7 @@ def reproducible_arithmetic(*, tf32: bool = False, deterministic: bool = True) -
 
 
 def arithmetic_findings() -> list[Problem]:
-    """Return PB708 for what changes the arithmetic and cannot be switched off from here."""
+    """Return a PB708 problem for each influence on the arithmetic that cannot be switched off from here."""
     found = [
         problem(
             "PB708",
@@ -141,7 +142,7 @@ def arithmetic_findings() -> list[Problem]:
 
 
 def _apply(stack: ExitStack, settings: Iterable[Setting]) -> None:
-    """Make settings that are others, in order; the stack takes that back in reverse order."""
+    """Apply, in order, the settings that differ from the current ones; the stack undoes them in reverse."""
     for read, write, value in settings:
         found = read()
         if found != value:
@@ -150,20 +151,20 @@ def _apply(stack: ExitStack, settings: Iterable[Setting]) -> None:
 
 
 def _attribute(name: str, value: Any) -> Setting:
-    """Return the setting of an attribute below torch."""
+    """Return the setting of an attribute, given its dotted name below `torch`."""
     owner, _, attribute = name.rpartition(".")
     place = attrgetter(owner)(torch)
     return partial(getattr, place, attribute), partial(setattr, place, attribute), value
 
 
 def _ordinary_settings() -> Iterator[Setting]:
-    """Yield what a fresh torch has, except for float32 products."""
+    """Yield the settings of a fresh torch process, except those of float32 products."""
     yield torch.get_default_dtype, torch.set_default_dtype, torch.float32
-    # Python's floats are flushed like torch's, in the calling thread
+    # The flush mode also applies to Python floats in the calling thread, so a Python float reveals it
     yield lambda: sys.float_info.min / 2 == 0, torch.set_flush_denormal, False
     yield _attribute("backends.cudnn.enabled", True)
     yield _attribute("backends.mkldnn.enabled", True)
-    cuda: Any = torch.backends.cuda  # attention on the CPU obeys these as well
+    cuda: Any = torch.backends.cuda  # CPU attention obeys these settings as well
     yield cuda.flash_sdp_enabled, cuda.enable_flash_sdp, True
     yield cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp, True
     yield cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, True
@@ -173,7 +174,7 @@ def _ordinary_settings() -> Iterator[Setting]:
 
 
 def _deterministic_settings() -> Iterator[Setting]:
-    """Yield what makes kernels repeat their bits."""
+    """Yield the settings that make kernels give the same bits in every run."""
     yield (
         lambda: (
             torch.are_deterministic_algorithms_enabled(),
@@ -184,37 +185,39 @@ def _deterministic_settings() -> Iterator[Setting]:
     )
     yield _attribute("backends.cudnn.benchmark", False)
     yield _attribute("backends.cudnn.deterministic", True)
-    # a debugging aid of the deterministic mode that writes every activation twice
+    # Off: a debugging aid of the deterministic mode that writes every activation twice
     yield _attribute("utils.deterministic.fill_uninitialized_memory", False)
 
 
 def _set_float32_products(stack: ExitStack, tf32: bool) -> None:
-    """Compute float32 products in float32, or in TF32 on a GPU."""
+    """Set float32 products to full float32, or to TF32 on a GPU; the stack restores the old settings."""
     older: Setting = (_older_precision, torch.set_float32_matmul_precision, "high" if tf32 else "highest")
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch before 2.9
         _apply(stack, [older, _attribute("backends.cudnn.allow_tf32", tf32)])
         return
-    # places without a setting of their own inherit this one, and could not be told from those that have one
+    # A backend without a setting of its own inherits this global one. Clear the global setting first;
+    # otherwise an inherited value could not be told from the backend's own value.
     _apply(stack, [_attribute("backends.fp32_precision", "none")])
     word = "tf32" if tf32 else "ieee"
     places = [_attribute(f"backends.{place}.fp32_precision", word) for place in _PLACES]
     for read, write, _ in places:
-        stack.callback(write, read())  # here, because the older setting changes places, too
+        stack.callback(write, read())  # save first: the older setting changes the backends, too
     _apply(stack, [older])
     _apply(stack, places)
 
 
 def _older_precision() -> str:
-    """Return the setting of torch before 2.9, `highest`, `high` or `medium`; places may change.
+    """Return the precision setting of torch before 2.9: `highest`, `high` or `medium`.
 
-    Torch refuses to tell it while the places say something else, so they are made to say each in turn.
+    Torch refuses to report this setting while the settings of the backends disagree with it. This function
+    therefore sets the backends to each possible combination in turn; the caller must restore them.
     """
     backends: Any = torch.backends
     for graphics, cpu in (("ieee", "ieee"), ("tf32", "tf32"), ("tf32", "bf16")):
         if hasattr(backends.cuda.matmul, "fp32_precision"):
             backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision = graphics, cpu
         with suppress(RuntimeError), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # some versions call the question deprecated
+            warnings.simplefilter("ignore", UserWarning)  # some versions warn that the getter is deprecated
             return torch.get_float32_matmul_precision()
     raise AssertionError("one of the three is the older setting")
 
@@ -223,13 +226,14 @@ def _older_precision() -> str:
 def _require_small_numbers(threads: int) -> None:
     """Raise unless torch's worker threads keep numbers below 1e-38.
 
-    A worker inherits the mode of the thread that starts it, and keeps it.
+    A worker thread inherits the flush mode of the thread that starts it and keeps that mode. Resetting the
+    mode in the calling thread therefore does not reach worker threads that already run.
 
     Args:
-        threads: how many there are.
+        threads: number of torch threads.
 
     Raises:
-        DeviceError: PB708.
+        DeviceError: PB708, the worker threads replace such numbers by 0.
     """
     small = torch.full((threads * _PARALLEL_GRAIN,), sys.float_info.min / 2, dtype=torch.float64)
     if torch.count_nonzero(small * 1.0) < len(small):

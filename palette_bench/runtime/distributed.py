@@ -1,6 +1,7 @@
-"""One run in many processes: N ranks give what one gives.
+"""Process groups for scoring and training: a run on N ranks gives the results of a run on one.
 
-torchrun starts the processes. Rank 0 checks, closes, writes and talks to people. Source: metrics, section 8.
+torchrun starts the processes. Rank 0 alone checks submissions, computes final scores, writes files and
+prints. Source: metrics, section 8.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # loaded inside a group, its defaults would keep the group and its threads
+import torch.distributed.nn  # if first loaded inside a group, its defaults keep the group and its threads
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,18 +26,18 @@ from palette_bench.runtime.device import open_device
 
 T = TypeVar("T")
 
-_SCORING_TIMEOUT = timedelta(days=1)  # ranks wait for the slowest one, and for rank 0's check
+_SCORING_TIMEOUT = timedelta(days=1)  # ranks wait for the slowest rank, and for rank 0's check
 _TRAINING_TIMEOUT = timedelta(hours=1)  # ranks wait while rank 0 lists images and writes checkpoints
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of this run. In a run of one process, every method is a plain call.
+    """The ranks of one run. In a run with one process, every method is a plain function call.
 
     Attributes:
-        rank: number of this process.
+        rank: index of this process.
         size: number of processes.
-        device: this process trains on; scoring opens its own.
+        device: device that this process trains on; scoring opens its own device.
     """
 
     rank: int = 0
@@ -49,18 +50,19 @@ class ProcessGroup:
         return self.rank == 0
 
     def shard(self, ids: Sequence[ImageId], batch: int) -> list[ImageId]:
-        """Return this rank's images: units rank, rank + size, ... of `batch` consecutive ids.
+        """Return this rank's ids: chunks rank, rank + size, ... of `batch` consecutive ids.
 
-        Whole units are dealt, so that an image meets the same neighbours in its batch on any number of ranks.
+        Whole chunks are distributed, so an image shares its batch with the same images on any number of
+        ranks.
         """
         starts = range(self.rank * batch, len(ids), self.size * batch)
         return [image_id for start in starts for image_id in ids[start : start + batch]]
 
     def run_on_main(self, work: Callable[[], T]) -> T:
-        """Run work on rank 0 and return its result on every rank; the others wait.
+        """Run `work` on rank 0 and return its result on every rank; the other ranks wait.
 
         Raises:
-            RankError: rank 0 failed. On rank 0 its own error is raised.
+            RankError: rank 0 failed. Rank 0 itself raises its own error.
         """
         if self.size == 1:
             return work()
@@ -72,10 +74,10 @@ class ProcessGroup:
         return cast(T, value)
 
     def run_on_all(self, work: Callable[[], T]) -> T:
-        """Run work on every rank; return this rank's result once all have succeeded.
+        """Run `work` on every rank; return this rank's result once all ranks have succeeded.
 
         Raises:
-            RankError: another rank failed. On the rank that failed its own error is raised.
+            RankError: another rank failed. The rank that failed raises its own error.
         """
         if self.size == 1:
             return work()
@@ -84,10 +86,10 @@ class ProcessGroup:
         return cast(T, outcome.value)
 
     def gather(self, work: Callable[[], T]) -> list[T]:
-        """Run work on every rank; return all results by rank on rank 0, an empty list elsewhere.
+        """Run `work` on every rank; return all results by rank on rank 0, and an empty list elsewhere.
 
         Raises:
-            RankError: as `run_on_all`.
+            RankError: another rank failed, as in `run_on_all`.
         """
         if self.size == 1:
             return [work()]
@@ -97,10 +99,10 @@ class ProcessGroup:
         return box or []
 
     def all_gather(self, work: Callable[[], T]) -> list[T]:
-        """Run work on every rank; return all results by rank, on every rank.
+        """Run `work` on every rank; return all results by rank, on every rank.
 
         Raises:
-            RankError: as `run_on_all`.
+            RankError: another rank failed, as in `run_on_all`.
         """
         return self._all_gather(self.run_on_all(work))
 
@@ -108,7 +110,7 @@ class ProcessGroup:
         """Raise unless all ranks hold the same fingerprint.
 
         Raises:
-            StackError: PB710, on every rank.
+            StackError: PB710, the fingerprints differ; raised on every rank.
         """
         found = self._all_gather(value)
         if len(set(found)) > 1:
@@ -117,24 +119,27 @@ class ProcessGroup:
             raise StackError(problem("PB710", what, expected="one for all ranks", found=others, fix=fix))
 
     def union(self, values: set[T]) -> set[T]:
-        """Return what any rank holds, on every rank."""
+        """Return the union of all ranks' sets, on every rank."""
         return set().union(*self._all_gather(values))
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the sum over ranks, on every rank."""
+        """Return the sum of a tensor over ranks, on every rank; `values` is changed in place."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Return a module whose backward pass averages gradients over ranks."""
+        """Return the module, wrapped so that its backward pass averages gradients over ranks.
+
+        A module without trainable parameters, or a module in a run with one process, comes back unchanged.
+        """
         if self.size == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
 
     def wait(self) -> None:
-        """Return once every rank is here."""
+        """Block until every rank has called this method."""
         if self.size > 1:
             dist.barrier()
 
@@ -147,7 +152,7 @@ class ProcessGroup:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The value of some work, or its error with an exit code."""
+    """The value of a call, or the error that it raised and its exit code."""
 
     value: Any = None
     error: BaseException | None = None
@@ -163,7 +168,7 @@ class _Outcome:
 def _attempt(work: Callable[[], Any]) -> _Outcome:
     try:
         return _Outcome(work())
-    except BaseException as error:  # told to the other ranks, then raised here
+    except BaseException as error:  # the other ranks receive its exit code, then this rank raises it
         return _Outcome(error=error)
 
 
@@ -178,9 +183,9 @@ def _raise_first(exit_codes: Sequence[int | None], own: _Outcome) -> None:
 
 @contextmanager
 def scoring_group() -> Iterator[ProcessGroup]:
-    """Yield the processes that score; each takes the GPU of its local rank, if there is one.
+    """Yield the process group for scoring; each rank uses the GPU of its local rank, if there is one.
 
-    Results travel over gloo, so that devices need not speak to each other.
+    Results travel over gloo, so the GPUs need not communicate with each other.
     """
     if not launched():
         yield ProcessGroup()
@@ -193,10 +198,10 @@ def scoring_group() -> Iterator[ProcessGroup]:
 
 @contextmanager
 def training_group(device: str) -> Iterator[ProcessGroup]:
-    """Yield the processes that train, each on the device of its local rank.
+    """Yield the process group for training; each rank trains on the device of its local rank.
 
     Raises:
-        DeviceError: PB707, the device is not there.
+        DeviceError: PB707, this machine lacks the device.
     """
     own = open_device(own_device(device))
     if not launched():

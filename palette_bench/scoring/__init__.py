@@ -1,1 +1,1 @@
-"""From features to numbers: extractors, metrics, and the scorecard."""
+"""Feature extractors, metrics and the scorecard."""

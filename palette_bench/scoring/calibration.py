@@ -1,4 +1,4 @@
-"""Are we on the paper's scale? The original images scored as outputs, beside the paper's own row.
+"""Comparison with the paper's scale: the originals scored as outputs, beside the paper's own row.
 
 Source: protocol, section 9; Palette, tables 2 to 4, 8 and 9.
 """
@@ -14,23 +14,24 @@ from palette_bench.scoring.references import DEFAULT_FULL
 from palette_bench.scoring.scorecard import BARRING, Score, Scorecard
 
 _FILE = "paper_scores.csv"
+# source id -> split in the file of the paper's scores
 _SPLITS = {"imagenet-ctest10k": "ctest10k", "places10k-r1": "places10k", "places10k-release": "places10k"}
 _TOLERANCE = {"fid": 0.3, "inception_score": 5.0, "classification_accuracy": 1.0}
-_RELATIVE = 0.1  # of the paper's FID, where that is more
+_RELATIVE = 0.1  # tolerance as a fraction of the paper's FID; counts if it is the larger one
 
 Verdict = Literal["on", "off"]
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """One metric of the original row.
+    """One metric of the row "original images", compared with the paper.
 
     Attributes:
-        metric: id.
-        original: ours, or None where it was not computed.
-        paper: as printed, or None where the paper has none for these images.
-        tolerance: what may lie between the two.
-        verdict: `on` or `off` the paper's scale, or None where that cannot be said.
+        metric: metric id.
+        original: our value, or None if it was not computed.
+        paper: value printed in the paper, or None if the paper has none for these images.
+        tolerance: largest allowed difference between the two.
+        verdict: `on` or `off` the paper's scale, or None if this cannot be decided.
         reason: why there is no verdict.
     """
 
@@ -43,16 +44,16 @@ class Anchor:
 
 
 def paper_row(protocol: str, task: str, source: str) -> dict[str, float]:
-    """Return the paper's scores of the original images by metric, or nothing where it has none.
+    """Return the paper's scores of the original images by metric id, or {} if the paper has none.
 
-    The variant does not matter: the originals of a task are the same images.
+    All variants of a task have the same originals, so the variant does not matter.
     """
     split = _SPLITS.get(source)
     if split is None:
         return {}
     try:
         text = protocol_file(protocol, _FILE).decode("utf-8")
-    except FileNotFoundError:  # a protocol of our own
+    except FileNotFoundError:  # a protocol that is not the paper's
         return {}
     return {
         line["metric"]: float(line["value"])
@@ -62,12 +63,12 @@ def paper_row(protocol: str, task: str, source: str) -> dict[str, float]:
 
 
 def tolerance(metric: str, paper: float) -> float:
-    """Return how far ours may lie from the paper's: 0.3 FID or 10 % if larger, 5 IS, 1 CA point."""
+    """Return the allowed difference from the paper's value: 0.3 FID or 10 % if larger, 5 IS, 1 CA point."""
     return max(_TOLERANCE[metric], _RELATIVE * paper if metric == "fid" else 0.0)
 
 
 def judge(metric: str, score: Score, paper: dict[str, float]) -> Anchor:
-    """Return one metric of the original row with its verdict."""
+    """Return the comparison of one metric's original row with the paper, including the verdict."""
     ours = score.params.get("original")
     if metric not in paper or metric not in _TOLERANCE:
         return Anchor(metric, ours, reason="the paper has no such number for these images")
@@ -80,7 +81,7 @@ def judge(metric: str, score: Score, paper: dict[str, float]) -> Anchor:
 
 
 def _obstacle(metric: str, score: Score) -> str:
-    """Return why a number cannot be held against the paper's, or nothing."""
+    """Return why a score cannot be compared with the paper's, or an empty string."""
     barring = sorted(set(score.notes) & (BARRING - {"rank-deficient"}))
     if barring:
         return f"the score carries {', '.join(barring)}"
@@ -91,13 +92,13 @@ def _obstacle(metric: str, score: Score) -> str:
 
 
 def anchored(metric: str, score: Score, paper: dict[str, float]) -> dict[str, Any]:
-    """Return what a scorecard's params say of the anchor, or nothing without a verdict."""
+    """Return the scorecard params for the verdict and the paper's value, or {} without a verdict."""
     anchor = judge(metric, score, paper)
     return {} if anchor.verdict is None else {"anchor": anchor.verdict, "paper_original": anchor.paper}
 
 
 def calibration(card: Scorecard) -> list[Anchor]:
-    """Return the original row of a card, each metric beside the paper's number."""
+    """Return the original row of a scorecard, each metric beside the paper's value."""
     paper = paper_row(card.protocol, card.task, card.source)
     return [
         judge(metric, score, paper)

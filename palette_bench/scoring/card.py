@@ -1,4 +1,4 @@
-"""From scores to records: the card, not yet signed, and its per-image table."""
+"""Assembly of the scorecard, not yet signed, and of its per-image table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from palette_bench.scoring.scorecard import Fingerprints, Score, Scorecard, Tabl
 from palette_bench.submission.check import CheckReport
 from palette_bench.tasks import canary
 
-# precision -> type of the arithmetic, TF32, level of determinism (trust, section 1.1)
+# precision -> dtype of the arithmetic, whether TF32 is on, level of determinism (trust, section 1.1)
 _PRECISION = {
     "fp32": ("float32", False, "L0"),
     "tf32": ("float32", True, "L2"),
@@ -33,9 +33,9 @@ def environment(torch_version: str, device: str, precision: str) -> dict[str, st
     """Return the environment of a scorecard; it enters no fingerprint.
 
     Args:
-        torch_version: as torch reports it.
+        torch_version: version string of torch.
         device: kind and model, e.g. `cuda (NVIDIA H200)`.
-        precision: of the networks, e.g. `fp32`.
+        precision: precision of the networks, e.g. `fp32`.
     """
     versions = canary.environment()
     commit = _git("rev-parse", "HEAD")
@@ -55,13 +55,13 @@ def environment(torch_version: str, device: str, precision: str) -> dict[str, st
 
 
 def _git(*arguments: str) -> str | None:
-    """Return what git says about the checkout this package runs from; None if it is installed."""
+    """Return git's output for the checkout that this package runs from; None without a checkout or git."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:
         answer = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
-    except OSError:  # no git here
+    except OSError:  # git is not installed
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
 
@@ -71,7 +71,7 @@ def _command(words: list[str]) -> str:
     return " ".join("=".join(Path(part).name for part in word.split("=")) for word in words)
 
 
-_UNSIGNED = "0" * 64  # digests that `write_scorecard` fills in
+_UNSIGNED = "0" * 64  # placeholder for digests that `write_scorecard` fills in
 
 Environment = dict[str, str | bool | None]
 
@@ -84,15 +84,15 @@ def make_card(
     problems: Sequence[Problem],
     environment: Environment,
 ) -> Scorecard:
-    """Return a card without digests.
+    """Return a scorecard whose own digest and table link are still placeholders.
 
     Args:
-        target: the set.
-        report: of a check without errors that count.
-        scores: by metric.
-        extractors: id -> fingerprint.
-        problems: findings to keep with the scores.
-        environment: of this machine.
+        target: the benchmark set.
+        report: report of a check without errors that prevent scoring.
+        scores: metric id -> score.
+        extractors: extractor id -> fingerprint.
+        problems: findings to record with the scores.
+        environment: environment of this machine.
     """
     manifest, declared = target.manifest, report.card
     assert declared is not None, "a report without errors has a card"
@@ -131,7 +131,7 @@ def make_table(
     pixels: Mapping[ImageId, Fingerprint],
     outcomes: Sequence[MetricOutcome],
 ) -> pd.DataFrame:
-    """Return the per-image table: a row per id, a column for whatever a metric says of one image."""
+    """Return the per-image table: one row per id, and one column for each per-image value of a metric."""
     by_id = target.manifest.by_id
     columns = {
         "image_id": list(ids),

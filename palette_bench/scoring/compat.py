@@ -1,6 +1,6 @@
-"""`calculate_metrics`: torch-fidelity's interface and defaults on our features and arithmetic.
+"""`calculate_metrics`: torch-fidelity's interface and defaults on this package's features and arithmetic.
 
-For comparing programs; what it returns is never a scorecard. Source: torch-fidelity 0.4, metrics.py and
+It serves to compare programs; its result is never a scorecard. Source: torch-fidelity 0.4, metrics.py and
 defaults.py; metrics, section 7.
 """
 
@@ -31,7 +31,7 @@ from palette_bench.scoring.metrics.kid import kid_subsets
 
 Input: TypeAlias = str | os.PathLike[str] | NDArray[np.uint8]
 
-# what torch-fidelity takes and this does not, with the reason
+# keywords of torch-fidelity that are not supported, with the reason
 _DECLINED = {
     "batch_size": "the batch is fixed, so that results do not depend on it",
     "verbose": "nothing is printed",
@@ -43,23 +43,25 @@ _DECLINED = {
 
 @dataclass(frozen=True)
 class FidelityOptions:
-    """The options of torch-fidelity that matter here, under its names and defaults.
+    """The supported options of torch-fidelity, under its names and defaults, and two options for odd files.
 
     Attributes:
-        isc: compute the Inception Score of input1.
-        fid: compute the Fréchet distance of both inputs.
-        kid: compute the kernel distance of both inputs over random subsets.
-        isc_splits: how many parts the Inception Score is the mean over.
-        kid_subsets: how many subsets the kernel distance is the mean over.
-        kid_subset_size: images in each.
-        samples_shuffle: shuffle before splitting.
-        rng_seed: of shuffle and subsets.
-        samples_find_deep: look into sub-folders.
-        samples_find_ext: suffixes, separated by commas.
-        feature_extractor_weights_path: file of the FID network, or `random:SEED`; None searches the store.
-        cuda: use a GPU; None uses one if there is one.
-        alpha: what becomes of transparency: `drop`, `black` or `white`; None refuses it.
-        sixteen_bit: `div257`, or None to refuse images of 16 bits.
+        isc: whether to compute the Inception Score of input1.
+        fid: whether to compute the Fréchet distance of both inputs.
+        kid: whether to compute the kernel distance of both inputs over random subsets.
+        isc_splits: number of splits that the Inception Score averages over.
+        kid_subsets: number of random subsets that the kernel distance averages over.
+        kid_subset_size: images per subset.
+        samples_shuffle: whether to shuffle images before splitting.
+        rng_seed: seed of the shuffle and of the subsets.
+        samples_find_deep: whether to search sub-folders.
+        samples_find_ext: suffixes of image files, separated by commas.
+        feature_extractor_weights_path: file of the FID network, or `random:SEED`; None searches the weights
+            store.
+        cuda: whether to use a GPU; None uses one if there is one.
+        alpha: `drop` transparency, or lay images on `black` or `white`; None raises an error on transparent
+            images.
+        sixteen_bit: `div257` converts images of 16 bits; None raises an error on them.
     """
 
     isc: bool = False
@@ -80,7 +82,7 @@ class FidelityOptions:
 
 @dataclass(frozen=True)
 class _OptionRule:
-    """What an option may be, in words and as a test; `choices` are its words, if it takes words."""
+    """The allowed values of an option: a description, a test, and the allowed words if it takes words."""
 
     expected: str
     accepts: Callable[[Any], bool]
@@ -133,21 +135,22 @@ def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any
 
     Args:
         input1: a folder, or (N, H, W, 3) uint8.
-        input2: likewise; needed by `fid` and `kid`.
+        input2: a second one; `fid` and `kid` need it.
         options: fields of `FidelityOptions`.
 
     Returns:
-        `inception_score_mean`, `inception_score_std`, `frechet_inception_distance`,
-        `kernel_inception_distance_mean`, `kernel_inception_distance_std`: those asked for.
+        The requested ones of `inception_score_mean`, `inception_score_std`, `frechet_inception_distance`,
+            `kernel_inception_distance_mean`, `kernel_inception_distance_std`.
 
     Raises:
-        TypeError: an unknown keyword, with a suggestion.
-        UsageError: PB403 for every option of another type or range; no metric asked for, more splits than
-            images, or subsets larger than a side.
-        InputError: images that cannot be read, arrays of another shape or type, or one image where
-            a spread is needed.
-        WeightsError: PB705.
-        DeviceError: PB707.
+        TypeError: an unknown or unsupported keyword; the message suggests a known one or gives the reason.
+        UsageError: PB403, options of a wrong type or range; all are listed. Also raised if no metric is
+            requested, input2 is missing, there are more splits than images, or subsets are larger than an
+            input.
+        InputError: images cannot be read, an array has another shape or dtype, or there is one image where a
+            spread is needed.
+        WeightsError: PB705, the weights are missing or wrong.
+        DeviceError: PB707, there is no GPU.
     """
     chosen = _options(options)
     one = _opened(input1, chosen)
@@ -192,7 +195,7 @@ def _fix(name: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Array:
-    """Images in memory, read like those of a folder."""
+    """Images in memory, read like those of a `FolderImages`."""
 
     images: NDArray[np.uint8]
 
@@ -226,7 +229,7 @@ def _opened(given: Input, options: FidelityOptions) -> _Side:
 
 
 def _require_sense(options: FidelityOptions, one: _Side, two: _Side | None) -> None:
-    """Refuse what cannot be computed before a network runs."""
+    """Raise, before any network runs, unless the requested metrics can be computed."""
     if not (options.isc or options.fid or options.kid):
         raise UsageError("ask for at least one metric: isc=True, fid=True or kid=True")
     if (options.fid or options.kid) and two is None:
@@ -242,12 +245,13 @@ def _require_sense(options: FidelityOptions, one: _Side, two: _Side | None) -> N
 
 
 def _features(extractor: FeatureExtractor, side: _Side) -> HeadTables:
-    """Return the tables of one input in its own order; images of one size go together."""
+    """Return the feature tables of one input, rows in its own order; images of one size share batches."""
     parts: list[tuple[list[int], HeadTables]] = []
     for bucket in side.by_size():
         images = in_threads(side.read, bucket)
         (tables,) = extract([extractor], images, len(bucket), lambda count: None)
         parts.append((bucket, tables))
+    # undo the grouping by size
     order = np.argsort(np.concatenate([bucket for bucket, _ in parts]))
     return {head: np.concatenate([tables[head] for _, tables in parts])[order] for head in parts[0][1]}
 

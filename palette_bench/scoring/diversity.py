@@ -1,4 +1,4 @@
-"""Diversity among several samples of one input: pairs of images through a pair distance.
+"""Diversity scores of a submission: distances between pairs of samples of one input.
 
 Source: Palette, section 5.5; metrics, section 4.
 """
@@ -25,13 +25,13 @@ from palette_bench.scoring.metrics.metric import MetricOutcome
 from palette_bench.scoring.outputs import OutputImages
 from palette_bench.scoring.scorecard import Score
 
-PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads")  # what --weights may name beside extractors
-_UNIT = 16  # images dealt to a rank at a time
+PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads")  # ids that --weights accepts besides extractors
+_UNIT = 16  # consecutive images per chunk that goes to one rank
 
 
 @dataclass(frozen=True)
 class SampledOutputs:
-    """The samples of a submission, `count` >= 2 of each image, and who looks at them."""
+    """The samples of a submission, `count` >= 2 per image, and the ranks that compare them."""
 
     images: OutputImages
     ids: Sequence[ImageId]
@@ -42,16 +42,16 @@ class SampledOutputs:
     def scores(
         self, rows: Sequence[Diversity], weights: Mapping[str, str], device: str, notes: tuple[str, ...]
     ) -> dict[str, Score]:
-        """Return diversities by id, at rank 0.
+        """Return diversity scores by metric id; only rank 0's result is complete.
 
-        A distance whose weights are absent, or that needs larger images, is null with a note: diversity
-        never stops a run.
+        If a distance lacks its weights or needs larger images, its value is None with a note. Diversity never
+        stops a run.
 
         Args:
-            rows: of the table of diversities.
-            weights: of `PAIR_WEIGHTS`: path, or `random:SEED`.
+            rows: rows of the table of diversity metrics.
+            weights: id of `PAIR_WEIGHTS` -> path, or `random:SEED`.
             device: cpu or cuda.
-            notes: what every score carries.
+            notes: notes that every score carries.
         """
         found = {row.id: self._score(row, weights, device, notes) for row in rows}
         return {name: score for name, score in found.items() if score is not None}
@@ -74,7 +74,7 @@ class SampledOutputs:
         return as_score(row, outcome, len(self.ids), extractor=row.distance, notes=(*own, *notes))
 
     def _distances(self, row: Diversity, distance: PairDistance) -> dict[ImageId, NDArray[np.float64]]:
-        """Return (K - 1,) distances of each image dealt to this rank."""
+        """Return the (K - 1,) distances of each image of this rank, by id."""
         mine = self.world.shard(self.ids, _UNIT)
         found = {}
         read = in_threads(self._all_of, mine)

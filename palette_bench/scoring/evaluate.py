@@ -1,4 +1,4 @@
-"""From feature tables to scores: every metric of a plan, with its reference and the original row."""
+"""Selection of metrics and their extractors, and computation of scores from feature tables."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from palette_bench.scoring.features.extractor import FeatureExtractor
 
 
+# --- selection of metrics and extractors ---
+
+# general or originals name -> reserved name
 _RESERVED_FORM = {
     form: reserved for forms in (GENERAL_FORM, ORIGINALS_FORM) for reserved, form in forms.items()
 }
@@ -32,20 +35,20 @@ _RESERVED_FORM = {
 
 @dataclass(frozen=True)
 class MetricStep:
-    """One metric and the extractor that feeds it."""
+    """One metric and the extractor whose features it reads."""
 
     metric: Metric
     extractor: FeatureExtractor
 
     @property
     def head(self) -> str:
-        """Return the extractor's head that the metric reads."""
+        """Return the name of the extractor's head that the metric reads."""
         return self.extractor.heads[self.metric.head]
 
 
 @dataclass(frozen=True)
 class MetricSelection:
-    """The metrics of a card, by what they read: features, several samples, pixels."""
+    """The metrics of a scorecard, grouped by what they read: features, several samples, or pixels."""
 
     features: tuple[str, ...]
     diversities: tuple[Diversity, ...]
@@ -55,10 +58,10 @@ class MetricSelection:
 def select_metrics(
     target: BenchSet, extractors: Sequence[str], chosen: Sequence[str] = ()
 ) -> MetricSelection:
-    """Return the metrics that were chosen, or all that this set and these extractors have.
+    """Return the chosen metrics, or all metrics that this set and these extractors support.
 
     Raises:
-        UsageError: an unknown metric, or one of another task; all of them.
+        UsageError: metrics are unknown or belong to another task; the message lists all of them.
     """
     pixels = diagnostics(target.task.degradation)
     if not chosen:
@@ -83,9 +86,9 @@ def select_metrics(
 def servable(
     wanted: Sequence[str], extractors: Sequence[FeatureExtractor]
 ) -> tuple[tuple[str, ...], list[Problem]]:
-    """Return the metrics that some extractor serves, and PB207 for the others.
+    """Return the metrics that some extractor supports, and a PB207 problem for each of the others.
 
-    A network without classes has no classifier scores, and what it can do is done.
+    A network without classes, for example, has no classifier scores; its other metrics are still computed.
     """
     served = tuple(name for name in wanted if _offering(FEATURE_METRICS[name], extractors))
     chosen = ", ".join(e.id for e in extractors)
@@ -103,10 +106,10 @@ def servable(
 
 
 def wanted_metrics(target: BenchSet, extractors: Sequence[str]) -> tuple[str, ...]:
-    """Return the feature metrics of a card: those that rank, then those that are only shown.
+    """Return the feature metrics of a scorecard: first those that rank, then those that are only shown.
 
-    KID stands beside FID where sets are too small for it: everywhere but on the paper's own sources
-    (protocol, section 8). A metric defined on one network alone comes with that network.
+    KID is shown beside FID on all sources except the paper's own, because other sets are too small for FID
+    (protocol, section 8). A metric defined on one network alone is included if that network is used.
     """
     source = target.manifest.source
     ranked = target.protocol.ranked_metrics(source)
@@ -116,10 +119,10 @@ def wanted_metrics(target: BenchSet, extractors: Sequence[str]) -> tuple[str, ..
 
 
 def check_metrics(names: Sequence[str]) -> None:
-    """Accept ids of metrics on features.
+    """Raise unless all names are ids of feature metrics.
 
     Raises:
-        UsageError: an unknown one, with a suggestion.
+        UsageError: an unknown id; the message suggests a known one.
     """
     unknown = [name for name in names if name not in FEATURE_METRICS]
     if unknown:
@@ -127,11 +130,14 @@ def check_metrics(names: Sequence[str]) -> None:
 
 
 def needed_extractors(metrics: Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
-    """Return which of a protocol's extractors some metrics need: the classifier only where classes count.
+    """Return the extractors of a protocol that the given metrics need.
+
+    The first is always included, the others only for classification metrics. A metric that is defined on one
+    network adds that network.
 
     Args:
-        metrics: ids.
-        available: extractors in the protocol's order, the one FID is computed on first.
+        metrics: metric ids.
+        available: extractors in the protocol's order; FID is computed on the first.
     """
     bound = [FEATURE_METRICS[name].extractor for name in metrics]
     classifies = any(name.startswith("classification") for name in metrics)
@@ -142,15 +148,16 @@ def needed_extractors(metrics: Sequence[str], available: Sequence[str]) -> tuple
 def plan(
     wanted: Sequence[str], extractors: Sequence[FeatureExtractor], labelled: bool
 ) -> tuple[MetricStep, ...]:
-    """Return a step per wanted metric.
+    """Return one step per wanted metric.
 
     Args:
-        wanted: metric ids; reserved and general names mean the same arithmetic.
-        extractors: in the order chosen; the first that offers the needed head is taken.
-        labelled: every image has a class.
+        wanted: metric ids; a reserved name and its general form mean the same arithmetic.
+        extractors: extractors in order of preference. A metric uses the first one with the head it needs;
+            `classification_accuracy` prefers a classifier of ImageNet labels.
+        labelled: whether every image has a class.
 
     Raises:
-        UsageError: an unknown metric, or no extractor offers a head that a metric needs.
+        UsageError: an unknown metric, or no extractor has the head that a metric needs.
 
     Source: metrics, section 4, "Reserved names".
     """
@@ -165,6 +172,7 @@ def _step(name: str, extractors: Sequence[FeatureExtractor], labelled: bool) -> 
         chosen = ", ".join(e.id for e in extractors)
         raise UsageError(f"{name} needs {_needs(metric)}; chosen: {chosen or 'none'}")
     extractor = offering[0]
+    # a reserved name holds on the FID network only; on others the metric takes its general name
     keeps_name = name not in GENERAL_FORM or extractor.id == FID_NETWORK
     if name == "classification_accuracy":
         extractor = next((e for e in offering if e.label_space == IMAGENET), offering[0])
@@ -177,16 +185,18 @@ def _offering(metric: Metric, extractors: Sequence[FeatureExtractor]) -> list[Fe
 
 
 def _needs(metric: Metric) -> str:
-    """Return in words what network a metric needs."""
+    """Return a description of the network that a metric needs."""
     if metric.extractor:
         return metric.extractor
     return "a network that tells classes apart" if metric.head == "logits" else "a network with features"
 
 
 def diagnostics(degradation: str) -> tuple[Diagnostic, ...]:
-    """Return the diagnostics of a task."""
+    """Return the pixel diagnostics that apply to a degradation."""
     return tuple(d for d in DIAGNOSTICS.values() if d.degradation in (None, degradation))
 
+
+# --- scores from feature tables ---
 
 MATCHED = "fid_matched"
 PARTIAL_NOTE = "partial"
@@ -194,7 +204,7 @@ PARTIAL_NOTE = "partial"
 
 @dataclass(frozen=True)
 class ScoredMetric:
-    """A metric's outcome and the score it becomes."""
+    """The outcome of a metric and the score made from it."""
 
     outcome: MetricOutcome
     score: Score
@@ -202,11 +212,11 @@ class ScoredMetric:
 
 @dataclass(frozen=True)
 class ImageLabels:
-    """What images show.
+    """The class labels of images.
 
     Attributes:
         classes: (N,) int64 in id order.
-        count: classes of the whole set.
+        count: number of classes in the whole set.
     """
 
     classes: NDArray[np.int64]
@@ -214,7 +224,7 @@ class ImageLabels:
 
     @classmethod
     def of(cls, target: BenchSet, ids: Sequence[ImageId]) -> ImageLabels | None:
-        """Return the labels of some images of a set, or None if an image of it has none."""
+        """Return the labels of some images of a set, or None if any image of the set has no label."""
         known = {i: item.label for i, item in target.manifest.by_id.items() if item.label is not None}
         if len(known) < target.manifest.n:
             return None
@@ -223,16 +233,16 @@ class ImageLabels:
 
 @dataclass(frozen=True)
 class MetricInputs:
-    """Everything metrics read of one submission, rows in id order.
+    """Everything that metrics read of one submission; rows are in id order.
 
     Attributes:
-        n: images scored.
-        outputs: extractor id -> tables.
+        n: number of scored images.
+        outputs: extractor id -> tables of the outputs.
         originals: extractor id -> tables of the originals of the same ids.
-        originals_keys: extractor id -> fingerprint of these originals seen by it.
-        reference: what FID and KID compare with.
-        labels: or None.
-        notes: what every score carries, e.g. `partial`.
+        originals_keys: extractor id -> fingerprint of these originals and the extractor.
+        reference: reference of FID and KID.
+        labels: class labels, or None.
+        notes: notes that every score carries, e.g. `partial`.
     """
 
     n: int
@@ -244,7 +254,7 @@ class MetricInputs:
     notes: tuple[str, ...] = ()
 
     def tables(self, step: MetricStep) -> FeatureTables:
-        """Return what the metric of a step reads."""
+        """Return the feature tables that the metric of a step reads."""
         name, head, metric = step.extractor.id, step.head, step.metric
         kernel = metric.score is kid.kernel
         return FeatureTables(
@@ -256,14 +266,17 @@ class MetricInputs:
         )
 
     def reference_print(self, step: MetricStep) -> Fingerprint | None:
-        """Return the fingerprint of what a metric compares with, or None if it looks at outputs alone."""
+        """Return the fingerprint of what a metric compares with, or None if it reads the outputs alone."""
         if step.metric.referenced:
             return self.reference.fingerprint(step.extractor)
         return self.originals_keys[step.extractor.id] if step.metric.paired else None
 
 
 def close(steps: Sequence[MetricStep], material: MetricInputs) -> dict[str, ScoredMetric]:
-    """Return outcomes and scores by metric id; `fid` against own originals is `fid_originals`."""
+    """Return the outcome and the score of each step, by metric id.
+
+    Against the set's own originals, `fid` and `kid` are named `fid_originals` and `kid_originals`.
+    """
     named = steps
     if material.reference.id == ORIGINALS:
         own = {name: FEATURE_METRICS[form] for name, form in ORIGINALS_FORM.items()}
@@ -272,10 +285,10 @@ def close(steps: Sequence[MetricStep], material: MetricInputs) -> dict[str, Scor
 
 
 def close_matched(step: MetricStep, material: MetricInputs) -> ScoredMetric:
-    """Return FID against a reference cropped as the set is: shown beside the default, never ranked."""
+    """Return FID against a reference cropped like the set; shown beside the default FID, never ranked."""
     matched = replace(step, metric=replace(step.metric, id=MATCHED))
     scored = _close(matched, material)
-    return replace(scored, outcome=replace(scored.outcome, columns={}))  # fid's column is fid's
+    return replace(scored, outcome=replace(scored.outcome, columns={}))  # only the default FID has a column
 
 
 def _close(step: MetricStep, material: MetricInputs) -> ScoredMetric:
@@ -299,12 +312,12 @@ def _close(step: MetricStep, material: MetricInputs) -> ScoredMetric:
 
 
 def _original(step: MetricStep, tables: FeatureTables) -> float | None:
-    """Return the value of the originals taken as outputs, the paper's "Original images" row.
+    """Return the value of the originals taken as outputs, the paper's row "Original images".
 
-    Against a whole validation set KID has no such row: all pairs would cost more than everything else.
+    KID against a whole validation set has no such value: its pairs would cost more than everything else.
     """
     if tables.reference is not None:
-        if tables.reference.paired:
+        if tables.reference.paired:  # the originals against themselves
             return 0.0 if tables.reference.n > 1 else None
         if step.metric.score is kid.kernel:
             return None
@@ -320,15 +333,15 @@ def as_score(
     reference: Fingerprint | None = None,
     notes: tuple[str, ...] = (),
 ) -> Score:
-    """Return an outcome as a scorecard holds it; a note stands once.
+    """Return the scorecard entry of an outcome, each note once.
 
     Args:
         row: the metric's row in its table.
-        outcome: its number.
-        n: images it is over.
-        extractor: network it comes from.
-        reference: fingerprint of what it compares with.
-        notes: of network, reference and run.
+        outcome: value, interval, params and notes of the metric.
+        n: number of images that the value covers.
+        extractor: id of the extractor.
+        reference: fingerprint of what the metric compares with.
+        notes: notes of the extractor, the reference and the run.
     """
     interval = outcome.interval
     return Score(

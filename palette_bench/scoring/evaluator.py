@@ -1,6 +1,7 @@
-"""`Evaluator`: scores from Python, batch by batch, in any order, against a benchmark set.
+"""`Evaluator`: scores of a benchmark set from Python, fed with outputs batch by batch in any order.
 
-For training loops and notebooks: features and metrics of `score`, without files, card or pixel diagnostics.
+It serves training loops and notebooks. It computes the feature metrics of `score`, without files, a scorecard
+or pixel diagnostics.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _Rows = dict[str, dict[str, Features]]  # extractor id -> head -> (D,)
 
 
 class Evaluator:
-    """Collects outputs of one set and turns them into scores."""
+    """Collects outputs for one set and computes their scores."""
 
     def __init__(
         self,
@@ -53,20 +54,20 @@ class Evaluator:
         """Open the networks; nothing is downloaded.
 
         Args:
-            benchset: the set, or its folder.
-            metrics: ids of feature metrics; a reserved name stands for its general form where the network is
-                another, and for `fid_originals`, `kid_originals` where the reference is the set's originals.
+            benchset: the benchmark set, or its folder.
+            metrics: ids of feature metrics. A reserved name becomes its general form on other networks, and
+                `fid_originals` or `kid_originals` if the reference is the set's originals.
             reference: `originals`, `val-full@...` if it is in the cache, or None for the default.
             device: cpu or cuda.
-            precision: fp32; previews tf32 and bf16; audit fp64.
+            precision: `fp32`; `tf32` and `bf16` for previews; `fp64` for audits.
             weights: extractor id -> path, or `random:SEED`.
-            extractors: ids in order of preference; those of the protocol that the metrics need if empty.
-            mode: resize of the FID network.
+            extractors: ids in order of preference; if empty, the protocol's extractors that the metrics need.
+            mode: resize mode of the FID network.
 
         Raises:
             UsageError: unknown metric, extractor, reference or option.
-            WeightsError: PB705.
-            DeviceError: PB707.
+            WeightsError: PB705, weights are missing or wrong.
+            DeviceError: PB707, this machine lacks the device.
         """
         self.target = benchset if isinstance(benchset, BenchSet) else BenchSet.open(benchset)
         self._request = ReferenceRequest(reference, mode=mode)
@@ -81,19 +82,20 @@ class Evaluator:
 
     @property
     def fingerprints(self) -> dict[str, Fingerprint]:
-        """Return what two evaluators must share before they merge: set and networks."""
+        """Return the fingerprints of set and networks; evaluators must share them to merge."""
         own = {e.id: e.fingerprint for e in self._extraction.extractors}
         return {"set": self.target.manifest.set_fingerprint, **own}
 
     def update(self, images: NDArray[np.uint8], ids: Sequence[ImageId]) -> None:
-        """Add outputs; known pixels are re-imposed where the task has a hole.
+        """Add outputs; if the task has a hole, their known pixels are replaced by those of the input.
 
         Args:
             images: (B, S, S, 3) uint8 in [0, 255], any B; S is the protocol's side.
-            ids: (B,) ids of the set, in any order, each once in the evaluator's life.
+            ids: (B,) ids of the set, in any order. Each id may be added once in the life of the evaluator.
 
         Raises:
-            InputError: another shape or type (nothing is rescaled), an id repeated or not of the set.
+            InputError: another shape or dtype (nothing is rescaled), or an id that is repeated or not in the
+                set.
         """
         self._require_images(images, ids)
         scored = (self._scored(image, i) for image, i in zip(images, ids, strict=True))
@@ -124,13 +126,13 @@ class Evaluator:
         return image if mask is None else recomposite(image, self.target.condition(image_id), mask)
 
     def merge(self, other: Evaluator) -> None:
-        """Add what another evaluator of the same set and networks has collected.
+        """Add the outputs that another evaluator of the same set and networks has collected.
 
-        The union is by id, so merging is associative, bit for bit.
+        Merging is a union by id, so it is associative, bit for bit.
 
         Raises:
-            IncomparableError: set or networks differ.
-            InputError: an id in both.
+            IncomparableError: the sets or the networks differ.
+            InputError: an id is in both evaluators.
         """
         differing = [
             name for name, value in self.fingerprints.items() if other.fingerprints.get(name) != value
@@ -144,13 +146,14 @@ class Evaluator:
         self._rows.update(other._rows)
 
     def compute(self, partial: bool = False) -> dict[str, Score]:
-        """Return every metric's score, by id.
+        """Return the score of every metric, by id.
 
         Args:
-            partial: score what there is; every score then carries the note `partial` and never ranks.
+            partial: whether to score an incomplete set. Every score then carries the note `partial` and never
+                ranks.
 
         Raises:
-            InputError: PB201, images are missing, or there are none at all.
+            InputError: PB201, images are missing and `partial` is False, or there are no images at all.
         """
         ids = sorted(self._rows)
         missing = sorted(set(self.target.ids) - set(ids))
@@ -169,7 +172,7 @@ class Evaluator:
         return {name: scored.score for name, scored in close(self._steps, material).items()}
 
     def _tables(self, ids: Sequence[ImageId]) -> dict[str, HeadTables]:
-        """Return the collected features by extractor, rows in id order."""
+        """Return the collected features by extractor id, rows in id order."""
         return {
             extractor.id: {
                 head: np.stack([self._rows[i][extractor.id][head] for i in ids])

@@ -1,4 +1,4 @@
-"""Images to feature tables: cached ones are read, the others computed in one pass by all ranks."""
+"""Feature tables of images: cached tables are read, the others are computed in one pass by all ranks."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def extract(
     *,
     name: Callable[[int], str] = "image {:,}".format,
 ) -> list[HeadTables]:
-    """Return the feature tables of images, per extractor.
+    """Return the feature tables of images, one mapping per extractor.
 
     Args:
-        extractors: all of them see each image while it is in memory; all take one size of batch.
+        extractors: they all process each batch while it is in memory; all must have the same micro-batch.
         images: (S, S, 3) uint8 each, in id order.
-        count: how many there are.
-        advance: told of every batch; may raise to stop.
-        name: index -> what an image is called in an error.
+        count: number of images.
+        advance: called with the size of every finished batch; may raise to stop.
+        name: maps an index to the image's name in error messages.
 
     Returns:
-        For each extractor head -> (count, D) float32; memory holds these and one batch.
+        For each extractor, head -> (count, D) float32. Memory holds these tables and one batch.
 
     Raises:
-        InputError: an extractor returns NaN or infinity; the first image is named.
+        InputError: an extractor returns NaN or infinity; the message names the first such image.
     """
     tables: list[dict[str, Features]] = [{} for _ in extractors]
     remaining, batch = iter(images), micro_batch(extractors)
@@ -58,14 +58,14 @@ def extract(
 
 
 def micro_batch(extractors: Sequence[FeatureExtractor]) -> int:
-    """Return how many consecutive images extractors of one device see at a time."""
+    """Return the micro-batch (images per forward pass) that all extractors of one device share."""
     (batch,) = {extractor.micro_batch for extractor in extractors}
     return batch
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The outputs, the originals or some references: what the networks see, and where it is read."""
+    """Images for the networks (outputs, originals or references): a label, pixel digests, and a reader."""
 
     label: str
     digests: Mapping[ImageId, Fingerprint]
@@ -74,7 +74,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Extraction:
-    """Networks at work: on which device, with which other ranks, remembering in which cache."""
+    """Extractors, together with the cache, device, ranks and progress display that they use."""
 
     extractors: Sequence[FeatureExtractor]
     cache: ArrayCache
@@ -83,22 +83,22 @@ class Extraction:
     progress: Progress = SILENT
 
     def only(self, extractors: Sequence[FeatureExtractor]) -> Extraction:
-        """Return the same with fewer networks."""
+        """Return a copy with the given extractors."""
         return replace(self, extractors=extractors)
 
     def keys(self, digests: Mapping[ImageId, Fingerprint]) -> dict[str, Fingerprint]:
-        """Return by extractor the fingerprint of these images seen by it: the key to their features."""
+        """Return, by extractor id, the cache key of these images' features."""
         return {e.id: cache_key(digests, e.fingerprint) for e in self.extractors}
 
     def tables(self, side: ImageSet) -> dict[str, HeadTables]:
-        """Return the tables of one side by extractor id, rows in id order; nothing but at rank 0.
+        """Return the tables of one image set by extractor id, rows in id order; {} on ranks other than 0.
 
-        Each extractor's table is kept as soon as the side is complete, so that a killed run takes up
+        The table of each extractor is cached as soon as the image set is complete, so a killed run resumes
         there.
 
         Raises:
             InputError: a feature is NaN or infinite.
-            StackError: PB710, the ranks did not cover every image once.
+            StackError: PB710, the ranks did not cover every image exactly once.
         """
         keys = self.keys(side.digests)
         found: dict[str, HeadTables] = {}
@@ -110,7 +110,7 @@ class Extraction:
 
         names = self.world.run_on_main(missing)
         chosen = [e for e in self.extractors if e.id in names]
-        for extractor, table in zip(chosen, self._computed(chosen, side), strict=False):  # none off rank 0
+        for extractor, table in zip(chosen, self._computed(chosen, side), strict=False):  # [] off rank 0
             self.cache.store(keys[extractor.id], table, self._about(extractor))
             found[extractor.id] = table
         return found
@@ -119,7 +119,7 @@ class Extraction:
         return {"batch": str(extractor.micro_batch), "device": self.device}
 
     def _computed(self, chosen: Sequence[FeatureExtractor], side: ImageSet) -> list[HeadTables]:
-        """Return the tables of these extractors, at rank 0: each rank computes the units dealt to it."""
+        """Return the tables of these extractors on rank 0; each rank computes its own chunks of images."""
         if not chosen:
             return []
         ids = sorted(side.digests)
@@ -137,10 +137,10 @@ class Extraction:
 
 
 def _assembled(ids: Sequence[ImageId], parts: Sequence[tuple[Sequence[ImageId], HeadTables]]) -> HeadTables:
-    """Return one table in id order from the rows of all ranks, each id exactly once.
+    """Return one table in id order from the rows of all ranks.
 
     Raises:
-        StackError: PB710.
+        StackError: PB710, the ranks did not cover each id exactly once.
     """
     if len(parts) == 1:
         return parts[0][1]
@@ -165,7 +165,7 @@ def _assembled(ids: Sequence[ImageId], parts: Sequence[tuple[Sequence[ImageId], 
 
 
 def obeying(progress: Progress, stop: Callable[[], None]) -> Progress:
-    """Return progress whose every step obeys Ctrl-C and SIGTERM."""
+    """Return a progress function that also calls `stop` at every step, to obey Ctrl-C and SIGTERM."""
 
     @contextmanager
     def watched(label: str, total: int) -> Iterator[Callable[[int], Any]]:

@@ -1,7 +1,7 @@
-"""Folders of any images, for comparing programs: read as torch-fidelity reads them, but not silently.
+"""Folders of any images, read as torch-fidelity reads them, but with errors and warnings.
 
-Alpha and 16 bits are refused until told what to do; mixed sizes, gray, EXIF turns and other files are
-allowed and said. Source: metrics, section 6.
+They serve to compare programs. Transparency and 16 bits raise an error unless a treatment is chosen. Mixed
+sizes, gray images, EXIF rotations and other files are allowed and logged. Source: metrics, section 6.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _PNG_DEPTH = 24  # offset of the bit depth in a PNG
 
 @dataclass(frozen=True)
 class FolderImages:
-    """Images of a folder in name order, read one by one.
+    """The images of a folder in path order, read one by one.
 
     Attributes:
         files: resolved paths, sorted.
-        alpha: what becomes of transparency; None refuses it.
-        sixteen_bit: `div257` maps 65,535 to 255; None refuses such images.
+        alpha: treatment of transparency; None raises an error.
+        sixteen_bit: `div257` maps 65,535 to 255; None raises an error on images of 16 bits.
     """
 
     files: Sequence[Path]
@@ -55,14 +55,14 @@ class FolderImages:
         """Return image `at` as (H, W, 3) uint8.
 
         Raises:
-            InputError: unreadable, transparent or of 16 bits, and nothing said about it.
+            InputError: PB309, unreadable, with several frames, or transparent or of 16 bits without a chosen
+                treatment.
         """
         path = self.files[at]
         data = path.read_bytes()
         try:
-            with PillowImage.open(
-                io.BytesIO(data)
-            ) as image:  # which refuses bombs before anything is inflated
+            # open() rejects decompression bombs before anything is inflated
+            with PillowImage.open(io.BytesIO(data)) as image:
                 if data.startswith((b"\x89PNG", b"\xff\xd8")) and (fault := fault_of(data)):
                     raise InputError(_refused(path.name, "a whole image", fault))
                 if image.format not in ("JPEG", "MPO") and getattr(image, "n_frames", 1) > 1:
@@ -73,7 +73,7 @@ class FolderImages:
 
     def _pixels(self, image: PillowImage.Image, data: bytes, name: str) -> Image:
         deep_png = data[:4] == b"\x89PNG" and data[_PNG_DEPTH] == 16
-        tags = getattr(image, "tag_v2", None) or {}  # of a TIFF: its reader drops the low byte in silence
+        tags = getattr(image, "tag_v2", None) or {}  # TIFF tags: the reader silently drops the low byte
         deep_tiff = max(tags.get(_TIFF_BITS, (8,)), default=8) > 8
         if image.mode == "F":
             raise InputError(_refused(name, "8 bits", "floating point numbers", "convert it to 8 bits"))
@@ -101,10 +101,12 @@ class FolderImages:
         return np.asarray(PillowImage.alpha_composite(ground, image).convert("RGB"))
 
     def by_size(self) -> list[list[int]]:
-        """Return the indices of equal sizes together, in the order of their first image; mixes are said.
+        """Return the indices grouped by image size, in the order of each group's first image.
+
+        Mixed sizes, gray images and EXIF rotations are logged as warnings.
 
         Raises:
-            InputError: a header cannot be read.
+            InputError: PB309, a header cannot be read.
         """
         sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
         turned = gray = 0
@@ -139,14 +141,14 @@ def find_folder(
     """Return the images of a folder, sorted by path as torch-fidelity sorts them.
 
     Args:
-        folder: where they lie.
+        folder: folder of images.
         extensions: suffixes without dot, lower case.
-        deep: look below the folder too.
+        deep: whether to search sub-folders.
         alpha: as in `FolderImages`.
         sixteen_bit: as in `FolderImages`.
 
     Raises:
-        InputError: no such folder, or no images in it.
+        InputError: the folder does not exist or holds no images.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of images")

@@ -1,4 +1,4 @@
-"""The networks of a run: which ones, with which weights, on which device, in which arithmetic."""
+"""The feature extractors of a run: which ones, with which weights, device and precision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_MODE = "tf1"
 
 @dataclass(frozen=True)
 class Networks:
-    """Which extractors, and how they run."""
+    """The extractors of a run and their options, which are those of `open_extractor`."""
 
     names: Sequence[str]
     weights: Weights
@@ -30,12 +30,12 @@ class Networks:
     mode: str
 
     def open(self) -> list[FeatureExtractor]:
-        """Return all extractors.
+        """Return all extractors, opened.
 
         Raises:
-            WeightsError: PB705, one error naming every one that lacks its weights.
+            WeightsError: PB705, extractors lack their weights; one error names all of them.
             UsageError: unknown precision or mode.
-            DeviceError: PB707.
+            DeviceError: PB707, this machine lacks the device.
         """
         opened, missing = [], []
         for name in self.names:
@@ -51,7 +51,7 @@ class Networks:
         return open_extractor(name, self.weights.get(name), self.crop, self.device, self.precision, self.mode)
 
     def environment(self) -> dict[str, str | bool | None]:
-        """Return what a card says of this machine."""
+        """Return the environment of a scorecard, with the device of this run."""
         gpu = self.device.startswith("cuda")
         model = torch.cuda.get_device_name(self.device) if gpu else torch.backends.cpu.get_cpu_capability()
         return environment(torch.__version__, f"{self.device} ({model})", self.precision)

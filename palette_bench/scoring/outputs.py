@@ -1,4 +1,4 @@
-"""The images of one submission beside those of its set, as they are scored."""
+"""The images of one submission beside those of its set, and the pixel diagnostics that read them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from palette_bench.tasks.degradations.hole import recomposite
 
 @dataclass(frozen=True)
 class OutputImages:
-    """An opened submission and its set."""
+    """An opened submission and its benchmark set."""
 
     files: Submission
     target: BenchSet
@@ -29,7 +29,7 @@ class OutputImages:
         """Return an output as submitted.
 
         Raises:
-            SubmissionError: it passed the check and cannot be read now.
+            SubmissionError: the file passed the check but cannot be read now.
         """
         try:
             return read_output(self.files, image_id, self.target.protocol.side, sample)
@@ -45,7 +45,7 @@ class OutputImages:
             ) from error
 
     def scored(self, image_id: ImageId, sample: int = 1) -> Image:
-        """Return what is scored: known pixels re-imposed where the task has a hole."""
+        """Return the image to score: the output, with the input's known pixels if the task has a hole."""
         mask = self.target.mask(image_id)
         raw = self.raw(image_id, sample)
         return raw if mask is None else recomposite(raw, self.target.condition(image_id), mask)
@@ -53,10 +53,10 @@ class OutputImages:
 
 @dataclass(frozen=True)
 class DiagnosticReadings:
-    """What the first look at every image gives, in id order.
+    """The pixel digests and diagnostics of all images, in id order.
 
     Attributes:
-        digests: pixel digest of each scored image by id: the key to cached features.
+        digests: id -> pixel digest of the scored image, from which the keys of cached features are made.
         readings: diagnostic id -> one reading per image.
     """
 
@@ -65,14 +65,14 @@ class DiagnosticReadings:
 
 
 class PixelDiagnostics:
-    """Looks at every answer while the check has it decoded.
+    """Callback that reads every valid output while `check` has it decoded (thread-safe).
 
-    Takes the digest of what is scored, the diagnostics, and proof that the set's own files are those its
-    manifest names.
+    It computes the digest of the scored image and the pixel diagnostics, and checks that the set's own files
+    are those that the manifest names.
     """
 
     def __init__(self, target: BenchSet, diagnostics: Sequence[Diagnostic]) -> None:
-        """Start with no image seen."""
+        """Start without readings."""
         self._target = target
         self._diagnostics = diagnostics
         self._digests: dict[ImageId, Fingerprint] = {}
@@ -80,10 +80,10 @@ class PixelDiagnostics:
         self._damaged: set[ImageId] = set()
 
     def __call__(self, answer: CheckedOutput) -> None:
-        """Note one answer; several threads may call this, each with its own.
+        """Read one output; several threads may call this, each with its own output.
 
         Raises:
-            BenchSetError: the set's reference cannot be read.
+            BenchSetError: the set's reference image cannot be read.
         """
         image_id = answer.image_id
         image = _image(answer, self._target.reference(image_id))
@@ -93,10 +93,10 @@ class PixelDiagnostics:
         self._digests[image_id] = pixel_digest(image.scored)
 
     def measured(self, ids: Sequence[ImageId]) -> DiagnosticReadings:
-        """Return what was seen of these images, in this order.
+        """Return the digests and readings of these images, in this order.
 
         Raises:
-            BenchSetError: PB602, images of the set are not the ones its manifest names; all are listed.
+            BenchSetError: PB602, images of the set are not those that its manifest names; all are listed.
         """
         if self._damaged:
             folder = self._target.folder

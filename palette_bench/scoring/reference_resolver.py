@@ -1,4 +1,4 @@
-"""Which reference a run compares with: the one asked for, a remembered validation set, or the originals."""
+"""Choice of a run's reference: the requested one, a cached validation set, or the set's originals."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from palette_bench.scoring.validation_set import ValidationSet, compute
 
 log = logging.getLogger(__name__)
 
-_DEFAULT = "crop-area-v1"  # for every task, inpainting included (protocol, section 8)
+# preprocessing of the default reference, for every task, inpainting included (protocol, section 8)
+_DEFAULT = "crop-area-v1"
 
 
 @dataclass(frozen=True)
 class ReferenceResolver:
-    """Finds references for one set.
+    """Finds the references for one set.
 
     Attributes:
-        target: the set.
-        extraction: networks at work; those that need no reference are left alone.
+        target: the benchmark set.
+        extraction: extractors with their cache, device and ranks; those that need no reference are skipped.
         statistics: cache of moments.
-        steps: what is to be scored.
-        fresh: nothing remembered counts.
+        steps: the metrics to score.
+        fresh: whether to ignore cached references.
     """
 
     target: BenchSet
@@ -48,17 +49,17 @@ class ReferenceResolver:
 
     @property
     def _extractors(self) -> list[FeatureExtractor]:
-        """Return the networks whose scores name a reference, each once."""
+        """Return the extractors of the metrics that need a reference, each once."""
         return list({s.extractor.id: s.extractor for s in self.steps if s.metric.referenced}.values())
 
     def choose(self, request: ReferenceRequest) -> ReferenceSource | None:
         """Return the reference of a run, or None for the set's own originals.
 
-        All ranks take part; what rank 0 holds is what counts.
+        All ranks must call this. What rank 0 has in its cache decides.
 
         Raises:
-            UsageError: a validation set that is not remembered, without its images; or statistics for
-                more than one network.
+            UsageError: a validation set is requested that is not cached and whose images are not given, or
+                statistics are requested for more than one network.
             InputError: the images or the statistics file cannot be used.
         """
         if not self._extractors:
@@ -104,13 +105,13 @@ class ReferenceResolver:
         return known if known is not None and wanted.is_whole(known) else None
 
     def matched(self, chosen: ReferenceSource) -> ImageReference | None:
-        """Return the remembered reference cropped as this set is, where that is another one than chosen."""
+        """Return the cached reference cropped like this set; None if it is absent or was chosen already."""
         if self.target.manifest.preprocess != MATCHED_FULL.partition("@")[2] or chosen.id == MATCHED_FULL:
             return None
         return self._remembered(self.target.manifest.preprocess)[1]
 
 
 def _width(extractor: FeatureExtractor, side: int) -> int:
-    """Return the features of a network, by showing it one black image."""
+    """Return the number of features of a network, found by running it on one black image."""
     black = as_images([np.zeros((side, side, 3), np.uint8)])
     return int(extractor(black)[extractor.heads["features"]].shape[1])

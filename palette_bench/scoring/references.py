@@ -1,4 +1,4 @@
-"""What FID and KID compare with: the set's originals, a whole validation set, or imported statistics.
+"""References of FID and KID: the set's originals, a whole validation set, or imported statistics.
 
 Source: metrics, section 3; protocol, section 8.
 """
@@ -33,13 +33,13 @@ OWN_NOTE = "own-originals"
 
 @dataclass(frozen=True)
 class ReferenceRequest:
-    """What a person asked FID and KID to be compared with.
+    """The reference that a user requests for FID and KID.
 
     Attributes:
         name: `originals`, `val-full@<preprocessing>`, the path of an .npz, or None for the default.
-        images: images of a validation set, for `val-full@...`.
-        mode: preprocess mode; an .npz does not say its own, so there it must be given.
-        n: images an .npz comes from.
+        images: folder or tar of a validation set, for `val-full@...`.
+        mode: resize mode of the FID network; required for an .npz, which need not state its own.
+        n: number of images behind an .npz; required for an .npz.
     """
 
     name: str | None = None
@@ -49,17 +49,17 @@ class ReferenceRequest:
 
     @property
     def preprocess(self) -> str | None:
-        """Return the preprocessing of a validation set, or None if something else is asked for."""
+        """Return the preprocessing of the requested validation set, or None for any other reference."""
         is_full = self.name is not None and self.name.startswith(FULL)
         return self.name.removeprefix(FULL) if self.name and is_full else None
 
     @property
     def file(self) -> Path | None:
-        """Return the statistics file, or None if something else is asked for."""
+        """Return the requested statistics file, or None for any other reference."""
         return Path(self.name) if self.name and self.name.endswith(".npz") else None
 
     def require_sense(self) -> None:
-        """Accept a request that can be meant.
+        """Raise unless the name is known and the options fit it.
 
         Raises:
             UsageError: unknown name, or options that do not go together.
@@ -84,11 +84,11 @@ class ReferenceRequest:
 
 
 class ReferenceSource(Protocol):
-    """Where references come from, for each extractor and head.
+    """Provides the reference for each extractor and head.
 
     Attributes:
         id: `originals`, `val-full@<preprocessing>` or `imported:<12 hex>`.
-        notes: what every score against it carries.
+        notes: notes that every score against it carries.
     """
 
     @property
@@ -97,22 +97,23 @@ class ReferenceSource(Protocol):
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
-        """Return the reference in one head; `kernel` asks for what KID needs."""
+        """Return the reference in one head; `kernel` requests what KID needs."""
 
     def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
-        """Return the identity of these images seen by one extractor."""
+        """Return the fingerprint of the reference's images and one extractor."""
 
 
 @dataclass(frozen=True)
 class ImageReference:
-    """A reference whose images we have, or had: features and statistics are cached by content.
+    """A reference made from images; its features and statistics are cached by content.
 
     Attributes:
         id: name in scorecards.
-        n: images.
-        keys: extractor id -> fingerprint of the images seen by it.
-        load: extractor id -> its tables; called only if statistics are missing or KID needs features.
-        statistics: where moments, their factor and KID's own term are kept.
+        n: number of images.
+        keys: extractor id -> fingerprint of the images and the extractor.
+        load: extractor id -> feature tables; called only if moments alone are not enough or not cached.
+        statistics: cache of moments, their factor, and KID's mean over the reference's own pairs.
+        notes: notes that every score against it carries.
     """
 
     id: str
@@ -128,7 +129,7 @@ class ImageReference:
         return self.keys[extractor.id]
 
     def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
-        """Return the reference in one head, without features where moments are enough."""
+        """Return the reference in one head, without features if moments are enough."""
 
         def features() -> Features:
             if extractor.id not in self._loaded:
@@ -138,6 +139,7 @@ class ImageReference:
         key = statistics_key(self.keys[extractor.id], head, "moments")
         moments = self._moments(key, features)
         paired = self.id == ORIGINALS
+        # with N <= D rows, a Fréchet distance works on the rows themselves
         needs_features = kernel or self.n <= len(moments.mean) or paired
         needs_kernel_mean = kernel and not paired and self._is_large(moments)
         return ReferenceSet(
@@ -159,11 +161,11 @@ class ImageReference:
         return moments
 
     def _is_large(self, moments: Moments) -> bool:
-        """Return whether statistics are smaller than the features they save reading."""
+        """Return whether moments are smaller than the features, so that caching them saves reading."""
         return self.n > len(moments.mean)
 
     def _kernel_mean(self, extractor: FeatureExtractor, head: str, features: Callable[[], Features]) -> float:
-        """Return KID's mean over the reference's own pairs: N^2 products, done once."""
+        """Return KID's mean over the reference's own pairs; its N^2 products are computed once and cached."""
         key = statistics_key(self.keys[extractor.id], head, "kernel-mean")
         stored = self.statistics.load(key)
         if stored is None:
@@ -179,13 +181,15 @@ def own_originals(
     n: int,
     statistics: ArrayCache,
 ) -> ImageReference:
-    """Return a set's own originals as reference; where the paper has a validation set, scores say so.
+    """Return a set's own originals as reference.
+
+    If the paper uses a validation set for this source, scores carry the note `own-originals`.
 
     Args:
-        target: the set.
-        keys: extractor id -> fingerprint of the originals seen by it.
-        originals: extractor id -> their tables.
-        n: how many there are.
+        target: the benchmark set.
+        keys: extractor id -> fingerprint of the originals and the extractor.
+        originals: extractor id -> tables of the originals.
+        n: number of originals.
         statistics: cache of moments.
     """
     known = target.protocol.has_validation_set(target.manifest.source)
@@ -195,7 +199,7 @@ def own_originals(
 
 @dataclass(frozen=True)
 class ImportedReference:
-    """Statistics from a file: no features, nothing that could be traced to images."""
+    """A reference read from a statistics file; it has no features and cannot be traced to images."""
 
     file: StatisticsFile
     mode: str
@@ -203,7 +207,7 @@ class ImportedReference:
 
     @property
     def id(self) -> str:
-        """Return imported: and the first digits of the file's digest."""
+        """Return `imported:` and the first 12 digits of the file's digest."""
         return f"imported:{self.file.digest[:12]}"
 
     def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
@@ -218,21 +222,21 @@ class ImportedReference:
         )
 
     def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
-        """Return the statistics; KID against them is null, for it needs features."""
+        """Return the statistics; KID needs features and is None against them."""
         return ReferenceSet(self.id, self.file.moments.n, None, self.file.moments)
 
 
 def import_reference(request: ReferenceRequest, width: int) -> ImportedReference:
-    """Return the statistics a request names.
+    """Return the reference from the statistics file that a request names.
 
     Args:
-        request: with file, mode and n.
-        width: features of the network that they are compared with.
+        request: the request, with file, mode and n.
+        width: number of features of the extractor that is compared.
 
     Raises:
-        UsageError: the request lacks one of them.
-        RecordError: PB412.
-        StorageError: PB801.
+        UsageError: the request lacks file, mode or n.
+        RecordError: PB412, the file holds no usable statistics.
+        StorageError: PB801, the file cannot be read.
     """
     path, n, mode = request.file, request.n, request.mode
     if path is None or n is None or mode is None:

@@ -1,6 +1,6 @@
-"""`score`: a submission and its set become a scorecard. Check, plan, extract, compute, write last.
+"""`score`: check a submission, extract features, compute metrics, and write the scorecard last.
 
-Every rank of a distributed run goes through the same steps; rank 0 checks, closes and writes.
+Every rank of a distributed run goes through the same steps. Rank 0 checks, computes final scores and writes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from palette_bench.submission.files import open_submission
 
 log = logging.getLogger(__name__)
 
-_BY_ID = frozenset({"PB201", "PB202", "PB206"})  # findings that leave an intersection to score
+_BY_ID = frozenset({"PB201", "PB202", "PB206"})  # findings that leave some ids to score
 
 
 def score(
@@ -75,42 +75,43 @@ def score(
     export_statistics: AnyPath | None = None,
     progress: Progress = SILENT,
 ) -> Scorecard:
-    """Score a submission and write its card, with the per-image table beside it.
+    """Score a submission; write its scorecard, with the per-image table beside it.
 
-    Nothing is scored unless every file passes the check, and nothing is downloaded. Under torchrun all
-    ranks share the work and return the same card.
+    Nothing is scored unless every file passes the check, and nothing is downloaded. Under torchrun all ranks
+    share the work and return the same scorecard.
 
     Args:
         submission: a folder or a .zip.
-        benchset: the set it answers.
-        out: the card to write, `*.json`.
-        extractors: ids in order of preference; the protocol's if empty.
-        metrics: ids of the metrics to compute; all that set and extractors have if empty.
+        benchset: folder of the benchmark set.
+        out: scorecard to write, `*.json`.
+        extractors: ids in order of preference; if empty, those of the protocol.
+        metrics: ids of the metrics to compute; if empty, all that the set and the extractors support.
         weights: extractor id -> path of its weights, or `random:SEED`.
         device: cpu or cuda.
-        precision: fp32; previews tf32 and bf16; audit fp64.
-        mode: resize of the FID network: tf1 (the default), clean or pytorch.
-        reference: `originals`, `val-full@crop-area-v1`, `val-full@crop256-v1`, or an .npz of statistics,
-            which needs mode and n; None takes the remembered validation set, else the originals.
-        reference_images: images of the validation set, the first time it is asked for.
-        n: images behind an .npz.
-        partial: score what there is if ids are missing or unknown; watermarked, never ranked.
-        fresh: compute features anew even if they are cached.
-        export_statistics: an .npz to write, with mean and covariance of the outputs' FID features.
-        progress: where to report.
+        precision: `fp32`; `tf32` and `bf16` for previews; `fp64` for audits.
+        mode: resize mode of the FID network: tf1 (the default), clean or pytorch.
+        reference: `originals`, `val-full@crop-area-v1`, `val-full@crop256-v1`, or the path of an .npz of
+            statistics, which needs mode and n. None uses the cached validation set, or else the originals.
+        reference_images: images of the validation set; needed the first time it is requested.
+        n: number of images behind an .npz.
+        partial: whether to score the ids that are present if ids are missing or unknown. Such a scorecard is
+            marked and never ranks.
+        fresh: whether to compute features anew even if they are cached.
+        export_statistics: .npz to write, with mean and covariance of the outputs' FID features.
+        progress: progress display.
 
     Returns:
-        The card as written.
+        The scorecard as written.
 
     Raises:
-        UsageError: an extractor or option that cannot be meant.
+        UsageError: an unknown extractor, metric or reference, or options that do not go together.
         SubmissionError: the check found errors; all are listed.
         BenchSetError: the set is unfinished or damaged.
         SourceError: a reference image cannot be decoded.
-        RecordError: PB412, the statistics file is not one.
-        WeightsError: PB705, for every extractor that lacks its weights.
-        DeviceError: PB707.
-        StorageError: PB802, the card cannot be written.
+        RecordError: PB412, the statistics file is not usable.
+        WeightsError: PB705, extractors lack their weights; all are named.
+        DeviceError: PB707, this machine lacks the device.
+        StorageError: PB802, the scorecard cannot be written.
     """
     submission, out = Path(submission), Path(out)
     export = Path(export_statistics) if export_statistics else None
@@ -133,7 +134,7 @@ def score(
     with distributed.scoring_group() as world, stoppable() as stop:
         world.require_equal("set", target.manifest.set_fingerprint)
         told = obeying(progress if world.is_main else SILENT, stop)
-        opened = world.run_on_all(networks.open)  # first: absent weights are told before the long check
+        opened = world.run_on_all(networks.open)  # report missing weights before the long check
         world.require_equal("extractors", fingerprint([e.fingerprint for e in opened]))
         features, unserved = (selection.features, []) if metrics else servable(selection.features, opened)
         steps = plan(features, opened, ImageLabels.of(target, target.ids) is not None)
@@ -152,7 +153,7 @@ def score(
 
 
 def _names(extractors: Sequence[str], weights: Weights, out: Path) -> list[str]:
-    """Return the extractors to open, each once; refuse what cannot be meant before any work."""
+    """Return the extractors to open, each once; raise on unusable names or options before any work."""
     names = list(dict.fromkeys(extractors))
     for name in names:
         check_name(name)
@@ -166,7 +167,7 @@ def _names(extractors: Sequence[str], weights: Weights, out: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class _CheckedSubmission:
-    """What one look at every image gave."""
+    """The results of one pass over every image: check report, pixel diagnostics and problems."""
 
     report: CheckReport
     measured: DiagnosticReadings
@@ -174,18 +175,18 @@ class _CheckedSubmission:
 
     @property
     def ids(self) -> list[ImageId]:
-        """Return the ids to score, in the order of every table."""
+        """Return the ids to score, in the row order of every table."""
         return sorted(self.report.pixels)
 
 
 def _seen(
     submission: Path, target: BenchSet, rows: Sequence[Diagnostic], partial: bool, progress: Progress
 ) -> _CheckedSubmission:
-    """Check a submission and take its diagnostics from the same decoded images.
+    """Check a submission and compute its pixel diagnostics from the same decoded images.
 
     Raises:
-        SubmissionError: the check found errors, and not only missing and unknown ids if `partial`.
-        BenchSetError: PB602.
+        SubmissionError: the check found errors; if `partial`, errors other than PB201, PB202 and PB206.
+        BenchSetError: PB602, images of the set are not those that its manifest names.
     """
     look = PixelDiagnostics(target, rows)
     report = check(submission, target.folder, progress=progress, witness=look)
@@ -210,7 +211,7 @@ def _partial(report: CheckReport, target: BenchSet) -> tuple[Problem, ...]:
 
 @dataclass(frozen=True)
 class _ScoreRun:
-    """One submission on one set, checked, with its networks ready."""
+    """A checked submission on one set, with its extractors opened."""
 
     target: BenchSet
     seen: _CheckedSubmission
@@ -223,7 +224,7 @@ class _ScoreRun:
     def card(
         self, images: OutputImages, request: ReferenceRequest, out: Path, export: Path | None
     ) -> Scorecard:
-        """Return the card as rank 0 wrote it."""
+        """Compute the scores, write the scorecard on rank 0, and return it on every rank."""
         labels = ImageLabels.of(self.target, self.seen.ids)
         steps = self.steps
         if export and not any(step.metric.referenced for step in steps):
@@ -253,7 +254,10 @@ class _ScoreRun:
         labels: ImageLabels | None,
         statistics: ArrayCache,
     ) -> MetricInputs:
-        """Return both sides' features, the originals first: they fail before anything is spent."""
+        """Return the features of outputs and originals.
+
+        The originals come first, so that a faulty set fails before time is spent on the outputs.
+        """
         digests = {i: self.target.manifest.by_id[i].reference_px for i in self.seen.ids}
         originals = self.extraction.tables(ImageSet("originals", digests, self.target.reference))
         outputs = self.extraction.tables(ImageSet("outputs", self.seen.measured.digests, images.scored))
@@ -276,7 +280,7 @@ class _ScoreRun:
     def _closed(
         self, steps: Sequence[MetricStep], material: MetricInputs, chooser: ReferenceResolver
     ) -> dict[str, ScoredMetric]:
-        """Return features' scores and diagnostics, in the order of the card."""
+        """Return the feature scores and pixel diagnostics, in the order of the scorecard."""
         closed = close(steps, material)
         matched = chooser.matched(material.reference)
         for step in steps:
@@ -313,5 +317,5 @@ class _ScoreRun:
 
 
 def _anchored(name: str, score: Score, paper: dict[str, float]) -> Score:
-    """Return a score that says whether it stands on the paper's scale, where that can be said."""
+    """Return the score with the verdict on the paper's scale added to its params, if there is a verdict."""
     return score.model_copy(update={"params": {**score.params, **anchored(name, score, paper)}})

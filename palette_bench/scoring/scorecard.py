@@ -1,4 +1,4 @@
-"""`scorecard.json` and its per-image table: one method on one set.
+"""`scorecard.json`, the scores of one method on one set, and its per-image table.
 
 Source: reports and studies, sections 1.3 and 1.4.
 """
@@ -24,7 +24,7 @@ from palette_bench.submission.card import Declared, Method, Sampling, Training
 
 Direction = Literal["lower", "higher", "none"]
 
-# reserved names, and what the same arithmetic is called without the FID network or without labels
+# reserved name -> name of the same arithmetic without the FID network or without labels
 GENERAL_FORM = {
     "fid": "frechet_distance",
     "kid": "kernel_distance",
@@ -33,20 +33,20 @@ GENERAL_FORM = {
     "classification_accuracy": "classification_agreement",
 }
 
-# what a reserved name becomes where the FID network compares with the set's own originals: no FID of papers
+# reserved name -> name if the FID network compares with the set's own originals, unlike the FID of papers
 ORIGINALS_FORM = {"fid": "fid_originals", "kid": "kid_originals"}
 
-FOOL_RATE = "fool_rate@"  # how the keys of human studies begin; the display time follows
+FOOL_RATE = "fool_rate@"  # prefix of the keys of human studies; the display time follows
 
 
 def forms_of(metric: str) -> tuple[str, ...]:
-    """Return the names a metric may have on a card, its own first."""
+    """Return the names that a metric may have on a scorecard, its own name first."""
     others = (ORIGINALS_FORM.get(metric), GENERAL_FORM.get(metric))
     return (metric, *(form for form in others if form))
 
 
 class Score(Part):
-    """One number: value, interval, and from what it came. A null carries a note that says why."""
+    """One number: value, interval and origin. If the value is None, a note says why."""
 
     value: float | None
     low: float | None = None
@@ -69,12 +69,12 @@ def against_originals(score: Score) -> bool:
 
 
 def took_originals_as_fixed(score: Score) -> bool:
-    """Return whether a card of an earlier version left the spread of the originals out of an interval."""
+    """Return whether a score's interval leaves out the spread of the originals, as in earlier versions."""
     return against_originals(score) and score.interval in ("influence-v1", "ustat-v1")
 
 
 class Fingerprints(Part):
-    """What must agree before two cards share a table."""
+    """The fingerprints that decide whether two scorecards may share a table."""
 
     protocol: Sha
     set: Sha
@@ -84,7 +84,7 @@ class Fingerprints(Part):
 
 
 class TableLink(Part):
-    """The per-image table that belongs to a card; the digest covers the uncompressed bytes."""
+    """The per-image table of a scorecard; the digest covers the uncompressed bytes."""
 
     file: str
     sha256: Sha
@@ -118,10 +118,11 @@ class Scorecard(Record):
 
     @classmethod
     def read(cls, path: AnyPath) -> Scorecard:
-        """Read a card and prove it unedited.
+        """Read a scorecard and check that it was not edited.
 
         Raises:
-            RecordError: PB401-PB403, PB411, or PB407 when a digit was changed.
+            RecordError: PB401-PB403, PB411, the file is not a valid scorecard; PB407, its content was
+                changed.
             StorageError: PB801, the file cannot be read.
         """
         path = Path(path)
@@ -150,16 +151,16 @@ class Scorecard(Record):
         return f"{self.method.slug} {self.method.version} on {asked}, {self.n_scored:,} images"
 
     def signed(self) -> Scorecard:
-        """Return the card with its digest filled in."""
+        """Return the scorecard with its digest filled in."""
         return self.model_copy(update={"content_sha256": self.digest()})
 
     @property
     def fool_rates(self) -> tuple[str, ...]:
-        """Return the keys of fool rates, one per display time."""
+        """Return the keys of the fool rates, one per display time."""
         return tuple(sorted(key for key in self.scores if key.startswith(FOOL_RATE)))
 
     def supersedes(self, other: Scorecard) -> bool:
-        """Return whether this card is `other` with a human study added and nothing else changed."""
+        """Return whether this scorecard is `other` with a human study added and nothing else changed."""
         return (
             other.content_sha256 in self.parents
             and (self.method, self.fingerprints) == (other.method, other.fingerprints)
@@ -169,11 +170,11 @@ class Scorecard(Record):
 
     @property
     def watermarks(self) -> tuple[str, ...]:
-        """Return what bars scores of this card from ranking, e.g. random weights."""
+        """Return the notes that bar scores of this scorecard from ranking, e.g. `random-weights`."""
         return tuple(sorted({note for s in self.scores.values() for note in s.notes if note in BARRING}))
 
 
-UNPINNED = "unpinned-weights"  # the network is a person's own file, known by its digest alone
+UNPINNED = "unpinned-weights"  # the weights are a user's own file, known only by its digest
 
 # notes that bar a score from ranking (metrics, section 6)
 BARRING = {
@@ -194,22 +195,22 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-_LARGEST_TABLE = 1 << 26  # bytes unpacked: 50,000 images with 1 kB of numbers each
+_LARGEST_TABLE = 1 << 26  # unpacked bytes: 50,000 images with 1 kB of numbers each
 
 
 def table_path(card: Path) -> Path:
-    """Return where the per-image table of a card file lies: CARD.images.csv.gz beside it."""
+    """Return the path of a scorecard's per-image table: CARD.images.csv.gz beside the scorecard."""
     return card.with_name(f"{card.name.removesuffix('.json')}.images.csv.gz")
 
 
 def table_bytes(table: pd.DataFrame) -> bytes:
-    """Return the canonical CSV of a per-image table: sorted by id, floats by repr, LF."""
+    """Return a per-image table as canonical CSV: sorted by id, floats by repr, line ends LF."""
     text = table.sort_values("image_id").to_csv(index=False, lineterminator="\n")
     return text.encode()
 
 
 def write_scorecard(card: Scorecard, table: pd.DataFrame, path: Path) -> Scorecard:
-    """Write table, then card; return the card with table link and digest filled in."""
+    """Write the per-image table, then the scorecard; return it with table link and digest filled in."""
     data = table_bytes(table)
     link = TableLink(file=table_path(path).name, sha256=sha256(data), rows=len(table))
     finished = card.model_copy(update={"per_image": link}).signed()
@@ -221,17 +222,17 @@ def write_scorecard(card: Scorecard, table: pd.DataFrame, path: Path) -> Scoreca
 
 
 def read_scorecard(path: Path) -> Scorecard:
-    """Read a card and prove it unedited; see `Scorecard.read`."""
+    """Read a scorecard and check that it was not edited; see `Scorecard.read`."""
     return Scorecard.read(path)
 
 
 def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
-    """Return the per-image table beside the card at `path`.
+    """Return the per-image table beside the scorecard at `path`.
 
     Raises:
-        RecordError: PB408, absent or not the table the card was written with.
+        RecordError: PB408, the table is absent or is not the one that was written with the scorecard.
     """
-    file = table_path(path)  # never the name inside the card: a stranger wrote it
+    file = table_path(path)  # not the name inside the scorecard, which may come from anyone
     try:
         data = _inflate(read_file(file))
     except (zlib.error, StorageError) as error:
@@ -246,7 +247,7 @@ def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
 
 
 def _without_table(file: Path) -> tuple[str, str]:
-    """Return what is where a table should be, and what helps: browsers and file managers unpack it."""
+    """Return what was found in place of a table, and the fix; browsers and file managers unpack tables."""
     plain = file.with_suffix("")
     if not file.is_file():
         if plain.is_file():
@@ -258,7 +259,7 @@ def _without_table(file: Path) -> tuple[str, str]:
 
 
 def _inflate(packed: bytes) -> bytes:
-    """Return gunzipped bytes, never more than a table may have: a small file can hold gigabytes."""
+    """Return gunzipped bytes, at most as many as a table may have: a small file can unpack to gigabytes."""
     inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
     data = inflate.decompress(packed, _LARGEST_TABLE)
     if not inflate.eof or inflate.unused_data:

@@ -1,8 +1,8 @@
-"""Means and covariances in the .npz files other programs exchange: read with care, written plainly.
+"""Means and covariances in .npz files, the exchange format of FID programs.
 
-pytorch-fid writes `mu` and `sigma`; ADM's files also hold `mu_s` and `sigma_s`, which are ignored. Such a
-file says neither how many images it comes from nor how they were resized; ours says both, and is held to it.
-What no images can have as mean and covariance is refused. Source: metrics, section 7.
+pytorch-fid writes `mu` and `sigma`; ADM's files also hold `mu_s` and `sigma_s`, which are ignored. Such files
+state neither the number of images nor their resize mode. Files written by this package state both, and
+reading checks them. A mean and covariance that no images can have raise an error. Source: metrics, section 7.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ from palette_bench.core.types import Fingerprint
 from palette_bench.scoring.metrics.moments import Moments
 
 _FLOATS = ("<f8", "<f4")
-_NEGATIVE = 1e-8  # of the largest eigenvalue: what storing a covariance in float32 may take below zero
+# relative to the largest eigenvalue: how far below zero storage in float32 may push an eigenvalue
+_NEGATIVE = 1e-8
 
 
 @dataclass(frozen=True)
 class StatisticsFile:
-    """What a file holds, and the digest of its bytes."""
+    """The moments in a file, and the digest of its bytes."""
 
     moments: Moments
     digest: Fingerprint
 
 
 def read_statistics(path: Path, n: int, width: int, mode: str) -> StatisticsFile:
-    """Return the mean and covariance of a file.
+    """Return the mean and covariance in a file.
 
     Args:
         path: an .npz with `mu` and `sigma`; nothing in it is unpickled.
-        n: images it comes from, >= 2.
-        width: features of the network, 2048 for FID.
-        mode: how the images were resized.
+        n: number of images behind it, >= 2.
+        width: number of features of the network, 2048 for FID.
+        mode: resize mode of the images.
 
     Raises:
-        RecordError: PB412, not such a file, other shapes or types, a value that is not finite, a covariance
-            that is not symmetric to 1e-6, has an eigenvalue under -1e-8 of the largest or a rank that n
-            images cannot have, or a file that says another n or mode.
-        StorageError: PB801.
+        RecordError: PB412: not such a file, other shapes or dtypes, a value that is not finite, or another n
+            or mode in the file. Also a covariance that is not symmetric to 1e-6, has an eigenvalue below
+            -1e-8 of the largest, or has a rank that n images cannot have.
+        StorageError: PB801, the file cannot be read.
     """
     data = read_file(path)
     try:
@@ -70,10 +71,10 @@ def read_statistics(path: Path, n: int, width: int, mode: str) -> StatisticsFile
 
 
 def _require_statement(data: bytes, n: int, mode: str) -> None:
-    """Accept a file that says nothing of its own count and mode, or what the caller says.
+    """Raise unless the count and mode that the file states, if any, are those that the caller gives.
 
     Raises:
-        InputError: it says something else.
+        InputError: the file states another count or mode.
     """
     for name, given in (("n", str(n)), ("mode", mode)):
         stated = read_scalar(io.BytesIO(data), name)
@@ -82,10 +83,11 @@ def _require_statement(data: bytes, n: int, mode: str) -> None:
 
 
 def _require_possible(moments: Moments) -> None:
-    """Accept a covariance that some n images can have.
+    """Raise unless n images can have this covariance.
 
     Raises:
-        InputError: one image, an eigenvalue below zero by more than rounding, or more than n - 1 above it.
+        InputError: n is 1, an eigenvalue is below zero by more than rounding, or more than n - 1 are above
+            it.
     """
     if moments.n < 2:
         raise InputError("one image has no covariance")
@@ -106,7 +108,7 @@ def write_statistics(path: Path, moments: Moments, mode: str, fingerprint: Finge
     """Write statistics that pytorch-fid reads: `mu`, `sigma` float64, and `n`, `mode`, `fingerprint`.
 
     Raises:
-        StorageError: PB802.
+        StorageError: PB802, the file cannot be written.
     """
     buffer = io.BytesIO()
     np.savez(

@@ -1,9 +1,9 @@
-"""`val-full@...`: a whole validation set as reference, computed once and remembered.
+"""`val-full@...`: a whole validation set as reference, computed once and cached.
 
-50,000 ImageNet or 36,500 Places images, or any folder. The images are cut into parts, each cached by
-content like any other, so that a killed run takes up at the part it had reached; an index says which parts
-make the whole, so that later runs need neither images nor networks. The index goes by the source files of
-the set that is compared: another folder of the same name is another reference.
+The set is 50,000 ImageNet images, 36,500 Places images, or any folder. Its images are split into parts, and
+the features of each part are cached by content, so a killed run resumes at the part it had reached. An index
+lists the parts of each set, so later runs need neither images nor networks. The index key includes the source
+files of the benchmark set: another folder of the same name is another reference.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ _WHOLE = {"imagenet": 50_000, "places": 36_500}  # images; Palette, Appendix C.5
 
 
 class IndexEntry(Part):
-    """What the index knows of one validation set in the features of one extractor."""
+    """The index entry of one validation set for one extractor."""
 
     n: int
-    key: Sha  # of the whole: images and extractor
+    key: Sha  # fingerprint of all images and the extractor
     parts: tuple[Sha, ...]  # keys of the cached features, in order
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """A validation set as some sets need it: which one, how preprocessed, how large.
+    """A validation set: which one, with which preprocessing, at which size.
 
     Attributes:
         name: `imagenet`, `places`, or the id of a folder source.
         preprocess: id of the preprocessing.
-        side: of the protocol, pixels.
-        sources: SHA-256 of each source file of the set that is compared, by id.
+        side: side of the protocol's images, pixels.
+        sources: id -> SHA-256 of each source file of the benchmark set that is compared.
     """
 
     name: str
@@ -67,7 +67,7 @@ class ValidationSet:
 
     @classmethod
     def of(cls, target: BenchSet, preprocess: str) -> ValidationSet:
-        """Return the one a benchmark set is compared with."""
+        """Return the validation set that a benchmark set is compared with."""
         source = target.manifest.source
         known = target.protocol.sources.get(source)
         if isinstance(known, ImageNetSource):
@@ -84,7 +84,7 @@ class ValidationSet:
 
     @property
     def size(self) -> int | None:
-        """Return how many images the whole has, or None for a folder."""
+        """Return the number of images in the whole set, or None for a folder."""
         return _WHOLE.get(self.name)
 
     def _path(self, extractor: FeatureExtractor) -> Path | None:
@@ -101,20 +101,20 @@ class ValidationSet:
         return folder / "references" / f"{fingerprint(identity)}.json"
 
     def entry(self, extractor: FeatureExtractor) -> IndexEntry | None:
-        """Return what the index knows, or None; a damaged entry counts as none (PB808)."""
+        """Return the index entry of an extractor, or None if it is absent or damaged (PB808)."""
         path = self._path(extractor)
         try:
             if path is None or not path.is_file():
                 return None
             return IndexEntry.model_validate_json(path.read_bytes())
         except OSError:
-            return None  # the cache of features tells that it cannot be read
+            return None  # the feature cache already warns that it cannot be read
         except ValidationError as error:
             log.warning("%s", problem("PB808", str(path), expected="an index entry", found=str(error)[:200]))
             return None
 
     def remember(self, extractor: FeatureExtractor, entry: IndexEntry) -> None:
-        """Write the index entry; a cache that cannot be written has already been warned of."""
+        """Write an index entry; failure is only logged, because the feature cache has already warned."""
         path = self._path(extractor)
         if path is None:
             return
@@ -126,7 +126,7 @@ class ValidationSet:
     def remembered(
         self, extractors: Sequence[FeatureExtractor], features: ArrayCache, statistics: ArrayCache
     ) -> ImageReference | None:
-        """Return the reference if the index has it for all extractors."""
+        """Return the reference from the cache, or None unless the index has an entry for every extractor."""
         entries = {e.id: entry for e in extractors if (entry := self.entry(e)) is not None}
         if len(entries) < len(extractors) or not entries:
             return None
@@ -136,7 +136,7 @@ class ValidationSet:
         return ImageReference(self.id, n, keys, load, statistics, self.notes(n))
 
     def is_whole(self, reference: ImageReference) -> bool:
-        """Return whether a reference is the published validation set, by its count."""
+        """Return whether a reference has the number of images of the published validation set."""
         return reference.n == self.size
 
     def notes(self, n: int) -> tuple[str, ...]:
@@ -144,10 +144,10 @@ class ValidationSet:
         return ("partial-reference",) if self.size not in (None, n) else ()
 
     def require_own(self, places: Mapping[ImageId, ImageLocation]) -> None:
-        """Accept a published validation set that holds the source images of the set.
+        """Raise unless a published validation set holds the source images of the benchmark set.
 
         Raises:
-            SourceError: PB607, images of the set are not in it.
+            SourceError: PB607, images of the benchmark set are not in it.
         """
         absent = sorted(self.sources.keys() - places.keys()) if self.size else []
         if absent:
@@ -164,10 +164,10 @@ class ValidationSet:
 
 
 def _load(entries: dict[str, IndexEntry], cache: ArrayCache, name: str) -> HeadTables:
-    """Return the features of one extractor, put together from their parts.
+    """Return the features of one extractor, joined from their cached parts.
 
     Raises:
-        InputError: a part is gone or damaged.
+        InputError: a part is missing or damaged.
     """
     parts = [cache.load(key) for key in entries[name].parts]
     whole = [part for part in parts if part is not None]
@@ -186,17 +186,17 @@ def _joined(parts: Sequence[HeadTables]) -> HeadTables:
 def compute(
     wanted: ValidationSet, folder: Path, extraction: Extraction, statistics: ArrayCache
 ) -> ImageReference:
-    """Return the reference of a folder of images, computing what is not cached.
+    """Return the reference made from a folder of images; only features that are not cached are computed.
 
     Args:
-        wanted: how the images are preprocessed and named.
-        folder: images at any depth, or the edition's original tar.
-        extraction: networks that need the reference; all ranks take part.
-        statistics: where moments are kept.
+        wanted: name and preprocessing of the validation set.
+        folder: images at any depth, or the original tar of the edition.
+        extraction: the extractors that need the reference; all ranks must call this.
+        statistics: cache of moments.
 
     Raises:
-        SourceError: PB201, no images; PB309, one that cannot be decoded; PB607, a published validation set
-            that lacks images of the set, or holds others under their names.
+        SourceError: PB201, no images; PB309, an image cannot be decoded; PB607, a published validation set
+            lacks images of the benchmark set, or holds other files under their names.
     """
     places = _by_id(find_images(folder, _TAR.get(wanted.name, ""), lambda name: True))
     wanted.require_own(places)
@@ -212,6 +212,7 @@ def compute(
             side = _part(wanted, part, places, extraction)
             digests.update(side.digests)
             keys.append(extraction.keys(side.digests))
+            # silent, because one progress display covers all parts
             tables.append(replace(extraction, progress=SILENT).tables(side))
             advance(len(part))
     return _closed(wanted, digests, keys, tables, extraction, statistics)
@@ -225,7 +226,7 @@ def _closed(
     extraction: Extraction,
     statistics: ArrayCache,
 ) -> ImageReference:
-    """Return the reference of all parts, and enter it in the index."""
+    """Return the reference made of all parts, and write its index entries."""
     whole = {e.id: cache_key(digests, e.fingerprint) for e in extraction.extractors}
     if extraction.world.is_main:
         for extractor in extraction.extractors:
@@ -244,7 +245,7 @@ def _part(
     places: dict[ImageId, ImageLocation],
     extraction: Extraction,
 ) -> ImageSet:
-    """Return one part, this rank's images decoded and the digests of all ranks' together."""
+    """Return one part: the decoded images of this rank, and the digests of all ranks."""
     mine = extraction.world.shard(ids, micro_batch(extraction.extractors))
     pixels: dict[ImageId, Image] = {}
 
@@ -286,7 +287,10 @@ def _read(wanted: ValidationSet, places: dict[ImageId, ImageLocation], image_id:
 
 
 def _by_id(places: Sequence[ImageLocation]) -> dict[ImageId, ImageLocation]:
-    """Return places by file stem, so that flat and class folders are one set; by path if stems repeat."""
+    """Return image locations by file stem, or by path if stems repeat.
+
+    By stem, a flat folder and class folders are the same set.
+    """
     stems = Counter(PurePosixPath(place.name).stem for place in places)
     if len(stems) == len(places):
         return {PurePosixPath(place.name).stem: place for place in places}

@@ -1,1 +1,1 @@
-"""What is asked: protocols, preprocessing, degradations, and the canary that guards them."""
+"""Protocols, preprocessing, degradations, canaries."""

@@ -1,6 +1,6 @@
-"""Canaries: prove on this machine what every digest rests on, before anything is written.
+"""Canaries: tests, on this machine, of the codecs and the arithmetic that every digest depends on.
 
-Under 0.1 s. Source: protocol, section 7; trust, section 3.
+They run before anything is written and take under 0.1 s. Source: protocol, section 7; trust, section 3.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from palette_bench.tasks.degradations.jpeg import fast_jpeg, reference_jpeg
 from palette_bench.tasks.degradations.masks import freeform_in
 from palette_bench.tasks.preprocess import crop_area, crop_window, decode
 
+# Expected digests, leading 16 hexadecimal digits: of each decoded file, then of pattern K at each quality
 _DECODED = {
     "420": "e974ef7aaa9130df",
     "422": "fa386f388fac12ea",
@@ -43,7 +44,7 @@ _NOISE = "1d7986493e0551e8"
 _WORDS = [872388430, 3885269449, 970505555, 2353510029]
 
 
-# code -> what its canaries prove
+# error code -> what its canaries check
 KINDS = {
     "PB701": "decoding JPEG",
     "PB702": "encoding JPEG",
@@ -53,13 +54,13 @@ KINDS = {
 
 
 def pattern_k() -> Image:
-    """Return K: 64x64, channels 4r, 4c, rc mod 256 (r row, c column)."""
+    """Return test pattern K, (64, 64, 3) uint8: channels 4r, 4c, rc mod 256 (r row, c column)."""
     r, c = np.meshgrid(np.arange(64), np.arange(64), indexing="ij")
     return np.stack([4 * r, 4 * c, r * c % 256], axis=2).astype(np.uint8)
 
 
 def pattern_p(height: int, width: int) -> Image:
-    """Return P(h, w) = (7r + 13c + 50 channel + rc) mod 256."""
+    """Return test pattern P, (height, width, 3) uint8: (7r + 13c + 50 channel + rc) mod 256."""
     r, c, k = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     return ((7 * r + 13 * c + 50 * k + r * c) % 256).astype(np.uint8)
 
@@ -69,7 +70,7 @@ def _short(pixels: NDArray[np.uint8]) -> str:
 
 
 def _codec() -> Iterator[tuple[str, str, str, str]]:
-    """Yield (code, what, expected, found) for decoder and encoder."""
+    """Yield (code, what, expected, found) for the JPEG decoder and both JPEG encoders."""
     folder = files("palette_bench.tasks") / "canary"
     for name, expected in _DECODED.items():
         yield "PB701", f"decoding {name}.jpg", expected, _short(decode((folder / f"{name}.jpg").read_bytes()))
@@ -79,7 +80,7 @@ def _codec() -> Iterator[tuple[str, str, str, str]]:
 
 
 def _integers() -> Iterator[tuple[str, str, str, str]]:
-    """Yield (code, what, expected, found) for gray, crops, tables, words, mask, fill and PNG."""
+    """Yield (code, what, expected, found) for gray, crops, tables, random words, mask, fill and PNG."""
     found = {
         "gray-v1": ("78873bed474c4614", _short(luma(pattern_k()))),
         "crop-area-v1": ("6e60bd7c6a9f0f4d", _short(crop_area(pattern_p(100, 70), 256))),
@@ -98,7 +99,7 @@ def _integers() -> Iterator[tuple[str, str, str, str]]:
 
 
 def _noise() -> Iterator[tuple[str, str, str, str]]:
-    """Yield (code, what, expected, found) for the noise samplers draw: no set and no score rests on it."""
+    """Yield (code, what, expected, found) for the noise of samplers; no set and no score depends on it."""
     block = rng.sampling_noise(0, "canary", 0, 0, (3, 64, 64))
     yield "PB706", "pb-noise-v1", _NOISE, sha256(block.astype("<f4").tobytes())[:16]
 
@@ -113,7 +114,7 @@ def _mask_digest() -> str:
 
 
 def findings() -> list[Problem]:
-    """Return one problem per canary that fails, naming the library versions."""
+    """Return one problem per failed canary; each problem names the library versions."""
     versions = ", ".join(f"{k} {v}" for k, v in environment().items() if k != "cpu")
     return [
         problem(code, what, expected=expected, found=f"{found} with {versions}", fix=_FIXES[code])
@@ -132,10 +133,10 @@ _FIXES = {
 
 @cache
 def prove() -> None:
-    """Run all canaries once per process.
+    """Run all canaries once per process; raise if one fails.
 
     Raises:
-        CodecError: PB701-PB703; nothing was written.
+        CodecError: PB701-PB703, a canary failed; nothing has been written.
     """
     broken = findings()
     if errors_of(broken):
@@ -143,7 +144,7 @@ def prove() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the versions that records keep; they enter no fingerprint."""
+    """Return the versions and platform that records keep; they enter no fingerprint."""
     return {
         "palette_bench": __version__,
         "python": platform.python_version(),

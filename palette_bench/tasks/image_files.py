@@ -1,8 +1,8 @@
-"""Proof that an encoded image is whole: no part of what a decoder returns is made up.
+"""Checks that an encoded JPEG or PNG is complete, so that no decoded pixel is made up.
 
-Decoders fill what a damaged file lacks: libjpeg with gray, libpng's readers with black. Sources: ISO/IEC
-10918-1, annex B (markers) and G.1 (progressive scans); the PNG specification, sections 5 (chunks) and 8.2
-(interlacing).
+Decoders fill in what a damaged file lacks: libjpeg with gray, readers based on libpng with black. Sources:
+ISO/IEC 10918-1, annex B (markers) and G.1 (progressive scans); the PNG specification, sections 5 (chunks) and
+8.2 (interlacing).
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from PIL import Image as PillowImage
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
-_SCAN_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)  # no stuffed byte, no restart marker
-_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG colour type -> samples a pixel
-# Adam7: first column and row, and the steps between columns and rows, of each pass
+# any marker except a stuffed byte or a restart marker
+_SCAN_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG colour type -> samples per pixel
+# Adam7 interlacing, per pass: first column, first row, column step, row step
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_PIECE = 1 << 20  # bytes
-_FILLED = 128  # level of every channel that libjpeg returns for blocks it has no data of
+_PIECE = 1 << 20  # bytes inflated at a time
+_FILLED = 128  # level that libjpeg gives every channel of a block without data
+# start-of-frame markers
 _PROGRESSIVE, _FRAMES = 0xC2, {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 
 _Pixels: TypeAlias = NDArray[np.uint8]
@@ -49,7 +51,7 @@ _KINDS = (
 
 
 def kind_of(data: bytes) -> str:
-    """Return in words what bytes are that hold neither JPEG nor PNG."""
+    """Return a description of data that holds neither a JPEG nor a PNG."""
     if not data:
         return "an empty file"
     if not data.strip(b"\0"):
@@ -62,11 +64,14 @@ def kind_of(data: bytes) -> str:
 
 
 def fault_of(data: bytes, *, decoding: bool = True) -> str:
-    """Return why an encoded JPEG or PNG is not whole, or nothing. What follows its end does not count.
+    """Return why an encoded JPEG or PNG is incomplete or damaged, or an empty string if it is whole.
+
+    Data after the end of the image is ignored. Data of another format yields its description.
 
     Args:
-        data: the file.
-        decoding: also decode a JPEG three times, which alone tells whether its last scan was cut.
+        data: content of the file.
+        decoding: whether to also decode a JPEG three times, the only way to tell whether its last scan was
+            cut.
     """
     if data.startswith(_PNG):
         return _png_fault(data)
@@ -74,7 +79,7 @@ def fault_of(data: bytes, *, decoding: bool = True) -> str:
 
 
 def has_end(data: bytes) -> bool:
-    """Return whether the end marker of a JPEG or PNG is there; in most files it ends them."""
+    """Return whether a JPEG or PNG has its end marker; the last 4096 bytes are searched first."""
     if data.startswith(_PNG):
         return b"IEND" in data[-4096:] or not _png_fault(data, pixels=False)
     return b"\xff\xd9" in data[-4096:] or _jpeg_layout(data) is not None
@@ -98,7 +103,7 @@ def _png_fault(data: bytes, *, pixels: bool = True) -> str:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """Yield (kind, content, checksum as stored) of each whole chunk."""
+    """Yield (kind, content, stored checksum) of each complete chunk."""
     at = len(_PNG)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -109,7 +114,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
 
 
 def _png_stream_fault(header: bytes, body: bytes) -> str:
-    """Return what is wrong with the pixels' stream: it must inflate to all rows."""
+    """Return what is wrong with the compressed pixels, or an empty string; they must inflate to all rows."""
     if len(header) != 13:
         return "damaged: no header"
     width, height, depth, colour, _, _, interlaced = struct.unpack(">2L5B", header)
@@ -121,7 +126,8 @@ def _png_stream_fault(header: bytes, body: bytes) -> str:
     )
     inflate, found = zlib.decompressobj(), 0
     try:
-        while found < expected and (piece := inflate.decompress(body, _PIECE)):  # a bomb never stands whole
+        # piece by piece, so that a decompression bomb is never held in memory
+        while found < expected and (piece := inflate.decompress(body, _PIECE)):
             found, body = found + len(piece), inflate.unconsumed_tail
     except zlib.error:
         return "damaged: its pixels do not inflate"
@@ -133,13 +139,13 @@ def _png_stream_fault(header: bytes, body: bytes) -> str:
 
 @dataclass
 class _JpegLayout:
-    """Where a JPEG ends, and what its scans hold.
+    """The end of a JPEG and the content of its scans.
 
     Attributes:
         end: offset of the end marker.
-        progressive: whether coefficients come in several scans.
-        components: identifiers of the frame.
-        precise: component -> coefficients that have come to their last bit.
+        progressive: whether the coefficients are spread over several scans.
+        components: component identifiers of the frame.
+        precise: component -> coefficients whose last bit has been sent.
     """
 
     end: int = 0
@@ -149,7 +155,7 @@ class _JpegLayout:
 
 
 def _jpeg_layout(data: bytes) -> _JpegLayout | None:
-    """Walk the markers of a JPEG; None if they end before the end marker."""
+    """Return the layout that a JPEG's markers describe, or None if the end marker is missing."""
     at, found = 2, _JpegLayout()
     while at + 4 <= len(data):
         if data[at] != 0xFF:
@@ -161,7 +167,7 @@ def _jpeg_layout(data: bytes) -> _JpegLayout | None:
         if marker == 0xD9:
             found.end = at
             return found
-        if marker in range(0xD0, 0xD9) or marker == 1:  # no content
+        if marker in range(0xD0, 0xD9) or marker == 1:  # markers without content
             at += 2
             continue
         length = int.from_bytes(data[at + 2 : at + 4], "big")
@@ -183,13 +189,13 @@ def _jpeg_layout(data: bytes) -> _JpegLayout | None:
 
 
 def _note_scan(layout: _JpegLayout, content: bytes) -> None:
-    """Note which coefficients a scan brings to their last bit."""
+    """Record which coefficients a scan completes to their last bit."""
     n = content[0] if content else 0
     if len(content) < 4 + 2 * n:
         return
     first, last, bits = content[1 + 2 * n : 4 + 2 * n]
     for i in range(n):
-        if bits & 15 == 0:
+        if bits & 15 == 0:  # successive approximation: no lower bits follow
             layout.precise.setdefault(content[1 + 2 * i], set()).update(range(first, last + 1))
 
 
@@ -201,8 +207,9 @@ def _jpeg_fault(data: bytes, *, decoding: bool) -> str:
         return "truncated: the last scans are missing"
     if not decoding:
         return ""
-    # A whole scan ends before more bytes and passes them over; a cut one takes them for its own. Both begin
-    # with a bit that libjpeg would not fill in, and no code of the usual tables means the same in both.
+    # Insert extra bytes before the end marker and decode again. A complete scan has ended by then, and the
+    # decoder skips the bytes; a cut scan reads them as its own data, and pixels change. Both patterns begin
+    # with a bit that libjpeg would not pad with, and no code of the usual tables reads the same in both.
     pixels = _decoded(data)
     for more in (b"\xaa", b"\xe3"):
         if not np.array_equal(pixels, _decoded(data[: layout.end] + 64 * more + data[layout.end :])):
@@ -211,11 +218,11 @@ def _jpeg_fault(data: bytes, *, decoding: bool) -> str:
 
 
 def ends_filled(last: _Pixels) -> bool:
-    """Return whether the last pixel of a JPEG, as it is stored, is what libjpeg fills in."""
+    """Return whether the last pixel of a JPEG, in the file's own mode, has libjpeg's fill level."""
     return bool((np.abs(np.asarray(last, np.int16) - _FILLED) <= 1).all())
 
 
 def _decoded(data: bytes) -> _Pixels:
-    """Return an image as it is stored."""
+    """Return the pixels of a JPEG in its own mode."""
     with PillowImage.open(io.BytesIO(data), formats=["JPEG"]) as image:
         return np.asarray(image)

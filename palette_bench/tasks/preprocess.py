@@ -1,4 +1,4 @@
-"""Decoding a source image and cropping it to the protocol's square, in exact integers.
+"""Decoding of source images, and cropping to the protocol's square in exact integers.
 
 Source: protocol, section 4.
 """
@@ -18,8 +18,8 @@ from PIL import ImageOps, UnidentifiedImageError
 from palette_bench.core.types import Image
 from palette_bench.tasks.image_files import ends_filled, fault_of, has_end, kind_of
 
-# what Pillow raises on damaged files, as found by damaging them; a bomb (more than
-# 179 million pixels) is no child of the others
+# Errors that Pillow raises on damaged files, found by damaging files. The two for decompression bombs (more
+# than 179 million pixels) are no subclasses of the others.
 UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error),
     PillowImage.DecompressionBombError,
@@ -27,17 +27,17 @@ UNREADABLE = (
 )
 
 _ORIENTATION = 0x0112  # EXIF tag
-_PNG_DEPTH = 24  # offset of the bits a channel
+_PNG_DEPTH = 24  # offset of the bit depth in a PNG file
 _MODES = frozenset({"1", "L", "P", "RGB", "CMYK"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA"})
 
 
 class DecodeError(ValueError):
-    """A source image is unreadable or of a refused kind; the message says which."""
+    """A source image is unreadable or of an unsupported kind; the message says which."""
 
 
 def _opened(data: bytes) -> PillowImage.Image:
-    """Return an image of an accepted kind, its pixels not decoded yet."""
+    """Return an opened image of a supported kind; its pixels are not decoded yet."""
     if data[:4] == b"\x89PNG" and data[_PNG_DEPTH : _PNG_DEPTH + 1] == b"\x10":
         raise DecodeError("16 bits a channel: save it with 8")
     try:
@@ -53,7 +53,7 @@ def _opened(data: bytes) -> PillowImage.Image:
 
 
 def _in_rgb(image: PillowImage.Image) -> Image:
-    """Return the pixels as RGB; alpha that is opaque throughout, as of screenshots, is dropped."""
+    """Return the pixels as (H, W, 3) RGB; fully opaque alpha, as in screenshots, is dropped."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
@@ -62,10 +62,10 @@ def _in_rgb(image: PillowImage.Image) -> Image:
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Return (height, width) from the header, proving kind and ending without decoding the pixels.
+    """Return (height, width) from the header; check kind and end marker without decoding the pixels.
 
     Raises:
-        DecodeError: not a JPEG or PNG, of a refused kind, or cut off.
+        DecodeError: not a JPEG or PNG, of an unsupported kind, or truncated.
     """
     try:
         with _opened(data) as image:
@@ -78,19 +78,20 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def decode(data: bytes, *, proven: bool = False) -> Image:
-    """Return an image as (H, W, 3) uint8: the one reader of whatever people bring.
+    """Return a JPEG or PNG file as (H, W, 3) uint8 RGB; the reader of all source images.
 
-    EXIF orientation and colour profiles are ignored; gray, palette and CMYK images are converted, opaque
-    alpha is dropped, and what follows the end of the image is passed over, such as a phone's film or a
-    camera's second image.
+    EXIF orientation and colour profiles are ignored. Gray, palette and CMYK images are converted, and opaque
+    alpha is dropped. Data after the end of the image is ignored, such as a phone's video or a camera's second
+    image.
 
     Args:
-        data: the file.
-        proven: it has been read before; only what costs little is proven again, and a JPEG that lost its last
-            bytes since would not be noticed.
+        data: content of the file.
+        proven: whether this file was decoded successfully before. If so, the costly check for a cut JPEG scan
+            only runs if the last pixel has libjpeg's fill level; a JPEG that has since lost its last bytes
+            may go unnoticed.
 
     Raises:
-        DecodeError: not a JPEG or PNG inside, damaged, cut off, of 16 bits, transparent or animated.
+        DecodeError: no JPEG or PNG inside, damaged, truncated, of 16 bits, transparent or animated.
     """
     try:
         with _opened(data) as image:
@@ -104,9 +105,9 @@ def decode(data: bytes, *, proven: bool = False) -> Image:
 
 
 def _why(data: bytes, error: Exception) -> str:
-    """Return what is wrong with an image in our words, or in those of its decoder."""
+    """Return why an image cannot be decoded, in this package's words if possible, else in the decoder's."""
     if isinstance(error, PillowImage.DecompressionBombError | PillowImage.DecompressionBombWarning):
-        return str(error)  # nothing of it is inflated
+        return str(error)  # a decompression bomb is not inflated to look for faults
     try:
         return fault_of(data) or str(error)
     except UNREADABLE:
@@ -114,12 +115,12 @@ def _why(data: bytes, error: Exception) -> str:
 
 
 def decode_upright(data: bytes) -> Image:
-    """Return an image as `decode`, turned as its EXIF orientation says: as people see it.
+    """Return an image as `decode` does, then rotate it as its EXIF orientation says.
 
-    Benchmark sources ignore the orientation; a person's own images must not come out turned.
+    Benchmark sources ignore the orientation, but a user's own images should not come out rotated.
 
     Raises:
-        DecodeError: as `decode`.
+        DecodeError: as in `decode`.
     """
     pixels = decode(data)
     try:
@@ -133,11 +134,12 @@ def decode_upright(data: bytes) -> Image:
 
 @lru_cache(maxsize=64)
 def _taps(source: int, side: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Return, for each output row, the input rows it overlaps and by how much.
+    """Return the input rows that each output row overlaps, and the weights of the overlap.
 
     Returns:
-        indices: (taps, side); weights: (taps, side), w(i,k) = max(0, min((i+1)s, (k+1)side) -
-        max(is, k side)); rows beyond the overlap weigh 0.
+        indices: (taps, side), input rows; weights: (taps, side), w(i,k) = max(0, min((i+1)s, (k+1)side) -
+            max(is, k side)) for output row i, input row k and s input rows. Rows beyond the overlap have
+            weight 0.
     """
     rows = np.arange(side)
     count = source // side + 2
@@ -160,10 +162,10 @@ def _weighted_rows(
 
 
 def crop_area(pixels: Image, side: int) -> Image:
-    """Return the central square averaged over areas to (side, side, 3); crop-area-v1.
+    """Return the central square, averaged over areas to (side, side, 3) uint8; crop-area-v1.
 
-    With S the overlap-weighted sum of samples and s the shorter side, output =
-    (2S + s^2) // (2 s^2). The same formula enlarges images smaller than `side`.
+    With S the overlap-weighted sum of samples and s the shorter side, output = (2S + s^2) // (2 s^2). The
+    same formula enlarges images smaller than `side`.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -177,7 +179,7 @@ def crop_area(pixels: Image, side: int) -> Image:
     square = pixels[top : top + short, left : left + short]
     if short == side:
         return square.copy()
-    # 2S + s^2 <= 511 s^2 must fit; int32 moves half the bytes and is enough up to 2,049 pixels
+    # 2S + s^2 <= 511 s^2 must not overflow; int32 moves half the bytes and suffices up to 2,049 pixels
     dtype = np.int32 if 511 * short * short < 2**31 else np.int64
     taps = _taps(short, side)
     by_rows = _weighted_rows(square, taps, dtype)
@@ -190,7 +192,7 @@ def crop_area(pixels: Image, side: int) -> Image:
 def crop_window(pixels: Image, side: int) -> Image:
     """Return the central (side, side, 3) window without resampling; crop256-v1.
 
-    Images with a side under `side` go through `crop_area`.
+    Images with a side below `side` are passed to `crop_area` instead.
 
     Source: protocol, section 4.
     """

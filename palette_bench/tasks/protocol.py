@@ -1,4 +1,4 @@
-"""Protocols as validated TOML: tasks, variants, sources and the metrics that rank.
+"""Protocols, read from validated TOML: tasks, variants, sources, and the metrics that rank.
 
 A published protocol never changes; a correction gets a new id.
 """
@@ -30,10 +30,11 @@ class Box(Part):
 
 
 class VariantSpec(Part):
-    """One variant of a task; exactly the field its degradation needs is set.
+    """One variant of a task; exactly the field that its degradation needs is set.
 
-    `hole` is a rectangle cut out, `kept` a rectangle spared, `freeform_pixels` the half-open range of
-    hole pixels a drawn mask must fall in, `quality` the JPEG quality factor.
+    `hole` is the rectangle that is cut out, `kept` the rectangle that is kept, `freeform_pixels` the smallest
+    and largest number of hole pixels in a drawn mask, `quality` the JPEG quality factor. `paper` marks the
+    variants of the paper.
     """
 
     title: Text
@@ -45,7 +46,7 @@ class VariantSpec(Part):
 
 
 class TaskSpec(Part):
-    """A task: preprocessing, degradation, its variants and where its images may come from."""
+    """A task: preprocessing, degradation, variants, and the sources that its images may come from."""
 
     title: Text
     preprocess: Preprocess
@@ -60,8 +61,8 @@ class ImageNetSource(Part):
     kind: Literal["imagenet-ctest10k"]
     title: Text
     redistributable: bool
-    skip: int  # leading entries of the class-by-class order left out
-    dropped: str  # file of validation numbers left out
+    skip: int  # number of leading entries of the class-by-class order to leave out
+    dropped: str  # file that lists the validation numbers to leave out
     names_sha256: Sha  # sorted file names, a line feed after each
     labels_sha256: Sha  # the 50,000 labels in file order, decimal, a line feed after each
     subset_labels_sha256: Sha  # sorted lines `ID LABEL` of the chosen images
@@ -88,14 +89,17 @@ class Window(Part):
 
 
 class Photo(Part):
-    """A bundled photograph; `sha256` is the leading 16 hexadecimal digits of its file digest."""
+    """A bundled photograph; `sha256` is the leading 16 hexadecimal digits of the file's digest."""
 
     file: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
 class PhotoSource(Part):
-    """Windows of bundled photographs: listed by id, or `drawn` many from the keyed stream."""
+    """Windows of bundled photographs, either listed by id or drawn from the keyed random stream.
+
+    `windows` lists them; if it is empty, `drawn` is the number of windows to draw.
+    """
 
     kind: Literal["photos"]
     title: Text
@@ -107,7 +111,7 @@ class PhotoSource(Part):
 
     @property
     def count(self) -> int:
-        """Return how many windows there are."""
+        """Return the number of windows."""
         return self.drawn or len(self.windows)
 
 
@@ -127,13 +131,13 @@ class ProtocolSpec(Record):
     wnids: str | None = None  # file whose line i is the wnid of label i
     classifier_crop: str
     extractors: tuple[str, ...]
-    ranked: dict[str, tuple[str, ...]]  # source id, or "folder" -> metric ids, the first sorts boards
+    ranked: dict[str, tuple[str, ...]]  # source id, or "folder" -> metric ids; boards sort by the first
     tasks: dict[str, TaskSpec]
     sources: dict[str, SourceSpec]
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Return the digest of the declaration and of the lists it names."""
+        """Return the digest of the declaration and of the list files that it names."""
         names = [s.dropped for s in self.sources.values() if isinstance(s, ImageNetSource)]
         names += [self.wnids] if self.wnids else []
         lists = {name: sha256(protocol_file(self.id, name)) for name in names}
@@ -143,7 +147,7 @@ class ProtocolSpec(Record):
         """Return a task by name.
 
         Raises:
-            SpecError: PB609, with a suggestion.
+            SpecError: PB609, unknown task; the message suggests a known one.
         """
         if name not in self.tasks:
             raise _unknown("task", name, f"a task of {self.id}", self.tasks)
@@ -153,7 +157,7 @@ class ProtocolSpec(Record):
         """Return a variant of a task.
 
         Raises:
-            SpecError: PB609, with a suggestion.
+            SpecError: PB609, unknown task or variant; the message suggests a known one.
         """
         variants = self.task(task).variants
         if name not in variants:
@@ -161,7 +165,7 @@ class ProtocolSpec(Record):
         return variants[name]
 
     def pairs(self, wanted: str) -> list[tuple[str, str]]:
-        """Return the (task, variant) pairs that `TASK`, `TASK/VARIANT` or `all` stands for."""
+        """Return the (task, variant) pairs that `TASK`, `TASK/VARIANT` or `all` names."""
         task, _, variant = wanted.partition("/")
         if variant:
             self.variant(task, variant)
@@ -170,11 +174,11 @@ class ProtocolSpec(Record):
         return [(t, v) for t in tasks for v in self.task(t).variants]
 
     def has_validation_set(self, source: str) -> bool:
-        """Return whether FID of a source is against a whole validation set, as in the paper."""
+        """Return whether FID for a source compares with a whole validation set, as in the paper."""
         return isinstance(self.sources.get(source), ImageNetSource | PlacesSource)
 
     def ranked_metrics(self, source: str) -> tuple[str, ...]:
-        """Return the metric ids that rank boards of a source; folders share one entry."""
+        """Return the ids of the metrics that rank boards of a source; all folder sources share one entry."""
         return self.ranked.get(source, self.ranked["folder"])
 
 
@@ -185,21 +189,21 @@ def _unknown(what: str, name: str, expected: str, known: object) -> SpecError:
 
 @cache
 def load(protocol: str) -> ProtocolSpec:
-    """Return a shipped protocol by id.
+    """Return a protocol of this package by id.
 
     Raises:
-        SpecError: PB609, no such protocol.
+        SpecError: PB609, unknown protocol.
     """
     return ProtocolSpec.parse(protocol_file(protocol, "protocol.toml"), f"{protocol}/protocol.toml")
 
 
 def published_fingerprint(protocol: str, source: str, folder: str) -> str | None:
-    """Return the registered set fingerprint (leading hex digits), or None if none is registered.
+    """Return the leading hex digits of a set's registered fingerprint, or None if none is registered.
 
     Args:
         protocol: protocol id.
         source: source id.
-        folder: the set's folder name, TASK.VARIANT or TASK.
+        folder: folder name of the set, TASK.VARIANT or TASK.
     """
     table = tomllib.loads(protocol_file(protocol, "fingerprints.toml").decode())
     value = table.get("sets", {}).get(source, {}).get(folder)
@@ -207,5 +211,5 @@ def published_fingerprint(protocol: str, source: str, folder: str) -> str | None
 
 
 def set_folder(task: str, variant: str) -> str:
-    """Return the folder name of a set: TASK.VARIANT, or TASK where there is one default variant."""
+    """Return the folder name of a set: TASK.VARIANT, or TASK for the variant `default`."""
     return task if variant == "default" else f"{task}.{variant}"

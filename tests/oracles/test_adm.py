@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from palette_bench.baselines.training import adm
 from palette_bench.baselines.training.adm import adm_kinds, load_adm
-from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec, sinusoids
+from palette_bench.baselines.training.presets import PRESETS, UNetSpec
+from palette_bench.baselines.training.unet import UNet, sinusoids
 from palette_bench.core.errors import UsageError, WeightsError
 
 # small, with everything: two attention levels, 64 channels per head, widths that change, two blocks

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec, sinusoids
+from palette_bench.baselines.training.presets import PRESETS, UNetSpec
+from palette_bench.baselines.training.unet import UNet, sinusoids
 
 diffusers = pytest.importorskip("diffusers", reason="compares with diffusers, which is not installed")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from toy_method import Toy
 
-from palette_bench.baselines.training.recipe import Recipe, read_recipe, to_toml
+from palette_bench.baselines.training.recipe import Recipe, inherited, read_recipe, to_toml
 from palette_bench.core.errors import RecordError, UsageError
 
 TEXT = Toy().text
@@ -96,3 +96,22 @@ def test_a_cooldown_makes_the_number_of_steps_a_choice() -> None:
     assert "cooldown_steps" not in json.dumps(resolved().choices())
     assert resolved(cooling).choices() != resolved().choices()
     assert resolved(longer).choices() != resolved(cooling).choices()
+
+
+KNOWN = {"parent": TEXT, "child": 'extends = "parent"\n', "loop": 'extends = "loop"\n'}
+
+
+def test_a_recipe_changes_the_keys_of_the_one_it_extends() -> None:
+    child = '# half as fast\nextends = "child"\n[training]\nlearning_rate = 0.5\n'
+    text = inherited(child, KNOWN, "own.toml")
+    recipe, parent = read_recipe(Recipe, text), read_recipe(Recipe, TEXT)
+    assert text.startswith("# half as fast\n")
+    assert recipe.training == parent.training.model_copy(update={"learning_rate": 0.5})
+    assert recipe.model_copy(update={"training": parent.training}) == parent
+    assert inherited(TEXT, KNOWN, "parent") == TEXT
+
+
+@pytest.mark.parametrize(("parent", "told"), [("parnet", "did you mean parent"), ("loop", "remove one")])
+def test_a_parent_that_cannot_be_extended_is_refused(parent: str, told: str) -> None:
+    with pytest.raises(RecordError, match=rf"PB403[\s\S]*extends[\s\S]*{told}"):
+        inherited(f'extends = "{parent}"\n', KNOWN, "own.toml")

@@ -9,17 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from palette_bench.baselines.training.presets import AttentionKind
-from palette_bench.baselines.training.unet import (
-    PRESETS,
-    Attention,
-    Norm,
-    ResBlock,
-    UNet,
-    UNetSpec,
-    resample,
-    sinusoids,
-)
+from palette_bench.baselines.training.presets import PRESETS, AttentionKind, UNetSpec
+from palette_bench.baselines.training.unet import Attention, Norm, ResBlock, UNet, resample, sinusoids
 from palette_bench.core.errors import InputError
 from palette_bench.runtime.device import reproducible_arithmetic
 

@@ -1,4 +1,4 @@
-"""Feature extractors: names to networks. Importing this package imports no network library."""
+"""Feature extractors by name. Importing this package imports no network library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TORCHVISION = "palette_bench.scoring.features.torchvision_models"
 _TIMM = "palette_bench.scoring.features.timm_models"
 _SMOKE_RANDOM = "palette_bench.scoring.features.smoke_random"
 
-# id -> the module whose `open_network(wanted)` builds it
+# id -> module whose `open_network(wanted)` builds the extractor
 EXTRACTORS: Mapping[str, str] = MappingProxyType(
     {
         FID_NETWORK: _INCEPTION,
@@ -40,15 +40,15 @@ EXTRACTORS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ExtractorConfig:
-    """An extractor as asked for.
+    """The options of an extractor.
 
     Attributes:
         name: an id of EXTRACTORS, or timm:MODEL.
-        weights: path of its weights, `random:SEED`, or None to search the store.
-        crop: what classifiers see of an image.
+        weights: path of the weights, `random:SEED`, or None to search the weights store.
+        crop: preprocessing of classifiers.
         device: cpu or cuda.
         precision: fp32, tf32, bf16 or fp64.
-        mode: how the FID network's images are resized.
+        mode: resize mode of the FID network.
     """
 
     name: str
@@ -60,10 +60,10 @@ class ExtractorConfig:
 
 
 def check_name(name: str) -> None:
-    """Accept the name of an extractor: one of the table, or timm:MODEL.
+    """Raise unless the name is an id of EXTRACTORS or timm:MODEL.
 
     Raises:
-        UsageError: unknown, with a suggestion.
+        UsageError: unknown name; the message suggests a known one.
     """
     if name not in EXTRACTORS and not name.startswith(TIMM_PREFIX):
         raise UsageError(f"unknown extractor {name!r}: {suggest(name, [*EXTRACTORS, TIMM_PREFIX + 'MODEL'])}")
@@ -77,23 +77,24 @@ def open_extractor(
     precision: str = "fp32",
     mode: str = "tf1",
 ) -> FeatureExtractor:
-    """Return a network with its weights loaded and proven, ready to run.
+    """Return an extractor, ready to run, with its weights loaded and verified.
 
     Args:
         name: an id of EXTRACTORS, or timm:MODEL.
-        weights: path of its weights, `random:SEED`, or None to search the store.
-        crop: what classifiers see of an image: `center224`, `whole224-bicubic`, `whole256`, or for
-            timm:MODEL `own`, the model's own preprocessing. The FID network, googlenet-v1 and smoke-random
-            have one of their own and leave it aside.
+        weights: path of the weights, `random:SEED`, or None to search the weights store.
+        crop: preprocessing of classifiers: `center224`, `whole224-bicubic`, `whole256`, or for timm:MODEL
+            `own`, the model's own preprocessing. The FID network, googlenet-v1 and smoke-random have a fixed
+            one and ignore this argument.
         device: cpu or cuda.
-        precision: `fp32`; previews `tf32` and `bf16`; audit `fp64`.
-        mode: resize of the FID network: `tf1`, `clean` or `pytorch`; the others leave it aside.
+        precision: `fp32`; `tf32` and `bf16` for previews; `fp64` for audits.
+        mode: resize mode of the FID network: `tf1`, `clean` or `pytorch`; other networks ignore this
+            argument.
 
     Raises:
         UsageError: unknown name, crop, precision or mode, or weights given to a network that takes none.
-        WeightsError: PB705, weights absent, of another digest or of other shapes.
-        DeviceError: PB707, no such device, or one that cannot do the precision; PB708, float32 products are
-            reduced from outside.
+        WeightsError: PB705, weights are missing, or have another digest or other shapes.
+        DeviceError: PB707, this machine lacks the device, or the device lacks the precision; PB708, the
+            environment or the caller reduces the precision of float32 products.
     """
     from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, only when needed
 
@@ -109,18 +110,19 @@ def open_extractor(
 def open_pair_distance(
     name: str, weights: Mapping[str, str] = MappingProxyType({}), device: str = "cpu"
 ) -> PairDistance:
-    """Return a distance between images, for diversity.
+    """Return a distance between two images, for diversity metrics.
 
     Args:
         name: `lpips-alex` or `ms-ssim`.
         weights: `lpips-alex` -> path of AlexNet or `random:SEED`, `lpips-alex-heads` -> path of the heads;
-            what is absent is searched in the store.
+            files that are not given are searched in the weights store.
         device: cpu or cuda.
 
     Raises:
         UsageError: unknown name.
-        WeightsError: PB705, for every file that is absent or wrong.
-        DeviceError: PB707; PB708, float32 products are reduced from outside.
+        WeightsError: PB705, files are missing or wrong; all are named.
+        DeviceError: PB707, this machine lacks the device; PB708, the environment or the caller reduces the
+            precision of float32 products.
     """
     from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # torch, only when needed
     from palette_bench.scoring.features.pairs import PAIRS  # noqa: PLC0415

@@ -1,8 +1,8 @@
-"""Features and their statistics cached by content: the same pixels through the same network count once.
+"""Cache of features and their statistics, keyed by content.
 
-The key knows no name and no path, so a replaced folder is a new key and references and anchors are shared
-by all sets that hold the same images. A damaged entry is recomputed; a cache that cannot be written
-costs time, never a score. Source: metrics, section 3.
+The key is a digest of pixels and network, without names or paths. A folder with other content therefore gets
+a new key, and all sets with the same images share references and anchors. A damaged entry is recomputed; a
+cache that cannot be written costs time, never a score. Source: metrics, section 3.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from palette_bench.core.types import Features, Fingerprint, ImageId
 
 log = logging.getLogger(__name__)
 
-_told = False  # that there is no cache
+_told = False  # whether the user was warned that there is no cache
 
 CACHE_VARIABLE = "PALETTE_BENCH_CACHE"
 
@@ -34,7 +34,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def cache_folder() -> Path | None:
-    """Return $PALETTE_BENCH_CACHE, or the user's cache directory; None for a user without a home."""
+    """Return $PALETTE_BENCH_CACHE or the user's cache directory; None for a user without a home folder."""
     given = os.environ.get(CACHE_VARIABLE)
     if given:
         return Path(given)
@@ -43,17 +43,17 @@ def cache_folder() -> Path | None:
 
 
 def cache_key(digests: Mapping[ImageId, Fingerprint], extractor: Fingerprint) -> Fingerprint:
-    """Return the key of the features of some images.
+    """Return the cache key of the features of some images.
 
     Args:
-        digests: pixel digest of each image as the network sees it, by id.
-        extractor: fingerprint of the network.
+        digests: id -> pixel digest of the image that the network receives.
+        extractor: fingerprint of the extractor.
     """
     return fingerprint({"pictures": sorted(digests.items()), "extractor": extractor})
 
 
 def statistics_key(features: Fingerprint, head: str, what: str) -> Fingerprint:
-    """Return the key of what was computed from one head of cached features, e.g. its `moments`."""
+    """Return the cache key of a statistic of one head of cached features, e.g. of its `moments`."""
     return fingerprint({"features": features, "head": head, "statistics": f"{what}-v1"})
 
 
@@ -62,14 +62,14 @@ def _payload_digest(arrays: Arrays) -> Fingerprint:
 
 
 class ArrayCache:
-    """Named arrays on disk under a key; `fresh` ignores what was there before and replaces it."""
+    """Named arrays on disk under a key; with `fresh`, entries of earlier runs are ignored and replaced."""
 
     def __init__(self, kind: str, *, fresh: bool = False) -> None:
-        """Use a sub-folder of the folder the environment names.
+        """Use a sub-folder of `cache_folder()`.
 
         Args:
             kind: `features`, head -> (N, D) float32; or `statistics`, float64.
-            fresh: compute everything anew.
+            fresh: whether to ignore entries of earlier runs.
         """
         folder = cache_folder()
         self._folder = folder and folder / kind
@@ -77,7 +77,7 @@ class ArrayCache:
         self._made: set[Fingerprint] = set()
 
     def load(self, key: Fingerprint) -> Arrays | None:
-        """Return the stored arrays, bit for bit, or None if there are none or they are damaged (PB808)."""
+        """Return the stored arrays, bit for bit, or None if they are absent or damaged (PB808)."""
         if self._folder is None or (self._fresh and key not in self._made):
             return None
         path = self._folder / f"{key}.safetensors"
@@ -102,12 +102,12 @@ class ArrayCache:
         log.warning("%s", problem("PB808", str(path), expected="an intact entry", found=found))
 
     def store(self, key: Fingerprint, arrays: Arrays, about: Mapping[str, str]) -> None:
-        """Keep arrays under a key, whole or not at all; a folder that cannot be written is one warning.
+        """Write arrays under a key, completely or not at all; if that fails, warn once.
 
         Args:
             key: from `cache_key` or `statistics_key`.
             arrays: C-contiguous, by name.
-            about: device and micro-batch, for readers; they are no part of the key.
+            about: device and micro-batch, for human readers; they are not part of the key.
         """
         if self._folder is None:
             self._go_on_without("this user has no home folder")
@@ -123,7 +123,7 @@ class ArrayCache:
             self._go_on_without(str(error))
 
     def _go_on_without(self, reason: str) -> None:
-        """Say once that nothing is kept for the next run, and how it could be."""
+        """Warn, once per process, that nothing is kept for the next run, and say how to keep a cache."""
         global _told  # noqa: PLW0603  # once in the life of a process, for all kinds
         if not _told:
             log.warning(

@@ -1,4 +1,4 @@
-"""The canary of the networks: known features of two drawn images, before a score rests on any."""
+"""Canary of the networks: known features of two generated images, checked before any scoring."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.extractor import as_images
 from palette_bench.tasks.canary import pattern_k, pattern_p
 
-# `pool` of smoke-random on P(128, 128) and K: the first four features. It stands for every network, for it
-# needs no file and uses the same layers, resizing and settings as the others.
+# The first four values of smoke-random's `pool` on P(128, 128) and on K. smoke-random stands for every
+# network: it needs no file and uses the same layers, resizing and settings as the others.
 _GOLDEN = ((0.8175, 1.4179, -0.6236, -0.4537), (-0.48, 3.9344, 0.7167, 2.8293))
 _TOLERANCE = 1e-3  # the features' standard deviation is 2; float32 on another device moves them by 1e-5
 
 
 def devices() -> dict[str, str]:
-    """Return the devices torch can use, cpu first: name -> model."""
+    """Return the devices that torch can use, name -> model, cpu first."""
     found = {"cpu": f"torch {torch.__version__}, {torch.get_num_threads()} threads"}
     if torch.cuda.is_available():
         found["cuda"] = torch.cuda.get_device_name()
@@ -25,7 +25,7 @@ def devices() -> dict[str, str]:
 
 
 def findings(device: str) -> list[Problem]:
-    """Return PB704 if a small network's features differ here, or from one run to the next.
+    """Return PB704 if smoke-random's features differ from the known ones, or from one run to the next.
 
     Args:
         device: cpu or cuda.

@@ -1,4 +1,7 @@
-"""What an extractor is, and the one way all of ours run: reproducible, no gradients, weights folded."""
+"""The interface of feature extractors, and its torch implementation.
+
+All networks run with reproducible arithmetic and without gradients; batch norms are folded where possible.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +22,25 @@ from palette_bench.scoring.features.network import FeatureNetwork, drawn_images
 from palette_bench.scoring.features.precision import Precision, find_precision
 from palette_bench.scoring.metrics.metric import Role
 
-# raised when the same weights and pixels give other features: 2 folds batch norms and uses the fast
-# TF1 resize (differences up to 1e-4); 3 obeys no setting of the caller, such as autocast, which
-# features of 2 may have done
+# Increased when the same weights and pixels give other features. Revision 2 folds batch norms and uses the
+# fast TF1 resize (differences up to 1e-4). Revision 3 ignores the caller's settings, such as autocast;
+# features of revision 2 may depend on them.
 FORWARD_REVISION = 3
 
 MICRO_BATCH = {"cpu": 16, "cuda": 64, "mps": 64, "xpu": 64}
 
 
 class FeatureExtractor(Protocol):
-    """Turns images into features; owns its resize.
+    """Turns images into features, including the resize.
 
     Attributes:
         id: name in scorecards.
-        heads: the head metrics read for each role.
-        label_space: what its classes are, `imagenet-1k` or None.
-        notes: what every score from it carries, e.g. `random-weights`.
+        heads: role -> head that metrics read.
+        label_space: `imagenet-1k` if its classes are the labels of ImageNet sets, else None.
+        notes: notes that every score from it carries, e.g. `random-weights`.
         fingerprint: digest of id, weights, preprocessing, precision, heads and forward revision.
-        precision: `fp32` unless a preview or an audit was asked for.
-        micro_batch: images per call; fixed, for another batch may change the last bits of features.
+        precision: `fp32`, or the id of a preview or audit precision.
+        micro_batch: images per call. It is fixed, because another batch may change the last bits of features.
     """
 
     @property
@@ -56,20 +59,21 @@ class FeatureExtractor(Protocol):
     def micro_batch(self) -> int: ...  # noqa: D102
 
     def __call__(self, images: Tensor) -> dict[str, Features]:
-        """Return {head: (N, D) float32} of (N, 3, H, W) uint8 RGB."""
+        """Return {head: (N, D) float32} of (N, 3, H, W) uint8 RGB images."""
 
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What is known of a network beside its weights.
+    """The properties of a network besides its weights.
 
     Attributes:
         heads: role -> head.
-        preprocess: everything done to pixels before the first layer, in words that differ when it does.
+        preprocess: description of everything done to pixels before the first layer. It is part of the
+            fingerprint and must change whenever the preprocessing does.
         label_space: `imagenet-1k` or None.
-        notes: carried by every score, e.g. `random-weights`.
-        revision: of its forward pass.
-        folds: its batch norms may be folded and its layout changed.
+        notes: notes that every score carries, e.g. `random-weights`.
+        revision: revision of the forward pass.
+        folds: whether its batch norms may be folded and its memory layout changed.
     """
 
     heads: Mapping[Role, str]
@@ -82,7 +86,7 @@ class NetworkInfo:
 
 @dataclass(frozen=True)
 class TorchExtractor:
-    """A network with what is known about it."""
+    """A torch network as a `FeatureExtractor`."""
 
     id: str
     network: FeatureNetwork
@@ -98,26 +102,26 @@ class TorchExtractor:
 
     @property
     def label_space(self) -> str | None:
-        """Return what its classes are."""
+        """Return `imagenet-1k` if its classes are the labels of ImageNet sets, else None."""
         return self.about.label_space
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return the notes of its weights and of its precision."""
+        """Return the notes of the weights and of the precision."""
         return (*self.about.notes, *self.numbers.notes)
 
     @property
     def precision(self) -> str:
-        """Return the id of its precision."""
+        """Return the id of the precision."""
         return self.numbers.id
 
     @property
     def micro_batch(self) -> int:
-        """Return the images per call on its device."""
+        """Return the number of images per call on this device."""
         return MICRO_BATCH[self.device.type]
 
     def __call__(self, images: Tensor) -> dict[str, Features]:
-        """Return {head: (N, D) float32} of (N, 3, H, W) uint8 RGB."""
+        """Return {head: (N, D) float32} of (N, 3, H, W) uint8 RGB images."""
         with reproducible_arithmetic(tf32=self.numbers.tf32), torch.inference_mode():
             inputs = self.network.prepare(images.to(self.device).to(self.numbers.pixels))
             layout = torch.channels_last if self.about.folds else torch.preserve_format
@@ -128,19 +132,19 @@ class TorchExtractor:
 def assemble(
     wanted: ExtractorConfig, network: FeatureNetwork, weights: Fingerprint, about: NetworkInfo
 ) -> TorchExtractor:
-    """Return the extractor of a loaded network: folded, cast, frozen, on its device, fingerprinted.
+    """Return the extractor of a loaded network: folded, cast, frozen, on its device, with its fingerprint.
 
-    To be called within `reproducible_arithmetic`, as `open_extractor` does: folding runs the network.
+    Call this inside `reproducible_arithmetic`, as `open_extractor` does, because folding runs the network.
 
     Args:
         wanted: name, device and precision.
-        network: with its weights.
-        weights: digest of its tensors, under the names of their file.
-        about: what else is known of it.
+        network: the network, with its weights loaded.
+        weights: digest of the tensors, under the names of their file.
+        about: the network's other properties.
 
     Raises:
         UsageError: unknown precision.
-        DeviceError: PB707.
+        DeviceError: PB707, this machine lacks the device, or the device lacks the precision.
     """
     where = open_device(wanted.device)
     numbers = find_precision(wanted.precision, where)
@@ -154,7 +158,7 @@ def assemble(
     }
     network.eval().requires_grad_(False).to(numbers.pixels)
     if about.folds:
-        with torch.no_grad():  # tensors made in inference mode could not be cast later
+        with torch.no_grad():  # not inference mode, whose tensors could not be cast later
             fold(network, network.smallest(network.prepare(drawn_images(1).to(numbers.pixels))))
         network.to(memory_format=torch.channels_last)
     network.to(where, numbers.layers)
@@ -162,5 +166,5 @@ def assemble(
 
 
 def as_images(images: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:
-    """Return (N, 3, H, W) uint8 from N images of (H, W, 3): the one conversion of layouts."""
+    """Return N images of (H, W, 3) uint8 as one (N, 3, H, W) uint8 tensor."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()

@@ -1,8 +1,8 @@
-"""Batch norms folded into the convolutions before them: the same function, a third less time.
+"""Folding of batch norms into the convolutions before them: the same function in a third less time.
 
-A norm is folded if one forward pass shows that it reads the very output of one convolution and that both
-run once; the folded network must then agree with the network as it was, or it stays as it was.
-Source: metrics, section 2.3.
+A batch norm is folded if one forward pass shows that its input is the output of one convolution and that both
+run once. If the folded network does not agree with the original one, the original is restored. Source:
+metrics, section 2.3.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-# of the largest value of a head: a wrong fold is off by about 1, rounding by 1e-4
+# relative to the largest value of a head: a wrong fold is off by about 1, rounding by 1e-4
 _TOLERANCE = 1e-2
 
 
 def fold(network: nn.Module, inputs: Tensor) -> None:
-    """Fold what can be folded, in place; the products are formed in float64.
+    """Fold all batch norms that can be folded, in place; products are computed in float64.
 
     Args:
         network: in evaluation mode, maps inputs to {head: (N, D)}.
-        inputs: a batch it accepts, of its own type.
+        inputs: a batch that the network accepts, in the network's dtype.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         return
@@ -39,8 +39,8 @@ def fold(network: nn.Module, inputs: Tensor) -> None:
 
 
 def _trace(network: nn.Module, inputs: Tensor) -> tuple[list[tuple[str, str]], dict[str, Tensor]]:
-    """Return the names of (convolution, norm) that can be folded, and what the network returns."""
-    outputs: dict[int, tuple[str, Tensor]] = {}  # the tensors stay, so that no id comes twice
+    """Return the names of all (convolution, norm) that can be folded, and the network's outputs."""
+    outputs: dict[int, tuple[str, Tensor]] = {}  # tensors are kept alive so that no id is reused
     pairs: list[tuple[str, str]] = []
     ran: list[str] = []
 
@@ -72,7 +72,7 @@ def _folded(convolution: Any, norm: Any) -> nn.Module:
 
 
 def _remainder(norm: nn.Module) -> nn.Module:
-    """Return what a norm does beside normalising: timm's hold a dropout and an activation."""
+    """Return what a norm does besides normalising: timm's norms hold a dropout and an activation."""
     return nn.Sequential(*norm.children())
 
 

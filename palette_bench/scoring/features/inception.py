@@ -1,7 +1,8 @@
 """`inception-v3-fid`: the network that FID and Inception Score are defined on.
 
-The module is torch-fidelity's. Its own constructor downloads when given no path and unpickles freely: it
-is handed an empty buffer, and our proven tensors are loaded afterwards. Source: metrics, section 2.
+The module is torch-fidelity's. Without a path, its constructor downloads weights, and it unpickles any
+content. It is therefore given an empty buffer, and verified tensors are loaded afterwards. Source: metrics,
+section 2.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor
 from palette_bench.scoring.features.network import FeatureNetwork, fill
 from palette_bench.scoring.features.preprocess import MODES, Mode, find_mode
 
-# the layers in the order of torch-fidelity's forward, from the resized image to pool_3
+# layers in the order of torch-fidelity's forward pass, from the resized image to pool_3
 _TRUNK = (
     *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1"),
     *("Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2"),
@@ -28,11 +29,11 @@ _TRUNK = (
     *("Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
     *("Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool"),
 )
-_CORNER = 107  # at 75 the last maps have one pixel, here four
+_CORNER = 107  # pixels; the last maps then have four pixels, at 75 they would have one
 
 
 class _Unloaded(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-fidelity ships no types
-    """The module as built: its constructor insists on loading something."""
+    """torch-fidelity's module without weights; its constructor insists on loading something."""
 
     def __init__(self) -> None:
         """Build the layers."""
@@ -42,12 +43,12 @@ class _Unloaded(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-fid
         super().__init__(FID_NETWORK, ["2048", "logits_unbiased"], feature_extractor_weights_path=empty)
 
     def load_state_dict(self, state_dict: Any, *args: Any, **options: Any) -> Any:
-        """Load nothing while the constructor runs, which passes an empty dictionary."""
+        """Load a state dictionary; ignore the empty one that the constructor passes."""
         return super().load_state_dict(state_dict, *args, **options) if state_dict else None
 
 
 class InceptionNetwork(FeatureNetwork):
-    """(N, 3, 299, 299) -> `pool_3` (N, 2048) and `logits` (N, 1008), without bias."""
+    """Inception v3: (N, 3, 299, 299) -> `pool_3` (N, 2048) and `logits` (N, 1008), without bias."""
 
     def __init__(self, mode: Mode) -> None:
         """Build torch-fidelity's module behind a resize."""
@@ -56,11 +57,11 @@ class InceptionNetwork(FeatureNetwork):
         self.model = _Unloaded()
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Return (N, 3, 299, 299), about in [-1, 1]."""
+        """Return the resized images, (N, 3, 299, 299), roughly in [-1, 1]."""
         return self.mode(pixels)
 
     def smallest(self, inputs: Tensor) -> Tensor:
-        """Return a corner: every layer still has an output, at an eighth of the work."""
+        """Return a corner of the inputs: every layer still has an output, at an eighth of the cost."""
         return inputs[:, :, :_CORNER, :_CORNER]
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -75,7 +76,7 @@ class InceptionNetwork(FeatureNetwork):
 def random_tensors(seed: int) -> Tensors:
     """Return the tensors of `random:SEED` under the names of the weights file.
 
-    They let tests and benchmarks hand one and the same network to other programs.
+    With them, tests and benchmarks give the same network to other programs.
     """
     with reproducible_arithmetic():
         network = InceptionNetwork(MODES["tf1"])
@@ -84,12 +85,12 @@ def random_tensors(seed: int) -> Tensors:
 
 
 def open_network(wanted: ExtractorConfig) -> TorchExtractor:
-    """Return the extractor; the crop is for classifiers and does not concern it.
+    """Return the FID network as an extractor; it ignores the crop, which is for classifiers.
 
     Raises:
         UsageError: unknown mode or precision.
-        WeightsError: PB705.
-        DeviceError: PB707.
+        WeightsError: PB705, weights are missing, have another digest, or are not this network's.
+        DeviceError: PB707, this machine lacks the device, or the device lacks the precision.
     """
     mode = find_mode(wanted.mode)
     network = InceptionNetwork(mode)

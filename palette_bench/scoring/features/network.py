@@ -1,4 +1,4 @@
-"""The form every network of ours has."""
+"""The base class of feature networks, and functions that fill them with stored or random weights."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _CALIBRATION_SIDE = 256
 
 
 def seed_of(name: str, given: str | None) -> int | None:
-    """Return SEED of `random:SEED`, or None if `given` is a path or nothing.
+    """Return SEED of `random:SEED`, or None if `given` is a path or None.
 
     Raises:
-        UsageError: the seed is no number.
+        UsageError: the seed is not a number.
     """
     if given is None or not given.startswith(PREFIX):
         return None
@@ -39,7 +39,7 @@ def seed_of(name: str, given: str | None) -> int | None:
 
 
 def normals(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return keyed normals: NumPy's, for torch's own vary with the machine."""
+    """Return normal draws for a seed and a name, from NumPy, because torch's own vary with the machine."""
     key = hashlib.sha256(f"pb-random-weights|{seed}|{name}".encode()).digest()[:16]
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
     return generator.standard_normal(shape, dtype=np.float32)
@@ -47,7 +47,7 @@ def normals(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]
 
 @torch.no_grad()
 def he_normal(model: nn.Module, seed: int) -> None:
-    """Fill a model, in place, with He-normal weights; each tensor draws from its own key.
+    """Fill a model, in place, with He-normal weights; each tensor has its own random key.
 
     Source: He et al. 2015.
     """
@@ -60,13 +60,13 @@ def he_normal(model: nn.Module, seed: int) -> None:
 
 
 def randomise(network: FeatureNetwork, model: nn.Module, seed: int) -> None:
-    """Fill a model with He-normal weights and calibrate its batch norms on 16 drawn images.
+    """Fill a model with He-normal weights and calibrate its batch norms on 16 generated images.
 
-    Calibrating is ours: without it activations explode with depth.
+    The calibration is our addition: without it, activations explode with depth.
 
     Args:
-        network: runs through `model`.
-        model: what is filled, in place.
+        network: network that runs through `model`.
+        model: module to fill, in place.
         seed: >= 0.
     """
     he_normal(model, seed)
@@ -82,7 +82,7 @@ def _calibrate(network: FeatureNetwork) -> None:
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over batches
+        norm.momentum = None  # cumulative mean over batches
         norm.train()
     network(network.prepare(drawn_images(_CALIBRATION_IMAGES).float()))
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -91,7 +91,7 @@ def _calibrate(network: FeatureNetwork) -> None:
 
 
 def drawn_images(count: int) -> Tensor:
-    """Return (count, 3, 256, 256) uint8, count <= 16: coarse patches of colour with fine noise."""
+    """Return (count, 3, 256, 256) uint8 random images, count <= 16: coarse colour patches with fine noise."""
     side, patch = _CALIBRATION_SIDE, 32
     draw = np.random.Generator(np.random.Philox(key=0))
     coarse: NDArray[Any] = draw.integers(0, 256, (_CALIBRATION_IMAGES, 3, side // patch, side // patch))
@@ -101,35 +101,35 @@ def drawn_images(count: int) -> Tensor:
 
 
 class FeatureNetwork(nn.Module):
-    """A network in two steps, so that pixels and layers may differ in type."""
+    """A network in two steps, so that preprocessing and layers may use different dtypes."""
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Return what the first layer sees of (N, 3, H, W) floating pixels in [0, 255]."""
+        """Return the input of the first layer for (N, 3, H, W) floating-point pixels in [0, 255]."""
         raise NotImplementedError
 
     def smallest(self, inputs: Tensor) -> Tensor:
-        """Return as much of what `prepare` returned as shows how the layers are joined."""
+        """Return a part of prepared inputs that is large enough to show how the layers are connected."""
         return inputs
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Return {head: (N, D)} of what `prepare` returned."""
+        """Return {head: (N, D)} for prepared inputs."""
         raise NotImplementedError
 
 
 def fill(
     network: FeatureNetwork, model: nn.Module, wanted: ExtractorConfig, *, in_order: bool = False
 ) -> tuple[str, ...]:
-    """Fill a network; return the notes its scores carry.
+    """Fill a network with weights; return the notes that its scores carry.
 
     Args:
-        network: runs through `model`.
-        model: what holds the tensors, under the names of the weights file.
-        wanted: name and weights.
-        in_order: the pinned file names its tensors otherwise than the network, and holds them in its order.
+        network: network that runs through `model`.
+        model: module that holds the tensors, under the names of the weights file.
+        wanted: name and weights of the extractor.
+        in_order: whether the pinned file holds the tensors in the network's order but under other names.
 
     Raises:
-        UsageError: a seed that is no number.
-        WeightsError: PB705, absent, of another digest, or not this network's.
+        UsageError: the seed is not a number.
+        WeightsError: PB705, weights are missing, have another digest, or are not this network's.
     """
     seed = seed_of(wanted.name, wanted.weights)
     if seed is not None:

@@ -1,4 +1,4 @@
-"""Distances between two images, for diversity among samples: LPIPS and MS-SSIM."""
+"""Distances between two images, for the diversity among samples: LPIPS and MS-SSIM."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ LPIPS = "lpips-alex"
 LPIPS_HEADS = "lpips-alex-heads"
 MS_SSIM = "ms-ssim"
 
-# raised when the same weights and pixels give other distances: 2 obeys no setting of the caller
+# Increased when the same weights and pixels give other distances. Revision 2 ignores the caller's settings.
 _REVISION = 2
 
 
 @dataclass(frozen=True)
 class PairDistance:
-    """A function of two images, with what is known of it.
+    """A distance between two images, and its identity.
 
     Attributes:
         id: name in scorecards.
-        notes: what every score from it carries, e.g. `random-weights`.
-        fingerprint: digest of id, weights, definition and revision.
+        notes: notes that every score from it carries, e.g. `random-weights`.
+        fingerprint: digest of id, revision, and weights or definition.
         module: maps two (N, 3, H, W) uint8 batches to (N,).
-        device: where it runs.
+        device: device that the module runs on.
     """
 
     id: str
@@ -49,7 +49,7 @@ class PairDistance:
     device: torch.device
 
     def __call__(self, one: Tensor, other: Tensor) -> NDArray[np.float64]:
-        """Return (N,) float64 of two (N, 3, H, W) uint8 RGB batches, row by row.
+        """Return the distances between the images of two (N, 3, H, W) uint8 RGB batches, (N,) float64.
 
         Raises:
             InputError: shapes differ, or the images are too small.
@@ -65,16 +65,16 @@ class PairDistance:
             return torch.cat(parts).to("cpu", torch.float64).numpy()
 
 
-# LPIPS
+# --- LPIPS ---
 
 _CHANNELS = (64, 192, 384, 256, 256)
-_SLICES = (0, 2, 5, 8, 10, 12)  # of AlexNet's features: each slice ends after a ReLU
-_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1]
+_SLICES = (0, 2, 5, 8, 10, 12)  # slices of AlexNet's features; each ends after a ReLU
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # for images in [-1, 1]
 _TINY = 1e-10
 
 
 class _Heads(nn.Module):
-    """The learned weights of each layer's channels, under the names of the file."""
+    """The learned channel weights of each layer, under the tensor names of the file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _Heads(nn.Module):
             self.add_module(f"lin{i}", nn.ModuleDict({"model": layer}))
 
     def weights(self) -> list[Tensor]:
-        """Return (C,) per layer."""
+        """Return the weights of each layer, (C,) each."""
         return [parameter.flatten() for parameter in self.parameters()]
 
 
@@ -100,7 +100,7 @@ class _Lpips(nn.Module):
         self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1))
 
     def _directions(self, images: Tensor) -> list[Tensor]:
-        """Return the activations of five layers, of unit length over the channels."""
+        """Return the activations of five layers, normalised to unit length over the channels."""
         maps = (images.float() / 127.5 - 1 - self.shift) / self.scale
         found = []
         for start, end in pairwise(_SLICES):
@@ -109,7 +109,7 @@ class _Lpips(nn.Module):
         return found
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Return (N,) float64, >= 0, 0 for equal images."""
+        """Return distances, (N,) float64, >= 0, and 0 for equal images."""
         layers = zip(self._directions(one), self._directions(other), self.heads.weights(), strict=True)
         gaps = [torch.einsum("nchw,c->nhw", (a - b).square(), weight) for a, b, weight in layers]
         return torch.stack([gap.double().mean(dim=(1, 2)) for gap in gaps]).sum(dim=0)
@@ -133,7 +133,7 @@ def _open_lpips(weights: Mapping[str, str], device: str) -> PairDistance:
 
 
 def _read_both(weights: Mapping[str, str]) -> dict[str, Tensors]:
-    """Return the tensors of both files, or one error naming every one that is absent or wrong."""
+    """Return the tensors of both files; one error names every file that is missing or wrong."""
     tensors, faults = {}, []
     for name in (LPIPS, LPIPS_HEADS):
         try:
@@ -146,7 +146,7 @@ def _read_both(weights: Mapping[str, str]) -> dict[str, Tensors]:
 
 
 def _load_or_draw_heads(heads: _Heads, given: str | None, seed: int) -> None:
-    """Load given heads, else draw them, not negative as the learned ones are."""
+    """Load the given heads, or draw random ones that are non-negative, as the learned ones are."""
     if given is not None:
         load_strictly(heads, parse_tensors(read_pinned(LPIPS_HEADS, given), LPIPS_HEADS), LPIPS_HEADS)
         return
@@ -155,7 +155,7 @@ def _load_or_draw_heads(heads: _Heads, given: str | None, seed: int) -> None:
         parameter.data.copy_(torch.from_numpy(drawn))
 
 
-# MS-SSIM
+# --- MS-SSIM ---
 
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW, _SIGMA = 11, 1.5
@@ -164,10 +164,10 @@ _LEAST_SIDE = _WINDOW * 2 ** (len(_SCALE_WEIGHTS) - 1)
 
 
 class _MsSsim(nn.Module):
-    """Multi-scale SSIM: 5 scales, 11 px Gaussian, float64, per channel, mean over RGB.
+    """Multi-scale SSIM: 5 scales, 11 px Gaussian window, float64, per channel, mean over RGB.
 
-    Only whole windows count. Between scales images are halved by 2 x 2 means. A negative mean of
-    contrast times structure counts as 0, for its power would be complex.
+    Only complete windows count. Between scales, images are halved by 2 x 2 means. A negative mean of contrast
+    times structure counts as 0, because its fractional power would be complex.
 
     Source: Wang, Simoncelli and Bovik 2003, equation 7 and section 3.2 (weights); the mean over RGB is the
     reading of metrics, section 4.
@@ -182,12 +182,12 @@ class _MsSsim(nn.Module):
         self.register_buffer("window", window / window.sum())
 
     def _smooth(self, maps: Tensor) -> Tensor:
-        """Return Gaussian means over whole windows of (M, 1, H, W)."""
+        """Return Gaussian means of (M, 1, H, W) planes over complete windows."""
         across = functional.conv2d(maps, self.window.view(1, 1, 1, -1))
         return functional.conv2d(across, self.window.view(1, 1, -1, 1))
 
     def _scale(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (M,) means of contrast-structure, and of that times luminance, at one scale."""
+        """Return two (M,) means at one scale: contrast-structure, and contrast-structure times luminance."""
         small, large = _STABILISERS
         mean_one, mean_other = self._smooth(one), self._smooth(other)
         spread = self._smooth(one * one) + self._smooth(other * other) - mean_one**2 - mean_other**2
@@ -197,10 +197,10 @@ class _MsSsim(nn.Module):
         return structure.mean(dim=(1, 2, 3)), (luminance * structure).mean(dim=(1, 2, 3))
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Return (N,) float64 in [0, 1], 1 for equal images.
+        """Return similarities, (N,) float64 in [0, 1], and 1 for equal images.
 
         Raises:
-            InputError: a side is under 176 pixels, so that the fifth scale has no whole window.
+            InputError: a side is under 176 pixels, so the fifth scale has no complete window.
         """
         n, _, height, width = one.shape
         if min(height, width) < _LEAST_SIDE:
@@ -219,7 +219,7 @@ class _MsSsim(nn.Module):
 
 
 def _open_ms_ssim(weights: Mapping[str, str], device: str) -> PairDistance:
-    """Return MS-SSIM; it has no weights to look for."""
+    """Return MS-SSIM; it has no weights and ignores `weights`."""
     where = open_device(device)
     words = "5 scales, 11 px Gaussian of sigma 1.5, RGB mean, levels of 255"
     identity = {"id": MS_SSIM, "definition": words, "forward": _REVISION}

@@ -1,4 +1,4 @@
-"""Precisions of a forward pass. Source: metrics, section 2.3."""
+"""Numerical precisions of a forward pass. Source: metrics, section 2.3."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ AUDIT_NOTE = "audit"
 
 @dataclass(frozen=True)
 class Precision:
-    """How a network computes.
+    """The dtypes of a forward pass.
 
     Attributes:
         id: name in options and fingerprints.
-        pixels: type of resize and normalisation.
-        layers: type of weights and activations.
-        tf32: GPU products of float32 may drop 13 bits.
-        notes: what every score carries.
+        pixels: dtype of resize and normalisation.
+        layers: dtype of weights and activations.
+        tf32: whether float32 products on a GPU may use TF32, which drops 13 bits.
+        notes: notes that every score carries.
     """
 
     id: str
@@ -43,11 +43,11 @@ PRECISIONS = {
 
 
 def find_precision(name: str, device: torch.device) -> Precision:
-    """Return a row of PRECISIONS that the device can do.
+    """Return the entry of PRECISIONS, if the device supports it.
 
     Raises:
         UsageError: unknown name.
-        DeviceError: PB707, tf32 without a GPU that has it.
+        DeviceError: PB707, tf32 on a device without TF32.
     """
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: {suggest(name, PRECISIONS)}")

@@ -1,4 +1,7 @@
-"""What a classifier sees of an image. Source: metrics, section 2.2."""
+"""Preprocessing of images for networks: crops of classifiers, and resize modes of the FID network.
+
+Source: metrics, section 2.2.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from palette_bench.core.errors import InputError, UsageError, suggest
+
+# --- crops of classifiers ---
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -23,7 +28,9 @@ def _central(pixels: Tensor, side: int, name: str) -> Tensor:
 
 
 def center224(pixels: Tensor) -> Tensor:
-    """Return the central 224 x 224 of (N, 3, H, W): no resampling, as the weights were measured.
+    """Return the central 224 x 224 pixels of (N, 3, H, W) images without resampling.
+
+    The accuracies of the weights were measured on this crop.
 
     Raises:
         InputError: a side is under 224 pixels.
@@ -32,7 +39,7 @@ def center224(pixels: Tensor) -> Tensor:
 
 
 def whole224_bicubic(pixels: Tensor) -> Tensor:
-    """Return the whole image at 224 x 224, bicubic without antialias, not clipped.
+    """Return the whole image resized to 224 x 224, bicubic without antialias, not clipped.
 
     Source: metrics, section 2.2 (as in NVlabs/I2SB).
     """
@@ -42,10 +49,10 @@ def whole224_bicubic(pixels: Tensor) -> Tensor:
 
 
 def whole256(pixels: Tensor) -> Tensor:
-    """Return the whole image as it is.
+    """Return the image unchanged.
 
     Raises:
-        InputError: it is not 256 x 256.
+        InputError: the image is not 256 x 256.
     """
     if pixels.shape[2:] != (256, 256):
         raise InputError(f"whole256 needs images of 256 x 256 pixels, not {_size(pixels)}")
@@ -58,7 +65,7 @@ def _size(pixels: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Crop:
-    """A crop: its words in the fingerprint, the side of what it returns, and itself."""
+    """A crop: its description in the fingerprint, the side of its result, and its function."""
 
     words: str
     side: int
@@ -73,7 +80,7 @@ CROPS = {
 
 
 def find_crop(name: str, others: Sequence[str] = ()) -> Crop:
-    """Return a row of CROPS; `others` are further names to suggest.
+    """Return the entry of CROPS; `others` are further names to suggest in the error.
 
     Raises:
         UsageError: unknown name.
@@ -84,11 +91,11 @@ def find_crop(name: str, others: Sequence[str] = ()) -> Crop:
 
 
 def resized_crop(scaled: int, side: int, interpolation: str) -> Crop:
-    """Return the crop of a model's own recipe: a resize with antialias, then the centre.
+    """Return the crop of a model's own recipe: a resize with antialias, then a central crop.
 
     Args:
         scaled: side after the resize, pixels.
-        side: side of the central square kept.
+        side: side of the central square, pixels.
         interpolation: `bilinear` or `bicubic`.
 
     Raises:
@@ -112,7 +119,7 @@ def resized_crop(scaled: int, side: int, interpolation: str) -> Crop:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A crop, then (x / 255 - mean) / std per channel."""
+    """A crop, followed by (x / 255 - mean) / std per channel."""
 
     crop: Crop
     mean: tuple[float, ...]
@@ -120,11 +127,11 @@ class Preprocess:
 
     @property
     def words(self) -> str:
-        """Return it in words that differ when it does."""
+        """Return a description for the fingerprint, which changes whenever the preprocessing does."""
         return f"{self.crop.words}; (x / 255 - {self.mean}) / {self.std}"
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return what the first layer sees of (N, 3, H, W) floating pixels in [0, 255]."""
+        """Return the input of the first layer for (N, 3, H, W) floating-point pixels in [0, 255]."""
         mean, std = (
             torch.tensor(v, dtype=pixels.dtype, device=pixels.device).view(1, 3, 1, 1)
             for v in (self.mean, self.std)
@@ -132,19 +139,21 @@ class Preprocess:
         return (self.crop.cut(pixels) / 255 - mean) / std
 
 
+# --- resize modes of the FID network ---
+
 SIDE = 299
 
 
 def tf1(pixels: Tensor) -> Tensor:
     """Return (N, 3, 299, 299) by TensorFlow 1's bilinear resize: src = dst * in / out, no antialias.
 
-    Repeating the last row and column and resizing to 300 with aligned corners gives the scale
-    (in + 1 - 1) / (300 - 1) = in / 299; the last row and column of the result are dropped.
+    The last row and column are repeated and the images resized to 300 with aligned corners, which gives the
+    scale (in + 1 - 1) / (300 - 1) = in / 299. The last row and column of the result are dropped.
 
     Args:
-        pixels: (N, 3, H, W) floating.
+        pixels: (N, 3, H, W) floating point.
 
-    Source: the scale is that of TensorFlow 1 and torch-fidelity; the way to it is ours.
+    Source: the scale is that of TensorFlow 1 and torch-fidelity; this way of computing it is ours.
     """
     padded = functional.pad(pixels, (0, 1, 0, 1), mode="replicate")
     larger = functional.interpolate(padded, size=(SIDE + 1, SIDE + 1), mode="bilinear", align_corners=True)
@@ -154,7 +163,7 @@ def tf1(pixels: Tensor) -> Tensor:
 def clean(pixels: Tensor) -> Tensor:
     """Return (N, 3, 299, 299) by a bicubic resize with antialias in floating point, clipped to [0, 255].
 
-    It runs in float64: torch's kernel weights in float32 are off by up to 3e-3 of 255.
+    The resize runs in float64, because torch's kernel weights in float32 are off by up to 3e-3 of 255.
 
     Source: clean-fid's resizer (Pillow's bicubic on each channel as float).
     """
@@ -174,7 +183,7 @@ def pytorch(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Mode:
-    """A resize, and the normalisation (x - centre) / scale that goes with it."""
+    """A resize and its normalisation (x - centre) / scale."""
 
     words: str
     resize: Callable[[Tensor], Tensor]
@@ -182,7 +191,7 @@ class Mode:
     scale: float
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return what the first layer sees of (N, 3, H, W) floating pixels in [0, 255]."""
+        """Return the input of the first layer for (N, 3, H, W) floating-point pixels in [0, 255]."""
         return (self.resize(pixels) - self.centre) / self.scale
 
 
@@ -196,7 +205,7 @@ MODES = {
 
 
 def find_mode(name: str) -> Mode:
-    """Return a row of MODES.
+    """Return the entry of MODES.
 
     Raises:
         UsageError: unknown name.

@@ -1,8 +1,8 @@
 """`smoke-random`: a small residual network with seeded random weights, so that everything runs offline.
 
-Its weights come from keyed draws and exact float32 steps, so that its fingerprint is equal on every
-machine. Even so it tells images apart: stronger JPEG loss lies farther from the originals. Its scores
-carry `random-weights` and never rank.
+Its weights come from keyed draws and exact float32 steps, so its fingerprint is equal on every machine. It
+still distinguishes images: stronger JPEG loss gives a larger distance from the originals. Its scores carry
+`random-weights` and never rank.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WIDTHS = (16, 32, 64)
 _CLASSES = 100
 _SLOPE = 0.2
 
-# mean and standard deviation of the pooled channels over the 256 originals of photos-64, 1/10000
+# mean and standard deviation of each pooled channel over the 256 originals of photos-64, in units of 1/10000
 _CENTRES = """
 -884 189 5224 3538 521 3025 1174 742 7197 1023 -91 4040 3755 -2028 -655 3400 7268 2004 -1167 6218 1683
 5154 2780 4249 -1412 7566 5276 1781 3304 -621 1732 2013 -1224 2889 1148 2905 -957 3333 5335 9497 205
@@ -40,7 +40,7 @@ _SCALES = """
 
 
 def _convolution(name: str, outputs: int, inputs: int, size: int = 3) -> nn.Parameter:
-    """Return a He-normal kernel, (outputs, inputs, size, size), from the draws of its name."""
+    """Return a He-normal kernel, (outputs, inputs, size, size), drawn with its name as key."""
     draws = normals(f"palette-bench/smoke-random|1|{name}", (outputs, inputs, size, size))
     scale = np.float32(math.sqrt(2 / (inputs * size * size)) / 4096)
     return nn.Parameter(torch.from_numpy(draws.astype(np.float32) * scale))
@@ -51,7 +51,7 @@ def _constants(text: str) -> Tensor:
 
 
 class SmokeNetwork(FeatureNetwork):
-    """(N, 3, 64, 64) -> `pool` (N, 64), about standardised, and `logits` (N, 100)."""
+    """Residual network: (N, 3, 64, 64) -> `pool` (N, 64), roughly standardised, and `logits` (N, 100)."""
 
     centres: Tensor
     scales: Tensor
@@ -71,10 +71,10 @@ class SmokeNetwork(FeatureNetwork):
         self.register_buffer("scales", _constants(_SCALES))
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Return (N, 3, 64, 64), in [-2, 2].
+        """Return the images reduced to (N, 3, 64, 64), in [-2, 2].
 
         Raises:
-            InputError: not square, or the side is no multiple of 64.
+            InputError: the images are not square, or their side is not a multiple of 64.
         """
         return (_reduced(pixels) - 128) / 64
 
@@ -96,7 +96,7 @@ def _activate(maps: Tensor) -> Tensor:
 
 
 def _reduced(pixels: Tensor) -> Tensor:
-    """Return images at 64 x 64; larger ones by the mean of whole blocks."""
+    """Return images at 64 x 64; larger images are reduced by the means of blocks."""
     height, width = pixels.shape[2:]
     if height != width or height % _SIDE:
         raise InputError(
@@ -106,11 +106,11 @@ def _reduced(pixels: Tensor) -> Tensor:
 
 
 def open_network(wanted: ExtractorConfig) -> TorchExtractor:
-    """Return the extractor; crop and mode are for others and do not concern it.
+    """Return smoke-random as an extractor; it ignores crop and mode.
 
     Raises:
-        UsageError: weights were given; it has its own.
-        DeviceError: PB707.
+        UsageError: unknown precision, or weights were given, although the network draws its own.
+        DeviceError: PB707, this machine lacks the device, or the device lacks the precision.
     """
     if wanted.weights is not None:
         raise UsageError(

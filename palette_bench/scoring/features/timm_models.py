@@ -1,4 +1,4 @@
-"""Models built by timm: EfficientNets with pinned weights, and `timm:MODEL` with given ones."""
+"""Models of timm: EfficientNets with pinned weights, and `timm:MODEL` with given weights."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ _NAMES = {
     "efficientnet-lite0": "tf_efficientnet_lite0.in1k",
     "efficientnet-lite2": "tf_efficientnet_lite2.in1k",
 }
-_IN_ORDER = ("efficientnet-lite0", "efficientnet-lite2")  # a port with tensor names of its own
+_IN_ORDER = ("efficientnet-lite0", "efficientnet-lite2")  # their files use other tensor names
 
 
 class TimmNetwork(FeatureNetwork):
-    """(N, 3, S, S) -> `avgpool` (N, D), what the last layer reads, and `logits` (N, K) if it has one."""
+    """A timm model: (N, 3, S, S) -> `avgpool` (N, D) and, if it has classes, `logits` (N, K).
+
+    `avgpool` is the input of the last layer.
+    """
 
     def __init__(self, model: Any, preprocess: Preprocess) -> None:
         """Wrap a timm model."""
@@ -56,9 +59,9 @@ def open_network(wanted: ExtractorConfig) -> TorchExtractor:
     """Return a timm model as an extractor.
 
     Raises:
-        UsageError: no such model, crop or precision.
-        WeightsError: PB705, absent, of another digest, or not this network's.
-        DeviceError: PB707.
+        UsageError: unknown model, crop or precision.
+        WeightsError: PB705, weights are missing, have another digest, or are not this network's.
+        DeviceError: PB707, this machine lacks the device, or the device lacks the precision.
     """
     name = _NAMES.get(wanted.name, wanted.name.removeprefix(TIMM_PREFIX))
     if not timm.is_model(name):
@@ -84,7 +87,7 @@ def open_network(wanted: ExtractorConfig) -> TorchExtractor:
 
 @contextmanager
 def _usual_attention() -> Iterator[None]:
-    """Build models with fused attention, whatever the process or TIMM_FUSED_ATTN has told timm."""
+    """Build models with timm's default, fused attention, whatever the process or TIMM_FUSED_ATTN has set."""
     chosen = use_fused_attn(), use_fused_attn(experimental=True)
     set_fused_attn()
     try:
@@ -100,10 +103,10 @@ def _own(config: PretrainedCfg) -> Crop:
 
 
 def _create(name: str, config: PretrainedCfg, side: int) -> Any:
-    """Return a model for images of `side`; transformers then resample their position embedding.
+    """Return a model for images of `side`; transformers resample their position embedding for it.
 
     Raises:
-        UsageError: the model takes images of its own size only.
+        UsageError: the model accepts only images of its own size.
     """
     if not config.fixed_input_size or config.input_size[-1] == side:
         return timm.create_model(name, pretrained=False)

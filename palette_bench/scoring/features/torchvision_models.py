@@ -1,4 +1,4 @@
-"""torchvision's classifiers with their first weights: ResNet-50, EfficientNet-B0, GoogLeNet."""
+"""Classifiers of torchvision with their first (V1) weights: ResNet-50, EfficientNet-B0, GoogLeNet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from palette_bench.scoring.metrics.metric import Role
 
 @dataclass(frozen=True)
 class _Row:
-    """A model: how it is built, its last layer, heads, and the crop it always has, if it has one."""
+    """A model: its constructor, the name of its last layer, its heads, and its fixed crop, if any."""
 
     build: Callable[[], nn.Module]
     last: str
@@ -36,7 +36,8 @@ class _Row:
 _ROWS = {
     "resnet50-v1": _Row(partial(resnet50, weights=None), "fc"),
     "efficientnet-b0-v1": _Row(partial(efficientnet_b0, weights=None), "classifier"),
-    # the file was made for inputs in [-1, 1] and holds two auxiliary classifiers; PD reads its pool only
+    # The weights expect inputs in [-1, 1], and the file holds two auxiliary classifiers. Perceptual distance
+    # reads only the pooled features.
     "googlenet-v1": _Row(
         partial(googlenet, weights=None, transform_input=True, aux_logits=True, init_weights=False),
         "fc",
@@ -48,7 +49,10 @@ _NAMES: dict[Role, str] = {"features": "avgpool", "logits": "logits"}
 
 
 class TorchvisionNetwork(FeatureNetwork):
-    """(N, 3, S, S) -> `avgpool` (N, D), the input of the last layer, and `logits` (N, 1000)."""
+    """A torchvision classifier: (N, 3, S, S) -> `avgpool` (N, D) and `logits` (N, 1000).
+
+    `avgpool` is the input of the last layer.
+    """
 
     def __init__(self, model: nn.Module, preprocess: Preprocess, last: str) -> None:
         """Wrap a torchvision classifier whose last layer is called `last`."""
@@ -78,9 +82,9 @@ def open_network(wanted: ExtractorConfig) -> TorchExtractor:
     """Return a classifier as an extractor.
 
     Raises:
-        UsageError: no such crop or precision.
-        WeightsError: PB705, absent, of another digest, or not this network's.
-        DeviceError: PB707.
+        UsageError: unknown crop or precision.
+        WeightsError: PB705, weights are missing, have another digest, or are not this network's.
+        DeviceError: PB707, this machine lacks the device, or the device lacks the precision.
     """
     row = _ROWS[wanted.name]
     crop = CROPS[row.crop] if row.crop else find_crop(wanted.crop)

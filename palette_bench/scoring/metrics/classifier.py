@@ -1,4 +1,4 @@
-"""What a classifier makes of the outputs: Inception Score, accuracy, agreement with the originals."""
+"""Metrics from a classifier's logits: Inception Score, accuracy, and agreement with the originals."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from palette_bench.core.intervals import Interval, log_mean, mean_t, wilson
 from palette_bench.core.types import Features
 from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, check_finite, require_finite
 
-SPLITS, SEED = 10, 2020  # of `inception_score_10`: torch-fidelity's defaults
+SPLITS, SEED = 10, 2020  # for `inception_score_10`; torch-fidelity's defaults
 
 
 def divergences(logits: Features) -> NDArray[np.float64]:
-    """Return KL(p_i, mean p) of each image, nats, over one split of all images.
+    """Return KL(p_i, mean p) of each image in nats, with the mean over all images (one split).
 
     Args:
         logits: (N, K) float32.
 
     Returns:
-        (N,) float64, >= 0 but for rounding; the exponential of their mean is the Inception Score.
+        (N,) float64, >= 0 up to rounding. The exponential of their mean is the Inception Score.
 
     Raises:
         InputError: a value is not finite.
@@ -37,7 +37,11 @@ def divergences(logits: Features) -> NDArray[np.float64]:
 
 
 def inception_score(tables: FeatureTables) -> MetricOutcome:
-    """Return exp of the mean divergence, one split: 1 (all alike) to K (each class, each time sure)."""
+    """Return exp of the mean divergence over one split, between 1 and K.
+
+    The score is 1 if all predictions are equal, and K if every prediction is certain and all classes are
+    equally frequent.
+    """
     values = divergences(tables.outputs)
     params = {"splits": 1}
     if _low_coverage(tables, np.arange(len(values))):
@@ -53,12 +57,12 @@ def inception_score(tables: FeatureTables) -> MetricOutcome:
 
 
 def split_scores(logits: Features, splits: list[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Return the score of each split of (N, K) logits; a split is the indices of its rows."""
+    """Return the score of each split of (N, K) logits; a split is an array of row indices."""
     return np.array([np.exp(divergences(logits[rows]).mean()) for rows in splits])
 
 
 def shuffled_splits(n: int, splits: int = SPLITS, seed: int = SEED) -> list[NDArray[np.int64]]:
-    """Return the rows of each split after shuffling N of them.
+    """Return the row indices of each split after shuffling n rows.
 
     Raises:
         UsageError: more splits than rows.
@@ -72,9 +76,10 @@ def shuffled_splits(n: int, splits: int = SPLITS, seed: int = SEED) -> list[NDAr
 
 
 def inception_score_10(tables: FeatureTables) -> MetricOutcome:
-    """Return the mean score of ten shuffled splits; `params.sd` is what papers print behind +-.
+    """Return the mean score of ten shuffled splits; `params.sd` is the number that papers print after +-.
 
-    A tenth of the images has fewer classes than all, so it lies below the score of one split; never ranked.
+    A tenth of the images has fewer classes than all images, so the value lies below the score of one split.
+    It never ranks.
 
     Raises:
         InputError: a value is not finite.
@@ -86,14 +91,14 @@ def inception_score_10(tables: FeatureTables) -> MetricOutcome:
     if any(_low_coverage(tables, rows) for rows in splits):
         return MetricOutcome(None, params=params, notes=("low-coverage",))
     scores = split_scores(tables.outputs, splits)
-    params["sd"] = float(scores.std())  # divisor 10, as elsewhere
+    params["sd"] = float(scores.std())  # divisor 10, as in other programs
     return MetricOutcome(float(scores.mean()), mean_t(scores), params=params)
 
 
 def _low_coverage(tables: FeatureTables, rows: NDArray[np.int64]) -> bool:
-    """Return whether rows show under half the classes that as many images drawn at random would.
+    """Return whether rows show under half the classes expected of as many images drawn at random.
 
-    List order alone has turned a score of 298 into 62 (openai/guided-diffusion, issue 165).
+    Splits in list order alone have turned a score of 298 into 62 (openai/guided-diffusion, issue 165).
     """
     if tables.labels is None:
         return False
@@ -102,16 +107,17 @@ def _low_coverage(tables: FeatureTables, rows: NDArray[np.int64]) -> bool:
 
 
 def _expected_classes(labels: NDArray[np.int64], classes: int | None, size: int) -> float:
-    """Return how many classes a random choice of `size` images shows on average.
+    """Return the expected number of classes among `size` randomly chosen images.
 
-    Of the labels at hand, a class of c of n images is missed with chance C(n - c, size) / C(n, size). Where
-    these are part of a set that holds more classes, its classes count as equally frequent.
+    A class with c of the n labels is missed with probability C(n - c, size) / C(n, size). If the labels are
+    part of a set with more classes, all classes of that set count as equally frequent.
     """
     counts = np.unique(labels, return_counts=True)[1]
     if classes is not None and classes > len(counts):
         return float(classes * (1 - (1 - 1 / classes) ** size))
     n = len(labels)
-    others = n - counts[n - counts >= size]  # of classes small enough to be missed at all
+    others = n - counts[n - counts >= size]  # n - c, for classes that can be missed at all
+    # in logarithms, because binomial coefficients of thousands of images overflow
     log_missed = _log_choose(others, size) - _log_choose(np.array([n]), size)
     return float(len(counts) - np.exp(log_missed).sum())
 
@@ -121,7 +127,7 @@ def _log_choose(n: NDArray[np.int64], k: int) -> NDArray[np.float64]:
 
 
 def accuracy(tables: FeatureTables) -> MetricOutcome:
-    """Return the share of outputs whose first class is their label, percent, and `p_label`.
+    """Return the percentage of outputs whose top class is their label, with the column `p_label`.
 
     Raises:
         InputError: no labels, labels outside the classes, or a logit that is not finite.
@@ -137,7 +143,7 @@ def accuracy(tables: FeatureTables) -> MetricOutcome:
 
 
 def agreement(tables: FeatureTables) -> MetricOutcome:
-    """Return the share of outputs with the first class of their original, percent.
+    """Return the percentage of outputs with the same top class as their original.
 
     Raises:
         InputError: a logit is not finite.

@@ -1,4 +1,4 @@
-"""Pixel diagnostics: they explain a score and never rank."""
+"""Pixel diagnostics such as PSNR and SSIM: they explain a score and never rank."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from palette_bench.core.types import Image, Mask
 from palette_bench.scoring.metrics.metric import Direction, MetricOutcome
 from palette_bench.tasks.degradations.gray import luma
 
+# --- structural similarity ---
+
 WINDOW, SIGMA = 11, 1.5  # pixels
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_STEP = 41  # rows of a block: short enough that most of the band matrix is not zero
+_STEP = 41  # rows per block; short, so that most of the band matrix is not zero
 
 
 def structural_similarity(one: Image, other: Image) -> float:
-    """Return the mean SSIM of two (S, S, 3) uint8 images, S >= 11: 1 for equal ones, else below."""
+    """Return the mean SSIM of two (S, S, 3) uint8 images, S >= 11; 1 for equal images, below 1 for others."""
     x, y = (image.transpose(2, 0, 1).astype(np.float64) for image in (one, other))
     moments = _windowed(np.concatenate([x, y, x * x + y * y, x * y]))
     mean_x, mean_y, squares, products = np.split(moments, 4)
@@ -32,12 +34,12 @@ def structural_similarity(one: Image, other: Image) -> float:
 
 
 def _windowed(planes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (P, S - 10, S - 10) means of (P, S, S) planes under the window, rows and columns exchanged."""
+    """Return window means of (P, S, S) planes, (P, S - 10, S - 10), with rows and columns exchanged."""
     return _along_rows(_along_rows(planes).transpose(0, 2, 1))
 
 
 def _along_rows(planes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the window's means down the second axis, by products with blocks of the band matrix."""
+    """Return the window means along the second axis, by products with blocks of the band matrix."""
     length = planes.shape[1] - WINDOW + 1
     starts = range(0, length, _STEP)
     heights = [min(_STEP, length - start) for start in starts]
@@ -50,7 +52,7 @@ def _along_rows(planes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @cache
 def _band(height: int) -> NDArray[np.float64]:
-    """Return the (height, height + 10) matrix whose row i holds the window at i."""
+    """Return the (height, height + 10) matrix whose row i holds the window at offset i."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     window = np.exp(-(offsets**2) / (2 * SIGMA**2))
     band = np.zeros((height, height + WINDOW - 1))
@@ -59,16 +61,18 @@ def _band(height: int) -> NDArray[np.float64]:
     return band
 
 
+# --- diagnostics of one image ---
+
 DECILES = 10
 
 
 @dataclass(frozen=True)
 class DiagnosticInput:
-    """One image of a submission with what it answers.
+    """One output with its reference, input and mask.
 
     Attributes:
         raw: (S, S, 3) uint8, the output as submitted.
-        scored: (S, S, 3) uint8, with the known pixels re-imposed where the task has a hole.
+        scored: (S, S, 3) uint8, the output with the input's known pixels if the task has a hole.
         reference: (S, S, 3) uint8, the original.
         condition: (S, S, 3) uint8, the input; gray is repeated in each channel.
         mask: (S, S) bool, True = hole, or None.
@@ -82,7 +86,7 @@ class DiagnosticInput:
 
 
 class DiagnosticReading(NamedTuple):
-    """A diagnostic of one image, the largest level difference that entered it, and what explains it."""
+    """A diagnostic of one image, the largest level difference in it, and details for `Diagnostic.explain`."""
 
     value: float
     largest: int
@@ -99,10 +103,10 @@ class Diagnostic:
 
     Attributes:
         id: key in the scorecard and column of the per-image table.
-        title: what it is, for lists.
-        degradation: the only tasks it is for, or None for all.
-        read: its value for one image.
-        explain: what the details of all readings, in id order, add to `params`.
+        title: description in lists.
+        degradation: the only degradation that it applies to, or None for all.
+        read: returns its value for one image.
+        explain: returns entries of `params` from the readings of all images, in id order.
     """
 
     id: str
@@ -119,11 +123,12 @@ def _levels(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int6
 
 
 def psnr(image: DiagnosticInput) -> DiagnosticReading:
-    """Return 10 log10(255^2 / MSE) of what is scored against the original, dB.
+    """Return 10 log10(255^2 / MSE) of the scored image against the original, in dB.
 
-    Equal images have no PSNR. They read as if one sample differed by one level, the best unequal
-    image there can be (101.07 dB at 256x256), so that means stay finite and in order; our choice,
-    recorded as `capped` beside the count of equal images.
+    Equal images have no PSNR. They are read as if one sample differed by one level, the best possible unequal
+    image (101.07 dB at 256x256), so that means stay finite and in order. This is our choice; the note
+    `capped` records it, next to the count of equal images. The detail is the share of the image that is hole,
+    if the task has one.
     """
     gap = _levels(image.scored, image.reference)
     squares = max(int((gap * gap).sum()), 1)
@@ -132,7 +137,7 @@ def psnr(image: DiagnosticInput) -> DiagnosticReading:
 
 
 def _by_hole(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
-    """Return the mean PSNR of each tenth of the images, smallest holes first, where holes differ.
+    """Return the mean PSNR of each tenth of the images, smallest holes first, if hole sizes differ.
 
     Each entry is [largest share of the image that is hole, mean PSNR]; equal shares stay in id order.
     """
@@ -145,17 +150,17 @@ def _by_hole(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
 
 
 def ssim(image: DiagnosticInput) -> DiagnosticReading:
-    """Return the structural similarity of what is scored and the original, 1 if equal."""
+    """Return the structural similarity of the scored image and the original, 1 if equal."""
     largest = int(_levels(image.scored, image.reference).max())
     return DiagnosticReading(structural_similarity(image.scored, image.reference), largest)
 
 
 def colour_shift(image: DiagnosticInput) -> DiagnosticReading:
-    """Return how far the mean colour moves: mean over channels of |mean(scored - original)|, levels.
+    """Return the shift of the mean colour: mean over channels of |mean(scored - original)|, in levels.
 
-    Over the hole where the task has one, else over the whole image; errors of both signs cancel within a
-    channel, so that it sees a tint and not noise. The detail is the signed shift of red, green and blue.
-    Our choice.
+    It covers the hole if the task has one, otherwise the whole image. Errors of opposite signs cancel within
+    a channel, so it measures a tint and not noise. The detail is the signed shift of red, green and blue.
+    This definition is our choice.
     """
     gap = np.subtract(image.scored, image.reference, dtype=np.int64)
     rows = gap.reshape(-1, 3) if image.mask is None else gap[image.mask]
@@ -166,27 +171,29 @@ def colour_shift(image: DiagnosticInput) -> DiagnosticReading:
 
 
 def _tint(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
-    """Return the signed shift of red, green and blue, mean over images, levels."""
+    """Return the signed shift of red, green and blue, averaged over images, in levels."""
     return {"signed": [float(mean) for mean in np.mean([r.detail for r in readings], axis=0)]}
 
 
 def known_region_error(image: DiagnosticInput) -> DiagnosticReading:
-    """Return the mean absolute difference of the raw output and the input outside the hole, levels.
+    """Return the mean absolute difference between raw output and input outside the hole, in levels.
 
-    A mask without known pixels reads 0.
+    A mask without known pixels gives 0.
     """
     assert image.mask is not None, "a hole task has masks"
     return _mean_level(_levels(image.raw, image.condition)[~image.mask])
 
 
 def gray_consistency(image: DiagnosticInput) -> DiagnosticReading:
-    """Return the mean absolute difference of gray-v1(output) and the gray input, levels."""
+    """Return the mean absolute difference between gray-v1(output) and the gray input, in levels."""
     return _mean_level(_levels(luma(image.scored), image.condition[:, :, 0]))
 
 
 def _mean_level(gap: NDArray[np.int64]) -> DiagnosticReading:
     return DiagnosticReading(float(gap.mean()), int(gap.max())) if gap.size else DiagnosticReading(0.0, 0)
 
+
+# --- table and summary ---
 
 DIAGNOSTICS: dict[str, Diagnostic] = {
     row.id: row
@@ -225,10 +232,10 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
 
 
 def summarise(diagnostic: Diagnostic, readings: Sequence[DiagnosticReading]) -> MetricOutcome:
-    """Return the mean over images, with the largest level difference of any as `max`.
+    """Return the mean over images; `max` in its params is the largest level difference of any image.
 
     Args:
-        diagnostic: what was read.
+        diagnostic: the diagnostic.
         readings: one per image, in id order.
     """
     values = np.array([reading.value for reading in readings])

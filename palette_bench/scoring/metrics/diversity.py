@@ -1,6 +1,7 @@
-"""How much several samples of one input differ: means over tables of pair distances.
+"""Diversity among several samples of one input: means over tables of pair distances.
 
-Source: Palette, section 5.5 and Appendix C.5; the pairs are the paper's, K is whatever was submitted.
+The pairs are the paper's; K is the number of submitted samples. Source: Palette, section 5.5 and Appendix
+C.5.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ _HEADLINE = "samples of one input: "
 
 @dataclass(frozen=True)
 class Diversity:
-    """A row of the table of diversities.
+    """A row of the table of diversity metrics.
 
     Attributes:
         id: key in the scorecard.
-        title: what it is, for lists.
-        distance: the pair distance it is a mean of, an extractor id.
-        paired: `consecutive` samples (1, 2), (2, 3), ..., or the `first` with each other.
+        title: description in lists.
+        distance: id of the pair distance that it averages.
+        paired: `consecutive` pairs samples (1, 2), (2, 3), ...; `first` pairs sample 1 with each other
+            sample.
     """
 
     id: str
@@ -37,7 +39,7 @@ class Diversity:
     paired: Literal["consecutive", "first"]
 
     def pairs(self, samples: int) -> list[tuple[int, int]]:
-        """Return the K - 1 pairs of K >= 2 samples, counted from 1."""
+        """Return the K - 1 pairs of K >= 2 samples; samples are numbered from 1."""
         return [(k if self.paired == "consecutive" else 1, k + 1) for k in range(1, samples)]
 
     def score(self, distances: NDArray[np.float64]) -> MetricOutcome:
@@ -47,7 +49,7 @@ class Diversity:
             distances: (N, K - 1), the distances of each image's pairs, in the order of `pairs`.
 
         Raises:
-            InputError: no pairs, or a distance that is not finite.
+            InputError: there are no pairs, or a distance is not finite.
         """
         if distances.ndim != 2 or not distances.size:
             raise InputError(f"{self.id} needs (N, K - 1) pair distances, K >= 2, not {distances.shape}")

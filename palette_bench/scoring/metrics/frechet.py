@@ -1,8 +1,8 @@
-"""Fréchet distance of two feature clouds, by factors of their covariances.
+"""Fréchet distance of two feature clouds, from factors of their covariances.
 
-No matrix square root of a product: a factor F with F'F = S of each side gives tr (S1 S2)^1/2 as the sum of
-the singular values of F1 F2', exact for singular covariances too. Where both covariances are well
-conditioned, eigenvalues of F2 S1 F2' give the same sum four times faster, with a bound on what that costs.
+No matrix square root of a product is needed. With factors F such that F'F = S, tr (S1 S2)^1/2 is the sum of
+the singular values of F1 F2', which is exact for singular covariances too. If both covariances are well
+conditioned, the eigenvalues of F2 S1 F2' give the same sum four times faster, with a bound on the error.
 Source: metrics, section 4.1.
 """
 
@@ -29,8 +29,8 @@ from palette_bench.scoring.metrics.metric import (
 from palette_bench.scoring.metrics.moments import Influence, Moments, distance_influence, rounding
 
 SMALL_N = 2048
-_NEGATIVE = 1e-9  # of the summed traces: what rounding may leave below zero
-_BOUND = 1e-5  # of max(1, distance): what the eigenvalue form may cost
+_NEGATIVE = 1e-9  # relative to the summed traces: how far below zero rounding may go
+_BOUND = 1e-5  # relative to max(1, distance): largest error bound accepted of the eigenvalue form
 _EPS = float(np.finfo(np.float64).eps)
 
 Method = Literal["rows", "chol", "qr", "eigh", "none"]
@@ -40,7 +40,7 @@ FeaturesOrMoments = NDArray[np.floating[Any]] | Moments
 
 @dataclass(frozen=True)
 class _Root:
-    """tr (S1 S2)^1/2, a bound on its error, and the form that gave it."""
+    """tr (S1 S2)^1/2, a bound on its error, and the form that computed it."""
 
     value: float
     bound: float
@@ -48,12 +48,12 @@ class _Root:
 
 
 class _Side:
-    """One cloud: features, moments or both; whatever is missing and needed is computed once."""
+    """One feature cloud, given as features, moments or both; missing quantities are computed once."""
 
     def __init__(self, features: NDArray[np.floating[Any]] | None, moments: Moments | None = None) -> None:
         self.features = None if features is None else np.ascontiguousarray(features)
         if moments is not None:
-            self.moments = moments  # in place of the cached property
+            self.moments = moments  # overrides the cached property
         self.n = moments.n if moments is not None else len(self._given)
         self.d = len(moments.mean) if moments is not None else self._given.shape[1]
 
@@ -77,7 +77,7 @@ class _Side:
         if self.n < 2:
             return "none"
         if self.features is not None and self.n <= self.d:
-            return "rows"
+            return "rows"  # the centred rows are a smaller factor than a (D, D) one
         if self.moments.factor is not None:
             return "chol"
         return "eigh" if self.features is None else "qr"
@@ -101,7 +101,7 @@ class _Side:
 
     @property
     def rank(self) -> int:
-        """Return the eigenvalues of S above rounding, as the factorisation tells them."""
+        """Return the number of eigenvalues of S above rounding, as the factorisation finds them."""
         if self.method == "none":
             return 0
         if self.method in ("chol", "eigh"):
@@ -110,7 +110,7 @@ class _Side:
         return int(lapack.dpstrf(gram, tol=rounding(gram))[2])  # Cholesky with pivots stops at the rank
 
     def equals(self, other: _Side) -> bool:
-        """Return whether both are the same cloud, bit for bit."""
+        """Return whether both clouds are equal, bit for bit."""
         if self.features is not None and other.features is not None:
             return np.array_equal(self.features, other.features)
         return self.moments.equals(other.moments)
@@ -124,21 +124,21 @@ def _spectral_factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class FrechetResult(Estimate):
-    """A distance, how it was found, and on demand its 95 % interval: `se`, `low` and `high`.
+    """A distance, how it was computed, and on demand its 95 % interval: `se`, `low` and `high`.
 
-    The interval holds the expected value at this number of images; what a finite number adds to the
-    distance falls as 1/N and is no part of it.
+    The interval is for the expected value at this number of images. It leaves out the amount that a finite
+    number of images adds to the distance, which falls as 1/N.
 
     Attributes:
         value: squared feature units, >= 0; None if a side has one row or the arithmetic failed.
         method: factor of each side: `rows` (N <= D), `chol`, `qr` (N > D, singular covariance), `eigh`
             (moments alone, singular covariance); `none` for a single row.
-        closing: how the factors became a number; `equal` if both sides are the same, bit for bit.
+        closing: form that computed the value from the factors; `equal` if both sides are equal, bit for bit.
         rank: numerical rank of each covariance.
-        bound: largest error that rounding may have caused in tr (S1 S2)^1/2, or None without a value.
-        n: rows of each side.
+        bound: bound on the rounding error of tr (S1 S2)^1/2, or None without a value.
+        n: number of rows of each side.
         notes: `n<2`, `rank-deficient`, `small-n`, `numerical-failure`.
-        paired: whether outputs and reference are pairs.
+        paired: whether row i of the reference is the original of output i.
     """
 
     value: float | None
@@ -153,10 +153,10 @@ class FrechetResult(Estimate):
 
     @cached_property
     def influence(self) -> Influence | None:
-        """Return what each image moves the value by; None without features of N > D and full rank."""
+        """Return the influence of each image on the value; None without features of N > D and full rank."""
         outputs, reference = self._sides
         if self.value is None or outputs.features is None or outputs.n <= outputs.d:
-            return None  # the moments are not needed at all
+            return None  # before moments are computed for nothing
         if self.paired and self.closing == "equal":
             still = np.zeros(outputs.n)
             return Influence(still, still)
@@ -165,7 +165,7 @@ class FrechetResult(Estimate):
 
     @cached_property
     def interval(self) -> Interval | None:  # type: ignore[override]  # found when it is asked for
-        """Return the interval; None where there is no influence."""
+        """Return the interval, or None if there is no influence."""
         if self.value is None or self.influence is None:
             return None
         return self.influence.interval(self.value, "paired-influence-v1" if self.paired else "influence-v2")
@@ -178,15 +178,16 @@ def frechet_distance(
 
     Args:
         outputs: (N, D) features, or their moments; the covariance has the divisor N - 1.
-        reference: (M, D) features, or their moments; paired, M = N and row i is the original of output i.
-        paired: whether rows belong together; then both images of a pair count as random, otherwise the
-            reference is taken as fixed.
+        reference: (M, D) features, or their moments. If paired, M = N and row i is the original of output i.
+        paired: whether rows belong together. If so, both images of a pair count as random; otherwise the
+            reference counts as fixed.
 
     Returns:
-        The distance; its interval is None unless all sides it varies have features, N > D and full rank.
+        The distance. Its interval is None unless all sides that count as random have features, N > D and full
+            rank.
 
     Raises:
-        InputError: shapes do not fit, a value is not finite, or moments are paired.
+        InputError: shapes do not match, a value is not finite, or moments are paired.
 
     Source: Heusel et al. 2017, equation 6; the factor form is ours.
     """
@@ -213,7 +214,7 @@ def _distance(one: _Side, two: _Side, paired: bool) -> FrechetResult:
     if paired and one.features is not None and two.features is not None:
         require_pairs(one.features, two.features)
     if one.equals(two):
-        one = two  # what a reference brings along serves both
+        one = two  # the reference's cached moments then serve both sides
     sizes = (one.n, two.n)
     root = _root(one, two) if min(sizes) >= 2 else None
     value, notes = _value(one, two, root) if root else (None, ("n<2",))
@@ -231,7 +232,7 @@ def _distance(one: _Side, two: _Side, paired: bool) -> FrechetResult:
 
 
 def _apart(one: _Side, two: _Side) -> float:
-    """Return the distance without its last term: |m1 - m2|^2 + tr S1 + tr S2."""
+    """Return the distance without its cross term: |m1 - m2|^2 + tr S1 + tr S2."""
     gap = one.mean - two.mean
     return float(gap @ gap) + one.trace + two.trace
 
@@ -247,7 +248,10 @@ def _root(one: _Side, two: _Side) -> _Root:
 
 
 def _root_by_eigenvalues(covariance: NDArray[np.float64], factor: NDArray[np.float64]) -> _Root:
-    """Return sum sqrt eigvalsh(F S F'); an eigenvalue that errs by e moves its root by min(sqrt e, e/2r)."""
+    """Return the sum of sqrt eigvalsh(F S F').
+
+    An error e of an eigenvalue moves its root r by at most min(sqrt e, e/2r); the bound is the sum of these.
+    """
     product, _ = lapack.dsygst(covariance, factor, itype=2)
     values = linalg.eigvalsh(product, lower=False, overwrite_a=True, check_finite=False)
     roots = np.sqrt(np.maximum(values, 0.0))
@@ -264,9 +268,9 @@ def _root_by_singular_values(one: NDArray[np.float64], two: NDArray[np.float64])
 
 
 def _value(one: _Side, two: _Side, root: _Root) -> tuple[float | None, tuple[str, ...]]:
-    """Return the distance, with rounding below zero as 0, or None where it is more than rounding."""
+    """Return the distance; a negative one becomes 0 if it may be rounding, and None if it is more."""
     if root.closing == "equal":
-        return 0.0, ()  # exactly, not to rounding
+        return 0.0, ()  # exactly 0, without rounding
     value = _apart(one, two) - 2 * root.value
     if not np.isfinite(value) or value < -_NEGATIVE * (one.trace + two.trace):
         return None, ("numerical-failure",)

@@ -1,4 +1,4 @@
-"""Kernel distance (KID): unbiased MMD^2 of two feature clouds under a cubic polynomial kernel.
+"""Kernel distance (KID): unbiased MMD^2 of two feature clouds with a cubic polynomial kernel.
 
 Source: Binkowski et al. 2018, section 4; metrics, sections 4.2 and 5.
 """
@@ -17,7 +17,9 @@ from palette_bench.core.intervals import Estimate, Interval
 from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, require_finite, require_pairs
 from palette_bench.scoring.metrics.moments import Influence
 
-BLOCK = 500  # rows: 2 MB of kernel stay near the processor; even, so that parity is that of the whole table
+# Rows per block: 2 MB of kernel stay in the processor's cache. Even, so that a row has the same parity in its
+# block as in the whole table.
+BLOCK = 500
 
 _Rows = NDArray[np.float64]
 
@@ -27,10 +29,10 @@ class KernelResult(Estimate):
     """A kernel distance with its interval.
 
     Attributes:
-        value: squared kernel units; may lie below 0, as the estimate is unbiased. None if a side has one row.
-        interval: of 95 %; `se`, `low` and `high` are read off it. None without a value.
-        influence: (N,) what each output moves the value by, and the same within halves; None without one.
-        n: rows of each side.
+        value: squared kernel units; may be below 0, as the estimate is unbiased. None if a side has one row.
+        interval: the 95 % interval, which gives `se`, `low` and `high`. None without a value.
+        influence: influence of each of the N outputs, among all and within halves; None without a value.
+        n: number of rows of each side.
         notes: `n<2`, `few-images`, `near-zero`, `wide-interval`.
     """
 
@@ -51,12 +53,15 @@ def _blocks(n: int) -> list[slice]:
 
 
 def _by_parity(block: _Rows) -> _Rows:
-    """Return (2, rows): the sums over even columns and over odd ones."""
+    """Return (2, rows): the sums over even columns and over odd columns."""
     return np.stack([block[:, 0::2].sum(axis=1), block[:, 1::2].sum(axis=1)])
 
 
 def _symmetric_sums(n: int, block: Callable[[slice, slice], _Rows]) -> _Rows:
-    """Return (2, N): for each i the sum of g(i, j) over even j != i, and over odd; g is symmetric."""
+    """Return (2, N): for each i the sums of g(i, j) over even and over odd j != i.
+
+    `block` returns g on two slices of rows; g is symmetric.
+    """
     sums = np.zeros((2, n))
     blocks = _blocks(n)
     for i, one in enumerate(blocks):
@@ -71,12 +76,12 @@ def _symmetric_sums(n: int, block: Callable[[slice, slice], _Rows]) -> _Rows:
 
 
 def _self_sums(rows: _Rows) -> _Rows:
-    """Return the sums of k(x_i, x_j), as `_symmetric_sums`."""
+    """Return the sums of k(x_i, x_j), in the form of `_symmetric_sums`."""
     return _symmetric_sums(len(rows), lambda one, two: _kernel(rows[one], rows[two]))
 
 
 def _paired_sums(outputs: _Rows, originals: _Rows) -> _Rows:
-    """Return the sums of k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j), as `_symmetric_sums`."""
+    """Return `_symmetric_sums` of k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j)."""
 
     def block(one: slice, two: slice) -> _Rows:
         within = _kernel(outputs[one], outputs[two]) + _kernel(originals[one], originals[two])
@@ -86,7 +91,7 @@ def _paired_sums(outputs: _Rows, originals: _Rows) -> _Rows:
 
 
 def _cross_means(rows: _Rows, others: _Rows) -> _Rows:
-    """Return (N,): the mean over j of k(x_i, y_j) for each of (N, D) rows against (M, D)."""
+    """Return (N,): the mean over j of k(x_i, y_j), for each of (N, D) rows against (M, D) others."""
     sums = np.zeros(len(rows))
     for one in _blocks(len(rows)):
         for two in _blocks(len(others)):
@@ -95,7 +100,10 @@ def _cross_means(rows: _Rows, others: _Rows) -> _Rows:
 
 
 def _means(sums: _Rows) -> tuple[_Rows, _Rows | None]:
-    """Return the mean over j != i of (2, N) sums by parity: over all j, and over those of i's own parity."""
+    """Return two means over j != i from (2, N) sums by parity: over all j, and over j of i's own parity.
+
+    The second is None for N < 4.
+    """
     n = sums.shape[1]
     own = np.empty(n)
     if n < 4:
@@ -106,7 +114,7 @@ def _means(sums: _Rows) -> tuple[_Rows, _Rows | None]:
 
 
 def self_mean(features: NDArray[np.floating[Any]]) -> float:
-    """Return mean over i != j of k(x_i, x_j) of (N, D) features, N >= 2: KID's term of the reference."""
+    """Return the mean over i != j of k(x_i, x_j) of (N, D) features, N >= 2; a term of KID."""
     n = len(features)
     return float(_self_sums(features.astype(np.float64)).sum() / (n * (n - 1)))
 
@@ -120,23 +128,24 @@ def kernel_distance(
 ) -> KernelResult:
     """Return the kernel distance of two feature clouds over all pairs, with its interval.
 
-    Paired, output i is one draw with its original i: the cross term leaves out i = j too, or equal sets would
-    score below 0, and both images of a pair count as random. Otherwise the reference is taken as fixed.
+    If paired, output i and its original i are one draw. The cross term then leaves out i = j too, because
+    equal sets would otherwise score below 0, and both images of a pair count as random. If unpaired, the
+    reference counts as fixed. The influence h_i of image i is
 
         paired    h_i = 2 mean over j != i of [k(x_i,x_j) + k(y_i,y_j) - k(x_i,y_j) - k(x_j,y_i)]
         unpaired  h_i = 2 [mean over j != i of k(x_i,x_j) - mean over j of k(x_i,y_j)]
 
     Args:
         outputs: (N, D) features.
-        reference: (M, D) features; paired, M = N and row i is the original of output i.
+        reference: (M, D) features. If paired, M = N and row i is the original of output i.
         paired: whether rows belong together.
         reference_mean: `self_mean` of the reference, if known; unpaired only.
 
     Returns:
-        The distance. Features equal bit for bit, paired, give exactly 0.
+        The distance. Paired features that are equal bit for bit give exactly 0.
 
     Raises:
-        InputError: a value is not finite, the sides differ in width, or paired sides in length.
+        InputError: a value is not finite, the sides differ in width, or paired sides differ in length.
 
     Source: metrics, sections 4.2 and 5.
     """
@@ -149,7 +158,7 @@ def kernel_distance(
     if min(sizes) < 2:
         return KernelResult(None, None, None, sizes, ("n<2",))
     if paired:
-        # equal rows are compared with themselves: 0, not what rounding leaves of it
+        # equal sides give exactly 0 instead of a rounding error
         sums = np.zeros((2, len(one))) if np.array_equal(one, two) else _paired_sums(one, two)
         whole, halves = _means(sums)
         value, method = float(whole.mean()), "paired-ustat-v1"
@@ -167,7 +176,7 @@ def kernel(tables: FeatureTables) -> MetricOutcome:
     """Return the kernel distance of the outputs' features from the reference.
 
     Raises:
-        InputError: as `kernel_distance`.
+        InputError: as in `kernel_distance`.
     """
     reference = tables.reference
     assert reference is not None, "a referenced metric is given its reference"
@@ -192,14 +201,14 @@ def kid_subsets(
 ) -> tuple[float, float]:
     """Return mean and standard deviation (divisor `subsets`) of the distance over random subsets.
 
-    This is what other programs print as KID. Subsets of a seed are the ones torch-fidelity draws.
+    Other programs print this mean as KID. A seed draws the same subsets as in torch-fidelity.
 
     Args:
         x: (N, D) features.
         y: (M, D) features.
-        subsets: how many pairs of subsets are drawn.
+        subsets: number of pairs of subsets to draw.
         size: rows of each subset, 2..min(N, M).
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         InputError: a value is not finite.

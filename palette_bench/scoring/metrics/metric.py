@@ -1,4 +1,4 @@
-"""What a metric takes and returns."""
+"""The inputs, outcome and table row of a metric, and checks of feature arrays."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ Role: TypeAlias = Literal["features", "logits"]  # which of an extractor's heads
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """The images that FID and KID compare with.
+    """The reference that FID and KID compare with.
 
     Attributes:
         id: `originals`, `val-full@<preprocessing>` or `imported:<12 hex>`.
-        n: images in it.
-        features: (M, D) float32 in id order, or None where only statistics were imported.
-        moments: of the features.
-        kernel_mean: KID's mean over its own pairs (`kid.self_mean`), or None to compute it when needed.
-        paired: it holds the originals of the very outputs, in the same order.
+        n: number of images.
+        features: (M, D) float32 in id order, or None if only moments are available.
+        moments: moments of the features.
+        kernel_mean: KID's mean over the reference's own pairs (`kid.self_mean`), or None to compute it when
+            needed.
+        paired: whether the reference holds the originals of the same outputs, in the same order.
     """
 
     id: str
@@ -40,7 +41,7 @@ class ReferenceSet:
 
     @classmethod
     def of(cls, name: str, features: Features, *, paired: bool = False) -> ReferenceSet:
-        """Return the reference of (M, D) features.
+        """Return the reference made of (M, D) features.
 
         Raises:
             InputError: a value is not finite.
@@ -51,14 +52,14 @@ class ReferenceSet:
 
 @dataclass(frozen=True)
 class FeatureTables:
-    """One head of one extractor over a set; rows in id order.
+    """The features of one head of one extractor over a set; rows are in id order.
 
     Attributes:
         outputs: (N, D) float32.
         originals: (N, D) float32, the originals of the same ids.
-        reference: what a `referenced` metric compares with; None for the others.
-        labels: (N,) int64 class indices, or None if an image has none.
-        classes: how many classes the whole set holds, or None to count those of `labels`.
+        reference: what a `referenced` metric compares with; None for other metrics.
+        labels: (N,) int64 class indices, or None if an image has no label.
+        classes: number of classes in the whole set, or None to count those of `labels`.
     """
 
     outputs: Features
@@ -70,9 +71,9 @@ class FeatureTables:
 
 @dataclass(frozen=True)
 class MetricOutcome:
-    """A number, its interval and the columns it adds to the per-image table, (N,) each in id order.
+    """The value of a metric, its interval, and its columns of the per-image table, (N,) each in id order.
 
-    A value of None carries a note that says why; so does an absent interval.
+    If the value or the interval is None, a note says why.
     """
 
     value: float | None
@@ -88,12 +89,12 @@ class Metric:
 
     Attributes:
         id: key in the scorecard.
-        title: what it is, for lists.
-        head: the head it reads.
-        paired: each output is compared with its own original.
-        score: the arithmetic.
-        referenced: it compares with `FeatureTables.reference`.
-        extractor: the only network it is defined on, or None.
+        title: description in lists.
+        head: role of the head that it reads.
+        paired: whether each output is compared with its own original.
+        score: function that computes it.
+        referenced: whether it compares with `FeatureTables.reference`.
+        extractor: the only extractor that it is defined on, or None for any.
     """
 
     id: str
@@ -108,10 +109,11 @@ class Metric:
 
 
 def check_finite(features: NDArray[np.floating[Any]], name: str) -> None:
-    """Accept (N, D) features without NaN or infinity.
+    """Raise unless features have the shape (N, D) and hold no NaN or infinity.
 
     Raises:
-        InputError: not two-dimensional, empty, or a value is NaN or infinite; the first row is named.
+        InputError: not two-dimensional, empty, or a value is NaN or infinite; the message names the first
+            such row.
     """
     if features.ndim != 2 or not features.size:
         raise InputError(f"{name} must be (N, D) features with N, D >= 1, not {features.shape}")
@@ -124,10 +126,10 @@ def check_finite(features: NDArray[np.floating[Any]], name: str) -> None:
 
 
 def require_pairs(outputs: NDArray[np.floating[Any]], originals: NDArray[np.floating[Any]]) -> None:
-    """Accept features whose rows belong together.
+    """Raise unless there are as many outputs as originals.
 
     Raises:
-        InputError: there are not as many outputs as originals.
+        InputError: the numbers of rows differ.
     """
     if len(outputs) != len(originals):
         raise InputError(
@@ -137,10 +139,10 @@ def require_pairs(outputs: NDArray[np.floating[Any]], originals: NDArray[np.floa
 
 
 def require_finite(features: NDArray[np.floating[Any]], name: str) -> NDArray[np.float64]:
-    """Return (N, D) features in float64.
+    """Return (N, D) features in float64, after checking them.
 
     Raises:
-        InputError: as `check_finite`.
+        InputError: as in `check_finite`.
     """
     check_finite(features, name)
     return features.astype(np.float64)

@@ -1,6 +1,6 @@
-"""Mean and covariance of a feature table: what a Fréchet distance needs of a large side.
+"""Mean and covariance of a feature table, and the influence of each image on a Fréchet distance.
 
-Sums run over fixed blocks of the id-sorted table, merged left to right, so that they do not depend on the
+Sums run over fixed blocks of the id-sorted table, merged left to right. They therefore do not depend on the
 batch or the number of processes that filled the table. Source: metrics, section 3.
 """
 
@@ -21,16 +21,18 @@ from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import Interval
 from palette_bench.core.types import ImageId
 
+# --- moments ---
+
 BLOCK = 256  # rows; fixed: another block changes the last bits
-_SYMMETRY = 1e-6  # relative; what a covariance from another program may lack (metrics, section 7)
+_SYMMETRY = 1e-6  # relative asymmetry allowed in a covariance from another program (metrics, section 7)
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """The first two moments of N features of D values.
+    """The mean and covariance of N features of D values.
 
     Attributes:
-        n: rows that entered, >= 1.
+        n: number of rows, >= 1.
         mean: (D,) float64.
         covariance: (D, D) float64, divisor N - 1; zero for one row.
     """
@@ -43,26 +45,29 @@ class Moments:
     def of(cls, features: NDArray[np.floating[Any]]) -> Moments:
         """Return the moments of (N, D) finite features, rows in id order.
 
-        Each block is centred on the pilot, the mean of the first, before it is squared: sums of raw
-        squares would lose the covariance of features far from zero.
+        The mean of the first block is subtracted from every block before squaring: sums of raw squares would
+        lose the covariance of features far from zero.
         """
-        features = np.ascontiguousarray(features)  # NumPy sums columns in another order otherwise
+        features = np.ascontiguousarray(features)  # in other layouts, NumPy sums columns in another order
         n, d = features.shape
         pilot = features[:BLOCK].mean(axis=0, dtype=np.float64)
         total, squares = np.zeros(d), np.zeros((d, d), order="F")
         for start in range(0, n, BLOCK):
             rows = features[start : start + BLOCK] - pilot
             total += rows.sum(axis=0)
+            # adds rows' rows to the upper triangle, in place
             squares = blas.dsyrk(1.0, rows.T, beta=1.0, c=squares, overwrite_c=1)
+        # the pilot is not yet the mean of all rows: subtract total total' / n
         squares = blas.dsyr(-1.0 / n, total, a=squares, overwrite_a=1)
         return cls(n, pilot + total / n, _mirrored(squares) / max(n - 1, 1))
 
     @cached_property
     def factor(self) -> NDArray[np.float64] | None:
-        """Return the upper Cholesky factor U, U'U = S, or None unless S is positive definite.
+        """Return the upper Cholesky factor U with U'U = S, or None unless S is positive definite.
 
-        A pivot that rounding alone could have made, at most D eps max diag S, counts as zero, as in the
-        `eigh` row of the dispatcher: two equal columns must not pass for two.
+        A pivot of at most D eps max diag S counts as zero, because rounding alone could have made it: two
+        equal columns must not count as independent. The `eigh` method of `frechet.py` has a similar
+        threshold.
         """
         if self.n <= len(self.mean):
             return None
@@ -74,7 +79,7 @@ class Moments:
 
     @property
     def trace(self) -> float:
-        """Return tr S."""
+        """Return the trace of S."""
         return float(np.trace(self.covariance))
 
     def equals(self, other: Moments) -> bool:
@@ -85,19 +90,19 @@ class Moments:
         return same and np.array_equal(self.covariance, other.covariance)
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
-        """Return `n` (1,), `mean`, `covariance` and, if there is one, `factor`: all a cache must keep."""
+        """Return `n` (1,), `mean`, `covariance` and, if it exists, `factor`: all that a cache must keep."""
         arrays = {"n": np.array([float(self.n)]), "mean": self.mean, "covariance": self.covariance}
         return arrays if self.factor is None else {**arrays, "factor": np.ascontiguousarray(self.factor)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Moments:
-        """Return moments from `to_arrays` or another program.
+        """Return moments from the arrays of `to_arrays` or of another program.
 
         Args:
             arrays: `n` of one value, `mean` (D,), `covariance` (D, D), and optionally `factor`.
 
         Raises:
-            InputError: shapes do not fit, a value is not finite, S is not symmetric, or n < 1.
+            InputError: shapes do not match, a value is not finite, the covariance is not symmetric, or n < 1.
         """
         n, mean, covariance = (np.asarray(arrays[k], np.float64) for k in ("n", "mean", "covariance"))
         _require_covariance(mean, covariance)
@@ -105,17 +110,17 @@ class Moments:
             raise InputError(f"moments need the number of rows they come from, >= 1, not {n.tolist()}")
         found = cls(int(n.item()), mean, covariance)
         if "factor" in arrays:
-            vars(found)["factor"] = np.asfortranarray(arrays["factor"])  # as if it had been computed here
+            vars(found)["factor"] = np.asfortranarray(arrays["factor"])  # fills the cached property
         return found
 
 
 def _mirrored(upper: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the symmetric matrix whose upper triangle is given; what lies below is not read."""
+    """Return the symmetric matrix with the given upper triangle; the lower triangle is not read."""
     return np.asarray(np.triu(upper) + np.triu(upper, 1).T)
 
 
 def rounding(gram: NDArray[np.float64]) -> float:
-    """Return the eigenvalue of a (D, D) Gram matrix below which nothing can be told from rounding."""
+    """Return the threshold below which eigenvalues of a (D, D) Gram matrix may be rounding alone."""
     return float(len(gram) * np.finfo(np.float64).eps * np.diag(gram).max())
 
 
@@ -132,26 +137,29 @@ def _require_covariance(mean: NDArray[np.float64], covariance: NDArray[np.float6
         raise InputError(f"covariance is not symmetric: entries differ by up to {gap:.3g}")
 
 
-FEW = 100  # images; below, the normal law behind an interval is rough
-_BLOCK = 1024  # rows at a time, to keep a table of 10,000 x 2,048 from being copied whole
+# --- influence ---
+
+FEW = 100  # images; with fewer, the normal distribution behind an interval is a rough approximation
+_BLOCK = 1024  # rows at a time, so that a table of 10,000 x 2,048 is not copied whole
 
 _Rows = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Influence:
-    """What each of N images moves a distance by.
+    """The influence of each of N images on a distance.
 
     Attributes:
         whole: (N,) float64, influence among all images.
-        halves: (N,) the same among the images of its parity; None where a half is too small for it.
+        halves: (N,) float64, influence among the images of the same parity (even or odd rows); None if a half
+            is too small for it.
     """
 
     whole: NDArray[np.float64]
     halves: NDArray[np.float64] | None
 
     def interval(self, value: float, method: str) -> Interval | None:
-        """Return the 95 % interval of a value these images move."""
+        """Return the 95 % interval of a value from the influence of its images."""
         return intervals.linear(value, self.whole, method, self.halves)
 
     def columns(self, name: str) -> dict[str, NDArray[np.float64]]:
@@ -160,10 +168,10 @@ class Influence:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return where the interval is rough.
+        """Return notes if the interval is rough.
 
-        `few-images` under 100 images; `wide-interval` without halves; `near-zero` where images move the
-        distance less alone than together.
+        `few-images`: under 100 images. `wide-interval`: there are no halves. `near-zero`: images move the
+        distance less one at a time than in pairs.
         """
         few = ("few-images",) if len(self.whole) < FEW else ()
         if self.halves is None:
@@ -171,7 +179,7 @@ class Influence:
         uncorrected, se = intervals.influence_se(self.whole), intervals.influence_se(self.whole, self.halves)
         if not uncorrected or not se:
             return few
-        together = uncorrected**2 - se**2  # V2 of V1 + 2 V2, see `influence_se`
+        together = uncorrected**2 - se**2  # V2 = (V1 + 2 V2) - (V1 + V2), see `influence_se`
         return (*few, "near-zero") if together > se**2 - together else few
 
 
@@ -180,13 +188,16 @@ def distance_influence(
 ) -> Influence | None:
     """Return the influence of each image on a Fréchet distance; None unless covariances are definite.
 
-    An output that stands beside its own original is one draw with it, so that both terms add up:
-    h_i = h(x_i; m, S | m_r, S_r) + h(y_i; m_r, S_r | m, S). Any other reference is taken as fixed; then the
-    influence goes to the second order, as the first alone is too small where N is a few times D.
+    With `originals`, an output and its own original are one draw, so both terms add up:
+
+        h_i = h(x_i; m, S | m_r, S_r) + h(y_i; m_r, S_r | m, S)
+
+    Any other reference counts as fixed. The influence then goes to the second order, because the first order
+    alone is too small if N is a few times D.
 
     Args:
         outputs: (N, D).
-        moments: of the outputs.
+        moments: moments of the outputs.
         originals: (N, D), row i the original of output i; None for a reference of other images.
         reference: moments of the originals, or of the other images.
     """
@@ -217,25 +228,25 @@ def _influence(
 def frechet_influence(
     features: _Rows, moments: Moments, reference: Moments, *, second_order: bool = False
 ) -> NDArray[np.float64] | None:
-    """Return the influence h of each image of one side on the Fréchet distance, the other side held fixed.
+    """Return the influence h of each image of one side on the Fréchet distance; the other side is fixed.
 
         h_i = 2 (m - m_r)'x + c [x'x - sum_k q_k],  minus its mean
         q_k = sqrt(w_k) (u_k' L^-1 x)^2,  x = f_i - m, c = N/(N-1), S = L L', L' S_r L = U diag(w) U'
 
-    To the second order it is what leaving the image out changes, times 1 - N; the curvature subtracted is
+    To the second order, h is the change of the distance if the image is left out, times 1 - N. The curvature
+    that is then subtracted is
 
         [sum_k q_k + sum_jk q_j q_k / (sqrt(w_j) + sqrt(w_k))] / (2 (N - 1))
 
     Args:
         features: (N, D), the side whose images are weighed.
-        moments: of these features.
+        moments: moments of these features.
         reference: moments of the fixed side; its covariance may be singular.
         second_order: whether the curvature is subtracted.
 
     Returns:
-        (N,) float64, squared feature units; sd(h) / sqrt N is the standard error of the distance, and a
-        positive value means that the distance grows with this image. None unless N > D and S is positive
-        definite.
+        (N,) float64, squared feature units. sd(h) / sqrt N is the standard error of the distance. A positive
+            value means that this image increases the distance. None unless N > D and S is positive definite.
     """
     if moments.factor is None:
         return None
@@ -259,7 +270,10 @@ def frechet_influence(
 def _transport(
     factor: NDArray[np.float64], reference: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return B, (D, D), with (B'x)_k^2 = sqrt(w_k) (u_k' L^-1 x)^2, L the transposed factor; and sqrt(w)."""
+    """Return B, (D, D), and sqrt(w), where (B'x)_k^2 = sqrt(w_k) (u_k' L^-1 x)^2.
+
+    L is the transposed factor.
+    """
     product, _ = lapack.dsygst(reference, factor, itype=2)
     values, vectors = linalg.eigh(product, lower=False, driver="evd", overwrite_a=True, check_finite=False)
     roots = np.sqrt(np.maximum(values, 0.0))
@@ -273,12 +287,13 @@ def most_influential(
     """Return the images that move FID most, largest first, with the sign of their influence.
 
     Args:
-        ids: of the images, N of them.
+        ids: N image ids.
         influence: the column `fid_influence`, N values.
-        count: how many to return, at most.
+        count: largest number of images to return.
 
     Returns:
-        (id, influence) pairs; equal sizes in the order of their ids. A positive value raises FID.
+        (id, influence) pairs; influences of equal size are in the order of their ids. A positive value raises
+            FID.
     """
     pairs = zip(ids, map(float, influence), strict=True)
     return sorted(pairs, key=lambda pair: (-abs(pair[1]), pair[0]))[:count]

@@ -14,7 +14,8 @@ from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, r
 def squared_distances(outputs: Features, originals: Features) -> NDArray[np.float64]:
     """Return the squared L2 distance of each output to its original.
 
-    Their mean is `perceptual_distance`; the values feed its interval and the list of worst images.
+    The mean of the distances is `perceptual_distance`; single values feed its interval and the list of worst
+    images.
 
     Args:
         outputs: (N, D) float32 features; row i belongs to ids[i].
@@ -26,7 +27,8 @@ def squared_distances(outputs: Features, originals: Features) -> NDArray[np.floa
     Raises:
         InputError: shapes differ, or a value is not finite.
 
-    Source: Palette, section 4 and Appendix C.5; squaring is inferred, recorded as the metric id.
+    Source: Palette, section 4 and Appendix C.5; the squaring is inferred, and the scorecard records it as
+    `power`.
     """
     if outputs.shape != originals.shape:
         raise InputError(f"features must be paired: outputs {outputs.shape}, originals {originals.shape}")
@@ -40,7 +42,7 @@ def perceptual_distance(tables: FeatureTables) -> MetricOutcome:
 
 
 def perceptual_distance_googlenet(tables: FeatureTables) -> MetricOutcome:
-    """Return the same on torchvision's GoogLeNet: other columns, so that both may stand in one table."""
+    """Return the mean squared distance on torchvision's GoogLeNet, with columns of its own names."""
     return _outcome(tables, "perceptual_distance_googlenet")
 
 

@@ -1,6 +1,6 @@
-"""The degradations: pure functions from a reference and a keyed stream to an input.
+"""Degradations: pure functions from a reference and a keyed random stream to an input.
 
-One table, id -> function. An id never changes meaning.
+`DEGRADATIONS` maps each id to its function. The meaning of an id never changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a degradation takes and returns."""
+"""The signature and the result of a degradation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from palette_bench.tasks.protocol import VariantSpec
 
 @dataclass(frozen=True)
 class Degraded:
-    """An input, its hole if the task has one, and what was drawn for the manifest."""
+    """The result of a degradation.
+
+    Attributes:
+        input: (S, S, 1 or 3) uint8.
+        mask: (S, S) bool, True = hole, or None if the task has no hole.
+        drawn: details of the degradation that the manifest records, e.g. the number of draws.
+    """
 
     input: Image
     mask: Mask | None = None
@@ -20,7 +26,13 @@ class Degraded:
 
 
 class Degradation(Protocol):
-    """Turn a reference, (S, S, 3) uint8, into an input; draws come from `stream` alone."""
+    """Function that turns a reference into an input; all its randomness comes from `stream`."""
 
     def __call__(self, reference: Image, variant: VariantSpec, stream: Stream) -> Degraded:
-        """Return the degraded image."""
+        """Return the degraded image.
+
+        Args:
+            reference: (S, S, 3) uint8.
+            variant: the variant of the task.
+            stream: keyed random stream.
+        """

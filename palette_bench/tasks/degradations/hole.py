@@ -1,4 +1,7 @@
-"""hole-v1: pixels taken away, and known pixels put back. Source: protocol, sections 5.3 and 8."""
+"""The hole-v1 degradation, and recomposition of outputs with the known pixels.
+
+Source: protocol, sections 5.3 and 8.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,16 @@ def punch(reference: Image, mask: Mask) -> Image:
 
 
 def hole_v1(reference: Image, variant: VariantSpec, stream: Stream) -> Degraded:
-    """Return the reference without its hole."""
+    """Return the reference with 127 in its hole, and the mask of the hole."""
     mask, drawn = draw_mask(variant, reference.shape[0], stream)
     return Degraded(punch(reference, mask), mask, drawn)
 
 
 def recomposite(output: Image, condition: Image, mask: Mask) -> Image:
-    """Return the output in the hole and the condition elsewhere: what is scored.
+    """Return the output inside the hole and the input elsewhere; this image is scored.
 
     Args:
-        output: (S, S, 3) uint8, raw.
+        output: (S, S, 3) uint8, as submitted.
         condition: (S, S, 3) uint8, the input.
         mask: (S, S) bool, True = hole.
 

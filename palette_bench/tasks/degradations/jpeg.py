@@ -1,7 +1,7 @@
-"""jpeg-v1: baseline JPEG loss, defined in integers without entropy coding.
+"""The jpeg-v1 degradation: loss of baseline JPEG, defined in integers without entropy coding.
 
-`reference_jpeg` is the definition; `fast_jpeg` is libjpeg-turbo through Pillow, bit-equal to it and
-several times as fast. Source: protocol, section 5.2.
+`reference_jpeg` is the definition. `fast_jpeg` runs libjpeg-turbo through Pillow; it is bit-equal and several
+times as fast. Source: protocol, section 5.2.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _CHROMINANCE = """
 
 
 def _cosines() -> _Ints:
-    """Return A, the 8x8 integer transform: even rows continue mirrored, odd rows with opposite sign."""
+    """Return A, the 8x8 integer transform; its right half mirrors the left, negated in odd rows."""
     left = np.array(
         [
             [8192, 8192, 8192, 8192],
@@ -77,7 +77,7 @@ def quantisation_tables(quality: int) -> tuple[_Ints, _Ints]:
 
 
 def _rounded(values: _Ints, bits: int) -> _Ints:
-    """Return R(V, n) = (V + 2^(n-1)) >> n."""
+    """Return R(V, n) = (V + 2^(n-1)) >> n, the rounded division by 2^n."""
     return (values + (1 << (bits - 1))) >> bits
 
 
@@ -94,7 +94,7 @@ def _quantised_plane(plane: _Ints, table: _Ints) -> _Ints:
 
 
 def _halved(plane: _Ints) -> _Ints:
-    """Return 2x2 block sums over 4, biased by 1 in even and 2 in odd output columns."""
+    """Return the means of 2x2 blocks; the rounding bias is 1 in even and 2 in odd output columns."""
     height, width = plane.shape
     sums = plane.reshape(height // 2, 2, width // 2, 2).sum(axis=(1, 3))
     halved: _Ints = (sums + 1 + np.arange(width // 2) % 2) >> 2
@@ -102,7 +102,7 @@ def _halved(plane: _Ints) -> _Ints:
 
 
 def _neighbours(plane: _Ints, axis: int) -> tuple[_Ints, _Ints]:
-    """Return the plane moved one step forwards and backwards along an axis, borders repeated."""
+    """Return the previous and the next neighbour of every pixel along an axis, with borders repeated."""
     padding = [(1, 1) if a == axis else (0, 0) for a in (0, 1)]
     padded = np.pad(plane, padding, mode="edge")
     size = plane.shape[axis]
@@ -110,7 +110,7 @@ def _neighbours(plane: _Ints, axis: int) -> tuple[_Ints, _Ints]:
 
 
 def _doubled(plane: _Ints) -> _Ints:
-    """Return chroma at full size by libjpeg's triangle filter ('fancy upsampling')."""
+    """Return a chroma plane at twice its size, by libjpeg's triangle filter ('fancy upsampling')."""
     above, below = _neighbours(plane, 0)
     rows = np.stack([3 * plane + above, 3 * plane + below], axis=1).reshape(-1, plane.shape[1])
     before, after = _neighbours(rows, 1)
@@ -119,11 +119,11 @@ def _doubled(plane: _Ints) -> _Ints:
 
 
 def reference_jpeg(pixels: Image, quality: int) -> Image:
-    """Return pixels after jpeg-v1, by the integer definition.
+    """Return the image after jpeg-v1, by the integer definition.
 
     Args:
         pixels: (S, S, 3) uint8, S divisible by 16.
-        quality: 1..100.
+        quality: quality factor, 1..100.
 
     Source: protocol, section 5.2, steps 1 to 6.
     """
@@ -145,7 +145,7 @@ def reference_jpeg(pixels: Image, quality: int) -> Image:
 
 
 def fast_jpeg(pixels: Image, quality: int) -> Image:
-    """Return pixels after jpeg-v1 by Pillow's libjpeg-turbo; equal to `reference_jpeg`."""
+    """Return the image after jpeg-v1, by Pillow's libjpeg-turbo; bit-equal to `reference_jpeg`."""
     file = io.BytesIO()
     PillowImage.fromarray(pixels).save(
         file, "JPEG", quality=quality, subsampling="4:2:0", optimize=False, progressive=False
@@ -159,7 +159,7 @@ def _table_digest(tables: Iterable[_Ints]) -> str:
 
 
 def jpeg_v1(reference: Image, variant: VariantSpec, stream: Stream) -> Degraded:
-    """Return the reference after JPEG at the variant's quality factor."""
+    """Return the reference after JPEG compression at the variant's quality factor."""
     quality = variant.quality
     assert quality is not None, "a jpeg variant has a quality"
     drawn: dict[str, int | str] = {

@@ -1,7 +1,7 @@
-"""Masks: fixed rectangles, and free-form strokes drawn from the keyed stream.
+"""Masks: fixed rectangles, and free-form strokes drawn from the keyed random stream.
 
-Source: protocol, section 5.3 (freeform-v1: Yu et al. 2019, Algorithm 1, with the constants of its
-public code, in integers).
+freeform-v1 is Algorithm 1 of Yu et al. 2019 with the constants of its public code, in integers. Source:
+protocol, section 5.3.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from palette_bench.core.rng import FULL_TURN, Stream, cosine_table
 from palette_bench.core.types import Mask
 from palette_bench.tasks.protocol import Box, Span, VariantSpec
 
-CANVAS = 256  # strokes are drawn at this size; smaller protocols reduce the drawn mask
+CANVAS = 256  # side at which strokes are drawn; protocols with smaller images reduce the mask
 _MOST_DRAWS = 10_000
 _Point = tuple[int, int]  # column, row
 
@@ -26,7 +26,7 @@ def box_mask(box: Box, side: int) -> Mask:
 
 
 def _draw_capsule(mask: Mask, start: _Point, end: _Point, width: int) -> None:
-    """Add the pixels p with 4 dist(p, start-end)^2 <= width^2, decided in int64."""
+    """Add to the mask, in place, the pixels p with 4 dist(p, start-end)^2 <= width^2, computed in int64."""
     reach = width // 2 + 1
     rows, columns = (
         np.arange(max(0, min(a, b) - reach), min(CANVAS, max(a, b) + reach + 1), dtype=np.int64)
@@ -38,6 +38,7 @@ def _draw_capsule(mask: Mask, start: _Point, end: _Point, width: int) -> None:
     dx, dy = end[0] - start[0], end[1] - start[1]
     along, length = x * dx + y * dy, dx * dx + dy * dy
     square = width * width
+    # the nearest point of the segment is its start, its end, or a point between them
     inside = np.where(
         along <= 0,
         4 * (x * x + y * y) <= square,
@@ -56,7 +57,7 @@ def _clamp(value: int, high: int) -> int:
 
 def _draw_stroke(mask: Mask, stream: Stream) -> None:
     segments = 4 + stream.below(8)
-    low, high = 720 - stream.below(241), 720 + stream.below(241)
+    low, high = 720 - stream.below(241), 720 + stream.below(241)  # tenths of a degree
     width = 12 + stream.below(28)
     x, y = stream.below(CANVAS), stream.below(CANVAS)
     cosine = cosine_table()
@@ -66,13 +67,13 @@ def _draw_stroke(mask: Mask, stream: Stream) -> None:
             angle = FULL_TURN - angle
         radius = _clamp(11585 + (11 * stream.normal() >> 3), 23170)  # 1/256 pixel
         u = _clamp(x + (radius * int(cosine[angle % FULL_TURN]) >> 24), CANVAS)
-        v = _clamp(y + (radius * int(cosine[(angle - 900) % FULL_TURN]) >> 24), CANVAS)
+        v = _clamp(y + (radius * int(cosine[(angle - 900) % FULL_TURN]) >> 24), CANVAS)  # sine
         _draw_capsule(mask, (x, y), (u, v), width)
         x, y = u, v
 
 
 def freeform(stream: Stream) -> Mask:
-    """Return one free-form mask, (256, 256) bool, of whatever area the draws give."""
+    """Return one free-form mask, (256, 256) bool, True = hole; its area depends on the draws."""
     mask = np.zeros((CANVAS, CANVAS), bool)
     for _ in range(1 + stream.below(3)):
         _draw_stroke(mask, stream)
@@ -80,7 +81,7 @@ def freeform(stream: Stream) -> Mask:
 
 
 def reduced(mask: Mask, side: int) -> Mask:
-    """Return the mask at `side`: a pixel is hole where at least half of its block is."""
+    """Return the mask at a smaller side; a pixel is hole if at least half of its block is hole."""
     factor = CANVAS // side
     blocks = mask.reshape(side, factor, side, factor).sum(axis=(1, 3))
     reduced: Mask = 2 * blocks >= factor * factor
@@ -88,7 +89,13 @@ def reduced(mask: Mask, side: int) -> Mask:
 
 
 def freeform_in(pixels: Span, side: int, stream: Stream) -> tuple[Mask, int]:
-    """Return the first drawn mask whose hole count lies in `pixels`, and the number of draws."""
+    """Return the first drawn mask with a number of hole pixels in `pixels`, and the number of draws.
+
+    Args:
+        pixels: smallest and largest number of hole pixels, both included.
+        side: side of the mask, at most 256.
+        stream: keyed random stream.
+    """
     for draws in range(1, _MOST_DRAWS + 1):
         mask = reduced(freeform(stream), side) if side < CANVAS else freeform(stream)
         if pixels[0] <= int(mask.sum()) <= pixels[1]:
@@ -97,7 +104,7 @@ def freeform_in(pixels: Span, side: int, stream: Stream) -> tuple[Mask, int]:
 
 
 def draw_mask(variant: VariantSpec, side: int, stream: Stream) -> tuple[Mask, dict[str, int | str]]:
-    """Return the mask of a variant, (side, side) bool, True = hole, and what was drawn."""
+    """Return the mask of a variant, (side, side) bool, True = hole, and the details for the manifest."""
     if variant.freeform_pixels:
         mask, draws = freeform_in(variant.freeform_pixels, side, stream)
         return mask, {"draws": draws}
