@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from palette_bench.baselines.training.unet import ResBlock, UNet, UNetSpec
+from palette_bench.baselines.training.presets import UNetSpec
+from palette_bench.baselines.training.unet import ResBlock, UNet
 
 
 def options_of(spec: UNetSpec) -> dict[str, Any]:

@@ -114,7 +114,8 @@ class Diffusers:
         """Take the weights of our network."""
         from diffusers_unet import copy_weights
 
-        from palette_bench.baselines.training.unet import PRESETS, UNet
+        from palette_bench.baselines.training.presets import PRESETS
+        from palette_bench.baselines.training.unet import UNet
 
         ours = UNet(PRESETS[self.work.preset]).to(self.work.device)
         ours.load_state_dict(weights)
@@ -177,7 +178,7 @@ class Ours:
         device = torch.device(work.device)
         recipe = read_recipe(PaletteRecipe, self._recipe()).resolved("palette", "jpeg", "host")
         self.seat = NetworkTrainer(
-            DenoisingObjective(recipe, device).players[0], recipe, ProcessGroup(device=device)
+            DenoisingObjective(recipe, device).trainables[0], recipe, ProcessGroup(device=device)
         )
         self.draws = KeyedDraws(SEED, recipe.speed.noise)
         source = work.tensor("inputs")
@@ -188,7 +189,7 @@ class Ours:
         diffusion = Diffusion.of(recipe)
         run = TrainedRun(to_toml(recipe), "palette", 0, {}, "0" * 64)
         options = RestoreOptions(device=work.device, fast="bf16" in levers, noise=recipe.speed.noise)
-        opened = OpenedRun(run, recipe, self.seat.player.module, device, options)
+        opened = OpenedRun(run, recipe, self.seat.trainable.module, device, options)
         plan = plan_for(diffusion.sampled, diffusion.trained, work.evaluations)
         self.model = TrainedModel(opened, manner(opened, diffusion, plan))
         self.batch, self.files, self.encode = Batch, Files, png.encode
@@ -210,7 +211,7 @@ class Ours:
 
     def load(self, weights: dict[str, Tensor]) -> None:
         """Take weights."""
-        self.seat.player.module.load_state_dict(weights)
+        self.seat.trainable.module.load_state_dict(weights)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the prediction."""
@@ -221,7 +222,7 @@ class Ours:
         if "channels_last" in self.levers:
             images = images.to(memory_format=torch.channels_last)
         with torch.autocast(self.work.device, torch.bfloat16, enabled="bf16" in self.levers):
-            prediction: Tensor = network(images, sinusoids(positions, self.seat.player.module.spec.width))
+            prediction: Tensor = network(images, sinusoids(positions, self.seat.trainable.module.spec.width))
         return prediction
 
     def step(self, number: int) -> None:

@@ -34,7 +34,8 @@ from diffusers_unet import options_of
 from PIL import Image as PillowImage
 from torch import nn
 
-from palette_bench.baselines.training.unet import PRESETS, UNet, UNetSpec
+from palette_bench.baselines.training.presets import PRESETS, UNetSpec
+from palette_bench.baselines.training.unet import UNet
 from palette_bench.baselines.training.unet import flop as flop_of
 from palette_bench.benchset.images import photo_path
 from palette_bench.tasks.degradations.jpeg import fast_jpeg

@@ -86,7 +86,7 @@ class ToyObjective:
         nn.init.zeros_(module[2].bias)
         self.spoilt = spoilt
         rates = recipe.training.learning_rate, recipe.training.betas
-        self.players = (
+        self.trainables = (
             TrainableNetwork("network", module, *rates, self.loss, parameters=659, first_loss=first_loss),
         )
 

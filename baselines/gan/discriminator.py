@@ -34,8 +34,8 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         widths = [CHANNELS, *(width for width, _ in LAYERS)]
         convolutions = (
-            nn.Conv2d(entering, width, 4, stride, padding=1)
-            for entering, (width, stride) in zip(widths, LAYERS, strict=False)
+            nn.Conv2d(in_channels, width, 4, stride, padding=1)
+            for in_channels, (width, stride) in zip(widths, LAYERS, strict=False)
         )
         self.layers = nn.ModuleList(spectral_norm(c) if normalised else c for c in convolutions)
 

@@ -84,13 +84,13 @@ class GanObjective:
         spec, rival, betas = recipe.network.spec, recipe.discriminator, recipe.training.betas
         self._generator = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
         self._discriminator = Discriminator(recipe.scales, rival.regularisation == "spectral-norm").to(device)
-        self.players: tuple[TrainableNetwork, ...] = (
+        self.trainables: tuple[TrainableNetwork, ...] = (
             TrainableNetwork(
                 "discriminator",
                 self._discriminator,
                 rival.learning_rate,
                 betas,
-                self.discriminate,
+                self.discriminator_loss,
                 averaged=False,
                 parameters=recipe.scales * PARAMETERS,
             ),
@@ -99,79 +99,79 @@ class GanObjective:
                 self._generator,
                 recipe.training.learning_rate,
                 betas,
-                self.deceive,
+                self.generator_loss,
                 parameters=known_parameters(spec),
             ),
         )
 
-    def discriminate(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+    def discriminator_loss(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
         """Return the discriminator's loss of each example."""
         with torch.no_grad():
-            made = generate(self._generator, examples.source, self._z(examples, draws, "z-discriminator"))
-        there, here = self._compared(network, examples, made)
-        self._guard.see(examples.step, accuracy(there, here))
+            made = generate(self._generator, batch.source, self._z(batch, draws, "z-discriminator"))
+        there, here = self._compared(network, batch, made)
+        self._guard.see(batch.step, accuracy(there, here))
         values = mean_score(there, self._adversarial.real) + mean_score(here, self._adversarial.made)
         rule = self._recipe.discriminator
         # lazy regularisation: the penalty is computed every `r1_every` steps and weighted by that number
-        if rule.regularisation == "r1" and examples.step % rule.r1_every == 0:
-            values = values + rule.r1_every * self._r1(examples)
+        if rule.regularisation == "r1" and batch.step % rule.r1_every == 0:
+            values = values + rule.r1_every * self._r1(batch)
         return BatchLosses(values, torch.ones_like(values))
 
-    def deceive(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+    def generator_loss(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
         """Return the generator's loss of each example."""
         rule = self._recipe.training
-        made = generate(network, examples.source, self._z(examples, draws, "z"))
+        made = generate(network, batch.source, self._z(batch, draws, "z"))
         with _frozen(self._discriminator):
-            there, here = self._compared(self._discriminator, examples, made)
+            there, here = self._compared(self._discriminator, batch, made)
         values = mean_score(here, self._adversarial.fooling)
         if rule.feature_matching:
             values = values + rule.feature_matching * feature_gap(there, here)
         if rule.l1:
-            values = values + rule.l1 * masked_loss(made, examples.reference, examples.mask, "l1")
+            values = values + rule.l1 * masked_loss(made, batch.reference, batch.mask, "l1")
         return BatchLosses(values, torch.ones_like(values))
 
     @torch.no_grad()
-    def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> torch.Tensor:
         """Return the restored examples, (N, 3, S, S) float32 in [-1, 1]."""
-        made = generate(network, examples.source, self._z(examples, draws, "z-preview"))
-        return torch.where(examples.mask, made, examples.reference)
+        made = generate(network, batch.source, self._z(batch, draws, "z-preview"))
+        return torch.where(batch.mask, made, batch.reference)
 
-    def _z(self, examples: TrainingBatch, draws: Draws, purpose: str) -> torch.Tensor:
+    def _z(self, batch: TrainingBatch, draws: Draws, purpose: str) -> torch.Tensor:
         width = self._recipe.network.spec.width
         if self._recipe.network.z == "zero":
-            return examples.source.new_zeros(len(examples.source), width)
-        return draws.normal(examples, purpose, (width,))
+            return batch.source.new_zeros(len(batch.source), width)
+        return draws.normal(batch, purpose, (width,))
 
     def _compared(
-        self, network: nn.Module, examples: TrainingBatch, made: torch.Tensor
+        self, network: nn.Module, batch: TrainingBatch, made: torch.Tensor
     ) -> tuple[list[Judgement], list[Judgement]]:
         """Return the judgements of references and of generated images, from one pass over both."""
-        both = torch.cat([shown(examples, examples.reference), shown(examples, made)])
+        both = torch.cat([shown(batch, batch.reference), shown(batch, made)])
         # split every layer back into references and generated images
         halves = [[layer.chunk(2) for layer in judgement] for judgement in network(both)]
         there, here = ([[layer[half] for layer in scale] for scale in halves] for half in (0, 1))
         return there, here
 
-    def _r1(self, examples: TrainingBatch) -> torch.Tensor:
+    def _r1(self, batch: TrainingBatch) -> torch.Tensor:
         """Return the R1 penalty, gamma / 2 times the squared gradient norm at the references, (N,) float32.
 
         Source: gamma = 2e-4 H W / batch is the rule of StyleGAN2-ADA (Karras et al. 2020, appendix C).
         """
-        height, width = examples.reference.shape[2:]
+        height, width = batch.reference.shape[2:]
         gamma = self._recipe.discriminator.r1_weight * height * width / self._recipe.training.batch
-        with torch.autocast(examples.reference.device.type, enabled=False):
+        with torch.autocast(batch.reference.device.type, enabled=False):
             # `forward` bypasses compilation: a compiled call cannot be differentiated twice
             slope = squared_slope(
-                lambda images: self._discriminator.forward(shown(examples, images)), examples.reference
+                lambda images: self._discriminator.forward(shown(batch, images)), batch.reference
             )
         return gamma / 2 * slope
 
 
-def shown(examples: TrainingBatch, images: torch.Tensor) -> torch.Tensor:
+def shown(batch: TrainingBatch, images: torch.Tensor) -> torch.Tensor:
     """Return the discriminator's input, (N, 7, H, W) float32: m ? image : y, then x with holes 0, then m."""
-    composite = torch.where(examples.mask, images, examples.reference)
-    known = examples.source.masked_fill(examples.holes, 0)
-    return torch.cat([composite, known, examples.mask.float()], dim=1)
+    composite = torch.where(batch.mask, images, batch.reference)
+    known = batch.source.masked_fill(batch.holes, 0)
+    return torch.cat([composite, known, batch.mask.float()], dim=1)
 
 
 @contextmanager

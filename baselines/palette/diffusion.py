@@ -79,15 +79,15 @@ class Diffusion:
         levels = plan.levels[:-1]
         return dict(zip(levels, self.code(np.array(levels), device)[:, None], strict=True))
 
-    def draw_gammas(self, examples: TrainingBatch, draws: Draws) -> Levels:
+    def draw_gammas(self, batch: TrainingBatch, draws: Draws) -> Levels:
         """Return a random training level per example, (N,) float64.
 
         Source: SR3, section 2.4, inferred for Palette: t uniform in 1..T, then gamma uniform between gamma_t
         and gamma_(t-1).
         """
-        steps = 1 + draws.below(examples, "level", self.trained.steps)
+        steps = 1 + draws.below(batch, "level", self.trained.steps)
         low, high = self.trained.gammas[steps], self.trained.gammas[steps - 1]
-        return low + draws.uniform(examples, "gamma") * (high - low)
+        return low + draws.uniform(batch, "gamma") * (high - low)
 
     def noised(
         self, clean: torch.Tensor, noise: torch.Tensor, gammas: torch.Tensor, mask: torch.Tensor
@@ -179,7 +179,7 @@ class DenoisingObjective:
         self._diffusion = Diffusion.of(recipe)
         self._training: PaletteTraining = recipe.training
         network = UNet(recipe.network.spec, checkpointing=recipe.speed.checkpointing).to(device)
-        self.players: tuple[TrainableNetwork, ...] = (
+        self.trainables: tuple[TrainableNetwork, ...] = (
             TrainableNetwork(
                 "network",
                 network,
@@ -192,34 +192,34 @@ class DenoisingObjective:
         )
         self._plan = plan_for(self._diffusion.sampled, self._diffusion.trained, PREVIEW_STEPS)
 
-    def loss(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+    def loss(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
         """Return |f - eps|^p of each example at a random level, or the same error of the velocity."""
-        device = examples.reference.device
-        gammas = self._diffusion.draw_gammas(examples, draws)
-        noise = draws.normal(examples, "noise", tuple(examples.reference.shape[1:]))
+        device = batch.reference.device
+        gammas = self._diffusion.draw_gammas(batch, draws)
+        noise = draws.normal(batch, "noise", tuple(batch.reference.shape[1:]))
         levels = torch.from_numpy(gammas).to(device)[:, None, None, None]
-        noisy = self._diffusion.noised(examples.reference, noise, levels, examples.mask)
+        noisy = self._diffusion.noised(batch.reference, noise, levels, batch.mask)
         code = self._diffusion.code(gammas, device)
-        predicted = network(torch.cat([noisy, examples.source], dim=1), code)
-        target = self._diffusion.target(examples.reference, noise, levels)
-        values = masked_loss(predicted, target, examples.mask, self._training.loss)
+        predicted = network(torch.cat([noisy, batch.source], dim=1), code)
+        target = self._diffusion.target(batch.reference, noise, levels)
+        values = masked_loss(predicted, target, batch.mask, self._training.loss)
         return BatchLosses(
             values=values,
-            weights=weights(examples.mask, self._training.reduction),
+            weights=weights(batch.mask, self._training.reduction),
             log_snr=torch.from_numpy(log_snr(gammas)).to(device),
         )
 
     @torch.no_grad()
-    def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> torch.Tensor:
         """Return the examples restored by dpmpp-2m in 25 steps, (N, 3, S, S) float32 in [-1, 1]."""
-        shape = tuple(examples.source.shape[1:])
+        shape = tuple(batch.source.shape[1:])
         return self._diffusion.sample(
             network,
             self._plan,
-            self._diffusion.codes(self._plan, examples.source.device),
-            examples.source,
-            examples.mask,
-            lambda step: draws.normal(examples, f"preview-{step}", shape),
+            self._diffusion.codes(self._plan, batch.source.device),
+            batch.source,
+            batch.mask,
+            lambda step: draws.normal(batch, f"preview-{step}", shape),
         )
 
 

@@ -100,7 +100,7 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     diffusion = Diffusion.of(opened.recipe)
     plan = choose_plan(opened.recipe, diffusion, options)
     _prove_it_denoises(opened, diffusion)
-    return ready(opened, manner(opened, diffusion, plan))
+    return ready(opened, sampling_method(opened, diffusion, plan))
 
 
 def choose_plan(recipe: PaletteRecipe, diffusion: Diffusion, options: RestoreOptions) -> SamplerConfig:
@@ -128,7 +128,9 @@ def _prove_it_denoises(opened: OpenedRun[PaletteRecipe], diffusion: Diffusion) -
         _log.info("not checked whether %s denoises: %d steps at %d px", where, step, recipe.side)
 
 
-def manner(opened: OpenedRun[PaletteRecipe], diffusion: Diffusion, plan: SamplerConfig) -> SamplingMethod:
+def sampling_method(
+    opened: OpenedRun[PaletteRecipe], diffusion: Diffusion, plan: SamplerConfig
+) -> SamplingMethod:
     """Return how the model restores: by sampling along the levels of `plan`."""
     device, options, recipe = opened.device, opened.options, opened.recipe
     codes = diffusion.codes(plan, device)

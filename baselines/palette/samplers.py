@@ -59,59 +59,59 @@ class SamplerInputs:
         return image.clamp(-1, 1) + (image - image)
 
 
-def ancestral(walk: SamplerInputs, variance: Literal["beta", "posterior"]) -> torch.Tensor:
+def ancestral(inputs: SamplerInputs, variance: Literal["beta", "posterior"]) -> torch.Tensor:
     """Return a sample of the reverse chain.
 
     Args:
-        walk: functions and levels.
+        inputs: functions and levels.
         variance: variance of each step: "beta" is 1 - alpha as in the paper, "posterior" is that of q(y_s |
             y_t, y0).
     """
-    noisy = walk.start()
-    for step, (gamma, after) in enumerate(pairwise(walk.levels), start=1):
+    noisy = inputs.start()
+    for step, (gamma, after) in enumerate(pairwise(inputs.levels), start=1):
         alpha = gamma / after
         beta = (after - gamma) / after
         kept = (1 - after) / (1 - gamma)
-        noise = walk.predict(noisy, gamma)
-        if walk.clip == "off":  # the same mean, without dividing by sqrt(gamma)
+        noise = inputs.predict(noisy, gamma)
+        if inputs.clip == "off":  # the same mean, without dividing by sqrt(gamma)
             noisy = (noisy - beta / math.sqrt(1 - gamma) * noise) / math.sqrt(alpha)
         else:
-            image = walk.image(noisy, noise, gamma)
+            image = inputs.image(noisy, noise, gamma)
             noisy = math.sqrt(after) * beta / (1 - gamma) * image + math.sqrt(alpha) * kept * noisy
         if after < 1:
             deviation = math.sqrt(beta if variance == "beta" else kept * beta)
-            noisy = noisy + deviation * walk.normal(step)
-        noisy = walk.hold(noisy, after)
+            noisy = noisy + deviation * inputs.normal(step)
+        noisy = inputs.hold(noisy, after)
     return noisy
 
 
-def ddim(walk: SamplerInputs) -> torch.Tensor:
+def ddim(inputs: SamplerInputs) -> torch.Tensor:
     """Return the deterministic sample of the initial noise, by first-order steps."""
-    noisy = walk.start()
-    for gamma, after in pairwise(walk.levels):
-        image = walk.image(noisy, walk.predict(noisy, gamma), gamma)
+    noisy = inputs.start()
+    for gamma, after in pairwise(inputs.levels):
+        image = inputs.image(noisy, inputs.predict(noisy, gamma), gamma)
         shrink = math.sqrt((1 - after) / (1 - gamma))
-        noisy = walk.hold(math.sqrt(after) * image + shrink * (noisy - math.sqrt(gamma) * image), after)
+        noisy = inputs.hold(math.sqrt(after) * image + shrink * (noisy - math.sqrt(gamma) * image), after)
     return noisy
 
 
-def dpmpp_2m(walk: SamplerInputs) -> torch.Tensor:
+def dpmpp_2m(inputs: SamplerInputs) -> torch.Tensor:
     """Return the deterministic sample of the initial noise, by second-order multistep steps in lambda.
 
     The first step is of first order because there is no earlier y0, and so is the last step, which returns
     y0.
     """
-    noisy = walk.start()
+    noisy = inputs.start()
     earlier: torch.Tensor | None = None
     stride = math.nan  # h of the previous step
-    for gamma, after in pairwise(walk.levels):
-        image = walk.image(noisy, walk.predict(noisy, gamma), gamma)
+    for gamma, after in pairwise(inputs.levels):
+        image = inputs.image(noisy, inputs.predict(noisy, gamma), gamma)
         if after == 1:
-            return walk.hold(image, after)
+            return inputs.hold(image, after)
         h = _log_snr(after) - _log_snr(gamma)
         bent = image if earlier is None else image + (image - earlier) * (h / (2 * stride))
         shrink = math.sqrt((1 - after) / (1 - gamma))
-        noisy = walk.hold(shrink * noisy - math.sqrt(after) * math.expm1(-h) * bent, after)
+        noisy = inputs.hold(shrink * noisy - math.sqrt(after) * math.expm1(-h) * bent, after)
         earlier, stride = image, h
     raise AssertionError("levels end with 1")
 

@@ -55,21 +55,21 @@ class RegressionObjective:
         self._width = spec.width
         network = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
         rates = recipe.training.learning_rate, recipe.training.betas
-        self.players: tuple[TrainableNetwork, ...] = (
+        self.trainables: tuple[TrainableNetwork, ...] = (
             TrainableNetwork("network", network, *rates, self.loss, parameters=known_parameters(spec)),
         )
 
-    def loss(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+    def loss(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
         """Return the squared error of each example; no random numbers are drawn."""
-        predicted = regress(network, examples.source, self._width)
-        values = masked_loss(predicted, examples.reference, examples.mask, "l2")
-        return BatchLosses(values, weights(examples.mask, self._training.reduction))
+        predicted = regress(network, batch.source, self._width)
+        values = masked_loss(predicted, batch.reference, batch.mask, "l2")
+        return BatchLosses(values, weights(batch.mask, self._training.reduction))
 
     @torch.no_grad()
-    def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> torch.Tensor:
         """Return the restored examples, (N, 3, S, S) float32 in [-1, 1]."""
-        restored = regress(network, examples.source, self._width).clamp(-1, 1)
-        return torch.where(examples.mask, restored, examples.reference)
+        restored = regress(network, batch.source, self._width).clamp(-1, 1)
+        return torch.where(batch.mask, restored, batch.reference)
 
 
 def open_model(options: RestoreOptions) -> TrainedModel:

@@ -47,27 +47,27 @@ class KeyedDraws:
         self._seed = seed
         self._noise = noise
 
-    def uniform(self, examples: TrainingBatch, purpose: str) -> NDArray[np.float64]:
+    def uniform(self, batch: TrainingBatch, purpose: str) -> NDArray[np.float64]:
         """Return uniform draws, (N,) float64 in [0, 1), multiples of 2^-53."""
-        words = (int.from_bytes(digest[:8], "little") >> 11 for digest in self._digests(examples, purpose))
+        words = (int.from_bytes(digest[:8], "little") >> 11 for digest in self._digests(batch, purpose))
         return np.array([word * 2.0**-53 for word in words])
 
-    def below(self, examples: TrainingBatch, purpose: str, n: int) -> NDArray[np.int64]:
+    def below(self, batch: TrainingBatch, purpose: str, n: int) -> NDArray[np.int64]:
         """Return uniform integers, (N,) int64 in [0, n)."""
-        draws = (stream(self._seed, examples.step, int(p), purpose).below(n) for p in examples.positions)
+        draws = (stream(self._seed, batch.step, int(p), purpose).below(n) for p in batch.positions)
         return np.array(list(draws), np.int64)
 
-    def normal(self, examples: TrainingBatch, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
+    def normal(self, batch: TrainingBatch, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Return standard normals, (N, *shape) float32, on the device of the examples."""
-        device = examples.reference.device
-        digests = list(self._digests(examples, purpose))
+        device = batch.reference.device
+        digests = list(self._digests(batch, purpose))
         if self._noise == "device":
             return device_normals(digests, shape, device)
         return torch.from_numpy(np.stack([host_normals(digest, shape) for digest in digests])).to(device)
 
-    def _digests(self, examples: TrainingBatch, purpose: str) -> Iterator[bytes]:
-        for position in examples.positions:
-            key = draw_key(self._seed, examples.step, int(position), purpose)
+    def _digests(self, batch: TrainingBatch, purpose: str) -> Iterator[bytes]:
+        for position in batch.positions:
+            key = draw_key(self._seed, batch.step, int(position), purpose)
             yield hashlib.sha256(key.encode("ascii")).digest()
 
 

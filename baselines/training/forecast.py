@@ -61,10 +61,10 @@ def forecast(method: TrainedMethod, recipe: Recipe) -> ResourceForecast:
     """
     meta = torch.device("meta")
     with meta:
-        players = method.objective(recipe, meta).players
-    counts = [sum(p.numel() for p in player.module.parameters()) for player in players]
-    averaged = sum(count for count, player in zip(counts, players, strict=True) if player.averaged)
-    held = [activation_bytes(p.module) for p in players if isinstance(p.module, UNet)]
+        trainables = method.objective(recipe, meta).trainables
+    counts = [sum(p.numel() for p in trainable.module.parameters()) for trainable in trainables]
+    averaged = sum(count for count, trainable in zip(counts, trainables, strict=True) if trainable.averaged)
+    held = [activation_bytes(p.module) for p in trainables if isinstance(p.module, UNet)]
     per_number = 0.5 if recipe.speed.autocast == "bf16" else 1.0
     return ResourceForecast(
         parameters=sum(counts),

@@ -128,19 +128,19 @@ class _Ahead(Iterator[T]):
 
 
 def to_examples(
-    prepared: HostBatch, draws: KeyedDraws, device: torch.device, memory_format: torch.memory_format
+    host_batch: HostBatch, draws: KeyedDraws, device: torch.device, memory_format: torch.memory_format
 ) -> TrainingBatch:
     """Return a micro-batch on the device, with holes filled by N(0, 1), drawn for every sample anew.
 
     Source: Palette, section 3: the hole holds Gaussian noise.
     """
-    mask = prepared.mask.to(device)[:, None]
+    mask = host_batch.mask.to(device)[:, None]
     reference, source = (
         to_tensor(pixels.numpy(), device).to(memory_format=memory_format)
-        for pixels in (prepared.reference, prepared.source)
+        for pixels in (host_batch.reference, host_batch.source)
     )
-    examples = TrainingBatch(prepared.step, prepared.positions, prepared.tasks, reference, source, mask)
-    if any(task in HOLED for task in prepared.tasks):
-        fill = draws.normal(examples, "fill", tuple(reference.shape[1:]))
-        source.copy_(torch.where(examples.holes, fill, source))
-    return examples
+    batch = TrainingBatch(host_batch.step, host_batch.positions, host_batch.tasks, reference, source, mask)
+    if any(task in HOLED for task in host_batch.tasks):
+        fill = draws.normal(batch, "fill", tuple(reference.shape[1:]))
+        source.copy_(torch.where(batch.holes, fill, source))
+    return batch

@@ -77,13 +77,13 @@ class TrainingBatch:
 class Draws(Protocol):
     """Keyed randomness: equal (run seed, step, position, purpose) give equal draws on any rank and batch."""
 
-    def uniform(self, examples: TrainingBatch, purpose: str) -> NDArray[np.float64]:
+    def uniform(self, batch: TrainingBatch, purpose: str) -> NDArray[np.float64]:
         """Return uniform draws, (N,) float64 in [0, 1)."""
 
-    def below(self, examples: TrainingBatch, purpose: str, n: int) -> NDArray[np.int64]:
+    def below(self, batch: TrainingBatch, purpose: str, n: int) -> NDArray[np.int64]:
         """Return uniform integers, (N,) int64 in [0, n)."""
 
-    def normal(self, examples: TrainingBatch, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
+    def normal(self, batch: TrainingBatch, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Return standard normals, (N, *shape) float32, on the device of the examples."""
 
 
@@ -135,9 +135,9 @@ class TrainableNetwork:
 class Objective(Protocol):
     """Training objective of a method; its networks, `players`, take their steps in order."""
 
-    players: tuple[TrainableNetwork, ...]
+    trainables: tuple[TrainableNetwork, ...]
 
-    def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> torch.Tensor:
         """Return restored images for the strips, (N, 3, S, S) float32 in [-1, 1], with known pixels kept."""
 
 

@@ -136,32 +136,34 @@ class StepResult:
 class NetworkTrainer:
     """Trains one network of an objective: it holds the network, its optimiser and its weight average."""
 
-    def __init__(self, player: TrainableNetwork, recipe: Recipe, world: ProcessGroup) -> None:
+    def __init__(self, trainable: TrainableNetwork, recipe: Recipe, world: ProcessGroup) -> None:
         """Apply the `[speed]` options to the network, wrap it for the process group, create its optimiser."""
-        self.player = player
+        self.trainable = trainable
         self._world = world
         self._recipe = recipe
         self._autocast = recipe.speed.autocast == "bf16"
         if recipe.speed.channels_last:
-            player.module.to(memory_format=torch.channels_last)
+            trainable.module.to(memory_format=torch.channels_last)
         if recipe.speed.compile:
-            player.module.compile()
-        self.network = world.wrap(player.module)
-        self.names = [name for name, p in player.module.named_parameters() if p.requires_grad]
-        self.parameters = [p for p in player.module.parameters() if p.requires_grad]
+            trainable.module.compile()
+        self.network = world.wrap(trainable.module)
+        self.names = [name for name, p in trainable.module.named_parameters() if p.requires_grad]
+        self.parameters = [p for p in trainable.module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(
             self.parameters,
-            lr=player.learning_rate,
-            betas=player.betas,
+            lr=trainable.learning_rate,
+            betas=trainable.betas,
             eps=recipe.training.epsilon,
             fused=recipe.speed.fused_adam,
         )
-        self.average = WeightAverage(player.module, recipe.training.ema_decay) if player.averaged else None
+        self.average = (
+            WeightAverage(trainable.module, recipe.training.ema_decay) if trainable.averaged else None
+        )
 
     @property
     def count(self) -> int:
         """Return the number of parameters."""
-        return sum(p.numel() for p in self.player.module.parameters())
+        return sum(p.numel() for p in self.trainable.module.parameters())
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, from 0: linear warm-up, then constant (Palette, Appendix B).
@@ -171,14 +173,14 @@ class NetworkTrainer:
         training = self._recipe.training
         warming = (step + 1) / max(1, training.warmup_steps)
         cooling = (training.steps - step) / max(1, training.cooldown_steps)
-        return self.player.learning_rate * max(0.0, min(1.0, warming, cooling))
+        return self.trainable.learning_rate * max(0.0, min(1.0, warming, cooling))
 
     def step(self, step: int, parts: Iterable[TrainingBatch], accumulation: int, draws: Draws) -> StepResult:
         """Take one optimiser step, without an update if the loss or gradient is not finite."""
         self.optimizer.zero_grad()
         tally = LossSums.empty(self._world.device)
-        for turn, examples in enumerate(parts, start=1):
-            self._accumulate(examples, draws, tally, last=turn == accumulation)
+        for turn, batch in enumerate(parts, start=1):
+            self._accumulate(batch, draws, tally, last=turn == accumulation)
         self._world.sum(tally.loss)
         self._world.sum(tally.weight)
         result = StepResult(tally, self._normalise(tally.weight))
@@ -190,17 +192,17 @@ class NetworkTrainer:
                 self.average.update(step)
         return result
 
-    def _accumulate(self, examples: TrainingBatch, draws: Draws, tally: LossSums, last: bool) -> None:
+    def _accumulate(self, batch: TrainingBatch, draws: Draws, tally: LossSums, last: bool) -> None:
         """Add the gradient of sum(values * weights); ranks exchange gradients in the last micro-batch."""
         shared = self.network if isinstance(self.network, DistributedDataParallel) else None
         with shared.no_sync() if shared and not last else nullcontext():
-            losses = self._losses(self.network, examples, draws)
+            losses = self._losses(self.network, batch, draws)
             (losses.values * losses.weights).sum().backward()  # type: ignore[no-untyped-call]
         tally.count(losses)
 
-    def _losses(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+    def _losses(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
         with torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._autocast):
-            return self.player.loss(network, examples, draws)
+            return self.trainable.loss(network, batch, draws)
 
     def _normalise(self, weight: torch.Tensor) -> float:
         """Divide gradients by the global weight, known only after all micro-batches; return their norm.
@@ -220,25 +222,25 @@ class NetworkTrainer:
         The loss may be off by 0.02. Where few pixels to produce make it uncertain, up to 64 images are
         evaluated and five standard errors are allowed.
         """
-        if self.player.parameters not in (None, self.count):
-            expected, found = f"{self.player.parameters:,} parameters", f"{self.count:,}"
-            yield problem("PB611", self.player.name, expected=expected, found=found)
-        if self.player.first_loss is None:
+        if self.trainable.parameters not in (None, self.count):
+            expected, found = f"{self.trainable.parameters:,} parameters", f"{self.count:,}"
+            yield problem("PB611", self.trainable.name, expected=expected, found=found)
+        if self.trainable.first_loss is None:
             return
         mean, error = self._first_loss(parts, draws)
         granted = max(_TOLERANCE, 5 * error)
-        if not abs(mean - self.player.first_loss) <= granted:
-            expected = f"a first loss of {self.player.first_loss:.2f} +- {granted:.2f}"
+        if not abs(mean - self.trainable.first_loss) <= granted:
+            expected = f"a first loss of {self.trainable.first_loss:.2f} +- {granted:.2f}"
             fix = "the output layer must start at zero and the noise have variance 1"
-            yield problem("PB611", self.player.name, expected=expected, found=f"{mean:.4f}", fix=fix)
+            yield problem("PB611", self.trainable.name, expected=expected, found=f"{mean:.4f}", fix=fix)
 
     def _first_loss(self, parts: Iterable[TrainingBatch], draws: Draws) -> tuple[float, float]:
         """Return the loss of the untrained network and its standard error, from 4 to 64 images."""
         tally, values = LossSums.empty(self._world.device), torch.zeros(0)
         error = math.inf
-        for examples in parts:
+        for batch in parts:
             with torch.no_grad():
-                losses = self._losses(self.player.module, examples, draws)
+                losses = self._losses(self.trainable.module, batch, draws)
             tally.count(losses)
             values = torch.cat([values, losses.values.float().cpu()])
             if len(values) >= 4:
@@ -250,7 +252,7 @@ class NetworkTrainer:
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
         """Yield the module with its averaged weights, or with its own if no average is kept."""
-        with self.average.applied() if self.average else nullcontext(self.player.module) as module:
+        with self.average.applied() if self.average else nullcontext(self.trainable.module) as module:
             yield module
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -258,8 +260,8 @@ class NetworkTrainer:
 
         Stems of networks other than "network" begin with the network's name.
         """
-        prefix = "" if self.player.name == "network" else f"{self.player.name}-"
-        tensors = {f"{prefix}weights": dict(self.player.module.state_dict())}
+        prefix = "" if self.trainable.name == "network" else f"{self.trainable.name}-"
+        tensors = {f"{prefix}weights": dict(self.trainable.module.state_dict())}
         if self.average:
             tensors[f"{prefix}ema"] = self.average.state()
         tensors[f"{prefix}optimizer"] = {
@@ -280,11 +282,11 @@ class NetworkTrainer:
             WeightsError: PB712, names or shapes do not match this network. Weights and average change only if
                 theirs match.
         """
-        prefix = "" if self.player.name == "network" else f"{self.player.name}-"
+        prefix = "" if self.trainable.name == "network" else f"{self.trainable.name}-"
         expected = [f"{prefix}weights", *([f"{prefix}ema"] if self.average else [])]
         for stem in expected:
-            prove(self.player.module, tensors.get(stem, {}), f"{stem}.safetensors")
-        self.player.module.load_state_dict(dict(tensors[f"{prefix}weights"]))
+            prove(self.trainable.module, tensors.get(stem, {}), f"{stem}.safetensors")
+        self.trainable.module.load_state_dict(dict(tensors[f"{prefix}weights"]))
         if self.average:
             self.average.load(tensors[f"{prefix}ema"])
         self._load_optimizer(tensors.get(f"{prefix}optimizer", {}), f"{prefix}optimizer.safetensors", moved)

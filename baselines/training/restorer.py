@@ -156,15 +156,15 @@ def open_trained(method: str, model: type[R], options: RestoreOptions) -> Opened
     return OpenedRun(run, recipe, network, device, options)
 
 
-def ready(opened: OpenedRun[Any], manner: SamplingMethod) -> TrainedModel:
+def ready(opened: OpenedRun[Any], sampling_method: SamplingMethod) -> TrainedModel:
     """Return the model with its network on the device, compiled if --fast permits other bits."""
     opened.network.to(opened.device)
     if opened.options.fast:
         opened.network.compile()
-    return TrainedModel(opened, manner)
+    return TrainedModel(opened, sampling_method)
 
 
-def about(opened: OpenedRun[Any], manner: SamplingMethod) -> MethodInfo:
+def about(opened: OpenedRun[Any], sampling_method: SamplingMethod) -> MethodInfo:
     """Return the card entries of the model; its version is the digest of the weights."""
     run, recipe, policy = opened.run, opened.recipe, opened.options.size_policy
     data = _data(run, recipe)
@@ -172,11 +172,11 @@ def about(opened: OpenedRun[Any], manner: SamplingMethod) -> MethodInfo:
     return MethodInfo(
         method=Method(
             slug=run.method,
-            name=f"{manner.title}, {tasks}, {recipe.network.preset}, {run.step:,} steps",
+            name=f"{sampling_method.title}, {tasks}, {recipe.network.preset}, {run.step:,} steps",
             version=run.sha256[:12],
             authors=("palette-bench",),
             license="Apache-2.0",
-            paper=manner.paper,
+            paper=sampling_method.paper,
         ),
         training=Training(
             datasets=(data.name,) if data.name else (),
@@ -184,7 +184,9 @@ def about(opened: OpenedRun[Any], manner: SamplingMethod) -> MethodInfo:
             parameters=sum(p.numel() for p in opened.network.parameters()),
             task_specific=len(recipe.tasks) == 1,
         ),
-        sampling=manner.sampling.model_copy(update={"flop_per_image": _cost(opened, manner)}),
+        sampling=sampling_method.sampling.model_copy(
+            update={"flop_per_image": _cost(opened, sampling_method)}
+        ),
         declared=Declared(
             uses_mask=bool(set(HOLED) & set(recipe.tasks)),
             uses_label=False,
@@ -199,11 +201,11 @@ def _data(run: TrainedRun, recipe: Recipe) -> DataOptions:
     return DataOptions(name=card.data, saw_test_images=card.saw_test_images) if card else recipe.data
 
 
-def _cost(opened: OpenedRun[Any], manner: SamplingMethod) -> float | None:
+def _cost(opened: OpenedRun[Any], sampling_method: SamplingMethod) -> float | None:
     """Return the FLOP per image at the trained size, forward passes only; None with a size policy."""
     if opened.options.size_policy:
         return None
-    return float(flop(opened.network.spec) * (manner.sampling.steps or 1))
+    return float(flop(opened.network.spec) * (sampling_method.sampling.steps or 1))
 
 
 class TrainedModel:
@@ -214,15 +216,15 @@ class TrainedModel:
         manner: how the method restores.
     """
 
-    def __init__(self, opened: OpenedRun[Any], manner: SamplingMethod) -> None:
+    def __init__(self, opened: OpenedRun[Any], sampling_method: SamplingMethod) -> None:
         self._opened = opened
-        self._manner = manner
-        self.about = about(opened, manner)
-        sampling, options = manner.sampling, opened.options
+        self._manner = sampling_method
+        self.about = about(opened, sampling_method)
+        sampling, options = sampling_method.sampling, opened.options
         self.identity = fingerprint(
             {
                 "weights": opened.run.sha256,
-                **manner.choices,
+                **sampling_method.choices,
                 "sampler": sampling.sampler,
                 "steps": sampling.steps,
                 "seed": sampling.seed,

@@ -73,8 +73,8 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
         check()
         heartbeat.begin("preparing the network")
         loop = _begin(method, plan, options, last)
-        loop.standing.unreadable |= found
-        log = _open_log(plan, options, loop.standing.step, heartbeat) if processes.is_main else None
+        loop.progress.unreadable |= found
+        log = _open_log(plan, options, loop.progress.step, heartbeat) if processes.is_main else None
         with contextlib.closing(log) if log else contextlib.nullcontext():
             loop.train(min(options.until or steps, steps), options.workers, log, check)
 
@@ -197,7 +197,7 @@ def _begin(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: 
 
 
 def _tell_resumption(loop: Trainer, options: TrainOptions) -> None:
-    done, steps = loop.standing.step, loop.plan.recipe.training.steps
+    done, steps = loop.progress.step, loop.plan.recipe.training.steps
     if done > steps:
         raise UsageError(
             f"{options.run} has taken {done:,} steps and shall have {steps:,}: give --steps {done:,} or "
@@ -207,7 +207,7 @@ def _tell_resumption(loop: Trainer, options: TrainOptions) -> None:
         logger.info("all %s steps are done; a larger --steps goes on", f"{done:,}")
         return
     logger.info("going on after step %s, to step %s", f"{done:,}", f"{steps:,}")
-    for change in loop.standing.resumptions[-1:]:
+    for change in loop.progress.resumptions[-1:]:
         if change.step == done:
             logger.info("recorded: %s", "; ".join(change.differing))
 
@@ -226,7 +226,7 @@ def _initialise(objective: Objective, recipe: Recipe, file: Path, kind: str | No
     Raises:
         WeightsError: PB705, PB712, the weights are not of `kind`, or belong to another network.
     """
-    network = next(player.module for player in objective.players if player.name == "network")
+    network = next(trainable.module for trainable in objective.trainables if trainable.name == "network")
     tensors = open_run(file).tensors if kind is None else load_adm(file, kind, recipe.network.spec)
     prove(network, tensors, str(file))
     network.load_state_dict(dict(tensors))

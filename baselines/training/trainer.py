@@ -81,10 +81,11 @@ class Trainer:
     def __init__(self, plan: RunConfig, objective: Objective) -> None:
         """Create a `NetworkTrainer` for each network of the objective, at step 0."""
         self.plan = plan
-        self.standing = TrainingProgress()
+        self.progress = TrainingProgress()
         self._objective = objective
-        self._seats = {
-            player.name: NetworkTrainer(player, plan.recipe, plan.world) for player in objective.players
+        self._trainers = {
+            trainable.name: NetworkTrainer(trainable, plan.recipe, plan.world)
+            for trainable in objective.trainables
         }
         speed = plan.recipe.speed
         self._draws = KeyedDraws(plan.pairs.seed, speed.noise or "host")
@@ -105,24 +106,26 @@ class Trainer:
         found = checkpoint.read_checkpoint(folder)
         state = found.state
         resumptions = checkpoint.accept_configuration(state, self.plan.configuration, override)
-        for seat in self._seats.values():
-            seat.load(found.tensors, moved=state.step > state.skipped)
-        self.standing = TrainingProgress(
+        for trainer in self._trainers.values():
+            trainer.load(found.tensors, moved=state.step > state.skipped)
+        self.progress = TrainingProgress(
             state.step, state.skipped, state.skipped_in_a_row, set(state.unreadable), resumptions
         )
 
     def save(self) -> None:
         """Write a checkpoint of this step on rank 0, and remove older ones."""
-        self._name_unreadable(self.plan.world.union(self.standing.unreadable))
+        self._name_unreadable(self.plan.world.union(self.progress.unreadable))
         if self.plan.world.is_main:
-            tensors = {stem: part for seat in self._seats.values() for stem, part in seat.state().items()}
+            tensors = {
+                stem: part for trainer in self._trainers.values() for stem, part in trainer.state().items()
+            }
             checkpoint.save(self.plan.run, self._state(), tensors, to_toml(self.plan.recipe))
             checkpoint.prune(self.plan.run, self.plan.recipe.checkpoints.keep_every)
         self.plan.world.wait()
         self._clock.skip()
 
     def _state(self) -> checkpoint.CheckpointState:
-        now = self.standing
+        now = self.progress
         return checkpoint.CheckpointState(
             schema=checkpoint.CheckpointState.schema_name(),
             method=self.plan.recipe.method,
@@ -130,7 +133,7 @@ class Trainer:
             images_seen=now.step * self.plan.share.batch,
             skipped=now.skipped,
             skipped_in_a_row=now.skipped_in_a_row,
-            parameters=self._seats["network"].count,
+            parameters=self._trainers["network"].count,
             configuration=self.plan.configuration,
             resumptions=now.resumptions,
             unreadable=tuple(sorted(now.unreadable)),
@@ -154,7 +157,7 @@ class Trainer:
             SourceError: PB309, too many images are unreadable; the run is saved.
             InputError: PB610, three steps in a row were not finite.
         """
-        first, steps = self.standing.step, self.plan.recipe.training.steps
+        first, steps = self.progress.step, self.plan.recipe.training.steps
         with micro_batches(self.plan.pairs, self.plan.share, first, until, workers) as feed:
             self._clock.skip()
             for step in range(first, until):
@@ -175,20 +178,20 @@ class Trainer:
         """Return this rank's micro-batches of the next step; if images fail, save first and raise."""
         began = time.monotonic()
         try:
-            prepared = [next(feed) for _ in range(self.plan.share.accumulation)]
+            host_batch = [next(feed) for _ in range(self.plan.share.accumulation)]
         except SourceError:
-            if self.plan.world.size == 1 and self.standing.step:  # other ranks could not join in saving
+            if self.plan.world.size == 1 and self.progress.step:  # other ranks could not join in saving
                 self.save()
             raise
         self._clock.waited(time.monotonic() - began)
-        self._name_unreadable({index for part in prepared for index in part.passed})
-        return prepared
+        self._name_unreadable({index for part in host_batch for index in part.passed})
+        return host_batch
 
     def _name_unreadable(self, found: set[int]) -> None:
         """Log each skipped image once, and record it."""
-        for index in sorted(found - self.standing.unreadable):
+        for index in sorted(found - self.progress.unreadable):
             logger.warning("unreadable, the next one is taken: %s", self.plan.pairs.images.name(index))
-        self.standing.unreadable |= found
+        self.progress.unreadable |= found
 
     def _prove_readable(self) -> None:
         """Raise if too many images are unreadable; all ranks have exchanged their findings and saved before.
@@ -196,20 +199,20 @@ class Trainer:
         Raises:
             SourceError: PB309.
         """
-        if len(self.standing.unreadable) > self.plan.unreadable:
+        if len(self.progress.unreadable) > self.plan.unreadable:
             images = self.plan.pairs.images
-            raise SourceError(unreadable(images, self.standing.unreadable, self.plan.unreadable))
+            raise SourceError(unreadable(images, self.progress.unreadable, self.plan.unreadable))
 
-    def _step(self, step: int, prepared: list[HostBatch]) -> None:
+    def _step(self, step: int, host_batch: list[HostBatch]) -> None:
         """Take one step of every network, in order.
 
         Raises:
             InputError: PB610, three steps in a row were not finite.
         """
         results = {}
-        for name, seat in self._seats.items():
-            examples = (self._examples(part) for part in prepared)
-            results[name] = seat.step(step, examples, self.plan.share.accumulation, self._draws)
+        for name, trainer in self._trainers.items():
+            batch = (self._examples(part) for part in host_batch)
+            results[name] = trainer.step(step, batch, self.plan.share.accumulation, self._draws)
         self._norm = results["network"].norm
         finite = all(result.finite for result in results.values())
         if finite:
@@ -217,12 +220,12 @@ class Trainer:
                 self._tallies[name].add(result.tally)
         self._count(finite)
 
-    def _examples(self, prepared: HostBatch) -> TrainingBatch:
-        return to_examples(prepared, self._draws, self.plan.world.device, self._memory_format)
+    def _examples(self, host_batch: HostBatch) -> TrainingBatch:
+        return to_examples(host_batch, self._draws, self.plan.world.device, self._memory_format)
 
     def _count(self, finite: bool) -> None:
         """Count a step; raise PB610 if three in a row were not finite."""
-        now = self.standing
+        now = self.progress
         now.step += 1
         now.skipped += not finite
         now.skipped_in_a_row = 0 if finite else now.skipped_in_a_row + 1
@@ -238,11 +241,11 @@ class Trainer:
             )
 
     def _is_due(self, every: int) -> bool:
-        return bool(every) and self.standing.step % every == 0
+        return bool(every) and self.progress.step % every == 0
 
     def _stop_signal(self, check: Callable[[], None]) -> int:
         """Return the stop signal of any rank, `_TOO_MANY`, or 0; all ranks return the same."""
-        signal = _TOO_MANY if len(self.standing.unreadable) > self.plan.unreadable else 0
+        signal = _TOO_MANY if len(self.progress.unreadable) > self.plan.unreadable else 0
         try:
             check()
         except Interrupted as stop:
@@ -256,7 +259,7 @@ class Trainer:
     # --- records ------------------------------------------------------------------------------
 
     def _no_tallies(self) -> dict[str, LossSums]:
-        return {name: LossSums.empty(self.plan.world.device) for name in self._seats}
+        return {name: LossSums.empty(self.plan.world.device) for name in self._trainers}
 
     def _record(self, log: RunLog | None, steps: int, ends: bool) -> None:
         if ends or self._is_due(self.plan.recipe.log.every):
@@ -270,7 +273,7 @@ class Trainer:
         elif log and log.is_due():
             log.say(self._line(self._tallies["network"].binned), steps, self._clock.seconds)
         if log and self._is_due(self.plan.recipe.log.strip_every):
-            log.strip(self.standing.step, self.preview())
+            log.strip(self.progress.step, self.preview())
         self._clock.skip()
 
     def _line(self, binned: torch.Tensor) -> dict[str, Any]:
@@ -279,22 +282,22 @@ class Trainer:
         seconds = self._clock.seconds
         others = {f"loss_{name}": tally.mean for name, tally in self._tallies.items() if name != "network"}
         return {
-            "step": self.standing.step,
-            "images_seen": self.standing.step * self.plan.share.batch,
+            "step": self.progress.step,
+            "images_seen": self.progress.step * self.plan.share.batch,
             "loss": self._tallies["network"].mean,
             **others,
             "loss_by_lambda": [s / n if n else None for s, n in zip(sums, counts, strict=True)],
             "gradient_norm": self._norm if math.isfinite(self._norm) else None,
-            "learning_rate": self._seats["network"].rate(self.standing.step - 1),
+            "learning_rate": self._trainers["network"].rate(self.progress.step - 1),
             "images_per_second": self.plan.share.batch / seconds if seconds else 0.0,
             "data_wait": self._clock.wait_share,
             "memory_bytes": memory_bytes(self.plan.world.device),
-            "skipped": self.standing.skipped,
+            "skipped": self.progress.skipped,
         }
 
     def _judge(self, line: dict[str, Any]) -> None:
         """Warn if the loss has not halved by the end of the warm-up."""
-        first, ended = self._seats["network"].player.first_loss, self.plan.recipe.training.warmup_steps
+        first, ended = self._trainers["network"].trainable.first_loss, self.plan.recipe.training.warmup_steps
         just = line["step"] - self.plan.recipe.log.every < ended <= line["step"]
         loss = math.inf if line["loss"] is None else line["loss"]
         if first is not None and just and loss > first / 2:
@@ -305,10 +308,10 @@ class Trainer:
         """Return sources, restored images and references of eight fixed samples, with fixed noise."""
         first = _PREVIEW_STEP * self.plan.share.batch
         samples = range(first, first + min(_STRIP, self.plan.share.batch))
-        examples = self._examples(MicroBatches(self.plan.pairs)[samples])
-        with torch.no_grad(), self._seats["network"].averaged() as network:
-            restored = self._objective.preview(network, examples, self._draws)
-        return [examples.source, restored, examples.reference]
+        batch = self._examples(MicroBatches(self.plan.pairs)[samples])
+        with torch.no_grad(), self._trainers["network"].averaged() as network:
+            restored = self._objective.preview(network, batch, self._draws)
+        return [batch.source, restored, batch.reference]
 
     def self_check(self) -> None:
         """Check the untrained networks: the published number of parameters, and the known first loss.
@@ -318,8 +321,8 @@ class Trainer:
         """
         samples = replace(self.plan.share, rank=0)  # the same samples on all ranks: all stop or none
         problems: list[Problem] = []
-        for seat in self._seats.values():
+        for trainer in self._trainers.values():
             parts = (self._examples(MicroBatches(self.plan.pairs)[part]) for part in samples.samples(0, 64))
-            problems += seat.faults(parts, self._draws)
+            problems += trainer.faults(parts, self._draws)
         if problems:
             raise InputError(*problems)

@@ -61,24 +61,29 @@ class ResBlock(nn.Module):
     """Two convolutions beside a skip connection; the code scales and shifts between them. It may resample.
 
     Args:
-        entering: channels of the input.
-        leaving: channels of the output.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
         code: width of the embedded code.
         resampling: resampling of both the branch and the skip, before the first convolution.
         dilation: dilation of both convolutions.
     """
 
     def __init__(
-        self, entering: int, leaving: int, code: int, resampling: Resampling = "none", dilation: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        code: int,
+        resampling: Resampling = "none",
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         self.resampling: Resampling = resampling
-        self.norm1 = Norm(entering)
-        self.conv1 = nn.Conv2d(entering, leaving, 3, padding=dilation, dilation=dilation)
-        self.emb = nn.Linear(code, 2 * leaving)
-        self.norm2 = Norm(leaving)
-        self.conv2 = nn.Conv2d(leaving, leaving, 3, padding=dilation, dilation=dilation)
-        self.skip = nn.Identity() if entering == leaving else nn.Conv2d(entering, leaving, 1)
+        self.norm1 = Norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
+        self.emb = nn.Linear(code, 2 * out_channels)
+        self.norm2 = Norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=dilation, dilation=dilation)
+        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
         zero(self.conv2)
 
     def forward(self, h: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
@@ -238,12 +243,12 @@ def flop(spec: UNetSpec) -> int:
 
 
 def _encoder(spec: UNetSpec, code: int) -> list[Stage]:
-    stages, entering = [], spec.channels[0]
+    stages, in_channels = [], spec.channels[0]
     for level, width in enumerate(spec.channels):
         for k in range(spec.blocks):
-            block = ResBlock(entering, width, code, dilation=spec.dilation(level, k))
+            block = ResBlock(in_channels, width, code, dilation=spec.dilation(level, k))
             stages.append(Stage([block, *_attention(spec, level)]))
-            entering = width
+            in_channels = width
         if level < spec.levels - 1:
             stages.append(Stage([*_extra(spec, level, code), ResBlock(width, width, code, "down")]))
     return stages
@@ -272,14 +277,14 @@ def _middle(spec: UNetSpec, code: int) -> Stage:
 
 def _decoder(spec: UNetSpec, code: int) -> list[Stage]:
     skips = _skips(spec)
-    stages, entering = [], spec.channels[-1]
+    stages, in_channels = [], spec.channels[-1]
     for level, width in reversed(list(enumerate(spec.channels))):
         for k in range(spec.blocks + 1):
-            blocks = [ResBlock(entering + skips.pop(), width, code), *_attention(spec, level)]
+            blocks = [ResBlock(in_channels + skips.pop(), width, code), *_attention(spec, level)]
             if level and k == spec.blocks:
                 blocks.append(ResBlock(width, width, code, "up"))
             stages.append(Stage(blocks))
-            entering = width
+            in_channels = width
     return stages
 
 

@@ -165,7 +165,7 @@ class Blind(nn.Module):
 @pytest.mark.parametrize(("loss", "expected"), [("l2", 1.0), ("l1", math.sqrt(2 / math.pi))])
 def test_an_untrained_network_starts_at_the_loss_of_predicting_nothing(loss: str, expected: float) -> None:
     objective = DenoisingObjective(recipe(network={"preset": "palette-toy"}, training={"loss": loss}), CPU)
-    (player,) = objective.players
+    (player,) = objective.trainables
     losses = player.loss(player.module, examples(32), DRAWS)
     assert player.first_loss == expected
     assert float(losses.values.detach().mean()) == pytest.approx(expected, abs=0.02)
@@ -240,7 +240,7 @@ def test_a_velocity_is_the_noise_near_the_image_and_the_negative_image_in_noise(
 
 def test_the_loss_of_a_velocity_is_that_of_its_target() -> None:
     told = recipe(noise={"predicts": "velocity"}, training={"loss": "l2"}, **TOY)
-    (player,) = DenoisingObjective(told, CPU).players
+    (player,) = DenoisingObjective(told, CPU).trainables
     assert player.first_loss is None  # it depends on the images
     some, blind = examples(200), Blind(0.0)
     gammas = Diffusion.of(told).draw_gammas(some, DRAWS)

@@ -256,11 +256,11 @@ def test_the_penalty_comes_every_other_step_times_two_with_its_weight() -> None:
 
     def penalty(step: int) -> torch.Tensor:
         some = examples(step=step)
-        held, free = (g.discriminate(g.players[0].module, some, KeyedDraws(0)).values for g in games)
+        held, free = (g.discriminator_loss(g.trainables[0].module, some, KeyedDraws(0)).values for g in games)
         difference: torch.Tensor = held - free
         return difference.detach()
 
-    some, judge = examples(), games[0].players[0].module
+    some, judge = examples(), games[0].trainables[0].module
     slope = squared_slope(lambda images: judge(shown(some, images)), some.reference).detach()
     gamma = 1000 * SIDE * SIDE / 4
     assert penalty(0) == pytest.approx(2 * gamma / 2 * slope, rel=1e-4)
@@ -273,7 +273,7 @@ def test_the_penalty_comes_every_other_step_times_two_with_its_weight() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_each_turn_moves_its_own_player_only(variant: str) -> None:
     game = game_of(**VARIANTS[variant])
-    rival, network = game.players
+    rival, network = game.trainables
     assert (rival.name, network.name) == ("discriminator", "network")
     assert (rival.learning_rate, network.learning_rate, network.betas) == (4e-4, 1e-4, (0.0, 0.99))
     assert (rival.averaged, network.averaged) == (False, True)
@@ -291,7 +291,7 @@ def test_the_generators_loss_is_the_sum_of_its_terms() -> None:
 
     def loss(**keys: Any) -> torch.Tensor:
         game = game_of(regularisation="none", **keys)
-        values: torch.Tensor = game.deceive(game.players[1].module, some, draws).values
+        values: torch.Tensor = game.generator_loss(game.trainables[1].module, some, draws).values
         return values.detach()
 
     alone = loss(feature_matching=0, l1=0)
@@ -324,9 +324,9 @@ def test_z_is_drawn_for_each_sample_and_turn_unless_it_is_zero(
 ) -> None:
     game = game_of(z=z)
     codes: list[torch.Tensor] = []
-    game.players[1].module.register_forward_pre_hook(lambda module, inputs: codes.append(inputs[1]))
+    game.trainables[1].module.register_forward_pre_hook(lambda module, inputs: codes.append(inputs[1]))
     for step in (0, 1):
-        for player in game.players:
+        for player in game.trainables:
             player.loss(player.module, examples(step=step), KeyedDraws(0))
     assert len({row.numpy().tobytes() for code in codes for row in code}) == (8 if differ else 1)
     if not differ:

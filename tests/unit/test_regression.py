@@ -83,7 +83,7 @@ def test_the_loss_is_the_squared_error_where_pixels_are_to_be_produced(
     reduction: str, weights: list[float]
 ) -> None:
     some, regressing = examples(), objective(reduction)
-    losses = regressing.loss(regressing.players[0].module, some, KeyedDraws(0))
+    losses = regressing.loss(regressing.trainables[0].module, some, KeyedDraws(0))
     # an untrained network predicts 0
     expected = [some.reference[0, :, :4].square().mean(), some.reference[1, :, :, :2].square().mean()]
     assert losses.values.detach() == pytest.approx(torch.stack(expected), rel=1e-5)
@@ -93,14 +93,14 @@ def test_the_loss_is_the_squared_error_where_pixels_are_to_be_produced(
 
 def test_the_preview_keeps_known_pixels() -> None:
     some, regressing = examples(), objective()
-    restored = regressing.preview(regressing.players[0].module, some, KeyedDraws(0))
+    restored = regressing.preview(regressing.trainables[0].module, some, KeyedDraws(0))
     assert torch.equal(restored, torch.where(some.mask, 0.0, some.reference))
 
 
 def test_the_papers_regression_has_as_many_parameters_as_its_model() -> None:
     recipe = read_recipe(RegressionRecipe, baseline.recipes()["colorization"])
     with torch.device("meta"):
-        player = RegressionObjective(recipe, torch.device("meta")).players[0]
+        player = RegressionObjective(recipe, torch.device("meta")).trainables[0]
     assert player.parameters == 552_814_083 == sum(p.numel() for p in player.module.parameters())
     assert (player.learning_rate, recipe.training.batch, recipe.training.steps) == (1e-4, 1024, 1_000_000)
     sr3 = read_recipe(RegressionRecipe, baseline.recipes()["sr3"])

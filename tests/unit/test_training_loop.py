@@ -185,7 +185,7 @@ def test_a_stop_signal_ends_after_the_step_with_a_checkpoint(
     run = tmp_path / "run"
 
     def stop_at_three(self: steps.Trainer, check: Callable[[], None]) -> int:
-        return 15 * (self.standing.step == 3)
+        return 15 * (self.progress.step == 3)
 
     with monkeypatch.context() as patch:
         patch.setattr(steps.Trainer, "_stop_signal", stop_at_three)
