@@ -53,7 +53,7 @@ def session(number: int, rate: float = 0.5, study: Study = STUDY, **changes: Any
     return votes
 
 
-def crowd(count: int = 8, rate: float = 0.5, study: Study = STUDY) -> list[Vote]:
+def simulated(count: int = 8, rate: float = 0.5, study: Study = STUDY) -> list[Vote]:
     return [v for number in range(count) for v in session(number, rate, study)]
 
 

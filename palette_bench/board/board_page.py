@@ -76,13 +76,13 @@ def method_words(board: Board) -> tuple[str, ...]:
 
 def _resolution(board: Board) -> tuple[str, ...]:
     sort = board.sort or ""
-    gap = board.resolution.get(sort)
+    difference = board.resolution.get(sort)
     rule = rule_of(sort)
-    if not gap or rule is None:
+    if not difference or rule is None:
         return ()
     column = rule.column
     size = (
-        f"{100 * math.expm1(gap):.2g} %" if column == "is_kl" else f"{gap:.2g}"
+        f"{100 * math.expm1(difference):.2g} %" if column == "is_kl" else f"{difference:.2g}"
     )  # a difference on a log scale is a ratio
     unit = " percentage points" if column in ("top1", "") else ""
     return (f"Gaps in {metric_words(sort).name} of {size}{unit} and more are found with 80 % power.",)

@@ -59,7 +59,7 @@ class Eligibility:
 
 
 def place(
-    systems: Sequence[Scorecard], metrics: Sequence[str], gate: Eligibility
+    systems: Sequence[Scorecard], metrics: Sequence[str], eligibility: Eligibility
 ) -> dict[str, MetricRanking]:
     """Return each metric's ranking; the first key is the metric that sorts the board.
 
@@ -68,9 +68,9 @@ def place(
     Args:
         systems: the cards of one board, without anchors.
         metrics: ranked metrics of the board in the protocol's order.
-        gate: the conditions for ranking.
+        eligibility: the conditions for ranking.
     """
-    entries = {m: {card.content_sha256: gate.enter(card, m) for card in systems} for m in metrics}
+    entries = {m: {card.content_sha256: eligibility.enter(card, m) for card in systems} for m in metrics}
     sort = _sorts(entries)
     found = {sort: _placed(sort, entries[sort], {})}
     unplaced = {key: (Ineligible(why[0].code, _UNPLACED),) for key, why in found[sort].barred.items()}

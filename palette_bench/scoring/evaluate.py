@@ -272,40 +272,40 @@ class MetricInputs:
         return self.originals_keys[step.extractor.id] if step.metric.paired else None
 
 
-def close(steps: Sequence[MetricStep], material: MetricInputs) -> dict[str, ScoredMetric]:
+def close(steps: Sequence[MetricStep], inputs: MetricInputs) -> dict[str, ScoredMetric]:
     """Return the outcome and the score of each step, by metric id.
 
     Against the set's own originals, `fid` and `kid` are named `fid_originals` and `kid_originals`.
     """
     named = steps
-    if material.reference.id == ORIGINALS:
+    if inputs.reference.id == ORIGINALS:
         own = {name: FEATURE_METRICS[form] for name, form in ORIGINALS_FORM.items()}
         named = [replace(step, metric=own.get(step.metric.id, step.metric)) for step in steps]
-    return {step.metric.id: _close(step, material) for step in named}
+    return {step.metric.id: _close(step, inputs) for step in named}
 
 
-def close_matched(step: MetricStep, material: MetricInputs) -> ScoredMetric:
+def close_matched(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:
     """Return FID against a reference cropped like the set; shown beside the default FID, never ranked."""
     matched = replace(step, metric=replace(step.metric, id=MATCHED))
-    scored = _close(matched, material)
+    scored = _close(matched, inputs)
     return replace(scored, outcome=replace(scored.outcome, columns={}))  # only the default FID has a column
 
 
-def _close(step: MetricStep, material: MetricInputs) -> ScoredMetric:
-    tables = material.tables(step)
+def _close(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:
+    tables = inputs.tables(step)
     outcome = step.metric.score(tables)
     original = {} if step.metric.paired else {"original": _original(step, tables)}
     known = {name: value for name, value in original.items() if value is not None}
     score = as_score(
         step.metric,
         replace(outcome, params={**outcome.params, **known}),
-        material.n,
+        inputs.n,
         extractor=step.extractor.id,
-        reference=material.reference_print(step),
+        reference=inputs.reference_print(step),
         notes=(
             *step.extractor.notes,
-            *(material.reference.notes if step.metric.referenced else ()),
-            *material.notes,
+            *(inputs.reference.notes if step.metric.referenced else ()),
+            *inputs.notes,
         ),
     )
     return ScoredMetric(outcome, score)

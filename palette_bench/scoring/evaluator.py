@@ -168,8 +168,8 @@ class Evaluator:
         own = own_originals(self.target, keys, originals, len(ids), statistics)
         notes = (PARTIAL_NOTE,) if missing else ()
         labels = ImageLabels.of(self.target, ids)
-        material = MetricInputs(len(ids), self._tables(ids), originals, keys, chosen or own, labels, notes)
-        return {name: scored.score for name, scored in close(self._steps, material).items()}
+        inputs = MetricInputs(len(ids), self._tables(ids), originals, keys, chosen or own, labels, notes)
+        return {name: scored.score for name, scored in close(self._steps, inputs).items()}
 
     def _tables(self, ids: Sequence[ImageId]) -> dict[str, HeadTables]:
         """Return the collected features by extractor id, rows in id order."""

@@ -230,15 +230,15 @@ class _ScoreRun:
         if export and not any(step.metric.referenced for step in steps):
             raise UsageError("--export-statistics needs a Fréchet distance among the metrics; there is none")
         statistics = ArrayCache("statistics", fresh=self.fresh)
-        chooser = ReferenceResolver(self.target, self.extraction, statistics, steps, self.fresh)
-        reference = chooser.choose(request)
-        material = self._material(images, reference, labels, statistics)
+        resolver = ReferenceResolver(self.target, self.extraction, statistics, steps, self.fresh)
+        reference = resolver.choose(request)
+        inputs = self._material(images, reference, labels, statistics)
         diversities = self._diversities(images)
 
         def finish() -> Scorecard:
-            closed = self._closed(steps, material, chooser)
+            closed = self._closed(steps, inputs, resolver)
             if export:
-                self._export(export, steps, material)
+                self._export(export, steps, inputs)
             return self._write(closed, diversities, out)
 
         return self.extraction.world.run_on_main(finish)
@@ -278,23 +278,23 @@ class _ScoreRun:
         return samples.scores(self.selection.diversities, own, self.networks.device, self._notes)
 
     def _closed(
-        self, steps: Sequence[MetricStep], material: MetricInputs, chooser: ReferenceResolver
+        self, steps: Sequence[MetricStep], inputs: MetricInputs, resolver: ReferenceResolver
     ) -> dict[str, ScoredMetric]:
         """Return the feature scores and pixel diagnostics, in the order of the scorecard."""
-        closed = close(steps, material)
-        matched = chooser.matched(material.reference)
+        closed = close(steps, inputs)
+        matched = resolver.matched(inputs.reference)
         for step in steps:
             if step.metric.id == "fid" and matched is not None:
-                closed[MATCHED] = close_matched(step, replace(material, reference=matched))
+                closed[MATCHED] = close_matched(step, replace(inputs, reference=matched))
         for row in self.selection.diagnostics:
             outcome = summarise(row, self.seen.measured.readings[row.id])
-            closed[row.id] = ScoredMetric(outcome, as_score(row, outcome, material.n, notes=self._notes))
+            closed[row.id] = ScoredMetric(outcome, as_score(row, outcome, inputs.n, notes=self._notes))
         return closed
 
-    def _export(self, path: Path, steps: Sequence[MetricStep], material: MetricInputs) -> None:
+    def _export(self, path: Path, steps: Sequence[MetricStep], inputs: MetricInputs) -> None:
         """Write the statistics of the outputs in the features that FID reads."""
         step = next(s for s in steps if s.metric.referenced)
-        moments = Moments.of(material.outputs[step.extractor.id][step.head])
+        moments = Moments.of(inputs.outputs[step.extractor.id][step.head])
         key = self.extraction.keys(self.seen.measured.digests)[step.extractor.id]
         write_statistics(path, moments, self.networks.mode, key)
 

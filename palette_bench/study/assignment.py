@@ -25,7 +25,7 @@ T = TypeVar("T")
 _EXCHANGES = 10  # rounds of image swaps between raters: many more than mixing needs
 
 # method number -> the images of that method that one rater sees
-Hands: TypeAlias = dict[int, list[ImageId]]
+Allocation: TypeAlias = dict[int, list[ImageId]]
 
 
 # --- images and checks of the plan ---
@@ -130,7 +130,7 @@ def shuffled(items: Iterable[T], draw: Stream) -> list[T]:
     return order
 
 
-def _deal(plan: StudyPlan, n_methods: int, images: Sequence[ImageId]) -> list[Hands]:
+def _deal(plan: StudyPlan, n_methods: int, images: Sequence[ImageId]) -> list[Allocation]:
     """Return each slot's images by method, from a circular layout of the images that balances all counts.
 
     Each method goes round the circle in steps of `trials_per_method`, from its own start. The starts are at
@@ -138,7 +138,7 @@ def _deal(plan: StudyPlan, n_methods: int, images: Sequence[ImageId]) -> list[Ha
     """
     per_rater, trials = methods_per_rater(plan, n_methods), plan.trials_per_method
     gap = len(images) // n_methods
-    hands: list[Hands] = []
+    hands: list[Allocation] = []
     for slot in range(plan.raters):
         turns = (divmod(slot * per_rater + i, n_methods) for i in range(per_rater))
         starts = {method: turn * trials + method * gap for turn, method in turns}
@@ -148,7 +148,7 @@ def _deal(plan: StudyPlan, n_methods: int, images: Sequence[ImageId]) -> list[Ha
     return hands
 
 
-def _exchange(hands: Sequence[Hands], method: int, draw: Stream) -> None:
+def _exchange(hands: Sequence[Allocation], method: int, draw: Stream) -> None:
     """Let pairs of raters of a method pool the images that both may see, and draw from the pool anew.
 
     Vote counts per (method, image) pair and trials per rater stay the same. Without the exchange, the same
@@ -164,11 +164,13 @@ def _exchange(hands: Sequence[Hands], method: int, draw: Stream) -> None:
         other[method] = [i for i in other[method] if i not in given] + pool[len(free) :]
 
 
-def _all(hand: Hands) -> set[ImageId]:
+def _all(hand: Allocation) -> set[ImageId]:
     return {image_id for images in hand.values() for image_id in images}
 
 
-def _sequence(hand: Hands, slugs: Sequence[str], choice: ImageChoice, draw: Stream) -> Iterator[DraftTrial]:
+def _sequence(
+    hand: Allocation, slugs: Sequence[str], choice: ImageChoice, draw: Stream
+) -> Iterator[DraftTrial]:
     """Yield one rater's trials. Catch trials are between test trials, never first, last or adjacent."""
     test = [
         trial

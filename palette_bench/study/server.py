@@ -59,16 +59,16 @@ class StudyService:
     """The HTTP routes of one study.
 
     Attributes:
-        desk: the voting session.
+        voting: the voting session.
         join_token: token that the raters' address must contain; "" on a loopback address.
         secure: whether raters connect over https.
         pace: the rate limit of each session.
     """
 
-    desk: VotingSession
+    voting: VotingSession
     join_token: str
     secure: bool
-    pace: RateLimiter
+    limiter: RateLimiter
 
     def routes(self) -> list[Route]:
         """Return all routes: path, handler and methods."""
@@ -87,7 +87,7 @@ class StudyService:
 
     async def start(self, request: Request) -> Response:
         """Answer with the page, which contains no trial."""
-        page = rater_page(self.desk.folder, "serve")
+        page = rater_page(self.voting.folder, "serve")
         policy = f"{page_policy('serve')}; frame-ancestors 'none'"
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
@@ -97,8 +97,8 @@ class StudyService:
         if self.join_token and not hmac.compare_digest(asked.join.encode(), self.join_token.encode()):
             found = "the address is not the one that was sent to you"
             raise InputError(problem("PB504", "join token", found=found))
-        token = self.desk.join(asked.participant)
-        response = JSONResponse(self.desk.next_pair(self._rater(token)))
+        token = self.voting.join(asked.participant)
+        response = JSONResponse(self.voting.next_pair(self._rater(token)))
         response.set_cookie(
             COOKIE, token, max_age=_WEEK, httponly=True, samesite="strict", secure=self.secure
         )
@@ -107,7 +107,7 @@ class StudyService:
     async def trial(self, request: Request) -> Response:
         """Answer with the pair to show, or with null for a browser without a session."""
         begun = COOKIE in request.cookies
-        return JSONResponse(self.desk.next_pair(self._session(request)) if begun else None)
+        return JSONResponse(self.voting.next_pair(self._session(request)) if begun else None)
 
     async def icon(self, request: Request) -> Response:
         """Answer 204: there is no icon, but browsers request one."""
@@ -116,50 +116,50 @@ class StudyService:
     async def image(self, request: Request) -> Response:
         """Answer with an image of the current pair."""
         rater = self._session(request)
-        return Response(self.desk.image(rater, request.path_params["token"]), media_type="image/png")
+        return Response(self.voting.image(rater, request.path_params["token"]), media_type="image/png")
 
     async def vote(self, request: Request) -> Response:
         """Store a vote; answer with the next pair."""
         rater = self._session(request)
-        taken = self.desk.vote(rater, _parsed(TrialAnswer, await small_body(request)))
+        taken = self.voting.vote(rater, _parsed(TrialAnswer, await small_body(request)))
         return JSONResponse({"feedback": taken.feedback, "next": taken.next})
 
     async def withdraw(self, request: Request) -> Response:
         """Delete everything of a rater, even if the rater's place was given to another."""
-        rater = self.desk.store.rater(request.cookies.get(COOKIE, ""))
+        rater = self.voting.store.rater(request.cookies.get(COOKIE, ""))
         if rater is not None:
-            self.desk.store.withdraw(rater.rater)
+            self.voting.store.withdraw(rater.rater)
         response = JSONResponse({})
         response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=self.secure)
         return response
 
     async def done(self, request: Request) -> Response:
         """Answer with the completion code."""
-        return JSONResponse({"code": self.desk.completion(self._session(request))})
+        return JSONResponse({"code": self.voting.completion(self._session(request))})
 
     async def monitor(self, request: Request) -> Response:
         """Answer a maintainer with the counts as a page."""
         if not self._maintains(request):
             return _ask_for_password()
-        page = monitor_page(self.desk.folder, progress_of(self.desk.folder, self.desk.store))
+        page = monitor_page(self.voting.folder, progress_of(self.voting.folder, self.voting.store))
         return HTMLResponse(page, headers={"Content-Security-Policy": "frame-ancestors 'none'"})
 
     async def monitor_json(self, request: Request) -> Response:
         """Answer a maintainer with the counts as JSON."""
         if not self._maintains(request):
             return _ask_for_password()
-        return JSONResponse(progress_of(self.desk.folder, self.desk.store).model_dump(mode="json"))
+        return JSONResponse(progress_of(self.voting.folder, self.voting.store).model_dump(mode="json"))
 
     def _session(self, request: Request) -> Rater:
         """Return the rater who sends a request, unless the session sends requests too often."""
         token = request.cookies.get(COOKIE, "")
         rater = self._rater(token)
-        if not self.pace.allows(rater.session):
+        if not self.limiter.allows(rater.session):
             raise HTTPException(429, "more than ten requests in a second", {"Retry-After": "1"})
         return rater
 
     def _rater(self, token: str) -> Rater:
-        rater = self.desk.rater(token)
+        rater = self.voting.rater(token)
         if rater is None:
             raise InputError(problem("PB504", "session", found="no session, or one that has ended"))
         return rater
@@ -170,7 +170,7 @@ class StudyService:
             _, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return False
-        expected = monitor_password(self.desk.folder.secret)
+        expected = monitor_password(self.voting.folder.secret)
         return scheme.lower() == "basic" and hmac.compare_digest(password.encode(), expected.encode())
 
 
@@ -204,17 +204,17 @@ async def _plain(request: Request, error: Exception) -> Response:
 
 
 def create_app(
-    desk: VotingSession, origins: Sequence[str], join_token: str = "", pace: RateLimiter | None = None
+    voting: VotingSession, origins: Sequence[str], join_token: str = "", limiter: RateLimiter | None = None
 ) -> ASGIApp:
     """Return the application of a study served under `origins`, e.g. http://127.0.0.1:8008."""
     secure = all(urlsplit(origin).scheme == "https" for origin in origins)
-    service = StudyService(desk, join_token, secure, pace or RateLimiter())
+    service = StudyService(voting, join_token, secure, limiter or RateLimiter())
     handlers = {PaletteBenchError: _refuse, HTTPException: _plain}
     return OriginCheck(Starlette(routes=service.routes(), exception_handlers=handlers), origins)
 
 
 def run(
-    desk: VotingSession,
+    voting: VotingSession,
     address: tuple[str, int],
     join_token: str,
     public_url: str,
@@ -223,7 +223,7 @@ def run(
     """Serve a study until a signal ends the process.
 
     Args:
-        desk: the voting session of the study.
+        voting: the voting session of the study.
         address: interface and port; port 0 takes a free port.
         join_token: see `StudyService`.
         public_url: the address that raters open, if a proxy is in front of this server; else "".
@@ -234,7 +234,7 @@ def run(
         own = [f"http://{host}:{port}", *([f"http://localhost:{port}"] if host == "127.0.0.1" else [])]
         origins = [public_url.rstrip("/")] if public_url else own
         config = uvicorn.Config(
-            create_app(desk, origins, join_token),
+            create_app(voting, origins, join_token),
             log_level="warning",
             access_log=False,  # an access log would contain raters' addresses
             server_header=False,

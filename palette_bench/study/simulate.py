@@ -47,21 +47,21 @@ class SimulatedRaters:
     seed: int = 0
 
 
-def simulate(folder: StudyFolder, crowd: SimulatedRaters) -> list[Vote]:
+def simulate(folder: StudyFolder, simulated: SimulatedRaters) -> list[Vote]:
     """Return the votes of simulated raters on a study's own lists of trials.
 
     Raises:
         UsageError: a rate is missing, belongs to no method of the study, or is impossible with the lapses.
     """
-    _require_sound(folder.study, crowd)
+    _require_sound(folder.study, simulated)
     secret = folder.secret
     slots: dict[int, list[Truth]] = {}
     for row in folder.truth():
         slots.setdefault(row.slot, []).append(row)
-    answers = _Answers(crowd)
+    answers = _Answers(simulated)
     return [
         vote
-        for number in range(crowd.raters)
+        for number in range(simulated.raters)
         for vote in _session(folder.study, slots[number % folder.study.raters], number, secret, answers)
     ]
 
@@ -78,11 +78,14 @@ def logit_of(rate: float, spread: float) -> float:
 class _Answers:
     """Random answers of the raters. Each draw has its own key, so the order of calls does not matter."""
 
-    def __init__(self, crowd: SimulatedRaters) -> None:
-        spread = math.hypot(crowd.image_sd, crowd.rater_sd)
+    def __init__(self, simulated: SimulatedRaters) -> None:
+        spread = math.hypot(simulated.image_sd, simulated.rater_sd)
         # the rate outside lapses: a lapse chooses the model half of the time
-        free = {slug: (rate - crowd.lapse / 2) / (1 - crowd.lapse) for slug, rate in crowd.rates.items()}
-        self._crowd = crowd
+        free = {
+            slug: (rate - simulated.lapse / 2) / (1 - simulated.lapse)
+            for slug, rate in simulated.rates.items()
+        }
+        self._crowd = simulated
         self._middle = {slug: logit_of(rate, spread) for slug, rate in free.items()}
 
     def _draws(self, *key: object) -> np.random.Generator:
@@ -97,9 +100,9 @@ class _Answers:
             return bool(draws.random() < 0.5)
         if row.kind != "test":
             return False  # practice and catch trials show the degraded input, which is easy to recognise
-        bent = self._crowd.rater_sd * self._draws("rater", rater).standard_normal()
-        ease = self._crowd.image_sd * self._draws("image", row.method, row.image_id).standard_normal()
-        return bool(draws.random() < special.expit(self._middle[row.method] + bent + ease))
+        rater_effect = self._crowd.rater_sd * self._draws("rater", rater).standard_normal()
+        image_effect = self._crowd.image_sd * self._draws("image", row.method, row.image_id).standard_normal()
+        return bool(draws.random() < special.expit(self._middle[row.method] + rater_effect + image_effect))
 
     def times(self, rater: int, row: Truth) -> tuple[int, int]:
         """Return the time to answer, and how much longer than planned the display lasted, in milliseconds."""
@@ -138,14 +141,14 @@ def _session(study: Study, rows: list[Truth], number: int, secret: str, answers:
         )
 
 
-def _require_sound(study: Study, crowd: SimulatedRaters) -> None:
-    unknown = sorted(set(crowd.rates) - set(study.slugs))
+def _require_sound(study: Study, simulated: SimulatedRaters) -> None:
+    unknown = sorted(set(simulated.rates) - set(study.slugs))
     if unknown:
         raise UsageError(f"the study has no method {unknown[0]!r}: {suggest(unknown[0], study.slugs)}")
-    missing = sorted(set(study.slugs) - set(crowd.rates))
+    missing = sorted(set(study.slugs) - set(simulated.rates))
     if missing:
         raise UsageError(f"no rate for {', '.join(missing)}: give --rate {missing[0]}=0.45")
-    least = crowd.lapse / 2
-    for slug, value in crowd.rates.items():
+    least = simulated.lapse / 2
+    for slug, value in simulated.rates.items():
         if not least < value < 1 - least:
             raise UsageError(f"rate {value} of {slug}: lapses alone hold it between {least} and {1 - least}")

@@ -243,8 +243,8 @@ class Served:
         store = VoteStore(self._study / STORE)  # of the thread that uses it
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            desk = VotingSession(StudyFolder.open(self._study), store, 3600.0, lambda: self.now)
-            config = uvicorn.Config(create_app(desk, [self.address]), log_level="warning", lifespan="off")
+            voting = VotingSession(StudyFolder.open(self._study), store, 3600.0, lambda: self.now)
+            config = uvicorn.Config(create_app(voting, [self.address]), log_level="warning", lifespan="off")
             self._server = uvicorn.Server(config)
             self._ready.set()
             self._server.run(sockets=[listener])

@@ -230,8 +230,8 @@ def test_a_frozen_study_is_never_overwritten_and_slugs_are_distinct(
 
 def test_simulated_votes_follow_the_rates_the_lists_and_the_seed(made: StudyFolder) -> None:
     rates = {"painter": 0.3, "copier": 0.5}
-    crowd = SimulatedRaters(300, rates, rater_sd=0.2, seed=1)
-    votes = simulate(made, crowd)
+    simulated = SimulatedRaters(300, rates, rater_sd=0.2, seed=1)
+    votes = simulate(made, simulated)
     assert votes[:200] == simulate(made, SimulatedRaters(8, rates, rater_sd=0.2, seed=1))[:200], (
         "more raters change none"
     )

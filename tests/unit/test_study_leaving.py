@@ -35,12 +35,12 @@ def designed(mini_jpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def now() -> list[float]:
-    """The clock of the desk, in seconds."""
+    """The clock of the voting session, in seconds."""
     return [0.0]
 
 
 @pytest.fixture
-def desk(designed: Path, tmp_path: Path, now: list[float]) -> Iterator[VotingSession]:
+def voting(designed: Path, tmp_path: Path, now: list[float]) -> Iterator[VotingSession]:
     folder = StudyFolder.open(Path(shutil.copytree(designed, tmp_path / "study")))
     store = VoteStore(folder.path / STORE)
     yield VotingSession(folder, store, HOUR, lambda: now[0])
@@ -48,8 +48,8 @@ def desk(designed: Path, tmp_path: Path, now: list[float]) -> Iterator[VotingSes
 
 
 @pytest.fixture
-def app(desk: VotingSession) -> Any:
-    return create_app(desk, [ORIGIN], pace=RateLimiter(itertools.count().__next__))
+def app(voting: VotingSession) -> Any:
+    return create_app(voting, [ORIGIN], limiter=RateLimiter(itertools.count().__next__))
 
 
 def answer(rater: Rater, pair: dict[str, Any], count: int) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def answer(rater: Rater, pair: dict[str, Any], count: int) -> dict[str, Any]:
 
 @pytest.mark.trust("studies: leave")
 def test_the_place_of_one_who_left_is_given_on_and_no_vote_is_lost(
-    desk: VotingSession, app: Any, now: list[float]
+    voting: VotingSession, app: Any, now: list[float]
 ) -> None:
     stays, leaves = Rater(app), Rater(app)
     pair = stays.join().data
@@ -71,24 +71,24 @@ def test_the_place_of_one_who_left_is_given_on_and_no_vote_is_lost(
     now[0] = HOUR + 1
     comes = Rater(app)
     assert comes.join().data["trial"] == 0
-    assert len(desk.store.votes()) == 6
-    assert list(desk.store.raters(released=True).values()) == [5]
+    assert len(voting.store.votes()) == 6
+    assert list(voting.store.raters(released=True).values()) == [5]
     for rater in (stays, comes):
         rater.finish()
-    progress = progress_of(desk.folder, desk.store)
+    progress = progress_of(voting.folder, voting.store)
     assert (progress.finished, progress.released, progress.completion) == (PLACES, 1, 1.0)
     assert progress.rates is not None  # the study has ended
-    votes = import_votes(desk.folder, "serve", []).votes
-    assert len(votes) == 5 + 2 * desk.folder.study.trials
-    screened = screen(votes, desk.folder.study)
+    votes = import_votes(voting.folder, "serve", []).votes
+    assert len(votes) == 5 + 2 * voting.folder.study.trials
+    screened = screen(votes, voting.folder.study)
     assert (screened.flow.started, screened.flow.finished) == (3, PLACES)
-    (left,) = desk.store.raters(released=True)
+    (left,) = voting.store.raters(released=True)
     assert "too few valid" in {one.rater: one.reasons for one in screened.excluded}[left]
 
 
 @pytest.mark.trust("studies: leave")
 def test_nobody_is_sent_away_while_another_place_is_free_or_once_they_have_finished(
-    desk: VotingSession, app: Any, now: list[float]
+    voting: VotingSession, app: Any, now: list[float]
 ) -> None:
     first = Rater(app)
     pair = first.join().data
@@ -100,51 +100,51 @@ def test_nobody_is_sent_away_while_another_place_is_free_or_once_they_have_finis
     second.finish()
     now[0] = 99 * HOUR
     assert Rater(app).join().data["code"] == "PB504"
-    assert desk.store.raters(released=True) == {}
+    assert voting.store.raters(released=True) == {}
 
 
 @pytest.mark.trust("studies: leave")
 def test_one_who_comes_back_goes_on_or_is_told_kindly(
-    desk: VotingSession, app: Any, now: list[float]
+    voting: VotingSession, app: Any, now: list[float]
 ) -> None:
     away, other = Rater(app), Rater(app)
     answer(away, away.join().data, 3)
     other.join()
-    (name, _) = desk.store.raters()
-    assert desk.store.release([name], desk.folder.study.trials) == [name]
+    (name, _) = voting.store.raters()
+    assert voting.store.release([name], voting.folder.study.trials) == [name]
     assert away.get("/trial").data["trial"] == 3  # the place was still free
-    assert len(desk.store.raters()) == PLACES
+    assert len(voting.store.raters()) == PLACES
     now[0] = 2 * HOUR
     other.get("/trial")
     assert Rater(app).join().status == 200
     late = away.get("/trial")
     assert (late.status, late.data["code"]) == (410, "PB504")
     assert "your answers are kept" in late.data["message"].lower()
-    assert len(desk.store.votes()) == 3
+    assert len(voting.store.votes()) == 3
     assert away.post("/withdraw", {}).status == 200  # a promise of the consent, wherever the place is
-    assert desk.store.votes() == []
-    assert len(desk.store.raters()) == PLACES
+    assert voting.store.votes() == []
+    assert len(voting.store.raters()) == PLACES
 
 
 @pytest.mark.trust("studies: leave")
 def test_prolific_s_returned_and_timed_out_free_their_places(
-    desk: VotingSession, app: Any, tmp_path: Path
+    voting: VotingSession, app: Any, tmp_path: Path
 ) -> None:
     for participant in ("aaa", "bbb"):
         answer(rater := Rater(app), rater.join(participant=participant).data, 2)
     export = tmp_path / "export.csv"
     export.write_text("Participant id;Status\naaa;RETURNED\nbbb;ACTIVE\nccc;TIMED-OUT\n")
-    names = given_back(desk.folder, [export])
-    assert len(desk.store.release(names, desk.folder.study.trials)) == 1
+    names = given_back(voting.folder, [export])
+    assert len(voting.store.release(names, voting.folder.study.trials)) == 1
     assert Rater(app).join(participant="ddd").data["trial"] == 0
     assert Rater(app).join(participant="eee").data["code"] == "PB504"
-    assert len(desk.store.votes()) == 4
+    assert len(voting.store.votes()) == 4
 
 
 @pytest.mark.trust("studies: second look")
 @pytest.mark.parametrize("looks", [1, 2])
 def test_a_pair_that_was_sent_twice_is_marked_whoever_asked(
-    looks: int, desk: VotingSession, app: Any
+    looks: int, voting: VotingSession, app: Any
 ) -> None:
     rater = Rater(app)
     pair = rater.join().data
@@ -155,16 +155,16 @@ def test_a_pair_that_was_sent_twice_is_marked_whoever_asked(
     for side in ("left", "right"):
         rater.get(f"/s/{following[side]}.png")
     rater.post("/vote", answer_to(following))
-    assert [vote.focus_lost for vote in desk.store.votes()] == [int(looks > 1), 0]
+    assert [vote.focus_lost for vote in voting.store.votes()] == [int(looks > 1), 0]
 
 
 @pytest.mark.trust("studies: second look")
-def test_what_was_sent_is_known_after_a_restart(desk: VotingSession, app: Any) -> None:
+def test_what_was_sent_is_known_after_a_restart(voting: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
     rater.get(f"/s/{pair['left']}.png")
-    store = VoteStore(desk.folder.path / STORE)
-    again = Rater(create_app(VotingSession(desk.folder, store), [ORIGIN]), cookie=rater.cookie)
+    store = VoteStore(voting.folder.path / STORE)
+    again = Rater(create_app(VotingSession(voting.folder, store), [ORIGIN]), cookie=rater.cookie)
     again.get(f"/s/{pair['left']}.png")
     again.post("/vote", answer_to(pair))
     assert [vote.focus_lost for vote in store.votes()] == [1]

@@ -149,7 +149,7 @@ def test_prolific_votes_are_those_that_were_not_given_back(folder: StudyFolder, 
     with pytest.raises(StorageError, match="PB801"):
         import_votes(folder, "serve", [])
     store = VoteStore(folder.path / STORE)
-    app = create_app(VotingSession(folder, store), [ORIGIN], pace=RateLimiter(iter(range(10**6)).__next__))
+    app = create_app(VotingSession(folder, store), [ORIGIN], limiter=RateLimiter(iter(range(10**6)).__next__))
     for participant in ("5aaa", "5bbb"):
         rater = Rater(app)
         rater.join(participant=participant)

@@ -36,7 +36,7 @@ def designed(mini_jpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(study: Path) -> Iterator[VotingSession]:
+def voting(study: Path) -> Iterator[VotingSession]:
     """A study nobody has voted in, opened."""
     folder = StudyFolder.open(study)
     store = VoteStore(folder.path / STORE)
@@ -45,13 +45,13 @@ def desk(study: Path) -> Iterator[VotingSession]:
 
 
 @pytest.fixture
-def app(desk: VotingSession) -> Any:
+def app(voting: VotingSession) -> Any:
     """Its application, whose clock gains a second per request: scripted raters may hurry."""
-    return create_app(desk, [ORIGIN], pace=RateLimiter(itertools.count().__next__))
+    return create_app(voting, [ORIGIN], limiter=RateLimiter(itertools.count().__next__))
 
 
-def truth_of(desk: VotingSession, slot: int) -> list[Truth]:
-    return [row for row in desk.folder.truth() if row.slot == slot]
+def truth_of(voting: VotingSession, slot: int) -> list[Truth]:
+    return [row for row in voting.folder.truth() if row.slot == slot]
 
 
 def chunks(png: bytes) -> list[tuple[bytes, int]]:
@@ -67,12 +67,14 @@ def chunks(png: bytes) -> list[tuple[bytes, int]]:
 # ---- R16: what is sent tells nothing ----------------------------------------------------------------------
 
 
-def test_nothing_sent_before_a_vote_names_a_method_an_image_or_a_side(desk: VotingSession, app: Any) -> None:
+def test_nothing_sent_before_a_vote_names_a_method_an_image_or_a_side(
+    voting: VotingSession, app: Any
+) -> None:
     rater = Rater(app)
     rater.get("/")
     pair = rater.join().data
-    truth = truth_of(desk, 0)
-    telling = {desk.folder.secret, *desk.folder.study.slugs, "copy-input", "real_side", "real_file"}
+    truth = truth_of(voting, 0)
+    telling = {voting.folder.secret, *voting.folder.study.slugs, "copy-input", "real_side", "real_file"}
     telling |= {row.image_id for row in truth}
     telling |= {name.removesuffix(".png") for row in truth for name in row.files().values()}
     while "done" not in pair:
@@ -89,7 +91,7 @@ def test_nothing_sent_before_a_vote_names_a_method_an_image_or_a_side(desk: Voti
         pair = reply["next"]
 
 
-def test_both_images_of_a_pair_look_alike_but_for_their_pixels(desk: VotingSession, app: Any) -> None:
+def test_both_images_of_a_pair_look_alike_but_for_their_pixels(voting: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
     shapes, headers = set(), set()
@@ -103,8 +105,8 @@ def test_both_images_of_a_pair_look_alike_but_for_their_pixels(desk: VotingSessi
     assert len(headers) == 1
 
 
-def test_tokens_do_not_lean_to_the_side_of_the_original(desk: VotingSession) -> None:
-    rows = desk.folder.truth()
+def test_tokens_do_not_lean_to_the_side_of_the_original(voting: VotingSession) -> None:
+    rows = voting.folder.truth()
     agree = sum((row.left < row.right) == (row.real_side == "L") for row in rows)
     assert abs(agree - len(rows) / 2) < 3 * (len(rows) / 4) ** 0.5  # three standard deviations of a coin
 
@@ -126,7 +128,7 @@ def test_a_study_that_shows_the_input_sends_it_under_a_token_too(tmp_path: Path)
 # ---- R17: votes, once and for ever ------------------------------------------------------------------------
 
 
-def test_a_vote_is_taken_once_and_another_one_refused(desk: VotingSession, app: Any) -> None:
+def test_a_vote_is_taken_once_and_another_one_refused(voting: VotingSession, app: Any) -> None:
     rater = Rater(app)
     first = rater.join().data
     replies = [rater.post("/vote", answer_to(first, "L")) for _ in range(2)]
@@ -134,18 +136,18 @@ def test_a_vote_is_taken_once_and_another_one_refused(desk: VotingSession, app: 
     assert replies[0].data == replies[1].data
     other = rater.post("/vote", answer_to(first, "R"))
     assert (other.status, other.data["code"]) == (409, "PB503")
-    (vote,) = desk.store.votes()
+    (vote,) = voting.store.votes()
     assert (vote.trial, vote.choice, vote.source) == (0, "L", "serve")
 
 
-def test_votes_join_the_truth_and_end_in_a_code(desk: VotingSession, app: Any) -> None:
+def test_votes_join_the_truth_and_end_in_a_code(voting: VotingSession, app: Any) -> None:
     rater = Rater(app)
     rater.join()
     assert rater.get("/done").data["code"] == "PB502"
     rater.finish("R")
     code = rater.get("/done").data["code"]
     assert re.fullmatch(r"[0-9A-F]{8}", code)
-    votes, truth = desk.store.votes(), truth_of(desk, 0)
+    votes, truth = voting.store.votes(), truth_of(voting, 0)
     assert [v.trial for v in votes] == list(range(TRIALS))
     for vote, row in zip(votes, truth, strict=True):
         assert (vote.kind, vote.image_id, vote.method) == (row.kind, row.image_id, row.method)
@@ -153,12 +155,12 @@ def test_votes_join_the_truth_and_end_in_a_code(desk: VotingSession, app: Any) -
     assert rater.post("/vote", answer_to({"trial": TRIALS, "left": truth[0].left})).data["code"] == "PB502"
 
 
-def test_an_unanswered_trial_is_stored_without_a_choice(desk: VotingSession, app: Any) -> None:
+def test_an_unanswered_trial_is_stored_without_a_choice(voting: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
     lost = answer_to(pair, "", decoded=0, rt_ms=None, shown_ms=None)
     assert rater.post("/vote", lost).data["next"]["trial"] == 1
-    (vote,) = desk.store.votes()
+    (vote,) = voting.store.votes()
     assert (vote.choice, vote.chose_model, vote.shown_ms) == ("", None, None)
 
 
@@ -175,7 +177,7 @@ def test_an_unanswered_trial_is_stored_without_a_choice(desk: VotingSession, app
     ],
 )
 def test_a_malformed_vote_is_refused_and_the_place_kept(
-    desk: VotingSession, app: Any, changes: dict[str, object]
+    voting: VotingSession, app: Any, changes: dict[str, object]
 ) -> None:
     rater = Rater(app)
     pair = rater.join().data
@@ -183,25 +185,25 @@ def test_a_malformed_vote_is_refused_and_the_place_kept(
     assert reply.data["code"] in {"PB501", "PB502"}
     assert 400 <= reply.status < 500
     assert rater.post("/vote", b"x" * 5000).data["code"] == "PB501"
-    assert desk.store.votes() == []
+    assert voting.store.votes() == []
     assert rater.get("/trial").data == pair
 
 
-def test_nobody_votes_ahead_or_for_others(desk: VotingSession, app: Any) -> None:
+def test_nobody_votes_ahead_or_for_others(voting: VotingSession, app: Any) -> None:
     one, two = Rater(app), Rater(app)
     one.join()
     two.join()
-    own, others = truth_of(desk, 0), truth_of(desk, 1)
+    own, others = truth_of(voting, 0), truth_of(voting, 1)
     ahead = one.post("/vote", answer_to({"trial": 5, "left": own[5].left}))
     foreign = one.post("/vote", answer_to({"trial": 0, "left": others[0].left}))
     assert [r.data["code"] for r in (ahead, foreign)] == ["PB502", "PB502"]
-    assert desk.store.votes() == []
+    assert voting.store.votes() == []
 
 
-def test_images_are_those_of_the_current_pair_and_paths_lead_nowhere(desk: VotingSession, app: Any) -> None:
+def test_images_are_those_of_the_current_pair_and_paths_lead_nowhere(voting: VotingSession, app: Any) -> None:
     rater = Rater(app)
     pair = rater.join().data
-    row, later, other = truth_of(desk, 0)[0], truth_of(desk, 0)[1], truth_of(desk, 1)[0]
+    row, later, other = truth_of(voting, 0)[0], truth_of(voting, 0)[1], truth_of(voting, 1)[0]
     tricks = [f"/s/{name}.png" for name in (later.left, other.left, row.real_file.removesuffix(".png"))]
     tricks += ["/s/../private/truth.csv", "/s/..%2f..%2fprivate/seal.json", "/s//etc/passwd", "/s/.png"]
     tricks += ["/private/votes.sqlite", "/study.json", "/stimuli/" + row.real_file, "/s/\x00.png"]
@@ -214,14 +216,14 @@ def test_images_are_those_of_the_current_pair_and_paths_lead_nowhere(desk: Votin
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://127.0.0.1:8009", ""])
-def test_foreign_pages_cannot_vote(desk: VotingSession, app: Any, origin: str) -> None:
+def test_foreign_pages_cannot_vote(voting: VotingSession, app: Any, origin: str) -> None:
     rater = Rater(app)
     pair = rater.join().data
     for path in ("/vote", "/withdraw", "/consent"):
         reply = rater.post(path, answer_to(pair), Origin=origin)
         assert (reply.status, reply.data["code"]) == (403, "PB504")
-    assert desk.store.votes() == []
-    assert len(desk.store.raters()) == 1
+    assert voting.store.votes() == []
+    assert len(voting.store.raters()) == 1
 
 
 def test_foreign_names_and_unknown_sessions_are_refused(app: Any) -> None:
@@ -246,15 +248,15 @@ def test_the_cookie_and_the_headers_are_strict(app: Any) -> None:
 
 def test_ten_requests_a_second_and_ten_at_once() -> None:
     now = [0.0]
-    pace = RateLimiter(lambda: now[0])
-    assert [pace.allows("a") for _ in range(12)] == [True] * 10 + [False] * 2
-    assert pace.allows("b")
+    limiter = RateLimiter(lambda: now[0])
+    assert [limiter.allows("a") for _ in range(12)] == [True] * 10 + [False] * 2
+    assert limiter.allows("b")
     now[0] = 0.35
-    assert [pace.allows("a") for _ in range(5)] == [True] * 3 + [False] * 2
+    assert [limiter.allows("a") for _ in range(5)] == [True] * 3 + [False] * 2
 
 
-def test_haste_is_answered_with_patience(desk: VotingSession) -> None:
-    rater = Rater(create_app(desk, [ORIGIN], pace=RateLimiter(lambda: 0.0)))
+def test_haste_is_answered_with_patience(voting: VotingSession) -> None:
+    rater = Rater(create_app(voting, [ORIGIN], limiter=RateLimiter(lambda: 0.0)))
     rater.join()
     replies = [rater.get("/trial") for _ in range(12)]
     assert [r.status for r in replies] == [200] * 10 + [429] * 2
@@ -264,14 +266,14 @@ def test_haste_is_answered_with_patience(desk: VotingSession) -> None:
 # ---- coming and leaving -----------------------------------------------------------------------------------
 
 
-def test_a_study_for_others_needs_its_word(desk: VotingSession) -> None:
-    app = create_app(desk, [ORIGIN], "open-sesame")
+def test_a_study_for_others_needs_its_word(voting: VotingSession) -> None:
+    app = create_app(voting, [ORIGIN], "open-sesame")
     assert Rater(app).join().data["code"] == "PB504"
     assert Rater(app).join("open-sesam").status == 403
     assert Rater(app).join("open-sesame").status == 200
 
 
-def test_places_end_and_a_participant_comes_once(desk: VotingSession, app: Any) -> None:
+def test_places_end_and_a_participant_comes_once(voting: VotingSession, app: Any) -> None:
     assert Rater(app).join(participant="5f3e").status == 200
     again = Rater(app).join(participant="5f3e")
     assert (again.status, again.data["code"]) == (403, "PB504")
@@ -279,24 +281,24 @@ def test_places_end_and_a_participant_comes_once(desk: VotingSession, app: Any) 
     assert [Rater(app).join().status for _ in range(RATERS)] == [200] * (RATERS - 1) + [403]
 
 
-def test_who_leaves_leaves_nothing_but_a_count(desk: VotingSession, app: Any) -> None:
+def test_who_leaves_leaves_nothing_but_a_count(voting: VotingSession, app: Any) -> None:
     rater = Rater(app)
     rater.join(participant="5f3e9c")
     rater.finish()
-    (pseudonym,) = desk.store.raters()
+    (pseudonym,) = voting.store.raters()
     assert rater.post("/withdraw", {}).status == 200
-    assert (desk.store.votes(), desk.store.raters(), desk.store.withdrawn) == ([], {}, 1)
-    left = b"".join(p.read_bytes() for p in (desk.folder.path / "private").glob("votes.sqlite*"))
+    assert (voting.store.votes(), voting.store.raters(), voting.store.withdrawn) == ([], {}, 1)
+    left = b"".join(p.read_bytes() for p in (voting.folder.path / "private").glob("votes.sqlite*"))
     assert pseudonym.encode() not in left
     assert rater.get("/trial").data is None or rater.get("/trial").status == 403
     assert Rater(app).join().data["trial"] == 0  # the place is free again
 
 
-def test_what_is_stored_names_nobody(desk: VotingSession, app: Any) -> None:
+def test_what_is_stored_names_nobody(voting: VotingSession, app: Any) -> None:
     rater = Rater(app)
     rater.join(participant="5f3e9cABCDEF")
     rater.finish()
-    path = desk.folder.path / STORE
+    path = voting.folder.path / STORE
     stored = b"".join(p.read_bytes() for p in path.parent.glob("votes.sqlite*"))
     for secret in (b"5f3e9cABCDEF", rater.cookie.partition("=")[2].encode(), b"127.0.0.1"):
         assert secret not in stored
@@ -311,7 +313,7 @@ def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"m:{password}".encode()).decode()
 
 
-def test_the_monitor_is_for_maintainers(desk: VotingSession, app: Any) -> None:
+def test_the_monitor_is_for_maintainers(voting: VotingSession, app: Any) -> None:
     rater = Rater(app)
     rater.join()
     rater.finish()
@@ -319,24 +321,24 @@ def test_the_monitor_is_for_maintainers(desk: VotingSession, app: Any) -> None:
         assert rater.get(path).status == 401
         for word in (basic("guess"), "Basic !", "Bearer x", basic("")):
             assert rater.get(path, Authorization=word).status == 401
-    key = basic(monitor_password(desk.folder.secret))
+    key = basic(monitor_password(voting.folder.secret))
     counts = rater.get("/monitor.json", Authorization=key).data
     assert (counts["places"], counts["finished"], counts["votes"]) == (RATERS, 1, TRIALS)
     page = rater.get("/monitor", Authorization=key).body.decode()
-    assert desk.folder.study.title in page
+    assert voting.folder.study.title in page
 
 
-def test_rates_stay_hidden_until_the_last_rater_has_finished(desk: VotingSession, app: Any) -> None:
-    key = basic(monitor_password(desk.folder.secret))
+def test_rates_stay_hidden_until_the_last_rater_has_finished(voting: VotingSession, app: Any) -> None:
+    key = basic(monitor_password(voting.folder.secret))
     for n in range(RATERS):
         counts = Rater(app).get("/monitor.json", Authorization=key).data
         page = Rater(app).get("/monitor", Authorization=key).body
         assert (counts["finished"], counts["rates"]) == (n, None)
-        assert not any(slug.encode() in page for slug in desk.folder.study.slugs)
+        assert not any(slug.encode() in page for slug in voting.folder.study.slugs)
         rater = Rater(app)
         rater.join()
         rater.finish("L")  # always left: half the catch trials wrong, so everybody is excluded
     counts = Rater(app).get("/monitor.json", Authorization=key).data
-    assert [entry["method"] for entry in counts["rates"]] == list(desk.folder.study.slugs)
+    assert [entry["method"] for entry in counts["rates"]] == list(voting.folder.study.slugs)
     assert sum(counts["excluded"].values()) == RATERS
     assert counts["completion"] == 1

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import frozen_study
 from scipy import stats
-from votes import NAMES, STUDY, crowd, crowd_of, session, vote
+from votes import NAMES, STUDY, crowd_of, session, simulated, vote
 
 from palette_bench.core.errors import InputError, RecordError
 from palette_bench.core.significance import holm
@@ -34,7 +34,7 @@ from palette_bench.study.votes import Vote, rater_id, read_votes, write_votes
 
 
 def test_votes_survive_being_written_and_read_in_any_order(tmp_path: Path) -> None:
-    votes = [*crowd(3), vote(rater=NAMES[9], choice="", rt_ms=None, shown_ms=None)]
+    votes = [*simulated(3), vote(rater=NAMES[9], choice="", rt_ms=None, shown_ms=None)]
     write_votes(tmp_path / "a.csv", votes)
     write_votes(tmp_path / "b.csv", reversed(votes))
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
@@ -47,7 +47,7 @@ def test_votes_survive_being_written_and_read_in_any_order(tmp_path: Path) -> No
 def edited(tmp_path: Path, line: int, column: str, text: str) -> list[tuple[str, str, tuple[str, ...]]]:
     """Return code, column and lines of the problems of votes with one cell replaced."""
     path = tmp_path / "votes.csv"
-    write_votes(path, crowd(1))
+    write_votes(path, simulated(1))
     rows = [row.split(",") for row in path.read_text().splitlines()]
     rows[line - 1][rows[0].index(column)] = text
     path.write_text("\n".join(map(",".join, rows)) + "\n")
@@ -83,7 +83,7 @@ def test_a_bad_row_is_named_by_its_line(
 
 def test_missing_columns_are_named_unknown_ones_ignored_and_equal_rows_count_once(tmp_path: Path) -> None:
     path = tmp_path / "votes.csv"
-    write_votes(path, crowd(1))
+    write_votes(path, simulated(1))
     lines = path.read_text().splitlines()
     path.write_text(
         "\n".join([f"{lines[0]},note", *(f"{row},x" for row in lines[1:]), f"{lines[1]},y"]) + "\n\n"
@@ -150,7 +150,7 @@ def spoiled(rule: str) -> list[Vote]:
 
 @pytest.mark.parametrize("rule", RATER_RULES)
 def test_each_rule_excludes_its_rater_and_nobody_else(rule: str) -> None:
-    found = screen([*crowd(), *spoiled(rule)], STUDY)
+    found = screen([*simulated(), *spoiled(rule)], STUDY)
     assert [(e.rater, e.reasons) for e in found.excluded] == [(NAMES[20], (rule,))]
     assert found.flow.excluded[rule] == 1  # type: ignore[index]  # a literal
     assert (found.flow.started, found.flow.analysed) == (9, 8)
@@ -184,7 +184,7 @@ def test_raters_just_inside_every_limit_stay() -> None:
     ],
 )
 def test_a_spoiled_trial_leaves_alone(change: dict[str, int | None], reason: str) -> None:
-    votes = crowd()
+    votes = simulated()
     at = next(i for i, v in enumerate(votes) if v.kind == "test")
     votes[at] = votes[at].model_copy(update=change)
     found = screen(votes, STUDY, PlatformCounts(invited=30, consented=20, withdrawn=1))
@@ -195,7 +195,7 @@ def test_a_spoiled_trial_leaves_alone(change: dict[str, int | None], reason: str
 
 
 def test_unanswered_trials_are_counted_and_never_zero() -> None:
-    votes = crowd(rate=1.0)
+    votes = simulated(rate=1.0)
     blank = {"choice": "", "chose_model": None, "rt_ms": None, "shown_ms": None}
     votes = [v.model_copy(update=blank) if v.kind == "test" and v.trial % 20 == 11 else v for v in votes]
     found = analyse(STUDY, votes).analysis
@@ -205,7 +205,7 @@ def test_unanswered_trials_are_counted_and_never_zero() -> None:
 
 
 def test_a_rater_with_several_faults_is_counted_once_under_the_first() -> None:
-    votes = [*crowd(), *session(20, rt_ms=1, focus_lost=1)]
+    votes = [*simulated(), *session(20, rt_ms=1, focus_lost=1)]
     found = screen(votes, STUDY)
     assert found.excluded[0].reasons == ("too fast", "too few valid")
     assert sum(found.flow.excluded.values()) == 1
@@ -227,7 +227,7 @@ def test_the_side_test_is_the_exact_binomial(left: int, right: int) -> None:
 
 
 def test_both_results_are_given_and_rows_in_any_order_say_the_same() -> None:
-    votes = [*crowd(rate=0.3), *[v for n in range(20, 23) for v in session(n, 1.0, rt_ms=50)]]
+    votes = [*simulated(rate=0.3), *[v for n in range(20, 23) for v in session(n, 1.0, rt_ms=50)]]
     found = analyse(STUDY, votes).analysis
     assert found == analyse(STUDY, list(reversed(votes))).analysis
     for method in found.methods:
@@ -239,7 +239,7 @@ def test_both_results_are_given_and_rows_in_any_order_say_the_same() -> None:
 
 
 def test_swapping_left_and_right_everywhere_changes_only_the_side_rates() -> None:
-    votes = crowd(rate=0.4)
+    votes = simulated(rate=0.4)
     turn = {"L": "R", "R": "L"}
     swapped = [v.model_copy(update={"real_side": turn[v.real_side], "choice": turn[v.choice]}) for v in votes]
     here, there = analyse(STUDY, votes).analysis, analyse(STUDY, swapped).analysis
@@ -254,18 +254,18 @@ def test_swapping_left_and_right_everywhere_changes_only_the_side_rates() -> Non
 
 
 def test_before_the_stop_rule_nobody_looks_unless_the_result_says_so() -> None:
-    votes = crowd(7)
+    votes = simulated(7)
     with pytest.raises(InputError, match=r"PB508[\s\S]*8 raters[\s\S]*7"):
         analyse(STUDY, votes)
     assert analyse(STUDY, votes, peek=True).analysis.peeked
-    assert not analyse(STUDY, crowd(8), peek=True).analysis.peeked
+    assert not analyse(STUDY, simulated(8), peek=True).analysis.peeked
     with pytest.raises(InputError, match="PB501"):
         analyse(STUDY, [], peek=True)
 
 
 def test_too_few_raters_or_images_give_counts_only() -> None:
     few = frozen_study(images=60, raters=4, trials_per_method=20)
-    found = analyse(few, crowd(4, study=few)).analysis
+    found = analyse(few, simulated(4, study=few)).analysis
     assert [m.rate.value for m in found.methods] == [None, None]
     assert found.methods[0].rate.n == 80
     assert [p.code for p in found.problems] == ["PB506"]
@@ -273,7 +273,7 @@ def test_too_few_raters_or_images_give_counts_only() -> None:
 
 
 def test_a_small_study_and_simulated_votes_say_so() -> None:
-    found = analyse(STUDY, [v.model_copy(update={"source": "simulated"}) for v in crowd()]).analysis
+    found = analyse(STUDY, [v.model_copy(update={"source": "simulated"}) for v in simulated()]).analysis
     assert found.simulated
     assert [p.code for p in found.problems] == ["PB507"]
     assert found.notices[0].startswith("A small study: 8 raters")

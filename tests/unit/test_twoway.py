@@ -133,12 +133,12 @@ def test_the_difference_of_two_methods_covers_the_truth_as_promised() -> None:
     covered = []
     for seed in range(600):
         draws = np.random.default_rng(seed)
-        who, bent = np.repeat(np.arange(20), 60), draws.normal(0, 0.5, 20)
+        who, rater_effect = np.repeat(np.arange(20), 60), draws.normal(0, 0.5, 20)
         shown = np.concatenate([draws.permutation(200)[:60] for _ in range(20)])
         first = np.tile(np.arange(60) < 30, 20)
         votes = []
         for mine in (first, ~first):
-            score = -0.2 + bent[who] + draws.normal(0, 0.8, 200)[shown]
+            score = -0.2 + rater_effect[who] + draws.normal(0, 0.8, 200)[shown]
             chosen = (draws.random(1200) < 1 / (1 + np.exp(-score))).astype(np.int64)
             votes.append(Votes(chosen[mine], who[mine], shown[mine]))
         found = two_way.difference(*votes)
