@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import safetensors.numpy
 import torch
 from torch import nn
 
+from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.objective import (
     BatchLosses,
-    Draws,
     TrainableNetwork,
     TrainedMethod,
     TrainingBatch,
@@ -54,25 +53,24 @@ DEFAULTS = {
 }
 
 
-class Toy:
-    """A `TrainedMethod` whose loss can be tampered with."""
-
-    name = "toy"
-    recipe_model = Recipe
+class Toy(TrainedMethod):
+    """A method whose loss can be tampered with."""
 
     def __init__(
         self, spoilt: frozenset[int] = frozenset(), first_loss: float | None = 1.0, **keys: Any
     ) -> None:
-        """Keep the steps at which the loss is no number, the loss promised, and keys of the recipe."""
-        self.text = RECIPE.format(**{**DEFAULTS, **keys})
-        self.spoilt = spoilt
-        self.first_loss = first_loss
+        """Take the steps at which the loss is no number, the loss promised, and keys of the recipe."""
+        text = RECIPE.format(**{**DEFAULTS, **keys})
+        super().__init__(
+            "toy",
+            Recipe,
+            dict.fromkeys(("colorization", "inpainting", "uncropping", "jpeg", "multi"), text),
+            lambda recipe, device: ToyObjective(recipe, device, spoilt, first_loss),
+        )
 
-    def recipes(self) -> Mapping[str, str]:
-        return dict.fromkeys(("colorization", "inpainting", "uncropping", "jpeg", "multi"), self.text)
-
-    def objective(self, recipe: Recipe, device: torch.device) -> ToyObjective:
-        return ToyObjective(recipe, device, self.spoilt, self.first_loss)
+    @property
+    def text(self) -> str:
+        return self.texts["jpeg"]
 
 
 class ToyObjective:
@@ -90,7 +88,7 @@ class ToyObjective:
             TrainableNetwork("network", module, *rates, self.loss, parameters=659, first_loss=first_loss),
         )
 
-    def loss(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> BatchLosses:
+    def loss(self, network: nn.Module, examples: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
         gammas = torch.from_numpy(draws.uniform(examples, "gamma"))
         noise = draws.normal(examples, "noise", tuple(examples.reference.shape[1:]))
         level = gammas.float()[:, None, None, None]
@@ -104,7 +102,7 @@ class ToyObjective:
             gaps = gaps * float("nan")
         return BatchLosses(gaps / pixels, pixels.float(), torch.log(gammas / (1 - gammas)) / 2)
 
-    def preview(self, network: nn.Module, examples: TrainingBatch, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, examples: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:
         found: torch.Tensor = network(torch.cat([examples.source, examples.source], dim=1))
         return torch.where(examples.mask, found, examples.reference)
 

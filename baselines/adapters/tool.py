@@ -68,10 +68,10 @@ class Tool:
         with progress("exporting", len(benchset.ids)) as advance:
             for start in range(0, len(benchset.ids), _TOGETHER):
                 ids = benchset.ids[start : start + _TOGETHER]
-                with atomic.FileBatch() as files:
+                with atomic.FileBatch() as batch:
                     for name, image in (pair for i in ids for pair in self._images(benchset, i, options)):
                         atomic.make_folder((folder / name).parent)
-                        files.write(folder / name, png.encode(image))
+                        batch.write(folder / name, png.encode(image))
                 advance(len(ids))
 
     def _require_task(self, benchset: ContestantSet) -> None:

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from ..training.any_size import Network
+from ..training.draws import KeyedDraws
 from ..training.objective import (
     BatchLosses,
-    Draws,
-    RecipeMethod,
     TrainableNetwork,
+    TrainedMethod,
     TrainingBatch,
     masked_loss,
 )
@@ -104,7 +104,7 @@ class GanObjective:
             ),
         )
 
-    def discriminator_loss(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
+    def discriminator_loss(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
         """Return the discriminator's loss of each example."""
         with torch.no_grad():
             made = generate(self._generator, batch.source, self._z(batch, draws, "z-discriminator"))
@@ -117,7 +117,7 @@ class GanObjective:
             values = values + rule.r1_every * self._r1(batch)
         return BatchLosses(values, torch.ones_like(values))
 
-    def generator_loss(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
+    def generator_loss(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
         """Return the generator's loss of each example."""
         rule = self._recipe.training
         made = generate(network, batch.source, self._z(batch, draws, "z"))
@@ -131,12 +131,12 @@ class GanObjective:
         return BatchLosses(values, torch.ones_like(values))
 
     @torch.no_grad()
-    def preview(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:
         """Return the restored examples, (N, 3, S, S) float32 in [-1, 1]."""
         made = generate(network, batch.source, self._z(batch, draws, "z-preview"))
         return torch.where(batch.mask, made, batch.reference)
 
-    def _z(self, batch: TrainingBatch, draws: Draws, purpose: str) -> torch.Tensor:
+    def _z(self, batch: TrainingBatch, draws: KeyedDraws, purpose: str) -> torch.Tensor:
         width = self._recipe.network.spec.width
         if self._recipe.network.z == "zero":
             return batch.source.new_zeros(len(batch.source), width)
@@ -188,6 +188,6 @@ def _frozen(module: nn.Module) -> Iterator[None]:
         module.requires_grad_(True)
 
 
-def method(recipes: Mapping[str, str]) -> RecipeMethod[GanRecipe]:
+def method(recipes: Mapping[str, str]) -> TrainedMethod:
     """Return the GAN baseline with the given recipes, name -> TOML text."""
-    return RecipeMethod("gan", GanRecipe, recipes, GanObjective)
+    return TrainedMethod("gan", GanRecipe, recipes, GanObjective)

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..training.draws import KeyedDraws
 from ..training.objective import (
     BatchLosses,
-    Draws,
-    RecipeMethod,
     TrainableNetwork,
+    TrainedMethod,
     TrainingBatch,
     masked_loss,
     weights,
@@ -79,7 +79,7 @@ class Diffusion:
         levels = plan.levels[:-1]
         return dict(zip(levels, self.code(np.array(levels), device)[:, None], strict=True))
 
-    def draw_gammas(self, batch: TrainingBatch, draws: Draws) -> Levels:
+    def draw_gammas(self, batch: TrainingBatch, draws: KeyedDraws) -> Levels:
         """Return a random training level per example, (N,) float64.
 
         Source: SR3, section 2.4, inferred for Palette: t uniform in 1..T, then gamma uniform between gamma_t
@@ -192,7 +192,7 @@ class DenoisingObjective:
         )
         self._plan = plan_for(self._diffusion.sampled, self._diffusion.trained, PREVIEW_STEPS)
 
-    def loss(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
+    def loss(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
         """Return |f - eps|^p of each example at a random level, or the same error of the velocity."""
         device = batch.reference.device
         gammas = self._diffusion.draw_gammas(batch, draws)
@@ -210,7 +210,7 @@ class DenoisingObjective:
         )
 
     @torch.no_grad()
-    def preview(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:
         """Return the examples restored by dpmpp-2m in 25 steps, (N, 3, S, S) float32 in [-1, 1]."""
         shape = tuple(batch.source.shape[1:])
         return self._diffusion.sample(
@@ -223,6 +223,6 @@ class DenoisingObjective:
         )
 
 
-def method(recipes: Mapping[str, str]) -> RecipeMethod[PaletteRecipe]:
+def method(recipes: Mapping[str, str]) -> TrainedMethod:
     """Return the reference model with the given recipes, name -> TOML text."""
-    return RecipeMethod("palette", PaletteRecipe, recipes, DenoisingObjective)
+    return TrainedMethod("palette", PaletteRecipe, recipes, DenoisingObjective)

@@ -14,11 +14,11 @@ from palette_bench.submission.card import Sampling
 from palette_bench.submission.methods import RestoreOptions
 
 from ..training.any_size import Network
+from ..training.draws import KeyedDraws
 from ..training.objective import (
     BatchLosses,
-    Draws,
-    RecipeMethod,
     TrainableNetwork,
+    TrainedMethod,
     TrainingBatch,
     masked_loss,
     weights,
@@ -59,14 +59,14 @@ class RegressionObjective:
             TrainableNetwork("network", network, *rates, self.loss, parameters=known_parameters(spec)),
         )
 
-    def loss(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
+    def loss(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
         """Return the squared error of each example; no random numbers are drawn."""
         predicted = regress(network, batch.source, self._width)
         values = masked_loss(predicted, batch.reference, batch.mask, "l2")
         return BatchLosses(values, weights(batch.mask, self._training.reduction))
 
     @torch.no_grad()
-    def preview(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:
         """Return the restored examples, (N, 3, S, S) float32 in [-1, 1]."""
         restored = regress(network, batch.source, self._width).clamp(-1, 1)
         return torch.where(batch.mask, restored, batch.reference)
@@ -91,6 +91,6 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     return ready(opened, SamplingMethod("Regression", sampling, answer, paper="arXiv:2111.05826"))
 
 
-def method(recipes: Mapping[str, str]) -> RecipeMethod[RegressionRecipe]:
+def method(recipes: Mapping[str, str]) -> TrainedMethod:
     """Return the regression baseline with the given recipes, name -> TOML text."""
-    return RecipeMethod("regression", RegressionRecipe, recipes, RegressionObjective)
+    return TrainedMethod("regression", RegressionRecipe, recipes, RegressionObjective)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -91,7 +91,7 @@ def _card(
     )
 
 
-def stated(value: object) -> object:
+def stated(value: Any) -> Any:
     """Return a configuration without the keys whose value is None, which TOML cannot represent."""
     if isinstance(value, dict):
         return {key: stated(item) for key, item in value.items() if item is not None}

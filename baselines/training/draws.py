@@ -35,7 +35,7 @@ def stream(seed: int, step: int, position: int, purpose: str) -> Stream:
 
 
 class KeyedDraws:
-    """The `Draws` of a run.
+    """The keyed randomness of a run: equal (step, position, purpose) give equal draws on any rank and batch.
 
     Args:
         seed: run seed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .recipe import Recipe, Task
+
+if TYPE_CHECKING:
+    from .draws import KeyedDraws
 
 Norm = Literal["l1", "l2"]
 
@@ -74,22 +77,6 @@ class TrainingBatch:
         return self.mask & holed[:, None, None, None]
 
 
-class Draws(Protocol):
-    """Keyed randomness: equal (run seed, step, position, purpose) give equal draws on any rank and batch."""
-
-    def uniform(self, batch: TrainingBatch, purpose: str) -> NDArray[np.float64]:
-        """Return uniform draws, (N,) float64 in [0, 1)."""
-
-    def below(self, batch: TrainingBatch, purpose: str, n: int) -> NDArray[np.int64]:
-        """Return uniform integers, (N,) int64 in [0, n)."""
-
-    def normal(self, batch: TrainingBatch, purpose: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return standard normals, (N, *shape) float32, on the device of the examples."""
-
-
-R = TypeVar("R", bound=Recipe)
-
-
 @dataclass(frozen=True)
 class BatchLosses:
     """Losses of a micro-batch; the global loss is sum(values * weights) / sum(weights).
@@ -126,58 +113,37 @@ class TrainableNetwork:
     module: nn.Module
     learning_rate: float
     betas: tuple[float, float]
-    loss: Callable[[nn.Module, TrainingBatch, Draws], BatchLosses]
+    loss: Callable[[nn.Module, TrainingBatch, KeyedDraws], BatchLosses]
     averaged: bool = True
     parameters: int | None = None
     first_loss: float | None = None
 
 
 class Objective(Protocol):
-    """Training objective of a method; its networks, `players`, take their steps in order."""
+    """Training objective of a method; its networks, `trainables`, take their steps in order."""
 
     trainables: tuple[TrainableNetwork, ...]
 
-    def preview(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> torch.Tensor:
+    def preview(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:
         """Return restored images for the strips, (N, 3, S, S) float32 in [-1, 1], with known pixels kept."""
 
 
-class TrainedMethod(Protocol):
-    """What `train` needs from a method."""
-
-    @property
-    def name(self) -> str:
-        """Return the name of the method's entry point."""
-
-    @property
-    def recipe_model(self) -> type[Recipe]:
-        """Return the class of the method's recipes."""
-
-    def recipes(self) -> Mapping[str, str]:
-        """Return name -> TOML text of the method's own recipes.
-
-        The recipe named like a task is the default of that task; the one named like the method is the default
-        of the other tasks.
-        """
-
-    def objective(self, recipe: Recipe, device: torch.device) -> Objective:
-        """Return new networks and losses of a resolved recipe, on the device."""
-
-
 @dataclass(frozen=True)
-class RecipeMethod(Generic[R]):
-    """A `TrainedMethod` whose recipes are TOML texts.
+class TrainedMethod:
+    """What `train` needs from a method.
 
     Attributes:
         name: name of the entry point.
         recipe_model: class of the recipes.
-        texts: name -> TOML text of the recipes.
+        texts: name -> TOML text of the recipes. The recipe named like a task is the default of that task; the
+            one named like the method is the default of the other tasks.
         build: (resolved recipe, device) -> new networks and losses.
     """
 
     name: str
-    recipe_model: type[R]
+    recipe_model: type[Recipe]
     texts: Mapping[str, str]
-    build: Callable[[R, torch.device], Objective]
+    build: Callable[[Any, torch.device], Objective]
 
     def recipes(self) -> Mapping[str, str]:
         """Return name -> TOML text of the recipes."""

@@ -16,7 +16,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from palette_bench.core.errors import Problem, WeightsError, problem
 from palette_bench.runtime.distributed import ProcessGroup
 
-from .objective import BatchLosses, Draws, TrainableNetwork, TrainingBatch
+from .draws import KeyedDraws
+from .objective import BatchLosses, TrainableNetwork, TrainingBatch
 from .recipe import Recipe
 
 
@@ -175,7 +176,9 @@ class NetworkTrainer:
         cooling = (training.steps - step) / max(1, training.cooldown_steps)
         return self.trainable.learning_rate * max(0.0, min(1.0, warming, cooling))
 
-    def step(self, step: int, parts: Iterable[TrainingBatch], accumulation: int, draws: Draws) -> StepResult:
+    def step(
+        self, step: int, parts: Iterable[TrainingBatch], accumulation: int, draws: KeyedDraws
+    ) -> StepResult:
         """Take one optimiser step, without an update if the loss or gradient is not finite."""
         self.optimizer.zero_grad()
         tally = LossSums.empty(self._world.device)
@@ -192,7 +195,7 @@ class NetworkTrainer:
                 self.average.update(step)
         return result
 
-    def _accumulate(self, batch: TrainingBatch, draws: Draws, tally: LossSums, last: bool) -> None:
+    def _accumulate(self, batch: TrainingBatch, draws: KeyedDraws, tally: LossSums, last: bool) -> None:
         """Add the gradient of sum(values * weights); ranks exchange gradients in the last micro-batch."""
         shared = self.network if isinstance(self.network, DistributedDataParallel) else None
         with shared.no_sync() if shared and not last else nullcontext():
@@ -200,7 +203,7 @@ class NetworkTrainer:
             (losses.values * losses.weights).sum().backward()  # type: ignore[no-untyped-call]
         tally.count(losses)
 
-    def _losses(self, network: nn.Module, batch: TrainingBatch, draws: Draws) -> BatchLosses:
+    def _losses(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
         with torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._autocast):
             return self.trainable.loss(network, batch, draws)
 
@@ -216,7 +219,7 @@ class NetworkTrainer:
                 parameter.grad.mul_(scale)
         return float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf))  # only computes the norm
 
-    def faults(self, parts: Iterable[TrainingBatch], draws: Draws) -> Iterator[Problem]:
+    def faults(self, parts: Iterable[TrainingBatch], draws: KeyedDraws) -> Iterator[Problem]:
         """Yield PB611 if the untrained network has a wrong number of parameters or a wrong first loss.
 
         The loss may be off by 0.02. Where few pixels to produce make it uncertain, up to 64 images are
@@ -234,7 +237,7 @@ class NetworkTrainer:
             fix = "the output layer must start at zero and the noise have variance 1"
             yield problem("PB611", self.trainable.name, expected=expected, found=f"{mean:.4f}", fix=fix)
 
-    def _first_loss(self, parts: Iterable[TrainingBatch], draws: Draws) -> tuple[float, float]:
+    def _first_loss(self, parts: Iterable[TrainingBatch], draws: KeyedDraws) -> tuple[float, float]:
         """Return the loss of the untrained network and its standard error, from 4 to 64 images."""
         tally, values = LossSums.empty(self._world.device), torch.zeros(0)
         error = math.inf

@@ -19,14 +19,14 @@ from torchvision.models import efficientnet_b0, googlenet, resnet50
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.scoring.features import open_extractor, open_pair_distance, weights
-from palette_bench.scoring.features.extractor import TorchExtractor, as_images
+from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
 from palette_bench.scoring.features.inception import random_tensors
 from palette_bench.scoring.features.network import drawn_images
 from palette_bench.scoring.features.pairs import _Lpips
 
 MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
 
-OpenFid = Callable[..., TorchExtractor]
+OpenFid = Callable[..., FeatureExtractor]
 
 
 def images(count: int, side: int = 256) -> Tensor:
@@ -61,9 +61,9 @@ def open_fid(inception_file: Path, monkeypatch: pytest.MonkeyPatch) -> OpenFid:
     """Return a function that opens the FID network on that file."""
     pin(monkeypatch, "inception-v3-fid", inception_file.read_bytes())
 
-    def opened(precision: str = "fp32", mode: str = "tf1") -> TorchExtractor:
+    def opened(precision: str = "fp32", mode: str = "tf1") -> FeatureExtractor:
         found = open_extractor("inception-v3-fid", str(inception_file), "center224", "cpu", precision, mode)
-        assert isinstance(found, TorchExtractor)
+        assert isinstance(found, FeatureExtractor)
         return found
 
     return opened
@@ -222,7 +222,7 @@ def test_a_transformer_takes_the_protocols_crop_by_resampling_its_positions() ->
     assert protocols.label_space is None
     assert protocols.fingerprint != own.fingerprint
     assert {head: t.shape for head, t in protocols(drawn_images(1)).items()} == {"avgpool": (1, 384)}
-    assert isinstance(own, TorchExtractor)
+    assert isinstance(own, FeatureExtractor)
     assert own.network.prepare(drawn_images(1).float()).shape == (1, 3, 518, 518)
     with pytest.raises(UsageError, match="crop 'own'"):
         open_extractor("timm:coat_tiny", "random:1", "whole256", "cpu")

@@ -153,7 +153,7 @@ def test_a_silly_value_is_refused_or_makes_a_network(key: str) -> None:
 @pytest.mark.parametrize("width", [2, 8, 16, 24, 48])
 def test_narrow_networks_are_built_with_the_groups_told(width: int) -> None:
     text = Toy().text.replace("[training]", f"width = {width}\ngroups = 2\nhead_width = 2\n[training]")
-    spec = read_recipe(Toy.recipe_model, text).network.spec
+    spec = read_recipe(Toy().recipe_model, text).network.spec
     network = UNet(spec)
     out = network(torch.zeros(1, 6, 16, 16), torch.zeros(1, width))
     assert out.shape == (1, 3, 16, 16)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,38 +28,6 @@ from palette_bench.scoring.metrics.metric import Role
 FORWARD_REVISION = 3
 
 MICRO_BATCH = {"cpu": 16, "cuda": 64, "mps": 64, "xpu": 64}
-
-
-class FeatureExtractor(Protocol):
-    """Turns images into features, including the resize.
-
-    Attributes:
-        id: name in scorecards.
-        heads: role -> head that metrics read.
-        label_space: `imagenet-1k` if its classes are the labels of ImageNet sets, else None.
-        notes: notes that every score from it carries, e.g. `random-weights`.
-        fingerprint: digest of id, weights, preprocessing, precision, heads and forward revision.
-        precision: `fp32`, or the id of a preview or audit precision.
-        micro_batch: images per call. It is fixed, because another batch may change the last bits of features.
-    """
-
-    @property
-    def id(self) -> str: ...  # noqa: D102  # described above
-    @property
-    def heads(self) -> Mapping[Role, str]: ...  # noqa: D102
-    @property
-    def label_space(self) -> str | None: ...  # noqa: D102
-    @property
-    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def fingerprint(self) -> Fingerprint: ...  # noqa: D102
-    @property
-    def precision(self) -> str: ...  # noqa: D102
-    @property
-    def micro_batch(self) -> int: ...  # noqa: D102
-
-    def __call__(self, images: Tensor) -> dict[str, Features]:
-        """Return {head: (N, D) float32} of (N, 3, H, W) uint8 RGB images."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +53,17 @@ class NetworkInfo:
 
 
 @dataclass(frozen=True)
-class TorchExtractor:
-    """A torch network as a `FeatureExtractor`."""
+class FeatureExtractor:
+    """Turns images into features with a torch network, including the resize.
+
+    Attributes:
+        id: name in scorecards.
+        network: the network, folded and frozen.
+        about: its other properties.
+        numbers: precision of its arithmetic.
+        fingerprint: digest of id, weights, preprocessing, precision, heads and forward revision.
+        device: where it computes.
+    """
 
     id: str
     network: FeatureNetwork
@@ -111,13 +88,8 @@ class TorchExtractor:
         return (*self.about.notes, *self.numbers.notes)
 
     @property
-    def precision(self) -> str:
-        """Return the id of the precision."""
-        return self.numbers.id
-
-    @property
     def micro_batch(self) -> int:
-        """Return the number of images per call on this device."""
+        """Return the number of images per call. It is fixed: another batch may change the last bits."""
         return MICRO_BATCH[self.device.type]
 
     def __call__(self, images: Tensor) -> dict[str, Features]:
@@ -131,7 +103,7 @@ class TorchExtractor:
 
 def assemble(
     wanted: ExtractorConfig, network: FeatureNetwork, weights: Fingerprint, about: NetworkInfo
-) -> TorchExtractor:
+) -> FeatureExtractor:
     """Return the extractor of a loaded network: folded, cast, frozen, on its device, with its fingerprint.
 
     Call this inside `reproducible_arithmetic`, as `open_extractor` does, because folding runs the network.
@@ -162,7 +134,7 @@ def assemble(
             fold(network, network.smallest(network.prepare(drawn_images(1).to(numbers.pixels))))
         network.to(memory_format=torch.channels_last)
     network.to(where, numbers.layers)
-    return TorchExtractor(wanted.name, network, about, numbers, fingerprint(identity), where)
+    return FeatureExtractor(wanted.name, network, about, numbers, fingerprint(identity), where)
 
 
 def as_images(images: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:

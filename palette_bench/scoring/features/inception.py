@@ -17,7 +17,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.runtime.tensors import Tensors, tensor_digest
 from palette_bench.scoring.features import FID_NETWORK, ExtractorConfig
-from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor, assemble
+from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
 from palette_bench.scoring.features.network import FeatureNetwork, fill
 from palette_bench.scoring.features.preprocess import MODES, Mode, find_mode
 
@@ -84,7 +84,7 @@ def random_tensors(seed: int) -> Tensors:
     return dict(network.model.state_dict())
 
 
-def open_network(wanted: ExtractorConfig) -> TorchExtractor:
+def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     """Return the FID network as an extractor; it ignores the crop, which is for classifiers.
 
     Raises:

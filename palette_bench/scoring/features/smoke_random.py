@@ -19,7 +19,7 @@ from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.rng import normals
 from palette_bench.runtime.tensors import tensor_digest
 from palette_bench.scoring.features import ExtractorConfig
-from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor, assemble
+from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
 from palette_bench.scoring.features.network import RANDOM_NOTE, FeatureNetwork
 
 _SIDE = 64
@@ -105,7 +105,7 @@ def _reduced(pixels: Tensor) -> Tensor:
     return functional.avg_pool2d(pixels, height // _SIDE)
 
 
-def open_network(wanted: ExtractorConfig) -> TorchExtractor:
+def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     """Return smoke-random as an extractor; it ignores crop and mode.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import Tensor
 from palette_bench.core.errors import UsageError, suggest
 from palette_bench.runtime.tensors import tensor_digest
 from palette_bench.scoring.features import IMAGENET, TIMM_PREFIX, ExtractorConfig
-from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor, assemble
+from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
 from palette_bench.scoring.features.network import FeatureNetwork, fill
 from palette_bench.scoring.features.preprocess import Crop, Preprocess, find_crop, resized_crop
 from palette_bench.scoring.metrics.metric import Role
@@ -55,7 +55,7 @@ class TimmNetwork(FeatureNetwork):
         return heads
 
 
-def open_network(wanted: ExtractorConfig) -> TorchExtractor:
+def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     """Return a timm model as an extractor.
 
     Raises:

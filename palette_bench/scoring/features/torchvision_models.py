@@ -11,7 +11,7 @@ from torchvision.models import efficientnet_b0, googlenet, resnet50
 
 from palette_bench.runtime.tensors import tensor_digest
 from palette_bench.scoring.features import IMAGENET, ExtractorConfig
-from palette_bench.scoring.features.extractor import NetworkInfo, TorchExtractor, assemble
+from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
 from palette_bench.scoring.features.network import FeatureNetwork, fill
 from palette_bench.scoring.features.preprocess import (
     CROPS,
@@ -78,7 +78,7 @@ class TorchvisionNetwork(FeatureNetwork):
         return {"avgpool": pooled[0], "logits": logits}
 
 
-def open_network(wanted: ExtractorConfig) -> TorchExtractor:
+def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     """Return a classifier as an extractor.
 
     Raises:
