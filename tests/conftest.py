@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the processors: two threads each would fight
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from browsing import chromium
 from common import SHARED, RunCli

@@ -1,1 +1,1 @@
-"""Test sets: sources, generation, reading."""
+"""Benchmark sets: sources of images, generation, reading and verification."""

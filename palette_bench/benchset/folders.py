@@ -1,4 +1,4 @@
-"""Folders as sources: ids from paths, labels from a table or from class folders.
+"""Folders of images as sources: ids come from paths, labels from a table or from class folders.
 
 Source: protocol, sections 3.3, 3.5 and 12.
 """
@@ -28,15 +28,15 @@ _LABEL = re.compile(r"[0-9]{1,9}")
 
 
 def folder_images(protocol: ProtocolSpec, images: Path, labels: Path | None) -> list[SourceImage]:
-    """Return the images below a folder.
+    """Return the images below a folder, with ids and labels.
 
     Args:
-        protocol: says where labels may come from.
+        protocol: the rules; they state whether class folders give labels.
         images: the folder.
-        labels: a table of labels; `labels.csv` in the folder if there is one.
+        labels: table of labels; None uses `labels.csv` in the folder, if it exists.
 
     Raises:
-        SourceError: PB201 no images, PB203 and PB204 twins, PB607 bad labels.
+        SourceError: PB201, there are no images; PB203 or PB204, ids are equal; PB607, labels are bad.
     """
     places = list(walk(images)) if images.is_dir() else []
     if not places:
@@ -49,17 +49,20 @@ def folder_images(protocol: ProtocolSpec, images: Path, labels: Path | None) -> 
 
 
 def subset(images: list[SourceImage], limit: int) -> list[SourceImage]:
-    """Return so many images, chosen by the digests of their ids, so that more include fewer (subset-v1)."""
+    """Return `limit` images, chosen by the digests of their ids (subset-v1).
+
+    A larger subset contains every smaller one.
+    """
     return sorted(images, key=lambda p: sha256(f"palette-bench/subset-v1|{p.id}".encode()))[:limit]
 
 
 def listed(images: list[SourceImage], file: Path) -> list[SourceImage]:
-    """Return the images that a text file names, one id a line.
+    """Return the images that a text file names, one id or path per line; lines with # are comments.
 
     Raises:
-        SourceError: PB607 the file is no such list, PB203 and PB204 twins in it, PB201 images it names that
-            are not there.
-        StorageError: PB801, it cannot be read.
+        SourceError: PB607, the file is not such a list; PB203 or PB204, ids in it are equal; PB201, images
+            that it names are missing.
+        StorageError: PB801, the file cannot be read.
     """
     try:
         lines = [text.strip() for text in decode_text(read_file(file)).splitlines()]
@@ -82,9 +85,10 @@ def listed(images: list[SourceImage], file: Path) -> list[SourceImage]:
 
 
 def _ids_named(lines: list[str], images: list[SourceImage]) -> list[str]:
-    """Return the id each line means: one itself, or the path of an image below the folder, or from it on.
+    """Return the id that each line stands for.
 
-    A path is never cut to its file name: `sub/a.jpg` is not the `a.jpg` of another folder.
+    A line is an id, or the path of an image relative to the folder, or that path with the folder's own name
+    in front. A path is never reduced to its file name: `sub/a.jpg` is not the `a.jpg` of another folder.
     """
     by_name = {p.place.name: p.id for p in images}
     for p in images:
@@ -100,10 +104,10 @@ def _ids_named(lines: list[str], images: list[SourceImage]) -> list[str]:
 
 
 def folder_ids(names: Iterable[str]) -> dict[str, str]:
-    """Return the id of each image of a folder, by relative path.
+    """Return relative path -> id of the images of a folder.
 
-    Names in other scripts turn into one id where they differ in replaced characters alone: those take a
-    digest of their path as well. Plain names that collide stay as they are, and are refused.
+    Names that are not ASCII and differ only in replaced characters would share an id; their ids get a digest
+    of the path. ASCII names that collide keep the shared id, which `folder_images` refuses.
     """
     ids = {name: folder_id(name) for name in names}
     count = Counter(image_id.casefold() for image_id in ids.values())
@@ -112,10 +116,10 @@ def folder_ids(names: Iterable[str]) -> dict[str, str]:
 
 
 def folder_id(name: str, *, digested: bool = False) -> str:
-    """Return the id of an image of a folder: its relative path without suffix, in [A-Za-z0-9_-].
+    """Return the id of an image of a folder: its relative path without suffix, other characters as `_`.
 
-    Above 64 characters, or if `digested`: the first 47, `-`, and 16 hexadecimal digits of SHA-256(path
-    without suffix).
+    The id has characters of [A-Za-z0-9_-]. If it has more than 64 characters, or if `digested`, it consists
+    of the first 47 characters, `-`, and 16 hexadecimal digits of SHA-256(path without suffix).
     """
     path = PurePosixPath(name).with_suffix("").as_posix()
     image_id = re.sub(r"[^A-Za-z0-9_-]", "_", path)
@@ -147,7 +151,7 @@ def _raise_twins(ids: list[str], where: str) -> None:
 def _labels(
     protocol: ProtocolSpec, file: Path, places: list[ImageLocation], *, required: bool
 ) -> dict[str, int]:
-    """Return relative name -> ImageNet label, or nothing for an unlabelled folder."""
+    """Return relative name -> ImageNet label; empty for an unlabelled folder."""
     if file.is_file() or required:
         return _csv_labels(file, places)
     tops = {place.name: PurePosixPath(place.name).parts[0] for place in places}
@@ -160,13 +164,14 @@ def _labels(
 
 
 def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
-    """Read `labels.csv`: columns `file` and `label` (or `class_index`), ImageNet indices 0..999.
+    """Return relative name -> label from `labels.csv`.
 
-    A row names an image by its path below the folder, or by its file name alone. Lines that begin with #
-    are comments.
+    The columns are `file` and `label` (or `class_index`); labels are ImageNet indices 0..999. A row names an
+    image by its path below the folder, or by its file name alone. Lines that begin with # are comments.
 
     Raises:
-        SourceError: PB607, no such table, bad or contradicting labels, images without one; all at once.
+        SourceError: PB607, the file is not such a table, labels are bad or contradict each other, or images
+            have no label; lists all problems.
     """
     try:
         rows = list(table_rows(read_file(file), comments=True))

@@ -1,4 +1,4 @@
-"""Masks made by somebody else, imported by name: nothing is resized or thresholded.
+"""Masks of other tools, matched to images by name or order; masks are never resized or thresholded.
 
 Source: protocol, section 5.4.
 """
@@ -24,7 +24,7 @@ from palette_bench.core.types import ImageId, Mask
 from palette_bench.tasks.preprocess import UNREADABLE
 from palette_bench.tasks.protocol import VariantSpec
 
-# format -> the values that mean hole; None: the user says
+# format -> pixel values that mark the hole; None: the user states the value
 HOLE_VALUES: dict[str, tuple[int, ...] | None] = {
     "palette-release": (1,),
     "lama": (255,),
@@ -42,7 +42,7 @@ _RELEASE_MEMBERS = {f"freeform-{b}": f"{b}% freeform" for b in ("10-20", "20-30"
 
 @dataclass(frozen=True)
 class MaskRequest:
-    """Which foreign masks a person asked for."""
+    """A request for foreign masks; None leaves pairing and hole value to the format."""
 
     path: Path
     format: str
@@ -52,7 +52,16 @@ class MaskRequest:
 
 @dataclass(frozen=True)
 class ForeignMasks:
-    """Where each image's mask comes from: a file below `path`, or an index into its members."""
+    """Foreign masks of a source.
+
+    Attributes:
+        format: name of the mask format.
+        path: folder of the mask files, or the authors' .npz file.
+        pairing: how masks and images are matched.
+        sha256: digest of the masks.
+        hole_values: pixel values that mark the hole.
+        of: id -> name of the mask file in `path`, or index into the members of the .npz file.
+    """
 
     format: str
     path: Path
@@ -63,14 +72,14 @@ class ForeignMasks:
 
     @property
     def label(self) -> str:
-        """Return how a set records these masks."""
+        """Return the text that records these masks in a set: FORMAT:SHA256:PAIRING."""
         return f"{self.format}:{self.sha256}:{self.pairing}"
 
     def mask(self, image_id: ImageId, variant: str, side: int) -> Mask:
-        """Return (side, side) bool, True = hole.
+        """Return the mask of an image, (side, side) bool, True = hole.
 
         Raises:
-            SourceError: PB309, not a two-valued lossless image of that size.
+            SourceError: PB309, the file is not a two-valued lossless image of that size.
         """
         place = self.of[image_id]
         if isinstance(place, int):
@@ -79,11 +88,11 @@ class ForeignMasks:
 
 
 def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
-    """Return the masks of a foreign tool, one for each image of the source.
+    """Return the foreign masks, one for each image of the source.
 
     Raises:
-        UsageError: format, pairing or hole value cannot be meant.
-        SourceError: PB201, images without a mask.
+        UsageError: the format, pairing, hole value or path is not valid.
+        SourceError: PB201, images have no mask.
     """
     path, mask_format = request.path, request.format
     if mask_format not in HOLE_VALUES:
@@ -123,7 +132,7 @@ def _paired(files: list[Path], source: Source, pairing: str, mask_format: str) -
 
 
 def _stem(file: Path, mask_format: str) -> str:
-    """Return the image id in a mask's name; LaMa appends `_mask` and digits."""
+    """Return the image id in the name of a mask file; LaMa appends `_mask` and digits."""
     if mask_format != "lama":
         return file.stem
     head, separator, tail = file.stem.rpartition("_mask")
@@ -133,7 +142,7 @@ def _stem(file: Path, mask_format: str) -> str:
 def _image_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
     try:
         with PillowImage.open(io.BytesIO(read_file(path)), formats=["PNG", "BMP", "TIFF"]) as image:
-            if image.size != (side, side):  # before a pixel is decoded: headers may claim gigabytes
+            if image.size != (side, side):  # tested before decoding, because a header may claim gigabytes
                 raise _not_two_valued(path, side, f"{image.width} x {image.height} pixels")
             values = np.asarray(image.convert("L") if image.mode in ("1", "RGB") else image)
     except UNREADABLE as error:
@@ -157,7 +166,7 @@ def _not_two_valued(path: Path, side: int, found: str) -> SourceError:
 
 
 def _release_order(source: Source, pairing: str) -> list[tuple[ImageId, int]]:
-    """Return (id, index) pairs: mask i belongs to image i of the list sorted by (wnid, name)."""
+    """Return (id, index) pairs: mask i belongs to image i, sorted by class and id, or by id alone."""
     images = list(source.images)
     if pairing == "sorted-by-class":
         images.sort(key=lambda p: (-1 if p.label is None else p.label, p.id))
@@ -168,7 +177,14 @@ def _release_order(source: Source, pairing: str) -> list[tuple[ImageId, int]]:
 
 @lru_cache(maxsize=1)
 def _release_member(path: Path, variant: str, count: int) -> NDArray[np.uint8]:
-    """Return one member of the authors' file, (count, 8192) packed bits; sizes are proven first."""
+    """Return the masks of a variant in the authors' file, (count, 8192) uint8, packed bits.
+
+    The names and shapes of the members are verified before values are read.
+
+    Raises:
+        UsageError: the file has no masks of this variant.
+        SourceError: PB309, the file is not the released one.
+    """
     name = _RELEASE_MEMBERS.get(variant)
     if name is None:
         raise UsageError(f"palette-release holds masks for {', '.join(_RELEASE_MEMBERS)}, not {variant}")
@@ -193,9 +209,9 @@ def _release_mask(packed: NDArray[np.uint8], index: int) -> Mask:
 
 
 def area_problems(masks: ForeignMasks, variant: str, spec: VariantSpec, side: int) -> list[Problem]:
-    """Return what is wrong with the hole shares: outside the variant's bin, or holes and rest swapped.
+    """Return PB607 if holes are outside the variant's range of pixels, or if hole and rest look swapped.
 
-    Masks of the authors' release are only warned about: some of them lie outside.
+    Masks of the authors' release may be outside the range, because some of the released masks are.
     """
     if spec.freeform_pixels is None:
         return []

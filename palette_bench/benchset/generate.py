@@ -1,6 +1,7 @@
-"""`generate`: deterministic benchmark sets from images.
+"""`generate`: makes deterministic benchmark sets from images.
 
-Any order, any number of processes, shards, kills and resumes give the same set fingerprint.
+The fingerprint of a set does not depend on the order of work, the number of processes or shards, or on
+interruptions.
 """
 
 from __future__ import annotations
@@ -32,20 +33,21 @@ def generate(
     options: GenerateOptions = GenerateOptions(),
     progress: Progress = SILENT,
 ) -> list[FinishedSet]:
-    """Make the sets of `TASK/VARIANT`, `TASK` or `all` under a protocol.
+    """Make the sets of `TASK/VARIANT`, `TASK` or `all` under a protocol, and return them.
 
     Args:
         protocol: id of a shipped protocol.
-        wanted: which of its tasks and variants.
-        out: folder of the set, or of one folder per set.
-        request: source and where its images are.
-        masks: foreign masks instead of drawn ones.
+        wanted: tasks and variants to make: `TASK/VARIANT`, `TASK` or `all`.
+        out: folder of the set, or the parent of one folder per set.
+        request: the source, and where its images are.
+        masks: foreign masks to use instead of drawn ones.
         options: processes, shard, control key, verification.
-        progress: where to report.
+        progress: callback that reports each item.
 
     Raises:
-        SpecError, SourceError: what was asked for cannot be made; every problem is listed, and all
-            names stand in `source-report.json` in `out`.
+        SpecError: the protocol, task, variant or source is unknown, or they do not fit together.
+        SourceError: the images of the source cannot be used; lists all problems, and writes all names to
+            `source-report.json` in `out`.
         CodecError, BenchSetError, StorageError: see `make_sets`.
     """
     rules = load(protocol)
@@ -67,10 +69,10 @@ def generate(
 def targets_of(protocol: ProtocolSpec, wanted: str, source: str, out: Path) -> list[SetTarget]:
     """Return the sets that `TASK`, `TASK/VARIANT` or `all` stands for, with their folders.
 
-    Folder sources fit every task; with `all`, tasks that do not use the source are left out.
+    Folder sources fit every task. Tasks that do not use the source are left out.
 
     Raises:
-        SpecError: PB609, a task named alone does not use the source.
+        SpecError: PB609, none of the tasks uses the source.
     """
     pairs = protocol.pairs(wanted)
     fitting = [p for p in pairs if source.startswith(FOLDER) or source in protocol.task(p[0]).sources]

@@ -1,4 +1,4 @@
-"""Images where they lie: files, members of a tar, windows of bundled photographs."""
+"""Location and reading of source images: files, members of a tar, windows of bundled photographs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from palette_bench.tasks.protocol import Window
 
 log = logging.getLogger(__name__)
 
-LABELS = "labels.csv"  # of a folder's images, beside them
+LABELS = "labels.csv"  # table of labels in the folder of the images
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
 class ImageLocation:
-    """Where an image's bytes are: a file, or `size` bytes at `offset` of a tar."""
+    """Location of an image's bytes: a whole file, or `size` bytes at `offset` of a tar."""
 
     name: str  # relative name, recorded in the manifest
     file: Path
@@ -35,7 +35,7 @@ class ImageLocation:
     size: int | None = None
 
     def read(self) -> bytes:
-        """Return the encoded image."""
+        """Return the bytes of the encoded image."""
         with open(self.file, "rb") as file:
             file.seek(self.offset)
             return file.read() if self.size is None else file.read(self.size)
@@ -43,7 +43,7 @@ class ImageLocation:
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One image of a source."""
+    """An image of a source; `window` is the part to use of a bundled photograph, None for the whole image."""
 
     id: ImageId
     label: int | None
@@ -54,27 +54,27 @@ class SourceImage:
         """Return the source image, (H, W, 3) uint8, from its encoded bytes.
 
         Raises:
-            DecodeError: unreadable or of a refused kind.
+            DecodeError: the image is unreadable or of a refused kind.
         """
         if self.window is None:
-            return decode(data, proven=True)  # when the source was opened
+            return decode(data, proven=True)  # the image was tested when the source was opened
         top, left = self.window.top, self.window.left
         return _decoded_photo(data)[top : top + self.window.height, left : left + self.window.width]
 
 
 @lru_cache(maxsize=2)
 def _decoded_photo(data: bytes) -> Image:
-    """Return a whole photograph; many windows of one follow each other."""
-    return decode(data, proven=True)  # by its digest
+    """Return a whole photograph; cached, because the windows of one photograph follow each other."""
+    return decode(data, proven=True)  # the digest was compared when the source was opened
 
 
 @dataclass(frozen=True)
 class FolderSurvey:
-    """What lies below a folder.
+    """Content of a folder.
 
     Attributes:
-        places: its images, in name order.
-        passed: what was passed over, in words -> how many.
+        places: locations of its images, in name order.
+        passed: kind of ignored file or folder, in words -> count.
     """
 
     places: tuple[ImageLocation, ...]
@@ -82,18 +82,19 @@ class FolderSurvey:
 
     @property
     def words(self) -> str:
-        """Return what was passed over, the most first: `412 .webp, 3 hidden`."""
+        """Return the counts of ignored files in words, largest first: `412 .webp, 3 hidden files`."""
         ordered = sorted(self.passed.items(), key=lambda item: (-item[1], item[0]))
         return ", ".join(f"{count:,} {what}" for what, count in ordered)
 
 
 def survey(folder: Path) -> FolderSurvey:
-    """Return the images below a folder and what else is there. Links are followed, each folder once.
+    """Return the images below a folder, and counts of the files that are ignored.
 
-    Hidden files and folders, and what file managers and notebooks leave behind, are not taken.
+    Links are followed, but each folder is visited once. Hidden files and folders, and files that file
+    managers and notebooks leave behind, are ignored.
 
     Raises:
-        SourceError: PB801, folders that cannot be read: images would be missing unnoticed.
+        SourceError: PB801, folders cannot be read; their images would otherwise be missing unnoticed.
     """
     places: list[ImageLocation] = []
     passed: Counter[str] = Counter()
@@ -116,13 +117,13 @@ def survey(folder: Path) -> FolderSurvey:
             if name.startswith(".") or is_litter(name):
                 passed["hidden files"] += 1
             elif name == LABELS:
-                continue  # read, not passed over
+                continue  # the table of labels is used, so it is not counted as ignored
             elif path.suffix.lower() not in SUFFIXES:
                 passed[path.suffix.lower() or "files without suffix"] += 1
             elif not path.is_file():
                 passed["links that lead nowhere, or special files"] += 1
             else:
-                # UTF-8, as records are; bytes of other encodings become escapes
+                # Records are UTF-8, so bytes of names in other encodings become escapes.
                 below = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
                 places.append(ImageLocation(composed(below), path))
     if unreadable:
@@ -133,7 +134,7 @@ def survey(folder: Path) -> FolderSurvey:
 
 
 def walk(folder: Path) -> tuple[ImageLocation, ...]:
-    """Return the images below a folder in name order; what was passed over is said once."""
+    """Return the images below a folder in name order; log the counts of ignored files."""
     found = survey(folder)
     if found.passed and found.places:
         log.info("%s: %s images; passed over %s", folder, f"{len(found.places):,}", found.words)
@@ -141,7 +142,7 @@ def walk(folder: Path) -> tuple[ImageLocation, ...]:
 
 
 def no_images(path: Path, *, expected: str = "", fix: str = "") -> SourceError:
-    """Return PB201 for a path without images, with what is there instead."""
+    """Return PB201 for a path without images; the problem states what the path contains instead."""
     if not path.exists():
         found, fix = "no such file or folder", "check the path; a pattern such as *.jpg is no folder"
     elif path.is_file():
@@ -157,10 +158,10 @@ def no_images(path: Path, *, expected: str = "", fix: str = "") -> SourceError:
 
 
 def tar_members(path: Path) -> Iterator[ImageLocation]:
-    """Yield the images of an uncompressed tar, to be read in place.
+    """Yield the locations of the images in an uncompressed tar, which are read without extraction.
 
     Raises:
-        SourceError: PB309, damaged; its remaining members cannot be located.
+        SourceError: PB309, the tar is damaged, so its remaining members cannot be located.
     """
     try:
         with tarfile.open(path, "r:") as archive:
@@ -176,10 +177,12 @@ def tar_members(path: Path) -> Iterator[ImageLocation]:
 
 
 def _prove_ending(path: Path, end: int) -> None:
-    """Refuse a tar that does not end in zeros: the library takes damage after the first member for the end.
+    """Raise unless a block of zeros follows at `end`.
+
+    `tarfile` takes damage after the first member for the end of the archive.
 
     Raises:
-        ReadError: something else follows, or nothing.
+        ReadError: the archive is cut or damaged at `end`.
     """
     with open(path, "rb") as file:
         file.seek(end)
@@ -188,24 +191,24 @@ def _prove_ending(path: Path, end: int) -> None:
 
 
 def find_images(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> list[ImageLocation]:
-    """Return the images of a published edition: a folder of any depth, or its original tar.
+    """Return the images of a published edition, from a folder of any depth or its original tar.
 
     Args:
-        images: a folder, a tar, or a folder holding the tar named `tar_name`.
+        images: a folder, a tar, or a folder that holds the tar named `tar_name`.
         tar_name: file name of the original tar.
-        wanted: whether a file name belongs to the edition.
+        wanted: predicate: whether a file name belongs to the edition.
 
     Raises:
-        SourceError: PB201, there is none.
+        SourceError: PB201, there are no images of the edition.
     """
     tar = images if images.suffix == ".tar" else images / tar_name
     places = list(tar_members(tar) if tar.is_file() else walk(images))
     found = [place for place in places if wanted(place.name)]
     if not found and places:
-        found = f"{len(places):,} images of other names, {places[0].name} first"
+        others = f"{len(places):,} images of other names, {places[0].name} first"
         fix = "give the folder of the published edition"
         expected = "files named as the edition names them"
-        raise SourceError(problem("PB201", str(images), expected=expected, found=found, fix=fix))
+        raise SourceError(problem("PB201", str(images), expected=expected, found=others, fix=fix))
     if not found:
         expected = f"images in a folder of any depth, or {tar_name}".removesuffix(", or ")
         raise no_images(images, expected=expected, fix="give the folder with --images DIR")
@@ -213,7 +216,11 @@ def find_images(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> l
 
 
 def photo_path(file: str) -> Path:
-    """Return the path of a photograph in scikit-image's package data, without importing it."""
+    """Return the path of a photograph in scikit-image's package data, without importing scikit-image.
+
+    Raises:
+        StackError: PB711, scikit-image is not installed.
+    """
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise StackError(problem("PB711", "scikit-image", fix="pip install scikit-image"))

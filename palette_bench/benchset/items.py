@@ -1,4 +1,4 @@
-"""One image becomes the items of one or many sets; a stored item is proven by its pixels."""
+"""Making the items of one or several sets from an image, and verifying stored items by pixel digest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = ("reference", "input", "mask")
 
 @dataclass(frozen=True)
 class SetTarget:
-    """One set to make: a task and variant, and its folder."""
+    """A set to make: its task, variant and folder."""
 
     task: str
     variant: str
@@ -38,7 +38,15 @@ class SetTarget:
 
 @dataclass(frozen=True)
 class ItemRecipe:
-    """Everything an item depends on but its image."""
+    """Everything that an item depends on, except its image and the task.
+
+    Attributes:
+        protocol: the rules.
+        source: id of the source.
+        rekey: key of a control set with fresh masks; empty for the public set.
+        verify_all: compare every JPEG with the integer definition, not 1 in 64.
+        masks: foreign masks, or None for drawn masks.
+    """
 
     protocol: ProtocolSpec
     source: str
@@ -55,7 +63,7 @@ class ItemRecipe:
         return self.protocol.variant(target.task, target.variant)
 
     def stream(self, target: SetTarget, image_id: str) -> Stream:
-        """Return the draws of an image's mask."""
+        """Return the random stream of an image's mask."""
         key = stream_key(
             self.protocol.stream, target.task, target.variant, self.source, image_id, "mask", self.rekey
         )
@@ -64,14 +72,14 @@ class ItemRecipe:
 
 @dataclass
 class ChunkResult:
-    """What became of a chunk: finished items by target folder, and images that cannot be decoded."""
+    """Result of a chunk: target folder -> finished items, and image name -> reason of undecodable images."""
 
     items: dict[Path, list[Item]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
 def degrade(recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Image) -> Degraded:
-    """Return the input, mask and draws of one image, by the stream or with a foreign mask."""
+    """Return the input, mask and random draws of one image; the mask is drawn, or a foreign one."""
     spec = recipe.variant(target)
     if recipe.masks and recipe.task(target).degradation == "hole-v1":
         mask = recipe.masks.mask(image_id, target.variant, recipe.protocol.side)
@@ -81,7 +89,9 @@ def degrade(recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Ima
 
 
 def make_chunk(recipe: ItemRecipe, work: list[tuple[SourceImage, list[SetTarget]]]) -> ChunkResult:
-    """Make the items of some images, each decoded once; their files appear together.
+    """Make the items of a chunk of images, and return them.
+
+    Each image is decoded once for all its targets. The files of the chunk appear together.
 
     Raises:
         CodecError: PB702, libjpeg differs from the integer definition.
@@ -132,7 +142,7 @@ def _make_image(
 
 
 class _Encoded:
-    """Pixels with their file and digest, computed once for all sets that share them."""
+    """Pixels with their PNG bytes and digest, computed once for all sets that share them."""
 
     def __init__(self, pixels: Image) -> None:
         self.pixels = pixels
@@ -143,7 +153,7 @@ class _Encoded:
 def _prove_jpeg(
     recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Image, degraded: Degraded
 ) -> None:
-    """Compare libjpeg's image with the integer definition, for 1 in 64 ids or for all.
+    """Raise unless libjpeg's image equals the integer definition; test 1 in 64 ids, or all.
 
     Raises:
         CodecError: PB702.
@@ -166,7 +176,7 @@ def _prove_jpeg(
 
 
 def damage(folder: Path, item: Item, side: int, degradation: str) -> dict[Path, str]:
-    """Return what is wrong with a stored item: path -> reason; nothing if every pixel is right."""
+    """Return path -> fault for the files of a stored item; empty if all pixels match the digests."""
     wanted = {"reference": (item.reference_px, 3), "input": (item.input_px, input_channels(degradation))}
     if item.mask_px:
         wanted["mask"] = (item.mask_px, 1)

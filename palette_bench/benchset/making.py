@@ -1,4 +1,4 @@
-"""Making sets from an opened source: journals, worker processes, resume, and the closing manifest."""
+"""Making of sets from an opened source: journals, worker processes, resume, and the final manifest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from palette_bench.tasks.protocol import ProtocolSpec, published_fingerprint, se
 log = logging.getLogger(__name__)
 
 REPORT = "source-report.json"
-OURS = {MANIFEST, PUBLIC, REPORT, *KINDS}  # what a set's folder may hold, beside journals and locks
+OURS = {MANIFEST, PUBLIC, REPORT, *KINDS}  # names in a set's folder, beside journals and locks
 _ANOTHER_MACHINE = (
     "this machine makes other images than the published set: run palette-bench verify, "
     "then report the versions in its output"
@@ -43,14 +43,14 @@ _FSYNC_GROUP = 64  # files of this many items share one fsync round
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """How sets are made; nothing here but `rekey` changes a pixel.
+    """Options of making sets; only `rekey` changes pixels.
 
     Attributes:
-        workers: processes.
-        shard: part of the images to make; the last shard to end closes the sets.
+        workers: number of processes.
+        shard: part of the images to make; the shard that ends last writes the manifests.
         rekey: key of a control set with fresh masks, [a-z0-9-]{1,32}; empty for the public set.
-        verify_all: prove every JPEG against the integer definition, not 1 in 64.
-        expect: fingerprint the one set must come to, from 12 digits on; empty for any.
+        verify_all: compare every JPEG with the integer definition, not 1 in 64.
+        expect: fingerprint that the set must have, or its first digits, at least 12; empty for any.
     """
 
     workers: int = 1
@@ -60,7 +60,7 @@ class GenerateOptions:
     expect: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a key that could collide with the other fields of a stream key, and what is no digest."""
+        """Raise if `rekey` could collide with other fields of a stream key, or `expect` is not a digest."""
         if not re.fullmatch(r"[a-z0-9-]{0,32}", self.rekey):
             raise UsageError(f"rekey {self.rekey!r}: up to 32 of a-z, 0-9 and -")
         if not re.fullmatch(r"([0-9a-f]{12,64})?", self.expect):
@@ -69,12 +69,12 @@ class GenerateOptions:
 
 @dataclass(frozen=True)
 class FinishedSet:
-    """A set after a run: its manifest, or None while other shards are missing."""
+    """A set after a run; `manifest` is None while other shards are missing."""
 
     folder: Path
     manifest: Manifest | None
     published: str | None  # registered fingerprint, if any
-    redone: int
+    redone: int  # number of stored items that were damaged and made again
 
 
 def make_sets(
@@ -86,15 +86,23 @@ def make_sets(
     options: GenerateOptions,
     progress: Progress = SILENT,
 ) -> list[FinishedSet]:
-    """Make sets from an opened source, resuming what is there by pixel digest.
+    """Make sets from an opened source, and return them; stored items with correct pixels are kept.
 
     Each image is decoded once for all sets.
 
+    Args:
+        protocol: the rules.
+        targets: the sets to make.
+        source: the opened source.
+        masks: foreign masks, or None for drawn masks.
+        options: processes, shard, control key, verification.
+        progress: callback that reports each item.
+
     Raises:
         CodecError: PB701-PB703, a canary failed; nothing was written.
-        SourceError: PB309, images that cannot be decoded; no set is finished.
+        SourceError: PB309, images cannot be decoded; no set is finished.
         BenchSetError: PB606, a set differs from the registered or expected one; it is not finished.
-        UsageError: a fingerprint is expected of several sets.
+        UsageError: a fingerprint is given for several sets.
         StorageError: PB802-PB804, PB807, PB809.
     """
     if options.expect and len(targets) > 1:
@@ -122,7 +130,7 @@ def _check_masks(recipe: ItemRecipe, target: SetTarget) -> None:
 
 
 def _refuse_strangers(folder: Path) -> None:
-    """Refuse a folder that holds anything we did not name (PB809)."""
+    """Raise PB809 if a folder holds files that do not belong to a set."""
     names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
     strangers = [name for name in names if not (name in OURS or is_ours(name) or is_litter(name))]
     if strangers:
@@ -133,7 +141,7 @@ def _refuse_strangers(folder: Path) -> None:
 
 @dataclass
 class _GenerateRun:
-    """One run of `generate`: journals, what is left to do, and closing."""
+    """One call of `make_sets`: resumes the journals, makes missing items, and writes the manifests."""
 
     recipe: ItemRecipe
     source: Source
@@ -171,7 +179,7 @@ class _GenerateRun:
         )
 
     def resume(self) -> None:
-        """Open the journals and keep the items whose stored pixels are still right."""
+        """Open the journals, and keep the items whose stored pixels still match their digests."""
         for target in self.targets:
             for kind in KINDS if self.recipe.task(target).degradation == "hole-v1" else KINDS[:2]:
                 atomic.make_folder(target.folder / kind)
@@ -194,7 +202,10 @@ class _GenerateRun:
                 self.journals[target].start(kept)
 
     def _mine(self, target: SetTarget) -> list[Item]:
-        """Return the journalled items of this shard, taken out of the journal's view."""
+        """Remove this shard's items from the opened journal's entries and return them.
+
+        `_kept` puts the valid items back.
+        """
         entries = self.journals[target].entries
         found = [entries.pop(image.id, None) for image in self.images]
         return [_item(entry) for entry in found if entry]
@@ -214,7 +225,7 @@ class _GenerateRun:
         return entries
 
     def make(self) -> None:
-        """Make what is missing, journalling each chunk; stop signals are obeyed between chunks."""
+        """Make the missing items, and journal each chunk; stop signals take effect between chunks."""
         work = [(image, todo) for image in self.images if (todo := self._missing(image))]
         count = sum(len(todo) for _, todo in work)
         self._reserve(count)
@@ -240,9 +251,9 @@ class _GenerateRun:
             self.journals[target].add([item.model_dump(mode="json") for item in items])
 
     def _reserve(self, count: int) -> None:
-        """Say what will be written, and refuse when the disk cannot hold it (PB804)."""
+        """Log how many items and bytes will be written; raise PB804 if the disk is too small."""
         side = self.recipe.protocol.side
-        needed = count * side * side * 5  # two photographs at level 1, and the mask
+        needed = count * side * side * 5  # bytes: two photographs at deflate level 1, and the mask
         free = atomic.require_space(self.targets[0].folder, needed)
         log.info(
             "plan: %s items in %d sets, about %s to write, %s free",
@@ -253,9 +264,9 @@ class _GenerateRun:
         )
 
     def close(self, target: SetTarget) -> FinishedSet:
-        """Write `public.json`, then the manifest, once every item of every shard is journalled.
+        """Write `public.json`, then the manifest, if the items of all shards are journalled.
 
-        Two shards that end together may both do it: they write the same bytes.
+        Two shards that end at the same time may both write these files; the bytes are equal.
         """
         entries = Journal(target.folder, self.journals[target].header, self.shard).entries
         published = self._published(target)
@@ -307,5 +318,5 @@ def _chunks(values: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _item(entry: dict[str, Any]) -> Item:
-    """Return a journal entry as an item; strict models read tuples only from JSON."""
+    """Return a journal entry as an item, via JSON because strict models accept no list as a tuple."""
     return Item.model_validate_json(canonical_json(entry))

@@ -1,4 +1,4 @@
-"""The benchmark set on disk: its manifest, the part contestants see, and its images."""
+"""Benchmark sets on disk: the manifest, the public part for methods, and the images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SelectionRule: TypeAlias = Literal["split", "all", "subset-v1", "ids"]
 
 
 class Item(Part):
-    """One image of a set; null where not applicable."""
+    """One image of a set; values that do not apply are null."""
 
     id: str
     label: int | None
@@ -41,19 +41,19 @@ class Item(Part):
 
 
 class Selection(Part):
-    """How the images of a set were chosen from those of its source; `split_sha256` digests the choice.
+    """How the images of a set were chosen from its source; `split_sha256` is the digest of the chosen ids.
 
-    Rules: `split`, the source's own list; `all`, a whole folder; `subset-v1`, `limit` images of a folder by
-    the digests of their ids; `ids`, a list of ids.
+    Rules: `split`, the source's own list; `all`, all images of a folder; `subset-v1`, `limit` images, chosen
+    by the digests of their ids; `ids`, a list of ids.
     """
 
     rule: SelectionRule
-    candidates: int  # images chosen from
-    limit: int | None = None  # asked for, with `subset-v1`
+    candidates: int  # number of images before the choice
+    limit: int | None = None  # requested number of images; `subset-v1` only
 
 
 class Header(Part):
-    """What defines a set, apart from its items; the first nine fields enter its fingerprint."""
+    """The nine fields that define a set together with its items; all of them enter its fingerprint."""
 
     protocol: str
     task: str
@@ -67,7 +67,7 @@ class Header(Part):
 
 
 class PublicItem(Part):
-    """What a contestant may know of one image."""
+    """The public facts of one image: its id, and the digests of its input and mask."""
 
     id: str
     input_px: Sha
@@ -75,7 +75,7 @@ class PublicItem(Part):
 
 
 class PublicSet(Record):
-    """`public.json`: the part of a set that contestants see."""
+    """`public.json`: the public part of a set, which methods may read."""
 
     kind: ClassVar[str] = "public"
     protocol: str
@@ -90,7 +90,7 @@ _OWN = ("schema_id", "items")  # fields of PublicSet that are not copied from th
 
 
 class Manifest(Record):
-    """`manifest.json`: everything about a set; for the judge only."""
+    """`manifest.json`: the complete record of a set, used for scoring and not given to methods."""
 
     kind: ClassVar[str] = "manifest"
     added: ClassVar[Mapping[str, int]] = {"selection": 1}
@@ -100,7 +100,7 @@ class Manifest(Record):
     variant: str
     source: str
     source_state: str  # "registered" or "unregistered"
-    split_sha256: Sha  # of the sorted ids
+    split_sha256: Sha  # digest of the sorted ids
     selection: Selection | None = None
     n: int
     n_enlarged: int
@@ -118,7 +118,7 @@ class Manifest(Record):
         return Header(**{key: getattr(self, key) for key in Header.model_fields})
 
     def public(self) -> PublicSet:
-        """Return the part contestants see."""
+        """Return the public part of the manifest."""
         shared = {key: getattr(self, key) for key in PublicSet.model_fields if key not in _OWN}
         items = tuple(PublicItem(id=i.id, input_px=i.input_px, mask_px=i.mask_px) for i in self.items)
         return PublicSet(schema=PublicSet.schema_name(), items=items, **shared)
@@ -132,8 +132,9 @@ class Manifest(Record):
 def set_fingerprint(header: Header, items: Iterable[Item]) -> Fingerprint:
     """Return the fingerprint of a set.
 
-    Source: protocol, section 6: nine header fields one per line, then a line per item in id order,
-    `-` for none. Source bytes, paths and the environment stay outside.
+    It is the digest of the nine header fields, one per line, followed by one line per item in id order; `-`
+    stands for a missing value. Source bytes, paths and the environment do not enter. Source: protocol,
+    section 6.
     """
     fields = [f"{key}={getattr(header, key)}" for key in Header.model_fields]
     lines = [
@@ -145,13 +146,13 @@ def set_fingerprint(header: Header, items: Iterable[Item]) -> Fingerprint:
 
 
 class Example(NamedTuple):
-    """One image of a set.
+    """One decoded image of a set.
 
     Attributes:
-        id: its id.
+        id: id of the image.
         input: (S, S, 3) uint8, or (S, S, 1) for colorization.
         mask: (S, S) bool, True = hole; None for tasks without holes.
-        reference: (S, S, 3) uint8, the original; None where only contestants look.
+        reference: (S, S, 3) uint8, the original; None if only the public part is open.
     """
 
     id: ImageId
@@ -162,7 +163,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class ContestantSet:
-    """The part of a set that contestants may see: inputs, masks and `public.json`."""
+    """The public part of a set, which methods may read: inputs, masks and `public.json`."""
 
     folder: Path
     public: PublicSet
@@ -170,10 +171,10 @@ class ContestantSet:
 
     @classmethod
     def open(cls, folder: AnyPath) -> ContestantSet:
-        """Open a finished set, or the folder `generate --public` wrote.
+        """Open the public part of a finished set, or a folder that `generate --public` wrote.
 
         Raises:
-            BenchSetError: there is no `public.json`.
+            BenchSetError: PB801, there is no `public.json`.
         """
         folder = Path(folder)
         public = PublicSet.read(_present(folder, PUBLIC))
@@ -183,14 +184,14 @@ class ContestantSet:
         return len(self.public.items)
 
     def __iter__(self) -> Iterator[Example]:
-        """Iterate over the examples in the order of their ids, each decoded when its turn comes."""
+        """Iterate over the examples in the order of their ids; each is decoded on demand."""
         return map(self.__getitem__, self.ids)
 
     def __getitem__(self, image_id: ImageId) -> Example:
-        """Return one example.
+        """Return one decoded example.
 
         Raises:
-            KeyError: no such id.
+            KeyError: the set has no such id.
         """
         if image_id not in self._known:
             raise KeyError(image_id)
@@ -212,17 +213,17 @@ class ContestantSet:
 
     @property
     def ids(self) -> list[ImageId]:
-        """Return the ids in order."""
+        """Return the ids in the order of the record."""
         return [item.id for item in self.public.items]
 
     @property
     def reference_digests(self) -> Mapping[ImageId, Fingerprint]:
-        """Return the pixel digests of the originals by id: none, contestants do not see them."""
+        """Return an empty mapping, because the public part has no originals."""
         return {}
 
     @property
     def task(self) -> TaskSpec:
-        """Return the task the set asks."""
+        """Return the specification of the set's task."""
         return self.protocol.task(self.public.task)
 
     @property
@@ -231,19 +232,19 @@ class ContestantSet:
         return self.task.degradation == "hole-v1"
 
     def path(self, kind: str, image_id: ImageId) -> Path:
-        """Return the path of an image; `kind` is reference, input or mask."""
+        """Return the path of an image file; `kind` is reference, input or mask."""
         return self.folder / kind / f"{image_id}.png"
 
     def input(self, image_id: ImageId) -> Image:
-        """Return (S, S, 3) uint8, or (S, S, 1) for colorization."""
+        """Return the input, (S, S, 3) uint8, or (S, S, 1) for colorization."""
         return self._read("input", image_id, input_channels(self.task.degradation))
 
     def mask(self, image_id: ImageId) -> Mask | None:
-        """Return (S, S) bool, True = hole, or None for tasks without holes."""
+        """Return the mask, (S, S) bool, True = hole, or None for tasks without holes."""
         return self._read("mask", image_id, 1)[:, :, 0] == 255 if self.has_masks else None
 
     def condition(self, image_id: ImageId) -> Image:
-        """Return the input as (S, S, 3): gray is repeated in each channel."""
+        """Return the input as (S, S, 3) uint8; gray is repeated in each channel (a read-only view)."""
         return np.broadcast_to(self.input(image_id), (self.protocol.side, self.protocol.side, 3))
 
     def _read(self, kind: str, image_id: ImageId, channels: int) -> Image:
@@ -260,7 +261,7 @@ class ContestantSet:
 
 @dataclass(frozen=True, repr=False)
 class BenchSet(ContestantSet):
-    """An opened set with everything the judge sees: manifest and references too."""
+    """A whole set, opened for scoring: the public part, the manifest and the references."""
 
     manifest: Manifest
 
@@ -269,8 +270,8 @@ class BenchSet(ContestantSet):
         """Open a finished set.
 
         Raises:
-            BenchSetError: there is no manifest, so the set was never finished; or the protocol that
-                made it is not the one shipped here (PB601).
+            BenchSetError: PB801, there is no manifest, so the set was never finished; PB601, the set was made
+                with another version of the protocol.
         """
         folder = Path(folder)
         manifest = Manifest.read(_present(folder, MANIFEST))
@@ -289,7 +290,7 @@ class BenchSet(ContestantSet):
 
     @property
     def reference_digests(self) -> Mapping[ImageId, Fingerprint]:
-        """Return the pixel digests of the originals by id."""
+        """Return id -> pixel digest of the original."""
         return {item.id: item.reference_px for item in self.manifest.items}
 
     def __getitem__(self, image_id: ImageId) -> Example:
@@ -297,22 +298,23 @@ class BenchSet(ContestantSet):
         return super().__getitem__(image_id)._replace(reference=self.reference(image_id))
 
     def reference(self, image_id: ImageId) -> Image:
-        """Return (S, S, 3) uint8."""
+        """Return the original, (S, S, 3) uint8."""
         return self._read("reference", image_id, 3)
 
 
 def open_set(folder: Path) -> ContestantSet:
-    """Open a set as far as it is here: whole, or the part that contestants see.
+    """Open a set: the whole set if the folder has a manifest, else its public part.
 
     Raises:
-        BenchSetError: there is neither.
+        BenchSetError: the folder has neither `manifest.json` nor `public.json`.
     """
+    # Without either file, BenchSet.open raises the more helpful error.
     whole = (folder / MANIFEST).is_file() or not (folder / PUBLIC).is_file()
     return BenchSet.open(folder) if whole else ContestantSet.open(folder)
 
 
 def input_channels(degradation: str) -> int:
-    """Return the channels of a task's inputs: 1 for gray, else 3."""
+    """Return the number of channels of a task's inputs: 1 for gray-v1, else 3."""
     return 1 if degradation == "gray-v1" else 3
 
 
@@ -341,10 +343,10 @@ def _hint(folder: Path, name: str) -> str:
 
 
 def export_public(folder: Path, out: Path) -> None:
-    """Copy inputs, masks and `public.json` of a set to `out`; nothing else of it.
+    """Copy the public part of a set, its inputs, masks and `public.json`, to `out`.
 
     Raises:
-        BenchSetError: there is no finished set.
+        BenchSetError: the folder holds no finished set.
         StorageError: PB801, PB802.
     """
     benchset = BenchSet.open(folder)

@@ -1,4 +1,4 @@
-"""Sources: which images a set is made of, with every problem found before anything is written.
+"""Sources: the images that a set is made of. All problems are found before anything is written.
 
 Source: protocol, section 3.
 """
@@ -39,7 +39,16 @@ _LABEL_FILES = (
 
 @dataclass(frozen=True)
 class Source:
-    """The images of a source, by id; `ignored` counts images that were not chosen."""
+    """The chosen images of a source, sorted by id.
+
+    Attributes:
+        id: id of the source.
+        images: the chosen images.
+        registered: whether a digest pins each image.
+        ignored: number of images that were not chosen.
+        rule: how the images were chosen.
+        limit: requested number of images, or None.
+    """
 
     id: str
     images: tuple[SourceImage, ...]
@@ -50,7 +59,7 @@ class Source:
 
     @property
     def state(self) -> str:
-        """Return whether the very images are pinned by digest."""
+        """Return "registered" if a digest pins each image, else "unregistered"."""
         return "registered" if self.registered else "unregistered"
 
     @property
@@ -60,16 +69,21 @@ class Source:
 
     @property
     def selection(self) -> Selection:
-        """Return how the images were chosen."""
+        """Return the record of how the images were chosen."""
         return Selection(rule=self.rule, candidates=len(self.images) + self.ignored, limit=self.limit)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for: the source (the task's first, if not said) and where its files are.
+    """A request for a source.
 
-    Of a folder or of bundled photographs `limit` takes that many images; of a folder `ids`, a text file,
-    takes those it names.
+    Attributes:
+        id: id of the source; if empty, the first source of the task.
+        images: folder or tar of the images.
+        labels: file of the labels.
+        limit: number of images to take of a folder or of bundled photographs; None for all.
+        allow_unknown: accept images that are not the listed ones.
+        ids: text file that names the images to take of a folder; None for all.
     """
 
     id: str = ""
@@ -80,17 +94,17 @@ class Request:
     ids: Path | None = None
 
     def __post_init__(self) -> None:
-        """Take paths that are given as text."""
+        """Convert paths that are given as text."""
         for name in ("images", "labels", "ids"):
             if isinstance(given := getattr(self, name), str):
                 object.__setattr__(self, name, Path(given))
 
 
 def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = SILENT) -> Source:
-    """Return a source whose every image is present, named well and of an accepted kind.
+    """Return a source after verifying that all its images are present, well named and readable.
 
     Raises:
-        SourceError: PB2xx, PB309, PB607, all problems at once; PB609, the source is unknown.
+        SourceError: PB2xx, PB309, PB607, lists all problems; PB609, the source is unknown.
         UsageError: an option does not fit the source.
     """
     if request.id.startswith(FOLDER):
@@ -162,7 +176,7 @@ def _imagenet(protocol: ProtocolSpec, request: Request, spec: ImageNetSource) ->
 
 
 def _imagenet_labels(request: Request, places: list[ImageLocation]) -> dict[int, int]:
-    """Return labels from --labels, else the class folders, else a label file lying with the images."""
+    """Return number -> label from --labels, else from class folders, else from a label file nearby."""
     if request.labels:
         return splits.read_imagenet_labels(request.labels)
     folders = {place.name: PurePosixPath(place.name).parent.name for place in places}
@@ -198,16 +212,17 @@ def _places(request: Request, spec: PlacesSource) -> Source:
                 fix="give it with --labels",
             )
         )
-    # its labels choose the split and score nothing: they are not classes of any network used here
+    # The labels serve only to choose the split. The items get none, because no network used here has these
+    # classes.
     chosen: dict[str, int | None] = {PurePosixPath(name).stem: None for name in splits.places10k(found, spec)}
     return _select(request.id, find_images(images, "val_large.tar", lambda name: True), chosen)
 
 
 def _select(source_id: str, places: list[ImageLocation], wanted: dict[str, int | None]) -> Source:
-    """Return the images of a split.
+    """Return the source that consists of the wanted images; `wanted` maps ids to labels.
 
     Raises:
-        SourceError: PB201 missing and PB203 double images, all of them.
+        SourceError: PB201, images are missing; PB203, several files have the same id. Lists all of them.
     """
     by_id: dict[str, list[ImageLocation]] = defaultdict(list)
     for place in places:
@@ -247,7 +262,7 @@ def _photos(protocol: ProtocolSpec, request: Request, spec: PhotoSource) -> Sour
 def drawn_windows(
     protocol: ProtocolSpec, source_id: str, spec: PhotoSource, data: dict[str, bytes]
 ) -> dict[str, Window]:
-    """Return the drawn square windows, id -> window, in drawing order.
+    """Return id -> randomly drawn square window of a photograph, in drawing order.
 
     Source: protocol, section 12, photos-64.
     """
@@ -269,10 +284,15 @@ def drawn_windows(
 
 
 def _checked(source: Source, progress: Progress, request: Request | None = None) -> Source:
-    """Return the source after reading every image's header and ending.
+    """Return the source after decoding every image.
+
+    Args:
+        source: the source.
+        progress: callback that reports each image.
+        request: the request for a published edition, to detect a resized copy; None for a folder.
 
     Raises:
-        SourceError: PB309 unreadable or too small; PB607, a published edition that was resized.
+        SourceError: PB309, images are unreadable or too small; PB607, a published edition was resized.
     """
     sizes: dict[str, tuple[int, int]] = {}
     broken: dict[str, str] = {}
@@ -297,6 +317,7 @@ def _checked(source: Source, progress: Progress, request: Request | None = None)
         problems.append(
             problem("PB309", source.id, expected=f"sides of at least {SMALLEST_SIDE} pixels", ids=small)
         )
+    # Published editions have images of many sizes; a single size means that the copy was resized.
     resized = request is not None and len(sizes) > 1 and len(set(sizes.values())) == 1
     if resized and request and not request.allow_unknown:
         problems.append(_resized(source.id, next(iter(sizes.values()))))
@@ -306,7 +327,7 @@ def _checked(source: Source, progress: Progress, request: Request | None = None)
 
 
 def unreadable(source_id: str, broken: dict[str, str]) -> list[Problem]:
-    """Return one PB309 per reason, with the names of the files it concerns."""
+    """Return one PB309 per reason, with the names of its files; `broken` maps names to reasons."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for name in sorted(broken):
         by_reason[broken[name]].append(name)

@@ -1,4 +1,4 @@
-"""Which images of ImageNet and Places2 validation belong to a split, rebuilt by rule.
+"""Splits of ImageNet and Places2 validation, rebuilt by rule from the label files.
 
 Source: protocol, sections 3.1, 3.2 and 3.5.
 """
@@ -31,18 +31,18 @@ def imagenet_id(number: int) -> str:
 
 
 def imagenet_number(name: str) -> int | None:
-    """Return the number in a path or file name of ImageNet validation, or None."""
+    """Return the image number in a file name or path of ImageNet validation, or None."""
     match = _NUMBER.search(name)
     return int(match[1]) if match else None
 
 
 def is_wnid(name: str) -> bool:
-    """Return whether `name` has the form of a WordNet id, n and eight digits."""
+    """Return whether `name` has the form of a WordNet id (wnid): n and eight digits."""
     return _WNID.fullmatch(name) is not None
 
 
 def class_by_class(labels: Mapping[int, int]) -> list[int]:
-    """Return all image numbers: the first of each class, then the second of each, and so on."""
+    """Return all image numbers: the first image of each class, then the second of each, and so on."""
     of_class: dict[int, list[int]] = defaultdict(list)
     for number in sorted(labels):
         of_class[labels[number]].append(number)
@@ -54,12 +54,12 @@ def ctest10k(labels: Mapping[int, int], spec: ImageNetSource, dropped: Iterable[
     """Return number -> label of the 10,000 images of ctest10k, in the order of the published list.
 
     Args:
-        labels: number -> label; all 50,000, or those of exactly the 10,000.
+        labels: number -> label, of all 50,000 images or of exactly the 10,000.
         spec: the source, with its digests.
-        dropped: numbers the rule leaves out.
+        dropped: numbers that the rule leaves out.
 
     Raises:
-        SourceError: PB607, the labels or the resulting names are not the listed ones.
+        SourceError: PB607, the labels or the chosen names do not have the listed digests.
     """
     if len(labels) != IMAGENET_COUNT:
         return _listed_subset(labels, spec)
@@ -100,13 +100,14 @@ def _wrong(what: str, expected: str, found: str) -> Problem:
 
 
 def read_imagenet_labels(path: Path) -> dict[int, int]:
-    """Return number -> label from any form people have labels in.
+    """Return number -> label from a label file in any of the common forms.
 
-    Forms: 50,000 decimal lines; lines `name label` (label a number or a wnid); the CSV with
-    `ImageId,PredictionString`; the development kit's ground truth (ids 1..1000) beside its `meta.mat`.
+    Forms: 50,000 lines, each a decimal label; lines `name label`, with a number or a wnid as label; the CSV
+    with header `ImageId,PredictionString`; the ground truth of the development kit (ids 1..1000), with
+    `meta.mat` in the same folder.
 
     Raises:
-        SourceError: PB607, none of these forms.
+        SourceError: PB607, the file has none of these forms.
     """
     try:
         text = decode_text(read_file(path))
@@ -129,7 +130,7 @@ def read_imagenet_labels(path: Path) -> dict[int, int]:
 
 
 def _solution_row(line: str, path: Path) -> tuple[str, str]:
-    """Return name and wnid of `NAME,WNID X Y X Y ...`."""
+    """Return the name and wnid of a CSV row `NAME,WNID X Y X Y ...`."""
     name, _, boxes = line.partition(",")
     wnid = boxes.partition(" ")[0]
     if not is_wnid(wnid):
@@ -166,10 +167,10 @@ def _numbered(named: Mapping[str, int], path: Path) -> dict[int, int]:
 
 
 def labels_of_wnids(wnids: Mapping[str, str]) -> dict[int, int]:
-    """Return number -> label from file name -> wnid; labels index the sorted wnids.
+    """Return number -> label from file name -> wnid; a label is the index of the wnid in sorted order.
 
     Raises:
-        SourceError: PB607, there are not 1,000 wnids, so their order is not known.
+        SourceError: PB607, there are not exactly 1,000 wnids, so the indices cannot be determined.
     """
     known = sorted(set(wnids.values()))
     if len(known) != CLASSES:
@@ -187,7 +188,11 @@ def labels_of_wnids(wnids: Mapping[str, str]) -> dict[int, int]:
 
 
 def _development_kit_labels(table: Path) -> dict[int, int]:
-    """Return development-kit id (1..1000) -> label from the kit's `meta.mat`."""
+    """Return development-kit id (1..1000) -> label from the kit's `meta.mat`.
+
+    Raises:
+        SourceError: PB607, the file is missing, damaged or incomplete.
+    """
     from scipy.io import loadmat  # noqa: PLC0415  # slow to import, and only this form needs it
 
     try:
@@ -215,7 +220,7 @@ def places10k(path: Path, spec: PlacesSource) -> dict[str, int]:
     """Return file name -> label of the first `per_class` images of each class, in name order.
 
     Raises:
-        SourceError: PB607, the list is not `places365_val.txt` of Places365-Standard.
+        SourceError: PB607, the MD5 of the list is not that of Places365-Standard's `places365_val.txt`.
     """
     data = read_file(path)
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""`verify`: recompute a set and name every changed, missing and foreign file."""
+"""`verify`: recomputes a set, and reports all changed, missing and foreign files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,19 @@ _REPAIR = "delete the file and run the same generate command again: it is redone
 
 
 def verify(folder: AnyPath, *, workers: int = 1, progress: Progress = SILENT) -> list[Problem]:
-    """Return everything that is wrong with a set; nothing if it is what its manifest says.
+    """Return all problems of a set; an empty list if it agrees with its manifest.
 
-    Every image is read strictly and digested, every input and drawn mask is recomputed from its
-    reference, the fingerprint from the items, and files nobody named are listed.
+    Every image is decoded strictly and its digest compared. Every input and drawn mask is recomputed from the
+    reference, and the fingerprint from the items. Foreign files are listed.
+
+    Args:
+        folder: the set.
+        workers: number of processes.
+        progress: callback that reports each chunk of images.
 
     Raises:
-        BenchSetError: there is no finished set.
-        CodecError: this machine cannot judge.
+        BenchSetError: the folder holds no finished set.
+        CodecError: the image libraries of this machine give wrong results.
     """
     canary.prove()
     benchset, folder = BenchSet.open(folder), Path(folder)
@@ -55,7 +60,7 @@ def _verify_chunk(folder: Path, items: tuple[Item, ...]) -> dict[Path, str]:
 
 
 def _recomputed(benchset: BenchSet, item: Item) -> dict[Path, str]:
-    """Return the files of an item that the protocol would make differently."""
+    """Return path -> fault for the files of an item that differ from a recomputation from its reference."""
     degraded = _degraded_again(benchset, item.id)
     found = {}
     if not np.array_equal(degraded.input, benchset.input(item.id)):
@@ -73,7 +78,7 @@ def _degraded_again(benchset: BenchSet, image_id: ImageId) -> Degraded:
         recipe = ItemRecipe(benchset.protocol, manifest.source, manifest.rekey)
         target = SetTarget(manifest.task, manifest.variant, benchset.folder)
         return degrade(recipe, target, image_id, reference)
-    mask = benchset.mask(image_id)  # foreign masks are only known by their digests
+    mask = benchset.mask(image_id)  # a foreign mask cannot be drawn again; its stored digest was compared
     assert mask is not None, "foreign masks belong to hole-v1"
     return Degraded(punch(reference, mask), mask)
 
@@ -93,7 +98,7 @@ def _by_reason(folder: Path, changed: dict[Path, str]) -> list[Problem]:
 
 
 def _records(benchset: BenchSet) -> list[Problem]:
-    """Return problems of manifest and public.json: a fingerprint that does not follow from the items."""
+    """Return the problems of manifest.json and public.json: values that do not follow from the items."""
     manifest = benchset.manifest
     found = set_fingerprint(manifest.header, manifest.items)
     problems = []
@@ -108,7 +113,7 @@ def _records(benchset: BenchSet) -> list[Problem]:
 
 
 def _foreign(benchset: BenchSet) -> list[Problem]:
-    """Return the files nobody named."""
+    """Return PB106 for files and folders that do not belong to the set, if there are any."""
     names = {f"{image_id}.png" for image_id in benchset.ids}
     folder = benchset.folder
     found = [p.name for p in folder.iterdir() if p.name not in OURS and not is_ours(p.name)]

@@ -1,4 +1,4 @@
-"""The command line, one file per verb."""
+"""Command line interface: the main command, its exit codes, and one module per verb."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import click
 from palette_bench.core.errors import MethodError, PaletteBenchError, Problem, StorageError, problem, suggest
 from palette_bench.core.processes import Interrupted
 
-# verb -> one-line help; the verb's module is palette_bench.cli.VERB, its command `command`
+# verb -> one-line help; the command is `command` in the module palette_bench.cli.VERB
 VERBS: dict[str, str] = {
     "generate": "Make benchmark sets from a folder of images.",
     "verify": "Recompute a set and name every changed, missing or foreign file.",
@@ -41,14 +41,14 @@ VERBS: dict[str, str] = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a verb's module only when the verb is called."""
+    """Command group that imports the module of a verb only when the verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order of the work."""
+        """Return the verbs in the order of a typical workflow."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one verb."""
+        """Import the module of a verb and return its command; None if there is no such verb."""
         if cmd_name not in VERBS:
             return None
         command = import_module(f"palette_bench.cli.{cmd_name}").command
@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Print the verbs from the table: click's own way would import them all."""
+        """Print the verbs from `VERBS`, because click's own method would import all modules."""
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
@@ -85,15 +85,16 @@ def main(ctx: click.Context, verbose: bool, quiet: bool) -> None:
     except FileNotFoundError:
         fix = "cd to a folder that exists"
         raise StorageError(problem("PB801", "the working folder", found="it was deleted", fix=fix)) from None
-    # threads of torch that wait by spinning take the processor from those they wait for: with one busy
-    # neighbour on two cores, training took 2.5 times as long
+    # By default, waiting threads of torch spin and take processor time from the threads they wait for: with
+    # one other busy process on two cores, training took 2.5 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def run() -> None:
-    """Run the command line and end the process with the promised exit code."""
-    # A shell's `>&-` or a service without outputs: Python has no stream then, and what is said goes nowhere.
-    # Its number must be taken all the same, or the next file that is opened gets it, and stray messages.
+    """Run the command line and end the process with the exit code of `exit_code`."""
+    # After a shell's `>&-`, or in a service without outputs, Python has no such stream, so messages are lost.
+    # The descriptor must still be occupied: otherwise the next opened file would get its number, and with
+    # it stray messages.
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -101,7 +102,7 @@ def run() -> None:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or io.StringIO()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # no character of a name stops a terminal
+        sys.stdout.reconfigure(errors="backslashreplace")  # any name can be printed on any terminal
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
     words = io.BufferedWriter(_Words(2, "wb", closefd=False))
     sys.stderr = io.TextIOWrapper(words, encoding, errors="backslashreplace", line_buffering=True)
@@ -109,7 +110,7 @@ def run() -> None:
 
 
 class _Words(io.FileIO):
-    """What is said to people: where nobody takes it any more, it is lost and the work goes on."""
+    """Raw stderr that ignores failed writes, so that a run continues after its reader has gone."""
 
     def write(self, data: Any) -> int:
         try:
@@ -119,10 +120,10 @@ class _Words(io.FileIO):
 
 
 def exit_code(command: click.Command = main) -> int:
-    """Run a command line; return 0, 2-6, 130 or 143."""
+    """Run a command and return its exit code: 0, 2-6, 130, 141 or 143."""
     try:
-        code = command(standalone_mode=False)  # without standalone mode, what ctx.exit() was given
-        sys.stdout.flush()  # here, where a full disk can still be told
+        code = command(standalone_mode=False)  # without standalone mode, this is the argument of ctx.exit()
+        sys.stdout.flush()  # flushed here, where the failure on a full disk is still caught
     except click.ClickException as error:
         error.show()
         if "unexpected extra argument" in error.message:
@@ -140,7 +141,7 @@ def exit_code(command: click.Command = main) -> int:
         return error.exit_code
     except OSError as error:
         return _output_lost(error) if error.filename is None else _crashed(error)
-    except SystemExit as error:  # of a plug-in, or of click where nobody reads the output
+    except SystemExit as error:  # raised by a plug-in, or by click if nobody reads the output
         return _output_lost(error)
     except Exception as error:
         return _crashed(error)
@@ -148,9 +149,10 @@ def exit_code(command: click.Command = main) -> int:
 
 
 def _output_lost(error: OSError | SystemExit) -> int:
-    """Return the exit code for output that nobody takes, if that is what failed.
+    """Return the exit code for a failed write to stdout; treat other errors as a crash.
 
-    Where its reader has gone, as with `| head`, it is the code that shells show for SIGPIPE.
+    If the reader has gone, as with `| head`, the code is 141, which shells show for SIGPIPE. If the disk is
+    full, it is that of StorageError.
     """
     poll = select.poll()
     poll.register(1, 0)
@@ -158,7 +160,7 @@ def _output_lost(error: OSError | SystemExit) -> int:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
     if not (unread or full):
         return _crashed(error)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest is flushed at the end, and must not fail again
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit does not fail again
     if unread:
         return 128 + signal.SIGPIPE
     click.echo(f"cannot write to the standard output: {os.strerror(getattr(error, 'errno', 0))}", err=True)
@@ -166,7 +168,7 @@ def _output_lost(error: OSError | SystemExit) -> int:
 
 
 def _crashed(error: BaseException) -> int:
-    """Say what ended the run: a plug-in's own fault, or ours."""
+    """Print whether a plug-in's code or our own caused the crash, and return the exit code."""
     crash_file = _crash_file()
     if found := _failure_of_plugin(error, crash_file):
         click.echo(str(found), err=True)
@@ -184,13 +186,13 @@ def _failure_of_plugin(error: BaseException, crash_file: str) -> Problem | None:
 
 
 def _crash_file() -> str:
-    """Return where the traceback is kept, or the traceback itself if nowhere."""
+    """Write the traceback to a new file and return its path; if that fails, return the traceback itself."""
     from palette_bench.core import atomic
 
     text = f"{' '.join(sys.argv)}\n{sys.version}\n\n{traceback.format_exc()}"
     try:
         path = Path(tempfile.mkdtemp(prefix="palette-bench-")) / "crash.txt"
         atomic.write_text(path, text)
-    except (OSError, StorageError):  # no temporary folder, or a full one
+    except (OSError, StorageError):  # the temporary folder is missing or full
         return f"\n{text}"
     return str(path)

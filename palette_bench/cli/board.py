@@ -1,4 +1,4 @@
-"""`palette-bench board add | build | diff`."""
+"""`palette-bench board add | build | diff`: collects scorecards and builds the leaderboard site."""
 
 from __future__ import annotations
 

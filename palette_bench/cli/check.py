@@ -1,4 +1,4 @@
-"""`palette-bench check`: every problem of a submission at once."""
+"""`palette-bench check`: reports all problems of a submission."""
 
 from __future__ import annotations
 

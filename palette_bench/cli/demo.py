@@ -1,4 +1,4 @@
-"""`palette-bench demo`: the whole chain on bundled photographs, with trained models, offline."""
+"""`palette-bench demo`: runs the whole chain offline, on bundled photographs with bundled trained models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from palette_bench.submission.methods import Restorer
 
 PROTOCOL = "palette-mini"
-IMAGES = 128  # of the 256 of each set: ranks of the trained models show, and it ends in minutes
+IMAGES = 128  # of the 256 of each set: enough to rank the trained models, and the demo takes only minutes
 SETS = ("colorization", "inpainting.center32", "uncropping.right", "jpeg.qf5")
 ANCHORS = ("original", "copy-input")
 SHOWN = ("inpainting.center32", "palette-mini-v1")  # the set and method of the report page
@@ -63,7 +63,7 @@ def _generate(out: Path, name: str) -> None:
     from palette_bench.benchset.making import GenerateOptions
     from palette_bench.benchset.sources import Request
 
-    logging.getLogger("palette_bench.benchset").setLevel(logging.WARNING)  # one line tells where we are
+    logging.getLogger("palette_bench.benchset").setLevel(logging.WARNING)  # `overall` shows the progress
     pair, request = name.replace(".", "/"), Request("photos-64", limit=IMAGES)
     generate(PROTOCOL, pair, out / "sets" / name, request=request, options=GenerateOptions(workers=1))
 
@@ -75,14 +75,14 @@ def _restore_and_score(out: Path, name: str, method: str, overall: Overall) -> N
 
     path = _card(out, name, method)
     if path.exists():
-        return  # a card is never made twice: its day would differ
+        return  # a card is never made again, because its date would differ
     folder, submission = out / "sets" / name, out / "submissions" / method / name
     restore(_restorer(method), ContestantSet.open(folder), submission, progress=overall.part(0.6))
     score(submission, folder, path, progress=overall.part(0.2))
 
 
 def _restorer(method: str) -> Restorer:
-    """Return an anchor, or a trained model that came along."""
+    """Return the restorer of an anchor, or of a bundled trained model."""
     from palette_bench.submission.methods import RestoreOptions, load_baseline
     from palette_bench.submission.training_runs import method_of, trained_models
 
@@ -121,7 +121,7 @@ def _report(out: Path) -> Path:
 
 
 def _show_ranks(boards: tuple[Board, ...]) -> None:
-    """Print each task's ranks and distances, and which models lie behind the floor."""
+    """Print the ranks and distances of each task, and the models that score worse than the floor."""
     from palette_bench.board.board_page import floor_words
     from palette_bench.board.comparability import ANCHORS as ROLES
     from palette_bench.board.paired_tests import rank_text

@@ -1,16 +1,7 @@
-"""`palette-bench doctor`: can this machine be trusted?"""
+"""`palette-bench doctor`: tests whether sets and scores of this machine can be trusted."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import click
-
-from palette_bench.cli import terminal
-
-if TYPE_CHECKING:
-    pass  # SELF
 import re
 import shutil
 import sys
@@ -18,9 +9,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import click
+
 from palette_bench.benchset.generate import generate
+from palette_bench.cli import terminal
 from palette_bench.core import atomic
 from palette_bench.core.errors import PaletteBenchError, Problem, StorageError, errors_of, problem
 from palette_bench.core.journal import locked
@@ -28,16 +23,16 @@ from palette_bench.scoring.features.cache import cache_folder
 from palette_bench.scoring.features.weights import pinned, search
 from palette_bench.tasks import canary
 
-_NEEDED = 10_000 * 256 * 256 * 5  # bytes of one set of 10,000 images, as `generate` counts them
-_CORE = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")  # a requirement of no extra
-_SHOWN = ("numpy", "pillow", "torch", "torchvision")  # whose versions have moved pixels or scores elsewhere
+_NEEDED = 10_000 * 256 * 256 * 5  # bytes of a set of 10,000 images, as `generate` estimates them
+_CORE = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")  # a requirement that belongs to no extra
+_SHOWN = ("numpy", "pillow", "torch", "torchvision")  # versions of these have changed pixels or scores before
 _GPU_FILE = Path("/dev/nvidia0")
-_EXIT_CODES = {"7": 4, "8": 5}  # by the first digit of a problem's code; others are 3
+_EXIT_CODES = {"7": 4, "8": 5}  # first digit of a problem's code -> exit code; 3 for other digits
 
 
 @dataclass(frozen=True)
 class DoctorRow:
-    """One thing that was tried: what was found, and what is wrong with it."""
+    """Result of one test: its area and subject, what was found, and the problems."""
 
     area: str
     what: str
@@ -46,15 +41,15 @@ class DoctorRow:
 
     @property
     def state(self) -> str:
-        """Return ok, warning or error."""
+        """Return "ok", "warning" or "error", by the most severe problem."""
         return "error" if errors_of(self.problems) else "warning" if self.problems else "ok"
 
 
 def examine(folder: Path) -> Iterator[DoctorRow]:
-    """Yield a row per thing tried, cheap ones first.
+    """Yield one row per test, cheap tests first.
 
     Args:
-        folder: where sets and outputs will lie.
+        folder: folder for sets and outputs; its disk is tested.
     """
     yield from _versions()
     yield from _canaries()
@@ -65,13 +60,13 @@ def examine(folder: Path) -> Iterator[DoctorRow]:
 
 
 def exit_code(rows: Sequence[DoctorRow]) -> int:
-    """Return 0 if every row can be trusted; else 4 for this machine's libraries, 5 for its disks, or 3."""
+    """Return 0 without errors; else 4 for errors of libraries or devices, 5 of disks, or 3 of others."""
     codes = {_EXIT_CODES.get(p.code[2], 3) for row in rows for p in errors_of(row.problems)}
     return next((code for code in (4, 5, 3) if code in codes), 0)
 
 
 def to_json(rows: Sequence[DoctorRow]) -> dict[str, Any]:
-    """Return the rows for machines."""
+    """Return the rows as a JSON value."""
     return {
         "schema": "palette-bench/doctor/1.0",
         "trusted": exit_code(rows) == 0,
@@ -84,7 +79,7 @@ def to_json(rows: Sequence[DoctorRow]) -> dict[str, Any]:
 
 
 def _versions() -> Iterator[DoctorRow]:
-    """Yield Python and the packages, against the bounds of the installed distribution."""
+    """Compare the versions of Python and the packages with the lower bounds of the distribution."""
     python = ".".join(map(str, sys.version_info[:3]))
     oldest = metadata.metadata("palette-bench")["Requires-Python"].lstrip(">=")
     yield DoctorRow("versions", "Python", python, tuple(_outside("Python", python, oldest)))
@@ -103,7 +98,7 @@ def _installed(name: str) -> str | None:
 
 
 def _outside(name: str, found: str | None, oldest: str) -> Iterator[Problem]:
-    """Yield PB711 for a package that is absent, PB709 for one older than what is tested."""
+    """Yield PB711 for an absent package, or PB709 for one older than its lower bound."""
     fix = f"pip install -U '{name}>={oldest}'"
     if found is None:
         yield problem("PB711", name, expected=f"{oldest} or later", fix=fix)
@@ -112,16 +107,16 @@ def _outside(name: str, found: str | None, oldest: str) -> Iterator[Problem]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Return the release of a version as numbers: 2.6.0+cpu is 2, 6, 0."""
+    """Return the release part of a version as numbers: (2, 6, 0) for 2.6.0+cpu."""
     release = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, release[0].split("."))) if release else ()
 
 
-# --- what every digest rests on -----------------------------------------------------------------
+# --- codecs, integers, noise and published sets -------------------------------------------------
 
 
 def _canaries() -> Iterator[DoctorRow]:
-    """Yield decoder, encoder, integers and noise."""
+    """Run the canaries of JPEG decoder, JPEG encoder, integer arithmetic and noise."""
     broken = canary.findings()
     for code, what in canary.KINDS.items():
         found = tuple(p for p in broken if p.code == code)
@@ -129,7 +124,7 @@ def _canaries() -> Iterator[DoctorRow]:
 
 
 def _sets() -> DoctorRow:
-    """Return whether all sets of `smoke`, made here, have the published fingerprints."""
+    """Generate all sets of `smoke` and compare their fingerprints with the published ones."""
     try:
         with tempfile.TemporaryDirectory(prefix="palette-bench-doctor-") as folder:
             made = generate("smoke", "all", Path(folder))
@@ -146,15 +141,16 @@ def _problems_of(error: PaletteBenchError) -> tuple[Problem, ...]:
 
 
 def _networks() -> Iterator[DoctorRow]:
-    """Yield each device torch can use, and whether a network computes there what it must.
+    """Test the features of a network on each device that torch can use.
 
-    What reduces float32 products from outside is one row in their place.
+    If settings outside the package reduce the precision of float32 products, one row reports them instead, as
+    no network would run.
     """
     from palette_bench.runtime.device import arithmetic_findings  # imports torch
     from palette_bench.scoring.features import canary as extractor
 
     reduced = tuple(arithmetic_findings())
-    if reduced:  # no network would run
+    if reduced:
         yield DoctorRow("device", "arithmetic", ", ".join(finding.where for finding in reduced), reduced)
         return
     devices = extractor.devices()
@@ -177,20 +173,20 @@ def _no_gpu() -> DoctorRow:
 
 
 def _weights() -> Iterator[DoctorRow]:
-    """Yield each pinned file: only metrics that need it are lost without it."""
+    """Look for each pinned weights file; a missing file is a warning, as only some metrics need it."""
     for name, row in pinned().items():
         proven, looked = search(name, row)
         if proven:
             yield DoctorRow("weights", name, f"{row.licence}, {proven[0]}")
             continue
-        places = " | ".join(looked[1:])  # the first is an option of `score`
+        places = " | ".join(looked[1:])  # without the first place, which is an option of `score`
         fix = f"palette-bench weights fetch {name}"
         lost = problem("PB705", name, expected=row.files[0], found=places, fix=fix)
         yield DoctorRow("weights", name, places, (_as_warning(lost),))
 
 
 def _as_warning(finding: Problem) -> Problem:
-    """Return a finding that costs some metrics or time, and no trust."""
+    """Return the finding as a warning, because it affects some metrics or the speed, but no result."""
     return replace(finding, severity="warning")
 
 
@@ -198,18 +194,18 @@ def _as_warning(finding: Problem) -> Problem:
 
 
 def _disks(folder: Path) -> Iterator[DoctorRow]:
-    """Yield the folder of the work and the cache: written, locked, and with space."""
+    """Test writing and locking in the work folder and the cache, and the free space."""
     yield DoctorRow("disk", str(folder), _free(folder), (*_unwritable(folder), *_short(folder)))
     cache = cache_folder()
     if cache is None:
         yield DoctorRow("cache", "none", "this user has no home folder; PALETTE_BENCH_CACHE may name one")
         return
-    lost = tuple(map(_as_warning, _unwritable(cache)))  # costs time, never a score
+    lost = tuple(map(_as_warning, _unwritable(cache)))  # without a cache, scores only take longer
     yield DoctorRow("cache", str(cache), _free(cache), lost)
 
 
 def _unwritable(folder: Path) -> tuple[Problem, ...]:
-    """Return what is wrong with writing, syncing and locking there."""
+    """Return the problems of writing, syncing and locking in a folder."""
     try:
         atomic.make_folder(folder)
         with tempfile.TemporaryDirectory(prefix=".palette-bench-doctor-", dir=folder) as name:
@@ -270,11 +266,9 @@ def command(ctx: click.Context, folder: Path, as_json: bool) -> None:
     import logging
     from functools import partial
 
-    pass  # SELF
-
     log = logging.getLogger("palette_bench")
     ctx.call_on_close(partial(log.setLevel, log.level))
-    log.setLevel(logging.ERROR)  # the rows say it all
+    log.setLevel(logging.ERROR)  # the rows already state all findings
     rows = []
     for row in examine(folder):
         rows.append(row)
@@ -289,7 +283,7 @@ def command(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
 
 def _show(row: DoctorRow) -> None:
-    """Print a row; below it how to mend a warning, and all that is known of an error."""
+    """Print a row, and below it the fixes of its warnings or the full text of its errors."""
     colour, sign = _SIGNS[row.state]
     click.echo(f"{click.style(f'{sign:<6}', fg=colour)} {row.area:<8} {row.what:<27} {row.found}")
     for finding in row.problems:

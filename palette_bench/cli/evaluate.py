@@ -1,4 +1,4 @@
-"""`palette-bench evaluate`: a folder of outputs to a report and a board, in one command."""
+"""`palette-bench evaluate`: checks and scores a folder of outputs, and writes a report and a board."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def command(outputs: Path, benchset: Path, out: Path, **given: Any) -> None:
 
 
 def _submission(outputs: Path, target: BenchSet, out: Path, given: Mapping[str, Any]) -> Path:
-    """Return OUTPUTS if it is a submission, else one written of its images.
+    """Return `outputs` if it is a submission, else write its images as a submission and return that.
 
     Raises:
-        UsageError: options for images, and OUTPUTS is a submission.
-        InputError: DIR holds outputs of another set.
+        UsageError: `outputs` is a submission, but options for plain images are given; or `out` holds outputs
+            of another set.
     """
     from palette_bench.core.errors import UsageError
     from palette_bench.submission.card import CARD
@@ -111,7 +111,10 @@ def _score(submission: Path, target: BenchSet, card: Path, given: Mapping[str, A
 
 
 def _anchor(name: str, target: BenchSet, out: Path, own: Scorecard, given: Mapping[str, Any]) -> Path:
-    """Return the card of an anchor; one of the same set, networks and references is not made again."""
+    """Return the path of an anchor's card; a card with the same fingerprints as `own` is kept.
+
+    The fingerprint of the outputs is not compared.
+    """
     from palette_bench.core.errors import PaletteBenchError
     from palette_bench.scoring.scorecard import read_scorecard
     from palette_bench.submission.methods import RestoreOptions, load_baseline
@@ -122,7 +125,7 @@ def _anchor(name: str, target: BenchSet, out: Path, own: Scorecard, given: Mappi
         try:
             prints = read_scorecard(path).fingerprints
         except PaletteBenchError:
-            prints = None  # damaged: made again
+            prints = None  # a damaged card is made again
         if prints and prints == own.fingerprints.model_copy(update={"outputs": prints.outputs}):
             return path
     restore(load_baseline(name).restorer(RestoreOptions()), target, submission, progress=progress)
@@ -131,7 +134,7 @@ def _anchor(name: str, target: BenchSet, out: Path, own: Scorecard, given: Mappi
 
 
 def _show(card: Scorecard, anchors: Sequence[Path]) -> None:
-    """Print the scores of the outputs between those of the anchors."""
+    """Print the scores of the outputs, followed by those of the anchors."""
     from palette_bench.pages.text import interval_text, value_text
     from palette_bench.scoring.scorecard import read_scorecard
 

@@ -1,4 +1,4 @@
-"""`palette-bench generate`."""
+"""`palette-bench generate`: makes benchmark sets from images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`palette-bench ls`."""
+"""`palette-bench ls`: lists protocols, tasks, metrics, extractors, baselines or recipes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _baselines() -> Iterator[tuple[str, str]]:
 
 
 def _recipes() -> Iterator[tuple[str, str]]:
-    """Yield the recipes of methods that can be trained, with the remark each opens with."""
+    """Yield each recipe of the trainable methods, with the comment in its first line."""
     from palette_bench.submission.methods import baselines
 
     for method, point in sorted(baselines().items()):
@@ -48,7 +48,7 @@ def _recipes() -> Iterator[tuple[str, str]]:
 
 
 def _extractors() -> Iterator[tuple[str, str]]:
-    """Yield the networks scores rest on, with where their weights lie here, or how to get them."""
+    """Yield each feature extractor, with the path of its weights, or the way to get them."""
     from palette_bench.core.errors import WeightsError
     from palette_bench.pages.text import network_words
     from palette_bench.scoring.features import EXTRACTORS

@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Command line options that several verbs share, and their parameter types."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import click
 
 
 class ShardType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
-    """`i/n`: part i of n, counted from 0."""
+    """Parameter type for a shard `i/n`: part i of n, counted from 0."""
 
     name = "i/n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a Shard."""
+        """Return the Shard."""
         from palette_bench.core.journal import Shard
 
         if isinstance(value, Shard):
@@ -29,14 +29,14 @@ class ShardType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gen
 
 
 class WeightsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
-    """`ID=PATH`: where an extractor's weights lie."""
+    """Parameter type for `ID=PATH`: the weights file of a feature extractor."""
 
     name = "ID=PATH"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
-        """Return id and path."""
+        """Return (id, path)."""
         extractor, _, path = str(value).partition("=")
         if not (extractor and path):
             self.fail(f"{value!r} is not ID=PATH, e.g. resnet50-v1=resnet50-0676ba61.pth", param, ctx)
@@ -61,12 +61,12 @@ _DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d{1,3})?")
 
 
 class DeviceType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
-    """Where networks compute; whether it is there is seen when torch is loaded."""
+    """Parameter type for a device name; whether the device exists is tested later, when torch is loaded."""
 
     name = "device"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name of a device."""
+        """Return the name if it has the form of a device name."""
         from palette_bench.core.errors import suggest
 
         if not _DEVICE.fullmatch(str(value)):
@@ -94,14 +94,14 @@ _CREDITS = {
 
 
 def CREDITS(command: Any) -> Any:  # noqa: N802  # a decorator that stands among options
-    """Add the options that say who made some images."""
+    """Decorate a command with the options for name, slug, version, authors and license of a method."""
     for flag, words in reversed(_CREDITS.items()):
         command = click.option(flag, multiple=flag == "--author", help=words)(command)
     return command
 
 
 def credits_of(given: Mapping[str, Any]) -> Any:
-    """Return what the options of CREDITS said, as a MethodCredits."""
+    """Return the values of the CREDITS options as a MethodCredits."""
     from palette_bench.submission.importing import MethodCredits
 
     names = {name: given[name] or "" for name in ("name", "slug", "version", "license")}

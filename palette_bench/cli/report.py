@@ -1,4 +1,4 @@
-"""`palette-bench report`."""
+"""`palette-bench report`: writes a scorecard, or a comparison of two, as an HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`palette-bench restore`: a method on a set, a tool's images out and in, a person's own images."""
+"""`palette-bench restore`: restores a set or own images, or exports and imports the files of a tool."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 TASKS = ("colorization", "inpainting", "uncropping", "jpeg")
 
-# option -> the forms of the command it belongs to; elsewhere it would do nothing, so it is refused
+# option -> forms of the command that use it; other forms reject it instead of ignoring it
 _FORMS = {
     "benchset": "set export import",
     "out": "set import",
@@ -29,7 +29,7 @@ _FORMS = {
         ("run", "seed", "sampler", "steps", "device", "fast", "noise", "size_policy"), "set images"
     ),
     **dict.fromkeys(("samples", "shard", "batch", "audit", "pipeline"), "set"),
-    **dict.fromkeys(("task", "mask", "invert_mask", "large_hole", "extend", "times", "quality"), "pictures"),
+    **dict.fromkeys(("task", "mask", "invert_mask", "large_hole", "extend", "times", "quality"), "images"),
     **{"export": "export", "import_": "import", "hole_value": "export"},
     **dict.fromkeys(("name", "slug", "version", "author", "license"), "import"),
     **{"template": "import", "accept_lossy": "import", "tool_size": "export import"},
@@ -38,18 +38,18 @@ _NEEDED = {
     "set": ("benchset", "out"),
     "export": ("benchset",),
     "import": ("benchset", "out"),
-    "pictures": ("task",),
+    "images": ("task",),
 }
 _NAMES = {
     "set": "METHOD --set SET -o SUB",
     "export": "adapter:NAME --set SET --export DIR",
     "import": "adapter:NAME --set SET --import DIR -o SUB",
-    "pictures": "IN OUT --task T",
+    "images": "IN OUT --task T",
 }
 
 
 class SideType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
-    """`right=128`: a side and how many pixels to add there."""
+    """Parameter type for SIDE=PIXELS, such as `right=128`: a side and the pixels to add there."""
 
     name = "side=pixels"
 
@@ -64,7 +64,7 @@ class SideType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
 
 
 def _run(_context: click.Context, _option: click.Parameter, named: Path | None) -> Path | None:
-    """Return where the run is that --run names."""
+    """Return the path of the training run or bundled model that --run names; None without --run."""
     from palette_bench.submission.training_runs import find_run
 
     return named and find_run(named)
@@ -151,12 +151,15 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None
 
 def _form(words: tuple[str, ...], given: Mapping[str, Any]) -> str:
     if len(words) > 1 or given["task"]:
-        return "pictures"
+        return "images"
     return "export" if given["export"] else "import" if given["import_"] else "set"
 
 
 def _require_form(ctx: click.Context, form: str, words: tuple[str, ...], given: Mapping[str, Any]) -> None:
-    """Refuse options that do not belong to this form, and forms that lack something; all at once."""
+    """Raise if options do not belong to this form, or if options or arguments of the form are missing.
+
+    The error lists all faults.
+    """
     flags = {p.name: p.opts[-1] if p.name != "run" else "--run" for p in ctx.command.params if p.name}
     foreign = [
         flags[name]
@@ -166,7 +169,7 @@ def _require_form(ctx: click.Context, form: str, words: tuple[str, ...], given: 
     missing = [flags[name] for name in _NEEDED[form] if not given[name]]
     faults = [f"does not take {', '.join(foreign)}"] if foreign else []
     faults += [f"needs {', '.join(missing)}"] if missing else []
-    if len(words) != (2 if form == "pictures" else 1):
+    if len(words) != (2 if form == "images" else 1):
         faults.append(f"takes {'IN and OUT' if form == 'images' else 'one METHOD'}, not {' '.join(words)!r}")
     if faults:
         raise click.UsageError(f"restore {_NAMES[form]} {'; '.join(faults)}", ctx)
@@ -240,7 +243,7 @@ def _restore_images(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     source, out = map(Path, words)
     asked = ("task", "mask", "extend", "times", "quality", "size_policy", "invert_mask", "large_hole")
     wish = RestoreRequest(*(given[name] for name in asked))
-    found = jobs(source, out, wish)  # what is wrong with the images is told before a model is loaded
+    found = jobs(source, out, wish)  # reports problems of the images before a model is loaded
     if given["run"] is None:
         raise UsageError(
             "own images need --run RUN, weights that `palette-bench train` made"
@@ -255,7 +258,7 @@ _FORM_OF: dict[str, Callable[[tuple[str, ...], Mapping[str, Any]], None]] = {
     "set": _restore_set,
     "export": _export,
     "import": _import,
-    "pictures": _restore_images,
+    "images": _restore_images,
 }
 
 
@@ -274,7 +277,7 @@ def _tool_options(given: Mapping[str, Any]) -> ToolOptions:
 
 
 def _shard(given: Mapping[str, Any]) -> Any:
-    """Return the shard asked for; under torchrun each rank is one."""
+    """Return the shard of --shard; None under torchrun, where each rank is a shard."""
     from palette_bench.core.errors import UsageError
     from palette_bench.core.processes import launched
 
@@ -286,7 +289,7 @@ def _shard(given: Mapping[str, Any]) -> Any:
 
 
 def _spoken() -> Progress:
-    """Return where to report: under torchrun only rank 0 reports, about its own part."""
+    """Return the progress callback; under torchrun only rank 0 reports, and only on its own shard."""
     from palette_bench.core.processes import is_main_process
     from palette_bench.core.types import SILENT
 

@@ -1,4 +1,4 @@
-"""`palette-bench score`."""
+"""`palette-bench score`: scores a submission into a scorecard and prints the scores."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def command(
 
 
 def _reference_lines(card: Scorecard) -> list[str]:
-    """Return what FID was compared with, once per reference."""
+    """Return one line per reference that FID was compared with."""
     found = {
         (score.params["reference"], score.params["reference_n"])
         for score in card.scores.values()
@@ -131,7 +131,7 @@ def _reference_lines(card: Scorecard) -> list[str]:
 
 
 def _calibration_lines(card: Scorecard) -> list[str]:
-    """Return the original row beside the paper's, a line per metric."""
+    """Return a line per metric with the scores of the originals, ours and the paper's."""
     from palette_bench.scoring.calibration import calibration, paper_row
 
     lines = ["the originals scored as outputs, beside the paper's original row:"]
@@ -146,7 +146,7 @@ def _calibration_lines(card: Scorecard) -> list[str]:
 
 
 def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
-    """Return the images that move FID most, largest first, with what they add to or take from it."""
+    """Return lines with the images of the largest influence on FID, and the change that each causes."""
     from palette_bench.scoring.metrics.moments import most_influential
     from palette_bench.scoring.scorecard import read_table
 
@@ -161,7 +161,7 @@ def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
 
 
 def _lines(card: Scorecard) -> list[str]:
-    """Return the scores as aligned lines: metric, value, interval, network, notes."""
+    """Return the scores as aligned lines: metric, value, interval, feature extractor, notes."""
     from palette_bench.pages.text import score_rows
 
     return terminal.aligned(score_rows(card.scores))

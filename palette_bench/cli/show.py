@@ -1,4 +1,4 @@
-"""`palette-bench show`."""
+"""`palette-bench show`: prints a record file in short, or a recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from palette_bench.cli.terminal import aligned
 
-_LONGEST = 96
+_LONGEST = 96  # characters of a value before it is cut
 
 
 def _short(value: Any) -> str:
@@ -32,7 +32,7 @@ def _lines(value: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _scorecard(file: Path) -> list[str]:
-    """Return a card as a table of scores under what they belong to."""
+    """Return a scorecard as lines: method, set, counts and warnings, then a table of scores."""
     from palette_bench.pages.text import place, score_rows
     from palette_bench.scoring.scorecard import read_scorecard
 
@@ -49,10 +49,10 @@ def _scorecard(file: Path) -> list[str]:
 
 
 def _recipe(method: str, name: str) -> str:
-    """Return a recipe of a method, every key of it.
+    """Return the TOML text of a method's recipe, with all its keys.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: the method has no recipe of that name.
     """
     from palette_bench.core.errors import UsageError, suggest
     from palette_bench.submission.methods import load_baseline

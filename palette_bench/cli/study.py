@@ -1,4 +1,4 @@
-"""`palette-bench study design | serve | release | export | import | simulate | analyse`."""
+"""`palette-bench study design | serve | release | export | import | simulate | analyse`: human studies."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _require(*packages: str) -> None:
 
 
 def _refuse_open_doors(host: str, join_token: str, public_url: str) -> None:
-    """Refuse addresses that let anybody in, or that no browser would send back."""
+    """Raise if the options would let anybody vote, or if the public address is not usable by a browser."""
     if (host not in _LOOPBACK or public_url) and not join_token:
         raise click.UsageError("a study others can reach needs --join-token WORD, or anybody may vote")
     parts = urlsplit(public_url)
@@ -275,7 +275,7 @@ def simulate(
 
 
 def _rates(texts: tuple[str, ...], slugs: tuple[str, ...]) -> dict[str, float]:
-    """Return slug -> rate; a bare number is for every method, and a named one overrides it."""
+    """Return slug -> rate; a bare number is for all methods, and SLUG=NUMBER overrides it."""
     found: dict[str, float] = {}
     for text in sorted(texts, key=lambda text: "=" in text):
         slug, _, number = text.rpartition("=")

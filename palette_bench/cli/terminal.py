@@ -1,4 +1,4 @@
-"""What verbs say to people (stderr) and to machines (stdout)."""
+"""Terminal output of the verbs: progress and messages on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -13,19 +13,26 @@ import click
 
 from palette_bench.core.errors import Problem
 
-_PATIENCE = 2.0  # seconds before progress is worth a word
-_BETWEEN = 5.0  # seconds between the lines of a long run without a terminal
+_PATIENCE = 2.0  # seconds before any progress is shown
+_BETWEEN = 5.0  # seconds between the lines of `Overall` without a terminal
 
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], Any]]:
-    """Show a bar with the time left; without a terminal, a line per 5 %. Nothing within two seconds."""
+    """Yield a function advance(count) that updates a progress bar, shown after two seconds.
+
+    Without a terminal, it prints a line per 5 % instead. The bar and the lines state the remaining time.
+
+    Args:
+        label: text of the bar.
+        total: number of items.
+    """
     if _quiet():
         yield lambda count: None
     elif sys.stderr.isatty():
         from tqdm import tqdm
 
-        with tqdm(total=total, desc=label, unit="picture", dynamic_ncols=True, delay=_PATIENCE) as bar:
+        with tqdm(total=total, desc=label, unit="image", dynamic_ncols=True, delay=_PATIENCE) as bar:
             yield bar.update
     else:
         yield _line_per_twentieth(label, total)
@@ -46,10 +53,10 @@ def _line_per_twentieth(label: str, total: int) -> Callable[[int], Any]:
 
 
 class Overall:
-    """One line for a run of many steps: updated in place; without a terminal, a line every 5 seconds."""
+    """Progress of a run of many steps: one bar, or without a terminal, a line every 5 seconds."""
 
     def __init__(self, steps: int) -> None:
-        """Begin a run of so many steps."""
+        """Start a run with this number of steps."""
         self._steps, self._done, self._within = steps, -1.0, 0.0
         self._name = ""
         self._start = self._told = time.monotonic()
@@ -61,12 +68,12 @@ class Overall:
             self._bar = tqdm(total=steps, bar_format=form, dynamic_ncols=True)
 
     def step(self, name: str) -> None:
-        """Begin the next step."""
+        """Start the next step and show its name."""
         self._done, self._within, self._name = self._done + 1, 0.0, name
         self._show()
 
     def part(self, share: float) -> Any:
-        """Return progress, as functions of the package take it, that fills a share of the step."""
+        """Return a progress callback that fills this share, in [0, 1], of the current step."""
 
         @contextmanager
         def progress(label: str, total: int) -> Iterator[Callable[[int], Any]]:
@@ -79,7 +86,7 @@ class Overall:
         return progress
 
     def end(self) -> None:
-        """End the line."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 
@@ -100,19 +107,19 @@ def _quiet() -> bool:
 
 
 def say(*lines: str) -> None:
-    """Tell the person something, unless they asked for quiet."""
+    """Print lines on stderr, unless --quiet is given."""
     for line in () if _quiet() else lines:
         click.echo(line, err=True)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows of cells as lines with their columns under each other."""
+    """Return rows of cells as lines of text with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def show_problems(problems: Iterable[Problem]) -> None:
-    """Print findings, each as its lines."""
+    """Print problems on stderr, with a colour for their severity."""
     for finding in problems:
         colour = {"error": "red", "warning": "yellow", "info": "cyan"}[finding.severity]
         head, _, rest = str(finding).partition("\n")
@@ -122,7 +129,7 @@ def show_problems(problems: Iterable[Problem]) -> None:
 
 
 def finish(path: Path, fingerprint: str = "", next_command: str = "") -> None:
-    """End a verb: the path on stdout; fingerprint and likely next command for the person."""
+    """Print a verb's result: its path on stdout, its fingerprint and the likely next command on stderr."""
     click.echo(str(path))
     if fingerprint:
         say(f"fingerprint  {fingerprint[:12]}")
@@ -131,5 +138,5 @@ def finish(path: Path, fingerprint: str = "", next_command: str = "") -> None:
 
 
 def say_next(command: str) -> None:
-    """Name the likely next command."""
+    """Print the likely next command on stderr."""
     say(f"next         palette-bench {command}")

@@ -1,4 +1,4 @@
-"""`palette-bench train`."""
+"""`palette-bench train`: trains a method, or resumes a training run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
 
 @click.command("train", short_help="Train a method on images of yours; run again to resume.")
 @click.argument("method", required=False)
-@click.argument("more", metavar="", nargs=-1, type=click.Path(exists=True, path_type=Path))  # of --data
+@click.argument("more", metavar="", nargs=-1, type=click.Path(exists=True, path_type=Path))  # more --data
 @click.option("--task", type=click.Choice(TASKS), help="What to learn; multi: one model for several.")
 @click.option(
     "--data",
@@ -109,7 +109,7 @@ def command(
 
     if (
         resume and method is not None and Path(method).exists()
-    ):  # `--data A B`: nothing stands where METHOD would
+    ):  # with --resume and `--data A B`, click takes B for METHOD
         more, method = (Path(method), *more), None
     data += more
     if resume:

@@ -1,4 +1,4 @@
-"""`palette-bench verify`."""
+"""`palette-bench verify`: recomputes a set and reports changed, missing and foreign files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`palette-bench weights`: the network files scores rest on."""
+"""`palette-bench weights`: lists, fetches and verifies the weights of feature extractors."""
 
 from __future__ import annotations
 

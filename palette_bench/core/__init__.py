@@ -1,1 +1,1 @@
-"""Errors, records, digests, safe writing."""
+"""Foundations: errors, records, digests, intervals, random streams, and safe reading and writing of files."""

@@ -1,7 +1,7 @@
-"""The only module that opens files for writing.
+"""Atomic writing of files; no other module opens files for writing.
 
-A name either holds the old content or the whole new one: temporary file beside the target, flush,
-fsync, replace, fsync of the folder. Source: trust, section 2.
+A file has either its old content or the whole new content. Each write makes a temporary file in the same
+folder, flushes and syncs it, renames it, and syncs the folder. Source: trust, section 2.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from palette_bench.core.errors import StorageError, problem
 
 log = logging.getLogger(__name__)
 
-# what file systems answer to a call they do not have: CIFS, FUSE, Lustre, NFS without a lock service
+# error numbers for calls that a file system does not support: CIFS, FUSE, Lustre, NFS without a lock service
 UNSUPPORTED = frozenset(
     {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOLCK}
 )
 _flush_warned = False
 
-# pid, then 4 hex digits of the host and 4 random ones: a temporary is swept only on its own host
+# process id, then 4 hex digits of the host and 4 random ones; a temporary is removed only on its own host
 _TEMPORARY = re.compile(r"\..+\.pb-(\d+)-([0-9a-f]{4})[0-9a-f]{4}\.tmp")
 
 
@@ -38,7 +38,7 @@ def _host_tag() -> str:
 
 
 def _temporary(path: Path) -> Path:
-    own = os.fsdecode(os.fsencode(path.name)[:180])  # a name may have 255 bytes, this one too
+    own = os.fsdecode(os.fsencode(path.name)[:180])  # names have at most 255 bytes, with the parts added here
     return path.with_name(f".{own}.pb-{os.getpid()}-{_host_tag()}{os.urandom(2).hex()}.tmp")
 
 
@@ -55,10 +55,10 @@ def cannot_write(path: Path, error: OSError) -> StorageError:
 
 
 def require_space(folder: Path, needed: int, fix: str = "free space, or give another folder") -> int:
-    """Return the bytes free where `folder` is or will be.
+    """Return the number of free bytes on the disk where `folder` is or will be.
 
     Raises:
-        StorageError: PB804, they are fewer than `needed`.
+        StorageError: PB804, fewer than `needed` bytes are free.
     """
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
     free = shutil.disk_usage(there).free
@@ -69,12 +69,12 @@ def require_space(folder: Path, needed: int, fix: str = "free space, or give ano
 
 
 def in_bytes(count: float) -> str:
-    """Return an amount of bytes as people say it: 1.5 GB, 640 MB."""
+    """Return a number of bytes in words: 1.5 GB, 640 MB."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk, where its file system can: some refuse it for folders."""
+    """Sync a file or folder to the disk, unless its file system does not support this call."""
     handle = os.open(path, os.O_RDONLY)
     try:
         _flush(handle, path)
@@ -92,7 +92,7 @@ def _flush(handle: int, path: Path) -> None:
 
 
 def _warn_of_flush(path: Path, error: OSError) -> None:
-    """Say once that a power cut may cost what was written last."""
+    """Warn once per process that a power cut may lose the last writes."""
     global _flush_warned  # noqa: PLW0603  # once in the life of a process
     if not _flush_warned:
         text = "%s: this file system does not flush (%s); what is written last may be lost in a power cut"
@@ -102,12 +102,12 @@ def _warn_of_flush(path: Path, error: OSError) -> None:
 
 def _write_all(handle: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:  # a disk about to be full takes a part, and says so only at the next call
+    while view:  # an almost full disk accepts a part; only the next call then reports the error
         view = view[os.write(handle, view) :]
 
 
 def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
-    """Write `data` beside `path`; return the temporary name, not yet synced."""
+    """Write `data` to a temporary file beside `path`, without syncing, and return its path."""
     temporary = _temporary(path)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
@@ -121,7 +121,7 @@ def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
 
 
 class FileBatch:
-    """Files that share one fsync round; all appear when the block ends, none if it raises."""
+    """Context manager for files that are synced together; they appear when the block ends without error."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -132,7 +132,12 @@ class FileBatch:
         return self
 
     def write(self, path: Path, data: bytes, mode: int = 0o666) -> None:
-        """Write `data` to a temporary beside `path`, with permissions `mode` as far as the umask lets.
+        """Write `data` to a temporary file beside `path`; it gets its name when the block ends.
+
+        Args:
+            path: the file.
+            data: its content.
+            mode: permissions, reduced by the umask.
 
         Raises:
             StorageError: PB802.
@@ -145,7 +150,7 @@ class FileBatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give every file its final name, or remove every temporary."""
+        """Give all files their final names, or remove all temporary files after an error."""
         try:
             if kind is None:
                 self._commit()
@@ -166,7 +171,7 @@ class FileBatch:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, making its folder if needed.
+    """Write a file atomically, and make its folder if needed.
 
     Raises:
         StorageError: PB802; the old file is intact.
@@ -177,7 +182,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file only its owner may read, whole or not at all; its folder, if new, is private too."""
+    """Write a file atomically that only its owner may read; a folder made for it is private, too."""
     make_folder(path.parent.parent)
     with suppress(FileExistsError):
         path.parent.mkdir(mode=0o700)
@@ -186,20 +191,20 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all; line feeds stay as they are.
+    """Write UTF-8 text atomically, without conversion of line feeds.
 
-    Names that are no UTF-8 come escaped, as JSON reads them back.
+    Names that are not UTF-8 are escaped, in the form that JSON reads.
     """
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_gzip(path: Path, data: bytes) -> None:
-    """Write `data` gzipped, with no name and no time inside, so equal content is equal bytes."""
+    """Write gzipped data atomically; without name and time inside, equal content gives equal bytes."""
     write_bytes(path, gzip.compress(data, compresslevel=9, mtime=0))
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Append whole lines to a journal and sync it; a crash can tear only the last line."""
+    """Append lines to a journal and sync it; a crash can leave only the last line incomplete."""
     data = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
@@ -213,7 +218,7 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def open_lock_file(path: Path) -> int:
-    """Return a handle for locking `path`; the file is made if absent and keeps its content."""
+    """Return a file descriptor to lock `path` with; the file is created if absent and keeps its content."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
@@ -221,10 +226,10 @@ def open_lock_file(path: Path) -> int:
 
 
 def claim(path: Path, data: bytes) -> None:
-    """Make a file that must not exist yet: of several who try, one succeeds.
+    """Create a file that must not exist yet; if several processes try, exactly one succeeds.
 
     Raises:
-        FileExistsError: it exists.
+        FileExistsError: the file exists.
         StorageError: PB802.
     """
     try:
@@ -253,10 +258,10 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the name `folder` when the block ends, and goes if it raises.
+    """Yield a temporary folder that is renamed to `folder` when the block ends, or removed after an error.
 
     Raises:
-        StorageError: PB802; nothing of that name has appeared.
+        StorageError: PB802; `folder` was not created.
     """
     temporary = _temporary(folder)
     make_folder(temporary)
@@ -271,7 +276,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of ours; cut short, it leaves a temporary behind, never half a folder by that name."""
+    """Remove a folder; an interruption leaves a temporary folder, never a part of `folder` itself."""
     temporary = _temporary(folder)
     try:
         os.replace(folder, temporary)
@@ -281,7 +286,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process of this machine runs."""
+    """Return whether a process of this machine is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -292,20 +297,20 @@ def is_alive(pid: int) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Return whether a process has ended and waits to be reaped: in containers often nobody does it."""
+    """Return whether a process has ended but was not reaped; containers often have no process that reaps."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False  # no such file system, or gone this moment: the next run sweeps
+        return False  # there is no /proc, or the process just ended; the next run will sweep
     return state == "Z"
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporaries that dead runs of this host left in `folder`; nothing else is touched."""
+    """Remove the temporary files and folders in `folder` whose process, on this host, has ended."""
     try:
         entries = list(os.scandir(folder)) if folder.is_dir() else []
     except OSError:
-        return  # the folder may not be readable; a later write reports why it fails
+        return  # an unreadable folder is no error here; a later write reports the reason
     for entry in entries:
         match = _TEMPORARY.fullmatch(entry.name)
         if not match or match[2] != _host_tag() or is_alive(int(match[1])):
@@ -313,10 +318,10 @@ def sweep(folder: Path) -> None:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
-            with suppress(OSError):  # on a read-only disk it stays, and does no harm
+            with suppress(OSError):  # on a read-only disk the file stays, which does no harm
                 Path(entry.path).unlink()
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether `name` is a temporary of ours, finished or not."""
+    """Return whether `name` is that of a temporary file or folder of this module."""
     return _TEMPORARY.fullmatch(name) is not None

@@ -1,14 +1,14 @@
-"""The error tree, and the problems an error carries.
+"""Error classes, error codes, and the problems that an error lists.
 
     PaletteBenchError
-      UsageError          2   cannot be meant
+      UsageError          2   invalid command or call
       InputError          3   SpecError SourceError BenchSetError SubmissionError RecordError
                               IncomparableError
       StackError          4   CodecError WeightsError DeviceError
       StorageError        5   disk full, locked, not permitted
       RankError               another process of the same run failed; its exit code
 
-The number is the exit code of the command line. Every error lists all problems found, not the first.
+The number is the exit code of the command line. Every error lists all problems found, not only the first.
 """
 
 from __future__ import annotations
@@ -119,9 +119,9 @@ _NOTICES = {"PB320", "PB805", "PB808"}
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One finding: what rule, where, what was expected and found, how to mend it.
+    """One finding: its rule, place, expected and found values, and how to fix it.
 
-    `ids` holds every name; records keep `brief()`, with the first 20.
+    `ids` lists all affected names; records store `brief()`, which keeps the first 20.
     """
 
     code: str
@@ -135,18 +135,19 @@ class Problem:
 
     @property
     def title(self) -> str:
-        """Return the text of the code, with the count where it is not one."""
+        """Return the text of the code, followed by the count if it is not one."""
         text = CODES[self.code]
         return text if self.count == 1 else f"{text}: {self.count:,} times"
 
     def brief(self) -> Problem:
-        """Return the finding with the first 20 names; the count stays that of all."""
+        """Return the finding with its first 20 names; `count` still counts all of them."""
         return replace(self, ids=self.ids[:SHOWN_IDS])
 
     def __str__(self) -> str:
-        """Return the finding as lines for a person."""
+        """Return the finding as text of several lines."""
         lines = [f"{self.code} {self.severity}  {self.title}"]
         shown = ", ".join(self.ids[:SHOWN_IDS]) + (", ..." if self.count > SHOWN_IDS else "")
+        # The names are not repeated if `where` already states them.
         named = self.where == shown or all(f"/{name}." in self.where for name in self.ids[:SHOWN_IDS])
         for name, text in (
             ("where", self.where if named else f"{self.where} ({shown})"),
@@ -168,7 +169,7 @@ def problem(
     fix: str = "",
     ids: Sequence[str] | None = None,
 ) -> Problem:
-    """Return a problem whose severity follows from its code; `ids` are all names it concerns."""
+    """Return a problem with the severity of its code; `ids` are all affected names."""
     severity: Severity = "warning" if code in _WARNINGS else "info" if code in _NOTICES else "error"
     names = tuple(ids or ())
     return Problem(
@@ -184,41 +185,41 @@ def problem(
 
 
 def _printable(text: str) -> str:
-    """Return text with control, bidi and undecodable characters escaped: names come from strangers."""
+    """Return the text with control, bidi and undecodable characters escaped; names are untrusted."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def errors_of(problems: Iterable[Problem]) -> list[Problem]:
-    """Return the problems that are errors, leaving warnings and notices."""
+    """Return the problems that are errors, without warnings and notices."""
     return [p for p in problems if p.severity == "error"]
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return 'did you mean ...?' or the list of known names, for an unknown `name`."""
+    """Return "did you mean ...?" for an unknown `name`, or the list of known names if none is similar."""
     choices = sorted(known)
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(choices)}"
 
 
 class PaletteBenchError(Exception):
-    """Base of all errors a user can cause or mend; carries every problem found."""
+    """Base of all errors that a user can cause or fix; `problems` lists all problems found."""
 
     exit_code = 6
 
     def __init__(self, *findings: Problem | str) -> None:
-        """Keep the problems apart from plain sentences."""
+        """Store the problems; plain sentences only become part of the message."""
         self.problems = tuple(f for f in findings if isinstance(f, Problem))
         super().__init__("\n".join(str(f) for f in findings))
 
 
 class UsageError(PaletteBenchError):
-    """The command or call cannot be meant."""
+    """The command or call is invalid."""
 
     exit_code = 2
 
 
 class InputError(PaletteBenchError):
-    """Something given to us is wrong."""
+    """An input is wrong: a file, folder, set, submission or record."""
 
     exit_code = 3
 
@@ -240,7 +241,7 @@ class SubmissionError(InputError):
 
 
 class MethodError(InputError):
-    """A method that somebody brought failed, or is not what the interface asks."""
+    """A method of another package failed, or lacks a part of the interface."""
 
 
 class RecordError(InputError):
@@ -248,17 +249,17 @@ class RecordError(InputError):
 
 
 class IncomparableError(InputError):
-    """Two things that do not belong in one table; names the fingerprint that differs."""
+    """Two records cannot be compared in one table; the message names the fingerprint that differs."""
 
 
 class StackError(PaletteBenchError):
-    """This machine's libraries, weights or devices cannot be trusted or are absent."""
+    """Libraries, weights or devices of this machine are absent or give wrong results."""
 
     exit_code = 4
 
 
 class CodecError(StackError):
-    """An image codec does not do what the protocol defines."""
+    """The results of an image codec differ from the protocol's definition."""
 
 
 class WeightsError(StackError):
@@ -266,7 +267,7 @@ class WeightsError(StackError):
 
 
 class DeviceError(StackError):
-    """A device was asked for that is not there."""
+    """The requested device is absent or unsuitable."""
 
 
 class StorageError(PaletteBenchError):
@@ -276,9 +277,9 @@ class StorageError(PaletteBenchError):
 
 
 class RankError(PaletteBenchError):
-    """Another process of this distributed run failed, so this one ends too, with its exit code."""
+    """Another rank of this distributed run failed, so this rank ends too, with the same exit code."""
 
     def __init__(self, rank: int, exit_code: int) -> None:
-        """Keep the exit code of the process that failed; its own message says why."""
+        """Store the exit code of the failed rank; that rank prints the reason."""
         self.exit_code = exit_code
         super().__init__(f"stopped: rank {rank} failed and says why (exit {exit_code})")

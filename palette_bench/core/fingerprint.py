@@ -1,6 +1,6 @@
-"""Canonical JSON and digests: how things are told apart.
+"""Canonical JSON, and digests that identify records, pixels and tables.
 
-Files are never hashed as an identity: PNG bytes change with the host's zlib, pixels do not.
+PNG files are identified by their pixels, not their bytes, because the bytes depend on the version of zlib.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from palette_bench.core.types import Fingerprint, ImageId
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return `value` as UTF-8 JSON with sorted keys and no spaces; NaN and infinities are refused."""
+    """Return `value` as UTF-8 JSON with sorted keys and no spaces; NaN and infinities raise ValueError."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace")  # of a name that is no UTF-8, its escape in JSON
+    return text.encode("utf-8", "backslashreplace")  # names that are not UTF-8 become JSON escapes
 
 
 def sha256(data: bytes) -> Fingerprint:
@@ -34,13 +34,13 @@ def fingerprint(value: Any) -> Fingerprint:
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> Fingerprint:
-    r"""Return the digest of pixels, whatever file they came from.
+    r"""Return the digest of pixels, independent of the file format.
+
+    The digest is the SHA-256 of `pb-px-v1\0`, height, width and channels (u32, little-endian), followed by
+    the pixel values. Source: protocol, section 6.
 
     Args:
         pixels: (H, W) or (H, W, C) uint8, row-major.
-
-    Source: protocol, section 6: SHA-256 of `pb-px-v1\0`, height, width, channels (u32
-        little-endian), samples.
     """
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
         raise TypeError(f"pixels must be (H, W[, C]) uint8, not {pixels.shape} {pixels.dtype}")
@@ -50,10 +50,10 @@ def pixel_digest(pixels: NDArray[np.uint8]) -> Fingerprint:
 
 
 def lines_digest(lines: Iterable[str]) -> Fingerprint:
-    """Return the SHA-256 of ASCII lines, a line feed after each."""
+    """Return the SHA-256 of ASCII lines, each followed by a line feed."""
     return sha256("".join(f"{line}\n" for line in lines).encode("ascii"))
 
 
 def table_digest(digests: dict[ImageId, Fingerprint]) -> Fingerprint:
-    """Return the digest over the sorted (id, pixel digest) list of a folder of images."""
+    """Return the digest of the (id, pixel digest) pairs of a folder of images, sorted by id."""
     return lines_digest(f"{image_id} {digests[image_id]}" for image_id in sorted(digests))

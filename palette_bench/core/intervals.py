@@ -18,7 +18,7 @@ NORMAL_QUANTILE = float(special.ndtri(0.975))
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval and its standard error, in the unit of the value, and the id of its rule."""
+    """A 95 % interval, its standard error in the unit of the value, and the id of its method."""
 
     low: float
     high: float
@@ -27,7 +27,7 @@ class Interval:
 
 
 class Estimate:
-    """Gives `se`, `low` and `high` to a result that has an `interval`; None where it has none."""
+    """Mixin that adds `se`, `low` and `high` to a class with an `interval`; None without an interval."""
 
     interval: Interval | None
 
@@ -48,13 +48,15 @@ class Estimate:
 
 
 def wilson(successes: int, n: int) -> Interval:
-    """Return the Wilson score interval of a share, in [0, 1].
+    """Return the Wilson score interval of the share successes / n, in [0, 1].
+
+    The standard error is that of the share, sqrt(p(1-p)/n).
 
     Args:
-        successes: 0 <= successes <= n.
-        n: trials, >= 1.
+        successes: number of successes, 0 <= successes <= n.
+        n: number of trials, >= 1.
 
-    Source: Wilson 1927; `wilson-v1`. The standard error is that of the share, sqrt(p(1-p)/n).
+    Source: Wilson 1927; `wilson-v1`.
     """
     z2 = NORMAL_QUANTILE**2
     share = successes / n
@@ -65,7 +67,7 @@ def wilson(successes: int, n: int) -> Interval:
 
 
 def mean_t(values: NDArray[np.float64]) -> Interval | None:
-    """Return the t interval of the mean of (N,) values, or None for N < 2; `mean-t-v1`."""
+    """Return Student's t interval of the mean of (N,) values, or None for N < 2; `mean-t-v1`."""
     n = len(values)
     if n < 2:
         return None
@@ -76,17 +78,21 @@ def mean_t(values: NDArray[np.float64]) -> Interval | None:
 
 
 def influence_se(influence: NDArray[np.float64], halves: NDArray[np.float64] | None = None) -> float | None:
-    """Return the standard error of a number that each of N images moves by h; None for N < 2.
+    """Return the standard error of a statistic of N images from the influence h of each image.
 
-    sd(h) / sqrt N counts what two images do only together twice: its square is V1 + 2 V2, where the variance
-    is V1 + V2 (Efron and Stein 1981). V2 is all there is near a distance of zero. The same square with each h
-    taken within its own half of the images is V1 + 4 V2, so that 1.5 and -0.5 of the two give V1 + V2, which
-    lies between half of the first square and all of it.
+    The variance is V1 + V2, where V1 is the effect of single images and V2 the joint effect of pairs. The
+    usual estimate (sd(h) / sqrt N)^2 counts V2 twice: it is V1 + 2 V2 (Efron and Stein 1981). Near a distance
+    of zero, V2 is the whole variance. With each influence computed within one half of the images, the same
+    square is V1 + 4 V2. Hence 1.5 times the first minus 0.5 times the second estimates V1 + V2, which is
+    clipped to lie between half of the first square and all of it.
 
     Args:
-        influence: (N,) first-order influence of each image; a constant added to all changes nothing.
-        halves: (N,) the same influence among images of the same parity alone; None leaves the interval up
-            to 1.41 times too wide.
+        influence: (N,) first-order influence of each image; a constant added to all values has no effect.
+        halves: (N,) the influence of each image among the images with the same parity of index. None leaves
+            the standard error up to 1.41 times too large.
+
+    Returns:
+        The standard error, or None for N < 2.
     """
     n = len(influence)
     if n < 2:
@@ -104,13 +110,13 @@ def linear(
     method: str,
     halves: NDArray[np.float64] | None = None,
 ) -> Interval | None:
-    """Return value +- 1.96 standard errors of a number that (N,) images move; None for N < 2.
+    """Return the interval value +- 1.96 standard errors of a statistic of N images; None for N < 2.
 
     Args:
-        value: the number.
-        influence: as in `influence_se`.
+        value: value of the statistic.
+        influence: (N,), as in `influence_se`.
         method: id of the interval, e.g. `paired-influence-v1`.
-        halves: as in `influence_se`.
+        halves: (N,) or None, as in `influence_se`.
     """
     se = influence_se(influence, halves)
     if se is None:
@@ -120,9 +126,9 @@ def linear(
 
 
 def log_mean(values: NDArray[np.float64]) -> Interval | None:
-    """Return the interval of exp(mean of values), normal on the log scale; None for N < 2.
+    """Return the interval of exp(mean of (N,) values), normal on the log scale; None for N < 2.
 
-    The standard error is carried to the value's scale by the derivative of exp. `log-influence-v1`.
+    The standard error is converted from the log scale with the derivative of exp. `log-influence-v1`.
     """
     n = len(values)
     if n < 2:

@@ -1,7 +1,7 @@
-"""Per-item journals and folder locks: how a run resumes and two runs keep apart.
+"""Journals of finished items, which let a run resume, and folder locks, which keep two runs apart.
 
-`journal.I-of-N.jsonl` opens with a header line naming the configuration; then one line per item.
-Resume trusts pixel digests, never the existence of a file. Source: trust, section 2.
+The first line of `journal.I-of-N.jsonl` states the configuration; one line per item follows. A resumed run
+compares pixel digests and does not rely on the existence of a file. Source: trust, section 2.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from palette_bench.core.records import read_file
 log = logging.getLogger(__name__)
 
 LOCK = ".pb-lock"
-_CHECK = "crc"  # key of each line's own checksum
+_CHECK = "crc"  # key of the checksum in each line
 _JOURNAL = re.compile(r"journal\.\d+-of-\d+\.jsonl")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index` of `count` of a run; items are dealt round-robin in id order."""
+    """Part `index` of `count` of a run; items are assigned to the parts in turn, in id order."""
 
     index: int = 0
     count: int = 1
 
     @property
     def name(self) -> str:
-        """Return the shard's name in file names."""
+        """Return the name of the shard in file names: I-of-N."""
         return f"{self.index}-of-{self.count}"
 
     def __str__(self) -> str:
-        """Return the form people type."""
+        """Return the form of the command line: I/N."""
         return f"{self.index}/{self.count}"
 
 
@@ -54,7 +54,7 @@ WHOLE = Shard()
 
 
 def is_ours(name: str) -> bool:
-    """Return whether a file name is bookkeeping of ours: journal, lock or temporary."""
+    """Return whether a file name is that of a journal, lock or temporary file."""
     return name.startswith(LOCK) or bool(_JOURNAL.fullmatch(name)) or atomic.is_temporary(name)
 
 
@@ -67,7 +67,7 @@ def _checksum(value: dict[str, Any]) -> str:
 
 
 def _load(line: bytes) -> dict[str, Any] | None:
-    """Return what a line says, or None if it is torn or was changed on the disk."""
+    """Return the content of a journal line, or None if the line is incomplete or its checksum is wrong."""
     try:
         value = json.loads(line)
         whole = isinstance(value, dict) and value.pop(_CHECK, None) == _checksum(value)
@@ -77,20 +77,23 @@ def _load(line: bytes) -> dict[str, Any] | None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Return header and entries of one journal; from the first torn line on, items are redone."""
+    """Return the header and entries of a journal, up to the first damaged line.
+
+    Items after that line are made again. The header is None if the first line is damaged.
+    """
     lines = list(takewhile(lambda value: value is not None, map(_load, read_file(path).splitlines())))
     header, *entries = lines or [None]
     return header, [entry for entry in entries if entry]
 
 
 class Journal:
-    """The journal of one shard of a run, together with what all shards have finished."""
+    """The journal of one shard; `entries` are the finished items of all shards, by id."""
 
     def __init__(self, folder: Path, header: dict[str, Any], shard: Shard = WHOLE) -> None:
         """Read every journal in `folder`.
 
         Raises:
-            InputError: PB605, the folder was begun with another configuration.
+            InputError: PB605, the folder was started with another configuration.
         """
         self.path = folder / f"journal.{shard.name}.jsonl"
         self.header = header
@@ -102,12 +105,12 @@ class Journal:
             self.entries.update((entry["id"], entry) for entry in entries)
 
     def start(self, kept: Iterable[dict[str, Any]]) -> None:
-        """Write this shard's journal anew with the entries that are still true."""
+        """Rewrite this shard's journal with the header and the entries that are still valid."""
         lines = [_dump(self.header), *(_dump(entry) for entry in kept)]
         atomic.write_text(self.path, "".join(f"{line}\n" for line in lines))
 
     def add(self, entries: list[dict[str, Any]]) -> None:
-        """Append finished items; they are on disk when this returns."""
+        """Append finished items; they are synced to the disk when the call returns."""
         atomic.append_lines(self.path, map(_dump, entries))
         self.entries.update((entry["id"], entry) for entry in entries)
 
@@ -124,11 +127,11 @@ def _other_configuration(path: Path, header: dict[str, Any], found: dict[str, An
 
 
 def _lock(path: Path, mode: int) -> int:
-    """Return the handle of a locked file.
+    """Lock a file and return its file descriptor.
 
     Raises:
-        StorageError: PB803, naming the process that holds it.
-        OSError: this file system has no such locks.
+        StorageError: PB803, another process holds the lock; the message names that process.
+        OSError: the file system does not support locks.
     """
     handle = atomic.open_lock_file(path)
     try:
@@ -153,10 +156,10 @@ def _in_use(folder: Path, holder: str, advice: str) -> StorageError:
 
 @contextmanager
 def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
-    """Hold a folder against other runs; shards of one run share it.
+    """Lock a folder against other runs while the block runs; the shards of one run share the folder.
 
     Raises:
-        StorageError: PB803, naming the process that holds it.
+        StorageError: PB803, another run uses the folder; the message names its process.
     """
     atomic.make_folder(folder)
     alone = shard.count == 1
@@ -180,16 +183,17 @@ def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
 
 @contextmanager
 def _held(folder: Path, shard: Shard) -> Iterator[None]:
-    """Hold a folder by a file that only one process can make; it names that process and its machine.
+    """Lock a folder with a file that only one process can create, on file systems without locks.
 
-    A whole run is held out by any such file, a shard by that of a whole run or of the same shard. The own
-    file is made before the others are looked for: of two that come at once neither overlooks the other.
+    The file names the process and its machine. Any such file excludes a whole run. The file of a whole run,
+    or of the same shard, excludes a shard. Each run creates its own file before it looks for others, so that
+    two simultaneous runs cannot miss each other.
     """
     own = folder / f"{LOCK}.held.{shard.name}"
     _require_left(own)
     try:
         atomic.claim(own, f"{socket.gethostname()} {os.getpid()}\n".encode())
-    except FileExistsError:  # made since we looked
+    except FileExistsError:  # another run created it after the test above
         raise _in_use(folder, "another run", "wait for it to end") from None
     whole = [folder / f"{LOCK}.held.{WHOLE.name}"]
     try:
@@ -202,10 +206,11 @@ def _held(folder: Path, shard: Shard) -> Iterator[None]:
 
 
 def _require_left(path: Path) -> None:
-    """Remove the file of a process of this machine that has ended.
+    """Remove a lock file if its process, on this machine, has ended.
 
     Raises:
-        StorageError: PB803, it has not, or is of another machine, where we cannot see that.
+        StorageError: PB803, the process is running, or it belongs to another machine, so its state is
+            unknown.
     """
     try:
         host, pid = path.read_text().split()

@@ -1,4 +1,4 @@
-"""What file managers, network disks and notebooks leave beside a person's own files."""
+"""Names of litter: files and folders that file managers, network disks and notebooks leave behind."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _FOLDERS = frozenset(
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file is known litter by its POSIX relative name: itself, or a folder above it.
+    """Return whether a POSIX relative name, or a folder above it, is known litter.
 
-    A name such as `._a.png` is the twin that macOS writes beside `a.png` on disks of other systems.
+    Names such as `._a.png` count: macOS writes such a twin beside `a.png` on disks of other systems.
     """
     *folders, last = name.rstrip("/").split("/")
     return last in _NAMES or last in _FOLDERS or last.startswith("._") or not _FOLDERS.isdisjoint(folders)

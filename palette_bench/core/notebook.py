@@ -1,4 +1,4 @@
-"""How records show themselves in a notebook: small HTML tables, every text escaped."""
+"""HTML tables that display records in notebooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 
 def html_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table with a caption; None is an empty cell."""
+    """Return an HTML table with a caption; None becomes an empty cell, and all text is escaped."""
     body = ""
     for row in rows:
         cells = ("" if cell is None else escape(str(cell)) for cell in row)

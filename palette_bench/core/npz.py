@@ -1,4 +1,4 @@
-"""Arrays in .npz files of strangers: headers are judged before values are read, nothing is unpickled."""
+"""Safe reading of untrusted .npz files: headers are tested before values are read; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# what zipfile and NumPy raise on damaged files, as found by damaging them
+# exceptions that zipfile and NumPy raise for damaged files, as found in tests with damaged files
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, OSError, EOFError, ValueError, KeyError),
     *(RuntimeError, TypeError, IndexError, OverflowError, SyntaxError),
@@ -27,14 +27,14 @@ _DAMAGE = (
 
 
 class NpzError(ValueError):
-    """Not the arrays that were asked for; the message says what was found."""
+    """The file does not hold the requested arrays; the message states what it holds."""
 
 
 def member_names(file: Path | io.BytesIO) -> list[str]:
     """Return the names of the arrays in a file.
 
     Raises:
-        NpzError: not a zip archive.
+        NpzError: the file is not a zip archive.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -46,15 +46,15 @@ def member_names(file: Path | io.BytesIO) -> list[str]:
 def read_npz(
     file: Path | io.BytesIO, wanted: Mapping[str, tuple[int, ...]], dtypes: tuple[str, ...]
 ) -> Arrays:
-    """Return arrays of exactly these names and shapes; others in the file are left alone.
+    """Return name -> array for the wanted names; other arrays in the file are ignored.
 
     Args:
-        file: where they are.
-        wanted: name -> shape.
-        dtypes: those accepted, as `dtype.str`.
+        file: the .npz file.
+        wanted: name -> exact shape.
+        dtypes: accepted dtypes, as `dtype.str`.
 
     Raises:
-        NpzError: damaged, absent, or of another shape or type.
+        NpzError: the file is damaged, or an array is absent or has another shape or dtype.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -66,10 +66,10 @@ def read_npz(
 
 
 def read_scalar(file: Path | io.BytesIO, name: str) -> str | None:
-    """Return the single number or word a file holds under a name, as text; None if it has no such name.
+    """Return the integer or short text under a name in the file, as text; None if the name is absent.
 
     Raises:
-        NpzError: damaged, or something else than one integer or short word.
+        NpzError: the file is damaged, or the value is not one integer or one short text.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -112,5 +112,5 @@ def _header(member: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _said(error: Exception) -> str:
-    """Return a library's complaint as one short line."""
+    """Return the message of an exception as one short line."""
     return (str(error).strip("'\"").partition("\n")[0] or type(error).__name__)[:200]

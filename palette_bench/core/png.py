@@ -1,7 +1,7 @@
-"""The plain PNG writer and the strict PNG reader.
+"""Plain PNG writer and strict PNG reader.
 
-The reader takes nothing on trust: Pillow alone accepts an image that ends after 100 of 256 rows,
-clips 16-bit gray, and reads a JPEG named .png. Source: trust, section 4.1.
+The reader verifies the whole file before Pillow decodes it. Pillow alone accepts an image that ends after 100
+of 256 rows, clips 16-bit gray, and reads a JPEG named .png. Source: trust, section 4.1.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ MAX_BYTES = 1 << 20
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 3: 2}  # channels -> IHDR colour type
 _COLOUR_NAMES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
-_UP = 2  # one filter for every row: photographs deflate as well as with a search per row
+_UP = 2  # filter type of all rows: photographs compress as well as with a search for the best type per row
 
 
 @dataclass
 class PngError(Exception):
-    """A file the strict reader refuses: code, what was expected and found."""
+    """A file is refused by the strict reader: error code, expected and found values."""
 
     code: str
     expected: str
     found: str
 
     def __str__(self) -> str:
-        """Return both sides as one sentence."""
+        """Return the expected and found values as one sentence."""
         return f"expected {self.expected}, found {self.found}"
 
 
@@ -49,14 +49,14 @@ def _header(height: int, width: int, channels: int) -> bytes:
 
 
 def encode(pixels: Image, profile: bytes | None = None) -> bytes:
-    """Return pixels as a PNG of IHDR, IDAT and IEND only, and of a colour profile if one is given.
+    """Return the bytes of a PNG with chunks IHDR, IDAT and IEND only, and iCCP if a colour profile is given.
+
+    The filter is Up; deflate uses level 1 with run lengths. A 256x256 photograph takes 1.9 ms and 133 kB,
+    compared with 5.2 ms and 132 kB for Pillow's level 1.
 
     Args:
         pixels: (H, W), (H, W, 1) or (H, W, 3) uint8.
-        profile: an ICC profile.
-
-    Filter Up, deflate level 1 with run lengths: 1.9 ms and 133 kB for a 256x256 photograph, against
-    5.2 ms and 132 kB for Pillow's level 1.
+        profile: an ICC colour profile.
     """
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -67,7 +67,7 @@ def encode(pixels: Image, profile: bytes | None = None) -> bytes:
     np.subtract(samples[1:], samples[:-1], out=rows[1:, 1:])
     deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     data = deflate.compress(rows.tobytes()) + deflate.flush()
-    # PNG specification, iCCP: a name, 0, method 0, and the profile deflated
+    # PNG specification, iCCP: a name, a zero byte, compression method 0, and the deflated profile
     colours = _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)) if profile else b""
     return _assemble(_header(height, width, channels), data, colours)
 
@@ -80,7 +80,7 @@ def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:
     """Return the bytes of a regular file; links, pipes and devices are refused without blocking.
 
     Raises:
-        PngError: PB105 or PB307.
+        PngError: PB105, not a regular file; PB307, larger than `limit` bytes.
         OSError: the file cannot be opened.
     """
     try:
@@ -95,7 +95,8 @@ def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:
             raise PngError("PB105", "a regular file", "a folder or special file")
         if status.st_size > limit:
             raise PngError("PB307", f"at most {limit:,} bytes", f"{status.st_size:,} bytes")
-        with open(handle, "rb", closefd=False) as file:  # after the checks: open() refuses folders itself
+        # opened only after the tests above, because open() raises another error for a folder
+        with open(handle, "rb", closefd=False) as file:
             return file.read(limit + 1)
     finally:
         os.close(handle)
@@ -104,13 +105,20 @@ def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:
 def decode_strict(
     data: bytes, height: int, width: int, channels: int, limit: int = MAX_BYTES
 ) -> tuple[Image, bool]:
-    """Return the pixels of a PNG of exactly this size and kind, and whether it carried metadata.
+    """Decode a PNG that must have exactly this size and number of channels.
+
+    Args:
+        data: bytes of the file.
+        height: expected height in pixels.
+        width: expected width in pixels.
+        channels: 1 for gray, 3 for RGB.
+        limit: largest size of the file in bytes.
 
     Returns:
-        (H, W, 3) or (H, W, 1) uint8; True if ancillary chunks were skipped (PB320).
+        The pixels, (H, W, 3) or (H, W, 1) uint8, and whether metadata chunks were skipped (PB320).
 
     Raises:
-        PngError: PB301-PB307, with what was expected and found.
+        PngError: PB301-PB307, with the expected and found values.
     """
     if len(data) > limit:
         raise PngError("PB307", f"at most {limit:,} bytes", f"{len(data):,} bytes")
@@ -124,7 +132,11 @@ def decode_strict(
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (kind, body) of each chunk up to IEND, which must end the file."""
+    """Yield (kind, body) of each chunk up to IEND, which must end the file.
+
+    Raises:
+        PngError: PB305, a chunk is damaged or cut, or bytes follow IEND.
+    """
     at = len(_SIGNATURE)
     kind, length = b"", 0
     while kind != b"IEND":
@@ -147,7 +159,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _walk(data: bytes) -> tuple[bytes, bytes, bool]:
-    """Return IHDR, the joined IDAT bodies and whether other chunks were skipped."""
+    """Return the body of IHDR, the joined bodies of IDAT, and whether other chunks were skipped."""
     header = b""
     parts: list[bytes] = []
     before = b""
@@ -193,7 +205,7 @@ def _check_header(header: bytes, height: int, width: int, channels: int) -> None
 
 
 def _check_stream(body: bytes, height: int, stride: int) -> None:
-    """Refuse a stream that does not inflate to exactly the rows of the image."""
+    """Raise PB306 unless the data inflate to exactly the rows of the image, with valid row filters."""
     inflate = zlib.decompressobj()
     try:
         rows = inflate.decompress(body, height * stride + 1)

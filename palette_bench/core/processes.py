@@ -1,7 +1,7 @@
-"""Work on many pieces in several processes or threads: order kept, memory flat, no orphans.
+"""Ranks of torchrun, ordered work in several processes or threads, and orderly stops on signals.
 
-Worker processes ignore Ctrl-C (the parent decides) and end when the parent dies, so that a killed run leaves
-nothing behind that still writes.
+Worker processes ignore Ctrl-C, which the parent handles, and end when the parent dies. Hence a killed run
+leaves no process behind that still writes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from typing import TypeVar
 
 from palette_bench.core.errors import StorageError, problem
 
-_LAUNCHED = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # what torchrun sets
+# --- ranks --------------------------------------------------------------------------------------
+
+_LAUNCHED = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # variables of torchrun
 
 
 def launched() -> bool:
@@ -32,25 +34,27 @@ def launched() -> bool:
 
 
 def rank_of() -> tuple[int, int]:
-    """Return this process's rank and how many there are; 0 of 1 without torchrun."""
+    """Return the rank of this process and the number of ranks; (0, 1) without torchrun."""
     return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched() else (0, 1)
 
 
 def is_main_process() -> bool:
-    """Return whether this process is rank 0, the only one that prints."""
+    """Return whether this process is rank 0, the only rank that prints."""
     return rank_of()[0] == 0
 
 
 def own_device(name: str) -> str:
-    """Return the device of this process: `cuda` means the GPU of its local rank."""
+    """Return the device of this process; under torchrun, `cuda` stands for the GPU of the local rank."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and launched() else name
 
+
+# --- ordered work -------------------------------------------------------------------------------
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 
-_THREADS = min(4, os.cpu_count() or 1)  # enough to decode ahead of a network; inflating frees the lock
-_AHEAD = 32  # pieces under way or waiting: two micro-batches of a CPU
+_THREADS = min(4, os.cpu_count() or 1)  # enough to decode ahead of a network; inflating releases the GIL
+_AHEAD = 32  # pieces in flight: two micro-batches of a CPU
 
 
 def _begin() -> None:
@@ -69,15 +73,15 @@ def _begin() -> None:
 def in_processes(
     function: Callable[[Chunk], Result], chunks: Iterable[Chunk], workers: int
 ) -> Iterator[Result]:
-    """Yield function(chunk) in order; with one worker, in this process.
+    """Yield function(chunk) for all chunks, in their order.
 
     Args:
-        function: picklable.
-        chunks: picklable pieces of work; at most 2 * workers are in flight.
-        workers: >= 1.
+        function: a picklable function.
+        chunks: picklable pieces of work; at most 2 * workers of them are in flight.
+        workers: number of processes, >= 1; 1 runs the function in this process.
 
     Raises:
-        StorageError: PB807, a worker was killed; running again resumes.
+        StorageError: PB807, a worker was killed; the same command resumes.
     """
     if workers == 1:
         yield from map(function, chunks)
@@ -100,10 +104,10 @@ def in_processes(
 
 
 def in_threads(function: Callable[[Chunk], Result], pieces: Iterable[Chunk]) -> Generator[Result, None, None]:
-    """Yield function(piece) in order, worked out a little ahead by a few threads.
+    """Yield function(piece) for all pieces, in their order; a few threads compute a little ahead.
 
-    For reading and decoding: memory holds a few dozen results, however many pieces there are. The first
-    error, or closing the generator, ends the work; nothing starts after it.
+    Use it for reading and decoding images. Memory holds at most a few dozen results, whatever the number of
+    pieces. The first error, or closing the generator, ends the work, and no further piece is started.
     """
     pool = ThreadPoolExecutor(_THREADS)
     try:
@@ -124,25 +128,28 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-_ONE_STOP = 1.0  # seconds within which two signals are one: timeout(1) sends to the child and to its group
+# --- orderly stops ------------------------------------------------------------------------------
+
+# seconds within which two signals count as one, because timeout(1) signals both the child and its group
+_ONE_STOP = 1.0
 _HEARD = b"stopping after the current item; Ctrl-C again ends at once, without it\n"
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop; what is finished is journalled."""
+    """A signal asked the run to stop; finished items are journalled."""
 
     def __init__(self, signum: int) -> None:
-        """Keep the exit code: 130 for SIGINT, 143 for SIGTERM."""
+        """Store the exit code: 130 for SIGINT, 143 for SIGTERM."""
         self.exit_code = 128 + signum
         super().__init__(signal.Signals(signum).name)
 
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], None]]:
-    """Yield `check()`, which raises `Interrupted` once a stop signal has come.
+    """Yield a function `check()` that raises `Interrupted` after SIGINT or SIGTERM arrived.
 
-    A second Ctrl-C ends the process with 130, whatever it is doing; not under torchrun, which passes every
-    one on twice. Outside the main thread signals cannot be caught, and `check` never raises.
+    A second Ctrl-C ends the process at once with exit code 130. Under torchrun it does not, because torchrun
+    forwards every Ctrl-C twice. Outside the main thread signals cannot be caught, so `check` never raises.
     """
     received: list[int] = []
 
@@ -167,7 +174,7 @@ def stoppable() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _second_ends() -> Iterator[None]:
-    """Watch for a second Ctrl-C from a thread: the main one hears nothing within an operation of torch."""
+    """Watch for a second Ctrl-C in a thread; the main thread handles no signal during a call of torch."""
     incoming, outgoing = socket.socketpair()
     outgoing.setblocking(False)
     before = signal.set_wakeup_fd(outgoing.fileno(), warn_on_full_buffer=False)

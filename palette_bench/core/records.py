@@ -1,7 +1,7 @@
-"""The base of every record file: strict, frozen, versioned, refused with a code when wrong.
+"""Base classes of record files: strict, frozen and versioned pydantic models, whose faults have error codes.
 
-TOML is parsed, re-serialised to JSON and validated by the JSON path: strict mode on Python objects
-refuses a list where a tuple is declared, and lenient mode would turn "256" into 256.
+TOML is parsed, written as JSON and validated as JSON. The reason: in strict mode, pydantic refuses a Python
+list for a tuple, but accepts a JSON array; without strict mode, it would convert "256" to 256.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Link = Annotated[
 
 
 class Part(BaseModel):
-    """A piece of a record: frozen, no unknown keys, no silent conversions, no NaN."""
+    """A part of a record: frozen, without unknown keys, silent conversions or NaN."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
@@ -66,10 +66,11 @@ P = TypeVar("P", bound=Part)
 
 
 class Record(Part):
-    """A record file. `kind` names its schema; the file opens with `schema`.
+    """A record file. `kind` names its schema, which the key `schema` of the file states.
 
-    `added` names the keys that a minor version of the schema brought, each null where it is not known. Files
-    of earlier versions are read, hold none of them, and are written again as they were.
+    `added` maps each key that a minor version of the schema added to that version. The value of such a key is
+    null if it is unknown. Files of earlier versions, which lack these keys, can be read, and are written in
+    their own version.
     """
 
     kind: ClassVar[str]
@@ -78,12 +79,12 @@ class Record(Part):
 
     @classmethod
     def schema_name(cls) -> str:
-        """Return the schema this class writes, e.g. palette-bench/scorecard/1.0."""
+        """Return the schema of new records of this class, e.g. palette-bench/scorecard/1.0."""
         return f"palette-bench/{cls.kind}/1.{max(cls.added.values(), default=0)}"
 
     @classmethod
     def _younger(cls, schema: object) -> set[str] | None:
-        """Return the keys that a version of the schema did not have yet; None if it is none we read."""
+        """Return the keys that a version of the schema lacks; None if the version is not supported."""
         minors = range(max(cls.added.values(), default=0) + 1)
         minor = next((m for m in minors if schema == f"palette-bench/{cls.kind}/1.{m}"), None)
         return None if minor is None else {key for key, since in cls.added.items() if since > minor}
@@ -97,17 +98,21 @@ class Record(Part):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and validate a record file (TOML or JSON by suffix).
+        """Read and validate a record file, TOML or JSON by its suffix.
 
         Raises:
-            RecordError: PB401-PB404, PB411; all problems at once.
+            RecordError: PB401-PB404, PB411; lists all problems.
             StorageError: PB801, the file cannot be read.
         """
         return cls.parse(read_file(path), path.name)
 
     @classmethod
     def parse(cls, data: bytes, name: str) -> Self:
-        """Validate the bytes of a record file; `name` is shown in problems and tells the format."""
+        """Return the record in the bytes of a file; `name` determines the format and is shown in problems.
+
+        Raises:
+            RecordError: PB401-PB404, PB411; lists all problems.
+        """
         value = _load(data, name)
         version = value.get("schema")
         younger = cls._younger(version)
@@ -127,11 +132,11 @@ class Record(Part):
         return validate(cls, value, name)
 
     def to_json(self) -> str:
-        """Return the canonical file text: sorted keys, two-space indent, no NaN."""
+        """Return the canonical JSON text: sorted keys, two-space indent, no NaN."""
         return canonical_json(self.model_dump(mode="json", by_alias=True))
 
     def write(self, path: Path) -> None:
-        """Write the record as JSON, whole or not at all."""
+        """Write the record as JSON, atomically."""
         atomic.write_text(path, self.to_json())
 
     def digest(self) -> str:
@@ -142,15 +147,15 @@ class Record(Part):
 
 
 def canonical_json(value: dict[str, Any]) -> str:
-    """Return the text of a JSON file: sorted keys, two-space indent, no NaN, one line feed at the end."""
+    """Return the text of a JSON file: sorted keys, two-space indent, no NaN, one final line feed."""
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_file(path: Path) -> bytes:
-    """Return a file's bytes.
+    """Return the bytes of a file.
 
     Raises:
-        StorageError: PB801.
+        StorageError: PB801, the file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -176,7 +181,17 @@ def _load(data: bytes, name: str) -> dict[str, Any]:
 
 
 def validate(cls: type[P], value: dict[str, Any], name: str, error_type: type[InputError] = RecordError) -> P:
-    """Return `value` as `cls`, or raise all problems at once (PB402-PB404)."""
+    """Return `value` as an instance of `cls`.
+
+    Args:
+        cls: the model.
+        value: the keys and values of the part or record.
+        name: name of the file or value in problems.
+        error_type: class of the raised error.
+
+    Raises:
+        error_type: PB401-PB404; lists all problems.
+    """
     try:
         return cls.model_validate_json(json.dumps(value))
     except ValidationError as error:
@@ -184,7 +199,7 @@ def validate(cls: type[P], value: dict[str, Any], name: str, error_type: type[In
 
 
 def _as_problem(error: Any, cls: type[BaseModel], name: str) -> Problem:
-    if not error["loc"]:  # pydantic's parser is stricter than ours: half a surrogate pair, deep nesting
+    if not error["loc"]:  # pydantic's JSON parser refuses half a surrogate pair, or deep nesting
         return problem(
             "PB401", name, found=str(error["msg"]), fix="write plain text, nested a few levels deep"
         )
@@ -202,7 +217,7 @@ def _as_problem(error: Any, cls: type[BaseModel], name: str) -> Problem:
 
 
 def _keys_at(cls: Any, loc: tuple[int | str, ...]) -> list[str]:
-    """Return the keys the model allows at `loc`, for a suggestion."""
+    """Return the keys that the model allows at `loc`, for a suggestion."""
     for step in loc:
         field = getattr(cls, "model_fields", {}).get(step)
         cls = field.annotation if field else cls
@@ -211,13 +226,13 @@ def _keys_at(cls: Any, loc: tuple[int | str, ...]) -> list[str]:
 
 
 def raise_errors(problems: list[Problem], error_type: type[InputError]) -> None:
-    """Raise `error_type` with every problem if one of them is an error."""
+    """Raise `error_type` with all problems, if at least one of them is an error."""
     if errors_of(problems):
         raise error_type(*problems)
 
 
 def today() -> str:
-    """Return the UTC day records carry, or that of SOURCE_DATE_EPOCH."""
+    """Return the current UTC date for records, or that of SOURCE_DATE_EPOCH if set, as YYYY-MM-DD."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
     return moment.date().isoformat()

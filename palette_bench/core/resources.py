@@ -1,4 +1,4 @@
-"""The only door to the data shipped beside the code: `protocols/` and `reports/`."""
+"""Access to the data files of the package, `protocols/` and `reports/`, and to the user's cache folder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _package(name: str) -> Traversable:
 
 
 def protocol_ids() -> list[str]:
-    """Return the ids of the protocols shipped, sorted."""
+    """Return the sorted ids of the shipped protocols."""
     folders = _package("protocols").iterdir()
     return sorted(f.name for f in folders if f.is_dir() and (f / "protocol.toml").is_file())
 
 
 def protocol_file(protocol: str, name: str) -> bytes:
-    """Return the bytes of one file of a protocol's folder.
+    """Return the bytes of a file in a protocol's folder.
 
     Raises:
         SpecError: PB609, the protocol is unknown.
@@ -43,14 +43,14 @@ def protocol_file(protocol: str, name: str) -> bytes:
 
 
 def report_text(name: str) -> str:
-    """Return a template or asset of the pages, by its path inside `reports/`."""
+    """Return the text of a page template or asset, by its path inside `reports/`."""
     return _package("reports").joinpath(*name.split("/")).read_text(encoding="utf-8")
 
 
 def user_cache() -> Path | None:
-    """Return the user's cache folder; None for a user without a home.
+    """Return the user's cache folder; None for a user without a home folder.
 
-    Source: XDG base directory specification: a relative path in the variable counts as unset.
+    Source: XDG base directory specification; a relative path in XDG_CACHE_HOME counts as unset.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME") or ".")
     if given.is_absolute():

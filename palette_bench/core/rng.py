@@ -1,8 +1,8 @@
-"""Keyed randomness of the protocol (stream-v1), and a model's own sampling noise (pb-noise-v1).
+"""Keyed random numbers of the protocol (stream-v1), and the noise of samplers (pb-noise-v1).
 
-A draw of the protocol depends only on an ASCII key: no library generator, no libm in a draw, no Python
-`hash()`. Everything returned is an integer, except the fill, whose values are exact float32 multiples of
-1/4096. Sampling noise decides no benchmark set, so there NumPy's normals are good enough.
+A random draw of the protocol depends only on an ASCII key. It uses no generator of a library, no function of
+libm and no Python `hash()`. All results are integers, except the fill, whose values are exact float32
+multiples of 1/4096. Sampler noise does not affect benchmark sets, so NumPy's normals are used for it.
 
 Source: protocol, section 2; trust, section 1.2.
 """
@@ -24,10 +24,10 @@ FULL_TURN = 3600  # angles are counted in tenths of a degree
 
 @cache
 def normal_table() -> NDArray[np.int16]:
-    """Return Z: Z[i] = nearest integer to 4096 PhiInv((2i+1)/131072), i = 0..65535.
+    """Return the table Z, (65536,) int16: Z[i] = nearest integer to 4096 PhiInv((2i+1)/131072).
 
-    The upper half is computed and the lower is its negative; the nearest tie is 1.7e-5 away, so an
-    error of the last digit of libm cannot flip an entry.
+    The upper half is computed; the lower half is its negative. The closest rounding tie is 1.7e-5 away, so an
+    error in the last digit of libm cannot change an entry.
     """
     inverse = NormalDist().inv_cdf
     upper = [round(4096 * inverse((2 * i + 1) / 131072)) for i in range(32768, 65536)]
@@ -36,7 +36,7 @@ def normal_table() -> NDArray[np.int16]:
 
 @cache
 def cosine_table() -> NDArray[np.int32]:
-    """Return C: C[a] = nearest integer to 65536 cos(2 pi a / 3600), a = 0..3599."""
+    """Return the table C, (3600,) int32: C[a] = nearest integer to 65536 cos(2 pi a / 3600)."""
     return np.array(
         [round(65536 * math.cos(2 * math.pi * a / FULL_TURN)) for a in range(FULL_TURN)],
         dtype="<i4",
@@ -46,7 +46,7 @@ def cosine_table() -> NDArray[np.int32]:
 def stream_key(
     stream: str, task: str, variant: str, source: str, item: str, purpose: str, rekey: str = ""
 ) -> str:
-    """Return the key of one item's draws for one purpose (`mask`, `fill`, `window`)."""
+    """Return the key of an item's random stream for one purpose (`mask`, `fill`, `window`)."""
     return "|".join(("palette-bench/stream-v1", stream, task, variant, source, item, purpose, rekey))
 
 
@@ -59,7 +59,7 @@ def _blocks(key: str) -> Iterator[bytes]:
 
 
 class Stream:
-    """The draws of one key, in order."""
+    """The sequence of random numbers of one key."""
 
     def __init__(self, key: str) -> None:
         """Start at the first word of `key`."""
@@ -70,21 +70,21 @@ class Stream:
         return next(self._words)
 
     def below(self, n: int) -> int:
-        """Return a uniform integer in [0, n), by rejection."""
+        """Return a uniform integer in [0, n), by rejection sampling."""
         limit = n * (2**32 // n)
         while (word := self.u32()) >= limit:
             pass
         return word % n
 
     def normal(self) -> int:
-        """Return a standard normal in units of 1/4096."""
+        """Return a standard normal value in units of 1/4096."""
         return int(normal_table()[self.u32() >> 16])
 
 
 def normals(key: str, shape: tuple[int, ...]) -> NDArray[np.int16]:
-    """Return the fill's normals of a key, units of 1/4096, in row, column, channel order.
+    """Return the standard normal values of a key's fill, in units of 1/4096, in row, column, channel order.
 
-    Value i is Z[16-bit word at byte 2i, little-endian]: half a word each, unlike `Stream.normal`.
+    Value i is Z[16-bit word at byte 2i, little-endian]. It uses half a 32-bit word, unlike `Stream.normal`.
     """
     count = math.prod(shape)
     blocks = _blocks(key)
@@ -94,7 +94,7 @@ def normals(key: str, shape: tuple[int, ...]) -> NDArray[np.int16]:
 
 
 def fill(key: str, side: int) -> NDArray[np.float32]:
-    """Return the Gaussian hole content a model may start from.
+    """Return Gaussian noise that a model may fill the hole with.
 
     Returns:
         (side, side, 3) float32, standard normal in the model's [-1, 1] pixel scale, unclipped; exact
@@ -104,12 +104,12 @@ def fill(key: str, side: int) -> NDArray[np.float32]:
 
 
 def noise_digest(seed: int, image_id: str, sample: int, step: int) -> bytes:
-    """Return the 32 bytes that key a model's noise; arguments as `sampling_noise`."""
+    """Return the 32-byte digest that keys sampler noise; the arguments are those of `sampling_noise`."""
     return hashlib.sha256(f"pb-noise-v1|{seed}|{image_id}|{sample}|{step}".encode()).digest()
 
 
 def noise_key(seed: int, image_id: str, sample: int, step: int) -> int:
-    """Return the 128-bit key of a model's noise for one image, sample and step.
+    """Return the 128-bit key of the sampler noise for one image, sample and step.
 
     Source: trust, section 1.2 (pb-noise-v1): the first 16 bytes of the digest, little-endian.
     """
@@ -119,14 +119,14 @@ def noise_key(seed: int, image_id: str, sample: int, step: int) -> int:
 def sampling_noise(
     seed: int, image_id: str, sample: int, step: int, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Return a model's noise for one image, sample and step, whatever the batch, rank or order.
+    """Return the sampler noise for one image, sample and step; batch, rank and order have no effect.
 
     Args:
-        seed: of the run.
-        image_id: of the image.
-        sample: which of several samples, from 0.
-        step: of the sampler; its own numbering.
-        shape: (3, H, W) for images.
+        seed: seed of the run.
+        image_id: id of the image.
+        sample: index of the sample, from 0.
+        step: step of the sampler, in the sampler's own numbering.
+        shape: shape of the noise; (3, H, W) for images.
 
     Returns:
         float32 standard normals; equal on NumPy 1.23 to 2.4, x86-64 and aarch64.

@@ -1,7 +1,7 @@
-"""Paired differences of two systems over the same images, and Holm's correction for many of them.
+"""Paired tests of the difference between two systems on the same images, and Holm's correction.
 
-Each test reads per-image columns in the same id order; delta is first minus second. Source: metrics,
-section 5; reports and studies, sections 2.2 and 2.3.
+Each test reads per-image columns in the same id order. The difference `delta` is the first system minus the
+second. Source: metrics, section 5; reports and studies, sections 2.2 and 2.3.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Column = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two systems, its standard error, two-sided p value, images, and the test's id."""
+    """Difference between two systems: delta, standard error, two-sided p value, image count, test id."""
 
     delta: float
     se: float
@@ -39,18 +39,23 @@ def z_of_influence(
     halves: Column | None = None,
     other_halves: Column | None = None,
 ) -> Difference | None:
-    """Return the difference of two Fréchet or kernel distances, z on h_A - h_B; None for N < 2.
+    """Return the difference of two Fréchet or kernel distances, with a z test on h_A - h_B.
+
+    h_A and h_B are the influences of each image on the distances of the first and the second system.
 
     Args:
         value: distance of the first system.
-        other: distance of the second.
-        influence: (N,) influence of each image on the first, e.g. `fid_influence`.
-        others: (N,) the same of the second.
-        halves: (N,) influence within halves on the first, e.g. `fid_influence_halves`, or None.
-        other_halves: (N,) the same of the second, or None.
+        other: distance of the second system.
+        influence: (N,) influence of each image on the first distance, e.g. `fid_influence`.
+        others: (N,) influence of each image on the second distance.
+        halves: (N,) influence within halves on the first distance, e.g. `fid_influence_halves`, or None.
+        other_halves: (N,) influence within halves on the second distance, or None.
+
+    Returns:
+        The difference, or None for N < 2.
 
     Raises:
-        InputError: columns of other lengths, or a value that is not finite.
+        InputError: the columns differ in length, or a value is not finite.
     """
     gap = _gap(influence, others)
     within = None if halves is None or other_halves is None else _gap(halves, other_halves)
@@ -59,10 +64,17 @@ def z_of_influence(
 
 
 def z_of_log_mean(divergences: Column, others: Column) -> Difference | None:
-    """Return the difference of two log Inception Scores, z on KL_A - KL_B of (N,) `is_kl`; None for N < 2.
+    """Return the difference of two log Inception Scores, with a z test on KL_A - KL_B.
+
+    Args:
+        divergences: (N,) KL divergence of each image of the first system, column `is_kl`.
+        others: (N,) the same column of the second system.
+
+    Returns:
+        The difference, or None for N < 2.
 
     Raises:
-        InputError: columns of other lengths, or a value that is not finite.
+        InputError: the columns differ in length, or a value is not finite.
     """
     spread = _standard_error(divergences, others)
     delta = float(divergences.mean() - others.mean())
@@ -70,10 +82,10 @@ def z_of_log_mean(divergences: Column, others: Column) -> Difference | None:
 
 
 def paired_t(values: Column, others: Column) -> Difference | None:
-    """Return the difference of two means over (N,) paired values, Student's t; None for N < 2.
+    """Return the difference of the means of (N,) paired values, with Student's t test; None for N < 2.
 
     Raises:
-        InputError: columns of other lengths, or a value that is not finite.
+        InputError: the columns differ in length, or a value is not finite.
     """
     spread, n = _standard_error(values, others), len(values)
     if spread is None:
@@ -84,17 +96,18 @@ def paired_t(values: Column, others: Column) -> Difference | None:
 
 
 def mcnemar(hits: NDArray[np.int64], others: NDArray[np.int64]) -> Difference | None:
-    """Return the difference of two shares, percentage points, exact McNemar; None for N < 2.
+    """Return the difference of two shares in percentage points, with the exact McNemar test; None for N < 2.
 
-    Of the b + c images that only one system gets right, either is as likely to get it under the null
-    hypothesis: p = min(1, 2 P(X <= min(b, c))), X binomial (b + c, 1/2).
+    Exactly one system is right on b + c images: the first on b, the second on c. Under the null hypothesis,
+    either system is equally likely to be the right one. Hence p = min(1, 2 P(X <= min(b, c))), where X is
+    binomial (b + c, 1/2).
 
     Args:
-        hits: (N,) 0 or 1, `top1` of the first system.
-        others: (N,) the same of the second.
+        hits: (N,) 0 or 1, column `top1` of the first system.
+        others: (N,) the same column of the second system.
 
     Raises:
-        InputError: columns of other lengths, or a value other than 0 and 1.
+        InputError: the columns differ in length, or a value is neither 0 nor 1.
     """
     if not (np.isin(hits, (0, 1)).all() and np.isin(others, (0, 1)).all()):
         raise InputError("McNemar's test needs columns of 0 and 1")
@@ -107,7 +120,11 @@ def mcnemar(hits: NDArray[np.int64], others: NDArray[np.int64]) -> Difference | 
 
 
 def _gap(values: Column, others: Column) -> Column:
-    """Return values - others of two columns in the same id order."""
+    """Return values - others of two columns in the same id order.
+
+    Raises:
+        InputError: the columns differ in length, or a difference is not finite.
+    """
     if values.shape != others.shape or values.ndim != 1:
         raise InputError(f"paired columns must have one length: {values.shape} and {others.shape}")
     gap = values - others
@@ -123,7 +140,7 @@ def _standard_error(values: Column, others: Column) -> float | None:
 
 
 def _ratio(delta: float, se: float) -> float:
-    """Return |delta| / se; a difference without spread is 0 or beyond all doubt."""
+    """Return |delta| / se; for se = 0, return 0 if delta is 0, else infinity."""
     if se > 0:
         return abs(delta) / se
     return 0.0 if delta == 0 else math.inf
@@ -134,7 +151,7 @@ def _normal(delta: float, se: float, n: int, test: str) -> Difference:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p values corrected for all tests of a family, in the order given.
+    """Return the Holm-corrected p values of a family of m tests, in the given order.
 
     With p sorted ascending, p_holm[k] = max over j <= k of min(1, (m - j + 1) p[j]). Source: Holm 1979.
     """

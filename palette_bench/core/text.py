@@ -1,4 +1,4 @@
-"""Text that other programs wrote: byte order marks, UTF-16, and tables as spreadsheets save them."""
+"""Reading of text from other programs: byte order marks, UTF-16, and CSV tables of spreadsheets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _OTHERS = {
 
 
 def decode_text(data: bytes) -> str:
-    """Return text of UTF-8, with or without its mark, or of UTF-16 with one.
+    """Return the text of UTF-8 bytes, with or without byte order mark, or of UTF-16 bytes with one.
 
     Raises:
-        ValueError: it is neither; says what it is, or where it goes wrong.
+        ValueError: the bytes are neither; the message names their kind, or the first faulty line.
     """
     kind = next((words for start, words in _OTHERS.items() if data.startswith(start)), "")
     if kind:
@@ -37,19 +37,19 @@ def decode_text(data: bytes) -> str:
 
 
 def composed(name: str) -> str:
-    """Return a name with accents composed (NFC): some machines store them apart, and it looks the same."""
+    """Return a name in Unicode form NFC, because some systems store accents as separate characters."""
     return unicodedata.normalize("NFC", name)
 
 
 def table_rows(data: bytes, *, comments: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a CSV table with their line numbers, the header first.
 
-    Columns are parted by commas, semicolons or tabs, whichever the header holds most of. Spreadsheets add
-    rows and columns of empty cells, and a first line `sep=;`: they are left out, and so are lines that begin
-    with #, if `comments`.
+    The delimiter is a comma, semicolon or tab: the one that occurs most often in the header. Empty rows,
+    empty columns at the right, and a first line such as `sep=;`, all added by spreadsheets, are left out. If
+    `comments`, lines that begin with # are left out, too.
 
     Raises:
-        ValueError: no text, or no table.
+        ValueError: the data are not text, or not a CSV table.
     """
     text, skipped = decode_text(data), 0
     first, _, rest = text.partition("\n")
@@ -58,7 +58,7 @@ def table_rows(data: bytes, *, comments: bool = False) -> Iterator[tuple[int, li
     if comments:
         text = re.sub(
             r"^#.*$", "", text, flags=re.MULTILINE
-        )  # the empty lines keep the numbers of the others
+        )  # leaves empty lines, so that the line numbers stay right
     head = text.lstrip("\r\n").partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(",;\t", key=head.count))
     columns = 0

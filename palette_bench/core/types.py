@@ -1,4 +1,4 @@
-"""Array types and the progress interface (NumPy only)."""
+"""Type aliases of arrays, ids and paths, and the progress interface; needs NumPy only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int]
 
 @contextmanager
 def silent(label: str, total: int) -> Iterator[Callable[[int], Any]]:
-    """Report no progress."""
+    """Progress callback that reports nothing."""
     yield lambda count: None
 
 

@@ -1,1 +1,1 @@
-"""Outputs of a method: card, check, restoring."""
+"""Submissions: the outputs of a method, their card, the check against a set, and restoring."""

@@ -1,8 +1,8 @@
-"""What makes outputs suspicious though every file is sound: copies, mix-ups, lossy steps.
+"""Warnings for outputs that are valid files but look wrong: copies, permuted ids, lossy steps (PB321-PB329).
 
-Per image only digests and 16 x 16 thumbnails are kept, so memory does not grow with the pixels. All
-findings are warnings: a method may be right and look odd. Source: trust, section 4.3; the thresholds
-are ours.
+Only digests and 16 x 16 thumbnails are kept per image, so memory does not grow with the image size. All
+findings are warnings, because the outputs of a correct method can look unusual. Source: trust, section 4.3;
+the thresholds are ours.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from palette_bench.submission.thumbnails import (
     turn,
 )
 
-SMALL_ERROR = 8  # levels; what JPEG or a resize does to most pixels
-ALTERED_SHARE = 0.2  # of known pixels changed at all: more than blending along the hole's edge
-SMALL_SHARE = 0.8  # of known pixels within SMALL_ERROR: 0.83 to 1 after JPEG at quality 90 to 98
-CONTRAST = (0.8, 1.25)  # of output to input: a model keeps it, in cells that average what it smooths
-BRIGHTER = 12.0  # levels between the means
-SHOWN_PAIRS = 5
-_LOOKED_AT = 64  # outputs whose place is proven: a shift is of all or of none
-_BLOCK = 256  # outputs compared with all inputs at once
+SMALL_ERROR = 8  # levels; JPEG or a resize changes most pixels by no more than this
+ALTERED_SHARE = 0.2  # share of known pixels that changed; blending along the hole's edge changes fewer
+SMALL_SHARE = 0.8  # share of known pixels within SMALL_ERROR: 0.83 to 1 after JPEG at quality 90 to 98
+CONTRAST = (0.8, 1.25)  # allowed contrast ratio, output to input; smoothing cancels out in cell means
+BRIGHTER = 12.0  # levels between the mean of the output and that of the input
+SHOWN_PAIRS = 5  # pairs that the message of PB325 names
+_LOOKED_AT = 64  # outputs tested for a shift: a faulty step shifts all outputs, so a sample is enough
+_BLOCK = 256  # outputs compared with all inputs at once, to bound memory
 
 _Grid = NDArray[np.float32]  # (CELLS * CELLS,) luma of a thumbnail
 
@@ -60,10 +60,14 @@ _FIXES = {
 
 
 class AnomalyCheck:
-    """Collects one output after the other; `problems` judges them together."""
+    """Detector of suspicious outputs: `add` collects the outputs of a set, `problems` tests them together."""
 
     def __init__(self, target: ContestantSet) -> None:
-        """Start with no output of this set."""
+        """Start without outputs.
+
+        Args:
+            target: the set that the outputs belong to.
+        """
         self._target = target
         self._references = target.reference_digests
         self._digests: dict[ImageId, Fingerprint] = {}
@@ -81,13 +85,22 @@ class AnomalyCheck:
     def add(
         self, image_id: ImageId, output: Image, condition: Image, mask: Mask | None, digest: Fingerprint
     ) -> None:
-        """Note one output with its input, (S, S, 3) uint8 each, its mask and its pixel digest."""
+        """Add one output.
+
+        Args:
+            image_id: id of the image.
+            output: (S, S, 3) uint8.
+            condition: (S, S, 3) uint8, the input; gray is repeated in each channel.
+            mask: (S, S) bool, True = hole, or None.
+            digest: pixel digest of the output.
+        """
         self._digests[image_id] = digest
         self._conditions[image_id] = pixel_digest(condition)
         if (output == output[0, 0]).all():
             self._constant.add(image_id)
         if mask is not None and _is_lossy(output, condition, mask):
             self._lossy.add(image_id)
+        # Tones, channels and orientation are compared on thumbnails, over cells without a hole.
         colours, given, known = thumbnail(output), thumbnail(condition), known_cells(mask)
         luma, given_luma = colours @ LUMA, given @ LUMA
         self._outputs.append(luma.astype(np.float32))
@@ -108,7 +121,7 @@ class AnomalyCheck:
             self._shifts[image_id] = shift(output, condition, mask)
 
     def problems(self) -> list[Problem]:
-        """Return PB321-PB329 for what was added."""
+        """Return PB321-PB329 for the outputs added so far."""
         n = len(self._digests)
         lossy = self._lossy if 2 * len(self._lossy) > n else set()
         share = f"altered by 1 to {SMALL_ERROR} levels in most known pixels of {len(lossy):,} of {n:,}"
@@ -125,19 +138,25 @@ class AnomalyCheck:
         ]
 
     def _coloured_model(self, image_id: ImageId, given: Colours) -> Colours | None:
-        """Return the colours an output should have: of its input, or of the original where that is gray."""
+        """Return the colours to expect: those of the input, or of the original if the input is gray.
+
+        None if the input is gray and the originals are not available.
+        """
         if self._target.task.degradation != "gray-v1":
             return given
         return thumbnail(self._target.reference(image_id)) if isinstance(self._target, BenchSet) else None
 
     @staticmethod
     def _most(verdicts: Mapping[ImageId, bool]) -> set[ImageId]:
-        """Return the ids of a verdict that most outputs share: one alone may be a model's own failure."""
+        """Return the ids whose verdict is true, if they are more than half and at least two; else no ids.
+
+        A single output can be a failure of the model rather than of the code around it.
+        """
         found = {image_id for image_id, verdict in verdicts.items() if verdict}
         return found if len(found) > 1 and 2 * len(found) > len(verdicts) else set()
 
     def _toned(self) -> list[Problem]:
-        """Return PB327 if most outputs have another contrast or brightness than their inputs."""
+        """Return PB327 if most outputs differ from their inputs in contrast or brightness."""
         low, high = CONTRAST
         changed = self._most(
             {i: not low <= gain <= high or abs(more) > BRIGHTER for i, (gain, more) in self._tones.items()}
@@ -151,13 +170,13 @@ class AnomalyCheck:
         return _about("PB327", changed, "tones as in the inputs", found)
 
     def _of_other_channels(self) -> list[Problem]:
-        """Return PB328 if most outputs that can tell hold other channels than red, green, blue."""
+        """Return PB328 if most of the outputs with a clear verdict hold channels other than R, G, B."""
         found = self._most({i: bool(held) for i, held in self._channels.items()})
         held = Counter(self._channels[i] for i in found).most_common(1)
         return _about("PB328", found, "red, green, blue", held[0][0] if held else "")
 
     def _misplaced(self) -> list[Problem]:
-        """Return PB329 for outputs turned or mirrored, or if most lie beside their place."""
+        """Return PB329 for two or more turned or mirrored outputs, or if most outputs share one shift."""
         if len(self._turned) > 1:
             (how, _), *_ = Counter(self._turned.values()).most_common()
             return _about(
@@ -175,7 +194,7 @@ class AnomalyCheck:
         return self._references.get(image_id, "")
 
     def _equal_to_target(self) -> set[ImageId]:
-        """Return the outputs equal to their reference, where the input is not equal to it already."""
+        """Return the outputs that equal their reference, except where the input already equals it."""
         equal = {i for i, digest in self._digests.items() if digest == self._reference(i)}
         return {i for i in equal if self._conditions[i] != self._digests[i]}
 
@@ -184,7 +203,7 @@ class AnomalyCheck:
         return {i for i in equal if self._reference(i) != self._digests[i]}
 
     def _equal_to_each_other(self) -> set[ImageId]:
-        """Return the outputs that are one image though their inputs are not."""
+        """Return the outputs that share their pixels although their inputs differ."""
         groups: dict[Fingerprint, list[ImageId]] = defaultdict(list)
         for image_id, digest in self._digests.items():
             groups[digest].append(image_id)
@@ -192,11 +211,11 @@ class AnomalyCheck:
         return {i for digest, ids in groups.items() if len(inputs[digest]) > 1 for i in ids}
 
     def _dull(self) -> set[ImageId]:
-        """Return the outputs of one colour whose reference is not just that."""
+        """Return the outputs of a single colour that do not equal their reference."""
         return {i for i in self._constant if self._digests[i] != self._reference(i)}
 
     def _permuted(self) -> list[Problem]:
-        """Return PB325 if two or more outputs show the input of another id."""
+        """Return PB325 if two or more outputs match the input of another id."""
         ids = list(self._digests)
         pairs = {ids[i]: ids[j] for i, j in self._mix_ups() if ids[i] not in self._constant}
         if len(pairs) < 2:
@@ -206,13 +225,15 @@ class AnomalyCheck:
         return _about("PB325", pairs, "each output under the id of its own input", found)
 
     def _mix_ups(self) -> list[tuple[int, int]]:
-        """Return (output, input) indices where another input is far nearer than the output's own."""
+        """Return (output, input) indices of outputs that match another input far better than their own."""
         outputs, inputs, known = (
             np.asarray(rows, np.float64).reshape(-1, CELLS * CELLS)
             for rows in (self._outputs, self._inputs, self._known)
         )
         cells = known.sum(axis=1)
         own = np.sqrt(((outputs - inputs) ** 2 * known).sum(axis=1) / np.maximum(cells, 1))
+        # Only outputs that are far from their own input, and do not even correlate with it, are compared with
+        # all inputs.
         rows = zip(outputs, inputs, known, strict=True)
         fits = np.array([distances(o[None], x[None], k[None], alike=True)[0, 0] for o, x, k in rows])
         suspects = np.flatnonzero((own > FAR) & np.isinf(fits) & (cells >= MIN_CELLS))
@@ -232,7 +253,7 @@ def _about(code: str, ids: Iterable[ImageId], expected: str, found: str) -> list
 
 
 def _is_lossy(output: Image, condition: Image, mask: Mask) -> bool:
-    """Return whether known pixels were altered widely but little, as by JPEG or a resize."""
+    """Return whether many known pixels changed, but only slightly, as after JPEG or a resize."""
     samples = np.maximum(output, condition) - np.minimum(output, condition)
     gaps = np.maximum(np.maximum(samples[..., 0], samples[..., 1]), samples[..., 2])[~mask]
     return (

@@ -1,8 +1,8 @@
-"""Zip archives of strangers: read member by member in memory, never extracted, never repaired.
+"""Strict reader of untrusted zip archives: members are read in memory, never extracted, never repaired.
 
-Our own reader, because the standard one mends what it finds: it cuts names at NUL, skips bytes before
-the first member, and drops what a member holds beyond its declared size. Source: trust, section 4.2;
-the format after PKWARE's APPNOTE.
+Python's `zipfile` is not used because it tolerates damage: it cuts names at NUL, skips bytes before the
+first member, and drops data beyond a member's declared size. Source: trust, section 4.2; the format follows
+PKWARE's APPNOTE.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from palette_bench.core.errors import SubmissionError, problem
 from palette_bench.core.litter import is_litter
 from palette_bench.core.png import MAX_BYTES, PngError
 
-SPARE_ENTRIES = 64  # the card, folders, journals and litter beside the images
+SPARE_ENTRIES = 64  # entries allowed beside the images: the card, folders, journals and litter
 MAX_SAMPLES = 10  # images per id in an archive; a folder has no such cap
-MAX_RATIO = 100
+MAX_RATIO = 100  # of unpacked to packed bytes, against zip bombs
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # member, strong, masked headers
-_NARROW = 0xFFFFFFFF  # the value stands in the 64-bit field instead
-_ENTRY_BYTES = 512  # of the directory, on average: twice what the longest id needs
+_NARROW = 0xFFFFFFFF  # marks a 32-bit field whose value is stored in the 64-bit extra field
+_ENTRY_BYTES = 512  # cap on the average size of a directory entry: twice what the longest id needs
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 _END = struct.Struct("<4s2H2H2LH")
@@ -40,7 +40,7 @@ _LOCAL = struct.Struct("<4s2x2H16x2H")
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """One row of the central directory; `size` and `packed` are what it declares."""
+    """One entry of the central directory; `size` and `packed` are the declared byte counts."""
 
     name: str
     flags: int
@@ -49,7 +49,7 @@ class _Member:
     packed: int
     size: int
     offset: int
-    mode: int  # POSIX file type and permissions; 0 where the archiver wrote none
+    mode: int  # POSIX file type and permissions; 0 if the archiver wrote none
 
     @property
     def is_folder(self) -> bool:
@@ -57,19 +57,29 @@ class _Member:
 
 
 class Archive:
-    """An open zip: the names of its files, those refused with the reason, and their bytes."""
+    """An open zip archive.
+
+    Attributes:
+        names: sorted names of all files, and of every refused member.
+        refused: name -> reason, for members that are never read.
+    """
 
     def __init__(self, handle: int, label: str, n_ids: int) -> None:
-        """Read and judge the directory; `n_ids` sets the caps, `label` names the archive in problems.
+        """Read and check the central directory.
+
+        Args:
+            handle: file descriptor of the archive; the caller closes it.
+            label: name of the archive in problems.
+            n_ids: number of images in the set; the caps on entries and bytes follow from it.
 
         Raises:
-            SubmissionError: PB103, PB104; nothing of the archive can be used.
+            SubmissionError: PB103, PB104; no member of the archive can be used.
         """
         self._handle = handle
         self._label = label
         count, offset, length = self._find_directory()
         most = n_ids * MAX_SAMPLES + SPARE_ENTRIES
-        if count > 2 * most:  # each file may have a twin that macOS adds
+        if count > 2 * most:  # macOS adds a twin to each file
             raise self._over_cap(f"at most {most:,} entries", f"{count:,} entries")
         if length > (count + SPARE_ENTRIES) * _ENTRY_BYTES:
             raise self._over_cap("names and no long comments", f"a directory of {length:,} bytes")
@@ -81,10 +91,11 @@ class Archive:
         self.names = tuple(sorted({m.name for m in members if not m.is_folder} | self.refused.keys()))
 
     def read(self, name: str, limit: int) -> bytes:
-        """Return a member's bytes, inflating no further than its declared size.
+        """Return the bytes of a member; at most its declared size is inflated.
 
         Raises:
-            PngError: PB307, larger than `limit`; PB305, not what the directory declares.
+            PngError: PB307, the member is larger than `limit`; PB305, its size or checksum differs from the
+                directory.
         """
         member, start = self._places[name]
         if member.size > limit:
@@ -118,7 +129,10 @@ class Archive:
         )
 
     def _find_directory(self) -> tuple[int, int, int]:
-        """Return entries, offset and length of the directory; the end record must follow it at once."""
+        """Return the number of entries, the offset and the length of the central directory.
+
+        The end record must follow the directory directly and end the file.
+        """
         size = os.fstat(self._handle).st_size
         base = max(0, size - _END.size - 0xFFFF)
         tail = os.pread(self._handle, size - base, base)
@@ -131,7 +145,8 @@ class Archive:
         end = base + at
         locator = os.pread(self._handle, _LOCATOR64.size, max(0, end - _LOCATOR64.size))
         if locator.startswith(b"PK\x06\x07") and len(locator) == _LOCATOR64.size:
-            # some write 64-bit records before the old fields run over: their presence decides
+            # Some archivers write 64-bit records although the 32-bit fields suffice, so the presence of the
+            # locator decides, not the value of those fields.
             end = min(_LOCATOR64.unpack(locator)[2], end)
             count, length, offset = self._read_end64(end)
         if offset + length != end:
@@ -139,7 +154,7 @@ class Archive:
         return count, offset, length
 
     def _read_end64(self, at: int) -> tuple[int, int, int]:
-        """Return entries, length and offset of the directory from the 64-bit end record."""
+        """Return the number of entries, length and offset of the directory from the 64-bit end record."""
         record = os.pread(self._handle, _END64.size, at)
         if len(record) < _END64.size or not record.startswith(b"PK\x06\x06"):
             raise self._damaged("no 64-bit end record")
@@ -162,7 +177,10 @@ class Archive:
             raise self._damaged("a broken directory")
 
     def _check_totals(self, members: list[_Member], n_ids: int) -> None:
-        """Hold the archive to its caps: those of one sample, times the samples it has folders for."""
+        """Raise unless entries and unpacked bytes are within the caps.
+
+        The caps of one sample are multiplied by the number of sample folders, at most `MAX_SAMPLES`.
+        """
         samples = (re.search(r"(?:^|/)samples/(\d+)/.", m.name) for m in members if not is_litter(m.name))
         folders = {found[1] for found in samples if found}
         n_images = n_ids * min(1 + len(folders), MAX_SAMPLES)
@@ -174,10 +192,10 @@ class Archive:
             raise self._over_cap(f"at most {n_images * MAX_BYTES:,} bytes unpacked", f"{total:,} bytes")
 
     def _place(self, members: list[_Member], directory_at: int) -> None:
-        """Find each member's data; those that overlap or contradict the directory are refused."""
+        """Locate the data of each member; refuse members that overlap or contradict the directory."""
         ordered = sorted(members, key=lambda m: m.offset)
         limits = [m.offset for m in ordered[1:]] + [directory_at]
-        for member, limit in zip(ordered, limits, strict=False):  # an empty archive has one limit too many
+        for member, limit in zip(ordered, limits, strict=False):  # an empty archive still has one limit
             start = self._data_start(member)
             if start is None:
                 fault = PngError("PB103", "members as the directory declares them", "another local header")
@@ -189,7 +207,7 @@ class Archive:
             self.refused.setdefault(member.name, fault)
 
     def _data_start(self, member: _Member) -> int | None:
-        """Return where a member's data starts, or None if its local header tells another story."""
+        """Return the offset of a member's data, or None if its local header contradicts the directory."""
         name = member.name.encode("utf-8", "surrogateescape")
         if member.offset > os.fstat(self._handle).st_size:
             return None
@@ -203,7 +221,7 @@ class Archive:
 
 
 def _widen(extra: bytes, *values: int) -> list[int]:
-    """Return size, packed size and offset, each from the 64-bit extra field where it stands there."""
+    """Return size, packed size and offset; values that do not fit 32 bits come from the 64-bit field."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)
@@ -216,7 +234,7 @@ def _widen(extra: bytes, *values: int) -> list[int]:
 
 
 def _refusals(members: list[_Member]) -> dict[str, PngError]:
-    """Return the names refused by what the directory alone says, with the first reason of each."""
+    """Return the names that are refused because of their directory entry, each with the first reason."""
     copies = Counter(m.name for m in members)
     refused: dict[str, PngError] = {}
     for member in members:
@@ -247,12 +265,12 @@ def _faults(member: _Member) -> Iterator[PngError]:
 
 
 def is_safe(name: str) -> bool:
-    """Return whether a name is a relative path of plain names."""
+    """Return whether a name is a relative path without empty, `.` or `..` steps, NUL or backslash."""
     return not _unsafe(name)
 
 
 def _unsafe(name: str) -> str:
-    """Return why a member's name is refused, or nothing."""
+    """Return why a member's name is refused, or an empty string."""
     parts = name.removesuffix("/").split("/")
     faults = {
         "a NUL": "\0" in name,
@@ -266,7 +284,13 @@ def _unsafe(name: str) -> str:
 
 
 def _inflate(packed: bytes, size: int) -> bytes:
-    """Return what raw deflate data holds, at most one byte beyond `size`."""
+    """Return the inflated bytes of raw deflate data.
+
+    At most `size` + 1 bytes are inflated, which is enough to detect data that are too long.
+
+    Raises:
+        PngError: PB305, the data are damaged, cut, or longer than `size`.
+    """
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         data = inflate.decompress(packed, size + 1)

@@ -1,4 +1,4 @@
-"""`submission.toml`: who made these outputs, for which set, with what."""
+"""The submission card `submission.toml`: the method, its authors, the set, training and sampling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from palette_bench.core.records import Link, Part, Record, Slug, Text
 
 CARD = "submission.toml"
-# what an import of a tool's outputs says of their maker until somebody says it better
+# Values that an import of a tool's outputs writes about the method until the user completes the card
 PLACEHOLDER = "unknown"
 PLACEHOLDER_SLUG = "outside-tool"
 ShortSha = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
@@ -32,18 +32,18 @@ class Method(Part):
 
 
 class Target(Part):
-    """The one benchmark set these outputs answer."""
+    """The benchmark set that the outputs belong to."""
 
     protocol: str
     source: str
     task: str
     variant: str | None = None
-    set: ShortSha  # of the whole set; what `generate` prints of it, its first 12 digits, is enough
+    set: ShortSha  # fingerprint of the whole set; the first 12 digits, which `generate` prints, are enough
     samples_per_image: int = Field(default=1, ge=1)
 
 
 class Training(Part):
-    """What the method was trained on."""
+    """The training data of the method, and the size of its network."""
 
     datasets: tuple[Text, ...]
     saw_test_images: SawTestImages
@@ -52,7 +52,7 @@ class Training(Part):
 
 
 class Sampling(Part):
-    """How the outputs were sampled and what one cost; `steps` are network evaluations."""
+    """How the outputs were sampled, and the cost of one output; `steps` are network evaluations."""
 
     sampler: Text
     steps: int | None = Field(default=None, ge=0)
@@ -63,7 +63,7 @@ class Sampling(Part):
 
     @model_serializer(mode="wrap")
     def _without_unstated_flop(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `flop_per_image` out where nobody stated it: cards older than the key keep their digest."""
+        """Omit `flop_per_image` if it is None, so that cards older than this key keep their digest."""
         value: dict[str, Any] = write(self)
         if self.flop_per_image is None:
             value.pop("flop_per_image", None)
@@ -71,7 +71,7 @@ class Sampling(Part):
 
 
 class Declared(Part):
-    """What the method used beyond its input."""
+    """What the method used in addition to its input, and how outputs were processed afterwards."""
 
     uses_mask: bool
     uses_label: bool
@@ -79,7 +79,7 @@ class Declared(Part):
 
 
 class SubmissionCard(Record):
-    """The card of one submission: one method, one set."""
+    """The card of one submission: one method on one set."""
 
     kind: ClassVar[str] = "submission"
     method: Method
@@ -90,11 +90,11 @@ class SubmissionCard(Record):
 
 
 def to_toml(card: SubmissionCard) -> str:
-    """Return the card as TOML; keys without a value are left out."""
+    """Return the card as TOML text, without the keys that have no value."""
     value = card.model_dump(mode="json", by_alias=True, exclude_none=True)
     lines = [f'schema = "{value.pop("schema")}"']
     for section, fields in value.items():
         lines += ["", f"[{section}]"]
-        # JSON strings, numbers, booleans and lists of them are TOML as they stand
+        # Strings, numbers, booleans and lists of them are written alike in JSON and TOML.
         lines += [f"{key} = {json.dumps(item, ensure_ascii=False)}" for key, item in fields.items()]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
-"""Check a submission against its benchmark set: every problem at once, nothing written.
+"""Check of a submission against its benchmark set: all problems are reported, and nothing is written.
 
-`score` runs the same check and looks at every decoded answer with it; for features it reads the same files
-once more, through `read_output`.
+`score` runs the same check with a callback that receives each decoded output. To extract features, it reads
+the files a second time with `read_output`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from palette_bench.tasks import canary
 
 CARD_BYTES = 1 << 16
 
-# what a passed check has shown, and the codes that would have denied it
+# rule that a passed check establishes -> error codes that contradict the rule
 _RULES = {
     "every file is safe to read": "PB102 PB103 PB104 PB105 PB307 PB801",
     "submission.toml is complete and valid": "PB101 PB401 PB402 PB403 PB404 PB411 PB413",
@@ -56,16 +56,18 @@ _FIXES = {
     "PB801": "make the file readable, then check again",
 }
 
-# what an anchor is made of: reported, but not held against it
+# slug of an anchor -> warning that every copy of the original or of the input causes: for an anchor it is
+# only a notice
 _ANCHORS = {"original": "PB321", "copy-input": "PB322"}
 _RANK = {"error": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True)
 class CheckedOutput:
-    """A good output (sample 1) with what it answers, decoded once for all who look at it.
+    """A valid, decoded output of sample 1, with the input and mask it belongs to.
 
     Attributes:
+        image_id: id of the image.
         output: (S, S, 3) uint8, as submitted.
         condition: (S, S, 3) uint8, the input; gray is repeated in each channel.
         mask: (S, S) bool, True = hole, or None.
@@ -77,19 +79,19 @@ class CheckedOutput:
     mask: Mask | None
 
 
-Witness: TypeAlias = Callable[[CheckedOutput], object]  # called by several threads, once per good output
+Witness: TypeAlias = Callable[[CheckedOutput], object]  # called once per valid output, from several threads
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found.
+    """Result of `check`.
 
     Attributes:
-        problems: errors first, then warnings and notices, each by code.
+        problems: errors first, then warnings, then notices; each group is sorted by code.
         card: the submission's card, or None if it cannot be read.
-        pixels: pixel digest of every good output (sample 1) by id.
+        pixels: id -> pixel digest of each valid output of sample 1.
         checked: the rules that hold, as sentences.
-        whole: the originals were there too, so that copies of them would have been found.
+        whole: whether the originals were available, so that copies of them could be detected.
     """
 
     problems: tuple[Problem, ...]
@@ -115,11 +117,11 @@ class CheckReport:
 
     @property
     def outputs(self) -> Fingerprint:
-        """Return the digest over the sorted (id, pixel digest) list of the good outputs."""
+        """Return the digest of the (id, pixel digest) pairs of all valid outputs, sorted by id."""
         return table_digest(self.pixels)
 
     def to_json(self) -> dict[str, Any]:
-        """Return verdict, problems, counts by severity and the outputs digest, for machines."""
+        """Return the verdict, problems, counts by severity and outputs digest as a JSON value."""
         counts = Counter(p.severity for p in self.problems)
         return {
             "verdict": "ok" if self.ok else "refused",
@@ -139,26 +141,26 @@ def check(
     progress: Progress = SILENT,
     witness: Witness | None = None,
 ) -> CheckReport:
-    """Read every file of a submission and report everything that is wrong or odd.
+    """Read every file of a submission and return a report of all errors and anomalies.
 
     Args:
-        submission: a folder or a .zip.
-        benchset: the set it answers, or the part of it that contestants see: copies of the originals, PB321,
-            are then not looked for.
+        submission: a folder or a .zip archive.
+        benchset: the set that the submission belongs to, or only its public part. The public part has no
+            originals, so copies of them (PB321) are not detected.
         strict: count warnings as errors.
-        progress: told of every image.
-        witness: shown every good output while it is decoded, so that nobody decodes it again.
+        progress: callback that reports each image.
+        witness: callback for each valid decoded output of sample 1 (thread-safe).
 
     Raises:
         BenchSetError: the set itself is unfinished or damaged.
-        CodecError: PB701-PB703, this machine's libraries cannot be trusted.
+        CodecError: PB701-PB703, the image libraries of this machine give wrong results.
     """
     canary.prove()
     submission, target = Path(submission), open_set(Path(benchset))
     try:
         with open_submission(submission, len(target.ids)) as files:
             return _report(files, submission, target, strict, progress, witness)
-    except SubmissionError as error:  # nothing of it can be read
+    except SubmissionError as error:  # no file of the submission can be read
         return CheckReport(error.problems)
 
 
@@ -167,8 +169,8 @@ def read_output(files: Submission, image_id: ImageId, side: int, sample: int = 1
 
     Args:
         files: the submission.
-        image_id: of the set.
-        side: of the protocol, pixels.
+        image_id: id of an image of the set.
+        side: height and width in the protocol, in pixels.
         sample: 1 for outputs/ID.png, 2 for samples/1/ID.png, and so on.
 
     Raises:
@@ -203,7 +205,10 @@ def _report(
 
 
 def _weighed(finding: Problem, slug: str, strict: bool) -> Problem:
-    """Return a warning as a notice if an anchor must earn it, as an error if checks are strict."""
+    """Return the finding with its final severity.
+
+    A warning becomes a notice if it is inherent to the anchor `slug`, and an error if `strict`.
+    """
     if finding.severity != "warning":
         return finding
     if _ANCHORS.get(slug) == finding.code:
@@ -212,6 +217,7 @@ def _weighed(finding: Problem, slug: str, strict: bool) -> Problem:
 
 
 def _holding(problems: tuple[Problem, ...], card: SubmissionCard | None, whole: bool) -> tuple[str, ...]:
+    # A rule holds if it could be checked and no error or warning contradicts it.
     denied = {p.code for p in problems if p.severity != "info"}
     return tuple(
         rule
@@ -225,7 +231,7 @@ def _holding(problems: tuple[Problem, ...], card: SubmissionCard | None, whole: 
 def _read_card(
     files: Submission, place: Path, target: ContestantSet
 ) -> tuple[SubmissionCard | None, list[Problem]]:
-    if CARD in files.refused:  # reported with the other refused files
+    if CARD in files.refused:  # `_read_images` reports all refused files
         return None, []
     if CARD not in files.names:
         return None, [_no_card(files, place, target)]
@@ -239,7 +245,11 @@ def _read_card(
 
 
 def _no_card(files: Submission, place: Path, target: ContestantSet) -> Problem:
-    """Return PB101: a card further down is pointed at, and plain images are told who writes one for them."""
+    """Return PB101 for a missing card, with a fix that depends on what the submission contains.
+
+    If a deeper folder contains a card, the fix names that folder. If there are only images, the fix names the
+    command that writes a card for them.
+    """
     expected = f"{CARD} at the top of the submission"
     deeper = [name for name in files.names if name.endswith(f"/{CARD}")]
     if deeper:
@@ -260,7 +270,7 @@ def _no_card(files: Submission, place: Path, target: ContestantSet) -> Problem:
 
 
 def _placeholder_problems(card: SubmissionCard) -> list[Problem]:
-    """Return PB413 if the card still says of its method what an import of a tool's outputs wrote."""
+    """Return PB413 if the card still has placeholder values of an imported tool's outputs."""
     method = card.method
     left = {
         "slug": method.slug == PLACEHOLDER_SLUG,
@@ -275,7 +285,7 @@ def _placeholder_problems(card: SubmissionCard) -> list[Problem]:
 
 
 def _target_problems(card: SubmissionCard, target: ContestantSet) -> list[Problem]:
-    """Return PB601 and PB602 for each key of [target] that names something else than this set."""
+    """Return PB601 or PB602 for each key of [target] that does not match this set."""
     public = target.public
     claims = {
         "protocol": (card.target.protocol, public.protocol),
@@ -314,7 +324,7 @@ def _training_problems(card: SubmissionCard) -> list[Problem]:
 
 @dataclass(frozen=True)
 class _FileReading:
-    """What reading one file gave: pixels that answer an id, or the reason why it has none."""
+    """Result of reading one file: the decoded output (sample 1 only) and its digest, or the fault."""
 
     name: str
     answer: CheckedOutput | None = None
@@ -325,17 +335,17 @@ class _FileReading:
 
 @dataclass(frozen=True)
 class _OutputReader:
-    """Decodes answers, several at a time."""
+    """Decodes the outputs of a submission; `read` can be called from several threads."""
 
     files: Submission
     target: ContestantSet
     witness: Witness | None
 
     def read(self, place: tuple[int, ImageId]) -> _FileReading:
-        """Return the answer at (sample, id); only sample 1 is looked at closely."""
+        """Decode the output of a (sample, id) pair; only sample 1 is kept and given to the callback."""
         sample, image_id = place
         name = output_name(image_id, sample)
-        if name in self.files.refused:  # reported with all refused files
+        if name in self.files.refused:  # `_read_images` reports all refused files
             return _FileReading(name)
         try:
             image, has_metadata = _decode(self.files, name, self.target.protocol.side)
@@ -352,7 +362,7 @@ class _OutputReader:
 def _read_images(
     reader: _OutputReader, layout: Layout, progress: Progress
 ) -> tuple[dict[ImageId, Fingerprint], list[Problem]]:
-    """Decode every answer; return the digests of the good ones (sample 1), and what is wrong or odd."""
+    """Decode every output; return id -> pixel digest of the valid ones (sample 1), and all problems."""
     faults = _Faults()
     for name, refused in reader.files.refused.items():
         faults.add(refused, name)
@@ -374,7 +384,7 @@ def _read_images(
 
 
 class _Faults:
-    """Files found at fault, grouped so that each fault is one problem with all its files."""
+    """Collector of faulty files: equal faults become one problem that lists all their files."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str, str], list[str]] = defaultdict(list)

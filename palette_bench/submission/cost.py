@@ -1,4 +1,4 @@
-"""What outputs cost: seconds and network evaluations per image, and on which hardware."""
+"""Cost of outputs: seconds and network evaluations per image, peak memory, and the hardware."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import Any
 
 from palette_bench.submission.card import Sampling
 
-_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
 
 
 def measured(seconds: float, images: int, steps: int | None) -> dict[str, float | int | None]:
-    """Return what a batch cost, for the journal entry of each of its images.
+    """Return the cost per image of a batch, for the journal entry of each of its images.
 
     Args:
-        seconds: the restorer's own; start-up, reading and PNG writing apart.
-        images: in the batch, copies that fill it up included.
-        steps: network evaluations per image, if the method knows them by now.
+        seconds: time of the restorer alone, without start-up, reading and PNG writing.
+        images: number of images in the batch, including the copies that fill it up.
+        steps: network evaluations per image, or None if the method does not know the number yet.
     """
     return {"seconds": _rounded(seconds / images), "steps": steps}
 
 
 def with_cost(sampling: Sampling, entries: Sequence[Mapping[str, Any]], device: str) -> Sampling:
-    """Return what a card says of sampling, completed by what the journals of all shards measured.
+    """Return the sampling section of a card, completed by the costs in the journals of all shards.
 
     Args:
-        sampling: what the method says itself; it is believed where it says something.
-        entries: of every output.
-        device: where this process computed.
+        sampling: the method's own values; each of them takes precedence over the measured value.
+        entries: journal entries of all outputs.
+        device: device of this process.
     """
     known = [entry["steps"] for entry in entries if entry["steps"] is not None]
     cost = {
@@ -45,12 +45,12 @@ def with_cost(sampling: Sampling, entries: Sequence[Mapping[str, Any]], device: 
 
 
 def _rounded(seconds: float) -> float:
-    """Return four significant digits: a clock tells no more."""
+    """Return the value to four significant digits, the precision of the measurement."""
     return float(f"{seconds:.4g}")
 
 
 def peak_memory(device: str | None) -> float:
-    """Return the most memory held so far, gigabytes: of the GPU, or of this process."""
+    """Return the peak memory so far in gigabytes (1e9 bytes): of the GPU for CUDA, else of this process."""
     if device is not None and device.startswith("cuda"):
         import torch  # noqa: PLC0415  # methods without a network run without it
 
@@ -59,7 +59,7 @@ def peak_memory(device: str | None) -> float:
 
 
 def hardware_name(device: str) -> str:
-    """Return the plain name of a device: the model of the GPU, or of this machine's processor."""
+    """Return the model name of the GPU for a CUDA device, else of this machine's processor."""
     if device.startswith("cuda"):
         import torch  # noqa: PLC0415  # methods without a network run without it
 
@@ -68,7 +68,7 @@ def hardware_name(device: str) -> str:
 
 
 def _processor() -> str:
-    """Return the model name Linux gives the processor, or nothing."""
+    """Return the processor's model name from Linux's /proc/cpuinfo, or an empty string."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,7 +1,8 @@
-"""The files of one submission, a folder or a .zip, behind one small interface.
+"""Common interface to the files of a submission, which is a folder or a .zip archive.
 
-Nothing is followed, extracted or repaired: links, pipes and hostile names are listed with the reason,
-and reading one raises it. Source: trust, sections 4.1 and 4.2.
+Links are not followed, and archives are neither extracted nor repaired. Links, pipes and unsafe names are
+listed as refused with a reason; an attempt to read one raises that reason. Source: trust, sections 4.1 and
+4.2.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Submission:
-    """What a submission holds; made by `open_submission`, closed by a `with` block or `close`.
+    """An opened submission. `open_submission` makes it; a `with` block or `close` closes it.
 
     Attributes:
-        names: POSIX relative names of all files, sorted; without journals, locks and known litter.
-        refused: those of the names that are never read, with the reason.
+        names: sorted POSIX relative names of all files, without journals, locks and known litter.
+        refused: name -> reason, for the names that are never read.
+        close: function that closes the submission.
     """
 
     names: tuple[str, ...]
@@ -49,8 +51,8 @@ class Submission:
         """Return the bytes of a file.
 
         Raises:
-            PngError: PB201, there is none; PB307, larger than `limit`; PB801, unreadable; or the
-                reason why it is refused.
+            PngError: PB201, the file does not exist; PB307, it is larger than `limit`; PB801, it is
+                unreadable; or the reason why it is refused.
         """
         if name in self.refused:
             raise self.refused[name]
@@ -63,19 +65,20 @@ class Submission:
 
 
 def output_name(image_id: ImageId, sample: int = 1) -> str:
-    """Return where a sample lies: outputs/ID.png for the first, samples/1/ID.png for the second."""
+    """Return the relative path of an output: outputs/ID.png for sample 1, samples/1/ID.png for sample 2."""
     return f"outputs/{image_id}.png" if sample == 1 else f"samples/{sample - 1}/{image_id}.png"
 
 
 def open_submission(path: Path, n_ids: int) -> Submission:
-    """Open a folder or a .zip for reading.
+    """Open a folder or a .zip archive for reading.
 
     Args:
         path: the submission.
-        n_ids: images of the set it answers; the caps of an archive follow from it.
+        n_ids: number of images in its set; the caps on an archive follow from it.
 
     Raises:
-        SubmissionError: PB801, nothing there or unreadable; PB103-PB105, not a folder or usable .zip.
+        SubmissionError: PB801, the path does not exist or is unreadable; PB103-PB105, it is neither a folder
+            nor a usable .zip archive.
     """
     if path.is_dir():
         return _unwrapped(_folder(path), path)
@@ -88,22 +91,22 @@ def open_submission(path: Path, n_ids: int) -> Submission:
     refused = {
         name: fault
         for name, fault in archive.refused.items()
-        if fault.code == "PB102" or not is_litter(name)  # a hostile name is nobody's litter
+        if fault.code == "PB102" or not is_litter(name)  # an unsafe name is reported even if it is litter
     }
     found = Submission(_counted(archive.names), refused, archive.read, close=lambda: os.close(handle))
     return _unwrapped(found, path)
 
 
 def _unwrapped(found: Submission, path: Path) -> Submission:
-    """Return a submission whose every file lies in one folder of its own as that folder's content.
+    """Return the submission without the folders that enclose all its files, if a card lies below them.
 
-    File managers zip a folder with its name, and unpack an archive into a folder of its name.
+    File managers zip a folder together with its name, and unpack an archive into a folder of its name.
     """
     names, prefix = found.names, ""
     while len(tops := {name.removeprefix(prefix).partition("/")[:2] for name in names}) == 1:
         top, slash = tops.pop()
         if not slash:
-            break  # the only file
+            break  # a single file, not a folder
         prefix += top + slash
     if not prefix or f"{prefix}{CARD}" not in names or not all(map(is_safe, names)):
         return found
@@ -127,7 +130,7 @@ def _folder(root: Path) -> Submission:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, PngError | None]]:
-    """Yield the name of every file below `root`, with the reason if it is not a regular one."""
+    """Yield (name, fault) for every file below `root`; fault is None for a regular file."""
     pending = [""]
     while pending:
         prefix = pending.pop()
@@ -144,14 +147,18 @@ def _walk(root: Path) -> Iterator[tuple[str, PngError | None]]:
 
 
 def _counted(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names that count, sorted: our own bookkeeping and known litter do not."""
+    """Return the sorted names without our own bookkeeping files and known litter."""
     return tuple(sorted(n for n in names if not is_litter(n) and not ("/" not in n and is_ours(n))))
 
 
 def _open_archive(path: Path) -> int:
-    """Return an open handle of a regular file that begins like a .zip and is named so."""
+    """Return an open file descriptor of a regular file with suffix .zip and the signature of a zip archive.
+
+    Raises:
+        SubmissionError: PB104, another kind of file; PB105, not a regular file; PB801, unreadable.
+    """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not make us wait
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # without O_NONBLOCK, a pipe would block
         regular = stat.S_ISREG(os.fstat(handle).st_mode)
         start = os.pread(handle, 4, 0) if regular else b""
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which of a person's own images are finished: a folder run that was stopped goes on where it was."""
+"""Record of the finished images of a folder of own images, so that a stopped run can resume."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class FinishedImages:
     """The finished images of an output folder.
 
     Attributes:
-        folder: where they are written; None for a single image, which is always made.
-        run: what decides a pixel, apart from the files read: weights and options.
+        folder: the output folder; None for a single image, which is always made again.
+        run: JSON value of everything that determines the pixels except the files read: weights and options.
     """
 
     folder: Path | None
@@ -27,7 +27,7 @@ class FinishedImages:
     _known: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Read what earlier runs finished; a torn line is passed over."""
+        """Read the record of earlier runs; torn lines are skipped."""
         if self.folder is None or not (self.folder / RECORD).is_file():
             return
         for line in (self.folder / RECORD).read_text("utf-8", "replace").splitlines():
@@ -38,11 +38,11 @@ class FinishedImages:
                 continue
 
     def holds(self, target: Path, read: bytes) -> bool:
-        """Return whether `target` is what this run makes of the bytes read, untouched since.
+        """Return whether `target` is the unchanged output of an equal run on the same bytes.
 
         Args:
-            target: the output.
-            read: everything it is made of: image and mask.
+            target: the output file.
+            read: the bytes of the image, followed by those of its mask.
         """
         known = self._known.get(self._name(target))
         try:
@@ -51,7 +51,7 @@ class FinishedImages:
             return False
 
     def add(self, target: Path, read: bytes, written: bytes) -> None:
-        """Note a finished output."""
+        """Record a finished output: its file, the bytes read for it and the bytes written."""
         if self.folder is not None:
             atomic.append_lines(
                 self.folder / RECORD, [json.dumps(self._entry(target, read, written), ensure_ascii=True)]

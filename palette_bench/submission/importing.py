@@ -1,4 +1,4 @@
-"""A tool's results become a submission, under the name of whoever made them."""
+"""Import of an outside tool's results as a submission, with the names of their authors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from palette_bench.submission.restore import restore
 
 @dataclass(frozen=True)
 class MethodCredits:
-    """Who made the results, as far as a person says it; "" and () leave what the card says.
+    """Name, authors and license of a method, as given by the user; "" and () keep the value of the card.
 
     Attributes:
-        name: of the method, for people.
-        slug: for files and addresses; the name gives it if it is empty.
+        name: display name of the method.
+        slug: name in files and addresses; if empty, it is made from `name`.
         version: any text.
-        authors: names.
-        license: of the method.
+        authors: names of the authors.
+        license: license of the method.
     """
 
     name: str = ""
@@ -37,11 +37,11 @@ class MethodCredits:
     license: str = ""
 
     def on(self, method: Method) -> Method:
-        """Return a method's entry with what was said put in.
+        """Return `method` with its values replaced by the non-empty values of these credits.
 
         Raises:
-            RecordError: PB403, PB404, a value that no card may hold; all of them.
-            UsageError: the name gives no slug, and there is none.
+            RecordError: PB403, PB404; lists all values that a card cannot hold.
+            UsageError: no slug is given, and none can be made from the name.
         """
         said: dict[str, Any] = {key: value for key, value in vars(self).items() if value}
         if self.name and not self.slug:
@@ -50,10 +50,10 @@ class MethodCredits:
 
 
 def slug_of(name: str) -> str:
-    """Return a name as a slug: lower-case letters, digits and single hyphens.
+    """Return the slug of a name: lower-case letters, digits and single hyphens, at most 63 characters.
 
     Raises:
-        UsageError: nothing of it can stand in one.
+        UsageError: fewer than two characters of the name can be used.
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:63]
@@ -71,28 +71,32 @@ def import_results(
     credit: MethodCredits,
     progress: Progress = SILENT,
 ) -> SubmissionCard:
-    """Write a submission of a tool's results; what a person completed on its card before stays.
+    """Write a tool's results as a submission, and return its card.
+
+    If `out` has a card of an earlier import of the same set, the values that a person completed on it are
+    kept.
 
     Args:
-        adapter: its name, e.g. adapter:folder.
-        benchset: the set they answer.
-        folder: where the tool wrote.
-        out: the submission.
+        adapter: name of the adapter, e.g. adapter:folder.
+        benchset: the set that the results belong to.
+        folder: the folder that the tool wrote.
+        out: folder of the submission.
         options: how the results are read.
-        credit: who made them.
-        progress: where to report.
+        credit: name, authors and license of the method.
+        progress: callback that reports each image.
 
     Raises:
-        UsageError, SubmissionError: see `Tool.results`.
-        RecordError: PB403, PB404, a name no card may hold; before anything is read.
-        InputError: PB605, the folder holds other results.
+        UsageError, SubmissionError: see `Adapter.results`.
+        RecordError: PB403, PB404, a card cannot hold a value of `credit`; raised before any file is read.
+        InputError: PB605, `out` holds other results.
         StorageError: PB802.
     """
-    credit.on(_ANYBODY)
+    credit.on(_ANYBODY)  # validates the credits before any file is read
     results = load_adapter(adapter).results(benchset, folder, options, progress)
     before = _completed(out / CARD)
     card = restore(results, benchset, out, progress=progress)
     assert card is not None, "an import has one shard"
+    # The target and the post-processing follow from this import; the rest of the earlier card is kept.
     if before is not None and card.target.set.startswith(before.target.set):
         declared = before.declared.model_copy(update={"postprocess": card.declared.postprocess})
         card = before.model_copy(update={"target": card.target, "declared": declared})
@@ -102,7 +106,7 @@ def import_results(
 
 
 def clear_import(out: Path, benchset: ContestantSet) -> None:
-    """Forget which results an earlier import of the same set took, so that changed ones may be taken.
+    """Delete the journals of an earlier import of the same set, so that changed results can be imported.
 
     Raises:
         UsageError: the folder holds a submission for another set.
@@ -120,7 +124,7 @@ _ANYBODY = Method(
 
 
 def _completed(path: Path) -> SubmissionCard | None:
-    """Return the card of an earlier import, which somebody may have completed by hand."""
+    """Return the card of an earlier import, which may have been completed by hand; None if unreadable."""
     try:
         return SubmissionCard.read(path)
     except (RecordError, StorageError):

@@ -1,6 +1,6 @@
-"""Which file answers which image: names of a submission against the ids of its set.
+"""Assignment of a submission's file names to the ids of its set; no file is opened.
 
-Nothing is opened here. Ids are `[A-Za-z0-9_-]{1,64}`, files outputs/ID.png and samples/K/ID.png.
+Ids match `[A-Za-z0-9_-]{1,64}`; files are named outputs/ID.png and samples/K/ID.png.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FIXES = {
 
 
 class _Image(NamedTuple):
-    """A file where images belong: `sample` 1 is outputs/, 2 is samples/1/."""
+    """An image file in an expected folder; `sample` 1 stands for outputs/, 2 for samples/1/."""
 
     name: str
     sample: int
@@ -43,10 +43,10 @@ class _Image(NamedTuple):
 
 @dataclass
 class Layout:
-    """What the names say.
+    """Result of `arrange`.
 
     Attributes:
-        answers: sample -> ids of the set answered by a well-named file, sorted.
+        answers: sample -> sorted ids of the set that have a correctly named file.
         problems: PB106, PB201-PB204, PB206.
     """
 
@@ -55,20 +55,21 @@ class Layout:
 
 
 def is_image(name: str) -> bool:
-    """Return whether a file is named as an image."""
+    """Return whether a file has the suffix of an image format."""
     return PurePosixPath(name).suffix.lower() in _IMAGES
 
 
 def arrange(
     names: Iterable[str], refused: Iterable[str], ids: Sequence[ImageId], samples: int | None
 ) -> Layout:
-    """Sort the names of a submission into answers and problems.
+    """Assign the file names of a submission to ids, and report all problems of the names.
 
     Args:
-        names: relative names of all its files.
-        refused: those reported elsewhere; they answer their id but are not called unexpected.
-        ids: of the set.
-        samples: images promised per id, or None if the card cannot be read.
+        names: relative names of all files.
+        refused: names of refused files, which are reported elsewhere; they count for their id and are never
+            reported as unexpected.
+        ids: ids of the set.
+        samples: images per id that the card promises, or None if the card cannot be read.
     """
     images = [p for name in names if (p := _image(name, samples))]
     unexpected = set(names) - {p.name for p in images} - set(refused) - {CARD}
@@ -84,6 +85,7 @@ def arrange(
 
 
 def _image(name: str, samples: int | None) -> _Image | None:
+    # None: the name is not that of an expected image
     place = _PLACE.fullmatch(name)
     if not place:
         return None
@@ -95,7 +97,7 @@ def _image(name: str, samples: int | None) -> _Image | None:
 
 
 def _arrange_sample(layout: Layout, sample: int, images: list[_Image], ids: set[ImageId]) -> None:
-    """Add one folder of images to the layout."""
+    """Add the images of one sample to the layout."""
     sound = [p for p in images if p.suffix == ".png" and _ID.fullmatch(p.stem)]
     malformed = sorted({p.name for p in images} - {p.name for p in sound})
     foreign = sorted(p.name for p in sound if p.stem not in ids)
@@ -113,7 +115,7 @@ def _arrange_sample(layout: Layout, sample: int, images: list[_Image], ids: set[
 
 
 def _twins(images: list[_Image]) -> list[str]:
-    """Return the names that some file system takes for one: equal under NFC and casefold."""
+    """Return the names whose stems are equal after NFC and casefold; some file systems merge such names."""
     groups: dict[str, list[str]] = defaultdict(list)
     for image in images:
         groups[unicodedata.normalize("NFC", image.stem).casefold()].append(image.name)
@@ -123,9 +125,10 @@ def _twins(images: list[_Image]) -> list[str]:
 def of_files(
     code: str, names: Sequence[str], *, expected: str = "", found: str = "", fix: str = ""
 ) -> list[Problem]:
-    """Return one problem about some files, or none if there are no files.
+    """Return one problem about the files, or no problem if there are no files.
 
-    `where` spells the first names out; `ids` are their image ids, or the names where there is no id.
+    The problem's `where` lists the first names. Its `ids` are the image ids; a file without id is listed by
+    name.
     """
     if not names:
         return []

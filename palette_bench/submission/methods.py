@@ -1,7 +1,7 @@
-"""What a contestant is: the one door through which methods are trained and run.
+"""Interfaces of methods and adapters: all methods are trained and run through them.
 
-Methods are found by the entry-point group `palette_bench.baselines`, outside tools by
-`palette_bench.adapters`; other packages plug in the same way.
+Installed methods are found by the entry-point group `palette_bench.baselines`, adapters of outside tools by
+`palette_bench.adapters`. Other packages register theirs in the same groups.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.plugins import load_plugin
 
-# entry-point group -> what precedes the name on the command line
+# entry-point group -> prefix of the name on the command line
 GROUPS = {"palette_bench.baselines": "", "palette_bench.adapters": "adapter:"}
 
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What a method says of itself on its card."""
+    """The sections of the card that a method fills in about itself."""
 
     method: Method
     training: Training
@@ -41,14 +41,15 @@ About = MethodInfo  # the former name, for one release
 
 @dataclass(frozen=True)
 class Batch:
-    """What a restorer sees of some images.
+    """Input of a restorer: N images of a set.
 
     Attributes:
-        ids: N names; a short batch repeats its last image, so that all batches of a run have one size.
+        ids: N image ids. A short batch repeats its last image, so that all batches of a run have the same
+            size.
         inputs: (N, S, S, 3) uint8, or (N, S, S, 1) for colorization.
         masks: (N, S, S) bool, True = hole; None for tasks without holes.
-        benchset: the set, as contestants see it.
-        sample: which of several samples, from 0.
+        benchset: the public part of the set.
+        sample: index of the sample, from 0, if there are several outputs per image.
     """
 
     ids: tuple[ImageId, ...]
@@ -58,9 +59,9 @@ class Batch:
     sample: int = 0
 
     def fill(self) -> NDArray[np.float32]:
-        """Return the hole's Gaussian content, (N, S, S, 3) float32 in the [-1, 1] pixel scale.
+        """Return Gaussian noise to fill the holes with, (N, S, S, 3) float32 in the [-1, 1] pixel scale.
 
-        Source: protocol, section 2; one per image, of the public set.
+        The noise depends only on the image id and the public set. Source: protocol, section 2.
         """
         public = self.benchset.public
         keys = (
@@ -72,7 +73,7 @@ class Batch:
         return np.stack([fill(key, self.benchset.protocol.side) for key in keys])
 
     def noise(self, seed: int, step: int) -> NDArray[np.float32]:
-        """Return (N, 3, S, S) float32 normals keyed by run seed, id, sample and step.
+        """Return standard normal noise, (N, 3, S, S) float32, keyed per image by seed, id, sample and step.
 
         Source: trust, section 1.2 (pb-noise-v1).
         """
@@ -82,18 +83,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """How a method shall restore; None leaves the choice to the method.
+    """Options of restoring; None leaves the choice to the method.
 
     Attributes:
         run: folder of a training run, a checkpoint, or a weights file.
-        seed: of the sampling noise.
-        sampler: name of the method's sampler.
+        seed: seed of the sampling noise.
+        sampler: name of one of the method's samplers.
         steps: network evaluations per image.
         device: "cpu", "cuda", "cuda:1".
-        fast: reduced precision and compilation, level L2.
-        noise: where normals are drawn; "device" is level L2.
-        pipeline: class of an outside library, for methods that run one.
-        size_policy: how a set of another size than the trained one is met; None refuses it.
+        fast: use reduced precision and compilation (reproducibility level L2).
+        noise: where normals are drawn; "device" is reproducibility level L2.
+        pipeline: name of a pipeline class, for methods that run an outside library.
+        size_policy: how to restore a set whose size differs from the trained one; None refuses such a set.
     """
 
     run: Path | None = None
@@ -107,10 +108,13 @@ class RestoreOptions:
     size_policy: str | None = None
 
     def refuse_all_but(self, *taken: str) -> None:
-        """Refuse what was asked of a method that does not take it: an option never does nothing.
+        """Reject options that the method does not support, instead of ignoring them silently.
+
+        Args:
+            taken: names of the options that the method supports.
 
         Raises:
-            UsageError: names the options.
+            UsageError: another option differs from its default; lists all such options.
         """
         given = [f.name for f in fields(self) if f.name not in taken and getattr(self, f.name) != f.default]
         if given:
@@ -120,24 +124,25 @@ class RestoreOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What to train on what.
+    """Options of training.
 
     Attributes:
-        task: a task's name, or "multi".
-        data: folders, lists, tar shards or packs.
-        run: folder of the run; an existing one is resumed.
-        recipe: name of one of the method's recipes or a TOML file; None takes the task's own.
-        init: weights to start from, and their kind.
-        seed: of every training draw.
-        device: as `RestoreOptions`.
-        workers: processes that prepare images.
-        steps: length of the run instead of the recipe's; the schedule of the rate is fitted to it.
-        deterministic: level L0 settings.
-        override: resume although the recipe changed; recorded.
-        until: stop once so many steps are done, to go on another time; the schedule stays that of `steps`.
-        threads: of arithmetic on a CPU; None takes what the machine grants this process.
-        unreadable: images that may be passed over; None: 0.1 % of all.
-        force: train although memory or space are too small.
+        task: name of a task, or "multi".
+        data: folders, lists, tar shards or packs with the training images.
+        run: folder of the run; an existing run is resumed.
+        recipe: name of one of the method's recipes, or a TOML file; None uses the recipe of the task.
+        init: weights to start from.
+        init_kind: kind of the weights in `init`, e.g. of a published file; None for our own.
+        seed: seed of all random draws of the training.
+        device: as in `RestoreOptions`.
+        workers: number of processes that prepare images.
+        steps: length of the run, instead of the recipe's; the learning-rate schedule is fitted to it.
+        deterministic: use the settings of reproducibility level L0.
+        override: resume although the recipe changed; the run records it.
+        until: stop after this many steps, to resume later; the schedule still has the length of `steps`.
+        threads: CPU threads for arithmetic; None uses the processors granted to this process.
+        unreadable: number of unreadable images to tolerate; None for 0.1 % of all.
+        force: train although memory or disk space is too small.
     """
 
     task: str
@@ -160,11 +165,11 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class UserImage:
-    """A person's own image, any size.
+    """An image of the user, of any size.
 
     Attributes:
-        name: keys the noise.
-        task: a task's name.
+        name: name that keys the sampling noise.
+        task: name of the task.
         input: (H, W, 3) uint8; 127 in the hole.
         mask: (H, W) bool, True = hole; None for tasks without holes.
     """
@@ -180,51 +185,59 @@ class Restorer(Protocol):
 
     @property
     def about(self) -> MethodInfo:
-        """Return what it says of itself, knowing its weights and sampler."""
+        """Return the card sections of this method, with its actual weights and sampler."""
 
     @property
     def identity(self) -> str:
-        """Return a digest or text of everything that decides a pixel; outputs of two are never mixed."""
+        """Return a digest or text of everything that determines the pixels.
+
+        A submission never mixes outputs of different identities.
+        """
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return (N, S, S, 3) uint8, row i for `batch.ids[i]`."""
+        """Return the restored images, (N, S, S, 3) uint8; row i belongs to `batch.ids[i]`."""
 
 
 @runtime_checkable
 class SelectiveRestorer(Restorer, Protocol):
-    """A restorer that is not made for every set."""
+    """A restorer that does not support every set."""
 
     def accept(self, benchset: ContestantSet) -> None:
-        """Refuse a set it is not made for, before anything is written."""
+        """Raise unless the restorer supports the set; called before anything is written."""
 
 
 @runtime_checkable
 class ImageRestorer(Restorer, Protocol):
-    """A restorer that also takes images of any size."""
+    """A restorer that also restores images of any size."""
 
     def restore_image(self, image: UserImage, policy: str | None) -> Image:
-        """Return (H, W, 3) uint8; `policy` is one of "tile", "scale", "native", None for the task's own."""
+        """Return the restored image, (H, W, 3) uint8.
+
+        Args:
+            image: the image to restore.
+            policy: "tile", "scale", "native", or None for the default of the task.
+        """
 
 
 class Baseline(Protocol):
-    """A contestant, found by the entry-point group `palette_bench.baselines`."""
+    """A method, found by the entry-point group `palette_bench.baselines`."""
 
     def restorer(self, options: RestoreOptions) -> Restorer:
-        """Return the model, ready."""
+        """Return a restorer with loaded weights."""
 
 
 class Trainable(Baseline, Protocol):
-    """A contestant that can be trained."""
+    """A method that can be trained."""
 
     def recipes(self) -> Mapping[str, str]:
-        """Return name -> TOML text of the recipes that come with it."""
+        """Return name -> TOML text of the recipes that are installed with the method."""
 
     def train(self, options: TrainOptions, progress: Progress = SILENT) -> None:
-        """Train, or resume, into `options.run`."""
+        """Start or resume the training run in the folder `options.run`."""
 
 
 def baselines() -> dict[str, EntryPoint]:
-    """Return the installed contestants by name, not yet imported."""
+    """Return name -> entry point of the installed methods and adapters, without importing them."""
     return {
         f"{prefix}{point.name}": point
         for group, prefix in GROUPS.items()
@@ -233,11 +246,11 @@ def baselines() -> dict[str, EntryPoint]:
 
 
 def load_baseline(name: str) -> Baseline:
-    """Import a contestant.
+    """Import and return an installed method or adapter.
 
     Raises:
-        UsageError: it is not installed, or two packages bring one of this name.
-        MethodError: PB613, it cannot be imported, or is no method.
+        UsageError: it is not installed, or several packages provide one of this name.
+        MethodError: PB613, it cannot be imported, or it is not a method.
     """
     known = baselines()
     if name not in known:
@@ -251,10 +264,10 @@ def load_baseline(name: str) -> Baseline:
 
 
 def load_image_restorer(name: str, options: RestoreOptions) -> ImageRestorer:
-    """Return a contestant ready for images of any size.
+    """Return a method's restorer for images of any size.
 
     Raises:
-        UsageError: it is not installed, or restores benchmark sets only.
+        UsageError: the method is not installed, or restores benchmark sets only.
     """
     restorer = load_baseline(name).restorer(options)
     if not isinstance(restorer, ImageRestorer):
@@ -262,15 +275,19 @@ def load_image_restorer(name: str, options: RestoreOptions) -> ImageRestorer:
     return restorer
 
 
+# --- adapters of outside tools ------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class ToolOptions:
-    """How a tool works with files; None takes the adapter's own.
+    """File conventions of an outside tool; None uses the adapter's default.
 
     Attributes:
-        hole_value: level of mask pixels to fill.
-        template: name of a result, with `{id}` in it.
-        tool_size: side the tool works at, pixels: inputs are enlarged, results reduced.
-        accept_lossy: JPEG results are taken.
+        hole_value: level of the mask pixels that the tool fills.
+        template: file name of a result, with `{id}` in it.
+        tool_size: height and width in pixels that the tool works at; inputs are enlarged to this size, and
+            results reduced from it.
+        accept_lossy: accept JPEG results.
     """
 
     hole_value: int | None = None
@@ -281,24 +298,25 @@ class ToolOptions:
 
 @runtime_checkable
 class Adapter(Protocol):
-    """One tool's layout."""
+    """Conversion between a set and the files of an outside tool."""
 
     def export(
         self, benchset: ContestantSet, folder: Path, options: ToolOptions, progress: Progress = SILENT
     ) -> None:
-        """Write inputs and masks as the tool reads them; nothing else of the set is looked at."""
+        """Write the inputs and masks in the tool's format; no other part of the set is read."""
 
     def results(
         self, benchset: ContestantSet, folder: Path, options: ToolOptions, progress: Progress = SILENT
     ) -> Restorer:
-        """Return the tool's results, checked, behind the interface of a model."""
+        """Check the tool's results, and return a restorer that serves them as outputs."""
 
 
 def load_adapter(name: str) -> Adapter:
-    """Import an adapter.
+    """Import and return an installed adapter.
 
     Raises:
-        UsageError: it is not installed, or is a method that runs by itself.
+        UsageError: it is not installed, or it is a method that runs by itself.
+        MethodError: PB613, it cannot be imported.
     """
     adapter = load_baseline(name)
     if not isinstance(adapter, Adapter):

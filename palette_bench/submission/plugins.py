@@ -1,4 +1,4 @@
-"""Methods of other packages when they fail: whose code it was, where, and what the interface asks."""
+"""Loading of methods from other packages, and error messages that name the faulty line of their code."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OURS = "palette_bench"
 
 
 def load_plugin(name: str, point: EntryPoint) -> Any:
-    """Import what an entry point names.
+    """Import and return the object that an entry point names.
 
     Args:
-        name: of the method, as on the command line.
-        point: where it is.
+        name: name of the method on the command line.
+        point: the entry point.
 
     Raises:
-        MethodError: PB613, its package cannot be imported, or it is no method.
+        MethodError: PB613, the package cannot be imported, or the object is not a method.
     """
     try:
         found = point.load()
@@ -45,10 +45,10 @@ def load_plugin(name: str, point: EntryPoint) -> Any:
 
 
 def require_restorer(restorer: object) -> None:
-    """Refuse what is no restorer, before anything is written.
+    """Raise unless the object has the interface of a restorer; called before anything is written.
 
     Raises:
-        MethodError: PB613, names everything it lacks.
+        MethodError: PB613, lists everything that is missing.
     """
     about, kind = getattr(restorer, "about", None), type(restorer).__name__
     expected = {
@@ -63,7 +63,12 @@ def require_restorer(restorer: object) -> None:
 
 
 def require_images(returned: object, expected: tuple[int, ...], of: str) -> None:
-    """Refuse what is no uint8 array of a shape.
+    """Raise unless a method returned a uint8 NumPy array of the expected shape.
+
+    Args:
+        returned: the value that the method returned.
+        expected: the shape.
+        of: name of the called function, for the message.
 
     Raises:
         MethodError: PB613.
@@ -82,12 +87,12 @@ def require_images(returned: object, expected: tuple[int, ...], of: str) -> None
 
 
 def failure_of_plugin(error: BaseException, modules: set[str], crash_file: str) -> Problem | None:
-    """Return what to say of an exception that a plug-in's code raised or caused; None if it had no part.
+    """Return PB613 for an exception that passed through a plug-in's code; None if it did not.
 
     Args:
-        error: with its traceback.
-        modules: top-level modules of installed methods.
-        crash_file: where the whole traceback is.
+        error: the exception, with its traceback.
+        modules: top-level modules of the installed methods.
+        crash_file: path of the file with the whole traceback.
     """
     theirs = modules - {_OURS}
     line = next((found for module in theirs if (found := _last_line(error, module))), "")
@@ -98,7 +103,7 @@ def failure_of_plugin(error: BaseException, modules: set[str], crash_file: str) 
 
 
 def _last_line(error: BaseException, module: str) -> str:
-    """Return the innermost line of a module that an exception went through: file, line, function, text."""
+    """Return file, line number, function and text of the innermost frame in `module`, or an empty string."""
     found = ""
     for frame, number in traceback.walk_tb(error.__traceback__):
         if str(frame.f_globals.get("__name__", "")).split(".")[0] == module:

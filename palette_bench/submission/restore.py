@@ -1,8 +1,8 @@
-"""How a model becomes a submission: batches in, outputs checked and journalled, the card last.
+"""Restoring a set: a method's outputs are checked, written and journalled batch by batch, then the card.
 
-Nothing is shared between processes but the folder: a rank of torchrun is a shard, each shard writes its own
-journal, and whoever ends last finds everything done and writes the card. A rank that fails ends alone, and
-torchrun ends the others; the same command then goes on from what is journalled.
+Processes share only the output folder. Each rank of torchrun is a shard with its own journal, and the shard
+that ends last writes the card. If a rank fails, torchrun ends the others; the same command then resumes from
+the journals.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from palette_bench.submission.files import output_name
 from palette_bench.submission.methods import Batch, MethodInfo, Restorer, SelectiveRestorer
 from palette_bench.submission.plugins import require_images, require_restorer
 
-_WITNESSES = 3  # ids whose first noise is digested in the journal; trust, section 1.1
+_WITNESSES = 3  # ids whose first noise block is digested in the journal header; trust, section 1.1
 
 log = logging.getLogger(__name__)
 
 
 class OutputKey(NamedTuple):
-    """One image to write: a sample, counted from 0, of an id."""
+    """Key of one output: the sample index, from 0, and the image id."""
 
     sample: int
     image_id: ImageId
 
     @property
     def file(self) -> str:
-        """Return where it lies in the submission."""
+        """Return the relative path of the output in the submission."""
         return output_name(self.image_id, self.sample + 1)
 
     @property
     def key(self) -> str:
-        """Return its name in journals: ID, and K/ID for further samples (ids hold no slash)."""
+        """Return the key in journals: ID for sample 0, K/ID for sample K (ids contain no slash)."""
         return f"{self.sample}/{self.image_id}" if self.sample else self.image_id
 
 
@@ -67,27 +67,27 @@ def restore(
 ) -> SubmissionCard | None:
     """Write a submission: outputs/ID.png for every id, samples/K/ID.png, then `submission.toml`.
 
-    What is already there is kept if its pixels are those the journal names, and redone otherwise.
+    An existing output is kept if its pixels have the digest in the journal; otherwise it is restored again.
 
     Args:
-        restorer: the model, ready.
+        restorer: the method's restorer.
         benchset: the set, or its public part.
-        out: the submission's folder.
-        samples: images per id, of different noise.
-        batch_size: images per call of the restorer; every call has as many, so that equal runs are equal
-            bits (level L0).
-        shard: part of the ids to restore; None takes all, or this rank's under torchrun.
-        device: where the restorer computes, for the cost on the card; None tells no cost.
-        audit: outputs to restore again in another batch, to compare.
-        progress: where to report.
+        out: folder of the submission.
+        samples: number of outputs per id, each with different noise.
+        batch_size: number of images per call of the restorer. All calls have the same size, so that equal
+            runs give equal bits (reproducibility level L0).
+        shard: part of the ids to restore; None for all ids, or for this rank's shard under torchrun.
+        device: device of the restorer, to state the cost on the card; None states no cost.
+        audit: number of outputs to restore again in batches of another size, for comparison.
+        progress: callback that reports each image.
 
     Returns:
         The card, or None while other shards are missing.
 
     Raises:
-        UsageError: the restorer is not made for this set; nothing is written.
+        UsageError: the restorer does not support this set; nothing is written.
         InputError: PB605, the folder holds outputs of another method, model, sample count or set.
-        MethodError: PB613, the restorer lacks something, or returned another shape or type.
+        MethodError: PB613, the restorer lacks a part of the interface, or returned a wrong shape or type.
         StorageError: PB802, PB803.
     """
     require_restorer(restorer)
@@ -136,7 +136,7 @@ class _RestoreRun:
 
     @property
     def header(self) -> dict[str, Any]:
-        """Return what the outputs of one folder must share."""
+        """Return the journal header: the values that all outputs of a folder must share."""
         about = self.restorer.about
         return {
             "set": self.benchset.public.set_fingerprint,
@@ -148,7 +148,10 @@ class _RestoreRun:
         }
 
     def _first_noise(self, seed: int | None) -> dict[ImageId, str] | None:
-        """Return digests of the noise of sample 0, step 0: equal on every machine, or runs do not mix."""
+        """Return id -> digest of the noise of sample 0, step 0, for the first ids; None without a seed.
+
+        The digests are part of the journal header, so machines with different noise cannot share a folder.
+        """
         if seed is None:
             return None
         shape = (3, self.benchset.protocol.side, self.benchset.protocol.side)
@@ -156,12 +159,12 @@ class _RestoreRun:
         return {i: sha256(block.astype("<f4").tobytes())[:16] for i, block in blocks.items()}
 
     def _outputs(self, shard: Shard) -> list[OutputKey]:
-        """Return what a shard has to write, sample by sample."""
+        """Return the keys of all outputs of a shard, sample by sample."""
         ids = self.benchset.ids[shard.index :: shard.count]
         return [OutputKey(sample, image_id) for sample in range(self.samples) for image_id in ids]
 
     def work(self, progress: Progress) -> None:
-        """Restore what this shard lacks."""
+        """Restore the missing outputs of this shard."""
         mine = self._outputs(self.shard)
         journal, todo = self._resumed(mine)
         size = min(self.batch_size, len(mine) // self.samples)
@@ -177,14 +180,15 @@ class _RestoreRun:
             log.info("%d images in %.1f s, %.4g a second, %.1f GB at most", *told)
 
     def _resumed(self, mine: list[OutputKey]) -> tuple[Journal, list[OutputKey]]:
-        """Return the journal, rid of outputs that are no longer what it says, and what is left to do."""
+        """Return the journal without entries of missing or changed outputs, and the outputs to restore."""
         for folder in {self.out / "outputs", *((self.out / output.file).parent for output in mine)}:
             atomic.make_folder(folder)
             atomic.sweep(folder)
         journal = Journal(self.out, self.header, self.shard)
         kept = {o.key: e for o in mine if (e := journal.entries.get(o.key)) and self._is_stored(o, e)}
         journal.start(kept.values())
-        # read again: of two shards that begin together with other settings, one now meets the other's header
+        # Read the journals again: if two shards start at the same time with different settings, one of them
+        # now finds the other's header and raises PB605.
         journal = Journal(self.out, self.header, self.shard)
         return journal, [output for output in mine if output.key not in kept]
 
@@ -199,7 +203,7 @@ class _RestoreRun:
         return png.decode_strict(png.read_regular(self.out / output.file), side, side, 3)[0]
 
     def _batches(self, outputs: list[OutputKey], size: int) -> Iterator[tuple[list[OutputKey], Batch]]:
-        """Yield outputs of one sample with the batch that asks for them, of exactly `size` images."""
+        """Yield groups of outputs of one sample, each with its batch of exactly `size` images."""
         for sample, same in groupby(outputs, key=lambda output: output.sample):
             rest = list(same)
             for start in range(0, len(rest), size):
@@ -207,9 +211,10 @@ class _RestoreRun:
                 yield group, self._batch(sample, [output.image_id for output in group], size)
 
     def _batch(self, sample: int, ids: list[ImageId], size: int) -> Batch:
-        """Return a batch; a short one repeats its last image, whose copies are thrown away.
+        """Return a batch of `size` images; a short one repeats its last image, and the copies are discarded.
 
-        Kernels differ with the shape, so an image restored alone differs in its last bits.
+        The same image in a batch of another shape would differ in its last bits, because the libraries choose
+        other kernels.
         """
         full = (*ids, *(ids[-1:] * (size - len(ids))))
         masks: list[Mask] = [mask for i in full if (mask := self.benchset.mask(i)) is not None]
@@ -222,7 +227,7 @@ class _RestoreRun:
         )
 
     def _restored(self, group: list[OutputKey], batch: Batch) -> list[dict[str, Any]]:
-        """Restore and write a batch; return the journal entries."""
+        """Restore a batch, write its outputs, and return their journal entries."""
         start = time.perf_counter()
         images = self._images(batch)
         seconds = time.perf_counter() - start
@@ -241,9 +246,10 @@ class _RestoreRun:
         return images
 
     def audit(self, count: int) -> None:
-        """Restore a few finished outputs in batches of another size and tell the largest difference.
+        """Restore `count` outputs again in batches of another size, and log the largest difference in levels.
 
-        Source: trust, section 1.1: another batch size may move a sample by one level (L1).
+        Source: trust, section 1.1: another batch size may change a value by one level (reproducibility level
+        L1).
         """
         chosen = sorted(self._outputs(self.shard), key=lambda output: sha256(output.key.encode()))[:count]
         size = self.batch_size // 2 or 2
@@ -256,7 +262,7 @@ class _RestoreRun:
         log.info("audit: %d outputs in batches of %d: largest difference %d levels", *told)
 
     def close(self) -> SubmissionCard | None:
-        """Write the card if every output of every shard is there."""
+        """Write and return the card if the outputs of all shards are journalled, else return None."""
         entries = Journal(self.out, self.header, self.shard).entries
         wanted = [output.key for output in self._outputs(Shard())]
         if not entries.keys() >= set(wanted):

@@ -1,7 +1,7 @@
-"""What an output shows beside its input: tones, colours, turns by 16 x 16 thumbnails; shifts by pixels.
+"""Comparison of an output with inputs: tones, channels and turns on 16 x 16 thumbnails, shifts on pixels.
 
-A pixel digest tells equal from different only; the mean of a cell still shows the scene when a model has
-smoothed or sharpened it. The thresholds are ours.
+A pixel digest only distinguishes equal from different images. The means of a thumbnail's cells still show the
+scene after a model has smoothed or sharpened it. The thresholds are ours.
 """
 
 from __future__ import annotations
@@ -13,35 +13,42 @@ from numpy.typing import NDArray
 
 from palette_bench.core.types import Image, Mask
 
-CELLS = 16  # thumbnail side; protocol sides are multiples of it
-FAR = 12.0  # levels RMS between thumbnails fitted in tone: an output shows the inputs within
-NEARER = 4.0  # another input, or the input turned, must be this many times nearer
-ALIKE = 0.95  # correlation of thumbnails that show one scene
-COLOURED = 6.0  # levels RMS between red and blue of a thumbnail: less cannot tell a swap
-MIN_CELLS = 16  # fully known cells a comparison needs
-IN_PLACE = 3.0  # levels RMS of luma: a shift by one pixel leaves more
-REACH = 16  # pixels an output is looked for away from its place
-SHIFTED = 0.8  # of the error in place, at most, is left where a shifted output belongs
-LUMA = np.array([19595, 38470, 7471]) / 65536  # gray-v1, unrounded
-# Y, Cb, Cr of R, G, B in levels: ITU-T T.871 (JFIF), equations of section 7
+CELLS = 16  # cells per side of a thumbnail; the sides of all protocols are multiples of it
+FAR = 12.0  # levels RMS between tone-fitted thumbnails, below which an output shows the scene of an input
+NEARER = 4.0  # factor by which another input, or the turned output, must match better
+ALIKE = 0.95  # correlation from which two thumbnails show the same scene
+COLOURED = 6.0  # levels RMS between red and blue of a thumbnail, below which a swap cannot be detected
+MIN_CELLS = 16  # cells without a hole that a comparison needs
+IN_PLACE = 3.0  # levels RMS of luma, below which there is no shift; a shift by one pixel exceeds it
+REACH = 16  # largest shift in pixels that is searched
+SHIFTED = 0.8  # the RMS error after undoing a shift must be at most this fraction of that before
+LUMA = np.array([19595, 38470, 7471]) / 65536  # weights of gray-v1, without its rounding
+# rows: Y, Cb, Cr from R, G, B in levels; ITU-T T.871 (JFIF), equations of section 7
 _YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
-Levels = NDArray[np.float64]  # luma of some cells
-Colours = NDArray[np.float64]  # (cells, 3)
+Levels = NDArray[np.float64]  # (cells,) luma of thumbnail cells
+Colours = NDArray[np.float64]  # (cells, 3) R, G, B of thumbnail cells
 
 
 def thumbnail(image: Image) -> Colours:
     """Return the mean of each cell of an (S, S, 3) uint8 image, (CELLS * CELLS, 3) in levels."""
     side = image.shape[0] // CELLS
-    strips = image.reshape(CELLS, side, -1).sum(axis=1, dtype=np.uint32)  # whole rows: ten times faster
+    # summing whole rows first is ten times faster than summing each cell
+    strips = image.reshape(CELLS, side, -1).sum(axis=1, dtype=np.uint32)
     cells = strips.reshape(CELLS, CELLS, side, 3).sum(axis=2).reshape(-1, 3)
     return np.asarray(cells / side**2, np.float64)
 
 
 def tones(output: Levels, given: Levels, *, of_0_to_1: bool) -> tuple[float, float] | None:
-    """Return (contrast, brightness) of an output over its input, or None if it shows something else.
+    """Return the contrast ratio and brightness difference of an output relative to its input.
 
-    What is left of an image that was written as 0 to 1 need not look like it.
+    None if the output shows another scene. The contrast of a negative is below zero.
+
+    Args:
+        output: luma of the output's known cells.
+        given: luma of the same cells of the input.
+        of_0_to_1: whether all values of the output are 0 or 1. Such an output is a scaled image that lost its
+            levels, so it need not correlate with the input.
     """
     spread, given_spread = output.std(), given.std()
     if given_spread == 0:
@@ -49,12 +56,12 @@ def tones(output: Levels, given: Levels, *, of_0_to_1: bool) -> tuple[float, flo
     likeness = np.corrcoef(output, given)[0, 1] if spread > 0 else 0.0
     if not (abs(likeness) >= ALIKE or of_0_to_1):
         return None
-    gain = -spread if likeness <= -ALIKE else spread  # a negative shows the scene too
+    gain = -spread if likeness <= -ALIKE else spread  # a negative correlates by about -1
     return float(gain / given_spread), float(output.mean() - given.mean())
 
 
 def turn(output: Levels, given: Levels, known: NDArray[np.bool_]) -> str:
-    """Return how an output is turned or mirrored against its input, or nothing."""
+    """Return in words how an output is turned or mirrored relative to its input, or an empty string."""
     scene, seen = output.reshape(CELLS, CELLS), known.astype(np.float64)[None]
     turned = {
         "mirrored left to right": scene[:, ::-1],
@@ -74,7 +81,14 @@ def turn(output: Levels, given: Levels, known: NDArray[np.bool_]) -> str:
 
 
 def colour_fault(output: Colours, model: Colours) -> str | None:
-    """Return what an output's channels hold if not the model's R, G, B; "" if they do; None if unclear."""
+    """Return the names of an output's channels if they are not R, G, B.
+
+    "" if the channels are R, G, B; None if the colours do not suffice for a verdict.
+
+    Args:
+        output: colours of the output's known cells.
+        model: colours that these cells should have.
+    """
     for order, held in (([0, 1, 2], "Y, Cb, Cr"), ([0, 2, 1], "Y, Cr, Cb")):
         expected = (model @ _YCC.T + [0, 128, 128])[:, order]
         gap, own = np.sqrt(((output - expected) ** 2).mean()), np.sqrt(((output - model) ** 2).mean())
@@ -82,7 +96,8 @@ def colour_fault(output: Colours, model: Colours) -> str | None:
             return held
     lumas = output @ LUMA, model @ LUMA
     if min(luma.std() for luma in lumas) == 0 or np.corrcoef(*lumas)[0, 1] < 0:
-        return None  # it shows something else, or a negative
+        return None  # the output shows another scene, or a negative
+    # The difference of red and blue changes its sign if the two are swapped.
     mine, theirs = output[:, 0] - output[:, 2], model[:, 0] - model[:, 2]
     if np.sqrt((theirs**2).mean()) < COLOURED or np.sqrt((mine**2).mean()) < COLOURED / 4:
         return None
@@ -91,10 +106,16 @@ def colour_fault(output: Colours, model: Colours) -> str | None:
 
 
 def shift(output: Image, given: Image, mask: Mask | None) -> tuple[int, int]:
-    """Return how many pixels (down, right) an output lies from its input, at most `REACH`; (0, 0) in place.
+    """Return the shift (down, right) of an output relative to its input, in pixels; (0, 0) without shift.
 
-    The sum of squares over the known pixels p inside a margin, of output(p + d) - input(p), for all d at
-    once by Fourier transforms: sum m in^2 - 2 (m in * out)(d) + (m * out^2)(d).
+    The shift d, at most `REACH` in each direction, minimizes the sum of (output(p + d) - input(p))^2 over the
+    known pixels p inside a margin. Fourier transforms give the sums for all d at once, as
+    sum m in^2 - 2 (m in * out)(d) + (m * out^2)(d), with m = 1 for these pixels and 0 elsewhere.
+
+    Args:
+        output: (S, S, 3) uint8.
+        given: (S, S, 3) uint8, the input.
+        mask: (S, S) bool, True = hole, or None.
     """
     seen, base = output @ LUMA, given @ LUMA
     weights = np.zeros(base.shape)
@@ -115,7 +136,7 @@ def shift(output: Image, given: Image, mask: Mask | None) -> tuple[int, int]:
 
 
 def known_cells(mask: Mask | None) -> NDArray[np.bool_]:
-    """Return (CELLS * CELLS,) bool: cells without a hole."""
+    """Return which cells contain no hole pixel, (CELLS * CELLS,) bool."""
     if mask is None:
         return np.ones(CELLS * CELLS, np.bool_)
     side = mask.shape[0] // CELLS
@@ -123,21 +144,21 @@ def known_cells(mask: Mask | None) -> NDArray[np.bool_]:
 
 
 def distances(outputs: Levels, inputs: Levels, known: NDArray[Any], *, alike: bool = False) -> Levels:
-    """Return how far each output is from showing each input, whatever its brightness and contrast.
+    """Return the distance of each output from each input, regardless of brightness and contrast.
 
-    It is the RMS of what the best fit gain * output + offset, gain > 0, leaves of the input, over the cells
-    known in that input: an output that shows another id's image keeps the known part of *that* id, so the
-    holes that count are the candidate's, not its own.
+    The distance is the RMS residual of the input after the best fit gain * output + offset, gain > 0, over
+    the known cells of that input. The known cells are the input's, not the output's, because an output that
+    shows the image of another id keeps the known part of that id.
 
     Args:
-        outputs: (n, 256) thumbnails.
-        inputs: (N, 256) thumbnails.
-        known: (N, 256) 1 for cells without a hole, else 0.
-        alike: pairs that correlate by less than `ALIKE` are infinitely far, because a plain input is near to
-            everything.
+        outputs: (n, 256) luma thumbnails.
+        inputs: (N, 256) luma thumbnails.
+        known: (N, 256), 1 for cells without a hole, else 0.
+        alike: make pairs with a correlation below `ALIKE` infinitely distant. Without this, an input of
+            nearly one colour is near to every output.
 
     Returns:
-        (n, N) levels; infinite where an input has too few known cells.
+        (n, N) levels; infinite if an input has fewer than `MIN_CELLS` known cells.
     """
     cells = np.maximum(known.sum(axis=1), 1)
     visible = inputs * known

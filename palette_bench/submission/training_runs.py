@@ -1,4 +1,4 @@
-"""Where a training run is and what kind of model it holds, told without loading it."""
+"""Training runs on disk: their options, their location and their method, read without loading weights."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from palette_bench.submission.methods import TrainOptions
 
 RECIPE = "recipe.resolved.toml"
 OPTIONS = "options.json"
-_AGAIN = ("device", "workers", "threads", "deterministic", "unreadable")  # options that move no weight
-_WEIGHTS = ("ema.safetensors", "weights.safetensors")  # of a checkpoint; both name their method inside
+# options that do not change what is learned; a new command may change them
+_AGAIN = ("device", "workers", "threads", "deterministic", "unreadable")
+_WEIGHTS = ("ema.safetensors", "weights.safetensors")  # files of a checkpoint; their metadata name the method
 
 
 class RunOptions(Record):
-    """What a run was started with, beside its resolved recipe: `train --resume RUN` needs nothing else.
+    """Options of a training run. With the resolved recipe, they are all that `train --resume RUN` needs.
 
     Attributes:
-        method: that is trained.
-        task: asked for.
-        data: absolute paths.
-        seed: of every draw.
-        init: absolute path of the weights it started from.
-        init_kind: whose they are.
-        device: where it ran last; so the rest.
+        method: name of the trained method.
+        task: name of the task, or "multi".
+        data: absolute paths of the training data.
+        seed: seed of all random draws.
+        init: absolute path of the weights that the run started from.
+        init_kind: kind of these weights.
+        device: device of the last command; the attributes that follow are also those of the last command.
     """
 
     kind: ClassVar[str] = "training-options"
@@ -49,7 +50,7 @@ class RunOptions(Record):
 
     @classmethod
     def of(cls, options: TrainOptions, method: str) -> RunOptions:
-        """Return what is worth remembering of a command."""
+        """Return the options to store for a training command."""
         return cls(
             schema=cls.schema_name(),
             method=method,
@@ -63,11 +64,11 @@ class RunOptions(Record):
 
     @classmethod
     def found(cls, run: Path) -> Self:
-        """Return what a run folder remembers.
+        """Return the stored options of a run folder.
 
         Raises:
-            StorageError: PB801, there is no run, or one of an earlier version.
-            RecordError: it is damaged.
+            StorageError: PB801, the folder holds no run, or a run of an earlier version.
+            RecordError: the stored options are damaged.
         """
         for name in (OPTIONS, RECIPE):
             if not (run / name).is_file():
@@ -76,7 +77,7 @@ class RunOptions(Record):
         return cls.read(run / OPTIONS)
 
     def again(self, run: Path, given: Mapping[str, Any]) -> TrainOptions:
-        """Return the options that go on; `given` are those of the new command that differ."""
+        """Return the options that resume the run; options of the new command, `given`, take precedence."""
         named = {"task": self.task, "data": tuple(map(Path, self.data)), "seed": self.seed}
         init = self.init and Path(self.init)
         last = {name: getattr(self, name) for name in _AGAIN}
@@ -86,24 +87,27 @@ class RunOptions(Record):
 
 
 def trained_models() -> Mapping[str, Path]:
-    """Return the small trained models that come along: name -> weights file."""
+    """Return name -> weights file of the small trained models that are installed with the package."""
     folder = Path(str(files("palette_bench.baselines") / "trained"))
     return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
 
 
 def find_run(named: Path) -> Path:
-    """Return where a run is: what is named, or a trained model of that name."""
+    """Return the path if it exists, else the weights file of the bundled model of that name.
+
+    If there is neither, the path is returned unchanged.
+    """
     return named if named.exists() else trained_models().get(str(named), named)
 
 
 def method_of(run: Path) -> str:
-    """Return the method of a training run: what its resolved recipe, or its weights file, says.
+    """Return the name of a training run's method, from its resolved recipe or the metadata of its weights.
 
     Args:
-        run: a RUN folder, a checkpoint folder or a .safetensors file of ours.
+        run: folder of a run, folder of a checkpoint, or a .safetensors file of ours.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: the path is none of these.
         StorageError: PB801, the recipe cannot be read.
     """
     method = _said_by(run).get("method")
@@ -116,7 +120,7 @@ def method_of(run: Path) -> str:
 
 
 def _said_by(run: Path) -> dict[str, Any]:
-    """Return the keys of a run's recipe, or the metadata of its weights; nothing if there are none."""
+    """Return the keys of a run's recipe, or the metadata of its weights, or an empty dict."""
     try:
         if (run / RECIPE).is_file():
             return tomllib.loads(decode_text(read_file(run / RECIPE)))
@@ -125,5 +129,5 @@ def _said_by(run: Path) -> dict[str, Any]:
                 with safetensors.safe_open(str(file), "np") as weights:
                     return weights.metadata() or {}
     except (ValueError, safetensors.SafetensorError):
-        pass  # unreadable is as good as absent: the message names what is expected
+        pass  # treated as absent: the caller's message names what is expected
     return {}

@@ -1,4 +1,4 @@
-"""A person's own images: any size, JPEG or PNG, degraded as the task says and restored by a model."""
+"""Restoring of the user's own images: JPEG or PNG of any size, degraded by the task, then restored."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from palette_bench.tasks.preprocess import DecodeError, decode_upright
 
 SMALLEST = 16  # pixels of the shorter side; reference model, section 9
 SIDES = ("top", "bottom", "left", "right")
-_WHITE = 128  # mask pixels from this level up are hole
-_NEAR = 48  # levels from black or white that count as it: JPEG and soft brushes stay within
-_BETWEEN = 0.05  # of a mask's pixels may lie between, as edges do; a mask painted on the photograph has most
-_LARGEST_HOLE = 0.5  # of the image, without a question
+_WHITE = 128  # mask pixels of this level or above are hole
+_NEAR = 48  # levels within which a pixel counts as black or white; JPEG and soft brushes stay within
+_BETWEEN = 0.05  # largest share of gray mask pixels, for edges; a mask painted on the photograph has more
+_LARGEST_HOLE = 0.5  # largest share of hole pixels without the option `large_hole`
 
 
 @dataclass(frozen=True)
 class RestoreRequest:
-    """What a person wants done to their images.
+    """How the user's images are to be restored.
 
     Attributes:
         task: colorization, inpainting, uncropping or jpeg.
-        mask: white = hole; an image's, or a folder with a mask of the same name for each.
-        extend: (side, pixels) to add, for uncropping.
-        times: how often it is extended, each time from the last result.
-        quality: JPEG quality to degrade to first; None takes the image as it is.
-        policy: how sizes the network does not know are met; None leaves it to the method.
-        invert_mask: black = hole.
-        large_hole: most of an image may be hole.
+        mask: mask of the image, white = hole, or a folder that holds a mask of the same name for each image.
+        extend: (side, pixels) pairs to add, for uncropping.
+        times: how often to extend an image, each time from the previous result.
+        quality: JPEG quality to degrade the image to first; None restores the image as it is.
+        policy: how to restore sizes other than the network's; None leaves the choice to the method.
+        invert_mask: black instead of white marks the hole.
+        large_hole: allow holes of more than half of an image.
     """
 
     task: str
@@ -57,10 +57,10 @@ class RestoreRequest:
     large_hole: bool = False
 
     def require_sense(self) -> None:
-        """Refuse a wish that cannot be meant.
+        """Raise unless the options fit the task.
 
         Raises:
-            UsageError: all of what is wrong.
+            UsageError: lists all faults.
         """
         faults = []
         for option, given, task in (
@@ -79,7 +79,12 @@ class RestoreRequest:
             raise UsageError("; ".join(faults))
 
     def degraded(self, image: Image, mask: Mask | None) -> tuple[Image, Mask | None]:
-        """Return what the model sees, (H, W, 3) uint8, and its hole, from one image and its mask."""
+        """Return the input of the network, (H, W, 3) uint8, and its mask, (H, W) bool or None.
+
+        Args:
+            image: (H, W, 3) uint8; for uncropping, the returned arrays are larger.
+            mask: (H, W) bool, True = hole; needed for inpainting only.
+        """
         if self.task == "colorization":
             return np.repeat(luma(image)[:, :, None], 3, axis=2), None
         if self.task == "jpeg":
@@ -91,7 +96,7 @@ class RestoreRequest:
 
 
 def _extended(image: Image, by: dict[str, int]) -> tuple[Image, Mask]:
-    """Return the image on a larger canvas, 127 around it, and the mask of what is new."""
+    """Return the image padded with 127, and the mask of the added pixels; `by` maps sides to pixels."""
     rows, columns = (by.get("top", 0), by.get("bottom", 0)), (by.get("left", 0), by.get("right", 0))
     canvas = np.pad(image, (rows, columns, (0, 0)), constant_values=HOLE_VALUE)
     mask = np.pad(np.zeros(image.shape[:2], np.bool_), (rows, columns), constant_values=True)
@@ -100,12 +105,13 @@ def _extended(image: Image, by: dict[str, int]) -> tuple[Image, Mask]:
 
 @dataclass(frozen=True)
 class DecodedUserImage:
-    """A person's image.
+    """A decoded image of the user.
 
     Attributes:
         pixels: (H, W, 3) uint8, upright.
-        profile: its ICC colour profile, which the output carries on; None for sRGB and for other than RGB.
-        data: the bytes it was read from.
+        profile: ICC colour profile, which is copied to the output; None if there is none, or if it is not an
+            RGB profile.
+        data: bytes that the image was read from, followed by those of its mask, if any.
     """
 
     pixels: Image
@@ -114,20 +120,20 @@ class DecodedUserImage:
 
     @staticmethod
     def of(data: bytes) -> DecodedUserImage:
-        """Read an image.
+        """Decode an image.
 
         Raises:
-            DecodeError: it cannot be read.
+            DecodeError: the image cannot be decoded.
         """
         pixels = decode_upright(data)
         with PillowImage.open(io.BytesIO(data)) as image:
             profile = image.info.get("icc_profile")
-        # bytes 16 to 19 of a profile name the space of its values (ICC.1, 7.2.6)
+        # bytes 16 to 19 of a profile name its colour space (ICC.1, 7.2.6)
         return DecodedUserImage(pixels, profile if profile and profile[16:20] == b"RGB " else None, data)
 
 
 class MaskError(DecodeError):
-    """A mask cannot be read."""
+    """A mask cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +141,12 @@ class UserImageJob:
     """One image to restore.
 
     Attributes:
-        name: keys the noise: the path without suffix, as given or below the folder.
-        source: the image.
-        target: the PNG to write.
-        mask: its mask, for inpainting.
-        invert: the mask is black where the hole is.
+        name: name that keys the noise: for a single image its stem, for a folder the relative path without
+            suffix.
+        source: the image file.
+        target: the PNG file to write.
+        mask: the mask file, for inpainting.
+        invert: black instead of white marks the hole.
     """
 
     name: str
@@ -149,10 +156,12 @@ class UserImageJob:
     invert: bool = False
 
     def read(self) -> tuple[DecodedUserImage, Image | None]:
-        """Return the image, and its mask as levels, (H, W) uint8, white = hole.
+        """Return the decoded image, and its mask as gray levels, (H, W) uint8, white = hole, or None.
 
         Raises:
-            OSError, DecodeError: one of them cannot be read.
+            OSError: the image or the mask cannot be read.
+            DecodeError: the image cannot be decoded.
+            MaskError: the mask cannot be decoded.
         """
         photo = DecodedUserImage.of(self.source.read_bytes())
         if self.mask is None:
@@ -166,16 +175,16 @@ class UserImageJob:
 
 
 def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
-    """Return what is to be done, after every image and mask has been read once.
+    """Return one job per image, after a test that all images and masks can be decoded.
 
     Args:
-        source: an image, or a folder of them.
-        out: a PNG to write, or a folder.
-        wish: what to do.
+        source: an image, or a folder of images.
+        out: the PNG file to write, or a folder.
+        wish: how to restore the images.
 
     Raises:
-        UsageError: the wish makes no sense, or the outputs would go over what is read.
-        InputError: PB201, PB203, PB302, PB309; all problems at once.
+        UsageError: the options do not fit the task, or an output would overwrite an image or mask.
+        InputError: PB201, PB203, PB302, PB309; lists all problems.
     """
     wish.require_sense()
     found = _of_folder(source, out, wish) if source.is_dir() else [_of_file(source, out, wish)]
@@ -207,13 +216,13 @@ def _of_folder(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJ
 
 
 def _masks_by_name(folder: Path) -> dict[str, Path]:
-    """Return the masks below a folder by path without suffix, as written and in lower case."""
+    """Return relative path without suffix -> mask file of a folder; each path also in lower case."""
     names = {place.file.relative_to(folder).with_suffix("").as_posix(): place.file for place in walk(folder)}
     return {name.casefold(): file for name, file in names.items()} | names
 
 
 def _require_free_places(found: list[UserImageJob], source: Path, out: Path) -> None:
-    """Refuse to write anything over an image or mask, or where the next run would read it."""
+    """Raise if an output would overwrite an image or mask, or if the next run would read it as input."""
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{out} lies in {source}: write to another folder, or outputs become inputs")
     read = {path.resolve() for job in found for path in (job.source, job.mask) if path}
@@ -225,7 +234,7 @@ def _require_free_places(found: list[UserImageJob], source: Path, out: Path) -> 
 
 
 def _collisions(found: list[UserImageJob]) -> Iterator[Problem]:
-    """Yield PB203 for images whose outputs would have one name: a.jpg beside a.png."""
+    """Yield PB203 for images whose outputs would have the same name, such as a.jpg and a.png."""
     by_target = defaultdict(list)
     for job in found:
         by_target[str(job.target).casefold()].append(str(job.source))
@@ -236,7 +245,7 @@ def _collisions(found: list[UserImageJob]) -> Iterator[Problem]:
 
 
 def _problems(job: UserImageJob, wish: RestoreRequest) -> Iterator[Problem]:
-    """Yield what is wrong with one image and its mask."""
+    """Yield the problems of one image and its mask."""
     try:
         photo, mask = job.read()
     except OSError as error:
@@ -266,7 +275,7 @@ def _problems(job: UserImageJob, wish: RestoreRequest) -> Iterator[Problem]:
 
 
 def _mask_problems(name: str, mask: Image, wish: RestoreRequest) -> Iterator[Problem]:
-    """Yield what makes a mask one that cannot be meant."""
+    """Yield PB309 for a mask that is not black and white, has no hole, or has too large a hole."""
     hole = float((mask >= _WHITE).mean())
     between = float(((mask >= _NEAR) & (mask <= 255 - _NEAR)).mean())
     if between > _BETWEEN:
@@ -290,17 +299,17 @@ def restore_images(
     folder: Path | None = None,
     progress: Progress = SILENT,
 ) -> None:
-    """Restore images one by one; known pixels stay as they were, and carry their colour profile on.
+    """Restore images one by one; known pixels and colour profiles are copied to the outputs.
 
     Args:
-        restorer: a model that takes any size.
-        found: what `jobs` returned.
-        wish: what to do.
-        folder: of the outputs, if they are several: what is finished there is not made again.
-        progress: where to report.
+        restorer: a restorer for images of any size.
+        found: the jobs that `jobs` returned.
+        wish: how to restore the images.
+        folder: folder of the outputs if there are several; images that are finished there are skipped.
+        progress: callback that reports each restored image.
 
     Raises:
-        MethodError: PB613, the restorer returned another shape or type.
+        MethodError: PB613, the restorer returned a wrong shape or type.
         StorageError: PB802.
     """
     options = (wish.task, wish.extend, wish.times, wish.quality, wish.policy, wish.invert_mask)
@@ -326,5 +335,5 @@ def _restored(
 ) -> Image:
     seen, hole = wish.degraded(image, mask)
     output = restorer.restore_image(UserImage(name, wish.task, seen, hole), wish.policy)
-    require_images(output, seen.shape, f"{type(restorer).__name__}.restore_picture()")
+    require_images(output, seen.shape, f"{type(restorer).__name__}.restore_image()")
     return output if hole is None else recomposite(output, seen, hole)
