@@ -93,7 +93,7 @@ class Placeholders:
             **dict.fromkeys(("photo.png", "photo.jpg", "old.jpg"), _write_photo),
             "hole.png": lambda at: at.write_bytes(encode(np.pad(np.full((9, 9), 255, np.uint8), (20, 35)))),
             # commands that read these are parsed and not run: they must exist, no more
-            **dict.fromkeys(("TRAINING_PICTURES", "PICTURES", "FIRST", "SECOND"), Path.mkdir),
+            **dict.fromkeys(("TRAINING_IMAGES", "IMAGES", "FIRST", "SECOND"), Path.mkdir),
             "ILSVRC2012": lambda at: [(at / part).mkdir(parents=True) for part in ("train", "val")],
             "shards": lambda at: [at.mkdir(), (at / "train-000.tar").touch()],
         }
