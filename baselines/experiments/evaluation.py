@@ -18,9 +18,10 @@ from palette_bench.board.site import build_site
 from palette_bench.core import png
 from palette_bench.core.intervals import mean_t
 from palette_bench.core.types import SILENT, Image, ImageId, Progress
+from palette_bench.scoring.metrics import FEATURE_METRICS, RESERVED_FORM
 from palette_bench.scoring.metrics.diagnostics import structural_similarity
 from palette_bench.scoring.score import score
-from palette_bench.scoring.scorecard import BARRING, GENERAL_FORM, ORIGINALS_FORM
+from palette_bench.scoring.scorecard import BARRING
 from palette_bench.submission.card import CARD, Method
 from palette_bench.submission.files import output_name
 from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer, load_baseline
@@ -177,10 +178,9 @@ def build_board(place: StudyFolders) -> Path:
 
 # --- readings ---
 
-INFLUENCE = {"fid": "fid_influence", "kid": "kid_influence"}  # per-image columns of distances
+# per-image columns of distances
+INFLUENCE = {row.id: row.column for row in FEATURE_METRICS.values() if row.referenced}
 _SCALES = (1, 2, 4)  # factors by which samples are reduced for comparison
-# general form of a metric -> its reserved name
-_SPECIFIC = {form: name for forms in (GENERAL_FORM, ORIGINALS_FORM) for name, form in forms.items()}
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def of_card(path: Path) -> Readings:
 
     for key, entry in card.scores.items():
         base = key.partition("@")[0]
-        metric = _SPECIFIC.get(base, base)
+        metric = RESERVED_FORM.get(base, base)
         name = INFLUENCE.get(metric, base)
         found[metric] = SystemReading(
             key,

@@ -49,7 +49,8 @@ from palette_bench.pages.text import (
     task_words,
     value_text,
 )
-from palette_bench.scoring.scorecard import UNPINNED, Score, forms_of, took_originals_as_fixed
+from palette_bench.scoring.metrics import forms_of
+from palette_bench.scoring.scorecard import UNPINNED, Score, took_originals_as_fixed
 from palette_bench.tasks.protocol import load
 
 # --- sentences below the table ---

@@ -13,20 +13,11 @@ from palette_bench.core.errors import Problem, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Fingerprint
 from palette_bench.pages.text import network_words, reference_words
-from palette_bench.scoring.scorecard import BARRING, Score, Scorecard, against_originals, forms_of
+from palette_bench.scoring.metrics import FEATURE_METRICS, forms_of
+from palette_bench.scoring.scorecard import BARRING, Score, Scorecard, against_originals
 from palette_bench.tasks.protocol import load
 
 ANCHORS = {"original": "ceiling", "copy-input": "floor"}
-
-# Names of the ranked metrics that also cover their forms on other features: FID and a Fréchet distance on
-# another network share one role.
-_ROLE_NAMES = {
-    "fid": "Fréchet distance",
-    "inception_score": "classifier score",
-    "classification_accuracy": "classification",
-    "perceptual_distance": "perceptual distance",
-    "kid": "kernel distance",
-}
 
 # (error code if it differs, what the fingerprint identifies) -> fingerprint
 Identity: TypeAlias = dict[tuple[str, str], Fingerprint]
@@ -102,7 +93,7 @@ def _roles(card: Scorecard) -> Iterator[tuple[str, str]]:
     for role in load(card.protocol).ranked_metrics(card.source):
         key = metric_for(role, card)
         if key is not None:
-            yield _ROLE_NAMES.get(role, role), key
+            yield FEATURE_METRICS[role].role or role, key
 
 
 def in_words(card: Scorecard) -> dict[tuple[str, str], str]:

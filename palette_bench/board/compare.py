@@ -20,7 +20,8 @@ from palette_bench.core.records import Part, Record, Sha
 from palette_bench.core.significance import Difference, holm
 from palette_bench.core.types import ImageId
 from palette_bench.pages.text import decimals, number, value_text
-from palette_bench.scoring.scorecard import Score, Scorecard, forms_of
+from palette_bench.scoring.metrics import forms_of
+from palette_bench.scoring.scorecard import Score, Scorecard
 
 SHOWN = 24  # images for each direction of change
 BY = "perceptual_distance"  # it has a value per image, and every card has it

@@ -11,7 +11,6 @@ from typing import TypeAlias
 import numpy as np
 
 from palette_bench.board.compare import CardPair, Change, Paired, VerifiedCard, changes_of, compare
-from palette_bench.board.paired_tests import RULES
 from palette_bench.board.record import board_key, read_proven
 from palette_bench.board.report import Images, shown_size
 from palette_bench.core import atomic
@@ -38,6 +37,7 @@ from palette_bench.pages.text import (
     source_words,
     task_words,
 )
+from palette_bench.scoring.metrics import FEATURE_METRICS
 
 Strip: TypeAlias = tuple[Preview, Preview, Preview, Preview]
 
@@ -177,7 +177,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _better(paired: Paired, names: tuple[str, str]) -> str:
     first_is_lower = (paired.delta or 0.0) < 0
-    return names[0 if first_is_lower == RULES[paired.metric].lower else 1]
+    return names[0 if first_is_lower == (FEATURE_METRICS[paired.metric].direction == "lower") else 1]
 
 
 def _line(paired: Paired, names: tuple[str, str]) -> _Line:
@@ -199,7 +199,7 @@ def _gap_texts(paired: Paired) -> tuple[str, str]:
         return NOTHING, ""
     ends = [paired.delta, paired.low, paired.high]
     unit = " points" if is_percent(paired.first) else ""
-    if RULES[paired.metric].column == "is_kl":
+    if FEATURE_METRICS[paired.metric].test == "z-log-mean":
         ends, unit = [100 * math.expm1(min(end, 700.0)) for end in ends], " %"
     spread = (ends[2] - ends[1]) / 2
     digits = max(0, min(4, 1 - math.floor(math.log10(spread)))) if spread > 0 else 2

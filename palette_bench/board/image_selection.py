@@ -13,12 +13,13 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from palette_bench.board.comparability import metric_for
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.resources import protocol_file
 from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.pages.images import Panels, Previews
 from palette_bench.pages.text import NOTHING, metric_words, number
-from palette_bench.scoring.scorecard import Scorecard, forms_of
+from palette_bench.scoring.scorecard import Scorecard
 from palette_bench.tasks.protocol import load
 
 # --- selection rules ---
@@ -257,8 +258,7 @@ class ImageSelection:
         """Yield the list of the images that raise FID most, if the table has the column `fid_influence`."""
         picks = ranked_picks(self._table, "fid_influence")
         if picks:
-            known = [key for key in forms_of("fid") if key in self._card.scores]
-            name = metric_words((known or ["frechet_distance"])[0]).name
+            name = metric_words(metric_for("fid", self._card) or "frechet_distance").name
             measure = SelectionMeasure(
                 "fid_influence", "influence", f"By influence on the {name}", True, ("", "")
             )

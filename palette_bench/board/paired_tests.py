@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from operator import attrgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -32,7 +33,8 @@ from palette_bench.core.significance import (
     z_of_log_mean,
 )
 from palette_bench.core.types import ImageId
-from palette_bench.scoring.scorecard import FOOL_RATE, Score, Scorecard, forms_of, took_originals_as_fixed
+from palette_bench.scoring.metrics import FEATURE_METRICS
+from palette_bench.scoring.scorecard import FOOL_RATE, Score, Scorecard, took_originals_as_fixed
 
 # --- tests stated on cards by human studies ---
 
@@ -98,20 +100,22 @@ class TestRule:
     """How a metric tells two systems apart.
 
     Attributes:
-        column: the column of the per-image table that the test reads.
-        lower: whether lower values are better.
         compare: the paired test; None for fewer than two images.
+        words: the test in words.
         summary: computes a number from the column and its halves that the card must state, too.
         stated: reads that number from the card's score.
-        words: the test in words.
+        binary: whether the column may contain only 0 and 1.
+        column: the column of the per-image table that the test reads.
+        lower: whether lower values are better.
     """
 
-    column: str
-    lower: bool
     compare: Callable[[Contender, Contender], Difference | None]
-    summary: Callable[[Column, Column | None], float]
-    stated: Callable[[Score], float | None]
     words: str
+    summary: Callable[[Column, Column | None], float]
+    stated: Callable[[Score], float | None] = attrgetter("value")
+    binary: bool = False
+    column: str = ""
+    lower: bool = False
 
 
 class Comparison(Part):
@@ -154,18 +158,6 @@ class Ranking:
     resolution: float | None
 
 
-def _influence(a: Contender, b: Contender) -> Difference | None:
-    return z_of_influence(a.value, b.value, a.column, b.column, a.halves, b.halves)
-
-
-def _mcnemar(a: Contender, b: Contender) -> Difference | None:
-    return mcnemar(a.column.astype(np.int64), b.column.astype(np.int64))
-
-
-def _standard_error(column: Column, halves: Column | None) -> float:
-    return influence_se(column, halves) or 0.0
-
-
 def _voted(a: Contender, b: Contender) -> Difference | None:
     """Return the test of two methods from one study; None unless both cards state the same test."""
     there, back = a.tests.get(b.outputs), b.tests.get(a.outputs)
@@ -174,36 +166,38 @@ def _voted(a: Contender, b: Contender) -> Difference | None:
     return there
 
 
-_RULES = {
-    "fid": TestRule(
-        "fid_influence", True, _influence, _standard_error, lambda s: s.se,
+# id of a test in the rows of metrics -> the test; its column and direction are the row's
+_TESTS = {
+    "z-influence": TestRule(
+        lambda a, b: z_of_influence(a.value, b.value, a.column, b.column, a.halves, b.halves),
         "a z test on the influence of each image",
+        lambda c, halves: influence_se(c, halves) or 0.0,
+        attrgetter("se"),
     ),
-    "kid": TestRule(
-        "kid_influence", True, _influence, _standard_error, lambda s: s.se,
-        "a z test on the influence of each image",
-    ),
-    "inception_score": TestRule(
-        "is_kl", False, lambda a, b: z_of_log_mean(a.column, b.column),
-        lambda c, _: float(np.exp(min(c.mean(), 700.0))), lambda s: s.value,
+    "z-log-mean": TestRule(
+        lambda a, b: z_of_log_mean(a.column, b.column),
         "a z test on the logarithm of the score",
+        lambda c, _: float(np.exp(min(c.mean(), 700.0))),
     ),
-    "classification_accuracy": TestRule(
-        "top1", False, _mcnemar, lambda c, _: 100 * float(c.mean()), lambda s: s.value,
+    "mcnemar": TestRule(
+        lambda a, b: mcnemar(a.column.astype(np.int64), b.column.astype(np.int64)),
         "the exact McNemar test",
+        lambda c, _: 100 * float(c.mean()),
+        binary=True,
     ),
-    "perceptual_distance": TestRule(
-        "perceptual_distance", True, lambda a, b: paired_t(a.column, b.column),
-        lambda c, _: float(c.mean()), lambda s: s.value,
-        "the paired t test",
+    "paired-t": TestRule(
+        lambda a, b: paired_t(a.column, b.column), "the paired t test", lambda c, _: float(c.mean())
     ),
-}  # fmt: skip
+}
 _NO_COLUMN = np.zeros(0)
 _VOTED = TestRule(
-    "", False, _voted, lambda c, _: math.nan, lambda s: s.value,
-    "the t test of the study that both were part of, over raters and images",
-)  # fmt: skip
-RULES = {form: rule for key, rule in _RULES.items() for form in forms_of(key)}
+    _voted, "the t test of the study that both were part of, over raters and images", lambda c, _: math.nan
+)
+RULES = {
+    row.id: replace(_TESTS[row.test], column=row.column, lower=row.direction == "lower")
+    for row in FEATURE_METRICS.values()
+    if row.test
+}
 
 
 # --- from cards to contenders ---
@@ -267,7 +261,8 @@ def contender(
         return Ineligible("PB408", "its per-image table lists other images than the rest of this board")
     if len(table) < 2:
         return Ineligible("PB208", "one image cannot be tested")
-    score, column, halves = card.scores[metric], _column(table, rule.column), _column(table, _halves(rule))
+    score, column = card.scores[metric], _column(table, rule.column, rule.binary)
+    halves = _column(table, _halves(rule))
     if column is None or score.value is None:
         return Ineligible(
             "PB207", f"its per-image table has no usable {rule.column}, so nothing can be tested"
@@ -284,12 +279,12 @@ def contender(
     return Contender(card.content_sha256, card.method.slug, score.value, column, halves)
 
 
-def _column(table: pd.DataFrame, name: str) -> Column | None:
+def _column(table: pd.DataFrame, name: str, binary: bool = False) -> Column | None:
     """Return a table's column; None if it is missing, has gaps, or has values that the test cannot use."""
     if name not in table:
         return None
     column = table[name].to_numpy(np.float64)
-    usable = np.isin(column, (0, 1)) if name == "top1" else np.abs(column) < _LARGEST
+    usable = np.isin(column, (0, 1)) if binary else np.abs(column) < _LARGEST
     return column if usable.all() else None
 
 

@@ -11,12 +11,12 @@ from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Row
 from palette_bench.board.paired_tests import rank_text
 from palette_bench.core.records import Sha
+from palette_bench.core.types import Direction
 from palette_bench.pages.score_cell import ScoreCell, score_cell
 from palette_bench.pages.text import DIRECTIONS, NOTHING, basis_words, metric_words, shown_key
-from palette_bench.scoring.scorecard import Direction, Score
+from palette_bench.scoring.scorecard import FOOL_RATE, Score
 
 _ARROWS: dict[Direction, str] = {"lower": "↓", "higher": "↑", "none": ""}
-_FOOL_RATE = "fool_rate@"  # one key per display time
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def columns_of(board: Board) -> tuple[MetricColumn, ...]:
     Direction and basis of a column come from the first row with that metric.
     """
     found = {key: score for row in reversed(all_rows(board)) for key, score in row.scores.items()}
-    fooled = sorted(key for key in found if key.startswith(_FOOL_RATE))
+    fooled = sorted(key for key in found if key.startswith(FOOL_RATE))
     return tuple(_column(key, found[key]) for key in (*board.metrics, *fooled))
 
 

@@ -7,14 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from palette_bench.core.errors import SpecError
-from palette_bench.scoring.scorecard import (
-    ORIGINALS_FORM,
-    Direction,
-    Score,
-    Scorecard,
-    against_originals,
-    forms_of,
-)
+from palette_bench.core.types import Direction
+from palette_bench.scoring import metrics
+from palette_bench.scoring.scorecard import Score, Scorecard, against_originals
 from palette_bench.tasks.protocol import PhotoSource, load
 
 
@@ -29,37 +24,11 @@ class MetricWords:
 # --- tables of words ---
 
 METRICS: dict[str, MetricWords] = {
-    "fid": MetricWords("FID", "distance between the feature clouds of outputs and reference"),
+    **{row.id: MetricWords(row.name, row.meaning) for row in metrics.METRICS.values()},
     "fid_matched": MetricWords("FID, matched crop", "FID against a reference cropped like the set"),
-    "fid_originals": MetricWords(
-        "FID against own originals", "distance between the feature clouds of outputs and their originals"
-    ),
-    "frechet_distance": MetricWords("Fréchet distance", "FID's arithmetic on other features than FID's"),
-    "kid": MetricWords("KID", "kernel distance between outputs and reference"),
-    "kid_originals": MetricWords(
-        "KID against own originals", "kernel distance of outputs and their originals"
-    ),
-    "kernel_distance": MetricWords("Kernel distance", "KID's arithmetic on other features than KID's"),
-    "inception_score": MetricWords("Inception Score", "sure of each image, varied over all"),
-    "inception_score_10": MetricWords("Inception Score, 10 splits", "the mean over ten shuffled splits"),
-    "classifier_score": MetricWords("Classifier score", "Inception Score's arithmetic on another classifier"),
-    "classifier_score_10": MetricWords("Classifier score, 10 splits", "the mean over ten shuffled splits"),
-    "classification_accuracy": MetricWords("Classification accuracy", "outputs recognised as their class"),
-    "classification_agreement": MetricWords("Classification agreement", "same class as the original"),
-    "perceptual_distance": MetricWords("Perceptual distance", "squared feature distance to the original"),
-    "perceptual_distance_googlenet": MetricWords(
-        "Perceptual distance, GoogLeNet", "squared feature distance to the original, other network"
-    ),
-    "diversity_lpips": MetricWords("Diversity, LPIPS", "difference of consecutive samples"),
-    "diversity_ms_ssim": MetricWords("Diversity, MS-SSIM", "likeness of the samples of one input"),
     "fool_rate": MetricWords(
         "Fool rate", "outputs people take for the photograph; 50 % means that they cannot tell"
     ),
-    "psnr": MetricWords("PSNR", "pixel error against the original"),
-    "ssim": MetricWords("SSIM", "local structure shared with the original"),
-    "known_region_error": MetricWords("Known-region error", "change outside the hole, before pasting"),
-    "colour_shift": MetricWords("Colour shift", "change of each channel's mean against the original"),
-    "gray_consistency": MetricWords("Gray consistency", "change of luma against the input"),
 }
 
 DIRECTIONS: dict[Direction, str] = {
@@ -185,12 +154,12 @@ def shown_key(key: str, score: Score) -> str:
 
     Earlier cards use the id `fid` also for FID against a set's own originals.
     """
-    return ORIGINALS_FORM.get(key, key) if against_originals(score) else key
+    return metrics.ORIGINALS_FORM.get(key, key) if against_originals(score) else key
 
 
 def is_frechet(key: str) -> bool:
     """Return whether a metric is a Fréchet distance, on any network and against any reference."""
-    return key in ("fid_matched", *forms_of("fid"))
+    return key in ("fid_matched", *metrics.forms_of("fid"))
 
 
 def is_percent(score: Score) -> bool:

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from palette_bench.core.resources import protocol_file
+from palette_bench.scoring.metrics import FEATURE_METRICS
 from palette_bench.scoring.references import DEFAULT_FULL
 from palette_bench.scoring.scorecard import BARRING, Score, Scorecard
 
 _FILE = "paper_scores.csv"
 # source id -> split in the file of the paper's scores
 _SPLITS = {"imagenet-ctest10k": "ctest10k", "places10k-r1": "places10k", "places10k-release": "places10k"}
-_TOLERANCE = {"fid": 0.3, "inception_score": 5.0, "classification_accuracy": 1.0}
-_RELATIVE = 0.1  # tolerance as a fraction of the paper's FID; counts if it is the larger one
 
 Verdict = Literal["on", "off"]
 
@@ -62,17 +61,18 @@ def paper_row(protocol: str, task: str, source: str) -> dict[str, float]:
     }
 
 
-def tolerance(metric: str, paper: float) -> float:
-    """Return the allowed difference from the paper's value: 0.3 FID or 10 % if larger, 5 IS, 1 CA point."""
-    return max(_TOLERANCE[metric], _RELATIVE * paper if metric == "fid" else 0.0)
+def tolerance(metric: str, paper: float) -> float | None:
+    """Return the allowed difference from the paper's value; None if the metric has no such tolerance."""
+    row = FEATURE_METRICS.get(metric)
+    return max(row.tolerance[0], row.tolerance[1] * paper) if row and row.tolerance else None
 
 
 def judge(metric: str, score: Score, paper: dict[str, float]) -> Anchor:
     """Return the comparison of one metric's original row with the paper, including the verdict."""
     ours = score.params.get("original")
-    if metric not in paper or metric not in _TOLERANCE:
+    allowed = tolerance(metric, paper[metric]) if metric in paper else None
+    if allowed is None:
         return Anchor(metric, ours, reason="the paper has no such number for these images")
-    allowed = tolerance(metric, paper[metric])
     reason = _obstacle(metric, score)
     if reason or ours is None:
         return Anchor(metric, ours, paper[metric], allowed, reason=reason or "it was not computed")
@@ -86,7 +86,7 @@ def _obstacle(metric: str, score: Score) -> str:
     if barring:
         return f"the score carries {', '.join(barring)}"
     reference = score.params.get("reference")
-    if metric == "fid" and reference != DEFAULT_FULL:
+    if FEATURE_METRICS[metric].referenced and reference != DEFAULT_FULL:
         return f"the paper compares with the full validation set, this score with {reference}"
     return ""
 

@@ -14,23 +14,18 @@ from palette_bench.core.errors import Problem, UsageError, problem, suggest
 from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.scoring.features import FID_NETWORK, IMAGENET
 from palette_bench.scoring.features.cache import HeadTables
-from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS, kid
+from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS, RESERVED_FORM
 from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
 from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
-from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome
+from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome, MetricRow
 from palette_bench.scoring.references import ORIGINALS, ReferenceSource
-from palette_bench.scoring.scorecard import GENERAL_FORM, ORIGINALS_FORM, Score
+from palette_bench.scoring.scorecard import Score
 
 if TYPE_CHECKING:
     from palette_bench.scoring.features.extractor import FeatureExtractor
 
 
 # --- selection of metrics and extractors ---
-
-# general or originals name -> reserved name
-_RESERVED_FORM = {
-    form: reserved for forms in (GENERAL_FORM, ORIGINALS_FORM) for reserved, form in forms.items()
-}
 
 
 @dataclass(frozen=True)
@@ -139,10 +134,9 @@ def needed_extractors(metrics: Sequence[str], available: Sequence[str]) -> tuple
         metrics: metric ids.
         available: extractors in the protocol's order; FID is computed on the first.
     """
-    bound = [FEATURE_METRICS[name].extractor for name in metrics]
-    classifies = any(name.startswith("classification") for name in metrics)
-    shared = available if classifies else available[:1]
-    return (*shared, *dict.fromkeys(name for name in bound if name))
+    rows = [FEATURE_METRICS[name] for name in metrics]
+    shared = available if any(row.classifies for row in rows) else available[:1]
+    return (*shared, *dict.fromkeys(row.extractor for row in rows if row.extractor))
 
 
 def plan(
@@ -153,7 +147,7 @@ def plan(
     Args:
         wanted: metric ids; a reserved name and its general form mean the same arithmetic.
         extractors: extractors in order of preference. A metric uses the first one with the head it needs;
-            `classification_accuracy` prefers a classifier of ImageNet labels.
+            one that classifies prefers a classifier of ImageNet labels.
         labelled: whether every image has a class.
 
     Raises:
@@ -162,7 +156,7 @@ def plan(
     Source: metrics, section 4, "Reserved names".
     """
     check_metrics(wanted)
-    return tuple(_step(_RESERVED_FORM.get(name, name), extractors, labelled) for name in wanted)
+    return tuple(_step(RESERVED_FORM.get(name, name), extractors, labelled) for name in wanted)
 
 
 def _step(name: str, extractors: Sequence[FeatureExtractor], labelled: bool) -> MetricStep:
@@ -173,11 +167,11 @@ def _step(name: str, extractors: Sequence[FeatureExtractor], labelled: bool) -> 
         raise UsageError(f"{name} needs {_needs(metric)}; chosen: {chosen or 'none'}")
     extractor = offering[0]
     # a reserved name holds on the FID network only; on others the metric takes its general name
-    keeps_name = name not in GENERAL_FORM or extractor.id == FID_NETWORK
-    if name == "classification_accuracy":
+    keeps_name = not metric.general or extractor.id == FID_NETWORK
+    if metric.classifies:
         extractor = next((e for e in offering if e.label_space == IMAGENET), offering[0])
         keeps_name = labelled and extractor.label_space == IMAGENET
-    return MetricStep(FEATURE_METRICS[name if keeps_name else GENERAL_FORM[name]], extractor)
+    return MetricStep(metric if keeps_name else FEATURE_METRICS[metric.general], extractor)
 
 
 def _offering(metric: Metric, extractors: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:
@@ -256,11 +250,10 @@ class MetricInputs:
     def tables(self, step: MetricStep) -> FeatureTables:
         """Return the feature tables that the metric of a step reads."""
         name, head, metric = step.extractor.id, step.head, step.metric
-        kernel = metric.score is kid.kernel
         return FeatureTables(
             self.outputs[name][head],
             self.originals[name][head],
-            self.reference.reference(step.extractor, head, kernel) if metric.referenced else None,
+            self.reference.reference(step.extractor, head, metric.all_pairs) if metric.referenced else None,
             self.labels.classes if self.labels else None,
             self.labels.count if self.labels else None,
         )
@@ -279,8 +272,7 @@ def close(steps: Sequence[MetricStep], inputs: MetricInputs) -> dict[str, Scored
     """
     named = steps
     if inputs.reference.id == ORIGINALS:
-        own = {name: FEATURE_METRICS[form] for name, form in ORIGINALS_FORM.items()}
-        named = [replace(step, metric=own.get(step.metric.id, step.metric)) for step in steps]
+        named = [replace(s, metric=FEATURE_METRICS[s.metric.originals or s.metric.id]) for s in steps]
     return {step.metric.id: _close(step, inputs) for step in named}
 
 
@@ -319,13 +311,13 @@ def _original(step: MetricStep, tables: FeatureTables) -> float | None:
     if tables.reference is not None:
         if tables.reference.paired:  # the originals against themselves
             return 0.0 if tables.reference.n > 1 else None
-        if step.metric.score is kid.kernel:
+        if step.metric.all_pairs:
             return None
     return step.metric.score(replace(tables, outputs=tables.originals)).value
 
 
 def as_score(
-    row: Metric | Diagnostic | Diversity,
+    row: MetricRow,
     outcome: MetricOutcome,
     n: int,
     *,

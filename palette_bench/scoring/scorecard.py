@@ -9,7 +9,7 @@ import io
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pandas as pd
 from pydantic import Field
@@ -19,30 +19,10 @@ from palette_bench.core.errors import Problem, RecordError, StorageError, proble
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.notebook import html_table
 from palette_bench.core.records import Part, Record, Sha, Text, read_file
-from palette_bench.core.types import AnyPath
+from palette_bench.core.types import AnyPath, Direction
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 
-Direction = Literal["lower", "higher", "none"]
-
-# reserved name -> name of the same arithmetic without the FID network or without labels
-GENERAL_FORM = {
-    "fid": "frechet_distance",
-    "kid": "kernel_distance",
-    "inception_score": "classifier_score",
-    "inception_score_10": "classifier_score_10",
-    "classification_accuracy": "classification_agreement",
-}
-
-# reserved name -> name if the FID network compares with the set's own originals, unlike the FID of papers
-ORIGINALS_FORM = {"fid": "fid_originals", "kid": "kid_originals"}
-
 FOOL_RATE = "fool_rate@"  # prefix of the keys of human studies; the display time follows
-
-
-def forms_of(metric: str) -> tuple[str, ...]:
-    """Return the names that a metric may have on a scorecard, its own name first."""
-    others = (ORIGINALS_FORM.get(metric), GENERAL_FORM.get(metric))
-    return (metric, *(form for form in others if form))
 
 
 class Score(Part):

@@ -272,6 +272,13 @@ def test_the_two_names_of_one_arithmetic_share_it() -> None:
         assert FEATURE_METRICS[reserved].score is FEATURE_METRICS[general].score is score
 
 
+@pytest.mark.parametrize("name", FEATURE_METRICS)
+def test_the_names_and_the_column_in_a_row_exist(name: str) -> None:
+    row = FEATURE_METRICS[name]
+    assert {row.general, row.originals} <= {"", *FEATURE_METRICS}
+    assert row.test is None or row.column in scored(row, 40).columns
+
+
 def test_only_distances_of_clouds_read_the_reference() -> None:
     referenced = {name for name, row in FEATURE_METRICS.items() if row.referenced}
     assert referenced == {

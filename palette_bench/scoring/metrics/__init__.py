@@ -1,70 +1,116 @@
 """The metrics: features to numbers, intervals and per-image columns. NumPy and SciPy only.
 
-`FEATURE_METRICS` maps ids to rows. `fid`, `kid` and `inception_score` are reserved for the FID network; `fid`
-and `kid` also require a reference other than the set's own originals. In all other cases the same arithmetic
-has another name, so that no page prints FID for a number that is not FID.
+`FEATURE_METRICS` maps ids to rows; a row holds all that scoring, boards and pages know of a metric. `fid`,
+`kid` and `inception_score` are reserved for the FID network; `fid` and `kid` also require a reference other
+than the set's own originals. In all other cases the same arithmetic has another name, so that no page prints
+FID for a number that is not FID.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
-from palette_bench.scoring.metrics.classifier import (
-    accuracy,
-    agreement,
-    inception_score,
-    inception_score_10,
-)
-from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
-from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
+from palette_bench.scoring.metrics.classifier import accuracy, agreement, inception_score, inception_score_10
+from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS
+from palette_bench.scoring.metrics.diversity import DIVERSITIES
 from palette_bench.scoring.metrics.frechet import frechet
 from palette_bench.scoring.metrics.kid import kernel
-from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome
+from palette_bench.scoring.metrics.metric import Metric, MetricRow
 from palette_bench.scoring.metrics.perceptual import perceptual_distance, perceptual_distance_googlenet
 
-_SQUARED = "squared feature units"
-_KERNEL = "squared kernel units"
-_ELSEWHERE = "'s arithmetic on another network"
-
-Score = Callable[[FeatureTables], MetricOutcome]
-
-
-def _to_reference(name: str, title: str, unit: str, score: Score) -> Metric:
-    return Metric(name, title, "lower", unit, "features", False, score, referenced=True)
-
-
-def _to_originals(name: str, title: str, score: Score, extractor: str | None = None) -> Metric:
-    return Metric(name, title, "lower", _SQUARED, "features", True, score, extractor=extractor)
-
-
-def _of_classes(name: str, title: str, unit: str, score: Score, *, paired: bool = False) -> Metric:
-    return Metric(name, title, "higher", unit, "logits", paired, score)
-
+_frechet = partial(
+    Metric, direction="lower", unit="squared feature units", head="features", score=frechet, referenced=True,
+    test="z-influence", column="fid_influence",
+)  # fmt: skip
+_kernel = partial(
+    Metric, direction="lower", unit="squared kernel units", head="features", score=kernel, referenced=True,
+    all_pairs=True, test="z-influence", column="kid_influence",
+)  # fmt: skip
+_inception = partial(Metric, direction="higher", unit="classes", head="logits")
+_classes = partial(Metric, direction="higher", unit="%", head="logits", classifies=True)
+_perceptual = partial(Metric, direction="lower", unit="squared feature units", head="features", paired=True)
 
 FEATURE_METRICS: dict[str, Metric] = {
     row.id: row
     for row in (
-        _to_reference("fid", "Fréchet Inception distance", _SQUARED, frechet),
-        _to_reference("fid_originals", "FID's arithmetic against the set's own originals", _SQUARED, frechet),
-        _to_reference("frechet_distance", "FID" + _ELSEWHERE, _SQUARED, frechet),
-        _to_reference("kid", "kernel Inception distance, all pairs", _KERNEL, kernel),
-        _to_reference("kid_originals", "KID's arithmetic against the set's own originals", _KERNEL, kernel),
-        _to_reference("kernel_distance", "KID" + _ELSEWHERE, _KERNEL, kernel),
-        _of_classes("inception_score", "Inception Score, one split", "classes", inception_score),
-        _of_classes("classifier_score", "Inception Score" + _ELSEWHERE, "classes", inception_score),
-        _of_classes("inception_score_10", "Inception Score, ten splits", "classes", inception_score_10),
-        _of_classes("classifier_score_10", "ten splits on another network", "classes", inception_score_10),
-        _of_classes("classification_accuracy", "outputs recognised as their class", "%", accuracy),
-        _of_classes("classification_agreement", "same class as the original", "%", agreement, paired=True),
-        _to_originals("perceptual_distance", "squared feature distance to the original", perceptual_distance),
-        _to_originals(
-            "perceptual_distance_googlenet",
-            "the same on torchvision's GoogLeNet",
-            perceptual_distance_googlenet,
-            "googlenet-v1",
+        _frechet(
+            "fid", "FID", "distance between the feature clouds of outputs and reference",
+            "Fréchet Inception distance", general="frechet_distance", originals="fid_originals",
+            role="Fréchet distance", tolerance=(0.3, 0.1),
+        ),
+        _frechet(
+            "fid_originals", "FID against own originals",
+            "distance between the feature clouds of outputs and their originals",
+            "FID's arithmetic against the set's own originals",
+        ),
+        _frechet(
+            "frechet_distance", "Fréchet distance", "FID's arithmetic on other features than FID's",
+            "FID's arithmetic on another network",
+        ),
+        _kernel(
+            "kid", "KID", "kernel distance between outputs and reference",
+            "kernel Inception distance, all pairs", general="kernel_distance", originals="kid_originals",
+            role="kernel distance",
+        ),
+        _kernel(
+            "kid_originals", "KID against own originals", "kernel distance of outputs and their originals",
+            "KID's arithmetic against the set's own originals",
+        ),
+        _kernel(
+            "kernel_distance", "Kernel distance", "KID's arithmetic on other features than KID's",
+            "KID's arithmetic on another network",
+        ),
+        _inception(
+            "inception_score", "Inception Score", "sure of each image, varied over all",
+            "Inception Score, one split", score=inception_score, general="classifier_score",
+            role="classifier score", test="z-log-mean", column="is_kl", tolerance=(5.0, 0.0),
+        ),
+        _inception(
+            "classifier_score", "Classifier score", "Inception Score's arithmetic on another classifier",
+            "Inception Score's arithmetic on another network", score=inception_score, test="z-log-mean",
+            column="is_kl",
+        ),
+        _inception(
+            "inception_score_10", "Inception Score, 10 splits", "the mean over ten shuffled splits",
+            "Inception Score, ten splits", score=inception_score_10, general="classifier_score_10",
+        ),
+        _inception(
+            "classifier_score_10", "Classifier score, 10 splits", "the mean over ten shuffled splits",
+            "ten splits on another network", score=inception_score_10,
+        ),
+        _classes(
+            "classification_accuracy", "Classification accuracy", "outputs recognised as their class",
+            "outputs recognised as their class", score=accuracy, general="classification_agreement",
+            role="classification", test="mcnemar", column="top1", tolerance=(1.0, 0.0),
+        ),
+        _classes(
+            "classification_agreement", "Classification agreement", "same class as the original",
+            "same class as the original", score=agreement, paired=True, test="mcnemar", column="top1",
+        ),
+        _perceptual(
+            "perceptual_distance", "Perceptual distance", "squared feature distance to the original",
+            "squared feature distance to the original", score=perceptual_distance, role="perceptual distance",
+            test="paired-t", column="perceptual_distance",
+        ),
+        _perceptual(
+            "perceptual_distance_googlenet", "Perceptual distance, GoogLeNet",
+            "squared feature distance to the original, other network", "the same on torchvision's GoogLeNet",
+            score=perceptual_distance_googlenet, extractor="googlenet-v1",
         ),
     )
-}
+}  # fmt: skip
 
 # all metrics that scoring computes, by id
-METRICS: dict[str, Metric | Diversity | Diagnostic] = {**FEATURE_METRICS, **DIVERSITIES, **DIAGNOSTICS}
+METRICS: dict[str, MetricRow] = {**FEATURE_METRICS, **DIVERSITIES, **DIAGNOSTICS}
+
+# reserved name -> name against the set's own originals, and general or originals name -> reserved name
+ORIGINALS_FORM = {row.id: row.originals for row in FEATURE_METRICS.values() if row.originals}
+RESERVED_FORM = {
+    form: row.id for row in FEATURE_METRICS.values() for form in (row.general, row.originals) if form
+}
+
+
+def forms_of(metric: str) -> tuple[str, ...]:
+    """Return the names that a metric may have on a scorecard, its own name first."""
+    row = FEATURE_METRICS.get(metric)
+    return (metric, *filter(None, (row.originals, row.general))) if row else (metric,)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from palette_bench.core.intervals import mean_t
 from palette_bench.core.types import Image, Mask
-from palette_bench.scoring.metrics.metric import Direction, MetricOutcome
+from palette_bench.scoring.metrics.metric import MetricOutcome, MetricRow
 from palette_bench.tasks.degradations.gray import luma
 
 # --- structural similarity ---
@@ -98,21 +98,15 @@ def _no_params(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Diagnostic:
-    """A row of the table of diagnostics.
+class Diagnostic(MetricRow):
+    """A row of the table of diagnostics; its id is also its column of the per-image table.
 
     Attributes:
-        id: key in the scorecard and column of the per-image table.
-        title: description in lists.
         degradation: the only degradation that it applies to, or None for all.
         read: returns its value for one image.
         explain: returns entries of `params` from the readings of all images, in id order.
     """
 
-    id: str
-    title: str
-    direction: Direction
-    unit: str
     degradation: str | None
     read: Callable[[DiagnosticInput], DiagnosticReading]
     explain: Callable[[Sequence[DiagnosticReading]], dict[str, Any]] = _no_params
@@ -199,36 +193,27 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
     row.id: row
     for row in (
         Diagnostic(
-            "psnr", "peak signal-to-noise ratio against the original", "higher", "dB", None, psnr, _by_hole
-        ),
-        Diagnostic("ssim", "structural similarity to the original", "higher", "SSIM", None, ssim),
-        Diagnostic(
-            "known_region_error",
-            "change outside the hole, before pasting",
-            "lower",
-            "levels",
-            "hole-v1",
-            known_region_error,
+            "psnr", "PSNR", "pixel error against the original",
+            "peak signal-to-noise ratio against the original", "higher", "dB", None, psnr, _by_hole,
         ),
         Diagnostic(
-            "gray_consistency",
-            "change of luma against the input",
-            "lower",
-            "levels",
-            "gray-v1",
-            gray_consistency,
+            "ssim", "SSIM", "local structure shared with the original",
+            "structural similarity to the original", "higher", "SSIM", None, ssim,
         ),
         Diagnostic(
-            "colour_shift",
-            "tint against the original",
-            "lower",
-            "levels",
-            None,
-            colour_shift,
-            _tint,
+            "known_region_error", "Known-region error", "change outside the hole, before pasting",
+            "change outside the hole, before pasting", "lower", "levels", "hole-v1", known_region_error,
+        ),
+        Diagnostic(
+            "gray_consistency", "Gray consistency", "change of luma against the input",
+            "change of luma against the input", "lower", "levels", "gray-v1", gray_consistency,
+        ),
+        Diagnostic(
+            "colour_shift", "Colour shift", "change of each channel's mean against the original",
+            "tint against the original", "lower", "levels", None, colour_shift, _tint,
         ),
     )
-}
+}  # fmt: skip
 
 
 def summarise(diagnostic: Diagnostic, readings: Sequence[DiagnosticReading]) -> MetricOutcome:

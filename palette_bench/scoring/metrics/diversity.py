@@ -14,27 +14,19 @@ from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import mean_t
-from palette_bench.scoring.metrics.metric import Direction, MetricOutcome
-
-_HEADLINE = "samples of one input: "
+from palette_bench.scoring.metrics.metric import MetricOutcome, MetricRow
 
 
 @dataclass(frozen=True)
-class Diversity:
+class Diversity(MetricRow):
     """A row of the table of diversity metrics.
 
     Attributes:
-        id: key in the scorecard.
-        title: description in lists.
         distance: id of the pair distance that it averages.
         paired: `consecutive` pairs samples (1, 2), (2, 3), ...; `first` pairs sample 1 with each other
             sample.
     """
 
-    id: str
-    title: str
-    direction: Direction
-    unit: str
     distance: str
     paired: Literal["consecutive", "first"]
 
@@ -69,7 +61,13 @@ class Diversity:
 DIVERSITIES: dict[str, Diversity] = {
     row.id: row
     for row in (
-        Diversity("diversity_lpips", _HEADLINE + "LPIPS", "higher", "LPIPS", "lpips-alex", "consecutive"),
-        Diversity("diversity_ms_ssim", _HEADLINE + "MS-SSIM", "lower", "MS-SSIM", "ms-ssim", "first"),
+        Diversity(
+            "diversity_lpips", "Diversity, LPIPS", "difference of consecutive samples",
+            "samples of one input: LPIPS", "higher", "LPIPS", "lpips-alex", "consecutive",
+        ),
+        Diversity(
+            "diversity_ms_ssim", "Diversity, MS-SSIM", "likeness of the samples of one input",
+            "samples of one input: MS-SSIM", "lower", "MS-SSIM", "ms-ssim", "first",
+        ),
     )
-}
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The inputs, outcome and table row of a metric, and checks of feature arrays."""
+"""The inputs, outcome and table rows of metrics, and checks of feature arrays."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import Interval
-from palette_bench.core.types import Features
+from palette_bench.core.types import Direction, Features
 from palette_bench.scoring.metrics.moments import Moments
 
-Direction: TypeAlias = Literal["lower", "higher"]
 Role: TypeAlias = Literal["features", "logits"]  # which of an extractor's heads a metric reads
+TestId: TypeAlias = Literal["mcnemar", "paired-t", "z-influence", "z-log-mean"]
 
 
 @dataclass(frozen=True)
@@ -84,28 +84,58 @@ class MetricOutcome:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A row of the table of metrics.
+class MetricRow:
+    """The part that the rows of all tables of metrics share.
 
     Attributes:
         id: key in the scorecard.
+        name: its name on pages.
+        meaning: what it measures, in one clause, on pages.
         title: description in lists.
-        head: role of the head that it reads.
-        paired: whether each output is compared with its own original.
-        score: function that computes it.
-        referenced: whether it compares with `FeatureTables.reference`.
-        extractor: the only extractor that it is defined on, or None for any.
     """
 
     id: str
+    name: str
+    meaning: str
     title: str
     direction: Direction
     unit: str
+
+
+@dataclass(frozen=True)
+class Metric(MetricRow):
+    """A row of the table of metrics of features.
+
+    Attributes:
+        head: role of the head that it reads.
+        score: function that computes it.
+        paired: whether each output is compared with its own original.
+        referenced: whether it compares with `FeatureTables.reference`.
+        all_pairs: whether it reads the features of the reference, because moments are not enough.
+        classifies: whether it needs a classifier of ImageNet's classes to have its reserved name.
+        extractor: the only extractor that it is defined on, or None for any.
+        general: the name of the same arithmetic on another network; set for reserved names only.
+        originals: the name of the same arithmetic against the set's own originals, if that has its own.
+        role: its name on boards if it ranks, which covers its other forms.
+        test: the paired test that tells two systems apart; None for metrics that never rank.
+        column: the column of the per-image table that the test reads.
+        tolerance: how far the originals may be from the paper's value: absolute, and as a fraction of that
+            value. None if the paper has no such number.
+    """
+
     head: Role
-    paired: bool
     score: Callable[[FeatureTables], MetricOutcome]
+    paired: bool = False
     referenced: bool = False
+    all_pairs: bool = False
+    classifies: bool = False
     extractor: str | None = None
+    general: str = ""
+    originals: str = ""
+    role: str = ""
+    test: TestId | None = None
+    column: str = ""
+    tolerance: tuple[float, float] | None = None
 
 
 def check_finite(features: NDArray[np.floating[Any]], name: str) -> None:
