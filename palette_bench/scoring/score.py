@@ -133,7 +133,7 @@ def score(
     )
     with distributed.scoring_group() as world, stoppable() as stop:
         world.require_equal("set", target.manifest.set_fingerprint)
-        told = obeying(progress if world.is_main else SILENT, stop)
+        progress = obeying(progress if world.is_main else SILENT, stop)
         opened = world.run_on_all(networks.open)  # report missing weights before the long check
         world.require_equal("extractors", fingerprint([e.fingerprint for e in opened]))
         features, unserved = (selection.features, []) if metrics else servable(selection.features, opened)
@@ -141,12 +141,14 @@ def score(
         used = [e for e in opened if any(step.extractor is e for step in steps)]
         if idle := [e.id for e in opened if e not in used]:
             log.warning("no metric reads %s: left out", ", ".join(idle))
-        seen = world.run_on_main(lambda: _seen(submission, target, selection.diagnostics, partial, told))
-        seen = replace(seen, problems=(*seen.problems, *unserved))
+        checked = world.run_on_main(
+            lambda: _check(submission, target, selection.diagnostics, partial, progress)
+        )
+        checked = replace(checked, problems=(*checked.problems, *unserved))
         world.run_on_main(lambda: atomic.make_folder(out.parent))
-        extraction = Extraction(used, ArrayCache("features", fresh=fresh), device, world, told)
+        extraction = Extraction(used, ArrayCache("features", fresh=fresh), device, world, progress)
         run = _ScoreRun(
-            target, seen, networks, replace(selection, features=features), steps, extraction, fresh
+            target, checked, networks, replace(selection, features=features), steps, extraction, fresh
         )
         with open_submission(submission, len(target.ids)) as files:
             return run.card(OutputImages(files, target), request, out, export)
@@ -179,7 +181,7 @@ class _CheckedSubmission:
         return sorted(self.report.pixels)
 
 
-def _seen(
+def _check(
     submission: Path, target: BenchSet, rows: Sequence[Diagnostic], partial: bool, progress: Progress
 ) -> _CheckedSubmission:
     """Check a submission and compute its pixel diagnostics from the same decoded images.
@@ -189,7 +191,7 @@ def _seen(
         BenchSetError: PB602, images of the set are not those that its manifest names.
     """
     look = PixelDiagnostics(target, rows)
-    report = check(submission, target.folder, progress=progress, witness=look)
+    report = check(submission, target.folder, progress=progress, on_output=look)
     problems = report.problems
     if partial and report.pixels and report.card and {p.code for p in errors_of(problems)} <= _BY_ID:
         problems = _partial(report, target)
@@ -214,7 +216,7 @@ class _ScoreRun:
     """A checked submission on one set, with its extractors opened."""
 
     target: BenchSet
-    seen: _CheckedSubmission
+    checked: _CheckedSubmission
     networks: Networks
     selection: MetricSelection
     steps: Sequence[MetricStep]
@@ -225,7 +227,7 @@ class _ScoreRun:
         self, images: OutputImages, request: ReferenceRequest, out: Path, export: Path | None
     ) -> Scorecard:
         """Compute the scores, write the scorecard on rank 0, and return it on every rank."""
-        labels = ImageLabels.of(self.target, self.seen.ids)
+        labels = ImageLabels.of(self.target, self.checked.ids)
         steps = self.steps
         if export and not any(step.metric.referenced for step in steps):
             raise UsageError("--export-statistics needs a Fréchet distance among the metrics; there is none")
@@ -245,7 +247,7 @@ class _ScoreRun:
 
     @property
     def _notes(self) -> tuple[str, ...]:
-        return (PARTIAL_NOTE,) if len(self.seen.ids) < self.target.manifest.n else ()
+        return (PARTIAL_NOTE,) if len(self.checked.ids) < self.target.manifest.n else ()
 
     def _material(
         self,
@@ -258,21 +260,21 @@ class _ScoreRun:
 
         The originals come first, so that a faulty set fails before time is spent on the outputs.
         """
-        digests = {i: self.target.manifest.by_id[i].reference_px for i in self.seen.ids}
+        digests = {i: self.target.manifest.by_id[i].reference_px for i in self.checked.ids}
         originals = self.extraction.tables(ImageSet("originals", digests, self.target.reference))
-        outputs = self.extraction.tables(ImageSet("outputs", self.seen.measured.digests, images.scored))
+        outputs = self.extraction.tables(ImageSet("outputs", self.checked.measured.digests, images.scored))
         keys = self.extraction.keys(digests)
         own = own_originals(self.target, keys, originals, len(digests), statistics)
         return MetricInputs(len(digests), outputs, originals, keys, reference or own, labels, self._notes)
 
     def _diversities(self, images: OutputImages) -> dict[str, Score]:
-        card = self.seen.report.card
+        card = self.checked.report.card
         assert card is not None, "a report without errors has a card"
         count = card.target.samples_per_image
-        if count < 2 or any(p.code == "PB206" for p in self.seen.problems):
+        if count < 2 or any(p.code == "PB206" for p in self.checked.problems):
             return {}
         samples = SampledOutputs(
-            images, self.seen.ids, count, self.extraction.world, self.extraction.progress
+            images, self.checked.ids, count, self.extraction.world, self.extraction.progress
         )
         own = {name: path for name, path in self.networks.weights.items() if name in PAIR_WEIGHTS}
         return samples.scores(self.selection.diversities, own, self.networks.device, self._notes)
@@ -287,7 +289,7 @@ class _ScoreRun:
             if step.metric.id == "fid" and matched is not None:
                 closed[MATCHED] = close_matched(step, replace(inputs, reference=matched))
         for row in self.selection.diagnostics:
-            outcome = summarise(row, self.seen.measured.readings[row.id])
+            outcome = summarise(row, self.checked.measured.readings[row.id])
             closed[row.id] = ScoredMetric(outcome, as_score(row, outcome, inputs.n, notes=self._notes))
         return closed
 
@@ -295,7 +297,7 @@ class _ScoreRun:
         """Write the statistics of the outputs in the features that FID reads."""
         step = next(s for s in steps if s.metric.referenced)
         moments = Moments.of(inputs.outputs[step.extractor.id][step.head])
-        key = self.extraction.keys(self.seen.measured.digests)[step.extractor.id]
+        key = self.extraction.keys(self.checked.measured.digests)[step.extractor.id]
         write_statistics(path, moments, self.networks.mode, key)
 
     def _write(self, closed: dict[str, ScoredMetric], diversities: dict[str, Score], out: Path) -> Scorecard:
@@ -305,14 +307,14 @@ class _ScoreRun:
         scores = {name: _anchored(name, one.score, paper) for name, one in closed.items()}
         card = make_card(
             self.target,
-            self.seen.report,
+            self.checked.report,
             {**scores, **diversities},
             {e.id: e.fingerprint for e in self.extraction.extractors},
-            self.seen.problems,
+            self.checked.problems,
             self.networks.environment(),
         )
         outcomes = [one.outcome for one in closed.values()]
-        table = make_table(self.target, self.seen.ids, self.seen.report.pixels, outcomes)
+        table = make_table(self.target, self.checked.ids, self.checked.report.pixels, outcomes)
         return write_scorecard(card, table, out)
 
 

@@ -139,7 +139,7 @@ def check(
     *,
     strict: bool = False,
     progress: Progress = SILENT,
-    witness: Witness | None = None,
+    on_output: Witness | None = None,
 ) -> CheckReport:
     """Read every file of a submission and return a report of all errors and anomalies.
 
@@ -149,7 +149,7 @@ def check(
             originals, so copies of them (PB321) are not detected.
         strict: count warnings as errors.
         progress: callback that reports each image.
-        witness: callback for each valid decoded output of sample 1 (thread-safe).
+        on_output: callback for each valid decoded output of sample 1 (thread-safe).
 
     Raises:
         BenchSetError: the set itself is unfinished or damaged.
@@ -159,7 +159,7 @@ def check(
     submission, target = Path(submission), open_set(Path(benchset))
     try:
         with open_submission(submission, len(target.ids)) as files:
-            return _report(files, submission, target, strict, progress, witness)
+            return _report(files, submission, target, strict, progress, on_output)
     except SubmissionError as error:  # no file of the submission can be read
         return CheckReport(error.problems)
 
@@ -189,14 +189,14 @@ def _report(
     target: ContestantSet,
     strict: bool,
     progress: Progress,
-    witness: Witness | None,
+    on_output: Witness | None,
 ) -> CheckReport:
     card, problems = _read_card(files, place, target)
     if card:
         problems += _target_problems(card, target) + _training_problems(card) + _placeholder_problems(card)
     samples = card.target.samples_per_image if card else None
     layout = arrange(files.names, files.refused, target.ids, samples)
-    pixels, found = _read_images(_OutputReader(files, target, witness), layout, progress)
+    pixels, found = _read_images(_OutputReader(files, target, on_output), layout, progress)
     problems += layout.problems + found
     problems = [_weighed(p, card.method.slug if card else "", strict) for p in problems]
     ordered = tuple(sorted(problems, key=lambda p: (_RANK[p.severity], p.code)))
@@ -339,7 +339,7 @@ class _OutputReader:
 
     files: Submission
     target: ContestantSet
-    witness: Witness | None
+    on_output: Witness | None
 
     def read(self, place: tuple[int, ImageId]) -> _FileReading:
         """Decode the output of a (sample, id) pair; only sample 1 is kept and given to the callback."""
@@ -354,8 +354,8 @@ class _OutputReader:
         if sample > 1:
             return _FileReading(name, has_metadata=has_metadata)
         answer = CheckedOutput(image_id, image, self.target.condition(image_id), self.target.mask(image_id))
-        if self.witness:
-            self.witness(answer)
+        if self.on_output:
+            self.on_output(answer)
         return _FileReading(name, answer, pixel_digest(image), has_metadata)
 
 
