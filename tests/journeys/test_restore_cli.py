@@ -49,7 +49,7 @@ class Keyed:
         noise = batch.noise(self.seed, 0).transpose(0, 2, 3, 1)
         return np.clip(128 + 40 * noise, 0, 255).astype(np.uint8)
 
-    def restore_picture(self, image, policy):
+    def restore_image(self, image, policy):
         return 255 - image.input
 
 class Baseline:
