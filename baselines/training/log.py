@@ -6,7 +6,6 @@ import importlib.util
 import json
 import logging
 import math
-import resource
 import statistics
 import threading
 import time
@@ -113,13 +112,6 @@ class Heartbeat:
     def _watch(self) -> None:
         while not self._over.wait(max(0.1, self.sign(time.monotonic()))):
             pass
-
-
-def memory_bytes(device: torch.device) -> int:
-    """Return the peak memory in bytes: of a CUDA device, otherwise of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class RunLog:

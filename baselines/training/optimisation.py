@@ -282,26 +282,22 @@ class NetworkTrainer:
             moved: whether the optimiser had taken a step before the checkpoint.
 
         Raises:
-            WeightsError: PB712, names or shapes do not match this network. Weights and average change only if
-                theirs match.
+            WeightsError: PB712, names or shapes do not match this network; nothing has changed then.
         """
         prefix = "" if self.trainable.name == "network" else f"{self.trainable.name}-"
-        expected = [f"{prefix}weights", *([f"{prefix}ema"] if self.average else [])]
-        for stem in expected:
+        for stem in [f"{prefix}weights", *([f"{prefix}ema"] if self.average else [])]:
             prove(self.trainable.module, tensors.get(stem, {}), f"{stem}.safetensors")
-        self.trainable.module.load_state_dict(dict(tensors[f"{prefix}weights"]))
-        if self.average:
-            self.average.load(tensors[f"{prefix}ema"])
-        self._load_optimizer(tensors.get(f"{prefix}optimizer", {}), f"{prefix}optimizer.safetensors", moved)
-
-    def _load_optimizer(self, tensors: Mapping[str, torch.Tensor], where: str, moved: bool) -> None:
-        state: dict[int, dict[str, Any]] = {}
-        for key, value in tensors.items():
+        stem, state = f"{prefix}optimizer", dict[int, dict[str, Any]]()
+        for key, value in tensors.get(stem, {}).items():
             name, _, part = key.rpartition("/")
             if name in self.names:
                 state.setdefault(self.names.index(name), {})[part] = value
         if len(state) != (len(self.names) if moved else 0):
-            raise _contradiction(where, f"moments of {len(self.names):,} parameters", f"{len(state):,}")
+            moments = f"moments of {len(self.names):,} parameters"
+            raise _contradiction(f"{stem}.safetensors", moments, f"{len(state):,}")
+        self.trainable.module.load_state_dict(dict(tensors[f"{prefix}weights"]))
+        if self.average:
+            self.average.load(tensors[f"{prefix}ema"])
         # learning rate and betas come from the recipe, not from the checkpoint
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})

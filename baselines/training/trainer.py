@@ -15,13 +15,14 @@ import torch
 from palette_bench.core.errors import InputError, Problem, SourceError, problem
 from palette_bench.core.processes import Interrupted
 from palette_bench.runtime.distributed import ProcessGroup
+from palette_bench.submission.cost import peak_memory
 
 from . import checkpoint
 from .data import unreadable
 from .dataset import HostBatch, MicroBatches, TrainingPairs
 from .draws import KeyedDraws
 from .loader import BatchShard, micro_batches, to_examples
-from .log import RunLog, StepClock, memory_bytes
+from .log import RunLog, StepClock
 from .objective import Objective, TrainingBatch
 from .optimisation import LossSums, NetworkTrainer
 from .recipe import Recipe, to_toml
@@ -291,7 +292,7 @@ class Trainer:
             "learning_rate": self._trainers["network"].rate(self.progress.step - 1),
             "images_per_second": self.plan.share.batch / seconds if seconds else 0.0,
             "data_wait": self._clock.wait_share,
-            "memory_bytes": memory_bytes(self.plan.world.device),
+            "memory_bytes": peak_memory(str(self.plan.world.device)),
             "skipped": self.progress.skipped,
         }
 
