@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..training.any_size import Network
 from ..training.draws import KeyedDraws
 from ..training.objective import (
     BatchLosses,
@@ -23,7 +22,7 @@ from ..training.objective import (
     masked_loss,
 )
 from ..training.presets import known_parameters
-from ..training.unet import UNet
+from ..training.unet import Predictor, UNet
 from .discriminator import PARAMETERS, Discriminator, Judgement
 from .losses import ADVERSARIAL, accuracy, feature_gap, mean_score, squared_slope
 from .recipe import GanRecipe
@@ -33,7 +32,7 @@ PATIENCE = 2000  # consecutive steps above `WINS` before a warning
 _log = logging.getLogger(__name__)
 
 
-def generate(network: Network, source: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+def generate(network: Predictor, source: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """Return the generated images G, (N, 3, H, W) float32 in [-1, 1].
 
     Args:

@@ -25,12 +25,11 @@ from ..training.objective import (
     weights,
 )
 from ..training.presets import known_parameters
-from ..training.unet import UNet, sinusoids
+from ..training.unet import Predictor, UNet, sinusoids
 from .recipe import PaletteRecipe, PaletteTraining
 from .samplers import SAMPLERS, SamplerConfig, SamplerInputs, plan_for
 from .schedule import GammaEmbedding, Levels, Schedule, log_snr
 
-Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (N, 6, H, W), code (N, width)
 Normal = Callable[[int], torch.Tensor]  # step -> (N, 3, H, W) float32 standard normals
 
 PREVIEW_STEPS = 25
@@ -129,7 +128,7 @@ class Diffusion:
 
     def sample(
         self,
-        network: Network,
+        network: Predictor,
         plan: SamplerConfig,
         codes: Mapping[float, torch.Tensor],
         source: torch.Tensor,

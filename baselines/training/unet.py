@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -20,6 +21,8 @@ from palette_bench.core.errors import InputError
 from .presets import GROUPS, UNetSpec
 
 Resampling = Literal["none", "up", "down"]
+# the network, or what stands for it: (N, 6, H, W) noisy image and source, (N, width) code -> (N, 3, H, W)
+Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def float32_inside(like: torch.Tensor) -> contextlib.AbstractContextManager[object]:

@@ -176,7 +176,7 @@ def test_another_configuration_is_refused_unless_overridden_which_is_recorded(
     run_toy(Toy(), data, run, until=2)
     more = write_pack(tmp_path / "more.safetensors", count=13)
     with pytest.raises(
-        InputError, match=r"PB605[\s\S]*images = 12 -> 13[\s\S]*batch = 8 -> 4[\s\S]*seed = 0 -> 1"
+        InputError, match=r"PB605[\s\S]*pictures = 12 -> 13[\s\S]*batch = 8 -> 4[\s\S]*seed = 0 -> 1"
     ):
         run_toy(Toy(batch=4, micro_batch=4), more, run, seed=1)
     run_toy(Toy(), data, run, seed=1, override=True)
