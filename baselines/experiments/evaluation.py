@@ -122,12 +122,10 @@ def answer(
     progress: Progress = SILENT,
 ) -> None:
     """Restore a set into a submission; outputs that exist are kept."""
-    benchset = ContestantSet.open(place.benchset(target))
-    submission = place.submission(name, target)
     restore(
         restorer,
-        benchset,
-        submission,
+        ContestantSet.open(place.benchset(target)),
+        place.submission(name, target),
         samples=samples,
         batch_size=batch,
         device=device,
@@ -141,7 +139,7 @@ def is_answered(place: StudyFolders, name: str, target: str) -> bool:
 
 
 def judge(
-    place: StudyFolders, name: str, target: str, judge: StudyScorer, progress: Progress = SILENT
+    place: StudyFolders, name: str, target: str, scorer: StudyScorer, progress: Progress = SILENT
 ) -> None:
     """Score a submission, unless its scorecard exists: a new one would have another date."""
     card = place.card(name, target)
@@ -150,9 +148,9 @@ def judge(
             place.submission(name, target),
             place.benchset(target),
             card,
-            extractors=judge.extractors,
-            weights=judge.weights,
-            device=judge.device,
+            extractors=scorer.extractors,
+            weights=scorer.weights,
+            device=scorer.device,
             progress=progress,
         )
 
@@ -274,16 +272,12 @@ def of_samples(submission: Path, ids: list[ImageId], samples: int, side: int) ->
         files = [submission / output_name(image_id, k + 1) for k in range(samples)]
         images = [png.decode_strict(png.read_regular(file), side, side, 3)[0] for file in files]
         pairs = list(pairwise(images))
-        gaps.append(np.mean([_rmse(*pair) for pair in pairs]))
+        gaps.append(np.mean([np.sqrt(np.mean((one.astype(np.float64) - two) ** 2)) for one, two in pairs]))
         likenesses.append(np.mean([_likeness(*pair) for pair in pairs]))
     return {
         "pairwise_rmse": of_values("pairwise_rmse", np.array(gaps), "higher"),
         "pairwise_ssim": of_values("pairwise_ssim", np.array(likenesses), "lower"),
     }
-
-
-def _rmse(one: Image, other: Image) -> float:
-    return float(np.sqrt(np.mean((one.astype(np.float64) - other) ** 2)))
 
 
 def _likeness(one: Image, other: Image) -> float:

@@ -70,7 +70,18 @@ def split_images(data: Sequence[Path], out: Path, wanted: ImageBudget, progress:
     """
     images = open_images(data, "no")
     if (out / RECORD).is_file():
-        return _accepted(Split.read(out / RECORD), images, wanted)
+        split = Split.read(out / RECORD)
+        if split.source != images.fingerprint or split.held_out != wanted.held_out:
+            raise InputError(
+                problem(
+                    "PB605",
+                    RECORD,
+                    expected=f"{split.held_out:,} held out of images {split.source[:12]}",
+                    found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
+                    fix="give the images and the scale this folder was begun with, or another folder",
+                )
+            )
+        return split
     held_out, training = _squares(images, wanted, progress)
     _write_held_out(out / HELD_OUT, held_out)
     packed = np.stack(list(training.values()))
@@ -84,20 +95,6 @@ def split_images(data: Sequence[Path], out: Path, wanted: ImageBudget, progress:
         held_out=len(held_out),
     )
     split.write(out / RECORD)
-    return split
-
-
-def _accepted(split: Split, images: JoinedImages, wanted: ImageBudget) -> Split:
-    if split.source != images.fingerprint or split.held_out != wanted.held_out:
-        raise InputError(
-            problem(
-                "PB605",
-                RECORD,
-                expected=f"{split.held_out:,} held out of images {split.source[:12]}",
-                found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
-                fix="give the images and the scale this folder was begun with, or another folder",
-            )
-        )
     return split
 
 

@@ -15,12 +15,12 @@ from palette_bench.core.types import SILENT, Progress
 from palette_bench.scoring.scorecard import read_scorecard
 
 from . import evaluation
-from .evaluation import ANCHORS, NamedRestorer, Readings, StudyFolders, StudyScorer, of_card, of_samples
+from .evaluation import ANCHORS, NamedRestorer, StudyFolders, StudyScorer, of_card, of_samples
 from .images import HELD_OUT, PACK, SIDE, ImageBudget, Split, split_images
 from .page import write_page
 from .result import Experiment, Found, experiment
 from .runs import PlannedRun, SamplingDemand, advice, batch_of, foretell, recipe_of
-from .study import ExperimentPlan, ExperimentStudy, StudyRun, keep_plan, read_presets, read_study, runs_of
+from .study import ExperimentStudy, StudyRun, keep_plan, read_presets, read_study, runs_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,17 +67,11 @@ def make(order: StudyRequest, progress: Progress = SILENT) -> Path:
     study = read_study(order.study)
     if order.size not in study.sizes:
         raise UsageError(f"{study.name} has no size {order.size}: take {', '.join(study.sizes)}")
-    judge = choose_judge(order)
+    extractors = order.extractors or (DEFAULT_EXTRACTOR,)
+    judge = StudyScorer(extractors, order.weights, order.device.partition(":")[0])
     with locked(order.out):
-        keep_plan(order.out, ExperimentPlan.of(study.name, order.size, order.scale, judge.extractors))
+        keep_plan(order.out, study.name, order.size, order.scale, judge.extractors)
         return _ExperimentRun(order, study, judge, progress).make()
-
-
-def choose_judge(order: StudyRequest) -> StudyScorer:
-    """Return the scoring options: the requested extractors, or the one that comes with the installation."""
-    return StudyScorer(
-        order.extractors or (DEFAULT_EXTRACTOR,), order.weights, order.device.partition(":")[0]
-    )
 
 
 class _ExperimentRun:
@@ -96,7 +90,9 @@ class _ExperimentRun:
 
     def make(self) -> Path:
         """Run every step that is not done; return the path of the page."""
-        split = self._split()
+        least = max(1, round(self.preset.training_pictures * min(1.0, self.order.scale)))
+        wanted = ImageBudget(self.inputs, least, self.preset.most_pictures)
+        split = split_images(self.order.data, self.images, wanted, self.progress)
         for target in self.study.sets:
             evaluation.make_set(self.place, target, self.images / HELD_OUT, self.inputs, self.progress)
         self._foretell()
@@ -114,33 +110,22 @@ class _ExperimentRun:
         """Return the training runs by name, with their recipes."""
         name = ", ".join(path.name for path in self.order.data)[:200]
         images = self.size.images * self.order.scale
-        return {
-            run.name: PlannedRun(
-                run,
+        trainees = {}
+        for run in runs_of(self.study, self.size, self.order.seeds or self.size.seeds):
+            recipe, folder = (
                 recipe_of(run, self.preset.recipe, images, name),
                 self.order.out / "runs" / run.name,
-                self.order.device,
             )
-            for run in runs_of(self.study, self.size, self.order.seeds or self.size.seeds)
-        }
+            trainees[run.name] = PlannedRun(run, recipe, folder, self.order.device)
+        return trainees
 
     def _targets(self, run: StudyRun) -> list[str]:
         return [target for target in self.study.sets if run.answers(target)]
 
-    def _split(self) -> Split:
-        least = max(1, round(self.preset.training_pictures * min(1.0, self.order.scale)))
-        wanted = ImageBudget(self.inputs, least, self.preset.most_pictures)
-        return split_images(self.order.data, self.images, wanted, self.progress)
-
     def _foretell(self) -> None:
-        forecast = foretell(
-            self.order.out,
-            self.trainees,
-            {name: self._asked(trainee) for name, trainee in self.trainees.items()},
-            self.images / PACK,
-            self.preset.trial_steps,
-            self.progress,
-        )
+        asked = {name: self._asked(trainee) for name, trainee in self.trainees.items()}
+        pack, trial = self.images / PACK, self.preset.trial_steps
+        forecast = foretell(self.order.out, self.trainees, asked, pack, trial, self.progress)
         logger.info("%s", advice(forecast, self.order.scale))
 
     def _asked(self, trainee: PlannedRun) -> SamplingDemand:
@@ -183,17 +168,14 @@ class _ExperimentRun:
     # --- results ------------------------------------------------------------------------------
 
     def _found(self) -> Found:
-        return {
-            (trainee.run.system.name, target, trainee.run.seed): self._readings(trainee.run, target)
-            for trainee in self.trainees.values()
-            for target in self._targets(trainee.run)
-        }
-
-    def _readings(self, run: StudyRun, target: str) -> Readings:
-        ids = BenchSet.open(self.place.benchset(target)).ids
-        submission = self.place.submission(run.name, target)
-        own = of_samples(submission, ids, self.size.samples, SIDE)
-        return of_card(self.place.card(run.name, target)) | own
+        found = {}
+        for run in (trainee.run for trainee in self.trainees.values()):
+            for target in self._targets(run):
+                ids = BenchSet.open(self.place.benchset(target)).ids
+                own = of_samples(self.place.submission(run.name, target), ids, self.size.samples, SIDE)
+                readings = of_card(self.place.card(run.name, target)) | own
+                found[run.system.name, target, run.seed] = readings
+        return found
 
     def _result(self, split: Split) -> Experiment:
         sets = {t: BenchSet.open(self.place.benchset(t)).manifest.set_fingerprint for t in self.study.sets}
@@ -211,15 +193,14 @@ class _ExperimentRun:
 
     def _panels(self) -> dict[str, dict[str, list[Path]]]:
         """Return set -> caption -> images on the page: inputs, each system's outputs, originals."""
-        return {target: self._panels_of(target) for target in self.study.sets}
-
-    def _panels_of(self, target: str) -> dict[str, list[Path]]:
-        benchset = BenchSet.open(self.place.benchset(target))
-        ids = benchset.ids[:_SHOWN]
-        rows = {"input": [benchset.path("input", i) for i in ids]}
-        for trainee in self.trainees.values():
-            run = trainee.run
-            if run.seed == 0 and run.answers(target):
-                outputs = self.place.submission(run.name, target) / "outputs"
-                rows[run.system.title] = [outputs / f"{i}.png" for i in ids]
-        return rows | {"original": [benchset.path("reference", i) for i in ids]}
+        panels = {}
+        for target in self.study.sets:
+            benchset = BenchSet.open(self.place.benchset(target))
+            ids = benchset.ids[:_SHOWN]
+            rows = {"input": [benchset.path("input", i) for i in ids]}
+            for run in (trainee.run for trainee in self.trainees.values()):
+                if run.seed == 0 and run.answers(target):
+                    outputs = self.place.submission(run.name, target) / "outputs"
+                    rows[run.system.title] = [outputs / f"{i}.png" for i in ids]
+            panels[target] = rows | {"original": [benchset.path("reference", i) for i in ids]}
+        return panels
