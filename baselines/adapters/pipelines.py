@@ -7,7 +7,6 @@ change nothing.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from palette_bench.benchset.sources import file_sha256
 from palette_bench.core.errors import StackError, UsageError, WeightsError, problem, suggest
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.rng import noise_key
@@ -74,7 +74,11 @@ class Diffusers:
             raise UsageError(f"--pipeline {options.pipeline}: {suggest(options.pipeline or '', PIPELINES)}")
         if options.run is None:
             raise UsageError("adapter:diffusers needs --weights DIR, a folder as save_pretrained writes it")
-        library = _library()
+        try:
+            import diffusers as library  # noqa: PLC0415  # optional, and seconds to import
+        except ImportError as error:
+            fix = "pip install 'palette-bench[diffusers]'"
+            raise StackError(problem("PB711", "diffusers", found=str(error)[:200], fix=fix)) from error
         from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # imports torch
 
         with reproducible_arithmetic(deterministic=False):
@@ -83,24 +87,14 @@ class Diffusers:
         return InpaintingPipeline(options, pipeline, PIPELINES[options.pipeline], library.__version__)
 
 
-def _library() -> Any:
-    try:
-        import diffusers  # noqa: PLC0415  # optional, and seconds to import
-    except ImportError as error:
-        fix = "pip install 'palette-bench[diffusers]'"
-        raise StackError(problem("PB711", "diffusers", found=str(error)[:200], fix=fix)) from error
-    return diffusers
-
-
 def _loaded(library: Any, name: str, folder: Path) -> Any:
     try:
         return getattr(library, name).from_pretrained(
             str(folder.resolve()), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
         )
     except ImportError as error:  # text encoders come from the package transformers
-        raise StackError(
-            problem("PB711", name, found=str(error)[:200], fix="pip install transformers")
-        ) from error
+        fix = "pip install transformers"
+        raise StackError(problem("PB711", name, found=str(error)[:200], fix=fix)) from error
     except (OSError, ValueError) as error:
         raise WeightsError(
             problem(
@@ -116,11 +110,7 @@ def _loaded(library: Any, name: str, folder: Path) -> Any:
 def _digest(folder: Path) -> str:
     """Return one digest of the configuration and weight files in a pipeline's folder."""
     files = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"})
-    digests = {}
-    for path in files:
-        with open(path, "rb") as file:
-            digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return fingerprint(digests)
+    return fingerprint({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
 
 
 class InpaintingPipeline:

@@ -107,11 +107,9 @@ class Tool:
             SubmissionError: PB201-PB203, PB301-PB307; reports all problems at once.
         """
         self._require_task(benchset)
-        found = read_results(benchset, folder, options.template or self.result, options, progress)
-        return ToolResults(self._about(benchset, found.liberties), found.identity, found.read)
-
-    def _about(self, benchset: ContestantSet, liberties: str | None) -> MethodInfo:
-        return MethodInfo(
+        template = options.template or self.result
+        read, identity, liberties = read_results(benchset, folder, template, options, progress)
+        about = MethodInfo(
             method=Method(
                 slug=self.slug,
                 name=self.title,
@@ -124,6 +122,7 @@ class Tool:
             sampling=Sampling(sampler=_UNKNOWN),
             declared=Declared(uses_mask=benchset.has_masks, uses_label=False, postprocess=liberties),
         )
+        return ToolResults(about, identity, read)
 
 
 def _enlarged(image: Image, size: int) -> Image:
