@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -203,18 +203,32 @@ def read_next(images: TrainingImages, index: int) -> tuple[Image, tuple[int, ...
     raise SourceError(unreadable(images, passed))
 
 
-def unreadable(images: TrainingImages, indices: Iterable[int], allowed: int | None = None) -> Problem:
-    """Return PB309 with the names of unreadable images; `allowed` is how many a run may have."""
-    names = [images.name(index) for index in sorted(indices)]
-    over = f" or pass over them: --unreadable {len(names)}" if allowed is not None else ""
+def unreadable(
+    images: TrainingImages,
+    indices: Collection[int],
+    allowed: int | None = None,
+    found: str = "not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
+    over: str | None = None,
+) -> Problem:
+    """Return PB309 with the names of unreadable images.
+
+    Args:
+        images: training images of the run.
+        indices: the unreadable ones.
+        allowed: how many a run may have; None for the default share.
+        found: what is wrong with them.
+        over: how to pass over them; None for the option, where a number is allowed.
+    """
     most = f"{UNREADABLE_SHARE:.1%}" if allowed is None else f"{allowed:,}"
+    if over is None:
+        over = "" if allowed is None else f" or pass over them: --unreadable {len(indices)}"
     return problem(
         "PB309",
         "training images",
         expected=f"at most {most} of {len(images):,} unreadable",
-        found="not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
+        found=found,
         fix=f"replace or remove these files{over}",
-        ids=names,
+        ids=[images.name(index) for index in sorted(indices)],
     )
 
 
@@ -253,7 +267,9 @@ def _opened(path: Path) -> TrainingImages:
     elif path.suffix == ".safetensors":
         found = _pack(path)
     elif path.suffix == ".tar":
-        found = _tar(path)
+        members = list(tar_members(path))
+        places = np.array([(place.offset, place.size) for place in members], np.int64).reshape(-1, 2)
+        found = replace(_listed(path, [place.name for place in members]), places=places)
     elif path.suffix.lower() in SUFFIXES:
         found = _listed(path.parent, [path.name])
     else:
@@ -298,16 +314,8 @@ def _list_of(path: Path) -> list[str]:
 
 
 def _listed(root: Path, names: Iterable[str]) -> ImageFiles:
-    return ImageFiles(
-        root.absolute(), np.array([os.fsencode(name) for name in names if name], dtype=np.bytes_)
-    )
-
-
-def _tar(path: Path) -> ImageFiles:
-    members = list(tar_members(path))
-    places = np.array([(place.offset, place.size) for place in members], np.int64).reshape(-1, 2)
-    names = np.array([os.fsencode(place.name) for place in members], dtype=np.bytes_)
-    return ImageFiles(path.absolute(), names, places)
+    encoded = [os.fsencode(name) for name in names if name]
+    return ImageFiles(root.absolute(), np.array(encoded, dtype=np.bytes_))
 
 
 class _Tensor(Part):

@@ -61,7 +61,7 @@ def forecast(method: TrainedMethod, recipe: Recipe) -> ResourceForecast:
     """
     meta = torch.device("meta")
     with meta:
-        trainables = method.objective(recipe, meta).trainables
+        trainables = method.build(recipe, meta).trainables
     counts = [sum(p.numel() for p in trainable.module.parameters()) for trainable in trainables]
     averaged = sum(count for count, trainable in zip(counts, trainables, strict=True) if trainable.averaged)
     held = [activation_bytes(p.module) for p in trainables if isinstance(p.module, UNet)]
@@ -86,9 +86,8 @@ def activation_bytes(network: UNet) -> int:
     side, meta = network.spec.side, torch.device("meta")
     own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = network(
-            torch.empty(1, 6, side, side, device=meta), torch.empty(1, network.spec.width, device=meta)
-        )
+        code = torch.empty(1, network.spec.width, device=meta)
+        loss = network(torch.empty(1, 6, side, side, device=meta), code)
     del loss
     return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
 
@@ -137,7 +136,10 @@ def tell_and_prove(
     )
     there = "unknown" if available is None else in_bytes(available)
     logger.info("memory: about %s (%s), available %s", in_bytes(needed), parts, there)
-    mini = _for_cpu(recipe, recipes) if device.type == "cpu" else ""
+    mini, text = "", recipes.get(_FOR_CPU, "")
+    if device.type == "cpu" and text:
+        task = tomllib.loads(text).get("task", recipe.task)
+        mini = f"--recipe {_FOR_CPU}" + (f" --task {task}" if task != recipe.task else "")
     seconds = found.flop * training.batch * training.steps / (_FLOP_PER_THREAD * torch.get_num_threads())
     if device.type == "cpu" and seconds > _LONG:
         logger.warning(
@@ -157,13 +159,6 @@ def tell_and_prove(
                 fix=f"take {mini}{', ' if mini else ''}{less}; --force goes on all the same",
             )
         )
-
-
-def _for_cpu(recipe: Recipe, recipes: Mapping[str, str]) -> str:
-    """Return the options that train the method on a CPU; empty if the method has no such recipe."""
-    text = recipes.get(_FOR_CPU, "")
-    task = tomllib.loads(text).get("task", recipe.task)
-    return f"--recipe {_FOR_CPU}" + (f" --task {task}" if task != recipe.task else "") if text else ""
 
 
 def prove_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -> None:

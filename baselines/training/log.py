@@ -101,17 +101,18 @@ class Heartbeat:
     @contextmanager
     def beating(self) -> Iterator[None]:
         """Run the heartbeat in a thread: a step of a large network on a small machine takes minutes."""
-        thread = threading.Thread(target=self._watch, daemon=True)
+
+        def watch() -> None:
+            while not self._over.wait(max(0.1, self.sign(time.monotonic()))):
+                pass
+
+        thread = threading.Thread(target=watch, daemon=True)
         thread.start()
         try:
             yield
         finally:
             self._over.set()
             thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(max(0.1, self.sign(time.monotonic()))):
-            pass
 
 
 class RunLog:

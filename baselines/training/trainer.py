@@ -104,11 +104,10 @@ class Trainer:
             InputError: PB605, the checkpoint was trained under another configuration.
             WeightsError: PB712, the tensors belong to another network.
         """
-        found = checkpoint.read_checkpoint(folder)
-        state = found.state
+        state, tensors = checkpoint.read_checkpoint(folder)
         resumptions = checkpoint.accept_configuration(state, self.plan.configuration, override)
         for trainer in self._trainers.values():
-            trainer.load(found.tensors, moved=state.step > state.skipped)
+            trainer.load(tensors, moved=state.step > state.skipped)
         self.progress = TrainingProgress(
             state.step, state.skipped, state.skipped_in_a_row, set(state.unreadable), resumptions
         )
@@ -120,27 +119,25 @@ class Trainer:
             tensors = {
                 stem: part for trainer in self._trainers.values() for stem, part in trainer.state().items()
             }
-            checkpoint.save(self.plan.run, self._state(), tensors, to_toml(self.plan.recipe))
+            now = self.progress
+            state = checkpoint.CheckpointState(
+                schema=checkpoint.CheckpointState.schema_name(),
+                method=self.plan.recipe.method,
+                step=now.step,
+                images_seen=now.step * self.plan.share.batch,
+                skipped=now.skipped,
+                skipped_in_a_row=now.skipped_in_a_row,
+                parameters=self._trainers["network"].count,
+                configuration=self.plan.configuration,
+                resumptions=now.resumptions,
+                unreadable=tuple(sorted(now.unreadable)),
+                environment=self.plan.environment,
+                files={},
+            )
+            checkpoint.save(self.plan.run, state, tensors, to_toml(self.plan.recipe))
             checkpoint.prune(self.plan.run, self.plan.recipe.checkpoints.keep_every)
         self.plan.world.wait()
         self._clock.skip()
-
-    def _state(self) -> checkpoint.CheckpointState:
-        now = self.progress
-        return checkpoint.CheckpointState(
-            schema=checkpoint.CheckpointState.schema_name(),
-            method=self.plan.recipe.method,
-            step=now.step,
-            images_seen=now.step * self.plan.share.batch,
-            skipped=now.skipped,
-            skipped_in_a_row=now.skipped_in_a_row,
-            parameters=self._trainers["network"].count,
-            configuration=self.plan.configuration,
-            resumptions=now.resumptions,
-            unreadable=tuple(sorted(now.unreadable)),
-            environment=self.plan.environment,
-            files={},
-        )
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -171,7 +168,10 @@ class Trainer:
                 self._record(log, steps, ends)
                 if ends or self._is_due(self.plan.recipe.checkpoints.save_every):
                     self.save()
-                    self._prove_readable()
+                    broken, images = self.progress.unreadable, self.plan.pairs.images
+                    # all ranks have exchanged their findings and saved
+                    if len(broken) > self.plan.unreadable:
+                        raise SourceError(unreadable(images, broken, self.plan.unreadable))
                 if signal:
                     raise Interrupted(signal)
 
@@ -194,16 +194,6 @@ class Trainer:
             logger.warning("unreadable, the next one is taken: %s", self.plan.pairs.images.name(index))
         self.progress.unreadable |= found
 
-    def _prove_readable(self) -> None:
-        """Raise if too many images are unreadable; all ranks have exchanged their findings and saved before.
-
-        Raises:
-            SourceError: PB309.
-        """
-        if len(self.progress.unreadable) > self.plan.unreadable:
-            images = self.plan.pairs.images
-            raise SourceError(unreadable(images, self.progress.unreadable, self.plan.unreadable))
-
     def _step(self, step: int, host_batch: list[HostBatch]) -> None:
         """Take one step of every network, in order.
 
@@ -219,13 +209,6 @@ class Trainer:
         if finite:
             for name, result in results.items():
                 self._tallies[name].add(result.tally)
-        self._count(finite)
-
-    def _examples(self, host_batch: HostBatch) -> TrainingBatch:
-        return to_examples(host_batch, self._draws, self.plan.world.device, self._memory_format)
-
-    def _count(self, finite: bool) -> None:
-        """Count a step; raise PB610 if three in a row were not finite."""
         now = self.progress
         now.step += 1
         now.skipped += not finite
@@ -240,6 +223,9 @@ class Trainer:
                     fix="lower learning_rate or switch autocast off; the last checkpoint is kept",
                 )
             )
+
+    def _examples(self, host_batch: HostBatch) -> TrainingBatch:
+        return to_examples(host_batch, self._draws, self.plan.world.device, self._memory_format)
 
     def _is_due(self, every: int) -> bool:
         return bool(every) and self.progress.step % every == 0
@@ -263,13 +249,22 @@ class Trainer:
         return {name: LossSums.empty(self.plan.world.device) for name in self._trainers}
 
     def _record(self, log: RunLog | None, steps: int, ends: bool) -> None:
+        """Write what is due after a step; warn if the loss has not halved by the end of the warm-up."""
         if ends or self._is_due(self.plan.recipe.log.every):
             binned = self.plan.world.sum(self._tallies["network"].binned)
             if log:
                 line = self._line(binned)
                 log.write(line)
                 log.say(line, steps, self._clock.seconds)
-                self._judge(line)
+                first = self._trainers["network"].trainable.first_loss
+                ended, step = self.plan.recipe.training.warmup_steps, self.progress.step
+                loss = math.inf if line["loss"] is None else line["loss"]
+                just_ended = step - self.plan.recipe.log.every < ended <= step
+                if first is not None and just_ended and loss > first / 2:
+                    text = (
+                        "the warm-up is over and the loss is still %.2f, above %.2f: look at recipe and data"
+                    )
+                    logger.warning(text, loss, first / 2)
             self._tallies = self._no_tallies()
         elif log and log.is_due():
             log.say(self._line(self._tallies["network"].binned), steps, self._clock.seconds)
@@ -295,15 +290,6 @@ class Trainer:
             "memory_bytes": peak_memory(str(self.plan.world.device)),
             "skipped": self.progress.skipped,
         }
-
-    def _judge(self, line: dict[str, Any]) -> None:
-        """Warn if the loss has not halved by the end of the warm-up."""
-        first, ended = self._trainers["network"].trainable.first_loss, self.plan.recipe.training.warmup_steps
-        just = line["step"] - self.plan.recipe.log.every < ended <= line["step"]
-        loss = math.inf if line["loss"] is None else line["loss"]
-        if first is not None and just and loss > first / 2:
-            text = "the warm-up is over and the loss is still %.2f, above %.2f: look at recipe and data"
-            logger.warning(text, loss, first / 2)
 
     def preview(self) -> list[torch.Tensor]:
         """Return sources, restored images and references of eight fixed samples, with fixed noise."""
