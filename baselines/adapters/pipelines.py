@@ -124,7 +124,17 @@ class InpaintingPipeline:
         network = getattr(pipeline, row.network)
         network.register_forward_hook(self._count)
         name = type(pipeline).__name__
-        self._about = _about(name, version, options.seed, sum(p.numel() for p in network.parameters()))
+        unknown, parameters = "unknown", sum(p.numel() for p in network.parameters())
+        slug = f"diffusers-{name.removesuffix('Pipeline').lower()}"
+        # the owner adds authors and training data on the card
+        self._about = MethodInfo(
+            method=Method(slug=slug, name=name, version=version, authors=(unknown,), license=unknown),
+            training=Training(
+                datasets=(), saw_test_images="unknown", parameters=parameters, task_specific=False
+            ),
+            sampling=Sampling(sampler=f"{name} of diffusers", seed=options.seed),
+            declared=Declared(uses_mask=True, uses_label=False),
+        )
         steps = "its own" if options.steps is None else options.steps
         self.identity = f"{name} {_digest(options.run)} steps {steps} diffusers {version}"
 
@@ -175,16 +185,3 @@ class InpaintingPipeline:
         self._images += 1
         levels: NDArray[np.float32] = np.floor(255 * np.clip(filled, 0, 1) + 0.5)
         return levels.astype(np.uint8)
-
-
-def _about(name: str, version: str, seed: int, parameters: int) -> MethodInfo:
-    """Return the card entries known for a pipeline; its owner adds authors and training data on the card."""
-    slug = name.removesuffix("Pipeline").lower()
-    return MethodInfo(
-        method=Method(
-            slug=f"diffusers-{slug}", name=name, version=version, authors=("unknown",), license="unknown"
-        ),
-        training=Training(datasets=(), saw_test_images="unknown", parameters=parameters, task_specific=False),
-        sampling=Sampling(sampler=f"{name} of diffusers", seed=seed),
-        declared=Declared(uses_mask=True, uses_label=False),
-    )

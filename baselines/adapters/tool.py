@@ -88,7 +88,11 @@ class Tool:
     ) -> list[tuple[str, Image]]:
         """Return (name, pixels) of each file for an id."""
         size = options.tool_size or benchset.protocol.side
-        images = [_enlarged(benchset.condition(image_id), size)]
+        image = benchset.condition(image_id)
+        if len(image) != size:
+            enlarged = PillowImage.fromarray(image).resize((size, size), PillowImage.Resampling.BICUBIC)
+            image = np.asarray(enlarged)
+        images = [image]
         mask = benchset.mask(image_id)
         if mask is not None:
             hole = self.hole if options.hole_value is None else options.hole_value
@@ -123,14 +127,6 @@ class Tool:
             declared=Declared(uses_mask=benchset.has_masks, uses_label=False, postprocess=liberties),
         )
         return ToolResults(about, identity, read)
-
-
-def _enlarged(image: Image, size: int) -> Image:
-    """Return the image resized bicubically to (size, size, 3), or unchanged if it has that size."""
-    if len(image) == size:
-        return image
-    resized = PillowImage.fromarray(image).resize((size, size), PillowImage.Resampling.BICUBIC)
-    return np.asarray(resized)
 
 
 def _require_distinct(title: str, files: Sequence[str]) -> None:

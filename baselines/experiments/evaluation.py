@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import MANIFEST, ContestantSet
 from palette_bench.benchset.sources import Request
-from palette_bench.board.record import add_card, read_proven
-from palette_bench.board.site import build_site
+from palette_bench.board.record import read_proven
 from palette_bench.core import png
 from palette_bench.core.intervals import mean_t
 from palette_bench.core.types import SILENT, Image, ImageId, Progress
@@ -23,7 +22,7 @@ from palette_bench.scoring.score import score
 from palette_bench.scoring.scorecard import BARRING, GENERAL_FORM, ORIGINALS_FORM
 from palette_bench.submission.card import CARD, Method
 from palette_bench.submission.files import output_name
-from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer, load_baseline
+from palette_bench.submission.methods import RestoreOptions, Restorer, load_baseline
 from palette_bench.submission.restore import restore
 from palette_bench.tasks.preprocess import crop_area
 from palette_bench.tasks.protocol import set_folder
@@ -34,35 +33,19 @@ PROTOCOL, SOURCE = "palette-mini", "folder:held-out"
 ANCHORS = ("original", "copy-input")
 
 
-@dataclass(frozen=True)
 class NamedRestorer:
     """A restorer under the name that a study gives it, so that boards tell the study's systems apart.
 
-    Attributes:
+    Args:
         restorer: the restorer that does the work.
         slug: slug on the board.
         title: display name.
     """
 
-    restorer: Restorer
-    slug: str
-    title: str
-
-    @property
-    def about(self) -> MethodInfo:
-        """Return the restorer's card entries, under the study's name."""
-        about = self.restorer.about
-        method = about.method.model_dump() | {"slug": self.slug, "name": self.title}
-        return replace(about, method=Method(**method))
-
-    @property
-    def identity(self) -> str:
-        """Return the identity of the restorer."""
-        return self.restorer.identity
-
-    def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return the restorer's outputs, (N, S, S, 3) uint8."""
-        return self.restorer.restore(batch)
+    def __init__(self, restorer: Restorer, slug: str, title: str) -> None:
+        method = restorer.about.method.model_dump() | {"slug": slug, "name": title}
+        self.about = replace(restorer.about, method=Method(**method))
+        self.identity, self.restore = restorer.identity, restorer.restore
 
 
 @dataclass(frozen=True)
@@ -110,34 +93,6 @@ def make_set(
         generate(PROTOCOL, target, folder, request=request, progress=progress)
 
 
-def answer(
-    place: StudyFolders,
-    name: str,
-    restorer: Restorer,
-    target: str,
-    *,
-    samples: int = 1,
-    batch: int = 16,
-    device: str = "cpu",
-    progress: Progress = SILENT,
-) -> None:
-    """Restore a set into a submission; outputs that exist are kept."""
-    restore(
-        restorer,
-        ContestantSet.open(place.benchset(target)),
-        place.submission(name, target),
-        samples=samples,
-        batch_size=batch,
-        device=device,
-        progress=progress,
-    )
-
-
-def is_answered(place: StudyFolders, name: str, target: str) -> bool:
-    """Return whether a submission is complete."""
-    return (place.submission(name, target) / CARD).is_file()
-
-
 def judge(
     place: StudyFolders, name: str, target: str, scorer: StudyScorer, progress: Progress = SILENT
 ) -> None:
@@ -160,17 +115,11 @@ def answer_anchors(
 ) -> None:
     """Restore and score the anchors of a set, `original` and `copy-input`."""
     for name in ANCHORS:
-        if not is_answered(place, name, target):
-            answer(place, name, load_baseline(name).restorer(RestoreOptions()), target)
+        submission = place.submission(name, target)
+        if not (submission / CARD).is_file():
+            restorer = load_baseline(name).restorer(RestoreOptions())
+            restore(restorer, ContestantSet.open(place.benchset(target)), submission, device="cpu")
         judge(place, name, target, scorer, progress)
-
-
-def build_board(place: StudyFolders) -> Path:
-    """Add every scorecard to an ordinary record and build its site; return the site's folder."""
-    for card in sorted((place.out / "cards").glob("*.json")):
-        add_card(card, place.out / "record")
-    build_site(place.out / "record", place.out / "site")
-    return place.out / "site"
 
 
 # --- readings ---
@@ -221,28 +170,19 @@ Readings = dict[str, SystemReading]  # metric id -> reading; general forms are u
 def of_card(path: Path) -> Readings:
     """Return the readings of a verified scorecard, with their per-image columns."""
     card, table = read_proven(path)
-    columns = table.sort_values("image_id")
+    table = table.sort_values("image_id")
     found: Readings = {}
 
     def column(name: str) -> NDArray[np.float64] | None:
-        return columns[name].to_numpy(dtype=np.float64) if name in columns else None
+        return table[name].to_numpy(dtype=np.float64) if name in table else None
 
     for key, entry in card.scores.items():
         base = key.partition("@")[0]
         metric = _SPECIFIC.get(base, base)
         name = INFLUENCE.get(metric, base)
-        found[metric] = SystemReading(
-            key,
-            entry.value,
-            entry.low,
-            entry.high,
-            entry.se,
-            entry.n,
-            entry.direction,
-            entry.notes,
-            column(name),
-            column(f"{name}_halves"),
-        )
+        numbers = entry.value, entry.low, entry.high, entry.se, entry.n
+        columns = column(name), column(f"{name}_halves")
+        found[metric] = SystemReading(key, *numbers, entry.direction, entry.notes, *columns)
     return found
 
 

@@ -83,7 +83,12 @@ def split_images(data: Sequence[Path], out: Path, wanted: ImageBudget, progress:
             )
         return split
     held_out, training = _squares(images, wanted, progress)
-    _write_held_out(out / HELD_OUT, held_out)
+    atomic.make_folder(out / HELD_OUT)
+    names = list(held_out)
+    for start in range(0, len(names), _GROUP):
+        with atomic.FileBatch() as files:
+            for name in names[start : start + _GROUP]:
+                files.write(out / HELD_OUT / f"{name}.png", png.encode(held_out[name]))
     packed = np.stack(list(training.values()))
     atomic.write_bytes(out / PACK, safetensors.numpy.save({"pictures": packed}))
     digests = [pixel_digest(square) for square in (*held_out.values(), *training.values())]
@@ -157,12 +162,3 @@ def hashed_order(images: JoinedImages) -> list[tuple[str, int]]:
         entries.append((sha256(f"pb-study-v1|{turns[name]}|{name}".encode(errors="surrogateescape")), index))
         turns[name] += 1
     return [(digest[:24], index) for digest, index in sorted(entries)]
-
-
-def _write_held_out(folder: Path, squares: dict[str, Image]) -> None:
-    atomic.make_folder(folder)
-    names = list(squares)
-    for start in range(0, len(names), _GROUP):
-        with atomic.FileBatch() as files:
-            for name in names[start : start + _GROUP]:
-                files.write(folder / f"{name}.png", png.encode(squares[name]))

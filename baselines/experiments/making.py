@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from palette_bench.benchset.manifest import BenchSet
+from palette_bench.benchset.manifest import BenchSet, ContestantSet
+from palette_bench.board.record import add_card
+from palette_bench.board.site import build_site
 from palette_bench.core.errors import UsageError
 from palette_bench.core.journal import locked
 from palette_bench.core.types import SILENT, Progress
 from palette_bench.scoring.scorecard import read_scorecard
+from palette_bench.submission.card import CARD
+from palette_bench.submission.restore import restore
 
 from . import evaluation
 from .evaluation import ANCHORS, NamedRestorer, StudyFolders, StudyScorer, of_card, of_samples
@@ -100,7 +104,10 @@ class _ExperimentRun:
             logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
             trainee.train(self.images / PACK, progress=self.progress)
         self._answer()
-        evaluation.build_board(self.place)
+        record = self.order.out / "record"
+        for card in sorted((self.order.out / "cards").glob("*.json")):
+            add_card(card, record)
+        build_site(record, self.order.out / "site")
         result = self._result(split)
         result.write(self.order.out / RESULT)
         return write_page(self.order.out, self.study, result, self.caveats, self._panels())
@@ -147,20 +154,19 @@ class _ExperimentRun:
 
     def _restore(self, trainee: PlannedRun, targets: list[str]) -> None:
         run = trainee.run
-        missing = [t for t in targets if not evaluation.is_answered(self.place, run.name, t)]
+        missing = [t for t in targets if not (self.place.submission(run.name, t) / CARD).is_file()]
         if not missing:
             return
         title = f"{run.system.title}, {self.study.name} study, seed {run.seed}"
         restorer = NamedRestorer(trainee.restorer(), f"{self.study.name}-{run.system.name}", title)
         for target in missing:
             logger.info("restoring %s by %s", target, run.name)
-            evaluation.answer(
-                self.place,
-                run.name,
+            restore(
                 restorer,
-                target,
+                ContestantSet.open(self.place.benchset(target)),
+                self.place.submission(run.name, target),
                 samples=self.size.samples,
-                batch=self.preset.restore_batch,
+                batch_size=self.preset.restore_batch,
                 device=self.order.device,
                 progress=self.progress,
             )

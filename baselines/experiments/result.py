@@ -59,14 +59,12 @@ def _tested(claim: Claim, target: str, found: Lookup) -> tuple[Difference | None
         return None, "there is no such number"
     if forbidding := sorted({note for r in (*firsts, *seconds) for note in r.barred}):
         return None, f"these numbers allow no conclusion: {', '.join(forbidding)}"
-    difference = of_seeds(firsts, seconds) if len(firsts) > 1 else of_images(firsts[0], seconds[0])
+    if len(firsts) > 1:  # a paired t test over seeds, which covers the variance of retraining
+        values, others = (np.array([r.value for r in side], np.float64) for side in (firsts, seconds))
+        difference = paired_t(values, others)
+    else:
+        difference = of_images(firsts[0], seconds[0])
     return difference, "" if difference else "the numbers have no interval"
-
-
-def of_seeds(firsts: Sequence[SystemReading], seconds: Sequence[SystemReading]) -> Difference | None:
-    """Return the mean difference over seeds, by a paired t test, which covers the variance of retraining."""
-    values, others = (np.array([r.value for r in side], np.float64) for side in (firsts, seconds))
-    return paired_t(values, others)
 
 
 def of_images(first: SystemReading, second: SystemReading) -> Difference | None:

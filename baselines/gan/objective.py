@@ -83,24 +83,13 @@ class GanObjective:
         spec, rival, betas = recipe.network.spec, recipe.discriminator, recipe.training.betas
         self._generator = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
         self._discriminator = Discriminator(recipe.scales, rival.regularisation == "spectral-norm").to(device)
+        theirs, ours = (rival.learning_rate, betas), (recipe.training.learning_rate, betas)
+        count, known = recipe.scales * PARAMETERS, known_parameters(spec)
         self.trainables: tuple[TrainableNetwork, ...] = (
             TrainableNetwork(
-                "discriminator",
-                self._discriminator,
-                rival.learning_rate,
-                betas,
-                self.discriminator_loss,
-                averaged=False,
-                parameters=recipe.scales * PARAMETERS,
+                "discriminator", self._discriminator, *theirs, self.discriminator_loss, False, count
             ),
-            TrainableNetwork(
-                "network",
-                self._generator,
-                recipe.training.learning_rate,
-                betas,
-                self.generator_loss,
-                parameters=known_parameters(spec),
-            ),
+            TrainableNetwork("network", self._generator, *ours, self.generator_loss, parameters=known),
         )
 
     def discriminator_loss(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:

@@ -124,7 +124,7 @@ class ImagePack:
 
     file: Path
     start: int
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -338,8 +338,8 @@ def _pack(path: Path) -> ImagePack:
         except ValueError:
             header = {}
     tensors = [value for value in header.values() if isinstance(value, _Tensor)]
-    shape = _square(tensors[0], path.stat().st_size - 8 - size) if len(tensors) == 1 else None
-    if shape is None:
+    available = path.stat().st_size - 8 - size
+    if len(tensors) != 1 or not _is_pack(tensors[0], available):
         raise SourceError(
             problem(
                 "PB412",
@@ -349,31 +349,25 @@ def _pack(path: Path) -> ImagePack:
                 fix="write the images with safetensors.numpy.save_file",
             )
         )
-    return ImagePack(path.absolute(), 8 + size + tensors[0].data_offsets[0], shape)
+    return ImagePack(path.absolute(), 8 + size + tensors[0].data_offsets[0], tensors[0].shape)
 
 
-def _square(tensor: _Tensor, available: int) -> tuple[int, int, int, int] | None:
-    """Return the shape of a tensor of square images if the tensor lies within the file, else None."""
-    if tensor.dtype != "U8" or len(tensor.shape) != 4 or min(tensor.shape) < 1:
-        return None
-    (n, height, width, channels), (first, end) = tensor.shape, tensor.data_offsets
-    inside = 0 <= first <= end <= available and end - first == math.prod(tensor.shape)
-    return (n, height, width, channels) if inside and height == width and channels == 3 else None
-
-
-@cache
-def _photographs() -> frozenset[str]:
-    """Return the file names of the photographs that bundled benchmark sets are made from."""
-    sources = [source for name in protocol_ids() for source in load(name).sources.values()]
-    photos = [source.photos.values() for source in sources if isinstance(source, PhotoSource)]
-    return frozenset(photo.file for group in photos for photo in group)
+def _is_pack(tensor: _Tensor, available: int) -> bool:
+    """Return whether a tensor holds square images and lies within the file."""
+    shape, (first, end) = tensor.shape, tensor.data_offsets
+    square = len(shape) == 4 and min(shape) >= 1 and shape[1] == shape[2] and shape[3] == 3
+    inside = 0 <= first <= end <= available and end - first == math.prod(shape)
+    return tensor.dtype == "U8" and square and inside
 
 
 def _of_benchmarks(parts: Sequence[TrainingImages]) -> Iterator[Problem]:
     """Yield PB106 if file names belong to the editions that benchmark sets are drawn from."""
+    sources = [source for name in protocol_ids() for source in load(name).sources.values()]
+    photos = [source.photos.values() for source in sources if isinstance(source, PhotoSource)]
+    photographs = {photo.file for group in photos for photo in group}
     names = [part.name(i) for part in parts if isinstance(part, ImageFiles) for i in range(len(part))]
     files = [PurePosixPath(name).name for name in names]
-    tests = [n for n in files if imagenet_number(n) or n.startswith("Places365_val_") or n in _photographs()]
+    tests = [n for n in files if imagenet_number(n) or n.startswith("Places365_val_") or n in photographs]
     if tests:
         yield problem(
             "PB106",

@@ -76,7 +76,12 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
         heartbeat.begin("preparing the network")
         loop = _begin(method, plan, options, last)
         loop.progress.unreadable |= found
-        log = _open_log(plan, options, loop.progress.step, heartbeat) if processes.is_main else None
+        log = None
+        if processes.is_main:
+            atomic.write_text(plan.run / RECIPE, to_toml(recipe))
+            atomic.write_text(plan.run / ENVIRONMENT, json.dumps(plan.environment, indent=2) + "\n")
+            RunOptions.of(options, recipe.method).write(plan.run / OPTIONS)
+            log = RunLog(plan.run, loop.progress.step, heartbeat)
         with contextlib.closing(log) if log else contextlib.nullcontext():
             loop.train(min(options.until or steps, steps), options.workers, log, check)
 
@@ -198,11 +203,3 @@ def _begin(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: 
         if change.step == done:
             logger.info("recorded: %s", "; ".join(change.differing))
     return loop
-
-
-def _open_log(plan: RunConfig, options: TrainOptions, step: int, heartbeat: Heartbeat) -> RunLog:
-    """Write recipe, environment and options of the run; return its log, opened to continue."""
-    atomic.write_text(plan.run / RECIPE, to_toml(plan.recipe))
-    atomic.write_text(plan.run / ENVIRONMENT, json.dumps(plan.environment, indent=2) + "\n")
-    RunOptions.of(options, plan.recipe.method).write(plan.run / OPTIONS)
-    return RunLog(plan.run, step, heartbeat)

@@ -145,9 +145,8 @@ def _opened(file: Path, state: checkpoint.CheckpointState | None) -> TrainedRun:
         with safetensors.safe_open(str(file), "pt") as opened:
             metadata = opened.metadata() or {}
         tensors = {name: t.float() for name, t in safetensors.torch.load(data).items()}
-        return TrainedRun(
-            metadata["recipe"], metadata["method"], int(metadata["step"]), tensors, sha256(data), state, card
-        )
+        told = metadata["recipe"], metadata["method"], int(metadata["step"])
+        return TrainedRun(*told, tensors, sha256(data), state, card)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(
             problem(
