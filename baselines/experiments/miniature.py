@@ -21,7 +21,7 @@ from palette_bench.core.intervals import wilson
 from palette_bench.core.journal import locked
 from palette_bench.core.records import Part, Text, read_file
 from palette_bench.core.rng import Stream
-from palette_bench.core.types import SILENT, Fingerprint, Image, Progress
+from palette_bench.core.types import SILENT, Fingerprint, Progress
 from palette_bench.submission.methods import Batch
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.protocol import load
@@ -63,17 +63,15 @@ class Squares:
 
 def draw(count: int, purpose: str) -> Squares:
     """Return `count` images with keyed position, background and colour."""
-    found = [_draw(Stream(f"pb-squares-v1|{purpose}|{number}")) for number in range(count)]
-    return Squares(np.stack([image for image, _ in found]), np.stack([mask for _, mask in found]))
-
-
-def _draw(stream: Stream) -> tuple[Image, NDArray[np.bool_]]:
-    ground = _GROUNDS[0] + stream.below(_GROUNDS[1] - _GROUNDS[0])
-    top, left = stream.below(SIDE - SQUARE + 1), stream.below(SIDE - SQUARE + 1)
-    mask = np.zeros((SIDE, SIDE), bool)
-    mask[top : top + SQUARE, left : left + SQUARE] = True
-    colour = COLOURS[int(stream.below(10) < RARER)]
-    return np.where(mask[:, :, None], colour, ground).astype(np.uint8), mask
+    images, masks = np.zeros((count, SIDE, SIDE, 3), np.uint8), np.zeros((count, SIDE, SIDE), bool)
+    for number in range(count):
+        stream = Stream(f"pb-squares-v1|{purpose}|{number}")
+        ground = _GROUNDS[0] + stream.below(_GROUNDS[1] - _GROUNDS[0])
+        top, left = stream.below(SIDE - SQUARE + 1), stream.below(SIDE - SQUARE + 1)
+        masks[number, top : top + SQUARE, left : left + SQUARE] = True
+        colour = COLOURS[int(stream.below(10) < RARER)]
+        images[number] = np.where(masks[number, :, :, None], colour, ground)
+    return Squares(images, masks)
 
 
 def measure(outputs: NDArray[np.uint8], squares: Squares) -> Readings:

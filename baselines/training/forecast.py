@@ -114,21 +114,13 @@ def tell_and_prove(
         DeviceError: PB707, the run clearly needs more memory than is available.
     """
     training = recipe.training
-    logger.info(
-        "training %s: %s parameters, %s steps of %s images at %d px on %s",
-        recipe.method,
-        f"{found.parameters:,}",
-        f"{training.steps:,}",
-        f"{training.batch:,}",
-        recipe.side,
-        f"{device} (threads: {torch.get_num_threads()})" if device.type == "cpu" else device,
-    )
-    logger.info(
-        "learning rate: %.1e, after a warm-up of %s steps%s",
-        training.learning_rate,
-        f"{training.warmup_steps:,}",
-        f", falling to 0 over the last {training.cooldown_steps:,}" if training.cooldown_steps else "",
-    )
+    counts = (f"{n:,}" for n in (found.parameters, training.steps, training.batch))
+    where = f"{device} (threads: {torch.get_num_threads()})" if device.type == "cpu" else device
+    text = "training %s: %s parameters, %s steps of %s images at %d px on %s"
+    logger.info(text, recipe.method, *counts, recipe.side, where)
+    cooldown = f", falling to 0 over the last {training.cooldown_steps:,}" if training.cooldown_steps else ""
+    text = "learning rate: %.1e, after a warm-up of %s steps%s"
+    logger.info(text, training.learning_rate, f"{training.warmup_steps:,}", cooldown)
     needed, available = found.memory(micro), memory_available(device)
     parts = f"weights, gradients, Adam, average {in_bytes(found.state)}; " + (
         f"activations of {micro:,} images {in_bytes(micro * found.activations)}; "
@@ -175,6 +167,5 @@ def prove_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -
     needed = count * found.checkpoint
     free = require_space(run, needed, fix)
     if count:
-        logger.info(
-            "space: %d x %s of checkpoints, %s free", count, in_bytes(found.checkpoint), in_bytes(free)
-        )
+        size = in_bytes(found.checkpoint)
+        logger.info("space: %d x %s of checkpoints, %s free", count, size, in_bytes(free))

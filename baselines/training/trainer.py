@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 _MOST_SKIPPED = 3  # consecutive skipped steps that stop the run
 _STRIP = 8  # images in a strip
 _TOO_MANY = 255  # in place of a signal number: more images are unreadable than allowed
+_NOT_HALVED = "the warm-up is over and the loss is still %.2f, above %.2f: look at recipe and data"
 _PREVIEW_STEP = -1  # keys the preview's samples; training never reaches this step
 
 
@@ -76,7 +77,7 @@ class Trainer:
 
     Attributes:
         plan: configuration of the run.
-        standing: progress of the run.
+        progress: progress of the run.
     """
 
     def __init__(self, plan: RunConfig, objective: Objective) -> None:
@@ -84,10 +85,8 @@ class Trainer:
         self.plan = plan
         self.progress = TrainingProgress()
         self._objective = objective
-        self._trainers = {
-            trainable.name: NetworkTrainer(trainable, plan.recipe, plan.world)
-            for trainable in objective.trainables
-        }
+        parts = objective.trainables
+        self._trainers = {part.name: NetworkTrainer(part, plan.recipe, plan.world) for part in parts}
         speed = plan.recipe.speed
         self._draws = KeyedDraws(plan.pairs.seed, speed.noise or "host")
         self._memory_format = torch.channels_last if speed.channels_last else torch.contiguous_format
@@ -108,19 +107,17 @@ class Trainer:
         resumptions = checkpoint.accept_configuration(state, self.plan.configuration, override)
         for trainer in self._trainers.values():
             trainer.load(tensors, moved=state.step > state.skipped)
-        self.progress = TrainingProgress(
-            state.step, state.skipped, state.skipped_in_a_row, set(state.unreadable), resumptions
-        )
+        skipped = state.skipped, state.skipped_in_a_row
+        self.progress = TrainingProgress(state.step, *skipped, set(state.unreadable), resumptions)
 
     def save(self) -> None:
         """Write a checkpoint of this step on rank 0, and remove older ones."""
         self._name_unreadable(self.plan.world.union(self.progress.unreadable))
         if self.plan.world.is_main:
-            tensors = {
-                stem: part for trainer in self._trainers.values() for stem, part in trainer.state().items()
-            }
+            states = [trainer.state() for trainer in self._trainers.values()]
+            tensors = {stem: part for state in states for stem, part in state.items()}
             now = self.progress
-            state = checkpoint.CheckpointState(
+            record = checkpoint.CheckpointState(
                 schema=checkpoint.CheckpointState.schema_name(),
                 method=self.plan.recipe.method,
                 step=now.step,
@@ -134,7 +131,7 @@ class Trainer:
                 environment=self.plan.environment,
                 files={},
             )
-            checkpoint.save(self.plan.run, state, tensors, to_toml(self.plan.recipe))
+            checkpoint.save(self.plan.run, record, tensors, to_toml(self.plan.recipe))
             checkpoint.prune(self.plan.run, self.plan.recipe.checkpoints.keep_every)
         self.plan.world.wait()
         self._clock.skip()
@@ -261,10 +258,7 @@ class Trainer:
                 loss = math.inf if line["loss"] is None else line["loss"]
                 just_ended = step - self.plan.recipe.log.every < ended <= step
                 if first is not None and just_ended and loss > first / 2:
-                    text = (
-                        "the warm-up is over and the loss is still %.2f, above %.2f: look at recipe and data"
-                    )
-                    logger.warning(text, loss, first / 2)
+                    logger.warning(_NOT_HALVED, loss, first / 2)
             self._tallies = self._no_tallies()
         elif log and log.is_due():
             log.say(self._line(self._tallies["network"].binned), steps, self._clock.seconds)
