@@ -1,8 +1,7 @@
-"""From a trained run to scorecards on a board: restore, score, add. Results that exist are kept."""
+"""What a study reads from scorecards and samples, and the names of its systems on boards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,27 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.benchset.generate import generate
-from palette_bench.benchset.manifest import MANIFEST, ContestantSet
-from palette_bench.benchset.sources import Request
 from palette_bench.board.record import read_proven
 from palette_bench.core import png
 from palette_bench.core.intervals import mean_t
-from palette_bench.core.types import SILENT, Image, ImageId, Progress
+from palette_bench.core.types import Image, ImageId
 from palette_bench.scoring.metrics.diagnostics import structural_similarity
-from palette_bench.scoring.score import score
 from palette_bench.scoring.scorecard import BARRING, GENERAL_FORM, ORIGINALS_FORM
-from palette_bench.submission.card import CARD, Method
+from palette_bench.submission.card import Method
 from palette_bench.submission.files import output_name
-from palette_bench.submission.methods import RestoreOptions, Restorer, load_baseline
-from palette_bench.submission.restore import restore
+from palette_bench.submission.methods import Restorer
 from palette_bench.tasks.preprocess import crop_area
-from palette_bench.tasks.protocol import set_folder
-
-# --- restoring and scoring ---
-
-PROTOCOL, SOURCE = "palette-mini", "folder:held-out"
-ANCHORS = ("original", "copy-input")
 
 
 class NamedRestorer:
@@ -46,80 +34,6 @@ class NamedRestorer:
         method = restorer.about.method.model_dump() | {"slug": slug, "name": title}
         self.about = replace(restorer.about, method=Method(**method))
         self.identity, self.restore = restorer.identity, restorer.restore
-
-
-@dataclass(frozen=True)
-class StudyScorer:
-    """Options for scoring a study's outputs.
-
-    Attributes:
-        extractors: ids, in order of preference.
-        weights: extractor id -> path, or `random:SEED`.
-        device: cpu or cuda.
-    """
-
-    extractors: tuple[str, ...]
-    weights: Mapping[str, str]
-    device: str
-
-
-@dataclass(frozen=True)
-class StudyFolders:
-    """Folders of a study's sets, submissions, cards, record and site."""
-
-    out: Path
-
-    def benchset(self, target: str) -> Path:
-        """Return the folder of a set, given as TASK/VARIANT."""
-        task, _, variant = target.partition("/")
-        return self.out / "sets" / set_folder(task, variant)
-
-    def submission(self, name: str, target: str) -> Path:
-        """Return the folder of a run's outputs for a set."""
-        return self.out / "submissions" / name / self.benchset(target).name
-
-    def card(self, name: str, target: str) -> Path:
-        """Return the path of a run's scorecard on a set."""
-        return self.out / "cards" / f"{self.benchset(target).name}.{name}.json"
-
-
-def make_set(
-    place: StudyFolders, target: str, images: Path, inputs: int, progress: Progress = SILENT
-) -> None:
-    """Make a set of `inputs` held-out images, unless it exists."""
-    folder = place.benchset(target)
-    if not (folder / MANIFEST).is_file():
-        request = Request(SOURCE, images, limit=inputs)
-        generate(PROTOCOL, target, folder, request=request, progress=progress)
-
-
-def judge(
-    place: StudyFolders, name: str, target: str, scorer: StudyScorer, progress: Progress = SILENT
-) -> None:
-    """Score a submission, unless its scorecard exists: a new one would have another date."""
-    card = place.card(name, target)
-    if not card.is_file():
-        score(
-            place.submission(name, target),
-            place.benchset(target),
-            card,
-            extractors=scorer.extractors,
-            weights=scorer.weights,
-            device=scorer.device,
-            progress=progress,
-        )
-
-
-def answer_anchors(
-    place: StudyFolders, target: str, scorer: StudyScorer, progress: Progress = SILENT
-) -> None:
-    """Restore and score the anchors of a set, `original` and `copy-input`."""
-    for name in ANCHORS:
-        submission = place.submission(name, target)
-        if not (submission / CARD).is_file():
-            restorer = load_baseline(name).restorer(RestoreOptions())
-            restore(restorer, ContestantSet.open(place.benchset(target)), submission, device="cpu")
-        judge(place, name, target, scorer, progress)
 
 
 # --- readings ---

@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from palette_bench.benchset.manifest import BenchSet, ContestantSet
+from palette_bench.benchset.generate import generate
+from palette_bench.benchset.manifest import MANIFEST, BenchSet, ContestantSet
+from palette_bench.benchset.sources import Request
 from palette_bench.board.record import add_card
 from palette_bench.board.site import build_site
 from palette_bench.core.errors import UsageError
 from palette_bench.core.journal import locked
 from palette_bench.core.types import SILENT, Progress
+from palette_bench.scoring.score import score
 from palette_bench.scoring.scorecard import read_scorecard
 from palette_bench.submission.card import CARD
+from palette_bench.submission.methods import RestoreOptions, load_baseline
 from palette_bench.submission.restore import restore
+from palette_bench.tasks.protocol import set_folder
 
-from . import evaluation
-from .evaluation import ANCHORS, NamedRestorer, StudyFolders, StudyScorer, of_card, of_samples
+from .evaluation import NamedRestorer, of_card, of_samples
 from .images import HELD_OUT, PACK, SIDE, ImageBudget, Split, split_images
 from .page import write_page
 from .result import Experiment, Found, experiment
@@ -28,6 +32,8 @@ from .study import ExperimentStudy, StudyRun, keep_plan, read_presets, read_stud
 
 logger = logging.getLogger(__name__)
 
+PROTOCOL, SOURCE = "palette-mini", "folder:held-out"
+ANCHORS = ("original", "copy-input")
 RESULT = "experiment.json"
 DEFAULT_EXTRACTOR = "efficientnet-lite0"
 _SHOWN = 8  # images per set on the page
@@ -71,24 +77,21 @@ def make(order: StudyRequest, progress: Progress = SILENT) -> Path:
     study = read_study(order.study)
     if order.size not in study.sizes:
         raise UsageError(f"{study.name} has no size {order.size}: take {', '.join(study.sizes)}")
-    extractors = order.extractors or (DEFAULT_EXTRACTOR,)
-    judge = StudyScorer(extractors, order.weights, order.device.partition(":")[0])
     with locked(order.out):
-        keep_plan(order.out, study.name, order.size, order.scale, judge.extractors)
-        return _ExperimentRun(order, study, judge, progress).make()
+        run = _ExperimentRun(order, study, progress)
+        keep_plan(order.out, study.name, order.size, order.scale, run.extractors)
+        return run.make()
 
 
 class _ExperimentRun:
     """A study being made."""
 
-    def __init__(
-        self, order: StudyRequest, study: ExperimentStudy, judge: StudyScorer, progress: Progress
-    ) -> None:
-        self.order, self.study, self.judge, self.progress = order, study, judge, progress
+    def __init__(self, order: StudyRequest, study: ExperimentStudy, progress: Progress) -> None:
+        self.order, self.study, self.progress = order, study, progress
+        self.extractors = order.extractors or (DEFAULT_EXTRACTOR,)
         presets = read_presets()
         self.caveats = (*presets.caveats, *study.caveats)
         self.preset, self.size = presets.sizes[order.size], study.sizes[order.size]
-        self.place = StudyFolders(order.out)
         self.images = order.out / "pictures"
         self.inputs = max(2, round(self.size.inputs * order.scale))
 
@@ -98,7 +101,10 @@ class _ExperimentRun:
         wanted = ImageBudget(self.inputs, least, self.preset.most_pictures)
         split = split_images(self.order.data, self.images, wanted, self.progress)
         for target in self.study.sets:
-            evaluation.make_set(self.place, target, self.images / HELD_OUT, self.inputs, self.progress)
+            folder = self._set(target)
+            if not (folder / MANIFEST).is_file():
+                request = Request(SOURCE, self.images / HELD_OUT, limit=self.inputs)
+                generate(PROTOCOL, target, folder, request=request, progress=self.progress)
         self._foretell()
         for trainee in self.trainees.values():
             logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
@@ -117,14 +123,24 @@ class _ExperimentRun:
         """Return the training runs by name, with their recipes."""
         name = ", ".join(path.name for path in self.order.data)[:200]
         images = self.size.images * self.order.scale
-        trainees = {}
+        trainees, folder = {}, self.order.out / "runs"
         for run in runs_of(self.study, self.size, self.order.seeds or self.size.seeds):
-            recipe, folder = (
-                recipe_of(run, self.preset.recipe, images, name),
-                self.order.out / "runs" / run.name,
-            )
-            trainees[run.name] = PlannedRun(run, recipe, folder, self.order.device)
+            recipe = recipe_of(run, self.preset.recipe, images, name)
+            trainees[run.name] = PlannedRun(run, recipe, folder / run.name, self.order.device)
         return trainees
+
+    def _set(self, target: str) -> Path:
+        """Return the folder of a set, given as TASK/VARIANT."""
+        task, _, variant = target.partition("/")
+        return self.order.out / "sets" / set_folder(task, variant)
+
+    def _submission(self, name: str, target: str) -> Path:
+        """Return the folder of a run's outputs for a set."""
+        return self.order.out / "submissions" / name / self._set(target).name
+
+    def _card(self, name: str, target: str) -> Path:
+        """Return the path of a run's scorecard on a set."""
+        return self.order.out / "cards" / f"{self._set(target).name}.{name}.json"
 
     def _targets(self, run: StudyRun) -> list[str]:
         return [target for target in self.study.sets if run.answers(target)]
@@ -138,23 +154,42 @@ class _ExperimentRun:
     def _asked(self, trainee: PlannedRun) -> SamplingDemand:
         targets = self._targets(trainee.run)
         outputs = len(targets) * self.inputs * self.size.samples
-        batch = batch_of(self.place.benchset(targets[0]), self.preset.restore_batch)
+        batch = batch_of(self._set(targets[0]), self.preset.restore_batch)
         return SamplingDemand(outputs * trainee.evaluations, batch)
 
     # --- sets answered and scored -------------------------------------------------------------
 
     def _answer(self) -> None:
         for target in self.study.sets:
-            evaluation.answer_anchors(self.place, target, self.judge, self.progress)
+            for name in ANCHORS:
+                submission = self._submission(name, target)
+                if not (submission / CARD).is_file():
+                    restorer = load_baseline(name).restorer(RestoreOptions())
+                    restore(restorer, ContestantSet.open(self._set(target)), submission, device="cpu")
+                self._score(name, target)
         for trainee in self.trainees.values():
             targets = self._targets(trainee.run)
             self._restore(trainee, targets)
             for target in targets:
-                evaluation.judge(self.place, trainee.run.name, target, self.judge, self.progress)
+                self._score(trainee.run.name, target)
+
+    def _score(self, name: str, target: str) -> None:
+        """Score a submission, unless its scorecard exists: a new one would have another date."""
+        card = self._card(name, target)
+        if not card.is_file():
+            score(
+                self._submission(name, target),
+                self._set(target),
+                card,
+                extractors=self.extractors,
+                weights=self.order.weights,
+                device=self.order.device.partition(":")[0],
+                progress=self.progress,
+            )
 
     def _restore(self, trainee: PlannedRun, targets: list[str]) -> None:
         run = trainee.run
-        missing = [t for t in targets if not (self.place.submission(run.name, t) / CARD).is_file()]
+        missing = [t for t in targets if not (self._submission(run.name, t) / CARD).is_file()]
         if not missing:
             return
         title = f"{run.system.title}, {self.study.name} study, seed {run.seed}"
@@ -163,8 +198,8 @@ class _ExperimentRun:
             logger.info("restoring %s by %s", target, run.name)
             restore(
                 restorer,
-                ContestantSet.open(self.place.benchset(target)),
-                self.place.submission(run.name, target),
+                ContestantSet.open(self._set(target)),
+                self._submission(run.name, target),
                 samples=self.size.samples,
                 batch_size=self.preset.restore_batch,
                 device=self.order.device,
@@ -177,15 +212,15 @@ class _ExperimentRun:
         found = {}
         for run in (trainee.run for trainee in self.trainees.values()):
             for target in self._targets(run):
-                ids = BenchSet.open(self.place.benchset(target)).ids
-                own = of_samples(self.place.submission(run.name, target), ids, self.size.samples, SIDE)
-                readings = of_card(self.place.card(run.name, target)) | own
+                ids = BenchSet.open(self._set(target)).ids
+                own = of_samples(self._submission(run.name, target), ids, self.size.samples, SIDE)
+                readings = of_card(self._card(run.name, target)) | own
                 found[run.system.name, target, run.seed] = readings
         return found
 
     def _result(self, split: Split) -> Experiment:
-        sets = {t: BenchSet.open(self.place.benchset(t)).manifest.set_fingerprint for t in self.study.sets}
-        first = self.place.card(ANCHORS[0], self.study.sets[0])
+        sets = {t: BenchSet.open(self._set(t)).manifest.set_fingerprint for t in self.study.sets}
+        first = self._card(ANCHORS[0], self.study.sets[0])
         return experiment(
             self.study.name,
             self.order.size,
@@ -201,12 +236,12 @@ class _ExperimentRun:
         """Return set -> caption -> images on the page: inputs, each system's outputs, originals."""
         panels = {}
         for target in self.study.sets:
-            benchset = BenchSet.open(self.place.benchset(target))
+            benchset = BenchSet.open(self._set(target))
             ids = benchset.ids[:_SHOWN]
             rows = {"input": [benchset.path("input", i) for i in ids]}
             for run in (trainee.run for trainee in self.trainees.values()):
                 if run.seed == 0 and run.answers(target):
-                    outputs = self.place.submission(run.name, target) / "outputs"
+                    outputs = self._submission(run.name, target) / "outputs"
                     rows[run.system.title] = [outputs / f"{i}.png" for i in ids]
             panels[target] = rows | {"original": [benchset.path("reference", i) for i in ids]}
         return panels

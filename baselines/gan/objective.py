@@ -14,13 +14,7 @@ import torch
 from torch import nn
 
 from ..training.draws import KeyedDraws
-from ..training.objective import (
-    BatchLosses,
-    TrainableNetwork,
-    TrainedMethod,
-    TrainingBatch,
-    masked_loss,
-)
+from ..training.objective import BatchLosses, TrainableNetwork, TrainedMethod, TrainingBatch, masked_loss
 from ..training.presets import known_parameters
 from ..training.unet import Predictor, UNet
 from .discriminator import PARAMETERS, Discriminator, Judgement

@@ -227,10 +227,10 @@ class UNet(nn.Module):
     def _run(self, stage: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             # a stage draws no random numbers, so there is no generator state to preserve
-            again: torch.Tensor = checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)
-            return again
-        once: torch.Tensor = stage(*inputs)
-        return once
+            h: torch.Tensor = checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)
+        else:
+            h = stage(*inputs)
+        return h
 
 
 def flop(spec: UNetSpec) -> int:
