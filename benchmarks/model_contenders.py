@@ -64,13 +64,13 @@ class Work:
         """Return the work in a folder."""
         return cls(folder, **json.loads((folder / "options.json").read_text()))
 
-    def images(self, name: str, count: int) -> np.ndarray:
+    def pixels(self, name: str, count: int) -> np.ndarray:
         """Return the first (count, S, S, 3) uint8 of "references" or "inputs"."""
         return np.load(self.folder / f"{name}.npy")[:count]
 
     def tensor(self, name: str) -> Tensor:
         """Return a batch of "references" or "inputs", (N, 3, S, S) float32 in [-1, 1]."""
-        pixels = torch.from_numpy(self.images(name, self.batch)).to(self.device)
+        pixels = torch.from_numpy(self.pixels(name, self.batch)).to(self.device)
         return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
@@ -141,7 +141,7 @@ class Diffusers:
     @torch.no_grad()
     def restore(self, first: int, last: int, out: Path) -> None:
         """Restore inputs by DPM-Solver++(2M)."""
-        inputs = self.work.images("inputs", last)[first:]
+        inputs = self.work.pixels("inputs", last)[first:]
         source = torch.from_numpy(inputs).to(self.work.device).permute(0, 3, 1, 2).float().div(127.5).sub(1)
         noisy = torch.randn_like(source)
         self.sampler.set_timesteps(self.work.evaluations)
@@ -157,16 +157,15 @@ class Ours:
     """The reference model as `train` and `restore` run it, with levers."""
 
     def __init__(self, work: Work, levers: set[str]) -> None:
-        from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion
+        from safetensors.torch import save_file
+
+        from palette_bench.baselines.palette.diffusion import DenoisingObjective
         from palette_bench.baselines.palette.recipe import PaletteRecipe
-        from palette_bench.baselines.palette.restore import manner
-        from palette_bench.baselines.palette.samplers import plan_for
+        from palette_bench.baselines.palette.restore import open_model
         from palette_bench.baselines.training.draws import KeyedDraws
         from palette_bench.baselines.training.objective import TrainingBatch
         from palette_bench.baselines.training.optimisation import NetworkTrainer
         from palette_bench.baselines.training.recipe import read_recipe, to_toml
-        from palette_bench.baselines.training.restorer import OpenedRun, TrainedModel
-        from palette_bench.baselines.training.weights import TrainedRun
         from palette_bench.core import png
         from palette_bench.core.atomic import FileBatch as Files
         from palette_bench.runtime.distributed import ProcessGroup
@@ -186,12 +185,18 @@ class Ours:
         self.examples = TrainingBatch(
             0, np.arange(work.batch), ("jpeg",) * work.batch, work.tensor("references"), source, whole
         )
-        diffusion = Diffusion.of(recipe)
-        run = TrainedRun(to_toml(recipe), "palette", 0, {}, "0" * 64)
-        options = RestoreOptions(device=work.device, fast="bf16" in levers, noise=recipe.speed.noise)
-        opened = OpenedRun(run, recipe, self.seat.trainable.module, device, options)
-        plan = plan_for(diffusion.sampled, diffusion.trained, work.evaluations)
-        self.model = TrainedModel(opened, manner(opened, diffusion, plan))
+        module, file = self.seat.trainable.module, work.folder / f"ours-{os.getpid()}.safetensors"
+        metadata = {"recipe": to_toml(recipe), "method": "palette", "step": "0"}
+        save_file({name: t.cpu().contiguous() for name, t in module.state_dict().items()}, file, metadata)
+        options = RestoreOptions(
+            run=file,
+            steps=work.evaluations,
+            device=work.device,
+            fast="bf16" in levers,
+            noise=recipe.speed.noise,
+        )
+        self.model = open_model(options)
+        self.model.network = module  # trained here, and compiled by a lever of its own
         self.batch, self.files, self.encode = Batch, Files, png.encode
 
     def _recipe(self) -> str:
@@ -233,7 +238,7 @@ class Ours:
         """Restore inputs by DPM-Solver++(2M)."""
         names = tuple(f"{i:05d}" for i in range(first, last))
         jpeg: Any = SimpleNamespace(public=SimpleNamespace(task="jpeg"))  # all that is asked of a set
-        outputs = self.model.restore(self.batch(names, self.work.images("inputs", last)[first:], None, jpeg))
+        outputs = self.model.restore(self.batch(names, self.work.pixels("inputs", last)[first:], None, jpeg))
         with self.files() as files:
             for name, output in zip(names, outputs, strict=True):
                 files.write(out / f"{name}.png", self.encode(output))

@@ -10,7 +10,6 @@ folder = Tool(
     title="an outside tool",
     image="{id}.png",
     mask="{id}_mask.png",
-    hole=255,
     result="{id}.png",
     only_holes=False,
 )
@@ -21,7 +20,6 @@ lama = Tool(
     code="https://github.com/advimman/lama",
     image="{id}.png",
     mask="{id}_mask001.png",
-    hole=255,
     result="{id}_mask001.png",
 )
 # guided_diffusion/image_datasets.py: two folders with equal file names, sorted; masks mark known pixels

@@ -7,7 +7,6 @@ change nothing.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from palette_bench.benchset.sources import file_sha256
 from palette_bench.core.errors import StackError, UsageError, WeightsError, problem, suggest
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.rng import noise_key
@@ -74,7 +74,11 @@ class Diffusers:
             raise UsageError(f"--pipeline {options.pipeline}: {suggest(options.pipeline or '', PIPELINES)}")
         if options.run is None:
             raise UsageError("adapter:diffusers needs --weights DIR, a folder as save_pretrained writes it")
-        library = _library()
+        try:
+            import diffusers as library  # noqa: PLC0415  # optional, and seconds to import
+        except ImportError as error:
+            fix = "pip install 'palette-bench[diffusers]'"
+            raise StackError(problem("PB711", "diffusers", found=str(error)[:200], fix=fix)) from error
         from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # imports torch
 
         with reproducible_arithmetic(deterministic=False):
@@ -83,24 +87,14 @@ class Diffusers:
         return InpaintingPipeline(options, pipeline, PIPELINES[options.pipeline], library.__version__)
 
 
-def _library() -> Any:
-    try:
-        import diffusers  # noqa: PLC0415  # optional, and seconds to import
-    except ImportError as error:
-        fix = "pip install 'palette-bench[diffusers]'"
-        raise StackError(problem("PB711", "diffusers", found=str(error)[:200], fix=fix)) from error
-    return diffusers
-
-
 def _loaded(library: Any, name: str, folder: Path) -> Any:
     try:
         return getattr(library, name).from_pretrained(
             str(folder.resolve()), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
         )
     except ImportError as error:  # text encoders come from the package transformers
-        raise StackError(
-            problem("PB711", name, found=str(error)[:200], fix="pip install transformers")
-        ) from error
+        fix = "pip install transformers"
+        raise StackError(problem("PB711", name, found=str(error)[:200], fix=fix)) from error
     except (OSError, ValueError) as error:
         raise WeightsError(
             problem(
@@ -116,11 +110,7 @@ def _loaded(library: Any, name: str, folder: Path) -> Any:
 def _digest(folder: Path) -> str:
     """Return one digest of the configuration and weight files in a pipeline's folder."""
     files = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"})
-    digests = {}
-    for path in files:
-        with open(path, "rb") as file:
-            digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return fingerprint(digests)
+    return fingerprint({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
 
 
 class InpaintingPipeline:
@@ -134,7 +124,17 @@ class InpaintingPipeline:
         network = getattr(pipeline, row.network)
         network.register_forward_hook(self._count)
         name = type(pipeline).__name__
-        self._about = _about(name, version, options.seed, sum(p.numel() for p in network.parameters()))
+        unknown, parameters = "unknown", sum(p.numel() for p in network.parameters())
+        slug = f"diffusers-{name.removesuffix('Pipeline').lower()}"
+        # the owner adds authors and training data on the card
+        self._about = MethodInfo(
+            method=Method(slug=slug, name=name, version=version, authors=(unknown,), license=unknown),
+            training=Training(
+                datasets=(), saw_test_images="unknown", parameters=parameters, task_specific=False
+            ),
+            sampling=Sampling(sampler=f"{name} of diffusers", seed=options.seed),
+            declared=Declared(uses_mask=True, uses_label=False),
+        )
         steps = "its own" if options.steps is None else options.steps
         self.identity = f"{name} {_digest(options.run)} steps {steps} diffusers {version}"
 
@@ -185,16 +185,3 @@ class InpaintingPipeline:
         self._images += 1
         levels: NDArray[np.float32] = np.floor(255 * np.clip(filled, 0, 1) + 0.5)
         return levels.astype(np.uint8)
-
-
-def _about(name: str, version: str, seed: int, parameters: int) -> MethodInfo:
-    """Return the card entries known for a pipeline; its owner adds authors and training data on the card."""
-    slug = name.removesuffix("Pipeline").lower()
-    return MethodInfo(
-        method=Method(
-            slug=f"diffusers-{slug}", name=name, version=version, authors=("unknown",), license="unknown"
-        ),
-        training=Training(datasets=(), saw_test_images="unknown", parameters=parameters, task_specific=False),
-        sampling=Sampling(sampler=f"{name} of diffusers", seed=seed),
-        declared=Declared(uses_mask=True, uses_label=False),
-    )

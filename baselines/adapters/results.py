@@ -48,75 +48,35 @@ class ToolResults:
         return np.stack([self.read(image_id) for image_id in batch.ids])
 
 
-@dataclass(frozen=True)
-class FoundResults:
-    """The results found in a folder, all valid.
+def _read(file: Path, side: int, options: ToolOptions) -> tuple[Image, bool]:
+    """Return a result at the set's size, (S, S, 3) uint8, and whether its file is lossy (JPEG).
 
-    Attributes:
-        read: returns one result at the set's size, (S, S, 3) uint8.
-        identity: digest of all pixels as they will be submitted.
-        liberties: conversions applied to the results (resizing, JPEG decoding), for the card; None if none.
+    Raises:
+        PngError: PB105, PB301-PB307.
+        OSError: the file cannot be read.
     """
-
-    read: Callable[[ImageId], Image]
-    identity: str
-    liberties: str | None
-
-
-@dataclass(frozen=True)
-class _ResultReader:
-    """Reads one file per id at the tool's size and returns it at the set's size."""
-
-    files: dict[ImageId, Path]
-    side: int
-    options: ToolOptions
-
-    def read(self, image_id: ImageId) -> Image:
-        """Return one result, (S, S, 3) uint8."""
-        return self.decoded(image_id)[0]
-
-    def decoded(self, image_id: ImageId) -> tuple[Image, bool]:
-        """Return a result at the set's size, and whether its file is lossy (JPEG).
-
-        Raises:
-            PngError: PB105, PB301-PB307.
-            OSError: the file cannot be read.
-        """
-        size = self.options.tool_size or self.side
-        limit = max(png.MAX_BYTES, 4 * size * size)  # above the uncompressed size, 3 bytes per pixel
-        data = png.read_regular(self.files[image_id], limit)
-        lossy = data.startswith(_JPEG)
-        if not lossy:
-            image, _ = png.decode_strict(data, size, size, 3, limit)
-        elif self.options.accept_lossy:
-            image = _jpeg(data, size)
-        else:
-            raise png.PngError("PB301", "a lossless PNG", "a JPEG")
-        return (image if size == self.side else crop_area(image, self.side)), lossy
-
-    def liberties(self, lossy: int) -> str | None:
-        """Return the conversions applied to the results, `lossy` of them from JPEG; None if none."""
-        size = self.options.tool_size or self.side
-        said = [f"worked at {size} x {size}: inputs enlarged bicubically, results averaged over areas"]
-        said = said if size != self.side else []
-        said += [f"{lossy} results decoded from JPEG"] if lossy else []
-        return "; ".join(said) or None
-
-
-def _jpeg(data: bytes, size: int) -> Image:
-    try:
-        image = decode(data)
-    except DecodeError as error:
-        raise png.PngError("PB306", "a whole JPEG", str(error)) from error
-    if image.shape[:2] != (size, size):
-        raise png.PngError("PB302", f"{size} x {size}", f"{image.shape[1]} x {image.shape[0]}")
-    return image
+    size = options.tool_size or side
+    limit = max(png.MAX_BYTES, 4 * size * size)  # above the uncompressed size, 3 bytes per pixel
+    data = png.read_regular(file, limit)
+    lossy = data.startswith(_JPEG)
+    if not lossy:
+        image, _ = png.decode_strict(data, size, size, 3, limit)
+    elif options.accept_lossy:
+        try:
+            image = decode(data)
+        except DecodeError as error:
+            raise png.PngError("PB306", "a whole JPEG", str(error)) from error
+        if image.shape[:2] != (size, size):
+            raise png.PngError("PB302", f"{size} x {size}", f"{image.shape[1]} x {image.shape[0]}")
+    else:
+        raise png.PngError("PB301", "a lossless PNG", "a JPEG")
+    return (image if size == side else crop_area(image, side)), lossy
 
 
 def read_results(
     benchset: ContestantSet, folder: Path, template: str, options: ToolOptions, progress: Progress
-) -> FoundResults:
-    """Return the results of a folder, one per id of the set.
+) -> tuple[Callable[[ImageId], Image], str, str | None]:
+    """Return the results of a folder, one per id of the set, all valid.
 
     Args:
         benchset: set that the results belong to.
@@ -125,33 +85,42 @@ def read_results(
         options: how the results are read.
         progress: where to report progress.
 
+    Returns:
+        A function that returns one result at the set's size, (S, S, 3) uint8; a digest of all pixels as they
+        will be submitted; and the conversions applied (resizing, JPEG decoding), for the card, None if none.
+
     Raises:
         UsageError: the template is not a relative PNG name with exactly one `{id}`.
         SubmissionError: PB105, PB201-PB203, PB301-PB307, PB801; reports all problems at once.
     """
     by_id = _by_id(folder, template)
     kept = {i: by_id[i][0] for i in benchset.ids if i in by_id}
-    reader = _ResultReader(kept, benchset.protocol.side, options)
+    side = benchset.protocol.side
     digests: dict[ImageId, Fingerprint] = {}
     lossy = 0
     faults: dict[tuple[str, str, str], list[ImageId]] = defaultdict(list)
     with progress("reading", len(kept)) as advance:
-        for image_id in kept:
+        for image_id, file in kept.items():
             try:
-                image, was_lossy = reader.decoded(image_id)
+                image, was_lossy = _read(file, side, options)
                 digests[image_id], lossy = pixel_digest(image), lossy + was_lossy
             except png.PngError as error:
                 faults[error.code, error.expected, error.found].append(image_id)
             except OSError as error:
                 faults["PB801", "a readable file", error.strerror or str(error)].append(image_id)
             advance(1)
+    where, again = str(folder / template), "let the tool write these files again"
     problems = [
-        problem(code, str(folder / template), expected=expected, found=found, fix=_fix(code), ids=ids)
+        problem(code, where, expected=expected, found=found, fix=_FIXES.get(code, again), ids=ids)
         for (code, expected, found), ids in sorted({**_name_faults(benchset, by_id), **faults}.items())
     ]
     if problems:
         raise SubmissionError(*problems)
-    return FoundResults(reader.read, table_digest(digests), reader.liberties(lossy))
+    size = options.tool_size or side
+    said = [f"worked at {size} x {size}: inputs enlarged bicubically, results averaged over areas"]
+    said = said if size != side else []
+    said += [f"{lossy} results decoded from JPEG"] if lossy else []
+    return lambda i: _read(kept[i], side, options)[0], table_digest(digests), "; ".join(said) or None
 
 
 def _name_faults(
@@ -165,10 +134,6 @@ def _name_faults(
         ("PB203", "one file per id", "several"): {i for i in ids & by_id.keys() if len(by_id[i]) > 1},
     }
     return {fault: sorted(found) for fault, found in rows.items() if found}
-
-
-def _fix(code: str) -> str:
-    return _FIXES.get(code, "let the tool write these files again")
 
 
 def _unwrapped(folder: Path) -> Path:

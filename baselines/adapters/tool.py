@@ -88,7 +88,11 @@ class Tool:
     ) -> list[tuple[str, Image]]:
         """Return (name, pixels) of each file for an id."""
         size = options.tool_size or benchset.protocol.side
-        images = [_enlarged(benchset.condition(image_id), size)]
+        image = benchset.condition(image_id)
+        if len(image) != size:
+            enlarged = PillowImage.fromarray(image).resize((size, size), PillowImage.Resampling.BICUBIC)
+            image = np.asarray(enlarged)
+        images = [image]
         mask = benchset.mask(image_id)
         if mask is not None:
             hole = self.hole if options.hole_value is None else options.hole_value
@@ -107,11 +111,9 @@ class Tool:
             SubmissionError: PB201-PB203, PB301-PB307; reports all problems at once.
         """
         self._require_task(benchset)
-        found = read_results(benchset, folder, options.template or self.result, options, progress)
-        return ToolResults(self._about(benchset, found.liberties), found.identity, found.read)
-
-    def _about(self, benchset: ContestantSet, liberties: str | None) -> MethodInfo:
-        return MethodInfo(
+        template = options.template or self.result
+        read, identity, liberties = read_results(benchset, folder, template, options, progress)
+        about = MethodInfo(
             method=Method(
                 slug=self.slug,
                 name=self.title,
@@ -124,14 +126,7 @@ class Tool:
             sampling=Sampling(sampler=_UNKNOWN),
             declared=Declared(uses_mask=benchset.has_masks, uses_label=False, postprocess=liberties),
         )
-
-
-def _enlarged(image: Image, size: int) -> Image:
-    """Return the image resized bicubically to (size, size, 3), or unchanged if it has that size."""
-    if len(image) == size:
-        return image
-    resized = PillowImage.fromarray(image).resize((size, size), PillowImage.Resampling.BICUBIC)
-    return np.asarray(resized)
+        return ToolResults(about, identity, read)
 
 
 def _require_distinct(title: str, files: Sequence[str]) -> None:

@@ -12,8 +12,9 @@ from palette_bench.cli import exit_code
 from palette_bench.cli.options import WeightsType
 from palette_bench.cli.terminal import finish, progress
 
+from . import NAMES
+
 _PLACE = click.Path(exists=True, path_type=Path)
-NAMES = ("contest", "l1-l2", "attention", "multitask")
 
 
 @click.command()
@@ -66,19 +67,23 @@ def command(
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("palette_bench").setLevel(logging.INFO)
-    _refuse_contradictions(name, cpu, data + more, bool(extractors or weights))
+    data += more
     # torch is imported only after the checks that do not need it
-    if _is_miniature(name, cpu):
+    if cpu and name == "l1-l2":
+        if data or extractors or weights:
+            raise click.UsageError("l1-l2 --cpu draws its own images and needs no features of networks")
         from .miniature import MiniatureRun  # noqa: PLC0415
 
         finish(MiniatureRun(out, scale, seeds or 1, device or "cpu", progress).make())
         return
+    if not data:
+        raise click.UsageError(f"{name} needs --data DIR")
     from .making import StudyRequest, make  # noqa: PLC0415
 
     order = StudyRequest(
         study=name,
         size="cpu" if cpu else size,
-        data=data + more,
+        data=data,
         out=out,
         scale=scale,
         seeds=seeds,
@@ -87,19 +92,6 @@ def command(
         weights=dict(weights),
     )
     finish(make(order, progress))
-
-
-def _is_miniature(name: str, cpu: bool) -> bool:
-    return cpu and name == "l1-l2"
-
-
-def _refuse_contradictions(name: str, cpu: bool, data: tuple[Path, ...], networks: bool) -> None:
-    """Raise for options that would have no effect, and for a study without images."""
-    if _is_miniature(name, cpu):
-        if data or networks:
-            raise click.UsageError("l1-l2 --cpu draws its own images and needs no features of networks")
-    elif not data:
-        raise click.UsageError(f"{name} needs --data DIR")
 
 
 if __name__ == "__main__":

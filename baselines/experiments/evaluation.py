@@ -1,8 +1,7 @@
-"""From a trained run to scorecards on a board: restore, score, add. Results that exist are kept."""
+"""What a study reads from scorecards and samples, and the names of its systems on boards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,170 +9,32 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.benchset.generate import generate
-from palette_bench.benchset.manifest import MANIFEST, ContestantSet
-from palette_bench.benchset.sources import Request
-from palette_bench.board.record import add_card, read_proven
-from palette_bench.board.site import build_site
+from palette_bench.board.record import read_proven
 from palette_bench.core import png
 from palette_bench.core.intervals import mean_t
-from palette_bench.core.types import SILENT, Image, ImageId, Progress
+from palette_bench.core.types import Image, ImageId
 from palette_bench.scoring.metrics import FEATURE_METRICS, RESERVED_FORM
 from palette_bench.scoring.metrics.diagnostics import structural_similarity
-from palette_bench.scoring.score import score
 from palette_bench.scoring.scorecard import BARRING
-from palette_bench.submission.card import CARD, Method
+from palette_bench.submission.card import Method
 from palette_bench.submission.files import output_name
-from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, Restorer, load_baseline
-from palette_bench.submission.restore import restore
+from palette_bench.submission.methods import Restorer
 from palette_bench.tasks.preprocess import crop_area
-from palette_bench.tasks.protocol import set_folder
-
-# --- restoring and scoring ---
-
-PROTOCOL, SOURCE = "palette-mini", "folder:held-out"
-ANCHORS = ("original", "copy-input")
 
 
-@dataclass(frozen=True)
 class NamedRestorer:
     """A restorer under the name that a study gives it, so that boards tell the study's systems apart.
 
-    Attributes:
+    Args:
         restorer: the restorer that does the work.
         slug: slug on the board.
         title: display name.
     """
 
-    restorer: Restorer
-    slug: str
-    title: str
-
-    @property
-    def about(self) -> MethodInfo:
-        """Return the restorer's card entries, under the study's name."""
-        about = self.restorer.about
-        method = about.method.model_dump() | {"slug": self.slug, "name": self.title}
-        return replace(about, method=Method(**method))
-
-    @property
-    def identity(self) -> str:
-        """Return the identity of the restorer."""
-        return self.restorer.identity
-
-    def restore(self, batch: Batch) -> NDArray[np.uint8]:
-        """Return the restorer's outputs, (N, S, S, 3) uint8."""
-        return self.restorer.restore(batch)
-
-
-@dataclass(frozen=True)
-class StudyScorer:
-    """Options for scoring a study's outputs.
-
-    Attributes:
-        extractors: ids, in order of preference.
-        weights: extractor id -> path, or `random:SEED`.
-        device: cpu or cuda.
-    """
-
-    extractors: tuple[str, ...]
-    weights: Mapping[str, str]
-    device: str
-
-
-@dataclass(frozen=True)
-class StudyFolders:
-    """Folders of a study's sets, submissions, cards, record and site."""
-
-    out: Path
-
-    def benchset(self, target: str) -> Path:
-        """Return the folder of a set, given as TASK/VARIANT."""
-        task, _, variant = target.partition("/")
-        return self.out / "sets" / set_folder(task, variant)
-
-    def submission(self, name: str, target: str) -> Path:
-        """Return the folder of a run's outputs for a set."""
-        return self.out / "submissions" / name / self.benchset(target).name
-
-    def card(self, name: str, target: str) -> Path:
-        """Return the path of a run's scorecard on a set."""
-        return self.out / "cards" / f"{self.benchset(target).name}.{name}.json"
-
-
-def make_set(
-    place: StudyFolders, target: str, images: Path, inputs: int, progress: Progress = SILENT
-) -> None:
-    """Make a set of `inputs` held-out images, unless it exists."""
-    folder = place.benchset(target)
-    if not (folder / MANIFEST).is_file():
-        request = Request(SOURCE, images, limit=inputs)
-        generate(PROTOCOL, target, folder, request=request, progress=progress)
-
-
-def answer(
-    place: StudyFolders,
-    name: str,
-    restorer: Restorer,
-    target: str,
-    *,
-    samples: int = 1,
-    batch: int = 16,
-    device: str = "cpu",
-    progress: Progress = SILENT,
-) -> None:
-    """Restore a set into a submission; outputs that exist are kept."""
-    benchset = ContestantSet.open(place.benchset(target))
-    submission = place.submission(name, target)
-    restore(
-        restorer,
-        benchset,
-        submission,
-        samples=samples,
-        batch_size=batch,
-        device=device,
-        progress=progress,
-    )
-
-
-def is_answered(place: StudyFolders, name: str, target: str) -> bool:
-    """Return whether a submission is complete."""
-    return (place.submission(name, target) / CARD).is_file()
-
-
-def judge(
-    place: StudyFolders, name: str, target: str, judge: StudyScorer, progress: Progress = SILENT
-) -> None:
-    """Score a submission, unless its scorecard exists: a new one would have another date."""
-    card = place.card(name, target)
-    if not card.is_file():
-        score(
-            place.submission(name, target),
-            place.benchset(target),
-            card,
-            extractors=judge.extractors,
-            weights=judge.weights,
-            device=judge.device,
-            progress=progress,
-        )
-
-
-def answer_anchors(
-    place: StudyFolders, target: str, scorer: StudyScorer, progress: Progress = SILENT
-) -> None:
-    """Restore and score the anchors of a set, `original` and `copy-input`."""
-    for name in ANCHORS:
-        if not is_answered(place, name, target):
-            answer(place, name, load_baseline(name).restorer(RestoreOptions()), target)
-        judge(place, name, target, scorer, progress)
-
-
-def build_board(place: StudyFolders) -> Path:
-    """Add every scorecard to an ordinary record and build its site; return the site's folder."""
-    for card in sorted((place.out / "cards").glob("*.json")):
-        add_card(card, place.out / "record")
-    build_site(place.out / "record", place.out / "site")
-    return place.out / "site"
+    def __init__(self, restorer: Restorer, slug: str, title: str) -> None:
+        method = restorer.about.method.model_dump() | {"slug": slug, "name": title}
+        self.about = replace(restorer.about, method=Method(**method))
+        self.identity, self.restore = restorer.identity, restorer.restore
 
 
 # --- readings ---
@@ -223,28 +84,19 @@ Readings = dict[str, SystemReading]  # metric id -> reading; general forms are u
 def of_card(path: Path) -> Readings:
     """Return the readings of a verified scorecard, with their per-image columns."""
     card, table = read_proven(path)
-    columns = table.sort_values("image_id")
+    table = table.sort_values("image_id")
     found: Readings = {}
 
     def column(name: str) -> NDArray[np.float64] | None:
-        return columns[name].to_numpy(dtype=np.float64) if name in columns else None
+        return table[name].to_numpy(dtype=np.float64) if name in table else None
 
     for key, entry in card.scores.items():
         base = key.partition("@")[0]
         metric = RESERVED_FORM.get(base, base)
         name = INFLUENCE.get(metric, base)
-        found[metric] = SystemReading(
-            key,
-            entry.value,
-            entry.low,
-            entry.high,
-            entry.se,
-            entry.n,
-            entry.direction,
-            entry.notes,
-            column(name),
-            column(f"{name}_halves"),
-        )
+        numbers = entry.value, entry.low, entry.high, entry.se, entry.n
+        columns = column(name), column(f"{name}_halves")
+        found[metric] = SystemReading(key, *numbers, entry.direction, entry.notes, *columns)
     return found
 
 
@@ -274,16 +126,12 @@ def of_samples(submission: Path, ids: list[ImageId], samples: int, side: int) ->
         files = [submission / output_name(image_id, k + 1) for k in range(samples)]
         images = [png.decode_strict(png.read_regular(file), side, side, 3)[0] for file in files]
         pairs = list(pairwise(images))
-        gaps.append(np.mean([_rmse(*pair) for pair in pairs]))
+        gaps.append(np.mean([np.sqrt(np.mean((one.astype(np.float64) - two) ** 2)) for one, two in pairs]))
         likenesses.append(np.mean([_likeness(*pair) for pair in pairs]))
     return {
         "pairwise_rmse": of_values("pairwise_rmse", np.array(gaps), "higher"),
         "pairwise_ssim": of_values("pairwise_ssim", np.array(likenesses), "lower"),
     }
-
-
-def _rmse(one: Image, other: Image) -> float:
-    return float(np.sqrt(np.mean((one.astype(np.float64) - other) ** 2)))
 
 
 def _likeness(one: Image, other: Image) -> float:

@@ -70,9 +70,25 @@ def split_images(data: Sequence[Path], out: Path, wanted: ImageBudget, progress:
     """
     images = open_images(data, "no")
     if (out / RECORD).is_file():
-        return _accepted(Split.read(out / RECORD), images, wanted)
+        split = Split.read(out / RECORD)
+        if split.source != images.fingerprint or split.held_out != wanted.held_out:
+            raise InputError(
+                problem(
+                    "PB605",
+                    RECORD,
+                    expected=f"{split.held_out:,} held out of images {split.source[:12]}",
+                    found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
+                    fix="give the images and the scale this folder was begun with, or another folder",
+                )
+            )
+        return split
     held_out, training = _squares(images, wanted, progress)
-    _write_held_out(out / HELD_OUT, held_out)
+    atomic.make_folder(out / HELD_OUT)
+    names = list(held_out)
+    for start in range(0, len(names), _GROUP):
+        with atomic.FileBatch() as files:
+            for name in names[start : start + _GROUP]:
+                files.write(out / HELD_OUT / f"{name}.png", png.encode(held_out[name]))
     packed = np.stack(list(training.values()))
     atomic.write_bytes(out / PACK, safetensors.numpy.save({"pictures": packed}))
     digests = [pixel_digest(square) for square in (*held_out.values(), *training.values())]
@@ -84,20 +100,6 @@ def split_images(data: Sequence[Path], out: Path, wanted: ImageBudget, progress:
         held_out=len(held_out),
     )
     split.write(out / RECORD)
-    return split
-
-
-def _accepted(split: Split, images: JoinedImages, wanted: ImageBudget) -> Split:
-    if split.source != images.fingerprint or split.held_out != wanted.held_out:
-        raise InputError(
-            problem(
-                "PB605",
-                RECORD,
-                expected=f"{split.held_out:,} held out of images {split.source[:12]}",
-                found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
-                fix="give the images and the scale this folder was begun with, or another folder",
-            )
-        )
     return split
 
 
@@ -160,12 +162,3 @@ def hashed_order(images: JoinedImages) -> list[tuple[str, int]]:
         entries.append((sha256(f"pb-study-v1|{turns[name]}|{name}".encode(errors="surrogateescape")), index))
         turns[name] += 1
     return [(digest[:24], index) for digest, index in sorted(entries)]
-
-
-def _write_held_out(folder: Path, squares: dict[str, Image]) -> None:
-    atomic.make_folder(folder)
-    names = list(squares)
-    for start in range(0, len(names), _GROUP):
-        with atomic.FileBatch() as files:
-            for name in names[start : start + _GROUP]:
-                files.write(folder / f"{name}.png", png.encode(squares[name]))

@@ -8,22 +8,32 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from palette_bench.benchset.manifest import BenchSet
+from palette_bench.benchset.generate import generate
+from palette_bench.benchset.manifest import MANIFEST, BenchSet, ContestantSet
+from palette_bench.benchset.sources import Request
+from palette_bench.board.record import add_card
+from palette_bench.board.site import build_site
 from palette_bench.core.errors import UsageError
 from palette_bench.core.journal import locked
 from palette_bench.core.types import SILENT, Progress
+from palette_bench.scoring.score import score
 from palette_bench.scoring.scorecard import read_scorecard
+from palette_bench.submission.card import CARD
+from palette_bench.submission.methods import RestoreOptions, load_baseline
+from palette_bench.submission.restore import restore
+from palette_bench.tasks.protocol import set_folder
 
-from . import evaluation
-from .evaluation import ANCHORS, NamedRestorer, Readings, StudyFolders, StudyScorer, of_card, of_samples
+from .evaluation import NamedRestorer, of_card, of_samples
 from .images import HELD_OUT, PACK, SIDE, ImageBudget, Split, split_images
 from .page import write_page
 from .result import Experiment, Found, experiment
 from .runs import PlannedRun, SamplingDemand, advice, batch_of, foretell, recipe_of
-from .study import ExperimentPlan, ExperimentStudy, StudyRun, keep_plan, read_presets, read_study, runs_of
+from .study import ExperimentStudy, StudyRun, keep_plan, read_presets, read_study, runs_of
 
 logger = logging.getLogger(__name__)
 
+PROTOCOL, SOURCE = "palette-mini", "folder:held-out"
+ANCHORS = ("original", "copy-input")
 RESULT = "experiment.json"
 DEFAULT_EXTRACTOR = "efficientnet-lite0"
 _SHOWN = 8  # images per set on the page
@@ -67,44 +77,43 @@ def make(order: StudyRequest, progress: Progress = SILENT) -> Path:
     study = read_study(order.study)
     if order.size not in study.sizes:
         raise UsageError(f"{study.name} has no size {order.size}: take {', '.join(study.sizes)}")
-    judge = choose_judge(order)
     with locked(order.out):
-        keep_plan(order.out, ExperimentPlan.of(study.name, order.size, order.scale, judge.extractors))
-        return _ExperimentRun(order, study, judge, progress).make()
-
-
-def choose_judge(order: StudyRequest) -> StudyScorer:
-    """Return the scoring options: the requested extractors, or the one that comes with the installation."""
-    return StudyScorer(
-        order.extractors or (DEFAULT_EXTRACTOR,), order.weights, order.device.partition(":")[0]
-    )
+        run = _ExperimentRun(order, study, progress)
+        keep_plan(order.out, study.name, order.size, order.scale, run.extractors)
+        return run.make()
 
 
 class _ExperimentRun:
     """A study being made."""
 
-    def __init__(
-        self, order: StudyRequest, study: ExperimentStudy, judge: StudyScorer, progress: Progress
-    ) -> None:
-        self.order, self.study, self.judge, self.progress = order, study, judge, progress
+    def __init__(self, order: StudyRequest, study: ExperimentStudy, progress: Progress) -> None:
+        self.order, self.study, self.progress = order, study, progress
+        self.extractors = order.extractors or (DEFAULT_EXTRACTOR,)
         presets = read_presets()
         self.caveats = (*presets.caveats, *study.caveats)
         self.preset, self.size = presets.sizes[order.size], study.sizes[order.size]
-        self.place = StudyFolders(order.out)
         self.images = order.out / "pictures"
         self.inputs = max(2, round(self.size.inputs * order.scale))
 
     def make(self) -> Path:
         """Run every step that is not done; return the path of the page."""
-        split = self._split()
+        least = max(1, round(self.preset.training_pictures * min(1.0, self.order.scale)))
+        wanted = ImageBudget(self.inputs, least, self.preset.most_pictures)
+        split = split_images(self.order.data, self.images, wanted, self.progress)
         for target in self.study.sets:
-            evaluation.make_set(self.place, target, self.images / HELD_OUT, self.inputs, self.progress)
+            folder = self._set(target)
+            if not (folder / MANIFEST).is_file():
+                request = Request(SOURCE, self.images / HELD_OUT, limit=self.inputs)
+                generate(PROTOCOL, target, folder, request=request, progress=self.progress)
         self._foretell()
         for trainee in self.trainees.values():
             logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
             trainee.train(self.images / PACK, progress=self.progress)
         self._answer()
-        evaluation.build_board(self.place)
+        record = self.order.out / "record"
+        for card in sorted((self.order.out / "cards").glob("*.json")):
+            add_card(card, record)
+        build_site(record, self.order.out / "site")
         result = self._result(split)
         result.write(self.order.out / RESULT)
         return write_page(self.order.out, self.study, result, self.caveats, self._panels())
@@ -114,68 +123,85 @@ class _ExperimentRun:
         """Return the training runs by name, with their recipes."""
         name = ", ".join(path.name for path in self.order.data)[:200]
         images = self.size.images * self.order.scale
-        return {
-            run.name: PlannedRun(
-                run,
-                recipe_of(run, self.preset.recipe, images, name),
-                self.order.out / "runs" / run.name,
-                self.order.device,
-            )
-            for run in runs_of(self.study, self.size, self.order.seeds or self.size.seeds)
-        }
+        trainees, folder = {}, self.order.out / "runs"
+        for run in runs_of(self.study, self.size, self.order.seeds or self.size.seeds):
+            recipe = recipe_of(run, self.preset.recipe, images, name)
+            trainees[run.name] = PlannedRun(run, recipe, folder / run.name, self.order.device)
+        return trainees
+
+    def _set(self, target: str) -> Path:
+        """Return the folder of a set, given as TASK/VARIANT."""
+        task, _, variant = target.partition("/")
+        return self.order.out / "sets" / set_folder(task, variant)
+
+    def _submission(self, name: str, target: str) -> Path:
+        """Return the folder of a run's outputs for a set."""
+        return self.order.out / "submissions" / name / self._set(target).name
+
+    def _card(self, name: str, target: str) -> Path:
+        """Return the path of a run's scorecard on a set."""
+        return self.order.out / "cards" / f"{self._set(target).name}.{name}.json"
 
     def _targets(self, run: StudyRun) -> list[str]:
         return [target for target in self.study.sets if run.answers(target)]
 
-    def _split(self) -> Split:
-        least = max(1, round(self.preset.training_pictures * min(1.0, self.order.scale)))
-        wanted = ImageBudget(self.inputs, least, self.preset.most_pictures)
-        return split_images(self.order.data, self.images, wanted, self.progress)
-
     def _foretell(self) -> None:
-        forecast = foretell(
-            self.order.out,
-            self.trainees,
-            {name: self._asked(trainee) for name, trainee in self.trainees.items()},
-            self.images / PACK,
-            self.preset.trial_steps,
-            self.progress,
-        )
+        asked = {name: self._asked(trainee) for name, trainee in self.trainees.items()}
+        pack, trial = self.images / PACK, self.preset.trial_steps
+        forecast = foretell(self.order.out, self.trainees, asked, pack, trial, self.progress)
         logger.info("%s", advice(forecast, self.order.scale))
 
     def _asked(self, trainee: PlannedRun) -> SamplingDemand:
         targets = self._targets(trainee.run)
         outputs = len(targets) * self.inputs * self.size.samples
-        batch = batch_of(self.place.benchset(targets[0]), self.preset.restore_batch)
+        batch = batch_of(self._set(targets[0]), self.preset.restore_batch)
         return SamplingDemand(outputs * trainee.evaluations, batch)
 
     # --- sets answered and scored -------------------------------------------------------------
 
     def _answer(self) -> None:
         for target in self.study.sets:
-            evaluation.answer_anchors(self.place, target, self.judge, self.progress)
+            for name in ANCHORS:
+                submission = self._submission(name, target)
+                if not (submission / CARD).is_file():
+                    restorer = load_baseline(name).restorer(RestoreOptions())
+                    restore(restorer, ContestantSet.open(self._set(target)), submission, device="cpu")
+                self._score(name, target)
         for trainee in self.trainees.values():
             targets = self._targets(trainee.run)
             self._restore(trainee, targets)
             for target in targets:
-                evaluation.judge(self.place, trainee.run.name, target, self.judge, self.progress)
+                self._score(trainee.run.name, target)
+
+    def _score(self, name: str, target: str) -> None:
+        """Score a submission, unless its scorecard exists: a new one would have another date."""
+        card = self._card(name, target)
+        if not card.is_file():
+            score(
+                self._submission(name, target),
+                self._set(target),
+                card,
+                extractors=self.extractors,
+                weights=self.order.weights,
+                device=self.order.device.partition(":")[0],
+                progress=self.progress,
+            )
 
     def _restore(self, trainee: PlannedRun, targets: list[str]) -> None:
         run = trainee.run
-        missing = [t for t in targets if not evaluation.is_answered(self.place, run.name, t)]
+        missing = [t for t in targets if not (self._submission(run.name, t) / CARD).is_file()]
         if not missing:
             return
         title = f"{run.system.title}, {self.study.name} study, seed {run.seed}"
         restorer = NamedRestorer(trainee.restorer(), f"{self.study.name}-{run.system.name}", title)
         for target in missing:
             logger.info("restoring %s by %s", target, run.name)
-            evaluation.answer(
-                self.place,
-                run.name,
+            restore(
                 restorer,
-                target,
+                ContestantSet.open(self._set(target)),
+                self._submission(run.name, target),
                 samples=self.size.samples,
-                batch=self.preset.restore_batch,
+                batch_size=self.preset.restore_batch,
                 device=self.order.device,
                 progress=self.progress,
             )
@@ -183,21 +209,18 @@ class _ExperimentRun:
     # --- results ------------------------------------------------------------------------------
 
     def _found(self) -> Found:
-        return {
-            (trainee.run.system.name, target, trainee.run.seed): self._readings(trainee.run, target)
-            for trainee in self.trainees.values()
-            for target in self._targets(trainee.run)
-        }
-
-    def _readings(self, run: StudyRun, target: str) -> Readings:
-        ids = BenchSet.open(self.place.benchset(target)).ids
-        submission = self.place.submission(run.name, target)
-        own = of_samples(submission, ids, self.size.samples, SIDE)
-        return of_card(self.place.card(run.name, target)) | own
+        found = {}
+        for run in (trainee.run for trainee in self.trainees.values()):
+            for target in self._targets(run):
+                ids = BenchSet.open(self._set(target)).ids
+                own = of_samples(self._submission(run.name, target), ids, self.size.samples, SIDE)
+                readings = of_card(self._card(run.name, target)) | own
+                found[run.system.name, target, run.seed] = readings
+        return found
 
     def _result(self, split: Split) -> Experiment:
-        sets = {t: BenchSet.open(self.place.benchset(t)).manifest.set_fingerprint for t in self.study.sets}
-        first = self.place.card(ANCHORS[0], self.study.sets[0])
+        sets = {t: BenchSet.open(self._set(t)).manifest.set_fingerprint for t in self.study.sets}
+        first = self._card(ANCHORS[0], self.study.sets[0])
         return experiment(
             self.study.name,
             self.order.size,
@@ -211,15 +234,14 @@ class _ExperimentRun:
 
     def _panels(self) -> dict[str, dict[str, list[Path]]]:
         """Return set -> caption -> images on the page: inputs, each system's outputs, originals."""
-        return {target: self._panels_of(target) for target in self.study.sets}
-
-    def _panels_of(self, target: str) -> dict[str, list[Path]]:
-        benchset = BenchSet.open(self.place.benchset(target))
-        ids = benchset.ids[:_SHOWN]
-        rows = {"input": [benchset.path("input", i) for i in ids]}
-        for trainee in self.trainees.values():
-            run = trainee.run
-            if run.seed == 0 and run.answers(target):
-                outputs = self.place.submission(run.name, target) / "outputs"
-                rows[run.system.title] = [outputs / f"{i}.png" for i in ids]
-        return rows | {"original": [benchset.path("reference", i) for i in ids]}
+        panels = {}
+        for target in self.study.sets:
+            benchset = BenchSet.open(self._set(target))
+            ids = benchset.ids[:_SHOWN]
+            rows = {"input": [benchset.path("input", i) for i in ids]}
+            for run in (trainee.run for trainee in self.trainees.values()):
+                if run.seed == 0 and run.answers(target):
+                    outputs = self._submission(run.name, target) / "outputs"
+                    rows[run.system.title] = [outputs / f"{i}.png" for i in ids]
+            panels[target] = rows | {"original": [benchset.path("reference", i) for i in ids]}
+        return panels

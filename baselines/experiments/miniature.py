@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,9 +19,9 @@ from palette_bench.core import atomic
 from palette_bench.core.fingerprint import lines_digest, pixel_digest
 from palette_bench.core.intervals import wilson
 from palette_bench.core.journal import locked
-from palette_bench.core.records import Part, Record, Slug, Text, read_file
+from palette_bench.core.records import Part, Text, read_file
 from palette_bench.core.rng import Stream
-from palette_bench.core.types import SILENT, Fingerprint, Image, Progress
+from palette_bench.core.types import SILENT, Fingerprint, Progress
 from palette_bench.submission.methods import Batch
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.protocol import load
@@ -30,7 +31,7 @@ from .images import PACK
 from .page import write_page
 from .result import Experiment, Found, experiment
 from .runs import PlannedRun, SamplingDemand, advice, foretell, recipe_of
-from .study import Claim, Count, ExperimentPlan, Sections, StudyRun, System, keep_plan
+from .study import Count, Sections, StudyDeclaration, StudyRun, keep_plan
 
 # --- squares ---
 
@@ -62,17 +63,15 @@ class Squares:
 
 def draw(count: int, purpose: str) -> Squares:
     """Return `count` images with keyed position, background and colour."""
-    found = [_draw(Stream(f"pb-squares-v1|{purpose}|{number}")) for number in range(count)]
-    return Squares(np.stack([image for image, _ in found]), np.stack([mask for _, mask in found]))
-
-
-def _draw(stream: Stream) -> tuple[Image, NDArray[np.bool_]]:
-    ground = _GROUNDS[0] + stream.below(_GROUNDS[1] - _GROUNDS[0])
-    top, left = stream.below(SIDE - SQUARE + 1), stream.below(SIDE - SQUARE + 1)
-    mask = np.zeros((SIDE, SIDE), bool)
-    mask[top : top + SQUARE, left : left + SQUARE] = True
-    colour = COLOURS[int(stream.below(10) < RARER)]
-    return np.where(mask[:, :, None], colour, ground).astype(np.uint8), mask
+    images, masks = np.zeros((count, SIDE, SIDE, 3), np.uint8), np.zeros((count, SIDE, SIDE), bool)
+    for number in range(count):
+        stream = Stream(f"pb-squares-v1|{purpose}|{number}")
+        ground = _GROUNDS[0] + stream.below(_GROUNDS[1] - _GROUNDS[0])
+        top, left = stream.below(SIDE - SQUARE + 1), stream.below(SIDE - SQUARE + 1)
+        masks[number, top : top + SQUARE, left : left + SQUARE] = True
+        colour = COLOURS[int(stream.below(10) < RARER)]
+        images[number] = np.where(masks[number, :, :, None], colour, ground)
+    return Squares(images, masks)
 
 
 def measure(outputs: NDArray[np.uint8], squares: Squares) -> Readings:
@@ -121,27 +120,16 @@ class SquaresQuery(Part):
     squares: Count
 
 
-class Miniature(Record):
+class Miniature(StudyDeclaration):
     """Declaration of the miniature, `studies/miniature.toml`."""
 
     kind: ClassVar[str] = "study-miniature"
-    name: Slug
-    title: Text
-    finding: str
-    metrics: tuple[str, ...]
-    caveats: tuple[str, ...]
     pictures: Count  # number of training images
     trial_steps: Count
     batch: Count
     recipe: Sections
-    systems: tuple[System, ...]
     images: dict[str, Count]  # seen in training, by system
     answers: tuple[SquaresQuery, ...]
-    claims: tuple[Claim, ...]
-
-    def title_of(self, system: str) -> str:
-        """Return the display name of a system."""
-        return next(s.title for s in self.systems if s.name == system)
 
 
 def read_miniature() -> Miniature:
@@ -175,7 +163,7 @@ class MiniatureRun:
             InputError: PB605, the folder holds another study. Interrupted: finished work is kept.
         """
         with locked(self.out):
-            keep_plan(self.out, ExperimentPlan.of(self.study.name, SIZE, self.scale, ()))
+            keep_plan(self.out, self.study.name, SIZE, self.scale)
             data = self._draw()
             asked = {name: self._asked(trainee) for name, trainee in self.trainees.items()}
             pack, trial = self.out / PACK, self.study.trial_steps
@@ -196,17 +184,12 @@ class MiniatureRun:
     @cached_property
     def trainees(self) -> dict[str, PlannedRun]:
         """Return the training runs by name."""
-        runs = [
-            StudyRun(f"{system.name}.{seed}", system, system.tasks, seed)
-            for seed in range(self.seeds)
-            for system in self.study.systems
-        ]
-        return {run.name: self._trainee(run) for run in runs}
-
-    def _trainee(self, run: StudyRun) -> PlannedRun:
-        images = self.study.images[run.system.name] * self.scale
-        recipe = recipe_of(run, self.study.recipe, images, "squares")
-        return PlannedRun(run, recipe, self.out / "runs" / run.name, self.device)
+        trainees = {}
+        for seed, system in product(range(self.seeds), self.study.systems):
+            run = StudyRun(f"{system.name}.{seed}", system, system.tasks, seed)
+            recipe = recipe_of(run, self.study.recipe, self.study.images[system.name] * self.scale, "squares")
+            trainees[run.name] = PlannedRun(run, recipe, self.out / "runs" / run.name, self.device)
+        return trainees
 
     def _draw(self) -> tuple[Fingerprint, int]:
         """Write the training squares; return their digest and number.
@@ -242,12 +225,8 @@ class MiniatureRun:
     def _outputs(self, trainee: PlannedRun, answer: SquaresQuery) -> NDArray[np.uint8]:
         """Return the outputs of a run, (N, 16, 16, 3) uint8; sample them unless they are stored."""
         file = self.out / "answers" / f"{trainee.run.name}.{answer.sampler}-{answer.steps}.safetensors"
-        if not file.is_file():
-            outputs = self._sampled(trainee, answer)
-            atomic.write_bytes(file, safetensors.numpy.save({"outputs": outputs}))
-        return safetensors.numpy.load(read_file(file))["outputs"]
-
-    def _sampled(self, trainee: PlannedRun, answer: SquaresQuery) -> NDArray[np.uint8]:
+        if file.is_file():
+            return safetensors.numpy.load(read_file(file))["outputs"]
         choices = {"steps": answer.steps, "sampler": answer.sampler} if trainee.samples else {}
         restorer, inputs = trainee.restorer(**choices), self._squares(answer).inputs
         parts = []
@@ -256,7 +235,9 @@ class MiniatureRun:
                 batch = batch_of(inputs[start : start + self.study.batch], start)
                 parts.append(restorer.restore(batch))
                 advance(len(batch.ids))
-        return np.concatenate(parts)
+        outputs = np.concatenate(parts)
+        atomic.write_bytes(file, safetensors.numpy.save({"outputs": outputs}))
+        return outputs
 
     def _result(self, data: tuple[Fingerprint, int]) -> Experiment:
         sets = {a.name: lines_digest(map(pixel_digest, self._squares(a).images)) for a in self.study.answers}

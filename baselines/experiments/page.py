@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from palette_bench.core import atomic
 from palette_bench.core.records import read_file
@@ -14,6 +13,7 @@ from palette_bench.pages.render import data_uri, render
 from palette_bench.pages.text import NOTHING, MetricWords, metric_words
 
 from .result import Experiment, Figure, Verdict
+from .study import StudyDeclaration
 
 PAGE = "index.html"
 OWN_WORDS = {
@@ -25,25 +25,6 @@ OWN_WORDS = {
 }
 
 Panels = Mapping[str, Mapping[str, Sequence[Path]]]  # set -> caption -> images
-
-
-class PageDeclaration(Protocol):
-    """What the page needs from a study's declaration."""
-
-    @property
-    def title(self) -> str:
-        """Return the study's title."""
-
-    @property
-    def finding(self) -> str:
-        """Return the paper's finding."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Return the metrics that are shown first."""
-
-    def title_of(self, system: str) -> str:
-        """Return the display name of a system."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +47,7 @@ class FigureTable:
 
 def write_page(
     out: Path,
-    study: PageDeclaration,
+    study: StudyDeclaration,
     result: Experiment,
     caveats: Sequence[str],
     panels: Panels,
@@ -82,6 +63,10 @@ def write_page(
         panels: images to show.
         site: whether a board's site lies beside the page.
     """
+    embedded = {
+        target: {name: [data_uri("image/png", read_file(f)) for f in files] for name, files in rows.items()}
+        for target, rows in panels.items()
+    }
     text = render(
         "study.html.jinja",
         title=study.title,
@@ -91,7 +76,7 @@ def write_page(
         notes=sorted({note for figure in result.figures for note in figure.notes}),
         verdicts=[(verdict, words(verdict.metric), claim(study, verdict)) for verdict in result.verdicts],
         tables=[table(study, result, target) for target in result.sets],
-        panels=[(target, _embedded(rows)) for target, rows in panels.items()],
+        panels=[(target, rows.items()) for target, rows in embedded.items()],
         plot=_plot(result),
         site=site,
     )
@@ -104,13 +89,13 @@ def words(metric: str) -> MetricWords:
     return OWN_WORDS.get(metric) or metric_words(metric)
 
 
-def claim(study: PageDeclaration, verdict: Verdict) -> str:
+def claim(study: StudyDeclaration, verdict: Verdict) -> str:
     """Return the paper's claim as a sentence."""
     first, second = study.title_of(verdict.first), study.title_of(verdict.second)
     return f"{first} is {verdict.sign} than {second}"
 
 
-def table(study: PageDeclaration, result: Experiment, target: str) -> FigureTable:
+def table(study: StudyDeclaration, result: Experiment, target: str) -> FigureTable:
     """Return the figures on a set: the study's metrics first, then the others in the order of the cards."""
     found = [figure for figure in result.figures if figure.set == target]
     keys = dict.fromkeys((*study.metrics, *(figure.metric for figure in found)))
@@ -131,10 +116,6 @@ def _cell(figure: Figure | None) -> tuple[str, str]:
         return NOTHING, ""
     reach = "" if figure.low is None or figure.high is None else f"{figure.low:.3g} to {figure.high:.3g}"
     return f"{figure.value:.4g}", reach
-
-
-def _embedded(rows: Mapping[str, Sequence[Path]]) -> list[tuple[str, list[str]]]:
-    return [(name, [data_uri("image/png", read_file(f)) for f in files]) for name, files in rows.items()]
 
 
 def _plot(result: Experiment) -> tuple[str, str] | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from palette_bench.core.significance import Difference, holm, paired_t, z_of_inf
 
 from ..training.weights import open_run
 from .evaluation import SystemReading
-from .runs import PlannedRun, identity_of
+from .runs import PlannedRun
 from .study import Claim, Sign
 
 # --- verdicts ---
@@ -45,37 +45,26 @@ class Verdict(Part):
     test: str = ""
 
 
-@dataclass(frozen=True)
-class _Test:
-    """One claim on one set: the difference, or the reason why there is none."""
-
-    claim: Claim
-    target: str
-    difference: Difference | None
-    why: str
-
-
 def verdicts(claims: Iterable[Claim], found: Lookup) -> tuple[Verdict, ...]:
     """Return a verdict per claim and set; the p values of all are corrected together (Holm)."""
-    tests = [_tested(claim, target, found) for claim in claims for target in claim.sets]
-    corrected = iter(holm([test.difference.p for test in tests if test.difference]))
-    return tuple(_verdict(test, next(corrected) if test.difference else None) for test in tests)
+    tests = [(claim, target, *_tested(claim, target, found)) for claim in claims for target in claim.sets]
+    corrected = iter(holm([difference.p for _, _, difference, _ in tests if difference]))
+    return tuple(_verdict(*test, next(corrected) if test[2] else None) for test in tests)
 
 
-def _tested(claim: Claim, target: str, found: Lookup) -> _Test:
+def _tested(claim: Claim, target: str, found: Lookup) -> tuple[Difference | None, str]:
+    """Return the difference of a claim's systems on a set, or the reason why there is none."""
     firsts, seconds = (found.get((s, target, claim.metric), ()) for s in (claim.first, claim.second))
     if not firsts or not seconds or any(r.value is None for r in (*firsts, *seconds)):
-        return _Test(claim, target, None, "there is no such number")
+        return None, "there is no such number"
     if forbidding := sorted({note for r in (*firsts, *seconds) for note in r.barred}):
-        return _Test(claim, target, None, f"these numbers allow no conclusion: {', '.join(forbidding)}")
-    difference = of_seeds(firsts, seconds) if len(firsts) > 1 else of_images(firsts[0], seconds[0])
-    return _Test(claim, target, difference, "" if difference else "the numbers have no interval")
-
-
-def of_seeds(firsts: Sequence[SystemReading], seconds: Sequence[SystemReading]) -> Difference | None:
-    """Return the mean difference over seeds, by a paired t test, which covers the variance of retraining."""
-    values, others = (np.array([r.value for r in side], np.float64) for side in (firsts, seconds))
-    return paired_t(values, others)
+        return None, f"these numbers allow no conclusion: {', '.join(forbidding)}"
+    if len(firsts) > 1:  # a paired t test over seeds, which covers the variance of retraining
+        values, others = (np.array([r.value for r in side], np.float64) for side in (firsts, seconds))
+        difference = paired_t(values, others)
+    else:
+        difference = of_images(firsts[0], seconds[0])
+    return difference, "" if difference else "the numbers have no interval"
 
 
 def of_images(first: SystemReading, second: SystemReading) -> Difference | None:
@@ -99,18 +88,11 @@ def of_images(first: SystemReading, second: SystemReading) -> Difference | None:
     return Difference(delta, se, p, min(first.n, second.n), "z-unpaired")
 
 
-def _verdict(test: _Test, corrected: float | None) -> Verdict:
-    claim, difference = test.claim, test.difference
-    untold = Verdict(
-        first=claim.first,
-        second=claim.second,
-        metric=claim.metric,
-        set=test.target,
-        sign=claim.sign,
-        source=claim.source,
-        holds="not told apart",
-        why=test.why,
-    )
+def _verdict(
+    claim: Claim, target: str, difference: Difference | None, why: str, corrected: float | None
+) -> Verdict:
+    own = claim.model_dump(exclude={"sets"})
+    untold = Verdict(**own, set=target, holds="not told apart", why=why)
     if difference is None or corrected is None:
         return untold
     agrees = (difference.delta < 0) == (claim.sign == "lower")
@@ -190,11 +172,6 @@ class Experiment(Record):
     verdicts: tuple[Verdict, ...]
 
 
-def run_results(trainees: Sequence[PlannedRun]) -> tuple[RunResult, ...]:
-    """Return the result of each run."""
-    return tuple(_run_result(trainee) for trainee in trainees)
-
-
 def _run_result(trainee: PlannedRun) -> RunResult:
     opened = open_run(trainee.folder)
     points = [
@@ -213,36 +190,6 @@ def _run_result(trainee: PlannedRun) -> RunResult:
         weights=opened.sha256,
         loss=tuple(points[::-1][::stride][::-1]),  # reversed, so that the last point is kept
     )
-
-
-def figures(found: Found) -> tuple[Figure, ...]:
-    """Return every reading, without its per-image column."""
-    return tuple(
-        Figure(
-            system=system,
-            set=target,
-            seed=seed,
-            metric=metric,
-            key=reading.key,
-            value=reading.value,
-            low=reading.low,
-            high=reading.high,
-            se=reading.se,
-            n=reading.n,
-            notes=reading.notes,
-        )
-        for (system, target, seed), readings in found.items()
-        for metric, reading in readings.items()
-    )
-
-
-def judged(claims: Sequence[Claim], found: Found) -> tuple[Verdict, ...]:
-    """Return the verdicts on claims; readings of a system are ordered by seed."""
-    by_seed: dict[tuple[str, str, str], list[SystemReading]] = {}
-    for (system, target, _), readings in sorted(found.items()):
-        for metric, reading in readings.items():
-            by_seed.setdefault((system, target, metric), []).append(reading)
-    return verdicts(claims, by_seed)
 
 
 def experiment(
@@ -267,8 +214,21 @@ def experiment(
         found: every reading.
         claims: claims of the paper.
     """
-    recipes = identity_of(trainees)
+    # everything that determines the weights, except the images
+    recipes = {
+        name: {"recipe": t.recipe.choices(), "images": t.images, "seed": t.run.seed}
+        for name, t in sorted(trainees.items())
+    }
     extractors, sets = networks
+    told = ("key", "value", "low", "high", "se", "n", "notes")
+    figures, by_seed = [], defaultdict[tuple[str, str, str], list[SystemReading]](list)
+    for (system, target, seed), readings in found.items():
+        for metric, reading in readings.items():
+            numbers = {name: getattr(reading, name) for name in told}
+            figures.append(Figure(system=system, set=target, seed=seed, metric=metric, **numbers))
+    for (system, target, _), readings in sorted(found.items()):
+        for metric, reading in readings.items():
+            by_seed[system, target, metric].append(reading)
     return Experiment(
         schema=Experiment.schema_name(),
         study=name,
@@ -281,7 +241,7 @@ def experiment(
         training_pictures=data[1],
         extractors=extractors,
         sets=sets,
-        runs=run_results(list(trainees.values())),
-        figures=figures(found),
-        verdicts=judged(claims, found),
+        runs=tuple(map(_run_result, trainees.values())),
+        figures=tuple(figures),
+        verdicts=verdicts(claims, by_seed),
     )

@@ -143,14 +143,6 @@ def recipe_of(run: StudyRun, sections: Sections, images: float, name: str) -> Re
     return validate(model, value, f"{run.name}.toml")
 
 
-def identity_of(trainees: Mapping[str, PlannedRun]) -> dict[str, Any]:
-    """Return everything that determines the weights of a study's runs, except the images."""
-    return {
-        name: {"recipe": t.recipe.choices(), "images": t.images, "seed": t.run.seed}
-        for name, t in sorted(trainees.items())
-    }
-
-
 # --- forecast ---
 
 logger = logging.getLogger(__name__)
@@ -229,19 +221,15 @@ def foretell(
 def _cost(trainee: PlannedRun, asked: SamplingDemand, data: Path, trial: int, progress: Progress) -> RunCost:
     trainee.train(data, min(trial, trainee.steps), progress)
     training = trainee.images / trainee.log()[-1]["images_per_second"]
-    sampling = asked.evaluations * _seconds_per_evaluation(trainee, asked.batch)
+    # one evaluation of one image is timed on a batch with few steps
+    tried = trainee.restorer(**({"steps": _TRIED_STEPS} if trainee.samples else {}))
+    tried.restore(asked.batch)  # the first call also warms up
+    began = time.monotonic()
+    tried.restore(asked.batch)
+    images = len(asked.batch.ids) * (_TRIED_STEPS if trainee.samples else 1)
+    sampling = asked.evaluations * ((time.monotonic() - began) / images)
     logger.info("%s: about %.0f s of training, %.0f s of sampling", trainee.run.name, training, sampling)
     return RunCost(training=training, sampling=sampling)
-
-
-def _seconds_per_evaluation(trainee: PlannedRun, batch: Batch) -> float:
-    """Return the seconds of one network evaluation of one image, timed on a batch with few steps."""
-    tried = trainee.restorer(**({"steps": _TRIED_STEPS} if trainee.samples else {}))
-    tried.restore(batch)  # the first call also warms up
-    began = time.monotonic()
-    tried.restore(batch)
-    images = len(batch.ids) * (_TRIED_STEPS if trainee.samples else 1)
-    return (time.monotonic() - began) / images
 
 
 def batch_of(folder: Path, most: int) -> Batch:

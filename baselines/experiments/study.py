@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -14,12 +14,11 @@ from palette_bench.core.errors import InputError, UsageError, problem, suggest
 from palette_bench.core.records import Part, Record, Slug, Text
 
 from ..training.recipe import Task
+from . import NAMES
 
 Count = Annotated[int, Field(ge=1)]
 Sections = dict[str, dict[str, Any]]  # sections of a recipe: name -> key -> value
 Sign = Literal["lower", "higher"]
-
-NAMES = ("contest", "l1-l2", "attention", "multitask")
 
 
 class Preset(Part):
@@ -73,18 +72,27 @@ class Claim(Part):
     source: Text
 
 
-class ExperimentStudy(Record):
-    """Declaration of a study."""
+class StudyDeclaration(Record):
+    """What every study declares, also the miniature."""
 
-    kind: ClassVar[str] = "study"
     name: Slug
     title: Text
     finding: str
     metrics: tuple[str, ...]  # shown first on the page
     caveats: tuple[str, ...] = ()  # in addition to those of all studies
-    sets: tuple[str, ...]
     systems: tuple[System, ...]
     claims: tuple[Claim, ...]
+
+    def title_of(self, system: str) -> str:
+        """Return the display name of a system."""
+        return next(s.title for s in self.systems if s.name == system)
+
+
+class ExperimentStudy(StudyDeclaration):
+    """Declaration of a study."""
+
+    kind: ClassVar[str] = "study"
+    sets: tuple[str, ...]
     sizes: dict[str, Size]
 
     @model_validator(mode="after")
@@ -95,10 +103,6 @@ class ExperimentStudy(Record):
             if strange:
                 raise ValueError(f"claims name {', '.join(sorted(strange))}, which the study does not have")
         return self
-
-    def title_of(self, system: str) -> str:
-        """Return the display name of a system."""
-        return next(s.title for s in self.systems if s.name == system)
 
 
 class Presets(Record):
@@ -154,15 +158,13 @@ def read_presets() -> Presets:
 
 def runs_of(study: ExperimentStudy, size: Size, seeds: int) -> list[StudyRun]:
     """Return a study's runs, seed by seed, so that a stopped study has complete comparisons first."""
-    return [run for seed in range(seeds) for run in _of_seed(study, size, seed)]
-
-
-def _of_seed(study: ExperimentStudy, size: Size, seed: int) -> Iterator[StudyRun]:
-    for system in study.systems:
+    runs = []
+    for seed, system in product(range(seeds), study.systems):
         alone = (size.split or system.split) and len(system.tasks) > 1
         for tasks in [(task,) for task in system.tasks] if alone else [system.tasks]:
             name = f"{system.name}-{tasks[0]}" if alone else system.name
-            yield StudyRun(f"{name}.{seed}", system, tasks, seed)
+            runs.append(StudyRun(f"{name}.{seed}", system, tasks, seed))
+    return runs
 
 
 PLAN = "plan.json"
@@ -177,20 +179,15 @@ class ExperimentPlan(Record):
     scale: float
     extractors: tuple[str, ...]
 
-    @classmethod
-    def of(cls, study: str, size: str, scale: float, extractors: tuple[str, ...]) -> Self:
-        """Return a plan under the current schema."""
-        schema = cls.schema_name()
-        return cls(schema=schema, study=study, size=size, scale=scale, extractors=extractors)
 
-
-def keep_plan(out: Path, plan: ExperimentPlan) -> None:
+def keep_plan(out: Path, study: str, size: str, scale: float, extractors: tuple[str, ...] = ()) -> None:
     """Write a plan into an empty folder, or check that the folder holds the same plan.
 
     Raises:
         InputError: PB605, the folder holds another study.
     """
-    path = out / PLAN
+    path, schema = out / PLAN, ExperimentPlan.schema_name()
+    plan = ExperimentPlan(schema=schema, study=study, size=size, scale=scale, extractors=extractors)
     if not path.is_file():
         plan.write(path)
     elif (begun := ExperimentPlan.read(path)) != plan:

@@ -13,17 +13,10 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..training.any_size import Network
 from ..training.draws import KeyedDraws
-from ..training.objective import (
-    BatchLosses,
-    TrainableNetwork,
-    TrainedMethod,
-    TrainingBatch,
-    masked_loss,
-)
+from ..training.objective import BatchLosses, TrainableNetwork, TrainedMethod, TrainingBatch, masked_loss
 from ..training.presets import known_parameters
-from ..training.unet import UNet
+from ..training.unet import Predictor, UNet
 from .discriminator import PARAMETERS, Discriminator, Judgement
 from .losses import ADVERSARIAL, accuracy, feature_gap, mean_score, squared_slope
 from .recipe import GanRecipe
@@ -33,7 +26,7 @@ PATIENCE = 2000  # consecutive steps above `WINS` before a warning
 _log = logging.getLogger(__name__)
 
 
-def generate(network: Network, source: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+def generate(network: Predictor, source: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """Return the generated images G, (N, 3, H, W) float32 in [-1, 1].
 
     Args:
@@ -84,24 +77,13 @@ class GanObjective:
         spec, rival, betas = recipe.network.spec, recipe.discriminator, recipe.training.betas
         self._generator = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
         self._discriminator = Discriminator(recipe.scales, rival.regularisation == "spectral-norm").to(device)
+        theirs, ours = (rival.learning_rate, betas), (recipe.training.learning_rate, betas)
+        count, known = recipe.scales * PARAMETERS, known_parameters(spec)
         self.trainables: tuple[TrainableNetwork, ...] = (
             TrainableNetwork(
-                "discriminator",
-                self._discriminator,
-                rival.learning_rate,
-                betas,
-                self.discriminator_loss,
-                averaged=False,
-                parameters=recipe.scales * PARAMETERS,
+                "discriminator", self._discriminator, *theirs, self.discriminator_loss, False, count
             ),
-            TrainableNetwork(
-                "network",
-                self._generator,
-                recipe.training.learning_rate,
-                betas,
-                self.generator_loss,
-                parameters=known_parameters(spec),
-            ),
+            TrainableNetwork("network", self._generator, *ours, self.generator_loss, parameters=known),
         )
 
     def discriminator_loss(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:

@@ -9,8 +9,8 @@ from palette_bench.core.rng import sampling_noise
 from palette_bench.submission.card import Sampling
 from palette_bench.submission.methods import RestoreOptions
 
-from ..training.any_size import Network
-from ..training.restorer import TAKEN, ModelInput, SamplingMethod, TrainedModel, open_trained, ready
+from ..training.restorer import TAKEN, ModelInput, TrainedModel, open_trained
+from ..training.unet import Predictor
 from .objective import generate
 from .recipe import GanRecipe
 
@@ -30,15 +30,13 @@ def open_model(options: RestoreOptions) -> TrainedModel:
         options.refuse_all_but(*TAKEN)
     width = opened.network.spec.width
 
-    def answer(network: Network, question: ModelInput) -> torch.Tensor:
+    def answer(network: Predictor, question: ModelInput) -> torch.Tensor:
         source, _ = question.tensors(opened.device)
         z = keyed_z(options.seed, question, width) if draws else torch.zeros(len(source), width)
         return generate(network, source, z.to(opened.device))
 
-    sampling = Sampling(
-        sampler="z from N(0, 1)" if draws else "none", steps=1, seed=options.seed if draws else None
-    )
-    return ready(opened, SamplingMethod("GAN", sampling, answer))
+    sampler, seed = ("z from N(0, 1)", options.seed) if draws else ("none", None)
+    return TrainedModel(opened, "GAN", Sampling(sampler=sampler, steps=1, seed=seed), answer)
 
 
 def keyed_z(seed: int, question: ModelInput, width: int) -> torch.Tensor:

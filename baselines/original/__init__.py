@@ -18,11 +18,7 @@ class Original:
 
     about = MethodInfo(
         method=Method(
-            slug="original",
-            name="original",
-            version="1",
-            authors=("palette-bench",),
-            license="Apache-2.0",
+            slug="original", name="original", version="1", authors=("palette-bench",), license="Apache-2.0"
         ),
         training=Training(datasets=(), saw_test_images="no", parameters=0, task_specific=False),
         sampling=Sampling(sampler="none", steps=0),

@@ -25,12 +25,11 @@ from ..training.objective import (
     weights,
 )
 from ..training.presets import known_parameters
-from ..training.unet import UNet, sinusoids
+from ..training.unet import Predictor, UNet, sinusoids
 from .recipe import PaletteRecipe, PaletteTraining
 from .samplers import SAMPLERS, SamplerConfig, SamplerInputs, plan_for
-from .schedule import GammaEmbedding, Levels, Schedule, log_snr
+from .schedule import Levels, Schedule, log_snr, positions
 
-Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (N, 6, H, W), code (N, width)
 Normal = Callable[[int], torch.Tensor]  # step -> (N, 3, H, W) float32 standard normals
 
 PREVIEW_STEPS = 25
@@ -44,7 +43,7 @@ class Diffusion:
     Attributes:
         trained: noise schedule of training.
         sampled: noise schedule of sampling.
-        embedding: maps gamma to the position that the network's code represents.
+        embedding: a key of `schedule.FORMS`: the position of gamma that the network's code represents.
         width: width of the network's code.
         known: whether known pixels of y_t are clean or noised.
         predicts: whether the network's output is the noise or the velocity.
@@ -52,7 +51,7 @@ class Diffusion:
 
     trained: Schedule
     sampled: Schedule
-    embedding: GammaEmbedding
+    embedding: str
     width: int
     known: Literal["clean", "noised"]
     predicts: Literal["noise", "velocity"]
@@ -60,11 +59,10 @@ class Diffusion:
     @classmethod
     def of(cls, recipe: PaletteRecipe) -> Diffusion:
         """Return the diffusion process that a recipe describes."""
-        trained = recipe.noise.training.schedule()
         return cls(
-            trained=trained,
+            trained=recipe.noise.training.schedule(),
             sampled=recipe.noise.sampling.schedule(),
-            embedding=GammaEmbedding(recipe.network.gamma_embedding, trained),
+            embedding=recipe.network.gamma_embedding,
             width=recipe.network.spec.width,
             known=recipe.noise.known,
             predicts=recipe.noise.predicts,
@@ -72,7 +70,8 @@ class Diffusion:
 
     def code(self, gammas: Levels, device: torch.device) -> torch.Tensor:
         """Return the network's code for noise levels, (N, width) float32."""
-        return sinusoids(torch.from_numpy(self.embedding.positions(gammas)).to(device), self.width)
+        found = positions(self.embedding, gammas, self.trained)
+        return sinusoids(torch.from_numpy(found).to(device), self.width)
 
     def codes(self, plan: SamplerConfig, device: torch.device) -> dict[float, torch.Tensor]:
         """Return gamma -> code, each (1, width), for the levels of `plan`; computed once for all images."""
@@ -129,7 +128,7 @@ class Diffusion:
 
     def sample(
         self,
-        network: Network,
+        network: Predictor,
         plan: SamplerConfig,
         codes: Mapping[float, torch.Tensor],
         source: torch.Tensor,
@@ -178,17 +177,12 @@ class DenoisingObjective:
     def __init__(self, recipe: PaletteRecipe, device: torch.device) -> None:
         self._diffusion = Diffusion.of(recipe)
         self._training: PaletteTraining = recipe.training
-        network = UNet(recipe.network.spec, checkpointing=recipe.speed.checkpointing).to(device)
+        spec, rates = recipe.network.spec, (recipe.training.learning_rate, recipe.training.betas)
+        network = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
+        known = known_parameters(spec)
+        first = FIRST_LOSS[recipe.training.loss] if recipe.noise.predicts == "noise" else None
         self.trainables: tuple[TrainableNetwork, ...] = (
-            TrainableNetwork(
-                "network",
-                network,
-                recipe.training.learning_rate,
-                recipe.training.betas,
-                self.loss,
-                parameters=known_parameters(recipe.network.spec),
-                first_loss=FIRST_LOSS[recipe.training.loss] if recipe.noise.predicts == "noise" else None,
-            ),
+            TrainableNetwork("network", network, *rates, self.loss, parameters=known, first_loss=first),
         )
         self._plan = plan_for(self._diffusion.sampled, self._diffusion.trained, PREVIEW_STEPS)
 
@@ -203,11 +197,8 @@ class DenoisingObjective:
         predicted = network(torch.cat([noisy, batch.source], dim=1), code)
         target = self._diffusion.target(batch.reference, noise, levels)
         values = masked_loss(predicted, target, batch.mask, self._training.loss)
-        return BatchLosses(
-            values=values,
-            weights=weights(batch.mask, self._training.reduction),
-            log_snr=torch.from_numpy(log_snr(gammas)).to(device),
-        )
+        counted = weights(batch.mask, self._training.reduction)
+        return BatchLosses(values, counted, torch.from_numpy(log_snr(gammas)).to(device))
 
     @torch.no_grad()
     def preview(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:

@@ -18,17 +18,10 @@ from palette_bench.submission.card import Sampling
 from palette_bench.submission.methods import RestoreOptions
 
 from ..training.draws import device_normals
-from ..training.restorer import (
-    TAKEN,
-    ModelInput,
-    OpenedRun,
-    SamplingMethod,
-    TrainedModel,
-    open_trained,
-    ready,
-)
+from ..training.restorer import TAKEN, ModelInput, TrainedModel, open_trained
+from ..training.unet import Predictor
 from . import selfcheck
-from .diffusion import Diffusion, Network
+from .diffusion import Diffusion
 from .recipe import PaletteRecipe
 from .samplers import SamplerConfig, plan_for, read_name
 
@@ -97,10 +90,29 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     """
     options.refuse_all_but(*TAKEN, "seed", "sampler", "steps", "noise")
     opened = open_trained("palette", PaletteRecipe, options)
-    diffusion = Diffusion.of(opened.recipe)
-    plan = choose_plan(opened.recipe, diffusion, options)
-    _prove_it_denoises(opened, diffusion)
-    return ready(opened, sampling_method(opened, diffusion, plan))
+    recipe, device = opened.recipe, opened.device
+    diffusion = Diffusion.of(recipe)
+    plan = choose_plan(recipe, diffusion, options)
+    if selfcheck.applies(opened.run.step, recipe.training.warmup_steps, recipe.side):
+        selfcheck.check(diffusion, opened.network, recipe.tasks, recipe.side, str(options.run))
+    else:
+        told = (options.run, opened.run.step, recipe.side)
+        _log.info("not checked whether %s denoises: %d steps at %d px", *told)
+    codes = diffusion.codes(plan, device)
+    # the other samplers draw only the initial noise
+    draws = plan.evaluations if plan.sampler.startswith("ancestral") else 1
+
+    def answer(network: Predictor, question: ModelInput) -> torch.Tensor:
+        source, mask = question.tensors(device)
+        size = (source.shape[2], source.shape[3])
+        noise = KeyedNoise(options.seed, question.names, question.sample, size, device, options.noise)
+        with ahead(noise, draws) as normal:
+            return diffusion.sample(network, plan, codes, source, mask, normal)
+
+    sampling = Sampling(sampler=str(plan), steps=plan.evaluations, seed=options.seed)
+    embedding = recipe.network.gamma_embedding
+    choices = {"diffusion": recipe.noise.model_dump(mode="json"), "gamma_embedding": embedding}
+    return TrainedModel(opened, "Palette", sampling, answer, choices, paper="arXiv:2111.05826")
 
 
 def choose_plan(recipe: PaletteRecipe, diffusion: Diffusion, options: RestoreOptions) -> SamplerConfig:
@@ -118,39 +130,3 @@ def choose_plan(recipe: PaletteRecipe, diffusion: Diffusion, options: RestoreOpt
     else:
         chosen = {"clip": own.clip}
     return plan_for(diffusion.sampled, diffusion.trained, steps, **chosen)
-
-
-def _prove_it_denoises(opened: OpenedRun[PaletteRecipe], diffusion: Diffusion) -> None:
-    recipe, step, where = opened.recipe, opened.run.step, str(opened.options.run)
-    if selfcheck.applies(step, recipe.training.warmup_steps, recipe.side):
-        selfcheck.check(diffusion, opened.network, recipe.tasks, recipe.side, where)
-    else:
-        _log.info("not checked whether %s denoises: %d steps at %d px", where, step, recipe.side)
-
-
-def sampling_method(
-    opened: OpenedRun[PaletteRecipe], diffusion: Diffusion, plan: SamplerConfig
-) -> SamplingMethod:
-    """Return how the model restores: by sampling along the levels of `plan`."""
-    device, options, recipe = opened.device, opened.options, opened.recipe
-    codes = diffusion.codes(plan, device)
-    # the other samplers draw only the initial noise
-    draws = plan.evaluations if plan.sampler.startswith("ancestral") else 1
-
-    def answer(network: Network, question: ModelInput) -> torch.Tensor:
-        source, mask = question.tensors(device)
-        size = (source.shape[2], source.shape[3])
-        noise = KeyedNoise(options.seed, question.names, question.sample, size, device, options.noise)
-        with ahead(noise, draws) as normal:
-            return diffusion.sample(network, plan, codes, source, mask, normal)
-
-    return SamplingMethod(
-        title="Palette",
-        sampling=Sampling(sampler=str(plan), steps=plan.evaluations, seed=options.seed),
-        answer=answer,
-        choices={
-            "diffusion": recipe.noise.model_dump(mode="json"),
-            "gamma_embedding": recipe.network.gamma_embedding,
-        },
-        paper="arXiv:2111.05826",
-    )

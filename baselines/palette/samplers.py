@@ -108,7 +108,7 @@ def dpmpp_2m(inputs: SamplerInputs) -> torch.Tensor:
         image = inputs.image(noisy, inputs.predict(noisy, gamma), gamma)
         if after == 1:
             return inputs.hold(image, after)
-        h = _log_snr(after) - _log_snr(gamma)
+        h = _lambda(after) - _lambda(gamma)
         bent = image if earlier is None else image + (image - earlier) * (h / (2 * stride))
         shrink = math.sqrt((1 - after) / (1 - gamma))
         noisy = inputs.hold(shrink * noisy - math.sqrt(after) * math.expm1(-h) * bent, after)
@@ -116,7 +116,8 @@ def dpmpp_2m(inputs: SamplerInputs) -> torch.Tensor:
     raise AssertionError("levels end with 1")
 
 
-def _log_snr(gamma: float) -> float:
+def _lambda(gamma: float) -> float:
+    """Return `schedule.log_snr` of one level; NumPy's logarithm may differ in the last bit."""
     return (math.log(gamma) - math.log1p(-gamma)) / 2
 
 

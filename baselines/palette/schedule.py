@@ -63,17 +63,8 @@ def from_log_snr(lambdas: Levels) -> Levels:
 # --- grids of levels ---
 
 
-def _paper(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
-    """Return every level of the sampling schedule: the paper's own grid."""
-    return _all(sampling, sampling.steps, evaluations, "paper")
-
-
-def _paper_468(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
-    """Return the levels of the sampling schedule that occur in training: 468 of the paper's 1000."""
-    return _all(sampling, sampling.reached_by(trained), evaluations, "paper-468")
-
-
-def _all(sampling: Schedule, steps: int, evaluations: int, name: str) -> Levels:
+def _every_level(sampling: Schedule, steps: int, evaluations: int, name: str) -> Levels:
+    """Return the first `steps` levels of the sampling schedule, the noisiest first."""
     if evaluations != steps:
         raise UsageError(
             f"grid {name!r} has {steps} levels and cannot be walked in {evaluations} network evaluations: "
@@ -82,7 +73,7 @@ def _all(sampling: Schedule, steps: int, evaluations: int, name: str) -> Levels:
     return sampling.gammas[steps::-1]
 
 
-def _log_snr(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
+def _even_in_log_snr(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
     """Return levels uniform in lambda, from the noisiest one that occurs in training to step 1, then 1."""
     first, last = log_snr(sampling.gammas[[sampling.reached_by(trained), 1]])
     return np.append(from_log_snr(np.linspace(first, last, evaluations)), 1.0)
@@ -90,20 +81,19 @@ def _log_snr(sampling: Schedule, trained: Schedule, evaluations: int) -> Levels:
 
 # id -> (sampling schedule, training schedule, evaluations) -> (evaluations + 1,) rising gammas, the last 1
 GRIDS: dict[str, Callable[[Schedule, Schedule, int], Levels]] = {
-    "paper": _paper,
-    "paper-468": _paper_468,
-    "log-snr": _log_snr,
+    # the paper's own grid
+    "paper": lambda sampling, trained, n: _every_level(sampling, sampling.steps, n, "paper"),
+    # the levels that occur in training, 468 of the paper's 1000
+    "paper-468": lambda sampling, trained, n: _every_level(
+        sampling, sampling.reached_by(trained), n, "paper-468"
+    ),
+    "log-snr": _even_in_log_snr,
 }
 
 
 # --- embeddings of levels ---
 
 SPAN = 1000  # positions run over [0, SPAN]
-
-
-def _sqrt_gamma(gammas: Levels, trained: Schedule) -> Levels:
-    """Return 1000 sqrt(gamma). Source: WaveGrad, section 3.2, whose conditioning the paper follows."""
-    return SPAN * np.sqrt(gammas)
 
 
 def _log_snr_code(gammas: Levels, trained: Schedule) -> Levels:
@@ -133,30 +123,20 @@ def _adm_time(adm: Schedule, gammas: Levels) -> Levels:
 
 # id -> (gammas within the trained range, training schedule) -> positions
 FORMS: dict[str, Callable[[Levels, Schedule], Levels]] = {
-    "sqrt-gamma": _sqrt_gamma,
+    # WaveGrad, section 3.2, whose conditioning the paper follows
+    "sqrt-gamma": lambda gammas, trained: SPAN * np.sqrt(gammas),
     "log-snr": _log_snr_code,
     "adm-time": lambda gammas, trained: _adm_time(adm_linear(), gammas),
     "adm-time-cosine": lambda gammas, trained: _adm_time(adm_cosine(), gammas),
 }
 
 
-@dataclass(frozen=True)
-class GammaEmbedding:
-    """Maps gammas to the positions that a network was trained with.
+def positions(form: str, gammas: Levels, trained: Schedule) -> Levels:
+    """Return the position p of each gamma that a network was trained with, (N,) float64 in [0, 1000].
 
-    Attributes:
+    Args:
         form: a key of `FORMS`.
+        gammas: (N,) float64 in (0, 1]; gammas outside the trained range are clipped to it.
         trained: the training schedule.
     """
-
-    form: str
-    trained: Schedule
-
-    def positions(self, gammas: Levels) -> Levels:
-        """Return the position p of each gamma, (N,) float64 in [0, 1000].
-
-        Args:
-            gammas: (N,) float64 in (0, 1]; gammas outside the trained range are clipped to it.
-        """
-        within = np.clip(gammas, self.trained.lowest, self.trained.gammas[1])
-        return FORMS[self.form](within, self.trained)
+    return FORMS[form](np.clip(gammas, trained.lowest, trained.gammas[1]), trained)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from palette_bench.benchset.images import photo_path
-from palette_bench.core.errors import InputError, Problem, problem
+from palette_bench.core.errors import InputError, problem
 from palette_bench.core.records import read_file
 from palette_bench.core.rng import Stream, sampling_noise
 from palette_bench.runtime.tensors import to_tensor
@@ -20,7 +20,8 @@ from palette_bench.tasks.preprocess import crop_area, decode
 
 from ..training.dataset import degrade
 from ..training.recipe import Task
-from .diffusion import Diffusion, Network
+from ..training.unet import Predictor
+from .diffusion import Diffusion
 
 PHOTOGRAPH = "astronaut.png"
 GAMMA = 0.9  # y_t / sqrt(gamma) then has a PSNR of 15.6 dB to y
@@ -34,7 +35,7 @@ def applies(steps: int, warmup_steps: int, side: int) -> bool:
     return steps >= max(SETTLED, warmup_steps) and side >= SMALLEST
 
 
-def check(diffusion: Diffusion, network: Network, tasks: tuple[Task, ...], side: int, where: str) -> None:
+def check(diffusion: Diffusion, network: Predictor, tasks: tuple[Task, ...], side: int, where: str) -> None:
     """Raise unless the network gains at least 3 dB in each of its tasks.
 
     Args:
@@ -48,25 +49,19 @@ def check(diffusion: Diffusion, network: Network, tasks: tuple[Task, ...], side:
         InputError: PB611, for every task that fails.
     """
     gains = {task: gain(diffusion, network, task, side) for task in tasks}
+    expected = f"a photograph with noise of gamma {GAMMA} gains {LEAST_GAIN:g} dB"
+    fix = "the weights or their recipe are not what was trained: compare with log.jsonl of the run"
     problems = [
-        _problem(f"{where}: {task}", found) for task, found in gains.items() if not found >= LEAST_GAIN
+        problem("PB611", f"{where}: {task}", expected=expected, found=f"{found:.1f} dB", fix=fix)
+        for task, found in gains.items()
+        if not found >= LEAST_GAIN
     ]
     if problems:
         raise InputError(*problems)
 
 
-def _problem(where: str, found: float) -> Problem:
-    return problem(
-        "PB611",
-        where,
-        expected=f"a photograph with noise of gamma {GAMMA} gains {LEAST_GAIN:g} dB",
-        found=f"{found:.1f} dB",
-        fix="the weights or their recipe are not what was trained: compare with log.jsonl of the run",
-    )
-
-
 @torch.no_grad()
-def gain(diffusion: Diffusion, network: Network, task: Task, side: int) -> float:
+def gain(diffusion: Diffusion, network: Predictor, task: Task, side: int) -> float:
     """Return by how many dB y0 is nearer to the photograph than y_t / sqrt(gamma), where m is True."""
     photograph = crop_area(decode(read_file(photo_path(PHOTOGRAPH))), side)
     given, hole = degrade(photograph, task, Stream(f"self-check|{task}"))

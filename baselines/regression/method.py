@@ -13,7 +13,6 @@ from torch import nn
 from palette_bench.submission.card import Sampling
 from palette_bench.submission.methods import RestoreOptions
 
-from ..training.any_size import Network
 from ..training.draws import KeyedDraws
 from ..training.objective import (
     BatchLosses,
@@ -24,12 +23,12 @@ from ..training.objective import (
     weights,
 )
 from ..training.presets import known_parameters
-from ..training.restorer import TAKEN, ModelInput, SamplingMethod, TrainedModel, open_trained, ready
-from ..training.unet import UNet, sinusoids
+from ..training.restorer import TAKEN, ModelInput, TrainedModel, open_trained
+from ..training.unet import Predictor, UNet, sinusoids
 from .recipe import RegressionRecipe
 
 
-def regress(network: Network, source: torch.Tensor, width: int) -> torch.Tensor:
+def regress(network: Predictor, source: torch.Tensor, width: int) -> torch.Tensor:
     """Return the predicted image, (N, 3, H, W) float32, roughly in [-1, 1].
 
     Args:
@@ -81,14 +80,13 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     """
     options.refuse_all_but(*TAKEN)
     opened = open_trained("regression", RegressionRecipe, options)
-    width = opened.network.spec.width
 
-    def answer(network: Network, question: ModelInput) -> torch.Tensor:
+    def answer(network: Predictor, question: ModelInput) -> torch.Tensor:
         source, _ = question.tensors(opened.device)
-        return regress(network, source, width)
+        return regress(network, source, opened.network.spec.width)
 
     sampling = Sampling(sampler="none", steps=1)
-    return ready(opened, SamplingMethod("Regression", sampling, answer, paper="arXiv:2111.05826"))
+    return TrainedModel(opened, "Regression", sampling, answer, paper="arXiv:2111.05826")
 
 
 def method(recipes: Mapping[str, str]) -> TrainedMethod:

@@ -13,7 +13,7 @@ from palette_bench.core.errors import InputError, UsageError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import today
 
-from ..training.checkpoint import CheckpointState, ordered
+from ..training.checkpoint import ordered
 from ..training.recipe import DataOptions, Recipe, to_toml
 from ..training.weights import TrainedRun, WeightsCard, card_path, open_run
 
@@ -37,9 +37,27 @@ def pack(
     opened = open_run(run)
     if opened.state is None:
         raise UsageError(f"{run}: expected a run folder or a checkpoint, which say what the weights saw")
-    content = half_precision(opened)
-    card = _card(opened, opened.state, content, data, licence)
-    card = card.model_copy(update={"started_from_note": started_from_note})
+    content, state, configuration = half_precision(opened), opened.state, opened.state.configuration
+    card = WeightsCard(
+        schema=WeightsCard.schema_name(),
+        sha256=sha256(content),
+        bytes=len(content),
+        method=opened.method,
+        parameters=state.parameters,
+        licence=licence,
+        date=today(),
+        data=data.name,
+        saw_test_images=data.saw_test_images,
+        pictures=configuration["pictures"],
+        data_sha256=configuration["data"],
+        started_from=configuration["init"],
+        started_from_note=started_from_note,
+        seed=configuration["seed"],
+        steps=state.step,
+        images_seen=state.images_seen,
+        recipe=stated(configuration["recipe"]),
+        environment=state.environment,
+    )
     with atomic.FileBatch() as batch:
         batch.write(weights, content)
         batch.write(card_path(weights), to_toml(cast(Recipe, card)).encode())  # `to_toml` takes any record
@@ -64,31 +82,6 @@ def half_precision(run: TrainedRun) -> bytes:
             )
     metadata = {"recipe": run.recipe, "method": run.method, "step": str(run.step)}
     return ordered(safetensors.torch.save(tensors, metadata))
-
-
-def _card(
-    run: TrainedRun, state: CheckpointState, content: bytes, data: DataOptions, licence: str
-) -> WeightsCard:
-    configuration = state.configuration
-    return WeightsCard(
-        schema=WeightsCard.schema_name(),
-        sha256=sha256(content),
-        bytes=len(content),
-        method=run.method,
-        parameters=state.parameters,
-        licence=licence,
-        date=today(),
-        data=data.name,
-        saw_test_images=data.saw_test_images,
-        pictures=configuration["pictures"],
-        data_sha256=configuration["data"],
-        started_from=configuration["init"],
-        seed=configuration["seed"],
-        steps=state.step,
-        images_seen=state.images_seen,
-        recipe=stated(configuration["recipe"]),
-        environment=state.environment,
-    )
 
 
 def stated(value: Any) -> Any:

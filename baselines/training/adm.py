@@ -6,7 +6,6 @@ tensor must have its counterpart: none may be missing, left over or of another s
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from palette_bench.benchset.sources import file_sha256
 from palette_bench.core.errors import Problem, UsageError, WeightsError, problem, suggest
 from palette_bench.core.records import Part, Sha, validate
 
@@ -125,7 +125,7 @@ def _read(file: Path, row: AdmKind) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":  # never published as such: no digest to compare with
             return safetensors.torch.load_file(file)
-        digest = _digest(file) if row.sha256 else None
+        digest = file_sha256(file) if row.sha256 else None
         if digest != row.sha256:
             raise ValueError(f"sha256 {digest}")
         tensors = torch.load(file, map_location="cpu", weights_only=True)
@@ -146,11 +146,6 @@ def _read(file: Path, row: AdmKind) -> dict[str, Tensor]:
     return tensors
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _misfits(
     file: Path, theirs: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], spec: UNetSpec, row: AdmKind
 ) -> Iterator[Problem]:
@@ -158,7 +153,11 @@ def _misfits(
     fix = f"take the kind of this file; {row.file} fits the preset {row.preset}"
     published = PRESETS[row.preset]
     if (spec.heads, spec.head_width) != (published.heads, published.head_width):
-        yield problem("PB712", f"{file}: heads", expected=_heads(published), found=_heads(spec), fix=fix)
+        expected_heads, found = (
+            f"{shape.heads} heads" if shape.heads else f"heads of {shape.head_width} channels"
+            for shape in (published, spec)
+        )
+        yield problem("PB712", f"{file}: heads", expected=expected_heads, found=found, fix=fix)
     if spec.fold > 1:
         yield problem("PB712", f"{file}: fold", expected="1", found=str(spec.fold), fix=fix)
     expected = {_their_name(name): _their_shape(name, shape, row) for name, shape in shapes.items()}
@@ -177,10 +176,6 @@ def _misfits(
             yield problem(
                 "PB712", f"{file}: {name}", expected=f"{expected[name]}, real", found=found, fix=fix
             )
-
-
-def _heads(spec: UNetSpec) -> str:
-    return f"{spec.heads} heads" if spec.heads else f"heads of {spec.head_width} channels"
 
 
 def _their_name(name: str) -> str:

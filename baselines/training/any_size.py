@@ -7,21 +7,23 @@ Three policies: `tile` (windows at the trained size), `scale` (the whole image a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from palette_bench.core.errors import InputError, UsageError, suggest
-from palette_bench.core.types import Image, Mask
+from palette_bench.core.types import Image
 from palette_bench.runtime.tensors import to_pixels, to_tensor
 from palette_bench.submission.methods import UserImage
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.preprocess import crop_area
 
+from .unet import Predictor
+
+POLICIES = ("tile", "scale", "native")
 SMALLEST = 16  # pixels
 _GRID = 16  # block size of JPEG with halved chroma, pixels
 _log = logging.getLogger(__name__)
@@ -30,32 +32,20 @@ _log = logging.getLogger(__name__)
 Restore = Callable[[UserImage, bool], Image]
 
 
-@dataclass(frozen=True)
-class ModelFit:
-    """A model and the sizes it accepts.
-
-    Attributes:
-        side: trained size, pixels.
-        multiple: number that height and width must be multiples of.
-        restore: the model.
-        warns: whether `native` warns of a size other than `side`; False for sets, whose card records the
-            policy.
-    """
-
-    side: int
-    multiple: int
-    restore: Restore
-    warns: bool = True
-
-
-def restore_any_size(image: UserImage, policy: str | None, fit: ModelFit) -> Image:
+def restore_any_size(
+    image: UserImage, policy: str | None, restore: Restore, side: int, multiple: int, warns: bool = True
+) -> Image:
     """Return an image restored at its own size, (H, W, 3) uint8.
 
     Args:
         image: at least 16 px on each side.
         policy: "tile", "scale" or "native". None selects "scale" for colorization, whose colours need the
             whole image, and "tile" for the other tasks, which need every pixel.
-        fit: the model.
+        restore: the model.
+        side: trained size, pixels.
+        multiple: number that height and width must be multiples of.
+        warns: whether `native` warns of a size other than `side`; False for sets, whose card records the
+            policy.
 
     Raises:
         InputError: the image is too small, or its mask has another size.
@@ -74,45 +64,36 @@ def restore_any_size(image: UserImage, policy: str | None, fit: ModelFit) -> Ima
         raise UsageError(f"size policy {policy!r}: {suggest(policy, POLICIES)}")
     if image.task == "colorization":
         image = replace(image, input=np.repeat(luma(image.input)[:, :, None], 3, axis=2))
-    return POLICIES[policy](image, fit)
-
-
-def _tile(image: UserImage, fit: ModelFit) -> Image:
-    height, width = (max(fit.side, _next_multiple(n, _GRID)) for n in image.input.shape[:2])
-    return _cropped(fit.restore(_padded(image, height, width), True), image)
-
-
-def _native(image: UserImage, fit: ModelFit) -> Image:
-    height, width = (_next_multiple(n, fit.multiple) for n in image.input.shape[:2])
-    if fit.warns and (height, width) != (fit.side, fit.side):
+    if policy == "scale":
+        return _scaled(image, restore, side)
+    least, step = (side, _GRID) if policy == "tile" else (0, multiple)
+    tall, wide = (max(least, -(-length // step) * step) for length in (height, width))
+    if policy == "native" and warns and (tall, wide) != (side, side):
         _log.warning(
             "%s: restored at %d x %d px by a model trained at %d px, which may not know such images",
-            *(image.name, width, height, fit.side),
+            *(image.name, wide, tall, side),
         )
-    return _cropped(fit.restore(_padded(image, height, width), False), image)
+    return restore(_padded(image, tall, wide), policy == "tile")[:height, :width]
 
 
-def _scale(image: UserImage, fit: ModelFit) -> Image:
-    longest = max(image.input.shape[:2])
+def _scaled(image: UserImage, restore: Restore, side: int) -> Image:
+    """Return an image restored as a square of the trained size and enlarged; known pixels are its own."""
+    height, width = image.input.shape[:2]
+    longest = max(height, width)
     square = _padded(image, longest, longest)
-    small = replace(square, input=crop_area(square.input, fit.side), mask=_mask_at(square.mask, fit.side))
-    restored = _resized(fit.restore(small, False), longest)
+    mask = square.mask
+    if mask is not None:
+        # a small pixel is masked if any masked pixel overlaps it, by at least 1/510 of its area
+        mask = crop_area(np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2), side)[:, :, 0] > 0
+    small = to_tensor(restore(replace(square, input=crop_area(square.input, side), mask=mask), False)[None])
+    restored = interpolate(small, (longest, longest), mode="bicubic", antialias=True).clamp(-1, 1)
     if image.task == "colorization":
-        # only the colours come from the small output; the luma is the input's at full size
-        restored = _with_luma(restored, square.input)
-    output = _cropped(to_pixels(restored)[0], image)
+        # Only the colours come from the small output, the luma is the input's at full size. The same amount
+        # added to all channels leaves B - Y and R - Y, the chroma, unchanged.
+        weights = torch.tensor([19595, 38470, 7471])[None, :, None, None] / 65536
+        restored = restored + (to_tensor(square.input[None]) - (restored * weights).sum(1, keepdim=True))
+    output = to_pixels(restored)[0, :height, :width]
     return output if image.mask is None else np.where(image.mask[:, :, None], output, image.input)
-
-
-POLICIES: Mapping[str, Callable[[UserImage, ModelFit], Image]] = {
-    "tile": _tile,
-    "scale": _scale,
-    "native": _native,
-}
-
-
-def _next_multiple(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
 
 
 def _padded(image: UserImage, height: int, width: int) -> UserImage:
@@ -122,38 +103,7 @@ def _padded(image: UserImage, height: int, width: int) -> UserImage:
     return replace(image, input=np.pad(image.input, (*missing, (0, 0)), mode="symmetric"), mask=mask)
 
 
-def _cropped(output: Image, image: UserImage) -> Image:
-    return output[: image.input.shape[0], : image.input.shape[1]]
-
-
-def _mask_at(mask: Mask | None, side: int) -> Mask | None:
-    """Return a square mask resized to (side, side).
-
-    A resized pixel is masked if any masked source pixel overlaps it, by at least 1/510 of its area.
-    """
-    if mask is None:
-        return None
-    shares = crop_area(np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2), side)
-    return shares[:, :, 0] > 0
-
-
-def _resized(image: Image, side: int) -> torch.Tensor:
-    """Return a square image resized bicubically, (1, 3, side, side) float32 in [-1, 1]."""
-    return interpolate(to_tensor(image[None]), (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
-
-
-def _with_luma(image: torch.Tensor, gray: NDArray[np.uint8]) -> torch.Tensor:
-    """Return the image with its own chroma and the luma of `gray`.
-
-    Adding the same amount to all channels leaves B - Y and R - Y, the chroma, unchanged.
-    """
-    weights = torch.tensor([19595, 38470, 7471])[None, :, None, None] / 65536
-    return image + (to_tensor(gray[None]) - (image * weights).sum(1, keepdim=True))
-
-
 # --- windows ---
-
-Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def overlap_of(side: int) -> int:
@@ -183,14 +133,15 @@ class TiledNetwork:
         micro_batch: windows per call of the network.
     """
 
-    def __init__(self, network: Network, needed: torch.Tensor, side: int, micro_batch: int) -> None:
-        self._network = network
-        self._side = side
-        self._micro_batch = micro_batch
+    def __init__(self, network: Predictor, needed: torch.Tensor, side: int, micro_batch: int) -> None:
+        self._network, self._side, self._micro_batch = network, side, micro_batch
         height, width = needed.shape
         places = [(top, left) for top in starts(height, side) for left in starts(width, side)]
         self._places = [place for place in places if bool(self._cut(needed, place).any())]
-        self._weight = _window_weight(side).to(needed.device)
+        # ramps over the overlap, so that neighbours sum to 1
+        distance = torch.arange(side) + 0.5
+        ramp = (torch.minimum(distance, side - distance) / overlap_of(side)).clamp(max=1)
+        self._weight = (ramp[:, None] * ramp).to(needed.device)
         self._total = torch.zeros(height, width, device=needed.device)
         for place in self._places:
             self._cut(self._total, place).add_(self._weight)
@@ -206,25 +157,14 @@ class TiledNetwork:
             (1, 3, H, W) float32; 0 where there is no window.
         """
         blended = torch.zeros_like(images[:, :3])
-        for place, prediction in self._predictions(images, code):
-            self._cut(blended, place).add_(prediction * self._weight)
-        return blended / self._total.clamp(min=torch.finfo(torch.float32).tiny)
-
-    def _predictions(
-        self, images: torch.Tensor, code: torch.Tensor
-    ) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
         for first in range(0, len(self._places), self._micro_batch):
             some = self._places[first : first + self._micro_batch]
             windows = torch.cat([self._cut(images, place) for place in some])
-            yield from zip(some, self._network(windows, code.expand(len(some), -1)), strict=True)
+            predictions = self._network(windows, code.expand(len(some), -1))
+            for place, prediction in zip(some, predictions, strict=True):
+                self._cut(blended, place).add_(prediction * self._weight)
+        return blended / self._total.clamp(min=torch.finfo(torch.float32).tiny)
 
     def _cut(self, images: torch.Tensor, place: tuple[int, int]) -> torch.Tensor:
         top, left = place
         return images[..., top : top + self._side, left : left + self._side]
-
-
-def _window_weight(side: int) -> torch.Tensor:
-    """Return (side, side) float32 weights: ramps over the overlap, so that neighbours sum to 1."""
-    distance = torch.arange(side) + 0.5
-    ramp = (torch.minimum(distance, side - distance) / overlap_of(side)).clamp(max=1)
-    return ramp[:, None] * ramp

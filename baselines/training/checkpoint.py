@@ -5,11 +5,9 @@ RUN/checkpoints/step-00010000/{weights,ema,optimizer}.safetensors, state.json. S
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -17,6 +15,7 @@ import safetensors.torch
 import torch
 from pydantic import Field
 
+from palette_bench.benchset.sources import file_sha256
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, PaletteBenchError, StorageError, problem
 from palette_bench.core.fingerprint import canonical_json, sha256
@@ -72,19 +71,6 @@ class CheckpointState(Record):
     files: dict[str, Sha]
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint in memory: its state, and tensors by file stem (`weights`, `ema`, `optimizer`, ...)."""
-
-    state: CheckpointState
-    tensors: Mapping[str, Tensors]
-
-
-def folder_name(step: int) -> str:
-    """Return the folder name of a step's checkpoint."""
-    return f"step-{step:08d}"
-
-
 def save(run: Path, state: CheckpointState, tensors: Mapping[str, Tensors], recipe: str) -> Path:
     """Write a checkpoint into a temporary folder, verify it, and give the folder its final name.
 
@@ -97,23 +83,20 @@ def save(run: Path, state: CheckpointState, tensors: Mapping[str, Tensors], reci
     Raises:
         StorageError: PB802; older checkpoints are unchanged.
     """
-    target = run / FOLDER / folder_name(state.step)
+    target = run / FOLDER / f"step-{state.step:08d}"
     if target.exists():
         atomic.remove_folder(target)  # a damaged checkpoint that `newest` skipped
     metadata = {"recipe": recipe, "method": state.method, "step": str(state.step)}
+    digests = {}
     with atomic.whole_folder(target) as folder:
-        files = (_write(folder, f"{stem}.safetensors", part, metadata) for stem, part in tensors.items())
-        state.model_copy(update={"files": dict(files)}).write(folder / STATE)
+        for stem, part in tensors.items():
+            on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in part.items()}
+            data = ordered(safetensors.torch.save(on_host, metadata))
+            atomic.write_bytes(folder / f"{stem}.safetensors", data)
+            digests[f"{stem}.safetensors"] = sha256(data)
+        state.model_copy(update={"files": digests}).write(folder / STATE)
         read_state(folder)
     return target
-
-
-def _write(folder: Path, name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[str, str]:
-    """Write one file; return its name and SHA-256."""
-    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = ordered(safetensors.torch.save(on_host, metadata))
-    atomic.write_bytes(folder / name, data)
-    return name, sha256(data)
 
 
 def ordered(data: bytes) -> bytes:
@@ -137,32 +120,25 @@ def read_state(folder: Path) -> CheckpointState:
     """
     state = CheckpointState.read(folder / STATE)
     for name, expected in state.files.items():
-        found = _digest(folder / name)
+        where = str(folder / name)
+        try:
+            found = file_sha256(folder / name)
+        except OSError as error:
+            raise StorageError(problem("PB801", where, found=error.strerror or str(error))) from error
         if found != expected:
             fix = "use another checkpoint; this file changed after it was written"
-            raise StorageError(
-                problem("PB801", str(folder / name), expected=expected[:12], found=found[:12], fix=fix)
-            )
+            raise StorageError(problem("PB801", where, expected=expected[:12], found=found[:12], fix=fix))
     return state
 
 
-def _digest(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StorageError(problem("PB801", str(path), found=error.strerror or str(error))) from error
-
-
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Return a checkpoint with its tensors, after verifying its files.
+def read_checkpoint(folder: Path) -> tuple[CheckpointState, dict[str, Tensors]]:
+    """Return a checkpoint: its state, and tensors by file stem (`weights`, `ema`, `optimizer`, ...).
 
     Raises:
         RecordError, StorageError: as `read_state`.
     """
     state = read_state(folder)
-    tensors = {Path(name).stem: safetensors.torch.load(read_file(folder / name)) for name in state.files}
-    return Checkpoint(state, tensors)
+    return state, {Path(name).stem: safetensors.torch.load(read_file(folder / name)) for name in state.files}
 
 
 def newest(run: Path) -> Path | None:

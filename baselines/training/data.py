@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -124,7 +124,7 @@ class ImagePack:
 
     file: Path
     start: int
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -203,18 +203,32 @@ def read_next(images: TrainingImages, index: int) -> tuple[Image, tuple[int, ...
     raise SourceError(unreadable(images, passed))
 
 
-def unreadable(images: TrainingImages, indices: Iterable[int], allowed: int | None = None) -> Problem:
-    """Return PB309 with the names of unreadable images; `allowed` is how many a run may have."""
-    names = [images.name(index) for index in sorted(indices)]
-    over = f" or pass over them: --unreadable {len(names)}" if allowed is not None else ""
+def unreadable(
+    images: TrainingImages,
+    indices: Collection[int],
+    allowed: int | None = None,
+    found: str = "not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
+    over: str | None = None,
+) -> Problem:
+    """Return PB309 with the names of unreadable images.
+
+    Args:
+        images: training images of the run.
+        indices: the unreadable ones.
+        allowed: how many a run may have; None for the default share.
+        found: what is wrong with them.
+        over: how to pass over them; None for the option, where a number is allowed.
+    """
     most = f"{UNREADABLE_SHARE:.1%}" if allowed is None else f"{allowed:,}"
+    if over is None:
+        over = "" if allowed is None else f" or pass over them: --unreadable {len(indices)}"
     return problem(
         "PB309",
         "training images",
         expected=f"at most {most} of {len(images):,} unreadable",
-        found="not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
+        found=found,
         fix=f"replace or remove these files{over}",
-        ids=names,
+        ids=[images.name(index) for index in sorted(indices)],
     )
 
 
@@ -253,7 +267,9 @@ def _opened(path: Path) -> TrainingImages:
     elif path.suffix == ".safetensors":
         found = _pack(path)
     elif path.suffix == ".tar":
-        found = _tar(path)
+        members = list(tar_members(path))
+        places = np.array([(place.offset, place.size) for place in members], np.int64).reshape(-1, 2)
+        found = replace(_listed(path, [place.name for place in members]), places=places)
     elif path.suffix.lower() in SUFFIXES:
         found = _listed(path.parent, [path.name])
     else:
@@ -298,16 +314,8 @@ def _list_of(path: Path) -> list[str]:
 
 
 def _listed(root: Path, names: Iterable[str]) -> ImageFiles:
-    return ImageFiles(
-        root.absolute(), np.array([os.fsencode(name) for name in names if name], dtype=np.bytes_)
-    )
-
-
-def _tar(path: Path) -> ImageFiles:
-    members = list(tar_members(path))
-    places = np.array([(place.offset, place.size) for place in members], np.int64).reshape(-1, 2)
-    names = np.array([os.fsencode(place.name) for place in members], dtype=np.bytes_)
-    return ImageFiles(path.absolute(), names, places)
+    encoded = [os.fsencode(name) for name in names if name]
+    return ImageFiles(root.absolute(), np.array(encoded, dtype=np.bytes_))
 
 
 class _Tensor(Part):
@@ -330,8 +338,8 @@ def _pack(path: Path) -> ImagePack:
         except ValueError:
             header = {}
     tensors = [value for value in header.values() if isinstance(value, _Tensor)]
-    shape = _square(tensors[0], path.stat().st_size - 8 - size) if len(tensors) == 1 else None
-    if shape is None:
+    available = path.stat().st_size - 8 - size
+    if len(tensors) != 1 or not _is_pack(tensors[0], available):
         raise SourceError(
             problem(
                 "PB412",
@@ -341,31 +349,25 @@ def _pack(path: Path) -> ImagePack:
                 fix="write the images with safetensors.numpy.save_file",
             )
         )
-    return ImagePack(path.absolute(), 8 + size + tensors[0].data_offsets[0], shape)
+    return ImagePack(path.absolute(), 8 + size + tensors[0].data_offsets[0], tensors[0].shape)
 
 
-def _square(tensor: _Tensor, available: int) -> tuple[int, int, int, int] | None:
-    """Return the shape of a tensor of square images if the tensor lies within the file, else None."""
-    if tensor.dtype != "U8" or len(tensor.shape) != 4 or min(tensor.shape) < 1:
-        return None
-    (n, height, width, channels), (first, end) = tensor.shape, tensor.data_offsets
-    inside = 0 <= first <= end <= available and end - first == math.prod(tensor.shape)
-    return (n, height, width, channels) if inside and height == width and channels == 3 else None
-
-
-@cache
-def _photographs() -> frozenset[str]:
-    """Return the file names of the photographs that bundled benchmark sets are made from."""
-    sources = [source for name in protocol_ids() for source in load(name).sources.values()]
-    photos = [source.photos.values() for source in sources if isinstance(source, PhotoSource)]
-    return frozenset(photo.file for group in photos for photo in group)
+def _is_pack(tensor: _Tensor, available: int) -> bool:
+    """Return whether a tensor holds square images and lies within the file."""
+    shape, (first, end) = tensor.shape, tensor.data_offsets
+    square = len(shape) == 4 and min(shape) >= 1 and shape[1] == shape[2] and shape[3] == 3
+    inside = 0 <= first <= end <= available and end - first == math.prod(shape)
+    return tensor.dtype == "U8" and square and inside
 
 
 def _of_benchmarks(parts: Sequence[TrainingImages]) -> Iterator[Problem]:
     """Yield PB106 if file names belong to the editions that benchmark sets are drawn from."""
+    sources = [source for name in protocol_ids() for source in load(name).sources.values()]
+    photos = [source.photos.values() for source in sources if isinstance(source, PhotoSource)]
+    photographs = {photo.file for group in photos for photo in group}
     names = [part.name(i) for part in parts if isinstance(part, ImageFiles) for i in range(len(part))]
     files = [PurePosixPath(name).name for name in names]
-    tests = [n for n in files if imagenet_number(n) or n.startswith("Places365_val_") or n in _photographs()]
+    tests = [n for n in files if imagenet_number(n) or n.startswith("Places365_val_") or n in photographs]
     if tests:
         yield problem(
             "PB106",

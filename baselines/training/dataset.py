@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import accumulate
 
 import numpy as np
 import torch
@@ -35,6 +33,7 @@ QUALITY_WEIGHTS = (
     *(10000, 9048, 8187, 7408, 6703, 6065, 5488, 4966, 4493, 4066, 3679, 3329, 3012),
     *(2725, 2466, 2231, 2019, 1827, 1653, 1496, 1353, 1225, 1108, 1003, 907, 821),
 )
+_QUALITY_STEPS = np.cumsum(QUALITY_WEIGHTS, dtype=np.int64)
 _RECTANGLES = (6554, 26214)  # hole pixels of rects-v1, bounds inclusive: 10 to 40 % of 256 x 256
 _FOUR = ("right", "left", "top", "bottom")
 
@@ -103,15 +102,12 @@ def shuffled(turn: int, count: int, seed: int, epoch: int) -> int:
     while True:
         left, right = found >> half, found & ((1 << half) - 1)
         for turn_key in range(6):
-            left, right = right, left ^ _mixed(f"{seed}|{epoch}|{turn_key}|{right}", half)
+            key = f"pb-train-v1|order|{seed}|{epoch}|{turn_key}|{right}".encode("ascii")
+            mixed = int.from_bytes(hashlib.sha256(key).digest()[:8], "little") & ((1 << half) - 1)
+            left, right = right, left ^ mixed
         found = left << half | right
         if found < count:
             return found
-
-
-def _mixed(text: str, bits: int) -> int:
-    digest = hashlib.sha256(f"pb-train-v1|order|{text}".encode("ascii")).digest()
-    return int.from_bytes(digest[:8], "little") & ((1 << bits) - 1)
 
 
 def random_crop(pixels: Image, side: int, task: Task, draws: Stream) -> Image:
@@ -140,18 +136,13 @@ def degrade(reference: Image, task: Task, draws: Stream) -> tuple[Image, Mask]:
     return punch(reference, mask), mask
 
 
-@cache
-def _quality_steps() -> NDArray[np.int64]:
-    return np.array(list(accumulate(QUALITY_WEIGHTS)), np.int64)
-
-
 def random_quality(draws: Stream) -> int:
     """Return a random JPEG quality in 5..30, with p proportional to exp(-q / 10).
 
     Source: Palette, section 4. The weights are a table of integers, so that results do not depend on a libm.
     """
-    steps = _quality_steps()
-    return FIRST_QUALITY + int(np.searchsorted(steps, draws.below(int(steps[-1])), side="right"))
+    drawn = draws.below(int(_QUALITY_STEPS[-1]))
+    return FIRST_QUALITY + int(np.searchsorted(_QUALITY_STEPS, drawn, side="right"))
 
 
 def inpainting_mask(draws: Stream) -> Mask:

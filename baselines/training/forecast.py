@@ -61,7 +61,7 @@ def forecast(method: TrainedMethod, recipe: Recipe) -> ResourceForecast:
     """
     meta = torch.device("meta")
     with meta:
-        trainables = method.objective(recipe, meta).trainables
+        trainables = method.build(recipe, meta).trainables
     counts = [sum(p.numel() for p in trainable.module.parameters()) for trainable in trainables]
     averaged = sum(count for count, trainable in zip(counts, trainables, strict=True) if trainable.averaged)
     held = [activation_bytes(p.module) for p in trainables if isinstance(p.module, UNet)]
@@ -86,9 +86,8 @@ def activation_bytes(network: UNet) -> int:
     side, meta = network.spec.side, torch.device("meta")
     own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = network(
-            torch.empty(1, 6, side, side, device=meta), torch.empty(1, network.spec.width, device=meta)
-        )
+        code = torch.empty(1, network.spec.width, device=meta)
+        loss = network(torch.empty(1, 6, side, side, device=meta), code)
     del loss
     return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
 
@@ -115,21 +114,13 @@ def tell_and_prove(
         DeviceError: PB707, the run clearly needs more memory than is available.
     """
     training = recipe.training
-    logger.info(
-        "training %s: %s parameters, %s steps of %s images at %d px on %s",
-        recipe.method,
-        f"{found.parameters:,}",
-        f"{training.steps:,}",
-        f"{training.batch:,}",
-        recipe.side,
-        f"{device} (threads: {torch.get_num_threads()})" if device.type == "cpu" else device,
-    )
-    logger.info(
-        "learning rate: %.1e, after a warm-up of %s steps%s",
-        training.learning_rate,
-        f"{training.warmup_steps:,}",
-        f", falling to 0 over the last {training.cooldown_steps:,}" if training.cooldown_steps else "",
-    )
+    counts = (f"{n:,}" for n in (found.parameters, training.steps, training.batch))
+    where = f"{device} (threads: {torch.get_num_threads()})" if device.type == "cpu" else device
+    text = "training %s: %s parameters, %s steps of %s images at %d px on %s"
+    logger.info(text, recipe.method, *counts, recipe.side, where)
+    cooldown = f", falling to 0 over the last {training.cooldown_steps:,}" if training.cooldown_steps else ""
+    text = "learning rate: %.1e, after a warm-up of %s steps%s"
+    logger.info(text, training.learning_rate, f"{training.warmup_steps:,}", cooldown)
     needed, available = found.memory(micro), memory_available(device)
     parts = f"weights, gradients, Adam, average {in_bytes(found.state)}; " + (
         f"activations of {micro:,} images {in_bytes(micro * found.activations)}; "
@@ -137,7 +128,10 @@ def tell_and_prove(
     )
     there = "unknown" if available is None else in_bytes(available)
     logger.info("memory: about %s (%s), available %s", in_bytes(needed), parts, there)
-    mini = _for_cpu(recipe, recipes) if device.type == "cpu" else ""
+    mini, text = "", recipes.get(_FOR_CPU, "")
+    if device.type == "cpu" and text:
+        task = tomllib.loads(text).get("task", recipe.task)
+        mini = f"--recipe {_FOR_CPU}" + (f" --task {task}" if task != recipe.task else "")
     seconds = found.flop * training.batch * training.steps / (_FLOP_PER_THREAD * torch.get_num_threads())
     if device.type == "cpu" and seconds > _LONG:
         logger.warning(
@@ -159,13 +153,6 @@ def tell_and_prove(
         )
 
 
-def _for_cpu(recipe: Recipe, recipes: Mapping[str, str]) -> str:
-    """Return the options that train the method on a CPU; empty if the method has no such recipe."""
-    text = recipes.get(_FOR_CPU, "")
-    task = tomllib.loads(text).get("task", recipe.task)
-    return f"--recipe {_FOR_CPU}" + (f" --task {task}" if task != recipe.task else "") if text else ""
-
-
 def prove_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -> None:
     """Raise unless there is space for the checkpoints to come: the newest, one being written, and those kept.
 
@@ -180,6 +167,5 @@ def prove_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -
     needed = count * found.checkpoint
     free = require_space(run, needed, fix)
     if count:
-        logger.info(
-            "space: %d x %s of checkpoints, %s free", count, in_bytes(found.checkpoint), in_bytes(free)
-        )
+        size = in_bytes(found.checkpoint)
+        logger.info("space: %d x %s of checkpoints, %s free", count, size, in_bytes(free))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 
-from palette_bench.core.errors import Problem, SourceError, problem
+from palette_bench.core.errors import SourceError
 from palette_bench.core.processes import in_threads
 from palette_bench.core.types import Progress
 from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.tasks.preprocess import DecodeError
 
-from .data import TrainingImages
+from .data import TrainingImages, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -49,25 +49,11 @@ def prove_headers(images: TrainingImages, allowed: int, world: ProcessGroup, pro
             advance(len(part))
     reasons = dict(world.union(mine))
     if len(reasons) > allowed:
-        raise SourceError(*too_many(images, reasons, allowed))
+        by_reason: dict[str, list[int]] = defaultdict(list)
+        for index, reason in sorted(reasons.items()):
+            by_reason[reason].append(index)
+        over = f", or pass over them: --unreadable {len(reasons)}"
+        raise SourceError(*(unreadable(images, i, allowed, reason, over) for reason, i in by_reason.items()))
     for index, reason in sorted(reasons.items()):
         logger.warning("unreadable, passed over: %s (%s)", images.name(index), reason)
     return set(reasons)
-
-
-def too_many(images: TrainingImages, reasons: dict[int, str], allowed: int) -> list[Problem]:
-    """Return one PB309 per reason, with the names of its images."""
-    by_reason: dict[str, list[int]] = defaultdict(list)
-    for index, reason in sorted(reasons.items()):
-        by_reason[reason].append(index)
-    return [
-        problem(
-            "PB309",
-            "training images",
-            expected=f"at most {allowed:,} of {len(images):,} unreadable",
-            found=reason,
-            fix=f"replace or remove these files, or pass over them: --unreadable {len(reasons)}",
-            ids=[images.name(index) for index in indices],
-        )
-        for reason, indices in by_reason.items()
-    ]

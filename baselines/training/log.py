@@ -6,7 +6,6 @@ import importlib.util
 import json
 import logging
 import math
-import resource
 import statistics
 import threading
 import time
@@ -102,24 +101,18 @@ class Heartbeat:
     @contextmanager
     def beating(self) -> Iterator[None]:
         """Run the heartbeat in a thread: a step of a large network on a small machine takes minutes."""
-        thread = threading.Thread(target=self._watch, daemon=True)
+
+        def watch() -> None:
+            while not self._over.wait(max(0.1, self.sign(time.monotonic()))):
+                pass
+
+        thread = threading.Thread(target=watch, daemon=True)
         thread.start()
         try:
             yield
         finally:
             self._over.set()
             thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(max(0.1, self.sign(time.monotonic()))):
-            pass
-
-
-def memory_bytes(device: torch.device) -> int:
-    """Return the peak memory in bytes: of a CUDA device, otherwise of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class RunLog:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -54,15 +54,7 @@ def processors(cgroup: Path = _CGROUP) -> int:
     return max(1, min(count, granted))
 
 
-def _idle() -> int:
-    """Return how many processors of the machine were idle in the last minute, at least one."""
-    try:
-        return max(1, (os.cpu_count() or 1) - round(os.getloadavg()[0]))
-    except OSError:
-        return os.cpu_count() or 1
-
-
-@contextmanager
+@contextlib.contextmanager
 def threads(wanted: int | None, fixed: bool = False) -> Iterator[int]:
     """Set torch's number of threads and yield it; restore the previous number on exit.
 
@@ -74,8 +66,10 @@ def threads(wanted: int | None, fixed: bool = False) -> Iterator[int]:
         wanted: number of threads; None chooses.
         fixed: whether the choice must not depend on the load of the machine.
     """
-    before = torch.get_num_threads()
-    free = processors() if fixed or "OMP_NUM_THREADS" in os.environ else min(processors(), _idle())
+    before, free = torch.get_num_threads(), processors()
+    if not fixed and "OMP_NUM_THREADS" not in os.environ:
+        with contextlib.suppress(OSError):  # no load average: all count as idle
+            free = min(free, max(1, (os.cpu_count() or 1) - round(os.getloadavg()[0])))
     torch.set_num_threads(wanted or min(before, free))
     try:
         yield torch.get_num_threads()

@@ -144,12 +144,3 @@ class TrainedMethod:
     recipe_model: type[Recipe]
     texts: Mapping[str, str]
     build: Callable[[Any, torch.device], Objective]
-
-    def recipes(self) -> Mapping[str, str]:
-        """Return name -> TOML text of the recipes."""
-        return self.texts
-
-    def objective(self, recipe: Recipe, device: torch.device) -> Objective:
-        """Return new networks and losses of a resolved recipe, on the device."""
-        assert isinstance(recipe, self.recipe_model), "recipes are read as `recipe_model`"
-        return self.build(recipe, device)

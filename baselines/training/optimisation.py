@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,7 @@ class WeightAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         """Start from the current weights."""
-        self._module = module
-        self._decay = decay
+        self._module, self._decay = module, decay
         self._averages = {name: p.detach().clone() for name, p in module.named_parameters()}
 
     def update(self, step: int) -> None:
@@ -139,10 +138,7 @@ class NetworkTrainer:
 
     def __init__(self, trainable: TrainableNetwork, recipe: Recipe, world: ProcessGroup) -> None:
         """Apply the `[speed]` options to the network, wrap it for the process group, create its optimiser."""
-        self.trainable = trainable
-        self._world = world
-        self._recipe = recipe
-        self._autocast = recipe.speed.autocast == "bf16"
+        self.trainable, self._world, self._recipe = trainable, world, recipe
         if recipe.speed.channels_last:
             trainable.module.to(memory_format=torch.channels_last)
         if recipe.speed.compile:
@@ -157,9 +153,8 @@ class NetworkTrainer:
             eps=recipe.training.epsilon,
             fused=recipe.speed.fused_adam,
         )
-        self.average = (
-            WeightAverage(trainable.module, recipe.training.ema_decay) if trainable.averaged else None
-        )
+        decay = recipe.training.ema_decay
+        self.average = WeightAverage(trainable.module, decay) if trainable.averaged else None
 
     @property
     def count(self) -> int:
@@ -182,11 +177,23 @@ class NetworkTrainer:
         """Take one optimiser step, without an update if the loss or gradient is not finite."""
         self.optimizer.zero_grad()
         tally = LossSums.empty(self._world.device)
+        shared = self.network if isinstance(self.network, DistributedDataParallel) else None
         for turn, batch in enumerate(parts, start=1):
-            self._accumulate(batch, draws, tally, last=turn == accumulation)
+            # ranks exchange gradients in the last micro-batch
+            with shared.no_sync() if shared and turn < accumulation else nullcontext():
+                losses = self._losses(self.network, batch, draws)
+                (losses.values * losses.weights).sum().backward()  # type: ignore[no-untyped-call]
+            tally.count(losses)
         self._world.sum(tally.loss)
         self._world.sum(tally.weight)
-        result = StepResult(tally, self._normalise(tally.weight))
+        # The global weight is known only now. Distributed training averages gradients over ranks; multiplying
+        # by the number of ranks turns the mean into a sum.
+        scale = (self._world.size / tally.weight).float()
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf))  # only computes the norm
+        result = StepResult(tally, norm)
         if result.finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(step)
@@ -195,29 +202,10 @@ class NetworkTrainer:
                 self.average.update(step)
         return result
 
-    def _accumulate(self, batch: TrainingBatch, draws: KeyedDraws, tally: LossSums, last: bool) -> None:
-        """Add the gradient of sum(values * weights); ranks exchange gradients in the last micro-batch."""
-        shared = self.network if isinstance(self.network, DistributedDataParallel) else None
-        with shared.no_sync() if shared and not last else nullcontext():
-            losses = self._losses(self.network, batch, draws)
-            (losses.values * losses.weights).sum().backward()  # type: ignore[no-untyped-call]
-        tally.count(losses)
-
     def _losses(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
-        with torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._autocast):
+        bf16 = self._recipe.speed.autocast == "bf16"
+        with torch.autocast(self._world.device.type, torch.bfloat16, enabled=bf16):
             return self.trainable.loss(network, batch, draws)
-
-    def _normalise(self, weight: torch.Tensor) -> float:
-        """Divide gradients by the global weight, known only after all micro-batches; return their norm.
-
-        Distributed training averages gradients over ranks; multiplying by the number of ranks turns the mean
-        into a sum.
-        """
-        scale = (self._world.size / weight).float()
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad.mul_(scale)
-        return float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf))  # only computes the norm
 
     def faults(self, parts: Iterable[TrainingBatch], draws: KeyedDraws) -> Iterator[Problem]:
         """Yield PB611 if the untrained network has a wrong number of parameters or a wrong first loss.
@@ -230,17 +218,7 @@ class NetworkTrainer:
             yield problem("PB611", self.trainable.name, expected=expected, found=found)
         if self.trainable.first_loss is None:
             return
-        mean, error = self._first_loss(parts, draws)
-        granted = max(_TOLERANCE, 5 * error)
-        if not abs(mean - self.trainable.first_loss) <= granted:
-            expected = f"a first loss of {self.trainable.first_loss:.2f} +- {granted:.2f}"
-            fix = "the output layer must start at zero and the noise have variance 1"
-            yield problem("PB611", self.trainable.name, expected=expected, found=f"{mean:.4f}", fix=fix)
-
-    def _first_loss(self, parts: Iterable[TrainingBatch], draws: KeyedDraws) -> tuple[float, float]:
-        """Return the loss of the untrained network and its standard error, from 4 to 64 images."""
-        tally, values = LossSums.empty(self._world.device), torch.zeros(0)
-        error = math.inf
+        tally, values, error = LossSums.empty(self._world.device), torch.zeros(0), math.inf
         for batch in parts:
             with torch.no_grad():
                 losses = self._losses(self.trainable.module, batch, draws)
@@ -250,13 +228,16 @@ class NetworkTrainer:
                 error = float(values.std()) / len(values) ** 0.5
             if len(values) >= 64 or 5 * error <= _TOLERANCE:
                 break
-        return math.nan if tally.mean is None else tally.mean, error
+        mean = math.nan if tally.mean is None else tally.mean
+        granted = max(_TOLERANCE, 5 * error)
+        if not abs(mean - self.trainable.first_loss) <= granted:
+            expected = f"a first loss of {self.trainable.first_loss:.2f} +- {granted:.2f}"
+            fix = "the output layer must start at zero and the noise have variance 1"
+            yield problem("PB611", self.trainable.name, expected=expected, found=f"{mean:.4f}", fix=fix)
 
-    @contextmanager
-    def averaged(self) -> Iterator[nn.Module]:
-        """Yield the module with its averaged weights, or with its own if no average is kept."""
-        with self.average.applied() if self.average else nullcontext(self.trainable.module) as module:
-            yield module
+    def averaged(self) -> AbstractContextManager[nn.Module]:
+        """Return a context with averaged weights in the module, or its own if no average is kept."""
+        return self.average.applied() if self.average else nullcontext(self.trainable.module)
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the tensors of a checkpoint by file stem.
@@ -282,26 +263,22 @@ class NetworkTrainer:
             moved: whether the optimiser had taken a step before the checkpoint.
 
         Raises:
-            WeightsError: PB712, names or shapes do not match this network. Weights and average change only if
-                theirs match.
+            WeightsError: PB712, names or shapes do not match this network; nothing has changed then.
         """
         prefix = "" if self.trainable.name == "network" else f"{self.trainable.name}-"
-        expected = [f"{prefix}weights", *([f"{prefix}ema"] if self.average else [])]
-        for stem in expected:
+        for stem in [f"{prefix}weights", *([f"{prefix}ema"] if self.average else [])]:
             prove(self.trainable.module, tensors.get(stem, {}), f"{stem}.safetensors")
-        self.trainable.module.load_state_dict(dict(tensors[f"{prefix}weights"]))
-        if self.average:
-            self.average.load(tensors[f"{prefix}ema"])
-        self._load_optimizer(tensors.get(f"{prefix}optimizer", {}), f"{prefix}optimizer.safetensors", moved)
-
-    def _load_optimizer(self, tensors: Mapping[str, torch.Tensor], where: str, moved: bool) -> None:
-        state: dict[int, dict[str, Any]] = {}
-        for key, value in tensors.items():
+        stem, state = f"{prefix}optimizer", dict[int, dict[str, Any]]()
+        for key, value in tensors.get(stem, {}).items():
             name, _, part = key.rpartition("/")
             if name in self.names:
                 state.setdefault(self.names.index(name), {})[part] = value
         if len(state) != (len(self.names) if moved else 0):
-            raise _contradiction(where, f"moments of {len(self.names):,} parameters", f"{len(state):,}")
+            moments = f"moments of {len(self.names):,} parameters"
+            raise _contradiction(f"{stem}.safetensors", moments, f"{len(state):,}")
+        self.trainable.module.load_state_dict(dict(tensors[f"{prefix}weights"]))
+        if self.average:
+            self.average.load(tensors[f"{prefix}ema"])
         # learning rate and betas come from the recipe, not from the checkpoint
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})

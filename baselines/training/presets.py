@@ -85,7 +85,8 @@ class UNetSpec:
             yield f"multipliers name {self.levels or 'no'} level{'s'[: self.levels]}, not 1 to {_MOST_LEVELS}"
             return
         for name, largest in _LARGEST.items():
-            if max(self._numbers(name)) > largest:
+            value = getattr(self, name)
+            if max(value if isinstance(value, tuple) else (value,)) > largest:
                 yield f"{name} goes up to {largest:,}"
         if self.width % 2:
             yield f"width {self.width} is odd: half of the noise level's code are sines, half cosines"
@@ -108,10 +109,6 @@ class UNetSpec:
             if channels % (self.heads or self.head_width):
                 heads = f"{self.heads} heads" if self.heads else f"heads of head_width = {self.head_width}"
                 yield f"{channels} channels do not divide into {heads}"
-
-    def _numbers(self, name: str) -> tuple[int, ...]:
-        value: int | tuple[int, ...] = getattr(self, name)
-        return value if isinstance(value, tuple) else (value,)
 
     @property
     def levels(self) -> int:

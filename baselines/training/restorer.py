@@ -1,14 +1,14 @@
 """Restoring with a run of any trained method: weights are verified, sets and user images restored.
 
-A method adds its `SamplingMethod`: how its network makes an image from a source, and what cards say of it.
+A method opens its run with `open_trained` and makes a `TrainedModel` of it, which it tells how its network
+makes an image from a source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Generic, TypeVar
 
@@ -27,13 +27,18 @@ from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, UserImage
 from palette_bench.submission.training_runs import trained_models
 
-from .any_size import POLICIES, ModelFit, Network, TiledNetwork, restore_any_size
+from .any_size import POLICIES, TiledNetwork, restore_any_size
 from .objective import HOLED
 from .optimisation import prove
-from .recipe import DataOptions, Recipe, read_recipe
-from .unet import UNet, flop
+from .recipe import Recipe, read_recipe
+from .unet import Predictor, UNet, flop
 from .weights import TrainedRun, open_run
 
+R = TypeVar("R", bound=Recipe)
+
+LARGEST = 10  # magnitude in the [-1, 1] scale; beyond it the method has diverged
+WINDOWS = 8  # windows per forward pass of a tiled image
+TAKEN = ("run", "device", "fast", "size_policy")  # options of every trained method
 _FILL = -1  # the noise "step" whose normals fill the holes of user images
 
 
@@ -55,21 +60,6 @@ class ModelInput:
     masks: NDArray[np.bool_] | None
     fill: torch.Tensor | None
 
-    @classmethod
-    def of_batch(cls, batch: Batch) -> ModelInput:
-        """Return the model input of a batch, with its holes filled as the protocol specifies."""
-        fill = None if batch.masks is None else torch.from_numpy(batch.fill()).permute(0, 3, 1, 2)
-        return cls(batch.ids, batch.sample, batch.inputs, batch.masks, fill)
-
-    @classmethod
-    def of_image(cls, image: UserImage, seed: int, sample: int = 0) -> ModelInput:
-        """Return the model input of an image of any size; its name and the run's seed key the hole's fill."""
-        inputs = image.input[None]
-        if image.mask is None:
-            return cls((image.name,), sample, inputs, None, None)
-        fill = sampling_noise(seed, image.name, 0, _FILL, (1, 3, *image.mask.shape))
-        return cls((image.name,), sample, inputs, image.mask[None], torch.from_numpy(fill))
-
     def tensors(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return x, (N, 3, H, W) float32, and m, (N, 1, H, W) bool, which is all True without holes."""
         source = to_tensor(self.inputs, device)
@@ -77,21 +67,6 @@ class ModelInput:
             return source, torch.ones_like(source[:, :1], dtype=torch.bool)
         mask = torch.from_numpy(np.require(self.masks, requirements="W")).to(device)[:, None]
         return torch.where(mask, self.fill.to(device), source), mask
-
-    def answer(self, images: torch.Tensor) -> NDArray[np.uint8]:
-        """Return restored images, (N, 3, H, W) in [-1, 1], as (N, H, W, 3) uint8, known pixels unchanged."""
-        output = to_pixels(images)
-        if self.masks is not None:
-            known = ~self.masks
-            output[known] = self.inputs[known]
-        return output
-
-
-R = TypeVar("R", bound=Recipe)
-
-LARGEST = 10  # magnitude in the [-1, 1] scale; beyond it the method has diverged
-WINDOWS = 8  # windows per forward pass of a tiled image
-TAKEN = ("run", "device", "fast", "size_policy")  # options of every trained method
 
 
 @dataclass(frozen=True)
@@ -101,7 +76,7 @@ class OpenedRun(Generic[R]):
     Attributes:
         run: trained weights.
         recipe: resolved recipe.
-        network: the network, on the host until `ready`.
+        network: the network, on the host until a `TrainedModel` is made.
         device: device that will restore.
         options: requested options.
     """
@@ -111,26 +86,6 @@ class OpenedRun(Generic[R]):
     network: UNet
     device: torch.device
     options: RestoreOptions
-
-
-@dataclass(frozen=True)
-class SamplingMethod:
-    """How a method restores with its network.
-
-    Attributes:
-        title: name of the method, for cards.
-        sampling: sampling entries of cards.
-        answer: (network, model input) -> restored images, (N, 3, H, W) float32 in the [-1, 1] scale; known
-            pixels may hold any value.
-        choices: what determines a pixel beside weights and `sampling`, as JSON values.
-        paper: paper that describes the method.
-    """
-
-    title: str
-    sampling: Sampling
-    answer: Callable[[Network, ModelInput], torch.Tensor]
-    choices: Mapping[str, Any] = field(default_factory=dict)
-    paper: str | None = None
 
 
 def open_trained(method: str, model: type[R], options: RestoreOptions) -> OpenedRun[R]:
@@ -156,84 +111,81 @@ def open_trained(method: str, model: type[R], options: RestoreOptions) -> Opened
     return OpenedRun(run, recipe, network, device, options)
 
 
-def ready(opened: OpenedRun[Any], sampling_method: SamplingMethod) -> TrainedModel:
-    """Return the model with its network on the device, compiled if --fast permits other bits."""
-    opened.network.to(opened.device)
-    if opened.options.fast:
-        opened.network.compile()
-    return TrainedModel(opened, sampling_method)
-
-
-def about(opened: OpenedRun[Any], sampling_method: SamplingMethod) -> MethodInfo:
-    """Return the card entries of the model; its version is the digest of the weights."""
-    run, recipe, policy = opened.run, opened.recipe, opened.options.size_policy
-    data = _data(run, recipe)
-    tasks = "multi-task" if len(recipe.tasks) > 1 else recipe.tasks[0]
-    return MethodInfo(
-        method=Method(
-            slug=run.method,
-            name=f"{sampling_method.title}, {tasks}, {recipe.network.preset}, {run.step:,} steps",
-            version=run.sha256[:12],
-            authors=("palette-bench",),
-            license="Apache-2.0",
-            paper=sampling_method.paper,
-        ),
-        training=Training(
-            datasets=(data.name,) if data.name else (),
-            saw_test_images=data.saw_test_images,
-            parameters=sum(p.numel() for p in opened.network.parameters()),
-            task_specific=len(recipe.tasks) == 1,
-        ),
-        sampling=sampling_method.sampling.model_copy(
-            update={"flop_per_image": _cost(opened, sampling_method)}
-        ),
-        declared=Declared(
-            uses_mask=bool(set(HOLED) & set(recipe.tasks)),
-            uses_label=False,
-            postprocess=policy and f"size policy {policy}: trained at {recipe.side} px",
-        ),
-    )
-
-
-def _data(run: TrainedRun, recipe: Recipe) -> DataOptions:
-    """Return what is known of the training images: from the weights' card, else from the recipe."""
-    card = run.card
-    return DataOptions(name=card.data, saw_test_images=card.saw_test_images) if card else recipe.data
-
-
-def _cost(opened: OpenedRun[Any], sampling_method: SamplingMethod) -> float | None:
-    """Return the FLOP per image at the trained size, forward passes only; None with a size policy."""
-    if opened.options.size_policy:
-        return None
-    return float(flop(opened.network.spec) * (sampling_method.sampling.steps or 1))
-
-
 class TrainedModel:
     """A trained model, ready to restore: an `ImageRestorer`.
 
-    Args:
-        opened: the run, with its network on the device that computes.
-        manner: how the method restores.
+    Attributes:
+        network: the network, on the device that computes.
+        about: card entries; the version is the digest of the weights.
+        identity: digest of everything that determines a pixel.
     """
 
-    def __init__(self, opened: OpenedRun[Any], sampling_method: SamplingMethod) -> None:
-        self._opened = opened
-        self._manner = sampling_method
-        self.about = about(opened, sampling_method)
-        sampling, options = sampling_method.sampling, opened.options
+    def __init__(
+        self,
+        opened: OpenedRun[Any],
+        title: str,
+        sampling: Sampling,
+        answer: Callable[[Predictor, ModelInput], torch.Tensor],
+        choices: Mapping[str, Any] | None = None,
+        paper: str | None = None,
+    ) -> None:
+        """Move the network to the device; compile it if --fast permits other bits.
+
+        Args:
+            opened: the run.
+            title: name of the method, for cards.
+            sampling: sampling entries of cards.
+            answer: (network, model input) -> restored images, (N, 3, H, W) float32 in the [-1, 1] scale;
+                known pixels may hold any value.
+            choices: what determines a pixel beside weights and `sampling`, as JSON values.
+            paper: paper that describes the method.
+        """
+        self.network = opened.network.to(opened.device)
+        if opened.options.fast:
+            self.network.compile()
+        self._tasks, self._side = opened.recipe.tasks, opened.recipe.side
+        self._device, self._options = opened.device, opened.options
+        self._answer, self._sampler = answer, sampling.sampler
+        self.about = _about(opened, title, sampling, paper)
+        policy = opened.options.size_policy
         self.identity = fingerprint(
             {
                 "weights": opened.run.sha256,
-                **sampling_method.choices,
+                **(choices or {}),
                 "sampler": sampling.sampler,
                 "steps": sampling.steps,
                 "seed": sampling.seed,
-                "noise": options.noise,
-                "fast": options.fast,
+                "noise": opened.options.noise,
+                "fast": opened.options.fast,
                 "device": opened.device.type,
-                **({"size_policy": options.size_policy} if options.size_policy else {}),
+                **({"size_policy": policy} if policy else {}),
             }
         )
+
+    def accept(self, benchset: ContestantSet) -> None:
+        """Raise unless the run was trained for the task and size of a set.
+
+        Raises:
+            UsageError: another task; PB302, another size without a size policy, or a policy that is not
+                needed.
+        """
+        where = f"set {benchset.public.set_fingerprint[:12]}"
+        self._accept(benchset.public.task, benchset.protocol.side, where)
+
+    def _accept(self, task: str, side: int | None, where: str) -> None:
+        """Raise unless the run was trained for a task, and for images of a side where one is given."""
+        if task not in self._tasks:
+            raise UsageError(f"this run was trained for {', '.join(self._tasks)}, not for {task}")
+        policy = self._options.size_policy
+        if side is None or (self._side == side) == (policy is None):
+            return
+        if policy is None:
+            expected = f"{self._side} x {self._side} px, the size the run was trained at"
+            fix = f"--size-policy {' or '.join(POLICIES)}: as own images are restored, and the card says so"
+        else:
+            expected = f"another size than the run's, for --size-policy {policy}"
+            fix = "leave --size-policy out"
+        raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         """Return restored images, (N, S, S, 3) uint8; known pixels equal the input bit for bit.
@@ -245,100 +197,107 @@ class TrainedModel:
             UsageError: as `accept`.
             InputError: PB612, images that stay not finite or beyond `LARGEST`, by id.
         """
-        self._accept(batch.benchset.public.task)
-        self._accept_size(batch.inputs.shape[1], "the batch")
-        policy = self._opened.options.size_policy
+        task, policy = batch.benchset.public.task, self._options.size_policy
+        self._accept(task, batch.inputs.shape[1], "the batch")
         with self._computing():
             if policy is None:
-                return self._answer(ModelInput.of_batch(batch), self._opened.network)
-            task = batch.benchset.public.task
+                fill = None if batch.masks is None else torch.from_numpy(batch.fill()).permute(0, 3, 1, 2)
+                question = ModelInput(batch.ids, batch.sample, batch.inputs, batch.masks, fill)
+                return self._restored(question, self.network)
             masks = [None] * len(batch.ids) if batch.masks is None else batch.masks
             inputs = np.broadcast_to(batch.inputs, (*batch.inputs.shape[:3], 3))
             images = map(UserImage, batch.ids, repeat(task), inputs, masks)
-            fit = self._fit(batch.sample, warns=False)
-            return np.stack([restore_any_size(image, policy, fit) for image in images])
-
-    def accept(self, benchset: ContestantSet) -> None:
-        """Raise unless the run was trained for the task and size of a set.
-
-        Raises:
-            UsageError: another task; PB302, another size without a size policy, or a policy that is not
-                needed.
-        """
-        self._accept(benchset.public.task)
-        self._accept_size(benchset.protocol.side, f"set {benchset.public.set_fingerprint[:12]}")
-
-    def _accept_size(self, side: int, where: str) -> None:
-        trained = self._opened.recipe.side
-        policy = self._opened.options.size_policy
-        if (trained == side) == (policy is None):
-            return
-        if policy is None:
-            expected = f"{trained} x {trained} px, the size the run was trained at"
-            fix = f"--size-policy {' or '.join(POLICIES)}: as own images are restored, and the card says so"
-        else:
-            expected = f"another size than the run's, for --size-policy {policy}"
-            fix = "leave --size-policy out"
-        raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
+            return np.stack([self._any_size(image, policy, batch.sample, warns=False) for image in images])
 
     def restore_image(self, image: UserImage, policy: str | None) -> Image:
         """Return an image restored at any size from 16 px, (H, W, 3) uint8; see `restore_any_size`."""
-        self._accept(image.task)
+        self._accept(image.task, None, image.name)
         with self._computing():
-            return restore_any_size(image, policy, self._fit(sample=0, warns=True))
+            return self._any_size(image, policy, sample=0, warns=True)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
         """Disable gradients; unless --fast was given, use kernels with reproducible bits."""
-        with reproducible_arithmetic(deterministic=not self._opened.options.fast), torch.no_grad():
+        with reproducible_arithmetic(deterministic=not self._options.fast), torch.no_grad():
             yield
 
-    def _fit(self, sample: int, warns: bool) -> ModelFit:
-        spec = self._opened.network.spec
-        return ModelFit(spec.side, spec.multiple, partial(self._restore_canvas, sample), warns)
+    def _any_size(self, image: UserImage, policy: str | None, sample: int, warns: bool) -> Image:
+        """Return a restored image; its name and the run's seed key the noise that fills its hole."""
 
-    def _restore_canvas(self, sample: int, image: UserImage, by_windows: bool) -> Image:
-        """Return a restored image; with `by_windows` it may have any size from the trained one up."""
-        question = ModelInput.of_image(image, self._opened.options.seed, sample)
-        network: Network = self._opened.network
-        if by_windows:
-            needed = question.tensors(self._opened.device)[1][0, 0]
-            network = TiledNetwork(network, needed, self._opened.recipe.side, WINDOWS)
-        answer: Image = self._answer(question, network)[0]
-        return answer
+        def restore(canvas: UserImage, by_windows: bool) -> Image:
+            masks = fill = None
+            if canvas.mask is not None:
+                noise = sampling_noise(self._options.seed, canvas.name, 0, _FILL, (1, 3, *canvas.mask.shape))
+                masks, fill = canvas.mask[None], torch.from_numpy(noise)
+            question = ModelInput((canvas.name,), sample, canvas.input[None], masks, fill)
+            network: Predictor = self.network
+            if by_windows:
+                needed = question.tensors(self._device)[1][0, 0]
+                network = TiledNetwork(network, needed, self._side, WINDOWS)
+            (output,) = self._restored(question, network)
+            return np.asarray(output)
 
-    def _accept(self, task: str) -> None:
-        tasks = self._opened.recipe.tasks
-        if task not in tasks:
-            raise UsageError(f"this run was trained for {', '.join(tasks)}, not for {task}")
+        return restore_any_size(image, policy, restore, self._side, self.network.spec.multiple, warns)
 
-    def _answer(self, question: ModelInput, network: Network) -> NDArray[np.uint8]:
+    def _restored(self, question: ModelInput, network: Predictor) -> NDArray[np.uint8]:
         """Return restored images, (N, H, W, 3) uint8; with --fast, repeat diverged images in float32."""
-        fast = self._opened.options.fast
-        images = self._images(question, network, fast)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._options.fast):
+            images = self._answer(network, question)
         broken = _diverged(images)
-        if fast and broken.any():
-            images[broken] = self._images(question, network, fast=False)[broken]
+        if self._options.fast and broken.any():
+            images[broken] = self._answer(network, question)[broken]
             broken = _diverged(images)
         if broken.any():
             raise InputError(
                 problem(
                     "PB612",
-                    self._manner.sampling.sampler,
+                    self._sampler,
                     expected=f"finite values within {LARGEST}",
                     fix="sample with clip static or more steps, where the method samples; else train on",
                     ids=[name for name, bad in zip(question.names, broken.tolist(), strict=True) if bad],
                 )
             )
-        return question.answer(images)
-
-    def _images(self, question: ModelInput, network: Network, fast: bool) -> torch.Tensor:
-        """Return the method's images, (N, 3, H, W) float32."""
-        with torch.autocast(self._opened.device.type, torch.bfloat16, enabled=fast):
-            return self._manner.answer(network, question)
+        output = to_pixels(images)
+        if question.masks is not None:
+            output[~question.masks] = question.inputs[~question.masks]
+        return output
 
 
 def _diverged(images: torch.Tensor) -> torch.Tensor:
     """Return which images hold a value that is not finite or beyond `LARGEST`, (N,) bool."""
     # negated, because every comparison with NaN is False
     return ~(images.abs() <= LARGEST).flatten(1).all(1)
+
+
+def _about(opened: OpenedRun[Any], title: str, sampling: Sampling, paper: str | None) -> MethodInfo:
+    """Return the card entries of a model.
+
+    What it was trained on is told by the weights' card, else by the recipe. The FLOP per image are those of
+    forward passes at the trained size, so they are unknown with a size policy.
+    """
+    run, recipe, policy = opened.run, opened.recipe, opened.options.size_policy
+    name = run.card.data if run.card else recipe.data.name
+    operations = None if policy else float(flop(opened.network.spec) * (sampling.steps or 1))
+    tasks = "multi-task" if len(recipe.tasks) > 1 else recipe.tasks[0]
+    return MethodInfo(
+        method=Method(
+            slug=run.method,
+            name=f"{title}, {tasks}, {recipe.network.preset}, {run.step:,} steps",
+            version=run.sha256[:12],
+            authors=("palette-bench",),
+            license="Apache-2.0",
+            paper=paper,
+        ),
+        training=Training(
+            datasets=(name,) if name else (),
+            saw_test_images=(run.card or recipe.data).saw_test_images,
+            parameters=sum(p.numel() for p in opened.network.parameters()),
+            task_specific=len(recipe.tasks) == 1,
+        ),
+        sampling=sampling.model_copy(update={"flop_per_image": operations}),
+        declared=Declared(
+            uses_mask=bool(set(HOLED) & set(recipe.tasks)),
+            uses_label=False,
+            postprocess=policy and f"size policy {policy}: trained at {recipe.side} px",
+        ),
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,7 @@ from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.journal import locked
 from palette_bench.core.processes import stoppable
 from palette_bench.core.records import read_file
-from palette_bench.core.types import SILENT, Fingerprint, Progress
+from palette_bench.core.types import SILENT, Progress
 from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.runtime.distributed import ProcessGroup, training_group
 from palette_bench.submission.cost import hardware_name
@@ -35,7 +34,7 @@ from .headers import prove_headers
 from .loader import BatchShard
 from .log import Heartbeat, RunLog
 from .machine import prove_compiler, threads
-from .objective import Objective, TrainedMethod
+from .objective import TrainedMethod
 from .optimisation import prove
 from .recipe import Recipe, inherited, read_recipe, to_toml
 from .trainer import RunConfig, Trainer
@@ -63,9 +62,12 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
         threads(options.threads, fixed=options.deterministic),
         training_group(options.device) as processes,
         reproducible_arithmetic(deterministic=options.deterministic),
-        _held(options.run, processes),
+        locked(options.run) if processes.is_main else contextlib.nullcontext(),
         heartbeat.beating() if processes.is_main else contextlib.nullcontext(),
     ):
+        if processes.is_main:
+            atomic.sweep(options.run)
+            atomic.sweep(options.run / checkpoint.FOLDER)
         steps, last = recipe.training.steps, checkpoint.newest(options.run)
         plan = _plan(recipe, options, processes, progress)
         _foretell(method, plan, options, last)
@@ -74,7 +76,12 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
         heartbeat.begin("preparing the network")
         loop = _begin(method, plan, options, last)
         loop.progress.unreadable |= found
-        log = _open_log(plan, options, loop.progress.step, heartbeat) if processes.is_main else None
+        log = None
+        if processes.is_main:
+            atomic.write_text(plan.run / RECIPE, to_toml(recipe))
+            atomic.write_text(plan.run / ENVIRONMENT, json.dumps(plan.environment, indent=2) + "\n")
+            RunOptions.of(options, recipe.method).write(plan.run / OPTIONS)
+            log = RunLog(plan.run, loop.progress.step, heartbeat)
         with contextlib.closing(log) if log else contextlib.nullcontext():
             loop.train(min(options.until or steps, steps), options.workers, log, check)
 
@@ -89,7 +96,7 @@ def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
         UsageError: there is no recipe of that name.
         RecordError: the recipe is malformed; reports all problems at once.
     """
-    known = method.recipes()
+    known = method.texts
     name = options.recipe or (options.task if options.task in known else method.name)
     if name in known:
         text = known[name]
@@ -110,16 +117,6 @@ def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
     return recipe
 
 
-@contextlib.contextmanager
-def _held(run: Path, processes: ProcessGroup) -> Iterator[None]:
-    """Lock the run's folder against other runs and remove leftovers in it, on rank 0."""
-    with locked(run) if processes.is_main else contextlib.nullcontext():
-        if processes.is_main:
-            atomic.sweep(run)
-            atomic.sweep(run / checkpoint.FOLDER)
-        yield
-
-
 def _plan(recipe: Recipe, options: TrainOptions, processes: ProcessGroup, progress: Progress) -> RunConfig:
     """Return the configuration of the run, checked to be equal on all ranks."""
     batch = recipe.training.batch
@@ -128,19 +125,30 @@ def _plan(recipe: Recipe, options: TrainOptions, processes: ProcessGroup, progre
     with progress("listing images", 1) as advance:
         images = open_images(options.data, recipe.data.saw_test_images)
         advance(1)
+    init = options.init
     configuration = {
         "recipe": recipe.choices(),
         "seed": options.seed,
         "data": images.fingerprint,
         "pictures": len(images),
-        "init": options.init and _init_digest(options.init),
+        "init": init and (file_sha256(init) if init.is_file() else open_run(init).sha256),
         checkpoint.LENGTH: recipe.training.steps,
     }
     processes.require_equal("configuration", fingerprint(configuration))
     pairs = TrainingPairs(images, recipe.tasks, recipe.side, batch, options.seed)
-    environment = _environment(processes.device, share, options.deterministic)
-    own = options.unreadable
-    allowed = int(UNREADABLE_SHARE * len(images)) if own is None else own
+    versions, device = canary.environment(), processes.device
+    environment = {
+        **{key: versions[key] for key in ("palette_bench", "python", "numpy", "pillow", "os")},
+        "torch": torch.__version__,
+        "device": f"{device.type} ({hardware_name(str(device))})",
+        "processes": str(share.world),
+        "micro_batch": str(share.micro),
+        "threads": str(torch.get_num_threads()),
+        "deterministic": str(options.deterministic).lower(),
+    }
+    allowed = options.unreadable
+    if allowed is None:
+        allowed = int(UNREADABLE_SHARE * len(images))
     return RunConfig(options.run, recipe, pairs, processes, share, configuration, environment, allowed)
 
 
@@ -154,27 +162,10 @@ def _foretell(method: TrainedMethod, plan: RunConfig, options: TrainOptions, las
     if plan.recipe.speed.compile:
         prove_compiler(plan.world.device)
     found = forecast(method, plan.recipe)
-    tell_and_prove(found, plan.recipe, plan.share.micro, plan.world.device, method.recipes(), options.force)
+    tell_and_prove(found, plan.recipe, plan.share.micro, plan.world.device, method.texts, options.force)
     if plan.world.is_main and not options.force:
         done = checkpoint.read_state(last).step if last else 0
         prove_space(options.run, found, plan.recipe, done)
-
-
-def _init_digest(path: Path) -> Fingerprint:
-    return file_sha256(path) if path.is_file() else open_run(path).sha256
-
-
-def _environment(device: torch.device, share: BatchShard, deterministic: bool) -> dict[str, str]:
-    versions = canary.environment()
-    return {
-        **{key: versions[key] for key in ("palette_bench", "python", "numpy", "pillow", "os")},
-        "torch": torch.__version__,
-        "device": f"{device.type} ({hardware_name(str(device))})",
-        "processes": str(share.world),
-        "micro_batch": str(share.micro),
-        "threads": str(torch.get_num_threads()),
-        "deterministic": str(deterministic).lower(),
-    }
 
 
 def _begin(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None) -> Trainer:
@@ -182,22 +173,23 @@ def _begin(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: 
 
     Raises:
         UsageError: the run has taken more steps than it should have in all.
+        WeightsError: PB705, PB712, the weights of --init are not of their kind, or of another network.
     """
     torch.manual_seed(options.seed)  # decides the initial weights
-    objective = method.objective(plan.recipe, plan.world.device)
-    if options.init and not last:
-        _initialise(objective, plan.recipe, options.init, options.init_kind)
+    objective = method.build(plan.recipe, plan.world.device)
+    init, kind = options.init, options.init_kind
+    if init and not last:
+        network = next(part.module for part in objective.trainables if part.name == "network")
+        tensors = open_run(init).tensors if kind is None else load_adm(init, kind, plan.recipe.network.spec)
+        prove(network, tensors, str(init))
+        network.load_state_dict(dict(tensors))
     loop = Trainer(plan, objective)
-    if last:
-        loop.resume(last, options.override)
-        _tell_resumption(loop, options)
-    elif not options.init:
+    if not last and not init:
         loop.self_check()
-    return loop
-
-
-def _tell_resumption(loop: Trainer, options: TrainOptions) -> None:
-    done, steps = loop.progress.step, loop.plan.recipe.training.steps
+    if not last:
+        return loop
+    loop.resume(last, options.override)
+    done, steps = loop.progress.step, plan.recipe.training.steps
     if done > steps:
         raise UsageError(
             f"{options.run} has taken {done:,} steps and shall have {steps:,}: give --steps {done:,} or "
@@ -205,28 +197,9 @@ def _tell_resumption(loop: Trainer, options: TrainOptions) -> None:
         )
     if done == steps:
         logger.info("all %s steps are done; a larger --steps goes on", f"{done:,}")
-        return
+        return loop
     logger.info("going on after step %s, to step %s", f"{done:,}", f"{steps:,}")
     for change in loop.progress.resumptions[-1:]:
         if change.step == done:
             logger.info("recorded: %s", "; ".join(change.differing))
-
-
-def _open_log(plan: RunConfig, options: TrainOptions, step: int, heartbeat: Heartbeat) -> RunLog:
-    """Write recipe, environment and options of the run; return its log, opened to continue."""
-    atomic.write_text(plan.run / RECIPE, to_toml(plan.recipe))
-    atomic.write_text(plan.run / ENVIRONMENT, json.dumps(plan.environment, indent=2) + "\n")
-    RunOptions.of(options, plan.recipe.method).write(plan.run / OPTIONS)
-    return RunLog(plan.run, step, heartbeat)
-
-
-def _initialise(objective: Objective, recipe: Recipe, file: Path, kind: str | None) -> None:
-    """Load the weights given with --init into the network that restores.
-
-    Raises:
-        WeightsError: PB705, PB712, the weights are not of `kind`, or belong to another network.
-    """
-    network = next(trainable.module for trainable in objective.trainables if trainable.name == "network")
-    tensors = open_run(file).tensors if kind is None else load_adm(file, kind, recipe.network.spec)
-    prove(network, tensors, str(file))
-    network.load_state_dict(dict(tensors))
+    return loop

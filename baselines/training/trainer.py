@@ -15,13 +15,14 @@ import torch
 from palette_bench.core.errors import InputError, Problem, SourceError, problem
 from palette_bench.core.processes import Interrupted
 from palette_bench.runtime.distributed import ProcessGroup
+from palette_bench.submission.cost import peak_memory
 
 from . import checkpoint
 from .data import unreadable
 from .dataset import HostBatch, MicroBatches, TrainingPairs
 from .draws import KeyedDraws
 from .loader import BatchShard, micro_batches, to_examples
-from .log import RunLog, StepClock, memory_bytes
+from .log import RunLog, StepClock
 from .objective import Objective, TrainingBatch
 from .optimisation import LossSums, NetworkTrainer
 from .recipe import Recipe, to_toml
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 _MOST_SKIPPED = 3  # consecutive skipped steps that stop the run
 _STRIP = 8  # images in a strip
 _TOO_MANY = 255  # in place of a signal number: more images are unreadable than allowed
+_NOT_HALVED = "the warm-up is over and the loss is still %.2f, above %.2f: look at recipe and data"
 _PREVIEW_STEP = -1  # keys the preview's samples; training never reaches this step
 
 
@@ -75,7 +77,7 @@ class Trainer:
 
     Attributes:
         plan: configuration of the run.
-        standing: progress of the run.
+        progress: progress of the run.
     """
 
     def __init__(self, plan: RunConfig, objective: Objective) -> None:
@@ -83,10 +85,8 @@ class Trainer:
         self.plan = plan
         self.progress = TrainingProgress()
         self._objective = objective
-        self._trainers = {
-            trainable.name: NetworkTrainer(trainable, plan.recipe, plan.world)
-            for trainable in objective.trainables
-        }
+        parts = objective.trainables
+        self._trainers = {part.name: NetworkTrainer(part, plan.recipe, plan.world) for part in parts}
         speed = plan.recipe.speed
         self._draws = KeyedDraws(plan.pairs.seed, speed.noise or "host")
         self._memory_format = torch.channels_last if speed.channels_last else torch.contiguous_format
@@ -103,43 +103,38 @@ class Trainer:
             InputError: PB605, the checkpoint was trained under another configuration.
             WeightsError: PB712, the tensors belong to another network.
         """
-        found = checkpoint.read_checkpoint(folder)
-        state = found.state
+        state, tensors = checkpoint.read_checkpoint(folder)
         resumptions = checkpoint.accept_configuration(state, self.plan.configuration, override)
         for trainer in self._trainers.values():
-            trainer.load(found.tensors, moved=state.step > state.skipped)
-        self.progress = TrainingProgress(
-            state.step, state.skipped, state.skipped_in_a_row, set(state.unreadable), resumptions
-        )
+            trainer.load(tensors, moved=state.step > state.skipped)
+        skipped = state.skipped, state.skipped_in_a_row
+        self.progress = TrainingProgress(state.step, *skipped, set(state.unreadable), resumptions)
 
     def save(self) -> None:
         """Write a checkpoint of this step on rank 0, and remove older ones."""
         self._name_unreadable(self.plan.world.union(self.progress.unreadable))
         if self.plan.world.is_main:
-            tensors = {
-                stem: part for trainer in self._trainers.values() for stem, part in trainer.state().items()
-            }
-            checkpoint.save(self.plan.run, self._state(), tensors, to_toml(self.plan.recipe))
+            states = [trainer.state() for trainer in self._trainers.values()]
+            tensors = {stem: part for state in states for stem, part in state.items()}
+            now = self.progress
+            record = checkpoint.CheckpointState(
+                schema=checkpoint.CheckpointState.schema_name(),
+                method=self.plan.recipe.method,
+                step=now.step,
+                images_seen=now.step * self.plan.share.batch,
+                skipped=now.skipped,
+                skipped_in_a_row=now.skipped_in_a_row,
+                parameters=self._trainers["network"].count,
+                configuration=self.plan.configuration,
+                resumptions=now.resumptions,
+                unreadable=tuple(sorted(now.unreadable)),
+                environment=self.plan.environment,
+                files={},
+            )
+            checkpoint.save(self.plan.run, record, tensors, to_toml(self.plan.recipe))
             checkpoint.prune(self.plan.run, self.plan.recipe.checkpoints.keep_every)
         self.plan.world.wait()
         self._clock.skip()
-
-    def _state(self) -> checkpoint.CheckpointState:
-        now = self.progress
-        return checkpoint.CheckpointState(
-            schema=checkpoint.CheckpointState.schema_name(),
-            method=self.plan.recipe.method,
-            step=now.step,
-            images_seen=now.step * self.plan.share.batch,
-            skipped=now.skipped,
-            skipped_in_a_row=now.skipped_in_a_row,
-            parameters=self._trainers["network"].count,
-            configuration=self.plan.configuration,
-            resumptions=now.resumptions,
-            unreadable=tuple(sorted(now.unreadable)),
-            environment=self.plan.environment,
-            files={},
-        )
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -170,7 +165,10 @@ class Trainer:
                 self._record(log, steps, ends)
                 if ends or self._is_due(self.plan.recipe.checkpoints.save_every):
                     self.save()
-                    self._prove_readable()
+                    broken, images = self.progress.unreadable, self.plan.pairs.images
+                    # all ranks have exchanged their findings and saved
+                    if len(broken) > self.plan.unreadable:
+                        raise SourceError(unreadable(images, broken, self.plan.unreadable))
                 if signal:
                     raise Interrupted(signal)
 
@@ -193,16 +191,6 @@ class Trainer:
             logger.warning("unreadable, the next one is taken: %s", self.plan.pairs.images.name(index))
         self.progress.unreadable |= found
 
-    def _prove_readable(self) -> None:
-        """Raise if too many images are unreadable; all ranks have exchanged their findings and saved before.
-
-        Raises:
-            SourceError: PB309.
-        """
-        if len(self.progress.unreadable) > self.plan.unreadable:
-            images = self.plan.pairs.images
-            raise SourceError(unreadable(images, self.progress.unreadable, self.plan.unreadable))
-
     def _step(self, step: int, host_batch: list[HostBatch]) -> None:
         """Take one step of every network, in order.
 
@@ -218,13 +206,6 @@ class Trainer:
         if finite:
             for name, result in results.items():
                 self._tallies[name].add(result.tally)
-        self._count(finite)
-
-    def _examples(self, host_batch: HostBatch) -> TrainingBatch:
-        return to_examples(host_batch, self._draws, self.plan.world.device, self._memory_format)
-
-    def _count(self, finite: bool) -> None:
-        """Count a step; raise PB610 if three in a row were not finite."""
         now = self.progress
         now.step += 1
         now.skipped += not finite
@@ -239,6 +220,9 @@ class Trainer:
                     fix="lower learning_rate or switch autocast off; the last checkpoint is kept",
                 )
             )
+
+    def _examples(self, host_batch: HostBatch) -> TrainingBatch:
+        return to_examples(host_batch, self._draws, self.plan.world.device, self._memory_format)
 
     def _is_due(self, every: int) -> bool:
         return bool(every) and self.progress.step % every == 0
@@ -262,13 +246,19 @@ class Trainer:
         return {name: LossSums.empty(self.plan.world.device) for name in self._trainers}
 
     def _record(self, log: RunLog | None, steps: int, ends: bool) -> None:
+        """Write what is due after a step; warn if the loss has not halved by the end of the warm-up."""
         if ends or self._is_due(self.plan.recipe.log.every):
             binned = self.plan.world.sum(self._tallies["network"].binned)
             if log:
                 line = self._line(binned)
                 log.write(line)
                 log.say(line, steps, self._clock.seconds)
-                self._judge(line)
+                first = self._trainers["network"].trainable.first_loss
+                ended, step = self.plan.recipe.training.warmup_steps, self.progress.step
+                loss = math.inf if line["loss"] is None else line["loss"]
+                just_ended = step - self.plan.recipe.log.every < ended <= step
+                if first is not None and just_ended and loss > first / 2:
+                    logger.warning(_NOT_HALVED, loss, first / 2)
             self._tallies = self._no_tallies()
         elif log and log.is_due():
             log.say(self._line(self._tallies["network"].binned), steps, self._clock.seconds)
@@ -291,18 +281,9 @@ class Trainer:
             "learning_rate": self._trainers["network"].rate(self.progress.step - 1),
             "images_per_second": self.plan.share.batch / seconds if seconds else 0.0,
             "data_wait": self._clock.wait_share,
-            "memory_bytes": memory_bytes(self.plan.world.device),
+            "memory_bytes": peak_memory(str(self.plan.world.device)),
             "skipped": self.progress.skipped,
         }
-
-    def _judge(self, line: dict[str, Any]) -> None:
-        """Warn if the loss has not halved by the end of the warm-up."""
-        first, ended = self._trainers["network"].trainable.first_loss, self.plan.recipe.training.warmup_steps
-        just = line["step"] - self.plan.recipe.log.every < ended <= line["step"]
-        loss = math.inf if line["loss"] is None else line["loss"]
-        if first is not None and just and loss > first / 2:
-            text = "the warm-up is over and the loss is still %.2f, above %.2f: look at recipe and data"
-            logger.warning(text, loss, first / 2)
 
     def preview(self) -> list[torch.Tensor]:
         """Return sources, restored images and references of eight fixed samples, with fixed noise."""

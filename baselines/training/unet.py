@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -20,6 +21,8 @@ from palette_bench.core.errors import InputError
 from .presets import GROUPS, UNetSpec
 
 Resampling = Literal["none", "up", "down"]
+# the network, or what stands for it: (N, 6, H, W) noisy image and source, (N, width) code -> (N, 3, H, W)
+Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def float32_inside(like: torch.Tensor) -> contextlib.AbstractContextManager[object]:
@@ -110,8 +113,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, heads: int, split: int = 1) -> None:
         super().__init__()
-        self.heads = heads
-        self.split = split
+        self.heads, self.split = heads, split
         self.norm = Norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
@@ -177,8 +179,7 @@ class UNet(nn.Module):
 
     def __init__(self, spec: UNetSpec, checkpointing: bool = False) -> None:
         super().__init__()
-        self.spec = spec
-        self.checkpointing = checkpointing
+        self.spec, self.checkpointing = spec, checkpointing
         code = 4 * spec.width
         self.embed = nn.Sequential(nn.Linear(spec.width, code), nn.SiLU(), nn.Linear(code, code))
         self.stem = nn.Conv2d(2 * COLOURS * spec.fold**2, spec.channels[0], 3, padding=1)
@@ -226,10 +227,10 @@ class UNet(nn.Module):
     def _run(self, stage: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             # a stage draws no random numbers, so there is no generator state to preserve
-            again: torch.Tensor = checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)
-            return again
-        once: torch.Tensor = stage(*inputs)
-        return once
+            h: torch.Tensor = checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)
+        else:
+            h = stage(*inputs)
+        return h
 
 
 def flop(spec: UNetSpec) -> int:
@@ -276,7 +277,10 @@ def _middle(spec: UNetSpec, code: int) -> Stage:
 
 
 def _decoder(spec: UNetSpec, code: int) -> list[Stage]:
-    skips = _skips(spec)
+    # channels of the encoder's skips: stem, blocks, and the end of each level but the last
+    skips = [spec.channels[0]]
+    for level, width in enumerate(spec.channels):
+        skips += [width] * (spec.blocks + (level < spec.levels - 1))
     stages, in_channels = [], spec.channels[-1]
     for level, width in reversed(list(enumerate(spec.channels))):
         for k in range(spec.blocks + 1):
@@ -286,11 +290,3 @@ def _decoder(spec: UNetSpec, code: int) -> list[Stage]:
             stages.append(Stage(blocks))
             in_channels = width
     return stages
-
-
-def _skips(spec: UNetSpec) -> list[int]:
-    """Return the channels of the encoder's skips: stem, blocks, and the end of each level but the last."""
-    widths = [spec.channels[0]]
-    for level, width in enumerate(spec.channels):
-        widths += [width] * (spec.blocks + (level < spec.levels - 1))
-    return widths

@@ -70,28 +70,6 @@ def card_path(weights: Path) -> Path:
     return weights.with_suffix(".toml")
 
 
-def proven_card(weights: Path, data: bytes) -> WeightsCard | None:
-    """Return the card beside a weights file, after checking the file's digest; None without a card.
-
-    Raises:
-        WeightsError: PB705, the digest differs. RecordError: the card is malformed.
-    """
-    if not card_path(weights).is_file():
-        return None
-    card = WeightsCard.read(card_path(weights))
-    if sha256(data) != card.sha256:
-        raise WeightsError(
-            problem(
-                "PB705",
-                str(weights),
-                expected=f"{card.bytes:,} bytes, sha256 {card.sha256}, as its card says",
-                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
-                fix="install the package again, or take the card away from weights of your own",
-            )
-        )
-    return card
-
-
 @dataclass(frozen=True)
 class TrainedRun:
     """Trained weights, and where they come from.
@@ -139,15 +117,25 @@ def open_run(path: Path) -> TrainedRun:
 
 
 def _opened(file: Path, state: checkpoint.CheckpointState | None) -> TrainedRun:
-    data = read_file(file)
-    card = proven_card(file, data)
+    data, card = read_file(file), None
+    if card_path(file).is_file():
+        card = WeightsCard.read(card_path(file))
+        if sha256(data) != card.sha256:
+            raise WeightsError(
+                problem(
+                    "PB705",
+                    str(file),
+                    expected=f"{card.bytes:,} bytes, sha256 {card.sha256}, as its card says",
+                    found=f"{len(data):,} bytes, sha256 {sha256(data)}",
+                    fix="install the package again, or take the card away from weights of your own",
+                )
+            )
     try:
         with safetensors.safe_open(str(file), "pt") as opened:
             metadata = opened.metadata() or {}
         tensors = {name: t.float() for name, t in safetensors.torch.load(data).items()}
-        return TrainedRun(
-            metadata["recipe"], metadata["method"], int(metadata["step"]), tensors, sha256(data), state, card
-        )
+        told = metadata["recipe"], metadata["method"], int(metadata["step"])
+        return TrainedRun(*told, tensors, sha256(data), state, card)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(
             problem(

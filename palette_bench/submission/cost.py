@@ -12,8 +12,6 @@ from typing import Any
 
 from palette_bench.submission.card import Sampling
 
-_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
-
 
 def measured(seconds: float, images: int, steps: int | None) -> dict[str, float | int | None]:
     """Return the cost per image of a batch, for the journal entry of each of its images.
@@ -49,13 +47,14 @@ def _rounded(seconds: float) -> float:
     return float(f"{seconds:.4g}")
 
 
-def peak_memory(device: str | None) -> float:
-    """Return the peak memory so far in gigabytes (1e9 bytes): of the GPU for CUDA, else of this process."""
-    if device is not None and device.startswith("cuda"):
+def peak_memory(device: str) -> int:
+    """Return the peak memory so far in bytes: of the GPU for CUDA, else of this process."""
+    if device.startswith("cuda"):
         import torch  # noqa: PLC0415  # methods without a network run without it
 
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT / 1e9
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def hardware_name(device: str) -> str:

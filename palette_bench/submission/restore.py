@@ -176,7 +176,7 @@ class _RestoreRun:
                 check_stop()
         if todo and self.device:
             seconds = time.monotonic() - start
-            told = (len(todo), seconds, len(todo) / seconds, peak_memory(self.device))
+            told = (len(todo), seconds, len(todo) / seconds, peak_memory(self.device) / 1e9)
             log.info("%d images in %.1f s, %.4g a second, %.1f GB at most", *told)
 
     def _resumed(self, mine: list[OutputKey]) -> tuple[Journal, list[OutputKey]]:

@@ -50,7 +50,7 @@ def test_every_method_has_recipes_for_a_laptop_and_one_for_each_task(name: str) 
 def test_every_recipe_reads_resolves_and_reads_back(name: str, recipe: str) -> None:
     method = trainable(name).method()
     assert method.name == name
-    found = read_recipe(method.recipe_model, method.recipes()[recipe], recipe)
+    found = read_recipe(method.recipe_model, method.texts[recipe], recipe)
     for task in (found.task,) if found.task else (*get_args(Task), "multi"):
         resolved = found.resolved(name, task, "host")
         assert resolved.tasks

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palette_bench.baselines.training.any_size import (
-    ModelFit,
     TiledNetwork,
     overlap_of,
     restore_any_size,
@@ -104,7 +103,7 @@ def test_any_size_comes_back_at_its_size(policy: str, height: int, width: int, t
         mask = np.zeros((height, width), bool)
         mask[3:9, 5:11] = True
     own = image(height, width, task, mask)
-    output = restore_any_size(own, policy, ModelFit(64, 8, Recorder()))
+    output = restore_any_size(own, policy, Recorder(), 64, 8)
     assert output.shape == (height, width, 3)
     assert output.dtype == np.uint8
     if mask is not None:
@@ -114,7 +113,7 @@ def test_any_size_comes_back_at_its_size(policy: str, height: int, width: int, t
 def test_sizes_given_to_the_model_are_those_it_takes() -> None:
     def given_to(policy: str, height: int, width: int) -> tuple[int, int, bool]:
         model = Recorder()
-        restore_any_size(image(height, width), policy, ModelFit(64, 8, model))
+        restore_any_size(image(height, width), policy, model, 64, 8)
         (seen, by_windows) = model.seen[0]
         return (*seen.input.shape[:2], by_windows)
 
@@ -133,15 +132,13 @@ def test_policies_by_task() -> None:
     ):
         model = Recorder()
         hole = np.ones((80, 80), bool) if task in ("inpainting", "uncropping") else None
-        restore_any_size(image(80, 80, task, hole), None, ModelFit(64, 8, model))
+        restore_any_size(image(80, 80, task, hole), None, model, 64, 8)
         assert model.seen[0][1] is by_windows
 
 
 def test_scaled_colorization_keeps_the_brightness_of_every_pixel() -> None:
     own = image(90, 70, "colorization")
-    output = restore_any_size(
-        own, "scale", ModelFit(64, 8, lambda small, _: np.full_like(small.input, (90, 60, 50)))
-    )
+    output = restore_any_size(own, "scale", lambda small, _: np.full_like(small.input, (90, 60, 50)), 64, 8)
     gray = luma(own.input)
     inside = (gray > 60) & (gray < 200)  # elsewhere a channel would leave the range and is clipped
     assert np.abs(luma(output).astype(int) - gray)[inside].max() <= 1
@@ -156,7 +153,7 @@ def test_a_scaled_hole_covers_whatever_it_touched() -> None:
     mask = np.zeros((128, 128), bool)
     mask[41, 77] = True
     model = Recorder()
-    restore_any_size(image(128, 128, "inpainting", mask), "scale", ModelFit(64, 8, model))
+    restore_any_size(image(128, 128, "inpainting", mask), "scale", model, 64, 8)
     small = model.seen[0][0].mask
     assert small is not None
     assert np.argwhere(small).tolist() == [[20, 38]]
@@ -164,17 +161,17 @@ def test_a_scaled_hole_covers_whatever_it_touched() -> None:
 
 def test_native_warns_off_the_trained_size(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        restore_any_size(image(64, 64), "native", ModelFit(64, 8, Recorder()))
+        restore_any_size(image(64, 64), "native", Recorder(), 64, 8)
         assert not caplog.records
-        restore_any_size(image(64, 80), "native", ModelFit(64, 8, Recorder()))
+        restore_any_size(image(64, 80), "native", Recorder(), 64, 8)
     assert "80 x 64 px by a model trained at 64 px" in caplog.text
 
 
 def test_what_cannot_be_restored_is_refused() -> None:
-    fit = ModelFit(64, 8, Recorder())
+    fit = (Recorder(), 64, 8)
     with pytest.raises(InputError, match="mine: 40 x 15 px; the smallest side allowed is 16 px"):
-        restore_any_size(image(15, 40), None, fit)
+        restore_any_size(image(15, 40), None, *fit)
     with pytest.raises(InputError, match="the mask is 16 x 20 px, the image 20 x 20"):
-        restore_any_size(image(20, 20, "inpainting", np.ones((20, 16), bool)), None, fit)
+        restore_any_size(image(20, 20, "inpainting", np.ones((20, 16), bool)), None, *fit)
     with pytest.raises(UsageError, match="did you mean tile"):
-        restore_any_size(image(20, 20), "tiles", fit)
+        restore_any_size(image(20, 20), "tiles", *fit)

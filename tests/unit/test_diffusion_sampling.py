@@ -13,12 +13,12 @@ from palette_bench.baselines.palette.samplers import SAMPLERS, SamplerInputs
 from palette_bench.baselines.palette.schedule import (
     FORMS,
     GRIDS,
-    GammaEmbedding,
     Schedule,
     adm_cosine,
     adm_linear,
     from_log_snr,
     log_snr,
+    positions,
 )
 from palette_bench.core.errors import UsageError
 
@@ -193,28 +193,24 @@ def test_only_ancestral_sampling_draws_after_the_start_and_never_in_the_last_ste
 
 @pytest.mark.parametrize("form", FORMS)
 def test_positions_span_the_range_and_tell_levels_apart(form: str) -> None:
-    embedding = GammaEmbedding(form, TRAINED)
-    positions = embedding.positions(TRAINED.gammas[1:])
-    assert positions.min() >= 0
-    assert positions.max() <= 1000
-    assert np.ptp(positions) > 900
-    assert (np.diff(positions) * (1 if form != "sqrt-gamma" else -1) >= 0).all()
+    places = positions(form, TRAINED.gammas[1:], TRAINED)
+    assert places.min() >= 0
+    assert places.max() <= 1000
+    assert np.ptp(places) > 900
+    assert (np.diff(places) * (1 if form != "sqrt-gamma" else -1) >= 0).all()
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_gamma_is_clamped_to_the_trained_range(form: str) -> None:
-    embedding = GammaEmbedding(form, TRAINED)
     outside, ends = np.array([SAMPLED.lowest, 1.0]), TRAINED.gammas[[-1, 1]]
-    assert embedding.positions(outside) == pytest.approx(embedding.positions(ends), abs=0)
+    assert positions(form, outside, TRAINED) == pytest.approx(positions(form, ends, TRAINED), abs=0)
 
 
 def test_positions_by_hand() -> None:
     half = np.array([0.25])
-    assert GammaEmbedding("sqrt-gamma", TRAINED).positions(half) == pytest.approx([500])
+    assert positions("sqrt-gamma", half, TRAINED) == pytest.approx([500])
     low, high = log_snr(TRAINED.gammas[[-1, 1]])
-    assert GammaEmbedding("log-snr", TRAINED).positions(from_log_snr(np.array([(low + high) / 2]))) == (
-        pytest.approx([500])
-    )
+    assert positions("log-snr", from_log_snr(np.array([(low + high) / 2])), TRAINED) == (pytest.approx([500]))
 
 
 @pytest.mark.parametrize(
@@ -222,5 +218,5 @@ def test_positions_by_hand() -> None:
 )
 @pytest.mark.parametrize("step", [100, 500, 900])
 def test_adm_time_is_the_step_whose_level_it_is(form: str, schedule: Schedule, step: int) -> None:
-    positions = GammaEmbedding(form, TRAINED).positions(schedule.gammas[[step + 1]])
-    assert positions == pytest.approx([step], abs=1e-6)
+    places = positions(form, schedule.gammas[[step + 1]], TRAINED)
+    assert places == pytest.approx([step], abs=1e-6)

@@ -73,7 +73,7 @@ def test_the_page_lists_no_other_key_and_every_preset() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_recipe_spelled_out_reads_back_as_itself_with_every_key(name: str) -> None:
     method = method_of(name)
-    for text in method.recipes().values():
+    for text in method.texts.values():
         recipe = read_recipe(method.recipe_model, text)
         shown = spelled_out(recipe)
         assert read_recipe(method.recipe_model, shown) == recipe

@@ -91,7 +91,7 @@ def test_the_recipe_that_comes_along_is_the_one_that_was_run(name: str) -> None:
     contestant = load_baseline(card.method)
     assert isinstance(contestant, PackagedMethod)
     method = contestant.method()
-    recipe = read_recipe(method.recipe_model, method.recipes()[RECIPE_OF[name]])
+    recipe = read_recipe(method.recipe_model, method.texts[RECIPE_OF[name]])
     resolved = recipe.resolved(card.method, str(recipe.task), "host")
     assert stated(resolved.choices()) == card.recipe
     assert resolved == read_recipe(method.recipe_model, open_run(file).recipe)

@@ -36,7 +36,7 @@ def test_the_numbers_are_those_of_the_networks() -> None:
 def test_every_method_is_counted_without_memory(method: str) -> None:
     trained = load_baseline(method).method()  # type: ignore[attr-defined]
     name = "colorization" if method != "gan" else "gan"
-    recipe = read_recipe(trained.recipe_model, trained.recipes()[name])
+    recipe = read_recipe(trained.recipe_model, trained.texts[name])
     found = forecast(trained, recipe)
     assert found.parameters >= 552_814_083
     assert found.activations > 10**9  # of one image at 256 px
@@ -75,14 +75,14 @@ def test_too_little_memory_is_refused_before_anything_is_built(
 
 def test_a_cpu_recipe_is_named_with_the_task_it_is_for() -> None:
     method = load_baseline("palette").method()  # type: ignore[attr-defined]
-    recipe = read_recipe(method.recipe_model, method.recipes()["colorization"])
+    recipe = read_recipe(method.recipe_model, method.texts["colorization"])
     with pytest.raises(DeviceError, match="--recipe mini-cpu --task multi"):
         module.tell_and_prove(
             module.ResourceForecast(1, 1 << 60, 1, 1, 1),
             recipe,
             16,
             torch.device("cpu"),
-            method.recipes(),
+            method.texts,
             False,
         )
 

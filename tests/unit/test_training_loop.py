@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +21,12 @@ from palette_bench.baselines.training import log
 from palette_bench.baselines.training import train as loop
 from palette_bench.baselines.training import trainer as steps
 from palette_bench.baselines.training.checkpoint import CheckpointState
-from palette_bench.baselines.training.optimisation import WeightAverage, decay_at
+from palette_bench.baselines.training.optimisation import NetworkTrainer, WeightAverage, decay_at
+from palette_bench.baselines.training.recipe import Recipe, read_recipe
 from palette_bench.baselines.training.weights import open_run
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.processes import Interrupted
+from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.tasks.preprocess import decode
 
 
@@ -171,7 +176,7 @@ def test_another_configuration_is_refused_unless_overridden_which_is_recorded(
     run_toy(Toy(), data, run, until=2)
     more = write_pack(tmp_path / "more.safetensors", count=13)
     with pytest.raises(
-        InputError, match=r"PB605[\s\S]*images = 12 -> 13[\s\S]*batch = 8 -> 4[\s\S]*seed = 0 -> 1"
+        InputError, match=r"PB605[\s\S]*pictures = 12 -> 13[\s\S]*batch = 8 -> 4[\s\S]*seed = 0 -> 1"
     ):
         run_toy(Toy(batch=4, micro_batch=4), more, run, seed=1)
     run_toy(Toy(), data, run, seed=1, override=True)
@@ -318,6 +323,35 @@ def test_unreadable_images_of_a_large_folder_are_listed_in_the_state(tmp_path: P
     run_toy(toy, tmp_path / "list.txt", tmp_path / "run")  # six steps are one epoch
     state = CheckpointState.read(tmp_path / "run" / "checkpoints" / "step-00000006" / "state.json")
     assert state.unreadable == (1500,)
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_the_log_tells_memory_in_bytes_on_every_platform(
+    platform: str, unit: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=7))
+    run_toy(Toy(), data, tmp_path / "run", until=1)
+    assert [line["memory_bytes"] for line in log_of(tmp_path / "run")] == [7 * unit]
+
+
+@pytest.mark.parametrize("stem", ["weights", "ema", "optimizer"])
+def test_a_checkpoint_that_does_not_fit_changes_nothing(stem: str) -> None:
+    cpu, toy = torch.device("cpu"), Toy()
+    recipe = read_recipe(Recipe, toy.text)
+
+    def trainer() -> NetworkTrainer:
+        return NetworkTrainer(toy.build(recipe, cpu).trainables[0], recipe, ProcessGroup(device=cpu))
+
+    ours, theirs = trainer(), trainer()
+    before = {part: {name: t.clone() for name, t in ours.state()[part].items()} for part in ours.state()}
+    given = theirs.state()
+    given["optimizer"] = {f"{name}/step": torch.ones(()) for name in theirs.names}
+    given[stem] = {}
+    with pytest.raises(WeightsError, match="PB712"):
+        ours.load(given, moved=True)
+    for part, tensors in ours.state().items():
+        assert all(torch.equal(tensor, before[part][name]) for name, tensor in tensors.items())
 
 
 @pytest.mark.gpu
