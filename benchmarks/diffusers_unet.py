@@ -19,9 +19,9 @@ def options_of(spec: UNetSpec) -> dict[str, Any]:
     """Return the arguments of the UNet2DModel of the shape of a spec with global attention."""
     attends = [spec.attends(level) for level in range(spec.levels)]
     return {
-        "sample_size": spec.side,
-        "in_channels": 6,
-        "out_channels": 3,
+        "sample_size": spec.side // spec.fold,
+        "in_channels": 6 * spec.fold**2,
+        "out_channels": 3 * spec.fold**2,
         "block_out_channels": spec.channels,
         "layers_per_block": spec.blocks,
         "down_block_types": ["AttnDownBlock2D" if a else "ResnetDownsampleBlock2D" for a in attends],

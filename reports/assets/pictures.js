@@ -221,7 +221,7 @@ const pictures = {
       else strangers.push(file.name);
     }
     const without = [...cards].filter(([, [card]]) => !card.querySelector("figure")).map(([id]) => id);
-    const parts = [`Pictures for ${cards.size - without.length} of ${cards.size} ids are shown.`];
+    const parts = [`Images for ${cards.size - without.length} of ${cards.size} ids are shown.`];
     if (without.length) parts.push(`Without an image: ${first(without)}.`);
     if (strangers.length) parts.push(`${strangers.length} files belong to no id of this page: ${first(strangers)}.`);
     told.textContent = parts.join(" ");
