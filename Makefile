@@ -6,12 +6,15 @@ PIP_ARGS ?=
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
 
-.PHONY: demo test lint types check wheel clean
+.PHONY: demo test test-all lint types check wheel clean
 
 demo: $(ready)        ## the main job on bundled photographs, offline: ends with the path of a report
 	$(bin)/palette-bench demo -o demo
 
-test: $(ready)        ## every test that needs no download
+test: $(ready)        ## the tests to run while working; minutes
+	$(bin)/python -m pytest -n auto -q -m 'not slow and not long'
+
+test-all: $(ready)    ## every test that needs no download, as in CI
 	$(bin)/python -m pytest -n auto -q
 
 lint: $(ready)
@@ -21,7 +24,7 @@ lint: $(ready)
 types: $(ready)
 	$(bin)/mypy
 
-check: lint types test
+check: lint types test-all
 
 wheel: $(ready)
 	$(bin)/pip wheel --no-deps -q -w dist .

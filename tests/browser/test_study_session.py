@@ -255,6 +255,7 @@ class Served:
         self._thread.join(60)
 
 
+@pytest.mark.long
 @pytest.mark.trust("studies: leave")
 def test_a_study_of_six_places_ends_though_two_raters_leave(
     browser: Browser, mini_jpeg: Path, tmp_path: Path

@@ -35,6 +35,8 @@ from palette_bench.scoring.features.network import drawn_images
 from palette_bench.scoring.features.pairs import PAIRS
 from palette_bench.submission.methods import RestoreOptions, TrainOptions, UserImage
 
+pytestmark = pytest.mark.long  # minutes: make test-all
+
 RECIPE = """\
 schema = "palette-bench/recipe/1.0"
 method = "{method}"

@@ -13,6 +13,8 @@ from palette_bench.scoring.score import score
 from palette_bench.scoring.scorecard import Scorecard
 from palette_bench.submission.restore import restore
 
+pytestmark = pytest.mark.long  # minutes: make test-all
+
 SETS = {
     "jpeg": ("jpeg.qf5", "jpeg.qf10", "jpeg.qf20"),
     "inpainting": ("inpainting.freeform-30-40", "inpainting.freeform-20-30", "inpainting.freeform-10-20"),

@@ -153,6 +153,7 @@ def test_a_pass_forbids_reduced_products_whatever_the_caller_allows() -> None:
         torch.set_float32_matmul_precision("highest")
 
 
+@pytest.mark.long
 def test_weights_precision_and_crop_are_part_of_the_identity() -> None:
     name = "timm:resnet18.tv_in1k"
     opened = [
@@ -292,6 +293,7 @@ def test_stronger_jpeg_loss_lies_farther_from_the_originals(
 # a real network, where a developer has one
 
 
+@pytest.mark.long
 @pytest.mark.weights
 @pytest.mark.skipif(not SHARED_RESNET.is_file(), reason="no real ResNet-50 weights beside the checkout")
 def test_a_real_network_prefers_weaker_jpeg_loss(smoke_sets: Path) -> None:

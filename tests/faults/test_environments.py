@@ -8,6 +8,7 @@ import pytest
 from environments import Row, difference, images, rows_of_variables, run, strange
 
 
+@pytest.mark.long
 @pytest.mark.trust("all: clock, locale, TZ", "generate: odd images")
 def test_digests_are_equal_when_everything_around_them_changes(tmp_path: Path) -> None:
     folder = images(tmp_path / "pictures")

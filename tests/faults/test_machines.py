@@ -88,6 +88,7 @@ def test_a_dead_run_s_leftover_on_a_read_only_disk_stays_and_does_no_harm(
     assert not left.exists()
 
 
+@pytest.mark.long
 @pytest.mark.trust("machines: cache")
 def test_the_command_line_scores_where_no_cache_can_be(
     run_cli: RunCli, smoke_sets: Path, tmp_path: Path

@@ -220,6 +220,7 @@ def kill_script(verb: str, kills: int, folder: Path) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.trust(
     "generate: kill -9",
     "check: kill -9",

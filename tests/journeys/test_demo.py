@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from common import RunCli
 
 ANCHORS, TRAINED = {"original", "copy-input"}, {"palette", "regression", "gan"}
 
 
+@pytest.mark.long
 def test_demo_ends_in_a_report_and_a_board_and_takes_up_what_is_there(
     run_cli: RunCli, tmp_path: Path
 ) -> None:

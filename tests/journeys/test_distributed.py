@@ -20,6 +20,8 @@ from palette_bench.benchset.sources import Request
 from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.submission.restore import restore
 
+pytestmark = pytest.mark.long  # minutes: make test-all
+
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
 N = 40  # two whole units of 16 and a short one: not divisible by 1, 2 or 3 ranks of whole units

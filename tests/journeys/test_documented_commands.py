@@ -113,6 +113,7 @@ def run(command: Command, monkeypatch: pytest.MonkeyPatch) -> int | str:
     return done.returncode and done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", [*PAGES, *HELPS])
 def test_what_a_page_prints_runs_as_printed(
     page: str,

@@ -44,6 +44,7 @@ def board_of(folder: Path) -> Board:
     return board
 
 
+@pytest.mark.long
 @pytest.mark.trust("people: evaluate")
 def test_five_faults_are_told_at_once_and_the_second_command_ends_with_a_board(
     results: Path, evaluate: Callable[..., str], tmp_path: Path
@@ -78,6 +79,7 @@ def test_five_faults_are_told_at_once_and_the_second_command_ends_with_a_board(
     assert [row.name for row in (*board.rows, *(u.row for u in board.unranked))] == ["My Method"]
 
 
+@pytest.mark.long
 @pytest.mark.trust("people: evaluate")
 def test_a_draft_is_made_again_and_another_method_joins_the_board(
     results: Path, evaluate: Callable[..., str], tmp_path: Path, smoke_sets: Path
@@ -145,6 +147,7 @@ def test_names_that_no_card_may_hold_are_refused_before_anything_is_read(
     assert not (tmp_path / "sub").exists()
 
 
+@pytest.mark.long
 def test_one_folder_around_the_results_is_looked_through(
     results: Path, evaluate: Callable[..., str], tmp_path: Path
 ) -> None:

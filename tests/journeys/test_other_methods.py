@@ -51,6 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("method", "seed"), [("regression", None), ("gan", 0)])
 def test_a_trained_run_restores_a_set_that_passes_the_check(
     run_cli: RunCli, home: Path, tmp_path: Path, method: str, seed: int | None
@@ -68,6 +69,7 @@ def test_a_trained_run_restores_a_set_that_passes_the_check(
     assert card["sampling"].get("seed") == seed
 
 
+@pytest.mark.long
 def test_two_processes_play_the_same_game_as_one(home: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(R1)

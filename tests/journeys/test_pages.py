@@ -136,6 +136,7 @@ def test_every_task_has_a_report(smoke_sets: Path, tmp_path: Path) -> None:
         assert 100_000 < out.stat().st_size < 8_000_000
 
 
+@pytest.mark.long
 def test_cards_become_a_site(run_cli: RunCli, tmp_path: Path) -> None:
     for at, (slug, frechet) in enumerate(
         {"painter": 3.1, "blur": 9.8, "original": 0.2, "copy-input": 14.0}.items()

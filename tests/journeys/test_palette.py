@@ -15,6 +15,8 @@ from PIL import Image as PillowImage
 
 from palette_bench.benchset.images import photo_path
 
+pytestmark = pytest.mark.long  # minutes: make test-all
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -67,6 +67,7 @@ def test_a_submission_fails_and_passes_by_the_workflow_s_own_command(
     assert "PB201" in done.stderr  # the terminal says the same
 
 
+@pytest.mark.long
 def test_the_record_is_built_checked_and_compared_as_the_workflow_does(
     run_cli: RunCli, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_the_record_is_built_checked_and_compared_as_the_workflow_does(
     assert run_cli(*build, "--check").returncode == 3  # the site is older than the record
 
 
+@pytest.mark.long
 def test_the_command_a_board_prints_makes_its_set_again(run_cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "images" / "cats").mkdir(parents=True)
     draws = np.random.default_rng(3)

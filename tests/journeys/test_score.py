@@ -101,6 +101,7 @@ def test_originals_score_perfectly_and_inputs_do_not(
     assert best.fingerprints.extractors == floor.fingerprints.extractors
 
 
+@pytest.mark.long
 def test_the_command_line_writes_a_card_that_reads_back(
     smoke_sets: Path,
     answer: Callable[[str, str], Path],
@@ -136,6 +137,7 @@ def test_a_network_of_ones_own_serves_every_head_and_may_rank(
     assert {"frechet_distance", "classifier_score", "classification_agreement"} < of_network
 
 
+@pytest.mark.long
 def test_a_card_says_whose_network_it_is_and_its_licence(mini_sets: Path, tmp_path: Path) -> None:
     restore(ready("original"), ContestantSet.open(mini_sets / "jpeg.qf5"), tmp_path / "sub")
     card = score(tmp_path / "sub", mini_sets / "jpeg.qf5", tmp_path / "card.json")
@@ -258,6 +260,7 @@ def test_a_network_that_no_metric_reads_is_said_and_costs_nothing(
     assert list(card.fingerprints.extractors) == ["smoke-random"]
 
 
+@pytest.mark.long
 @pytest.mark.trust("people: what it can")
 def test_metrics_are_chosen_by_name_and_pixels_need_no_network(
     run_cli: RunCli, smoke_sets: Path, answer: Callable[[str, str], Path]
@@ -427,6 +430,7 @@ def test_a_validation_set_is_the_reference_that_was_asked_for(
     assert own.params["reference"] == "originals"
 
 
+@pytest.mark.long
 def test_fid_on_a_matched_crop_stands_beside_it_where_it_is_remembered(
     smoke_sets: Path, answer: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
@@ -447,6 +451,7 @@ def test_fid_on_a_matched_crop_stands_beside_it_where_it_is_remembered(
     assert both.params["reference"] == "val-full@crop256-v1"
 
 
+@pytest.mark.long
 def test_two_folders_of_one_name_never_share_a_remembered_reference(
     tmp_path: Path, answer: Callable[[str, str], Path], run_cli: Callable[..., object]
 ) -> None:
@@ -533,6 +538,7 @@ def test_several_samples_are_told_apart(
     assert "random-weights" in lpips.notes
 
 
+@pytest.mark.long
 def test_calibration_and_explanation_are_printed(
     mini_sets: Path, tmp_path: Path, run_cli: Callable[..., object]
 ) -> None:

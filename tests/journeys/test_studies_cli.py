@@ -17,6 +17,8 @@ from palette_bench.baselines.experiments.__main__ import command
 from palette_bench.baselines.experiments.making import StudyRequest, make
 from palette_bench.core.errors import InputError
 
+pytestmark = pytest.mark.long  # minutes: make test-all
+
 SETS = ["colorization/default", "inpainting/freeform-20-30", "uncropping/right", "jpeg/qf10"]
 
 

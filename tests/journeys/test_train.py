@@ -154,6 +154,7 @@ def test_what_cannot_be_meant_is_exit_2(run_cli: RunCli, folder: Path, tmp_path:
     assert "--init FILE" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.trust("training: --resume")
 def test_resume_needs_the_run_alone_and_takes_moved_images(
     run_cli: RunCli, folder: Path, tmp_path: Path

@@ -88,6 +88,7 @@ def test_without_its_package_the_command_that_brings_it_is_named(monkeypatch: py
         open_extractor("efficientnet-lite2", None, "center224", "cpu")
 
 
+@pytest.mark.long
 @pytest.mark.weights
 @pytest.mark.skipif(not LABELLED.is_dir(), reason="no labelled images beside the checkout")
 @pytest.mark.parametrize(("name", "right"), [("efficientnet-lite0", 182), ("efficientnet-lite2", 180)])

@@ -202,6 +202,7 @@ def test_versions_and_namesakes_are_told_apart_in_tables_to_paste() -> None:
         assert f"| {markdown(label)} |" in markdown_table(lines_of(board))
 
 
+@pytest.mark.long
 def test_five_hundred_systems_rank_and_the_broken_ones_never_come_first() -> None:
     only = {"frechet_distance"}
     cards = [

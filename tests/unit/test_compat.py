@@ -60,6 +60,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     return save
 
 
+@pytest.mark.long
 def test_every_number_equals_torch_fidelitys_on_the_same_weights(
     folder: Callable[..., Path], tmp_path: Path
 ) -> None:

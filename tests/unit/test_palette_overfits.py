@@ -18,6 +18,8 @@ from palette_bench.submission.methods import Batch, RestoreOptions, TrainOptions
 from palette_bench.tasks.preprocess import crop_area
 from palette_bench.tasks.protocol import load
 
+pytestmark = pytest.mark.long  # minutes: make test-all
+
 SIDE = 8  # one core learns it within a minute
 TASKS = ("colorization", "inpainting", "uncropping", "jpeg")
 WINDOWS = (

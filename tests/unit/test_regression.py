@@ -130,6 +130,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.long
 def test_a_few_images_are_learnt_by_heart(run: Path) -> None:
     references = np.stack(list(images().values()))
     grays = np.stack([luma(image) for image in references])[..., None]

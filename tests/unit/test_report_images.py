@@ -111,6 +111,7 @@ def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
     assert "takes the first 12;" in text
 
 
+@pytest.mark.long
 def test_images_that_do_not_compress_become_small() -> None:
     table = labelled(60)
     text, frame = page(ReportContent(card_on(table), table), gallery(side=512))
