@@ -81,7 +81,7 @@ def test_heads_have_the_promised_names_types_and_widths(extractor: FeatureExtrac
         assert (logits.shape, logits.dtype) == ((2, classes), np.float32)
     assert extractor.label_space == label_space
     assert extractor.notes == NOTES.get(extractor.id, ("random-weights",))
-    assert (extractor.precision, extractor.micro_batch) == ("fp32", 16)
+    assert (extractor.numbers.id, extractor.micro_batch) == ("fp32", 16)
 
 
 def test_features_are_those_of_this_revision(extractor: FeatureExtractor) -> None:
