@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], Any]]:
     elif sys.stderr.isatty():
         from tqdm import tqdm
 
-        with tqdm(total=total, desc=label, unit="image", dynamic_ncols=True, delay=_PATIENCE) as bar:
+        with tqdm(total=total, desc=label, unit="image", delay=_PATIENCE, **_bar_size()) as bar:
             yield bar.update
     else:
         yield _line_per_twentieth(label, total)
@@ -65,7 +66,7 @@ class Overall:
             from tqdm import tqdm
 
             form = "{percentage:3.0f} % |{bar:24}| {elapsed}, about {remaining} left  {desc}"
-            self._bar = tqdm(total=steps, bar_format=form, dynamic_ncols=True)
+            self._bar = tqdm(total=steps, bar_format=form, **_bar_size())
 
     def step(self, name: str) -> None:
         """Start the next step and show its name."""
@@ -99,6 +100,16 @@ class Overall:
             self._told = now
             left = (now - self._start) * (self._steps - done) / done if done > 0 else 0
             say(f"{done / self._steps:4.0%}, about {left:.0f} s left: {self._name}")
+
+
+def _bar_size() -> dict[str, Any]:
+    """Return tqdm's options for the size of the terminal.
+
+    A terminal that reports 0 rows, such as one of `docker exec -t`, would hide the bar.
+    """
+    if os.get_terminal_size(sys.stderr.fileno()).lines:
+        return {"dynamic_ncols": True}
+    return {"ncols": 79, "nrows": 24}
 
 
 def _quiet() -> bool:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
+import termios
+
 import pytest
 
 from palette_bench.cli import terminal
@@ -38,3 +44,24 @@ def test_parts_of_a_step_never_go_beyond_it(
         with overall.part(0.6)("anything", 10) as advance:
             advance(10)
     assert capsys.readouterr().err.splitlines()[-1].startswith(" 25%")
+
+
+BAR = """
+from palette_bench.cli.terminal import Overall
+overall = Overall(2)
+overall.step("restoring")
+overall.end()
+"""
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 100), (30, 100)])
+def test_the_bar_shows_on_terminals_that_do_not_know_their_size(size: tuple[int, int]) -> None:
+    """As `docker exec -t` and `ssh -tt` make them: 0 rows, and tqdm hides bars below the last row."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, size)
+    done = subprocess.run([sys.executable, "-c", BAR], stderr=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert "restoring" in shown
