@@ -27,7 +27,7 @@ from .evaluation import NamedRestorer, of_card, of_samples
 from .images import HELD_OUT, PACK, SIDE, ImageBudget, Split, split_images
 from .page import write_page
 from .result import Experiment, Found, experiment
-from .runs import PlannedRun, SamplingDemand, advice, batch_of, foretell, recipe_of
+from .runs import PlannedRun, SamplingDemand, advice, batch_of, estimate_cost, recipe_of
 from .study import ExperimentStudy, StudyRun, keep_plan, read_presets, read_study, runs_of
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class _ExperimentRun:
     def _foretell(self) -> None:
         asked = {name: self._asked(trainee) for name, trainee in self.trainees.items()}
         pack, trial = self.images / PACK, self.preset.trial_steps
-        forecast = foretell(self.order.out, self.trainees, asked, pack, trial, self.progress)
+        forecast = estimate_cost(self.order.out, self.trainees, asked, pack, trial, self.progress)
         logger.info("%s", advice(forecast, self.order.scale))
 
     def _asked(self, trainee: PlannedRun) -> SamplingDemand:

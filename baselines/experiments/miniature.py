@@ -30,7 +30,7 @@ from .evaluation import Readings, SystemReading, of_values
 from .images import PACK
 from .page import write_page
 from .result import Experiment, Found, experiment
-from .runs import PlannedRun, SamplingDemand, advice, foretell, recipe_of
+from .runs import PlannedRun, SamplingDemand, advice, estimate_cost, recipe_of
 from .study import Count, Sections, StudyDeclaration, StudyRun, keep_plan
 
 # --- squares ---
@@ -167,7 +167,7 @@ class MiniatureRun:
             data = self._draw()
             asked = {name: self._asked(trainee) for name, trainee in self.trainees.items()}
             pack, trial = self.out / PACK, self.study.trial_steps
-            forecast = foretell(self.out, self.trainees, asked, pack, trial, self.progress)
+            forecast = estimate_cost(self.out, self.trainees, asked, pack, trial, self.progress)
             logger.info("%s", advice(forecast, self.scale))
             for trainee in self.trainees.values():
                 logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)

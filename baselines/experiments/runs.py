@@ -184,7 +184,7 @@ class Forecast(Record):
         return sum(cost.training + cost.sampling for cost in self.costs.values()) / 60
 
 
-def foretell(
+def estimate_cost(
     out: Path,
     trainees: Mapping[str, PlannedRun],
     asked: Mapping[str, SamplingDemand],

@@ -92,7 +92,7 @@ def activation_bytes(network: UNet) -> int:
     return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
 
 
-def tell_and_prove(
+def report_and_check(
     found: ResourceForecast,
     recipe: Recipe,
     micro: int,
@@ -153,7 +153,7 @@ def tell_and_prove(
         )
 
 
-def prove_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -> None:
+def check_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -> None:
     """Raise unless there is space for the checkpoints to come: the newest, one being written, and those kept.
 
     Raises:

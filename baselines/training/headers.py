@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 64  # images per task of a thread
 
 
-def prove_headers(images: TrainingImages, allowed: int, world: ProcessGroup, progress: Progress) -> set[int]:
+def check_headers(images: TrainingImages, allowed: int, world: ProcessGroup, progress: Progress) -> set[int]:
     """Return the indices of images with an unreadable header or of a refused kind; each rank checks a part.
 
     Args:

@@ -77,7 +77,7 @@ def threads(wanted: int | None, fixed: bool = False) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def prove_compiler(device: torch.device) -> None:
+def require_compiler(device: torch.device) -> None:
     """Raise unless torch can compile: it calls a compiler of the system.
 
     Raises:

@@ -267,7 +267,7 @@ class NetworkTrainer:
         """
         prefix = "" if self.trainable.name == "network" else f"{self.trainable.name}-"
         for stem in [f"{prefix}weights", *([f"{prefix}ema"] if self.average else [])]:
-            prove(self.trainable.module, tensors.get(stem, {}), f"{stem}.safetensors")
+            require_matching_tensors(self.trainable.module, tensors.get(stem, {}), f"{stem}.safetensors")
         stem, state = f"{prefix}optimizer", dict[int, dict[str, Any]]()
         for key, value in tensors.get(stem, {}).items():
             name, _, part = key.rpartition("/")
@@ -284,7 +284,7 @@ class NetworkTrainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def prove(module: nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
+def require_matching_tensors(module: nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
     """Raise unless the tensors have this module's names and shapes.
 
     Raises:

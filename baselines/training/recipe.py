@@ -240,8 +240,9 @@ def _with_parent(text: str, known: Mapping[str, str], names: tuple[str, ...]) ->
     if "extends" not in own:
         return text
     parent = own.pop("extends")
-    if parent not in known or parent in names:
-        fix = suggest(str(parent), known) if parent not in known else "remove one of the two `extends`"
+    known_parent = isinstance(parent, str) and parent in known
+    if not known_parent or parent in names:
+        fix = "remove one of the two `extends`" if known_parent else suggest(str(parent), known)
         where, found = f"{names[-1]}: extends", repr(parent)
         raise RecordError(problem("PB403", where, expected="another recipe", found=found, fix=fix))
     merged = tomllib.loads(_with_parent(known[parent], known, (*names, parent)))

@@ -29,7 +29,7 @@ from palette_bench.submission.training_runs import trained_models
 
 from .any_size import POLICIES, TiledNetwork, restore_any_size
 from .objective import HOLED
-from .optimisation import prove
+from .optimisation import require_matching_tensors
 from .recipe import Recipe, read_recipe
 from .unet import Predictor, UNet, flop
 from .weights import TrainedRun, open_run
@@ -106,7 +106,7 @@ def open_trained(method: str, model: type[R], options: RestoreOptions) -> Opened
     recipe = read_recipe(model, run.recipe, str(options.run))
     device = open_device(options.device)
     network = UNet(recipe.network.spec).eval().requires_grad_(False)
-    prove(network, run.tensors, str(options.run))
+    require_matching_tensors(network, run.tensors, str(options.run))
     network.load_state_dict(dict(run.tensors))
     return OpenedRun(run, recipe, network, device, options)
 

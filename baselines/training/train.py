@@ -29,13 +29,13 @@ from . import checkpoint
 from .adm import load_adm
 from .data import UNREADABLE_SHARE, open_images
 from .dataset import TrainingPairs
-from .forecast import forecast, prove_space, tell_and_prove
-from .headers import prove_headers
+from .forecast import check_space, forecast, report_and_check
+from .headers import check_headers
 from .loader import BatchShard
 from .log import Heartbeat, RunLog
-from .machine import prove_compiler, threads
+from .machine import require_compiler, threads
 from .objective import TrainedMethod
-from .optimisation import prove
+from .optimisation import require_matching_tensors
 from .recipe import Recipe, inherited, read_recipe, to_toml
 from .trainer import RunConfig, Trainer
 from .weights import open_run
@@ -71,7 +71,7 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
         steps, last = recipe.training.steps, checkpoint.newest(options.run)
         plan = _plan(recipe, options, processes, progress)
         _foretell(method, plan, options, last)
-        found = set() if last else prove_headers(plan.pairs.images, plan.unreadable, processes, progress)
+        found = set() if last else check_headers(plan.pairs.images, plan.unreadable, processes, progress)
         check()
         heartbeat.begin("preparing the network")
         loop = _begin(method, plan, options, last)
@@ -160,12 +160,12 @@ def _foretell(method: TrainedMethod, plan: RunConfig, options: TrainOptions, las
         StackError: PB711, no compiler.
     """
     if plan.recipe.speed.compile:
-        prove_compiler(plan.world.device)
+        require_compiler(plan.world.device)
     found = forecast(method, plan.recipe)
-    tell_and_prove(found, plan.recipe, plan.share.micro, plan.world.device, method.texts, options.force)
+    report_and_check(found, plan.recipe, plan.share.micro, plan.world.device, method.texts, options.force)
     if plan.world.is_main and not options.force:
         done = checkpoint.read_state(last).step if last else 0
-        prove_space(options.run, found, plan.recipe, done)
+        check_space(options.run, found, plan.recipe, done)
 
 
 def _begin(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None) -> Trainer:
@@ -181,7 +181,7 @@ def _begin(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: 
     if init and not last:
         network = next(part.module for part in objective.trainables if part.name == "network")
         tensors = open_run(init).tensors if kind is None else load_adm(init, kind, plan.recipe.network.spec)
-        prove(network, tensors, str(init))
+        require_matching_tensors(network, tensors, str(init))
         network.load_state_dict(dict(tensors))
     loop = Trainer(plan, objective)
     if not last and not init:

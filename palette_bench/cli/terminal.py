@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,9 @@ def _bar_size() -> dict[str, Any]:
 
     A terminal that reports 0 rows, such as one of `docker exec -t`, would hide the bar.
     """
-    if os.get_terminal_size(sys.stderr.fileno()).lines:
-        return {"dynamic_ncols": True}
+    with suppress(OSError):  # a stream that calls itself a terminal and is no file
+        if os.get_terminal_size(sys.stderr.fileno()).lines:
+            return {"dynamic_ncols": True}
     return {"ncols": 79, "nrows": 24}
 
 

@@ -59,7 +59,7 @@ def verify(extractors: tuple[str, ...]) -> None:
     \b
     palette-bench weights verify resnet50-v1    # needs the network
     """  # noqa: D301  # click looks for the backspace character itself
-    from palette_bench.runtime.tensors import prove_tensors
+    from palette_bench.runtime.tensors import verify_tensors
     from palette_bench.scoring.features.weights import find, pinned, pinned_file
 
     faults = []
@@ -67,7 +67,7 @@ def verify(extractors: tuple[str, ...]) -> None:
         row = pinned_file(name)
         try:
             path, data = find(name, row)
-            digest = prove_tensors(data, row.tensors, name)
+            digest = verify_tensors(data, row.tensors, name)
             click.echo(f"{name}  ok  {path}  tensors {digest}")
         except WeightsError as error:
             faults.append(error)

@@ -71,7 +71,7 @@ def tensor_digest(tensors: Tensors) -> Fingerprint:
     return fingerprint(rows)
 
 
-def prove_tensors(data: bytes, pinned: Fingerprint | None, where: str) -> Fingerprint:
+def verify_tensors(data: bytes, pinned: Fingerprint | None, where: str) -> Fingerprint:
     """Return the tensor digest of a weights file; raise if the digest differs from the pinned one.
 
     Args:

@@ -263,13 +263,13 @@ def test_lpips_equals_the_lpips_package(lpips_package: tuple[type[nn.Module], Pa
 
 
 def test_the_heads_are_read_as_they_were_pinned(lpips_package: tuple[type[nn.Module], Path]) -> None:
-    from palette_bench.runtime.tensors import prove_tensors
+    from palette_bench.runtime.tensors import verify_tensors
 
     row = weights.pinned()["lpips-alex-heads"]
     data = weights.read_pinned("lpips-alex-heads", str(lpips_package[1]))
-    assert prove_tensors(data, row.tensors, "heads") == row.tensors
+    assert verify_tensors(data, row.tensors, "heads") == row.tensors
     with pytest.raises(WeightsError, match="expected  tensors 000"):
-        prove_tensors(data, "0" * 64, "heads")
+        verify_tensors(data, "0" * 64, "heads")
 
 
 def _ms_ssim(one: np.ndarray, other: np.ndarray) -> float:

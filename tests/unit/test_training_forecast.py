@@ -77,7 +77,7 @@ def test_a_cpu_recipe_is_named_with_the_task_it_is_for() -> None:
     method = load_baseline("palette").method()  # type: ignore[attr-defined]
     recipe = read_recipe(method.recipe_model, method.texts["colorization"])
     with pytest.raises(DeviceError, match="--recipe mini-cpu --task multi"):
-        module.tell_and_prove(
+        module.report_and_check(
             module.ResourceForecast(1, 1 << 60, 1, 1, 1),
             recipe,
             16,

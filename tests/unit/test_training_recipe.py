@@ -111,7 +111,15 @@ def test_a_recipe_changes_the_keys_of_the_one_it_extends() -> None:
     assert inherited(TEXT, KNOWN, "parent") == TEXT
 
 
-@pytest.mark.parametrize(("parent", "told"), [("parnet", "did you mean parent"), ("loop", "remove one")])
+@pytest.mark.parametrize(
+    ("parent", "told"),
+    [
+        ('"parnet"', "did you mean parent"),
+        ('"loop"', "remove one"),
+        ('["parent"]', "another recipe"),
+        ("3", "3"),
+    ],
+)
 def test_a_parent_that_cannot_be_extended_is_refused(parent: str, told: str) -> None:
     with pytest.raises(RecordError, match=rf"PB403[\s\S]*extends[\s\S]*{told}"):
-        inherited(f'extends = "{parent}"\n', KNOWN, "own.toml")
+        inherited(f"extends = {parent}\n", KNOWN, "own.toml")

@@ -18,7 +18,7 @@ from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.runtime.tensors import Tensors, tensor_digest
 from palette_bench.scoring.features import FID_NETWORK, ExtractorConfig
 from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
-from palette_bench.scoring.features.network import FeatureNetwork, fill
+from palette_bench.scoring.features.network import FeatureNetwork, load_weights
 from palette_bench.scoring.features.preprocess import MODES, Mode, find_mode
 
 # layers in the order of torch-fidelity's forward pass, from the resized image to pool_3
@@ -80,7 +80,7 @@ def random_tensors(seed: int) -> Tensors:
     """
     with reproducible_arithmetic():
         network = InceptionNetwork(MODES["tf1"])
-        fill(network, network.model, ExtractorConfig(FID_NETWORK, f"random:{seed}"))
+        load_weights(network, network.model, ExtractorConfig(FID_NETWORK, f"random:{seed}"))
     return dict(network.model.state_dict())
 
 
@@ -94,6 +94,6 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     """
     mode = find_mode(wanted.mode)
     network = InceptionNetwork(mode)
-    notes = fill(network, network.model, wanted)
+    notes = load_weights(network, network.model, wanted)
     about = NetworkInfo(heads={"features": "pool_3", "logits": "logits"}, preprocess=mode.words, notes=notes)
     return assemble(wanted, network, tensor_digest(network.model.state_dict()), about)

@@ -116,7 +116,7 @@ class FeatureNetwork(nn.Module):
         raise NotImplementedError
 
 
-def fill(
+def load_weights(
     network: FeatureNetwork, model: nn.Module, wanted: ExtractorConfig, *, in_order: bool = False
 ) -> tuple[str, ...]:
     """Fill a network with weights; return the notes that its scores carry.

@@ -16,7 +16,7 @@ from palette_bench.core.errors import UsageError, suggest
 from palette_bench.runtime.tensors import tensor_digest
 from palette_bench.scoring.features import IMAGENET, TIMM_PREFIX, ExtractorConfig
 from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
-from palette_bench.scoring.features.network import FeatureNetwork, fill
+from palette_bench.scoring.features.network import FeatureNetwork, load_weights
 from palette_bench.scoring.features.preprocess import Crop, Preprocess, find_crop, resized_crop
 from palette_bench.scoring.metrics.metric import Role
 
@@ -71,7 +71,7 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     preprocess = Preprocess(crop, tuple(config.mean), tuple(config.std))
     with _usual_attention():
         network = TimmNetwork(_create(name, config, crop.side), preprocess)
-    notes = fill(network, network.model, wanted, in_order=wanted.name in _IN_ORDER)
+    notes = load_weights(network, network.model, wanted, in_order=wanted.name in _IN_ORDER)
     classes = network.model.num_classes
     heads: dict[Role, str] = {"features": "avgpool"}
     if classes:

@@ -12,7 +12,7 @@ from torchvision.models import efficientnet_b0, googlenet, resnet50
 from palette_bench.runtime.tensors import tensor_digest
 from palette_bench.scoring.features import IMAGENET, ExtractorConfig
 from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
-from palette_bench.scoring.features.network import FeatureNetwork, fill
+from palette_bench.scoring.features.network import FeatureNetwork, load_weights
 from palette_bench.scoring.features.preprocess import (
     CROPS,
     IMAGENET_MEAN,
@@ -90,7 +90,7 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     crop = CROPS[row.crop] if row.crop else find_crop(wanted.crop)
     preprocess = Preprocess(crop, IMAGENET_MEAN, IMAGENET_STD)
     network = TorchvisionNetwork(row.build(), preprocess, row.last)
-    notes = fill(network, network.model, wanted)
+    notes = load_weights(network, network.model, wanted)
     about = NetworkInfo(
         heads={role: _NAMES[role] for role in row.heads},
         preprocess=preprocess.words,
