@@ -144,6 +144,7 @@ def test_leaving_deletes_everything(browser: Browser, server: Server, study: Pat
     assert votes_of(study) == {}
 
 
+@pytest.mark.long
 def test_static_pages_give_back_what_the_import_reads(
     browser: Browser, designed: Path, tmp_path: Path
 ) -> None:
@@ -194,6 +195,7 @@ def both_choose(one: Person, two: Person, choices: int) -> None:
                 person.step()
 
 
+@pytest.mark.long
 def test_a_whole_study_survives_a_reload_a_double_submit_and_a_kill(
     browser: Browser, server: Server, study: Path
 ) -> None:

@@ -274,7 +274,7 @@ def _tables(benchset: BenchSet, extractor: FeatureExtractor, kind: str) -> dict[
     return dict(extract([extractor], map(read, ids), len(ids), lambda count: None)[0])
 
 
-@pytest.mark.parametrize("sets", ["smoke_sets", "mini_sets"])
+@pytest.mark.parametrize("sets", ["smoke_sets", pytest.param("mini_sets", marks=pytest.mark.long)])
 def test_stronger_jpeg_loss_lies_farther_from_the_originals(
     sets: str, request: pytest.FixtureRequest
 ) -> None:

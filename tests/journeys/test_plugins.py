@@ -52,18 +52,18 @@ def install(folder: Path, text: str, module: str = "mine", name: str = "mine") -
 
 @pytest.mark.trust("people: plug-in")
 def test_an_exception_of_a_plug_in_is_shown_with_its_line_and_the_finished_part_is_kept(
-    run_cli: RunCli, smoke_sets: Path, tmp_path: Path
+    run_process: RunCli, smoke_sets: Path, tmp_path: Path
 ) -> None:
     site = install(tmp_path / "site", RAISES)
     words = ("restore", "mine", "--set", smoke_sets / "inpainting.center128", "-o", "sub", "--batch", 4)
-    failed = run_cli(*words, PYTHONPATH=site)
+    failed = run_process(*words, PYTHONPATH=site)
     assert failed.returncode == 3
     assert "PB613 error  a method's own code failed" in failed.stderr
     assert f"{tmp_path}/site/mine.py:7, in broken: raise RuntimeError" in failed.stderr
     assert "RuntimeError: mat1 and mat2 cannot be multiplied (16x3 and 4x4)" in failed.stderr
     assert "internal error" not in failed.stderr
     Path(site, "mine.py").write_text(RAISES.replace("calls == 2", "False"))
-    mended = run_cli(*words, PYTHONPATH=site)
+    mended = run_process(*words, PYTHONPATH=site)
     assert mended.returncode == 0, mended.stderr
     assert "8 images in" in mended.stderr
 
@@ -80,10 +80,10 @@ def test_an_exception_of_a_plug_in_is_shown_with_its_line_and_the_finished_part_
     ],
 )
 def test_what_is_no_method_is_said_before_anything_is_written(
-    text: str, told: str, run_cli: RunCli, smoke_sets: Path, tmp_path: Path
+    text: str, told: str, run_process: RunCli, smoke_sets: Path, tmp_path: Path
 ) -> None:
     site = install(tmp_path / "site", text)
-    done = run_cli(
+    done = run_process(
         "restore", "mine", "--set", smoke_sets / "inpainting.center128", "-o", "sub", PYTHONPATH=site
     )
     assert done.returncode == 3, done.stderr
@@ -95,11 +95,11 @@ def test_what_is_no_method_is_said_before_anything_is_written(
 
 @pytest.mark.trust("people: plug-in")
 def test_two_packages_of_one_method_name_are_both_named(
-    run_cli: RunCli, smoke_sets: Path, tmp_path: Path
+    run_process: RunCli, smoke_sets: Path, tmp_path: Path
 ) -> None:
     site = install(tmp_path / "site", HEAD, "one")
     install(tmp_path / "site", HEAD, "two")
-    done = run_cli(
+    done = run_process(
         "restore", "mine", "--set", smoke_sets / "inpainting.center128", "-o", "sub", PYTHONPATH=site
     )
     assert done.returncode == 2

@@ -85,19 +85,19 @@ def images(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_stopped_at_any_time_resumes_to_the_straight_result(
-    stop: signal.Signals, run_cli: RunCli, installed: str, benchset: Path, tmp_path: Path
+    stop: signal.Signals, run_process: RunCli, installed: str, benchset: Path, tmp_path: Path
 ) -> None:
     arguments = ("restore", "keyed", "--set", benchset, "--samples", 2, "--batch", 5, "--seed", 3)
-    straight = run_cli(*arguments, "-o", "straight", PYTHONPATH=installed)
+    straight = run_process(*arguments, "-o", "straight", PYTHONPATH=installed)
     assert straight.returncode == 0, straight.stderr
     dies = {"DIES_AT": "3", "DIES_OF": str(int(stop))}
-    stopped = run_cli(*arguments, "-o", "sub", PYTHONPATH=installed, **dies)
+    stopped = run_process(*arguments, "-o", "sub", PYTHONPATH=installed, **dies)
     assert stopped.returncode == (-9 if stop == signal.SIGKILL else 128 + stop)
     assert not (tmp_path / "sub" / "submission.toml").exists()
     # a kill loses the batch at work; a signal ends the run after it
     journalled = len((tmp_path / "sub" / "journal.0-of-1.jsonl").read_text().splitlines()) - 1
     assert journalled == (10 if stop == signal.SIGKILL else 12)
-    resumed = run_cli(*arguments, "-o", "sub", PYTHONPATH=installed)
+    resumed = run_process(*arguments, "-o", "sub", PYTHONPATH=installed)
     assert resumed.returncode == 0, resumed.stderr
     assert f"{24 - journalled} images in" in resumed.stderr
     assert images(tmp_path / "sub") == images(tmp_path / "straight")
@@ -122,10 +122,10 @@ def torchrun(ranks: int, cwd: Path, *command: object, **extra: str) -> subproces
 
 
 def test_three_ranks_write_what_one_process_writes(
-    installed: str, benchset: Path, tmp_path: Path, run_cli: RunCli
+    installed: str, benchset: Path, tmp_path: Path, run_process: RunCli
 ) -> None:
     arguments = ("restore", "keyed", "--set", benchset, "--batch", 2)
-    assert run_cli(*arguments, "-o", "alone", PYTHONPATH=installed).returncode == 0
+    assert run_process(*arguments, "-o", "alone", PYTHONPATH=installed).returncode == 0
     done = torchrun(3, tmp_path, *arguments, "-o", "sub", PYTHONPATH=installed)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.splitlines()) == {"sub"}
@@ -148,9 +148,9 @@ def test_a_rank_that_fails_ends_all_with_its_message(installed: str, benchset: P
 
 
 def test_an_audit_finds_nothing_where_nothing_changed(
-    run_cli: RunCli, installed: str, benchset: Path
+    run_process: RunCli, installed: str, benchset: Path
 ) -> None:
-    done = run_cli("restore", "keyed", "--set", benchset, "-o", "sub", "--audit", PYTHONPATH=installed)
+    done = run_process("restore", "keyed", "--set", benchset, "-o", "sub", "--audit", PYTHONPATH=installed)
     assert done.returncode == 0, done.stderr
     assert "audit: 4 outputs in batches of 8: largest difference 0 levels" in done.stderr
     assert "12 images in" in done.stderr
@@ -185,19 +185,19 @@ def test_an_outside_tool_from_public_part_to_checked_submission(
     assert (card.method.slug, card.declared.uses_mask, card.sampling.hardware) == ("lama", True, None)
 
 
-def test_own_images_with_the_method_of_a_run(run_cli: RunCli, installed: str, tmp_path: Path) -> None:
+def test_own_images_with_the_method_of_a_run(run_process: RunCli, installed: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.resolved.toml").write_text('method = "keyed"\n')
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     (tmp_path / "cat.png").write_bytes(encode(image))
     extended = ("restore", "cat.png", "wide.png", "--task", "uncropping", "--extend", "right=8", "--times", 8)
-    done = run_cli(*extended, "--run", "run", PYTHONPATH=installed)
+    done = run_process(*extended, "--run", "run", PYTHONPATH=installed)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "wide.png"
     wide = np.asarray(PillowImage.open(tmp_path / "wide.png"))
     assert wide.shape == (20, 30 + 8 * 8, 3)
     np.testing.assert_array_equal(wide[:, :30], image)
-    no_run = run_cli("restore", "cat.png", "x.png", "--task", "jpeg")
+    no_run = run_process("restore", "cat.png", "x.png", "--task", "jpeg")
     assert no_run.returncode == 2
     assert "--run RUN" in no_run.stderr
 

@@ -109,6 +109,7 @@ def test_a_stopped_run_resumes_to_the_very_weights(folder: Path, straight: Path,
     assert found.sha256 == expected.sha256
 
 
+@pytest.mark.long
 def test_two_processes_take_the_same_steps_as_one(folder: Path, straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "palette_bench"]

@@ -67,7 +67,10 @@ def straight(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.mark.parametrize(
     ("protocol", "source", "fixture"),
-    [("smoke", "smoke-photos", "smoke_sets"), ("palette-mini", "photos-64", "mini_sets")],
+    [
+        ("smoke", "smoke-photos", "smoke_sets"),
+        pytest.param("palette-mini", "photos-64", "mini_sets", marks=pytest.mark.long),
+    ],
 )
 def test_every_registered_fingerprint_comes_out(
     protocol: str, source: str, fixture: str, request: pytest.FixtureRequest

@@ -345,10 +345,10 @@ def test_the_default_is_the_whole_validation_set_once_it_is_remembered(
     build: Callable[..., ImageReference],
     images: Path,
     network: FeatureExtractor,
-    mini_sets: Path,
+    mini_jpeg: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    target = BenchSet.open(mini_sets / "jpeg.qf5")
+    target = BenchSet.open(mini_jpeg)
     steps = plan(("frechet_distance",), [network], labelled=False)
     extraction = Extraction([network], ArrayCache("features"), "cpu")
     chooser = ReferenceResolver(target, extraction, ArrayCache("statistics"), steps)

@@ -206,11 +206,16 @@ def test_changed_truth_or_stimuli_are_refused(made: StudyFolder, tmp_path: Path)
         copy.check_stimuli()
 
 
-def test_a_studied_method_is_known_by_the_digest_on_its_card(mini_sets: Path, tmp_path: Path) -> None:
+def test_a_studied_method_is_known_by_the_digest_on_its_card(smoke_sets: Path, tmp_path: Path) -> None:
     """Also where the method changed known pixels: a card digests the files, raters see them composited."""
-    benchset = mini_sets / "inpainting.center32"
+    benchset = smoke_sets / "inpainting.center128"
     sub = submit(benchset, tmp_path / "painter", lambda target, i: target.reference(i) ^ 4)
-    frozen = design(write_plan(tmp_path), benchset, [sub], tmp_path / "study")
+    frozen = design(
+        write_plan(tmp_path, images=4, trials_per_method=4, catch=1, practice=1),
+        benchset,
+        [sub],
+        tmp_path / "study",
+    )
     assert frozen.methods[0].outputs == table_digest(check(sub, benchset).pixels)
 
 

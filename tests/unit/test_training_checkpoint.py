@@ -173,6 +173,7 @@ save(run, 3)
 POINTS = ["weights.safetensors", "optimizer.safetensors", "state.json", "rename", "prune"]
 
 
+@pytest.mark.long
 def test_kill_9_while_saving_never_loses_the_last_good_checkpoint(tmp_path: Path) -> None:
     script = tmp_path / "child.py"
     script.write_text(CHILD.format(tests=str(Path(__file__).parents[1])))
