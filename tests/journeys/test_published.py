@@ -36,13 +36,8 @@ def test_every_published_board_brings_the_ids_of_its_set(site: Path) -> None:
     assert [len(text.split()) for text in lists] == [2500]  # the same for all four
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        "jpeg",
-        *(pytest.param(t, marks=pytest.mark.long) for t in ("colorization", "inpainting", "uncropping")),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("task", ["colorization", "inpainting", "uncropping", "jpeg"])
 def test_the_published_sets_come_out_of_the_command_on_their_boards(
     task: str, site: Path, run_cli: RunCli, tmp_path: Path
 ) -> None:

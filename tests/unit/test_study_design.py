@@ -16,6 +16,7 @@ from plans import SECRET, make_plan, make_study, write_plan
 from submissions import submit
 
 from palette_bench.benchset.manifest import BenchSet
+from palette_bench.benchset.generate import generate
 from palette_bench.core.errors import InputError, RecordError, StorageError, SubmissionError, UsageError
 from palette_bench.core.fingerprint import sha256, table_digest
 from palette_bench.core.png import decode_strict
@@ -206,17 +207,17 @@ def test_changed_truth_or_stimuli_are_refused(made: StudyFolder, tmp_path: Path)
         copy.check_stimuli()
 
 
-def test_a_studied_method_is_known_by_the_digest_on_its_card(smoke_sets: Path, tmp_path: Path) -> None:
+def test_a_studied_method_is_known_by_the_digest_on_its_card(tmp_path: Path) -> None:
     """Also where the method changed known pixels: a card digests the files, raters see them composited."""
-    benchset = smoke_sets / "inpainting.center128"
-    sub = submit(benchset, tmp_path / "painter", lambda target, i: target.reference(i) ^ 4)
+    generate("palette-mini", "inpainting/center32", tmp_path / "set")
+    sub = submit(tmp_path / "set", tmp_path / "painter", lambda target, i: target.reference(i) ^ 4)
     frozen = design(
-        write_plan(tmp_path, images=4, trials_per_method=4, catch=1, practice=1),
-        benchset,
+        write_plan(tmp_path),
+        tmp_path / "set",
         [sub],
         tmp_path / "study",
     )
-    assert frozen.methods[0].outputs == table_digest(check(sub, benchset).pixels)
+    assert frozen.methods[0].outputs == table_digest(check(sub, tmp_path / "set").pixels)
 
 
 def test_a_frozen_study_is_never_overwritten_and_slugs_are_distinct(
