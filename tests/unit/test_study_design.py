@@ -15,8 +15,8 @@ import pytest
 from plans import SECRET, make_plan, make_study, write_plan
 from submissions import submit
 
-from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.generate import generate
+from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import InputError, RecordError, StorageError, SubmissionError, UsageError
 from palette_bench.core.fingerprint import sha256, table_digest
 from palette_bench.core.png import decode_strict
