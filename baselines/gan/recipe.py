@@ -74,5 +74,5 @@ class GanRecipe(Recipe):
     def resolved(self, method: str, task: str, noise: Literal["host", "device"]) -> Self:
         """Return the recipe with every open choice made, `scales` included; see `Recipe.resolved`."""
         recipe = super().resolved(method, task, noise)
-        told = recipe.discriminator.model_copy(update={"scales": recipe.scales})
-        return recipe.model_copy(update={"discriminator": told})
+        discriminator_options = recipe.discriminator.model_copy(update={"scales": recipe.scales})
+        return recipe.model_copy(update={"discriminator": discriminator_options})

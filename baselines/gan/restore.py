@@ -30,16 +30,16 @@ def open_model(options: RestoreOptions) -> TrainedModel:
         options.refuse_all_but(*TAKEN)
     width = opened.network.spec.width
 
-    def answer(network: Predictor, question: ModelInput) -> torch.Tensor:
-        source, _ = question.tensors(opened.device)
-        z = keyed_z(options.seed, question, width) if draws else torch.zeros(len(source), width)
+    def restore_batch(network: Predictor, model_input: ModelInput) -> torch.Tensor:
+        source, _ = model_input.tensors(opened.device)
+        z = keyed_z(options.seed, model_input, width) if draws else torch.zeros(len(source), width)
         return generate(network, source, z.to(opened.device))
 
     sampler, seed = ("z from N(0, 1)", options.seed) if draws else ("none", None)
-    return TrainedModel(opened, "GAN", Sampling(sampler=sampler, steps=1, seed=seed), answer)
+    return TrainedModel(opened, "GAN", Sampling(sampler=sampler, steps=1, seed=seed), restore_batch)
 
 
-def keyed_z(seed: int, question: ModelInput, width: int) -> torch.Tensor:
+def keyed_z(seed: int, model_input: ModelInput, width: int) -> torch.Tensor:
     """Return z of each image, (N, width) float32 normals that do not depend on the batch."""
-    drawn = [sampling_noise(seed, name, question.sample, 0, (width,)) for name in question.names]
+    drawn = [sampling_noise(seed, name, model_input.sample, 0, (width,)) for name in model_input.names]
     return torch.from_numpy(np.stack(drawn))

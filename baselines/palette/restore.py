@@ -96,23 +96,23 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     if selfcheck.applies(opened.run.step, recipe.training.warmup_steps, recipe.side):
         selfcheck.check(diffusion, opened.network, recipe.tasks, recipe.side, str(options.run))
     else:
-        told = (options.run, opened.run.step, recipe.side)
-        _log.info("not checked whether %s denoises: %d steps at %d px", *told)
+        facts = (options.run, opened.run.step, recipe.side)
+        _log.info("not checked whether %s denoises: %d steps at %d px", *facts)
     codes = diffusion.codes(plan, device)
     # the other samplers draw only the initial noise
     draws = plan.evaluations if plan.sampler.startswith("ancestral") else 1
 
-    def answer(network: Predictor, question: ModelInput) -> torch.Tensor:
-        source, mask = question.tensors(device)
+    def restore_batch(network: Predictor, model_input: ModelInput) -> torch.Tensor:
+        source, mask = model_input.tensors(device)
         size = (source.shape[2], source.shape[3])
-        noise = KeyedNoise(options.seed, question.names, question.sample, size, device, options.noise)
+        noise = KeyedNoise(options.seed, model_input.names, model_input.sample, size, device, options.noise)
         with ahead(noise, draws) as normal:
             return diffusion.sample(network, plan, codes, source, mask, normal)
 
     sampling = Sampling(sampler=str(plan), steps=plan.evaluations, seed=options.seed)
     embedding = recipe.network.gamma_embedding
     choices = {"diffusion": recipe.noise.model_dump(mode="json"), "gamma_embedding": embedding}
-    return TrainedModel(opened, "Palette", sampling, answer, choices, paper="arXiv:2111.05826")
+    return TrainedModel(opened, "Palette", sampling, restore_batch, choices, paper="arXiv:2111.05826")
 
 
 def choose_plan(recipe: PaletteRecipe, diffusion: Diffusion, options: RestoreOptions) -> SamplerConfig:

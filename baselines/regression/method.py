@@ -81,12 +81,12 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     options.refuse_all_but(*TAKEN)
     opened = open_trained("regression", RegressionRecipe, options)
 
-    def answer(network: Predictor, question: ModelInput) -> torch.Tensor:
-        source, _ = question.tensors(opened.device)
+    def restore_batch(network: Predictor, model_input: ModelInput) -> torch.Tensor:
+        source, _ = model_input.tensors(opened.device)
         return regress(network, source, opened.network.spec.width)
 
     sampling = Sampling(sampler="none", steps=1)
-    return TrainedModel(opened, "Regression", sampling, answer, paper="arXiv:2111.05826")
+    return TrainedModel(opened, "Regression", sampling, restore_batch, paper="arXiv:2111.05826")
 
 
 def method(recipes: Mapping[str, str]) -> TrainedMethod:

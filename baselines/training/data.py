@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -25,9 +25,7 @@ from palette_bench.core.types import Fingerprint, Image
 from palette_bench.tasks.preprocess import DecodeError, decode, image_size
 from palette_bench.tasks.protocol import PhotoSource, load
 
-UNREADABLE_SHARE = 0.001  # of all images, allowed by default; more stop the run
 _HEAD, _TAIL = 65536, 4096  # bytes at the start (kind and size) and at the end (completeness)
-_TRIES = 64  # consecutive unreadable images, after which the file system is suspected
 
 
 class TrainingImages(Protocol):
@@ -187,51 +185,6 @@ class JoinedImages:
         return fingerprint([self.name(index) for index in range(len(self))])
 
 
-def read_next(images: TrainingImages, index: int) -> tuple[Image, tuple[int, ...]]:
-    """Return the image at `index`, or the next readable one, and the indices that were skipped.
-
-    Raises:
-        SourceError: PB309, too many consecutive images are unreadable.
-    """
-    passed: list[int] = []
-    for step in range(min(_TRIES, len(images))):
-        found = (index + step) % len(images)
-        try:
-            return images.pixels(found), tuple(passed)
-        except DecodeError:
-            passed.append(found)
-    raise SourceError(unreadable(images, passed))
-
-
-def unreadable(
-    images: TrainingImages,
-    indices: Collection[int],
-    allowed: int | None = None,
-    found: str = "not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
-    over: str | None = None,
-) -> Problem:
-    """Return PB309 with the names of unreadable images.
-
-    Args:
-        images: training images of the run.
-        indices: the unreadable ones.
-        allowed: how many a run may have; None for the default share.
-        found: what is wrong with them.
-        over: how to pass over them; None for the option, where a number is allowed.
-    """
-    most = f"{UNREADABLE_SHARE:.1%}" if allowed is None else f"{allowed:,}"
-    if over is None:
-        over = "" if allowed is None else f" or pass over them: --unreadable {len(indices)}"
-    return problem(
-        "PB309",
-        "training images",
-        expected=f"at most {most} of {len(images):,} unreadable",
-        found=found,
-        fix=f"replace or remove these files{over}",
-        ids=[images.name(index) for index in sorted(indices)],
-    )
-
-
 def open_images(paths: Sequence[Path], saw_test_images: str) -> JoinedImages:
     """Return the images of all sources, in a fixed order.
 
@@ -307,9 +260,9 @@ def _list_of(path: Path) -> list[str]:
         if not (path.parent / names[-1]).is_file():
             absent.append(f"line {number}: {names[-1]}")
     if absent:
-        told = f"{len(absent):,} of {len(names):,} files that are not there"
+        found = f"{len(absent):,} of {len(names):,} files do not exist"
         fix = f"paths are relative to {path.parent.absolute()}"
-        raise SourceError(problem("PB201", str(path), expected=expected, found=told, fix=fix, ids=absent))
+        raise SourceError(problem("PB201", str(path), expected=expected, found=found, fix=fix, ids=absent))
     return names
 
 

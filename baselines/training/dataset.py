@@ -23,9 +23,10 @@ from palette_bench.tasks.degradations.masks import CANVAS, draw_mask, freeform, 
 from palette_bench.tasks.preprocess import crop_area
 from palette_bench.tasks.protocol import load
 
-from .data import TrainingImages, read_next
+from .data import TrainingImages
 from .draws import stream
 from .recipe import Task
+from .unreadable import read_next
 
 FIRST_QUALITY = 5
 # 10,000 exp(-(q - 5) / 10), rounded, for the quality factors q = 5..30

@@ -295,10 +295,10 @@ def _unset(recipe: Recipe, lines: list[str]) -> list[str]:
     headings = [line.strip("[]") for line in lines if line.startswith("[")]
     part = getattr(recipe, headings[-1]) if headings else recipe
     unset = [key for key in type(part).model_fields if getattr(part, key) is None]
-    told = {key: getattr(part.spec, key, None) for key in unset} if isinstance(part, Network) else {}
+    chosen = {key: getattr(part.spec, key, None) for key in unset} if isinstance(part, Network) else {}
     return [
         f"# {key} = {_toml(list(value) if isinstance(value, tuple) else value)}"
         if value
         else f"# {key} is not set"
-        for key, value in ((key, told.get(key)) for key in unset)
+        for key, value in ((key, chosen.get(key)) for key in unset)
     ]

@@ -125,7 +125,7 @@ class TrainedModel:
         opened: OpenedRun[Any],
         title: str,
         sampling: Sampling,
-        answer: Callable[[Predictor, ModelInput], torch.Tensor],
+        restore_batch: Callable[[Predictor, ModelInput], torch.Tensor],
         choices: Mapping[str, Any] | None = None,
         paper: str | None = None,
     ) -> None:
@@ -135,8 +135,8 @@ class TrainedModel:
             opened: the run.
             title: name of the method, for cards.
             sampling: sampling entries of cards.
-            answer: (network, model input) -> restored images, (N, 3, H, W) float32 in the [-1, 1] scale;
-                known pixels may hold any value.
+            restore_batch: (network, model input) -> restored images, (N, 3, H, W) float32 in the [-1, 1]
+                scale; known pixels may hold any value.
             choices: what determines a pixel beside weights and `sampling`, as JSON values.
             paper: paper that describes the method.
         """
@@ -145,7 +145,7 @@ class TrainedModel:
             self.network.compile()
         self._tasks, self._side = opened.recipe.tasks, opened.recipe.side
         self._device, self._options = opened.device, opened.options
-        self._answer, self._sampler = answer, sampling.sampler
+        self._restore_batch, self._sampler = restore_batch, sampling.sampler
         self.about = _about(opened, title, sampling, paper)
         policy = opened.options.size_policy
         self.identity = fingerprint(
@@ -202,8 +202,8 @@ class TrainedModel:
         with self._computing():
             if policy is None:
                 fill = None if batch.masks is None else torch.from_numpy(batch.fill()).permute(0, 3, 1, 2)
-                question = ModelInput(batch.ids, batch.sample, batch.inputs, batch.masks, fill)
-                return self._restored(question, self.network)
+                model_input = ModelInput(batch.ids, batch.sample, batch.inputs, batch.masks, fill)
+                return self._restored(model_input, self.network)
             masks = [None] * len(batch.ids) if batch.masks is None else batch.masks
             inputs = np.broadcast_to(batch.inputs, (*batch.inputs.shape[:3], 3))
             images = map(UserImage, batch.ids, repeat(task), inputs, masks)
@@ -229,23 +229,23 @@ class TrainedModel:
             if canvas.mask is not None:
                 noise = sampling_noise(self._options.seed, canvas.name, 0, _FILL, (1, 3, *canvas.mask.shape))
                 masks, fill = canvas.mask[None], torch.from_numpy(noise)
-            question = ModelInput((canvas.name,), sample, canvas.input[None], masks, fill)
+            model_input = ModelInput((canvas.name,), sample, canvas.input[None], masks, fill)
             network: Predictor = self.network
             if by_windows:
-                needed = question.tensors(self._device)[1][0, 0]
+                needed = model_input.tensors(self._device)[1][0, 0]
                 network = TiledNetwork(network, needed, self._side, WINDOWS)
-            (output,) = self._restored(question, network)
+            (output,) = self._restored(model_input, network)
             return np.asarray(output)
 
         return restore_any_size(image, policy, restore, self._side, self.network.spec.multiple, warns)
 
-    def _restored(self, question: ModelInput, network: Predictor) -> NDArray[np.uint8]:
+    def _restored(self, model_input: ModelInput, network: Predictor) -> NDArray[np.uint8]:
         """Return restored images, (N, H, W, 3) uint8; with --fast, repeat diverged images in float32."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._options.fast):
-            images = self._answer(network, question)
+            images = self._restore_batch(network, model_input)
         broken = _diverged(images)
         if self._options.fast and broken.any():
-            images[broken] = self._answer(network, question)[broken]
+            images[broken] = self._restore_batch(network, model_input)[broken]
             broken = _diverged(images)
         if broken.any():
             raise InputError(
@@ -254,12 +254,12 @@ class TrainedModel:
                     self._sampler,
                     expected=f"finite values within {LARGEST}",
                     fix="sample with clip static or more steps, where the method samples; else train on",
-                    ids=[name for name, bad in zip(question.names, broken.tolist(), strict=True) if bad],
+                    ids=[name for name, bad in zip(model_input.names, broken.tolist(), strict=True) if bad],
                 )
             )
         output = to_pixels(images)
-        if question.masks is not None:
-            output[~question.masks] = question.inputs[~question.masks]
+        if model_input.masks is not None:
+            output[~model_input.masks] = model_input.inputs[~model_input.masks]
         return output
 
 

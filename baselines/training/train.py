@@ -27,10 +27,9 @@ from palette_bench.tasks import canary
 
 from . import checkpoint
 from .adm import load_adm
-from .data import UNREADABLE_SHARE, open_images
+from .data import open_images
 from .dataset import TrainingPairs
 from .forecast import check_space, forecast, report_and_check
-from .headers import check_headers
 from .loader import BatchShard
 from .log import Heartbeat, RunLog
 from .machine import require_compiler, threads
@@ -38,6 +37,7 @@ from .objective import TrainedMethod
 from .optimisation import require_matching_tensors
 from .recipe import Recipe, inherited, read_recipe, to_toml
 from .trainer import RunConfig, Trainer
+from .unreadable import UNREADABLE_SHARE, check_headers
 from .weights import open_run
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
             atomic.sweep(options.run / checkpoint.FOLDER)
         steps, last = recipe.training.steps, checkpoint.newest(options.run)
         plan = _plan(recipe, options, processes, progress)
-        _foretell(method, plan, options, last)
+        _report_forecast(method, plan, options, last)
         found = set() if last else check_headers(plan.pairs.images, plan.unreadable, processes, progress)
         check()
         heartbeat.begin("preparing the network")
@@ -107,12 +107,12 @@ def choose_recipe(method: TrainedMethod, options: TrainOptions) -> Recipe:
     noise: Literal["host", "device"] = "host" if options.device == "cpu" else "device"
     written = read_recipe(method.recipe_model, text, name).resolved(method.name, options.task, noise)
     recipe = written.of_length(options.steps)
-    told, fitted = written.training, recipe.training
-    if (told.warmup_steps, told.cooldown_steps) != (fitted.warmup_steps, fitted.cooldown_steps):
+    before, fitted = written.training, recipe.training
+    if (before.warmup_steps, before.cooldown_steps) != (fitted.warmup_steps, fitted.cooldown_steps):
         logger.info(
             "schedule fitted to %s steps: warm-up %s -> %s, cooldown %s -> %s",
-            *(f"{n:,}" for n in (fitted.steps, told.warmup_steps, fitted.warmup_steps)),
-            *(f"{n:,}" for n in (told.cooldown_steps, fitted.cooldown_steps)),
+            *(f"{n:,}" for n in (fitted.steps, before.warmup_steps, fitted.warmup_steps)),
+            *(f"{n:,}" for n in (before.cooldown_steps, fitted.cooldown_steps)),
         )
     return recipe
 
@@ -152,7 +152,9 @@ def _plan(recipe: Recipe, options: TrainOptions, processes: ProcessGroup, progre
     return RunConfig(options.run, recipe, pairs, processes, share, configuration, environment, allowed)
 
 
-def _foretell(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None) -> None:
+def _report_forecast(
+    method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None
+) -> None:
     """Log what the run needs, and raise if it is not available, before memory is allocated.
 
     Raises:

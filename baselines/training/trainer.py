@@ -18,7 +18,6 @@ from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.submission.cost import peak_memory
 
 from . import checkpoint
-from .data import unreadable
 from .dataset import HostBatch, MicroBatches, TrainingPairs
 from .draws import KeyedDraws
 from .loader import BatchShard, micro_batches, to_examples
@@ -26,6 +25,7 @@ from .log import RunLog, StepClock
 from .objective import Objective, TrainingBatch
 from .optimisation import LossSums, NetworkTrainer
 from .recipe import Recipe, to_toml
+from .unreadable import unreadable
 
 logger = logging.getLogger(__name__)
 

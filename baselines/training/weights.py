@@ -134,8 +134,8 @@ def _opened(file: Path, state: checkpoint.CheckpointState | None) -> TrainedRun:
         with safetensors.safe_open(str(file), "pt") as opened:
             metadata = opened.metadata() or {}
         tensors = {name: t.float() for name, t in safetensors.torch.load(data).items()}
-        told = metadata["recipe"], metadata["method"], int(metadata["step"])
-        return TrainedRun(*told, tensors, sha256(data), state, card)
+        recipe, method, step = metadata["recipe"], metadata["method"], int(metadata["step"])
+        return TrainedRun(recipe, method, step, tensors, sha256(data), state, card)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(
             problem(
