@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from palette_bench.board.leaderboard import Board, Leaderboard, Row
-from palette_bench.board.paired_tests import rank_text
+from palette_bench.board.ranking import rank_text
 from palette_bench.pages.text import NOTHING, place
 
 Kind: TypeAlias = Literal["new", "gone", "value", "rank", "tier"]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Row
-from palette_bench.board.paired_tests import rank_text
+from palette_bench.board.ranking import rank_text
 from palette_bench.board.rows import PrintedRow, PrintedTable, all_rows, basis_lines
 from palette_bench.core.errors import StackError, problem
 from palette_bench.pages.render import render

@@ -23,9 +23,9 @@ from palette_bench.board.comparability import (
     differences,
     groups,
 )
-from palette_bench.board.paired_tests import ALPHA, CORRECTION, Comparison
+from palette_bench.board.paired_tests import ALPHA
 from palette_bench.board.quoted import QuotedRow, quoted_rows
-from palette_bench.board.ranking import MetricRanking, gate_of, place
+from palette_bench.board.ranking import CORRECTION, Comparison, MetricRanking, gate_of, place
 from palette_bench.board.record import TIERS, PublishedRecord, Tier, board_key
 from palette_bench.core.errors import CODES
 from palette_bench.core.records import Link, Part, Record, Sha

@@ -12,7 +12,7 @@ from typing import ClassVar
 from palette_bench.board.exports import badge, badge_name, badge_words
 from palette_bench.board.image_selection import GRID_SIZE, grid_ids, grid_rule
 from palette_bench.board.leaderboard import Board, Leaderboard, Row
-from palette_bench.board.paired_tests import rank_text
+from palette_bench.board.ranking import rank_text
 from palette_bench.board.record import PublishedRecord
 from palette_bench.board.rows import all_rows
 from palette_bench.core.errors import Problem

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Row
-from palette_bench.board.paired_tests import rank_text
+from palette_bench.board.ranking import rank_text
 from palette_bench.core.records import Sha
 from palette_bench.core.types import Direction
 from palette_bench.pages.score_cell import ScoreCell, score_cell

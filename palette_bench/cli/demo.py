@@ -124,7 +124,7 @@ def _show_ranks(boards: tuple[Board, ...]) -> None:
     """Print the ranks and distances of each task, and the models that score worse than the floor."""
     from palette_bench.board.board_page import floor_words
     from palette_bench.board.comparability import ANCHORS as ROLES
-    from palette_bench.board.paired_tests import rank_text
+    from palette_bench.board.ranking import rank_text
     from palette_bench.pages.text import value_text
 
     def cell(row: Row) -> str:
