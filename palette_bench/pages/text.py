@@ -170,6 +170,11 @@ def is_percent(score: Score) -> bool:
 # --- numbers ---
 
 
+def decimals_for(size: float, digits: int, otherwise: int = 0) -> int:
+    """Return the number of decimals (0 to 4) that shows `digits` digits of `size`; `otherwise` for size 0."""
+    return max(0, min(4, digits - 1 - math.floor(math.log10(size)))) if size > 0 else otherwise
+
+
 def decimals(score: Score) -> int:
     """Return the number of decimals (0 to 4) that shows two digits of the interval's half width.
 
@@ -177,7 +182,7 @@ def decimals(score: Score) -> int:
     """
     value = score.value or 0.0
     spread = abs(value) / 10 if score.low is None or score.high is None else (score.high - score.low) / 2
-    return max(0, min(4, 1 - math.floor(math.log10(spread)))) if spread > 0 else 0 if value == 0 else 2
+    return decimals_for(spread, 2, otherwise=0 if value == 0 else 2)
 
 
 def number(value: float | None, digits: int) -> str:
@@ -250,16 +255,14 @@ def headline(card: Scorecard, ranked: tuple[str, ...]) -> str:
 
     The sentence gives the first ranked metric and the perceptual distance, then the number of images.
     """
-    keys = dict.fromkeys(k for k in (*ranked[:1], "perceptual_distance") if k in card.scores)
-    parts = [f"{_mid_sentence(metric_words(k).name)} {value_text(card.scores[k])}" for k in keys]
+    parts = []
+    for key in dict.fromkeys(k for k in (*ranked[:1], "perceptual_distance") if k in card.scores):
+        name = metric_words(key).name
+        # inside a sentence, only abbreviations and names of people keep their capital
+        keeps = name[:2].isupper() or name.startswith(("Fréchet", "Inception"))
+        parts.append(f"{name if keeps else name[0].lower() + name[1:]} {value_text(card.scores[key])}")
     scores = ", ".join(parts) or "no scores"
     return f"{card.method.name} on {place(card.task, card.variant)}: {scores} over {card.n_scored:,} images"
-
-
-def _mid_sentence(name: str) -> str:
-    """Return a name as written inside a sentence: abbreviations and names of people keep their capital."""
-    keeps = name[:2].isupper() or name.startswith(("Fréchet", "Inception"))
-    return name if keeps else name[0].lower() + name[1:]
 
 
 def score_rows(scores: Mapping[str, Score]) -> list[tuple[str, ...]]:

@@ -12,8 +12,9 @@ from common import RunCli
 from scipy import stats
 from submissions import copied, plausible, submit
 
-from palette_bench.board.compare import SHOWN, CardPair, VerifiedCard, compare
+from palette_bench.board.compare import SHOWN, CardPair, compare
 from palette_bench.board.compare_page import write_comparison
+from palette_bench.board.record import VerifiedCard
 from palette_bench.core.errors import IncomparableError, UsageError
 from palette_bench.core.significance import holm
 from palette_bench.scoring.scorecard import read_scorecard, write_scorecard

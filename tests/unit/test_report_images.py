@@ -32,10 +32,10 @@ from palette_bench.core.intervals import wilson
 from palette_bench.core.png import decode_strict
 from palette_bench.core.types import Image, ImageId, Mask
 from palette_bench.pages.images import (
-    EmbeddedPreviews,
     Gallery,
     PreviewFiles,
     Previews,
+    embedded_preview,
     outline,
     redistributable,
 )
@@ -121,12 +121,12 @@ def test_images_that_do_not_compress_become_small() -> None:
 
 
 def test_thumbs_are_96_pixels() -> None:
-    previews = Previews(gallery(side=256), EmbeddedPreviews(), "thumbs")
+    previews = Previews(gallery(side=256), embedded_preview, "thumbs")
     assert previews.side == 96
     assert len(previews.panels("a").output.address) < len(
-        Previews(gallery(side=256), EmbeddedPreviews()).panels("a").output.address
+        Previews(gallery(side=256), embedded_preview).panels("a").output.address
     )
-    assert Previews(gallery(side=64), EmbeddedPreviews(), "thumbs").side == 64  # nothing is enlarged
+    assert Previews(gallery(side=64), embedded_preview, "thumbs").side == 64  # nothing is enlarged
 
 
 def test_files_are_named_by_content_and_twins_are_exact() -> None:
