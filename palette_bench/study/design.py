@@ -85,7 +85,11 @@ def design(
         StorageError: PB809, the folder exists; PB802, writing failed.
     """
     plan = StudyToml.read(plan_file)
-    _require_new(out)
+    if out.exists():
+        fix = "choose a new folder: a frozen study is never overwritten"
+        raise StorageError(
+            problem("PB809", str(out), expected="no folder of this name", found="one", fix=fix)
+        )
     target = BenchSet.open(benchset)
     raise_errors(faults(plan, len(submissions), len(target.ids)), InputError)
     texts = {name: read_file(plan_file.parent / name) for name in (plan.consent, plan.instructions)}
@@ -95,14 +99,6 @@ def design(
         with atomic.whole_folder(out) as folder:
             frozen = _Freezing(plan, target, entries, choice, secret or os.urandom(32).hex())
             return frozen.write(folder, texts[plan.consent], texts[plan.instructions], progress)
-
-
-def _require_new(out: Path) -> None:
-    if out.exists():
-        fix = "choose a new folder: a frozen study is never overwritten"
-        raise StorageError(
-            problem("PB809", str(out), expected="no folder of this name", found="one", fix=fix)
-        )
 
 
 def _entries(
@@ -119,15 +115,11 @@ def _entries(
         files = stack.enter_context(open_submission(path, len(target.ids)))
         studied = Studied(slug=method.slug, version=method.version, outputs=outputs)
         entries.append(StudyEntry(studied, OutputImages(files, target)))
-    _require_distinct([entry.studied.slug for entry in entries])
-    return entries
-
-
-def _require_distinct(slugs: Sequence[str]) -> None:
-    twice = sorted({slug for slug in slugs if slugs.count(slug) > 1})
-    if twice:
+    slugs = [entry.studied.slug for entry in entries]
+    if twice := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
         fix = "study one version of a method at a time: votes name methods by slug"
         raise SubmissionError(problem("PB404", "submissions", found=f"two of {', '.join(twice)}", fix=fix))
+    return entries
 
 
 @dataclass(frozen=True)
@@ -143,32 +135,17 @@ class _Freezing:
     def write(self, folder: Path, consent: bytes, instructions: bytes, progress: Progress) -> Study:
         """Write all files, the plan last, and return the plan."""
         files, digests = self._write_stimuli(folder, progress)
-        truth = self._truth(files)
+        slugs = [entry.studied.slug for entry in self.entries]
+        slots = assign(self.plan, slugs, self.choice, self.secret)
+        truth = [
+            [self._row(slot, trial, draft, files) for trial, draft in enumerate(drafts)]
+            for slot, drafts in enumerate(slots)
+        ]
         lists = [slot_list(slot, rows).to_json() for slot, rows in enumerate(truth)]
         table = table_text(Truth, (row for rows in truth for row in rows)).encode()
-        study = self._study(
-            consent=sha256(consent),
-            instructions=sha256(instructions),
-            truth=sha256(table),
-            slots=slots_digest(lists),
-            stimuli=stimuli_digest(digests),
-        )
-        atomic.make_folder(folder / "slots")
-        with atomic.FileBatch() as batch:
-            for slot, text in enumerate(lists):
-                batch.write(folder / slot_name(slot), text.encode())
-        seal = StudySecret(schema=StudySecret.schema_name(), study_id=study.id, secret=self.secret)
-        atomic.write_private(folder / TRUTH, table)
-        atomic.write_private(folder / SEAL, seal.to_json().encode())
-        atomic.write_bytes(folder / CONSENT, consent)
-        atomic.write_bytes(folder / INSTRUCTIONS, instructions)
-        study.write(folder / STUDY)
-        return study
-
-    def _study(self, **digests: str) -> Study:
         manifest = self.target.manifest
         shared: dict[str, Any] = {key: getattr(self.plan, key) for key in StudyPlan.model_fields}
-        return Study(
+        study = Study(
             schema=Study.schema_name(),
             target=StudyTarget(
                 protocol=manifest.protocol,
@@ -182,8 +159,24 @@ class _Freezing:
             image_ids=self.choice.test,
             catch_ids=self.choice.catch,
             practice_ids=self.choice.practice,
-            **(shared | digests),
+            consent=sha256(consent),
+            instructions=sha256(instructions),
+            truth=sha256(table),
+            slots=slots_digest(lists),
+            stimuli=stimuli_digest(digests),
+            **shared,
         )
+        atomic.make_folder(folder / "slots")
+        with atomic.FileBatch() as batch:
+            for slot, text in enumerate(lists):
+                batch.write(folder / slot_name(slot), text.encode())
+        seal = StudySecret(schema=StudySecret.schema_name(), study_id=study.id, secret=self.secret)
+        atomic.write_private(folder / TRUTH, table)
+        atomic.write_private(folder / SEAL, seal.to_json().encode())
+        atomic.write_bytes(folder / CONSENT, consent)
+        atomic.write_bytes(folder / INSTRUCTIONS, instructions)
+        study.write(folder / STUDY)
+        return study
 
     def _write_stimuli(
         self, folder: Path, progress: Progress
@@ -217,14 +210,6 @@ class _Freezing:
         shows_input = self.choice.test if self.plan.show_input else ()
         for image_id in (*self.choice.catch, *self.choice.practice, *shows_input):
             yield image_id, "input", self.target.condition(image_id)
-
-    def _truth(self, files: Mapping[tuple[ImageId, str], str]) -> list[list[Truth]]:
-        slugs = [entry.studied.slug for entry in self.entries]
-        slots = assign(self.plan, slugs, self.choice, self.secret)
-        return [
-            [self._row(slot, trial, draft, files) for trial, draft in enumerate(drafts)]
-            for slot, drafts in enumerate(slots)
-        ]
 
     def _row(
         self, slot: int, trial: int, draft: DraftTrial, files: Mapping[tuple[ImageId, str], str]

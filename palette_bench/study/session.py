@@ -138,20 +138,17 @@ class VotingSession:
             raise InputError(problem("PB502", "vote", found="a pair that is not of this session"))
         earlier = self.store.vote(rater.rater, answer.trial)
         if earlier is None:
-            self._add(rater, row, answer)
+            if answer.trial != self.store.answered(rater.rater):
+                raise InputError(problem("PB502", "vote", found="a pair that was not shown yet"))
+            if self.store.times_sent(rater.rater, (row.left, row.right)) > 1:
+                # The pair was sent twice, e.g. to another tab or device. The rater may have had a second look
+                # that this browser does not know of, so the trial counts as one with lost focus.
+                answer = answer.model_copy(update={"focus_lost": 1})
+            self.store.add(rater.slot, vote_of(self.folder.study, row, rater, answer, today()))
         elif earlier.choice != answer.choice:
             raise InputError(problem("PB503", "vote", found="this pair is answered already"))
         feedback = row.real_side if row.kind == "practice" else None
         return StoredVote(feedback, self.next_pair(rater))
-
-    def _add(self, rater: Rater, row: Truth, answer: TrialAnswer) -> None:
-        if answer.trial != self.store.answered(rater.rater):
-            raise InputError(problem("PB502", "vote", found="a pair that was not shown yet"))
-        if self.store.times_sent(rater.rater, (row.left, row.right)) > 1:
-            # The pair was sent twice, e.g. to another tab or device. The rater may have had a second look
-            # that this browser does not know of, so the trial counts as one with lost focus.
-            answer = answer.model_copy(update={"focus_lost": 1})
-        self.store.add(rater.slot, vote_of(self.folder.study, row, rater, answer, today()))
 
     def completion(self, rater: Rater) -> str:
         """Return the code that proves a finished session.

@@ -53,8 +53,19 @@ def simulate(folder: StudyFolder, simulated: SimulatedRaters) -> list[Vote]:
     Raises:
         UsageError: a rate is missing, belongs to no method of the study, or is impossible with the lapses.
     """
-    _require_sound(folder.study, simulated)
-    secret = folder.secret
+    study, secret = folder.study, folder.secret
+    unknown = sorted(set(simulated.rates) - set(study.slugs))
+    if unknown:
+        raise UsageError(f"the study has no method {unknown[0]!r}: {suggest(unknown[0], study.slugs)}")
+    missing = sorted(set(study.slugs) - set(simulated.rates))
+    if missing:
+        raise UsageError(f"no rate for {', '.join(missing)}: give --rate {missing[0]}=0.45")
+    least = simulated.lapse / 2
+    for slug, value in simulated.rates.items():
+        if not least < value < 1 - least:
+            raise UsageError(
+                f"rate {value} of {slug} is impossible: these lapses keep it between {least} and {1 - least}"
+            )
     slots: dict[int, list[Truth]] = {}
     for row in folder.truth():
         slots.setdefault(row.slot, []).append(row)
@@ -62,7 +73,7 @@ def simulate(folder: StudyFolder, simulated: SimulatedRaters) -> list[Vote]:
     return [
         vote
         for number in range(simulated.raters)
-        for vote in _session(folder.study, slots[number % folder.study.raters], number, secret, answers)
+        for vote in _session(study, slots[number % study.raters], number, secret, answers)
     ]
 
 
@@ -85,23 +96,25 @@ class _Answers:
             slug: (rate - simulated.lapse / 2) / (1 - simulated.lapse)
             for slug, rate in simulated.rates.items()
         }
-        self._crowd = simulated
+        self._raters = simulated
         self._middle = {slug: logit_of(rate, spread) for slug, rate in free.items()}
 
     def _draws(self, *key: object) -> np.random.Generator:
-        text = "|".join(map(str, ("pb-simulated-v1", self._crowd.seed, *key)))
+        text = "|".join(map(str, ("pb-simulated-v1", self._raters.seed, *key)))
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
         return np.random.Generator(np.random.Philox(key=seed))
 
     def chooses_model(self, rater: int, row: Truth) -> bool:
         """Return whether a rater chooses the image that is not the original."""
         draws = self._draws("trial", rater, row.trial)
-        if draws.random() < self._crowd.lapse:
+        if draws.random() < self._raters.lapse:
             return bool(draws.random() < 0.5)
         if row.kind != "test":
             return False  # practice and catch trials show the degraded input, which is easy to recognise
-        rater_effect = self._crowd.rater_sd * self._draws("rater", rater).standard_normal()
-        image_effect = self._crowd.image_sd * self._draws("image", row.method, row.image_id).standard_normal()
+        rater_effect = self._raters.rater_sd * self._draws("rater", rater).standard_normal()
+        image_effect = (
+            self._raters.image_sd * self._draws("image", row.method, row.image_id).standard_normal()
+        )
         return bool(draws.random() < special.expit(self._middle[row.method] + rater_effect + image_effect))
 
     def times(self, rater: int, row: Truth) -> tuple[int, int]:
@@ -139,16 +152,3 @@ def _session(study: Study, rows: list[Truth], number: int, secret: str, answers:
             source="simulated",
             day=day,
         )
-
-
-def _require_sound(study: Study, simulated: SimulatedRaters) -> None:
-    unknown = sorted(set(simulated.rates) - set(study.slugs))
-    if unknown:
-        raise UsageError(f"the study has no method {unknown[0]!r}: {suggest(unknown[0], study.slugs)}")
-    missing = sorted(set(study.slugs) - set(simulated.rates))
-    if missing:
-        raise UsageError(f"no rate for {', '.join(missing)}: give --rate {missing[0]}=0.45")
-    least = simulated.lapse / 2
-    for slug, value in simulated.rates.items():
-        if not least < value < 1 - least:
-            raise UsageError(f"rate {value} of {slug}: lapses alone hold it between {least} and {1 - least}")

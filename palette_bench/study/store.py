@@ -60,7 +60,7 @@ class VoteStore:
             StorageError: PB802, the file cannot be written.
         """
         self._path = path
-        with self._told():
+        with self._storage_errors():
             self._database = sqlite3.connect(path, isolation_level=None)
             os.chmod(path, 0o600)
             self._database.execute("pragma journal_mode = wal")
@@ -75,7 +75,7 @@ class VoteStore:
         self._database.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _storage_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -85,7 +85,7 @@ class VoteStore:
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         """Yield the database inside a transaction that is on disk when the block ends."""
-        with self._told():
+        with self._storage_errors():
             self._database.execute("begin immediate")
             try:
                 yield self._database

@@ -105,8 +105,16 @@ def checked_votes(rows: Iterable[tuple[int, Vote]], study: Study, name: str) -> 
     second: Faults = defaultdict(list)
     kept: dict[tuple[str, str, int], Vote] = {}
     for line, vote in rows:
-        for column, expected, found in _strange(vote, study):
-            unknown[column, expected].append((line, found))
+        methods = study.slugs if vote.kind == "test" else (CATCH_METHOD,)
+        if vote.study_id != study.id:
+            unknown["study_id", study.id].append((line, vote.study_id))
+        if vote.trial >= study.trials:
+            unknown["trial", f"below {study.trials}"].append((line, str(vote.trial)))
+        if vote.image_id not in study.ids_of(vote.kind):
+            expected = f"an image of the study's {vote.kind} trials"
+            unknown["image_id", expected].append((line, vote.image_id))
+        if vote.method not in methods:
+            unknown["method", " or ".join(methods)].append((line, vote.method))
         first = kept.setdefault((vote.rater, vote.session, vote.trial), vote)
         if first != vote:
             second["trial", "one vote per rater, session and trial"].append(
@@ -116,19 +124,6 @@ def checked_votes(rows: Iterable[tuple[int, Vote]], study: Study, name: str) -> 
     if problems:
         raise RecordError(*problems)
     return list(kept.values())
-
-
-def _strange(vote: Vote, study: Study) -> Iterable[tuple[str, str, str]]:
-    """Yield (column, expected, found) for each value that does not belong to the study."""
-    if vote.study_id != study.id:
-        yield "study_id", study.id, vote.study_id
-    if vote.trial >= study.trials:
-        yield "trial", f"below {study.trials}", str(vote.trial)
-    if vote.image_id not in study.ids_of(vote.kind):
-        yield "image_id", f"an image of the study's {vote.kind} trials", vote.image_id
-    methods = study.slugs if vote.kind == "test" else (CATCH_METHOD,)
-    if vote.method not in methods:
-        yield "method", " or ".join(methods), vote.method
 
 
 # --- from answers to votes ---

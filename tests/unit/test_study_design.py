@@ -260,7 +260,7 @@ def test_the_logit_of_a_rate_averages_to_it() -> None:
     [
         ({"painter": 0.4}, "no rate for copier"),
         ({"painter": 0.4, "copier": 0.4, "copie": 0.4}, "did you mean copier"),
-        ({"painter": 0.005, "copier": 0.4}, "lapses alone"),
+        ({"painter": 0.005, "copier": 0.4}, "lapses keep it"),
     ],
 )
 def test_rates_no_crowd_can_have_are_refused(
