@@ -260,13 +260,33 @@ def index_page(leaderboard: Leaderboard) -> str:
     sections: dict[str, list[dict[str, Any]]] = defaultdict(list)  # one per task title, across protocols
     for board in leaderboard.boards:
         sections[load(board.protocol).task(board.task).title].append(_entry(board))
+    # every system, sorted by slug: its page, and how many boards list it and how many it leads
+    rows: dict[str, list[Row]] = defaultdict(list)
+    boards: dict[str, set[str]] = defaultdict(set)
+    leads: dict[str, set[str]] = defaultdict(set)
+    for board in leaderboard.boards:
+        for row in [*board.rows, *(u.row for u in board.unranked)]:
+            rows[row.slug].append(row)
+            boards[row.slug].add(board.page)
+            if row.tie_group.get(board.sort or "") == 1:
+                leads[row.slug].add(board.page)
+    methods = [
+        {
+            "name": max(found, key=lambda row: (row.date, row.card)).name,
+            "page": method_page_name(slug),
+            "slug": slug,
+            "boards": len(boards[slug]),
+            "leads": len(leads[slug]),
+        }
+        for slug, found in sorted(rows.items())
+    ]
     return render(
         "index.html.jinja",
         title="Leaderboards",
         root="",
         sections=list(sections.items()),
         boards=leaderboard.boards,
-        methods=_methods(leaderboard),
+        methods=methods,
     )
 
 
@@ -286,26 +306,3 @@ def _entry(board: Board) -> dict[str, Any]:
         "cell": score_cell(board.sort, best.scores[board.sort]) if best and board.sort else None,
         "date": max((row.date for row in all_rows(board)), default=""),
     }
-
-
-def _methods(leaderboard: Leaderboard) -> list[dict[str, Any]]:
-    """Return every system, sorted by slug: its page, and how many boards list it and how many it leads."""
-    rows: dict[str, list[Row]] = defaultdict(list)
-    boards: dict[str, set[str]] = defaultdict(set)
-    leads: dict[str, set[str]] = defaultdict(set)
-    for board in leaderboard.boards:
-        for row in [*board.rows, *(u.row for u in board.unranked)]:
-            rows[row.slug].append(row)
-            boards[row.slug].add(board.page)
-            if row.tie_group.get(board.sort or "") == 1:
-                leads[row.slug].add(board.page)
-    return [
-        {
-            "name": max(found, key=lambda row: (row.date, row.card)).name,
-            "page": method_page_name(slug),
-            "slug": slug,
-            "boards": len(boards[slug]),
-            "leads": len(leads[slug]),
-        }
-        for slug, found in sorted(rows.items())
-    ]

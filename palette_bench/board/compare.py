@@ -111,6 +111,21 @@ def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
     parted = differences(identity(one), identity(other))
     if parted:
         raise IncomparableError(*parted)
+    # the ranked metrics and the KID forms that both cards state, tested where the tables allow it
+    keys = dict.fromkeys((*ranked_keys(one), *(k for k in forms_of("kid") if k in one.scores)))
+    shared = [m for m in keys if m in other.scores]
+    found = {m: _test(first, second, m) for m in shared}
+    tests = {m: test for m, test in found.items() if isinstance(test, Difference)}
+    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
+    metrics = []
+    for m in shared:
+        scores: dict[str, Any] = {"metric": m, "first": one.scores[m], "second": other.scores[m]}
+        if m not in tests:
+            metrics.append(Paired(**scores, reason=str(found[m])))
+            continue
+        test, reach = tests[m], _reach(tests[m])
+        scores |= {"delta": test.delta, "low": test.delta - reach, "high": test.delta + reach}
+        metrics.append(Paired(**scores, p=test.p, p_holm=corrected[m], test=test.test))
     changes = changes_of(first, second)
     return CardPair(
         schema=CardPair.schema_name(),
@@ -121,7 +136,7 @@ def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
         set=one.fingerprints.set,
         first=_side(one),
         second=_side(other),
-        metrics=_metrics(first, second),
+        metrics=tuple(metrics),
         by=BY,
         pictures=len(changes),
         first_better=tuple(c for c in reversed(changes[-SHOWN:]) if c.change > 0),
@@ -150,34 +165,6 @@ def changes_of(first: VerifiedCard, second: VerifiedCard) -> list[Change]:
         for i, a, b in zip(both.index, both["first"], both["second"], strict=True)
     ]
     return sorted(found, key=lambda c: (c.change, c.image_id))
-
-
-def _metrics(first: VerifiedCard, second: VerifiedCard) -> tuple[Paired, ...]:
-    """Return the ranked metrics and the KID forms that both cards state, tested where the tables allow it."""
-    keys = dict.fromkeys((*ranked_keys(first.card), *(k for k in forms_of("kid") if k in first.card.scores)))
-    shared = [m for m in keys if m in second.card.scores]
-    found = {m: _test(first, second, m) for m in shared}
-    tests = {m: test for m, test in found.items() if isinstance(test, Difference)}
-    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
-    paired = []
-    for m in shared:
-        scores: dict[str, Any] = {"metric": m, "first": first.card.scores[m], "second": second.card.scores[m]}
-        if m not in tests:
-            paired.append(Paired(**scores, reason=str(found[m])))
-            continue
-        test, reach = tests[m], _reach(tests[m])
-        paired.append(
-            Paired(
-                **scores,
-                delta=test.delta,
-                low=test.delta - reach,
-                high=test.delta + reach,
-                p=test.p,
-                p_holm=corrected[m],
-                test=test.test,
-            )
-        )
-    return tuple(paired)
 
 
 def _test(first: VerifiedCard, second: VerifiedCard, metric: str) -> Difference | str:

@@ -6,9 +6,8 @@ Source: reports and studies, section 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -206,16 +205,12 @@ class ImageSelection:
         self, card: Scorecard, table: pd.DataFrame, previews: Previews | None, seed: int = 0
     ) -> None:
         """Store the sources of the cards; `seed` is the seed of the grid."""
-        self._card = card
-        self._table = table
-        self._previews = previews
-        self._seed = seed
+        self._card, self._table, self._previews, self._seed = card, table, previews, seed
+        self._labels = labels(card, table)
+        self._distances = ranked_picks(table, DISTANCE)  # every image, best first
+        self._by_id = {pick.image_id: pick for pick in self._distances}
+        self._digits = decimals(self._distances)
         self._panels: dict[ImageId, Panels] = {}
-
-    @cached_property
-    def distances(self) -> list[PickedImage]:
-        """Return every image sorted by perceptual distance, best first."""
-        return ranked_picks(self._table, DISTANCE)
 
     def select(self, amount: ImageCounts) -> SelectedImages:
         """Return the grid, and the lists of each measure that the table contains."""
@@ -240,7 +235,7 @@ class ImageSelection:
             chapters.append(MeasureLists(title, (self._list("Largest", meaning, measure, top, picks),)))
         # The hero has the largest `is_kl` among the best quarter by perceptual distance: images of the
         # smallest distance often show little more than plain sky, so a distinct class decides.
-        hero, quarter = None, self.distances[: math.ceil(len(self.distances) / 4)]
+        hero, quarter = None, self._distances[: math.ceil(len(self._distances) / 4)]
         if quarter:
             seen = self._table.set_index("image_id").loc[[pick.image_id for pick in quarter]]
             clearest = seen["is_kl"].fillna(-math.inf).idxmax() if "is_kl" in seen else quarter[0].image_id
@@ -284,18 +279,6 @@ class ImageSelection:
             panels=self._panels.get(image_id),
             alt=f"Output of {self._card.method.name} for {image_id}{of_class}, {MEASURES[0].name} {distance}",
         )
-
-    @cached_property
-    def _by_id(self) -> Mapping[ImageId, PickedImage]:
-        return {pick.image_id: pick for pick in self.distances}
-
-    @cached_property
-    def _digits(self) -> int:
-        return decimals(self.distances)
-
-    @cached_property
-    def _labels(self) -> Mapping[ImageId, str]:
-        return labels(self._card, self._table)
 
 
 def labels(card: Scorecard, table: pd.DataFrame) -> dict[ImageId, str]:

@@ -192,21 +192,21 @@ def add_cards(paths: Sequence[Path], record: Path, *, replace: bool = False) -> 
         proven[path] = card
     if problems:
         raise RecordError(*problems)
-    return [_copied(path, card, record) for path, card in proven.items()]
-
-
-def _copied(path: Path, card: Scorecard, record: Path) -> tuple[Path, bool]:
-    target = record_path(record, card)
-    atomic.sweep(target.parent)
-    if target.is_file() and read_scorecard(target).content_sha256 == card.content_sha256:
-        return target, False
-    former = _taken(card, record)
-    atomic.write_bytes(table_path(target), read_file(table_path(path)))
-    atomic.write_bytes(target, read_file(path))
-    for other in former:
-        other.unlink()
-        table_path(other).unlink(missing_ok=True)
-    return target, True
+    added = []
+    for path, card in proven.items():
+        target = record_path(record, card)
+        atomic.sweep(target.parent)
+        if target.is_file() and read_scorecard(target).content_sha256 == card.content_sha256:
+            added.append((target, False))
+            continue
+        former = _taken(card, record)
+        atomic.write_bytes(table_path(target), read_file(table_path(path)))
+        atomic.write_bytes(target, read_file(path))
+        for other in former:
+            other.unlink()
+            table_path(other).unlink(missing_ok=True)
+        added.append((target, True))
+    return added
 
 
 def _taken(card: Scorecard, record: Path) -> list[Path]:

@@ -103,15 +103,12 @@ def table_lines(data: bytes, name: str) -> list[tuple[int, list[str]]]:
 
 
 def _require_columns(cls: type[Part], header: Sequence[str], name: str) -> None:
-    missing = [column for column in cls.model_fields if column not in header]
-    repeated = sorted({column for column in header if header.count(column) > 1} & set(cls.model_fields))
-    problems = [
-        problem("PB510", f"{name}: header", expected=f"a column {column}", fix=suggest(column, header))
-        for column in missing
-    ]
-    problems += [
-        problem("PB510", f"{name}: header", expected=f"one column {column}", found="several")
-        for column in repeated
-    ]
+    problems, where = [], f"{name}: header"
+    for column in cls.model_fields:
+        if column not in header:
+            fix = suggest(column, header)
+            problems.append(problem("PB510", where, expected=f"a column {column}", fix=fix))
+        elif header.count(column) > 1:
+            problems.append(problem("PB510", where, expected=f"one column {column}", found="several"))
     if problems:
         raise RecordError(*problems)

@@ -5,8 +5,6 @@ Source: reports and studies, section 7.1. `palette_bench.study.plan` describes t
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -43,6 +41,7 @@ from palette_bench.study.plan import (
     StudyTarget,
     StudyToml,
     Truth,
+    keyed_digest,
     slot_list,
 )
 from palette_bench.submission.check import check
@@ -94,32 +93,26 @@ def design(
     raise_errors(faults(plan, len(submissions), len(target.ids)), InputError)
     texts = {name: read_file(plan_file.parent / name) for name in (plan.consent, plan.instructions)}
     with ExitStack() as stack:
-        entries = _entries(submissions, target, stack, progress)
+        entries = []
+        for path in submissions:
+            report = check(path, target.folder, progress=progress)
+            if not report.ok or report.card is None:
+                raise SubmissionError(*errors_of(report.problems))
+            outputs = table_digest(report.pixels)  # as on the method's scorecard
+            method = report.card.method
+            files = stack.enter_context(open_submission(path, len(target.ids)))
+            studied = Studied(slug=method.slug, version=method.version, outputs=outputs)
+            entries.append(StudyEntry(studied, OutputImages(files, target)))
+        slugs = [entry.studied.slug for entry in entries]
+        if twice := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
+            fix = "study one version of a method at a time: votes name methods by slug"
+            raise SubmissionError(
+                problem("PB404", "submissions", found=f"two of {', '.join(twice)}", fix=fix)
+            )
         choice = choose(plan, target.manifest.set_fingerprint, target.ids)
         with atomic.whole_folder(out) as folder:
             frozen = _Freezing(plan, target, entries, choice, secret or os.urandom(32).hex())
             return frozen.write(folder, texts[plan.consent], texts[plan.instructions], progress)
-
-
-def _entries(
-    submissions: Sequence[Path], target: BenchSet, stack: ExitStack, progress: Progress
-) -> list[StudyEntry]:
-    """Return the checked submissions. The stack closes their files."""
-    entries = []
-    for path in submissions:
-        report = check(path, target.folder, progress=progress)
-        if not report.ok or report.card is None:
-            raise SubmissionError(*errors_of(report.problems))
-        outputs = table_digest(report.pixels)  # as on the method's scorecard
-        method = report.card.method
-        files = stack.enter_context(open_submission(path, len(target.ids)))
-        studied = Studied(slug=method.slug, version=method.version, outputs=outputs)
-        entries.append(StudyEntry(studied, OutputImages(files, target)))
-    slugs = [entry.studied.slug for entry in entries]
-    if twice := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
-        fix = "study one version of a method at a time: votes name methods by slug"
-        raise SubmissionError(problem("PB404", "submissions", found=f"two of {', '.join(twice)}", fix=fix))
-    return entries
 
 
 @dataclass(frozen=True)
@@ -232,4 +225,4 @@ class _Freezing:
 
     def _name(self, purpose: str, what: str) -> str:
         """Return 32 hexadecimal digits that reveal nothing without the secret."""
-        return hmac.new(self.secret.encode(), f"{purpose}|{what}".encode(), hashlib.sha256).hexdigest()[:32]
+        return keyed_digest(self.secret, f"{purpose}|{what}", 32)

@@ -263,8 +263,22 @@ def _served(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> Imp
         store.close()
     if platform == "serve":
         return ImportedVotes(votes)
-    kept = _kept(folder, files, {vote.rater for vote in votes})
-    left_out = {vote.rater for vote in votes} - kept
+    voted = {vote.rater for vote in votes}
+    kept: set[str] = set()  # the raters whom Prolific still counts
+    problems: list[Problem] = []
+    for file in files:
+        unknown: Faults = defaultdict(list)
+        for line, cells in _cells(read_file(file), file.name, (PARTICIPANT, STATUS)):
+            if cells[STATUS].upper() in _GAVE_BACK:
+                continue
+            rater = rater_id(folder.secret, cells[PARTICIPANT])
+            if rater not in voted:
+                unknown[PARTICIPANT, "one who voted here"].append((line, cells[PARTICIPANT][:40]))
+            kept.add(rater)
+        problems += fault_problems("PB502", unknown, file.name)
+    if problems:
+        raise RecordError(*problems)
+    left_out = voted - kept
     return ImportedVotes([vote for vote in votes if vote.rater in kept], len(left_out))
 
 
@@ -290,26 +304,3 @@ def given_back(folder: StudyFolder, files: Sequence[Path]) -> list[str]:
     if problems:
         raise RecordError(*problems)
     return found
-
-
-def _kept(folder: StudyFolder, files: Sequence[Path], voted: set[str]) -> set[str]:
-    """Return the raters whom Prolific still counts.
-
-    Raises:
-        RecordError: PB502, a participant counts on Prolific but has no votes here.
-    """
-    kept: set[str] = set()
-    problems: list[Problem] = []
-    for path in files:
-        unknown: Faults = defaultdict(list)
-        for line, cells in _cells(read_file(path), path.name, (PARTICIPANT, STATUS)):
-            rater = rater_id(folder.secret, cells[PARTICIPANT])
-            if cells[STATUS].upper() in _GAVE_BACK:
-                continue
-            if rater not in voted:
-                unknown[PARTICIPANT, "one who voted here"].append((line, cells[PARTICIPANT][:40]))
-            kept.add(rater)
-        problems += fault_problems("PB502", unknown, path.name)
-    if problems:
-        raise RecordError(*problems)
-    return kept

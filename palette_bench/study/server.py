@@ -121,8 +121,7 @@ class StudyService:
     async def vote(self, request: Request) -> Response:
         """Store a vote; answer with the next pair."""
         rater = self._session(request)
-        taken = self.voting.vote(rater, _parsed(TrialAnswer, await small_body(request)))
-        return JSONResponse({"feedback": taken.feedback, "next": taken.next})
+        return JSONResponse(self.voting.vote(rater, _parsed(TrialAnswer, await small_body(request))))
 
     async def withdraw(self, request: Request) -> Response:
         """Delete everything of a rater, even if the rater's place was given to another."""

@@ -6,31 +6,20 @@ continues at the same trial. Source: reports and studies, section 7.2.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from palette_bench.core.errors import InputError, problem
 from palette_bench.core.records import today
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.plan import Side, Truth
+from palette_bench.study.plan import Truth, keyed_digest
 from palette_bench.study.store import VoteStore
 from palette_bench.study.votes import Rater, Source, TrialAnswer, rater_id, vote_of
 
 PATIENCE = 3600.0  # seconds of silence after which a rater's place may be given to another
-
-
-@dataclass(frozen=True)
-class StoredVote:
-    """The reply to a stored vote: the side of the original (practice trials only), and the next pair."""
-
-    feedback: Side | None
-    next: dict[str, Any]
 
 
 class VotingSession:
@@ -126,8 +115,10 @@ class VotingSession:
         self.store.count_sent(rater.rater, token)
         return self.folder.stimulus(file)
 
-    def vote(self, rater: Rater, answer: TrialAnswer) -> StoredVote:
-        """Store an answer once, and return the next pair, which is looked up after the vote is on disk.
+    def vote(self, rater: Rater, answer: TrialAnswer) -> dict[str, Any]:
+        """Store an answer once; return `feedback` and `next`, which is looked up after the vote is on disk.
+
+        `feedback` is the side of the original, in practice trials only; `next` is the next pair.
 
         Raises:
             InputError: PB502, the rater may not answer this trial now; PB503, the trial has another answer.
@@ -148,7 +139,7 @@ class VotingSession:
         elif earlier.choice != answer.choice:
             raise InputError(problem("PB503", "vote", found="this pair is answered already"))
         feedback = row.real_side if row.kind == "practice" else None
-        return StoredVote(feedback, self.next_pair(rater))
+        return {"feedback": feedback, "next": self.next_pair(rater)}
 
     def completion(self, rater: Rater) -> str:
         """Return the code that proves a finished session.
@@ -166,13 +157,10 @@ def completion_code(secret: str, rater: Rater) -> str:
 
     Raters from Prolific share one code, because Prolific allows one code per study.
     """
-    return _keyed(secret, "code|prolific" if rater.source == "prolific" else f"code|{rater.rater}")
+    who = "prolific" if rater.source == "prolific" else rater.rater
+    return keyed_digest(secret, f"code|{who}", 8).upper()
 
 
 def monitor_password(secret: str) -> str:
     """Return the monitor's password, which is derived from the secret and so survives a restart."""
-    return _keyed(secret, "monitor", 20)
-
-
-def _keyed(secret: str, text: str, digits: int = 8) -> str:
-    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()[:digits].upper()
+    return keyed_digest(secret, "monitor", 20).upper()

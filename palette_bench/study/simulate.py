@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy import optimize, special
 from palette_bench.core.errors import UsageError, suggest
 from palette_bench.core.records import today
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.plan import Side, Study, Truth
+from palette_bench.study.plan import Side, Truth
 from palette_bench.study.votes import Vote, chose_model, rater_id
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
@@ -69,12 +69,40 @@ def simulate(folder: StudyFolder, simulated: SimulatedRaters) -> list[Vote]:
     slots: dict[int, list[Truth]] = {}
     for row in folder.truth():
         slots.setdefault(row.slot, []).append(row)
-    answers = _Answers(simulated)
-    return [
-        vote
-        for number in range(simulated.raters)
-        for vote in _session(study, slots[number % study.raters], number, secret, answers)
-    ]
+    answers, day, votes = _Answers(simulated), today(), []
+    for number in range(simulated.raters):
+        name = f"simulated-{number}"
+        rater = rater_id(secret, name)
+        for row in slots[number % study.raters]:
+            other: Side = "R" if row.real_side == "L" else "L"
+            choice = other if answers.chooses_model(number, row) else row.real_side
+            rt_ms, late_ms = answers.times(number, row)
+            votes.append(
+                Vote(
+                    study_id=study.id,
+                    rater=rater,
+                    session=name,
+                    trial=row.trial,
+                    kind=row.kind,
+                    image_id=row.image_id,
+                    method=row.method,
+                    real_side=row.real_side,
+                    choice=choice,
+                    chose_model=chose_model(row.real_side, choice),
+                    rt_ms=rt_ms,
+                    planned_ms=study.display_ms,
+                    shown_ms=study.display_ms + late_ms,
+                    decoded=1,
+                    focus_lost=0,
+                    viewport_w=1280,
+                    viewport_h=800,
+                    dpr=1.0,
+                    device="keyboard",
+                    source="simulated",
+                    day=day,
+                )
+            )
+    return votes
 
 
 def logit_of(rate: float, spread: float) -> float:
@@ -121,34 +149,3 @@ class _Answers:
         """Return the time to answer, and how much longer than planned the display lasted, in milliseconds."""
         draws = self._draws("time", rater, row.trial)
         return int(_MEDIAN_RT_MS * math.exp(0.4 * draws.standard_normal())), int(draws.integers(_FRAME_MS))
-
-
-def _session(study: Study, rows: list[Truth], number: int, secret: str, answers: _Answers) -> Iterator[Vote]:
-    rater, day = rater_id(secret, f"simulated-{number}"), today()
-    for row in rows:
-        other: Side = "R" if row.real_side == "L" else "L"
-        choice = other if answers.chooses_model(number, row) else row.real_side
-        rt_ms, late_ms = answers.times(number, row)
-        yield Vote(
-            study_id=study.id,
-            rater=rater,
-            session=f"simulated-{number}",
-            trial=row.trial,
-            kind=row.kind,
-            image_id=row.image_id,
-            method=row.method,
-            real_side=row.real_side,
-            choice=choice,
-            chose_model=chose_model(row.real_side, choice),
-            rt_ms=rt_ms,
-            planned_ms=study.display_ms,
-            shown_ms=study.display_ms + late_ms,
-            decoded=1,
-            focus_lost=0,
-            viewport_w=1280,
-            viewport_h=800,
-            dpr=1.0,
-            device="keyboard",
-            source="simulated",
-            day=day,
-        )

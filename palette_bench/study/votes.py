@@ -6,8 +6,6 @@ Unanswered trials are kept with an empty choice and never count as 0. Rater ids 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,11 +18,9 @@ from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, RecordError
 from palette_bench.core.records import Part, Slug, read_file
 from palette_bench.study.csv_tables import Faults, fault_problems, parse_table, table_text
-from palette_bench.study.plan import CATCH_METHOD, Kind, Side, Study, Token, Truth
+from palette_bench.study.plan import CATCH_METHOD, Kind, Side, Study, Token, Truth, keyed_digest
 
 # --- the table of votes ---
-
-VOTES = "votes.csv"
 
 Bit = Annotated[int, Field(ge=0, le=1)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -75,7 +71,7 @@ def chose_model(real_side: str, choice: str) -> int | None:
 
 def rater_id(secret: str, platform_id: str) -> str:
     """Return a rater's pseudonym: 16 hexadecimal digits of HMAC-SHA256(study secret, platform's id)."""
-    return hmac.new(secret.encode(), f"rater|{platform_id}".encode(), hashlib.sha256).hexdigest()[:16]
+    return keyed_digest(secret, f"rater|{platform_id}", 16)
 
 
 def write_votes(path: Path, votes: Iterable[Vote]) -> None:
