@@ -57,17 +57,17 @@ def method_words(board: Board) -> tuple[str, ...]:
     """Return the lines below a board's table: the tests, what a rank means, and the detectable difference."""
     systems = len(board.rows)
     if systems < 2:
-        return ("A system alone has nobody to be compared with.",) if systems else ()
+        return ("A single system has no other system to be compared with.",) if systems else ()
     pairs = systems * (systems - 1) // 2
     tests = "; ".join(
         f"{metric_words(m).name} by {rule.words}" for m in board.metrics if (rule := rule_of(m))
     )
     words = [
-        f"Every two systems are compared on the same {board.rows[0].n:,} images: {tests}. Two differ where "
-        f"p is under {ALPHA} after Holm's correction for every pair a metric ranks, {pairs:,} at most.",
+        f"Every two systems are compared on the same {board.rows[0].n:,} images: {tests}. Two differ "
+        f"if p is below {ALPHA} after Holm's correction for all pairs a metric ranks, at most {pairs:,}.",
         "A rank runs from one after the systems that are significantly better to the last place before those "
-        "that are significantly worse. Group 1 is the best value with every system not told apart from "
-        "it, group 2 the same among the rest.",
+        "that are significantly worse. Group 1 is the system with the best value and all systems "
+        "not told apart from it; group 2 is the same among the rest.",
     ]
     sort = board.sort or ""
     difference, rule = board.resolution.get(sort), rule_of(sort)
@@ -76,7 +76,8 @@ def method_words(board: Board) -> tuple[str, ...]:
         ratio = rule.column == "is_kl"
         size = f"{100 * math.expm1(difference):.2g} %" if ratio else f"{difference:.2g}"
         unit = " percentage points" if rule.column in ("top1", "") else ""
-        words.append(f"Gaps in {metric_words(sort).name} of {size}{unit} and more are found with 80 % power.")
+        name = metric_words(sort).name
+        words.append(f"The tests find differences in {name} of {size}{unit} and more with 80 % power.")
     return tuple(words)
 
 
@@ -111,7 +112,7 @@ def floor_words(board: Board) -> tuple[str, ...]:
         return ()
     names = f"{', '.join(behind[:-1])} and {behind[-1]} are" if behind[1:] else f"{behind[0]} is"
     what = f"worse than {floor.slug}, which changes nothing, by {metric_words(sort).name}"
-    return (f"{names} {what}: the intervals lie apart.",)
+    return (f"{names} {what}: the intervals do not overlap.",)
 
 
 def leaders_words(board: Board) -> str:

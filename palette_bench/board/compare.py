@@ -107,7 +107,7 @@ def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
     """
     one, other = first.card, second.card
     if one.content_sha256 == other.content_sha256:
-        raise UsageError("this is one card twice; name two")
+        raise UsageError("both arguments are the same card: give two different cards")
     parted = differences(identity(one), identity(other))
     if parted:
         raise IncomparableError(*parted)

@@ -121,7 +121,7 @@ def _table_fault(card: Scorecard, table: pd.DataFrame) -> str:
         return "malformed or repeated ids or digests"
     distances = table.get("perceptual_distance", pd.Series(dtype=float))
     if not (is_numeric_dtype(distances) and np.isfinite(distances.dropna()).all()):
-        return "distances that are no finite numbers"
+        return "distances that are not finite numbers"
     outputs = table_digest(dict(zip(ids, pixels, strict=True)))
     if outputs != card.fingerprints.outputs or len(table) != card.n_scored:
         return f"{len(table):,} outputs, {outputs[:12]}; the card says {card.fingerprints.outputs[:12]}"

@@ -138,13 +138,13 @@ MAX_CARDS_JPEG = 48  # high-quality previews, which add no artefacts of their ow
 # tried in order until the page fits: (image counts, smaller previews, words for the note on the page)
 _ATTEMPTS: tuple[tuple[ImageCounts, Size | None, str], ...] = (
     (ImageCounts(), None, ""),
-    (ImageCounts(extremes=4), None, "4 images a list instead of 8"),
+    (ImageCounts(extremes=4), None, "4 images per list instead of 8"),
     (
         ImageCounts(extremes=4, grid=12),
         None,
-        "4 images a list instead of 8, and 12 in the grid instead of 24",
+        "4 images per list instead of 8, and 12 in the grid instead of 24",
     ),
-    (ImageCounts(extremes=4, grid=12), "thumbs", "4 images a list, 12 in the grid, all of them small"),
+    (ImageCounts(extremes=4, grid=12), "thumbs", "4 images per list and 12 in the grid, all of them small"),
 )
 
 

@@ -65,8 +65,8 @@ def provenance(card: Scorecard) -> str:
 
 
 _SAW = {
-    "yes": ("Saw the test.", "The method's training held test images; such a card never ranks."),
-    "unknown": ("May have seen the test.", "Its authors do not know whether training held test images."),
+    "yes": ("Saw the test.", "The method trained on test images; such a card never ranks."),
+    "unknown": ("May have seen the test.", "Its authors do not know whether it trained on test images."),
 }
 
 
@@ -89,7 +89,7 @@ def cautions(card: Scorecard) -> list[Caution]:
     if card.training.saw_test_images in _SAW:
         found.append(Caution(*_SAW[card.training.saw_test_images]))
     if count := sum(p.severity in {"error", "warning"} for p in card.problems):
-        text = f"The check of the submission found {count:,} things; they are listed below."
+        text = f"The check of the submission found {count:,} problems; they are listed below."
         found.append(Caution("Findings.", text))
     return found
 

@@ -102,4 +102,4 @@ def check_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> No
     left = sorted(name for name in _earlier(site) - files.keys() if (site / name).exists())
     if stale or left:
         names = "\n".join(f"  differs   {name}" for name in [*stale, *left])
-        raise InputError(f"the site is not what the record builds to\n{names}\n  fix       board build again")
+        raise InputError(f"the site differs from its record\n{names}\n  fix       run board build again")

@@ -128,13 +128,13 @@ def exit_code(command: click.Command = main) -> int:
         error.show()
         if "unexpected extra argument" in error.message:
             click.echo(
-                "a pattern such as DIR/*.png becomes many arguments: name the folder DIR itself", err=True
+                "a pattern such as DIR/*.png becomes many arguments: give the folder DIR itself", err=True
             )
         return error.exit_code
     except click.Abort:
         return 130
     except Interrupted as error:
-        click.echo(f"stopped by {error}; run the same command again to go on", err=True)
+        click.echo(f"stopped by {error}; run the same command again to continue", err=True)
         return error.exit_code
     except PaletteBenchError as error:
         click.echo(str(error), err=True)

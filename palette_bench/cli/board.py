@@ -34,7 +34,7 @@ def add(cards: tuple[Path, ...], record: Path) -> None:
     added = add_cards(cards, record)
     for path, new in added:
         if not new:
-            say(f"in the record already: {path.name}")
+            say(f"already in the record: {path.name}")
         click.echo(str(path))
     say_next(f"board build {record} -o SITE")
 
@@ -90,4 +90,4 @@ def diff(old: Path, new: Path) -> None:
     for change in found:
         click.echo(str(change))
     if not found:
-        say("nothing moved")
+        say("nothing changed")

@@ -100,5 +100,5 @@ def _show_ranks(boards: tuple[Board, ...]) -> None:
     table = [("rank and perceptual distance", *(board.task for board in boards))]
     for slug in dict.fromkeys(slug for of in by_slug for slug in of):
         table.append((slug, *(cell(of[slug]) if slug in of else "" for of in by_slug)))
-    say("", *aligned(table), "", "Lower is better. A range of ranks: paired tests do not tell those apart.")
+    say("", *aligned(table), "", "Lower is better. Tests do not tell apart systems whose ranks overlap.")
     say(*(f"{board.task}: {text}" for board in boards for text in floor_words(board)))

@@ -162,8 +162,8 @@ def _no_gpu() -> DoctorRow:
     unused = problem(
         "PB707",
         "cuda",
-        expected=f"a GPU that torch can use: {_GPU_FILE} is there",
-        fix="install a CUDA build of torch that fits the driver; scores on the CPU are right, and slow",
+        expected=f"a GPU that torch can use, because {_GPU_FILE} exists",
+        fix="install a CUDA build of torch that fits the driver; scores on the CPU are correct, but slow",
     )
     return DoctorRow("device", "cuda", "a GPU that torch cannot use", (_as_warning(unused),))
 
@@ -193,14 +193,14 @@ def _disks(folder: Path) -> Iterator[DoctorRow]:
     """Test writing and locking in the work folder and the cache, and the free space."""
     problems = _unwritable(folder)
     if shutil.disk_usage(_existing(folder)).free < _NEEDED:
-        fix = "free space, or work in another folder; smaller sets fit in less"
+        fix = "free space, or work in another folder; smaller sets need less"
         expected = f"{_NEEDED / 1e9:,.1f} GB for a set of 10,000 images"
         short = problem("PB804", str(folder), expected=expected, found=_free(folder), fix=fix)
         problems = (*problems, _as_warning(short))
     yield DoctorRow("disk", str(folder), _free(folder), problems)
     cache = cache_folder()
     if cache is None:
-        yield DoctorRow("cache", "none", "this user has no home folder; PALETTE_BENCH_CACHE may name one")
+        yield DoctorRow("cache", "none", "no home folder; set PALETTE_BENCH_CACHE to use a cache")
         return
     lost = tuple(map(_as_warning, _unwritable(cache)))  # without a cache, scores only take longer
     yield DoctorRow("cache", str(cache), _free(cache), lost)
@@ -276,5 +276,5 @@ def command(ctx: click.Context, folder: Path, as_json: bool) -> None:
         click.echo(json.dumps(to_json(rows), indent=2, sort_keys=True, ensure_ascii=False))
     code = exit_code(rows)
     warnings = sum(row.state == "warning" for row in rows)
-    terminal.say(f"{'not trusted' if code else 'trusted'}: {len(rows)} things tried, {warnings} warnings")
+    terminal.say(f"{'not trusted' if code else 'trusted'}: {len(rows)} tests, {warnings} warnings")
     ctx.exit(code)

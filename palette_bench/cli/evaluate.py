@@ -95,7 +95,7 @@ def _submission(outputs: Path, target: BenchSet, out: Path, given: Mapping[str, 
     options = ToolOptions(None, given["template"], given["tool_size"], given["accept_lossy"])
     if outputs.is_file() or (outputs / CARD).exists():
         if credit != MethodCredits() or options != ToolOptions():
-            raise UsageError(f"{outputs} is a submission: its {CARD} says who made it, and how")
+            raise UsageError(f"{outputs} is a submission: its {CARD} already states who made it, and how")
         return outputs
     name = credit.name or outputs.resolve().name
     slug = credit.slug or slug_of(name)

@@ -73,7 +73,7 @@ class DeviceType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # ge
         if not _DEVICE.fullmatch(str(value)):
             nearest = {"gpu": "did you mean cuda?"}.get(str(value).lower().partition(":")[0])
             hint = nearest or suggest(str(value).lower(), ("cpu", "cuda", "cuda:1", "mps", "xpu"))
-            self.fail(f"{value!r} is no device: {hint}", param, ctx)
+            self.fail(f"{value!r} is not a device name: {hint}", param, ctx)
         return str(value)
 
 

@@ -86,9 +86,9 @@ def command(
         finish(out)
         return
     if len(submissions) > 1:
-        raise click.UsageError("one card has one submission; two go with OTHER.json")
+        raise click.UsageError("a single card has one submission: give two only with OTHER.json")
     if twin is not None:
-        raise click.UsageError("--json goes with OTHER.json; the numbers of one card are its own file")
+        raise click.UsageError("--json needs OTHER.json: a single card is itself the file of its numbers")
     submission = submissions[0] if submissions else None
     written = write_report(
         card,
@@ -102,5 +102,5 @@ def command(
     if written.frame.private:
         say("contains images under dataset terms: do not publish")
     if written.frame.withheld and benchset and options["images"] == "auto":
-        say("images left out: terms of the source limit passing them on; --images full shows them to you")
+        say("images left out, as the source's terms limit redistribution; --images full shows them to you")
     finish(written.page, written.card.content_sha256, f"board add {card} --record DIR")

@@ -175,14 +175,14 @@ def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     found = load_baseline(words[0])
     if isinstance(found, Adapter):
         raise UsageError(
-            f"{words[0]} runs nothing itself: give --export DIR, run the tool, then --import DIR"
+            f"{words[0]} does not run the tool: give --export DIR, run the tool, then give --import DIR"
         )
     restorer = found.restorer(options)
     shard = given["shard"]
     if launched():
         # under torchrun each rank is a shard, and only rank 0 reports, on its own shard
         if shard.count > 1:
-            raise UsageError("--shard under torchrun: every rank is a shard already")
+            raise UsageError("leave out --shard under torchrun: each rank already is a shard")
         shard = None
     if not is_main_process():
         logging.getLogger("palette_bench").setLevel(logging.ERROR)
@@ -215,7 +215,7 @@ def _export(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
 
     benchset = ContestantSet.open(given["benchset"])
     load_adapter(words[0]).export(benchset, given["export"], _tool_options(given), progress)
-    say("run the tool on these files; it sees nothing else of the set")
+    say("run the tool on these files alone: it may see nothing else of the set")
     again = f"restore {words[0]} --set {given['benchset']} --import RESULTS -o SUB"
     finish(given["export"], benchset.public.set_fingerprint, again)
 
@@ -243,7 +243,7 @@ def _restore_images(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     found = jobs(source, out, request)  # reports problems of the images before a model is loaded
     if given["run"] is None:
         raise UsageError(
-            "own images need --run RUN, weights that `palette-bench train` made"
+            "your own images need --run RUN, weights that `palette-bench train` made"
             + "".join(f", or --run {name}" for name in trained_models())
         )
     restorer = load_image_restorer(method_of(given["run"]), _options(given))

@@ -142,7 +142,7 @@ def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
 
     table = read_table(card, out)
     if "fid_influence" not in table:
-        return ["no image's influence on FID is known: it needs more images than feature dimensions"]
+        return ["the influence of images on FID is unknown: it needs more images than feature dimensions"]
     rows = most_influential(list(table["image_id"]), table["fid_influence"].to_numpy(), count)
     return [
         "images that move FID most, and by how much:",

@@ -53,12 +53,12 @@ def serve(study: Path, host: str, port: int, join_token: str, patience: float, p
         raise StackError(*(problem("PB711", package, fix=fix) for package in missing))
     # nobody without the join token may vote, and browsers must be able to use the public address
     if (host not in _LOOPBACK or public_url) and not join_token:
-        raise click.UsageError("a study others can reach needs --join-token WORD, or anybody may vote")
+        raise click.UsageError("a study that others can reach needs --join-token WORD, or anybody may vote")
     parts = urlsplit(public_url)
     if public_url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/")):
         raise click.UsageError(f"--public-url is https://HOST or https://HOST:PORT, not {public_url}")
     if host in ("0.0.0.0", "::") and not public_url:
-        raise click.UsageError(f"{host} is every interface: name the address raters type with --public-url")
+        raise click.UsageError(f"{host} means every interface: give the raters' address as --public-url")
     from palette_bench.cli.terminal import say
     from palette_bench.core.journal import locked
     from palette_bench.study.folder import StudyFolder
@@ -103,10 +103,10 @@ def release(study: Path, exports: tuple[Path, ...], raters: tuple[str, ...], unf
     from palette_bench.study.store import STORE, VoteStore
 
     if not (exports or raters or unfinished):
-        raise UsageError("say who: --rater ID, --unfinished, or Prolific's exports")
+        raise UsageError("say whom to release: --rater ID, --unfinished, or Prolific's exports")
     folder = StudyFolder.open(study)
     if not (study / STORE).is_file():
-        fix = "raters come with `study serve`; before that every place is free"
+        fix = "no rater has joined yet: raters join while `study serve` runs"
         raise StorageError(problem("PB801", str(study / STORE), found="no such file", fix=fix))
     store = VoteStore(study / STORE)
     try:
@@ -116,7 +116,7 @@ def release(study: Path, exports: tuple[Path, ...], raters: tuple[str, ...], unf
         store.close()
     for name in found:
         click.echo(name)
-    say(f"{len(found):,} places are free; the answers given there are kept")
+    say(f"{len(found):,} places are free; the answers of their raters are kept")
 
 
 @click.command("export")
@@ -157,7 +157,7 @@ def import_(study: Path, files: tuple[Path, ...], platform: Source, out: Path) -
     palette-bench study import STUDY answers-1.csv answers-2.csv --platform folder -o votes.csv
     """  # noqa: D301  # click looks for the backspace character itself
     if bool(files) == (platform == "serve"):
-        raise click.UsageError("serve keeps its own votes: no FILE" if files else f"{platform} needs FILE...")
+        raise click.UsageError("serve stores votes: give no FILE" if files else f"{platform} needs FILE...")
     from palette_bench.cli.terminal import finish, say
     from palette_bench.study.folder import StudyFolder
     from palette_bench.study.platforms import import_votes

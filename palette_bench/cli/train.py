@@ -107,7 +107,9 @@ def command(
     if resume:
         refused = [f"{name} {value}" for name, value in (("METHOD", method), ("-o", run)) if value]
         if refused or options["task"]:
-            raise UsageError(f"--resume RUN knows {', '.join(refused) or '--task'} itself: leave it out")
+            raise UsageError(
+                f"leave out {', '.join(refused) or '--task'}: --resume RUN takes it from the run"
+            )
         remembered = RunOptions.found(resume)
         typed = ParameterSource.COMMANDLINE
         given = {name: v for name, v in options.items() if context.get_parameter_source(name) is typed}
@@ -124,10 +126,10 @@ def command(
         assert run is not None, "proven above"
         train_options = TrainOptions(run=run, data=data, **options)
     if train_options.init_kind and not train_options.init:
-        raise UsageError("--init-kind says whose weights --init holds; give --init FILE too")
+        raise UsageError("--init-kind describes the weights of --init: give --init FILE too")
     baseline = load_baseline(method)
     if not hasattr(baseline, "train"):
-        raise UsageError(f"{method} has nothing to train")
+        raise UsageError(f"{method} cannot be trained")
     if not is_main_process():
         logging.getLogger("palette_bench").setLevel(logging.ERROR)
     baseline.train(train_options, progress)

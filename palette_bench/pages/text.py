@@ -39,7 +39,7 @@ DIRECTIONS: dict[Direction, str] = {
 
 NOTES: dict[str, str] = {
     "random-weights": (
-        "These numbers come from random weights: they show that the machinery works, not how good a model is."
+        "These numbers come from random weights: they show that the software works, not how good a model is."
     ),
     "rank-deficient": "Fewer images than feature dimensions: the distance has no interval and cannot rank.",
     "low-coverage": "The images cover too few classes for this metric.",
@@ -48,20 +48,20 @@ NOTES: dict[str, str] = {
     "partial": "Some images of the set are missing; a partial card never ranks.",
     "imported-reference": "The reference statistics were imported and cannot be traced to images.",
     "partial-reference": "The reference is a part of the validation set; such numbers never rank.",
-    "own-originals": "Measured against the set's own originals, not the validation set: not ranked here.",
+    "own-originals": "Measured against the set's own originals, not the validation set, so not ranked here.",
     "unpinned-weights": (
-        "The network's weights are a person's own, known by their digest alone (unpinned): who has no such "
-        "file cannot make these numbers again."
+        "The weights of the network are a user's own file, known only by its digest (unpinned): nobody "
+        "without this file can reproduce these numbers."
     ),
-    "simulated-votes": "The votes are simulated: nobody was asked, and such a card never ranks.",
+    "simulated-votes": "The votes are simulated: no people were asked, and such a card never ranks.",
     "peeked": "Computed before the study's stop rule was met; such numbers never rank.",
     "too-few-votes": "Too few raters or images for an interval: only counts are known.",
-    "small-study": "Fewer than 20 raters; read the interval with care.",
-    "small-n": "Under 2,048 images: small sets make this distance larger.",
-    "near-zero": ("So near zero that chance likeness of images outweighs the difference: a rough interval."),
-    "wide-interval": "Too few images to correct the interval for its own noise: up to 1.4 times too wide.",
-    "few-images": "Under 100 images the interval is rough: it may hold less often than it says.",
-    "needs-features": "Statistics without features cannot give this number.",
+    "small-study": "Fewer than 20 raters: read the interval with care.",
+    "small-n": "Fewer than 2,048 images: this distance is larger on small sets.",
+    "near-zero": "So near zero that chance similarity of images dominates: the interval is rough.",
+    "wide-interval": "Too few images to correct the interval for its noise: it is up to 1.4 times too wide.",
+    "few-images": "Fewer than 100 images: the interval is rough and may cover less often than stated.",
+    "needs-features": "This number cannot be computed from statistics without features.",
     "no-weights": "The network's weights are not on this machine.",
     "pictures-too-small": "The images are too small for this number.",
     "capped": "Equal images have no finite value; they count with the largest one.",
@@ -82,15 +82,15 @@ NETWORKS: dict[str, str] = {
     "ms-ssim": "MS-SSIM, five scales",
 }
 _CAUTIONS = {
-    "palette-mini": "A small protocol: ranks hold on this board, not for the paper's.",
-    "smoke": "A protocol to prove installations by: twelve images show that the machinery works.",
+    "palette-mini": "A small protocol: its ranks hold on this board, not for the paper's protocol.",
+    "smoke": "A protocol for testing installations: its twelve images show that the software works.",
 }
 _PREPROCESS = {"crop-area-v1": "reduced by area", "crop256-v1": "central crops of 256 px"}
 
 EXPECTED_VALUE = (
-    "The interval of a Fréchet distance holds its expected value at this number of images, not at "
-    "infinitely many: what a finite number adds falls as 1/N and can be many times the interval. Values at "
-    "other numbers of images do not compare."
+    "The interval of a Fréchet distance covers the expected value at this number of images, not the value at "
+    "infinitely many. The bias of a finite number of images falls as 1/N and can be many times the interval. "
+    "Values at different numbers of images are not comparable."
 )
 ORIGINALS_FIXED = (
     "This interval took the originals as fixed: it is too wide or too narrow, often several times."

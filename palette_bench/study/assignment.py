@@ -79,16 +79,16 @@ def faults(plan: StudyPlan, n_methods: int, n_ids: int) -> list[Problem]:
     found = []
     if needed > n_ids:
         most = n_ids - plan.catch - plan.practice
-        found.append(("images", f"at most {most:,}, which leaves catch and practice", plan.images))
+        found.append(("images", f"at most {most:,}, to leave images for catch and practice", plan.images))
     if apart > plan.images:
         found.append(("images", f"at least methods x trials_per_method = {apart:,}", plan.images))
     if plan.raters * per_rater % n_methods:
         step = next(n for n in range(1, n_methods + 1) if n * per_rater % n_methods == 0)
         found.append(
-            ("raters", f"a multiple of {step}: {per_rater} of {n_methods} methods each", plan.raters)
+            ("raters", f"a multiple of {step}: each judges {per_rater} of {n_methods} methods", plan.raters)
         )
     if plan.catch >= per_rater * plan.trials_per_method:
-        found.append(("catch", "fewer than the test trials between which they hide", plan.catch))
+        found.append(("catch", "fewer than the test trials, which surround catch trials", plan.catch))
     passed = plan.exclude.catch_min_correct
     if passed > plan.catch:
         found.append(("exclude.catch_min_correct", f"at most catch = {plan.catch}", passed))

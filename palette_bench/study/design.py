@@ -181,7 +181,7 @@ class _Freezing:
         images = self._images()
         total = self.plan.images * (1 + len(self.entries) + self.plan.show_input)
         total += 2 * (self.plan.catch + self.plan.practice)
-        with progress("stimuli", total) as advance:
+        with progress("write stimuli", total) as advance:
             while batch := [shown for _, shown in zip(range(_BATCH), images, strict=False)]:
                 with atomic.FileBatch() as round_:
                     for image_id, what, pixels in batch:

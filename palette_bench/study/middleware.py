@@ -53,7 +53,7 @@ class OriginCheck:
 
         request, fault = Request(scope), ""
         if request.headers.get("host") not in self._hosts:
-            fault = "this study is served under another name"
+            fault = "this study is served under another address"
         elif request.method not in {"GET", "HEAD"} and request.headers.get("origin") not in self._origins:
             fault = "the request comes from a page of another site"
         if fault:

@@ -79,7 +79,7 @@ def export(
     if out.exists():
         raise StorageError(problem("PB809", str(out), expected="no folder of this name", found="one"))
     if platform != "folder" and not url.startswith("https://"):
-        raise UsageError(f"{platform} sends people to an address: give it with --url https://...")
+        raise UsageError(f"{platform} needs the https address that people open: give --url https://...")
     url = url.rstrip("/")
     with atomic.whole_folder(out) as folder_out:
         if platform == "prolific":
@@ -109,7 +109,7 @@ def _write_pages(
         slots[row.slot].append(row)
     atomic.make_folder(out / "s")
     images = [pair for rows in slots.values() for row in rows for pair in row.files().items()]
-    with progress("images", len(images)) as advance:
+    with progress("write images", len(images)) as advance:
         for first in range(0, len(images), _BATCH):
             some = images[first : first + _BATCH]
             with atomic.FileBatch() as batch:
@@ -254,7 +254,7 @@ def _cells(data: bytes, name: str, columns: Sequence[str]) -> list[tuple[int, di
 def _served(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> ImportedVotes:
     path = folder.path / STORE
     if not path.is_file():
-        fix = "votes lie where `study serve` ran; run import there"
+        fix = "the votes are where `study serve` ran: import them there"
         raise StorageError(problem("PB801", str(path), found="no such file", fix=fix))
     store = VoteStore(path)
     try:
@@ -273,7 +273,7 @@ def _served(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> Imp
                 continue
             rater = rater_id(folder.secret, cells[PARTICIPANT])
             if rater not in voted:
-                unknown[PARTICIPANT, "one who voted here"].append((line, cells[PARTICIPANT][:40]))
+                unknown[PARTICIPANT, "a participant who voted here"].append((line, cells[PARTICIPANT][:40]))
             kept.add(rater)
         problems += fault_problems("PB502", unknown, file.name)
     if problems:

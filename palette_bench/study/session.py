@@ -111,7 +111,7 @@ class VotingSession:
         row = self._current(rater)
         file = row.files().get(token) if row else None
         if file is None:
-            raise InputError(problem("PB502", "image", found="a token that is not of this trial"))
+            raise InputError(problem("PB502", "image", found="an image that does not belong to this trial"))
         self.store.count_sent(rater.rater, token)
         return self.folder.stimulus(file)
 
@@ -126,18 +126,18 @@ class VotingSession:
         trials = self._trials[rater.slot]
         row = trials[answer.trial] if answer.trial < len(trials) else None
         if row is None or row.left != answer.left:
-            raise InputError(problem("PB502", "vote", found="a pair that is not of this session"))
+            raise InputError(problem("PB502", "vote", found="a pair that does not belong to this session"))
         earlier = self.store.vote(rater.rater, answer.trial)
         if earlier is None:
             if answer.trial != self.store.answered(rater.rater):
-                raise InputError(problem("PB502", "vote", found="a pair that was not shown yet"))
+                raise InputError(problem("PB502", "vote", found="a pair that has not been shown yet"))
             if self.store.times_sent(rater.rater, (row.left, row.right)) > 1:
                 # The pair was sent twice, e.g. to another tab or device. The rater may have had a second look
                 # that this browser does not know of, so the trial counts as one with lost focus.
                 answer = answer.model_copy(update={"focus_lost": 1})
             self.store.add(rater.slot, vote_of(self.folder.study, row, rater, answer, today()))
         elif earlier.choice != answer.choice:
-            raise InputError(problem("PB503", "vote", found="this pair is answered already"))
+            raise InputError(problem("PB503", "vote", found="this pair already has another answer"))
         feedback = row.real_side if row.kind == "practice" else None
         return {"feedback": feedback, "next": self.next_pair(rater)}
 
@@ -148,7 +148,7 @@ class VotingSession:
             InputError: PB502, trials are left.
         """
         if self._current(rater) is not None:
-            raise InputError(problem("PB502", "session", found="trials are left"))
+            raise InputError(problem("PB502", "session", found="some trials are not answered yet"))
         return completion_code(self._secret, rater)
 
 

@@ -116,8 +116,8 @@ class VoteStore:
                     problem(
                         "PB504",
                         "participant",
-                        found="this participant has begun already",
-                        fix="go on in the browser where the study was begun",
+                        found="this participant has already begun",
+                        fix="continue in the browser in which the study was begun",
                     )
                 )
             held = dict(database.execute("select rater, slot from sitting where not released"))
@@ -127,7 +127,7 @@ class VoteStore:
                 slot = held[leaving]
                 database.execute("update sitting set released = 1 where rater = ?", (leaving,))
             if slot is None:
-                found = "every place of this study is taken"
+                found = "all places of this study are taken"
                 raise InputError(problem("PB504", "study", found=found, fix="thank you for your interest"))
             row = (rater, slot, session, source, sha256(token.encode()))
             database.execute("insert into sitting values (?, ?, ?, ?, ?, 0)", row)
@@ -154,7 +154,7 @@ class VoteStore:
         with self._change() as database:
             holder = database.execute(query, (rater.slot,)).fetchone()
             if holder not in (None, (rater.rater,)):
-                found = "you were away for long, and your place was given to somebody else"
+                found = "you were away for a long time, and your place was given to somebody else"
                 fix = "your answers are kept; thank you for them"
                 raise PlaceGivenOnError(problem("PB504", "session", found=found, fix=fix))
             database.execute("update sitting set released = 0 where rater = ?", (rater.rater,))

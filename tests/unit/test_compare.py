@@ -107,7 +107,7 @@ def test_other_fingerprints_are_refused_by_code(fingerprints: dict[str, object],
 
 
 def test_one_card_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="one card twice"):
+    with pytest.raises(UsageError, match="the same card"):
         compare(proven("aa", 0), proven("aa", 0))
 
 

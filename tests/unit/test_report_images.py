@@ -107,7 +107,7 @@ def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
     text, _ = page(ReportContent(card_on(table, "jpeg", "qf5"), table), gallery(degradation="jpeg-v1"))
     assert shown(text) == 12 + 12 + 12 + 4 <= MAX_CARDS_JPEG
     assert "One file holds at most 48 images and 8 MB" in text
-    assert "4 images a list instead of 8, and 12 in the grid instead of 24" in text
+    assert "4 images per list instead of 8, and 12 in the grid instead of 24" in text
     assert "takes the first 12;" in text
 
 

@@ -115,7 +115,7 @@ def test_a_plan_that_cannot_balance_is_refused_with_every_reason() -> None:
     found = {p.where: p.expected for p in faults(plan, 3, 125)}
     assert found["study.toml: raters"].startswith("a multiple of 3")
     assert [p.expected[:20] for p in faults(plan, 3, 125) if p.where.endswith("images")] == [
-        "at most 115, which l",
+        "at most 115, to leav",
         "at least methods x t",
     ]
     few = make_plan(trials_per_method=8, images=20)
