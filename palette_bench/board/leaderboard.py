@@ -25,7 +25,7 @@ from palette_bench.board.comparability import (
 )
 from palette_bench.board.paired_tests import ALPHA
 from palette_bench.board.quoted import QuotedRow, quoted_rows
-from palette_bench.board.ranking import CORRECTION, Comparison, MetricRanking, gate_of, place
+from palette_bench.board.ranking import CORRECTION, Comparison, MetricRanking, place
 from palette_bench.board.record import TIERS, PublishedRecord, Tier, board_key
 from palette_bench.core.errors import CODES
 from palette_bench.core.records import Link, Part, Record, Sha
@@ -212,7 +212,7 @@ def _board(
     )
     missing = [slug for slug in ANCHORS if slug not in {c.method.slug for c in anchors}]
     systems = [c for c in distinct if c.method.slug not in ANCHORS]
-    places = place(systems, board_metrics(cards) or ("",), gate_of(cards, published, min_tier))
+    places = place(cards, systems, board_metrics(cards) or ("",), published, min_tier)
     sort = next(iter(places))
     barred = places[sort].barred
 

@@ -128,45 +128,43 @@ class MetricRanking:
     barred: dict[Sha, tuple[Ineligible, ...]]
 
 
-@dataclass(frozen=True)
-class Eligibility:
-    """The conditions for ranking on one board.
-
-    Attributes:
-        published: tables and tiers of the record.
-        images: sorted image ids that a table must list.
-        min_tier: the lowest tier that ranks.
-    """
-
-    published: PublishedRecord
-    images: tuple[ImageId, ...]
-    min_tier: Tier
-
-    def enter(self, card: Scorecard, metric: str) -> Entry:
-        """Return a card as a contender for the tests of a metric, or every reason that excludes it."""
-        reasons, tier = unfit(card, metric), self.published.tier(card)
-        if TIERS.index(tier) < TIERS.index(self.min_tier):
-            reasons.append(Ineligible("", f"{tier}; this board ranks {self.min_tier} cards"))
-        if reasons:
-            return tuple(reasons)
-        table = self.published.tables.get(card.content_sha256)
-        found = contender(card, metric, table, self.images)
-        return (found,) if isinstance(found, Ineligible) else found
+def _enter(
+    card: Scorecard, metric: str, published: PublishedRecord, images: tuple[ImageId, ...], min_tier: Tier
+) -> Entry:
+    """Return a card as a contender for the tests of a metric, or every reason that excludes it."""
+    reasons, tier = unfit(card, metric), published.tier(card)
+    if TIERS.index(tier) < TIERS.index(min_tier):
+        reasons.append(Ineligible("", f"{tier}; this board ranks {min_tier} cards"))
+    if reasons:
+        return tuple(reasons)
+    found = contender(card, metric, published.tables.get(card.content_sha256), images)
+    return (found,) if isinstance(found, Ineligible) else found
 
 
 def place(
-    systems: Sequence[Scorecard], metrics: Sequence[str], eligibility: Eligibility
+    cards: Sequence[Scorecard],
+    systems: Sequence[Scorecard],
+    metrics: Sequence[str],
+    published: PublishedRecord,
+    min_tier: Tier,
 ) -> dict[str, MetricRanking]:
-    """Return each metric's ranking; the first key is the metric that sorts the board.
+    """Return each metric's ranking of a board's systems; the first key is the metric that sorts the board.
 
     A system without a rank by the sorting metric has no rank by any metric.
 
     Args:
-        systems: the cards of one board, without anchors.
+        cards: all cards of the board; their tables decide which images the tests read.
+        systems: the cards to rank: no anchors.
         metrics: ranked metrics of the board in the protocol's order.
-        eligibility: the conditions for ranking.
+        published: tables and tiers of the record.
+        min_tier: the lowest tier that ranks.
     """
-    entries = {m: {card.content_sha256: eligibility.enter(card, m) for card in systems} for m in metrics}
+    tables = [published.tables.get(card.content_sha256) for card in cards]
+    images = images_of(table for table in tables if table is not None)
+    entries = {
+        m: {card.content_sha256: _enter(card, m, published, images, min_tier) for card in systems}
+        for m in metrics
+    }
     # The board is sorted by the first metric that ranks at least half as many systems as any other metric. On
     # small sets no system ranks by FID, which needs more images than feature dimensions; other metrics rank.
     counts = {m: sum(isinstance(e, Contender) for e in entered.values()) for m, entered in entries.items()}
@@ -184,9 +182,3 @@ def _placed(
     ready = [e for key, e in entered.items() if isinstance(e, Contender) and key not in unplaced]
     barred = {key: e for key, e in entered.items() if not isinstance(e, Contender)}
     return MetricRanking(rank(metric, ready) if ready else Ranking({}, None), {**barred, **unplaced})
-
-
-def gate_of(cards: Sequence[Scorecard], published: PublishedRecord, min_tier: Tier) -> Eligibility:
-    """Return the ranking conditions of the board that consists of `cards`, including anchors."""
-    tables = [published.tables.get(card.content_sha256) for card in cards]
-    return Eligibility(published, images_of(table for table in tables if table is not None), min_tier)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from palette_bench.cli.options import PATH, SHARD, WORKERS
 from palette_bench.cli.terminal import finish, progress, say
-
-if TYPE_CHECKING:
-    from palette_bench.core.journal import Shard
 
 
 @click.command("generate", short_help="Make benchmark sets from a folder of images.")
@@ -51,25 +48,7 @@ if TYPE_CHECKING:
 @click.option("--allow-unknown-source", is_flag=True, help="Accept other images than the listed ones.")
 @click.option("--public", type=PATH, help="Also write the part contestants may see here.")
 def command(
-    protocol: str,
-    task: str,
-    source: str | None,
-    images: Path | None,
-    labels: Path | None,
-    out: Path,
-    workers: int,
-    shard: Shard,
-    limit: int | None,
-    ids: Path | None,
-    expect: str,
-    rekey: str,
-    masks: Path | None,
-    mask_format: str | None,
-    pair: str | None,
-    hole_value: str | None,
-    verify: str,
-    allow_unknown_source: bool,
-    public: Path | None,
+    protocol: str, task: str, images: Path | None, out: Path, public: Path | None, **given: Any
 ) -> None:
     """Make the benchmark set of TASK/VARIANT, or of every one with `all`, under PROTOCOL.
 
@@ -85,15 +64,21 @@ def command(
     from palette_bench.benchset.sources import Request
     from palette_bench.core.errors import SourceError
 
-    value = int(hole_value) if hole_value else None
+    source, expect = given["source"], given["expect"]
+    value = int(given["hole_value"]) if given["hole_value"] else None
+    mask_format = given["mask_format"] or ""
+    unknown = given["allow_unknown_source"]
+    full = given["verify"] == "full"
     try:
         finished = generate(
             protocol,
             task,
             out,
-            request=Request(source or "", images, labels, limit, allow_unknown_source, ids),
-            masks=MaskRequest(masks, mask_format or "", pair, value) if masks else None,
-            options=GenerateOptions(workers, shard, rekey, verify_all=verify == "full", expect=expect),
+            request=Request(source or "", images, given["labels"], given["limit"], unknown, given["ids"]),
+            masks=MaskRequest(given["masks"], mask_format, given["pair"], value) if given["masks"] else None,
+            options=GenerateOptions(
+                given["workers"], given["shard"], given["rekey"], verify_all=full, expect=expect
+            ),
             progress=progress,
         )
     except SourceError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
@@ -234,16 +234,7 @@ def design(plan: Path, benchset: Path, submissions: tuple[Path, ...], out: Path)
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Equal seeds give equal votes.")
 @click.option("-o", "--out", required=True, type=PATH, help="The votes.csv to write.")
-def simulate(
-    study: Path,
-    raters: int | None,
-    rates: tuple[str, ...],
-    image_sd: float,
-    rater_sd: float,
-    lapse: float,
-    seed: int,
-    out: Path,
-) -> None:
+def simulate(study: Path, raters: int | None, rates: tuple[str, ...], out: Path, **model: Any) -> None:
     """Write votes of made-up raters, to try a study before people do. Cards made of them never rank.
 
     \b
@@ -263,7 +254,7 @@ def simulate(
         except ValueError:
             message = f"{text!r} is neither NUMBER nor SLUG=NUMBER"
             raise click.BadParameter(message, param_hint="--rate") from None
-    crowd = SimulatedRaters(raters or folder.study.raters, given, image_sd, rater_sd, lapse, seed)
+    crowd = SimulatedRaters(raters or folder.study.raters, given, **model)
     write_votes(out, simulate(folder, crowd))
     finish(out, next_command=f"study analyse {study} {out} -o DIR")
 
@@ -284,14 +275,7 @@ def simulate(
 @click.option("--peek", is_flag=True, help="Look before the stop rule is met; everything is marked.")
 @click.option("-o", "--out", required=True, type=PATH, help="The folder for results and cards.")
 def analyse(
-    study: Path,
-    votes: Path,
-    scorecards: tuple[Path, ...],
-    invited: int | None,
-    consented: int | None,
-    withdrawn: int | None,
-    peek: bool,
-    out: Path,
+    study: Path, votes: Path, scorecards: tuple[Path, ...], peek: bool, out: Path, **counts: Any
 ) -> None:
     """Turn votes into fool rates with intervals for which raters and images are both random.
 
@@ -305,7 +289,7 @@ def analyse(
     from palette_bench.study.analysis_report import lines, write_analysis
     from palette_bench.study.exclusions import PlatformCounts
 
-    head = PlatformCounts(invited, consented, withdrawn)
+    head = PlatformCounts(**counts)
     analysis = write_analysis(study, votes, out, cards=scorecards, head=head, peek=peek)
     show_problems(analysis.problems)
     say(*lines(analysis))

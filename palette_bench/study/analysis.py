@@ -57,15 +57,9 @@ def analyse(
     finished = screened.flow.finished
     early = finished < study.raters
     if early and not peek:
-        raise InputError(
-            problem(
-                "PB508",
-                study.stop_rule,
-                expected=f"{study.raters:,} raters who finished",
-                found=f"{finished:,}",
-                fix="wait for the other raters; --peek analyses now and marks every result as peeked",
-            )
-        )
+        expected = f"{study.raters:,} raters who finished"
+        fix = "wait for the other raters; --peek analyses now and marks every result as peeked"
+        raise InputError(problem("PB508", study.stop_rule, expected=expected, found=f"{finished:,}", fix=fix))
     everything = [v for v in votes if v.kind == "test" and v.choice]
     raters = {rater: at for at, rater in enumerate(sorted({v.rater for v in votes}))}
     images = {image_id: at for at, image_id in enumerate(study.image_ids)}

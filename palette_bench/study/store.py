@@ -112,14 +112,8 @@ class VoteStore:
         """
         with self._change() as database:
             if database.execute("select 1 from sitting where rater = ?", (rater,)).fetchone():
-                raise InputError(
-                    problem(
-                        "PB504",
-                        "participant",
-                        found="this participant has already begun",
-                        fix="continue in the browser in which the study was begun",
-                    )
-                )
+                found, fix = "this participant has already begun", "continue in the browser used before"
+                raise InputError(problem("PB504", "participant", found=found, fix=fix))
             held = dict(database.execute("select rater, slot from sitting where not released"))
             slot = next((s for s in range(slots) if s not in held.values()), None)
             leaving = next((name for name in idle if name in held), None)
