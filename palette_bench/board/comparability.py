@@ -60,8 +60,7 @@ def metric_for(role: str, card: Scorecard) -> str | None:
 
 def ranked_keys(card: Scorecard) -> tuple[str, ...]:
     """Return the card's ranked metrics in the protocol's order; the first one sorts boards."""
-    roles = load(card.protocol).ranked_metrics(card.source)
-    return tuple(key for role in roles if (key := metric_for(role, card)) is not None)
+    return tuple(key for _, key in _roles(card))
 
 
 def board_metrics(cards: Iterable[Scorecard]) -> tuple[str, ...]:

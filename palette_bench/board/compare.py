@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 from scipy import special
 
 from palette_bench.board.comparability import ANCHORS, Ineligible, differences, identity, ranked_keys
 from palette_bench.board.paired_tests import ALPHA, RULES, Contender, contender, evidence
+from palette_bench.board.record import VerifiedCard
 from palette_bench.core.errors import IncomparableError, UsageError
-from palette_bench.core.intervals import NORMAL_QUANTILE
 from palette_bench.core.records import Part, Record, Sha
 from palette_bench.core.significance import Difference, holm
-from palette_bench.core.types import ImageId
 from palette_bench.pages.text import decimals, number, value_text
 from palette_bench.scoring.metrics import forms_of
 from palette_bench.scoring.scorecard import Score, Scorecard
@@ -99,14 +98,6 @@ class CardPair(Record):
     second_better: tuple[Change, ...]
 
 
-@dataclass(frozen=True)
-class VerifiedCard:
-    """A card and its per-image table, both verified to be unedited."""
-
-    card: Scorecard
-    table: pd.DataFrame
-
-
 def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
     """Return the comparison of two cards.
 
@@ -116,10 +107,25 @@ def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
     """
     one, other = first.card, second.card
     if one.content_sha256 == other.content_sha256:
-        raise UsageError("this is one card twice; name two")
+        raise UsageError("both arguments are the same card: give two different cards")
     parted = differences(identity(one), identity(other))
     if parted:
         raise IncomparableError(*parted)
+    # the ranked metrics and the KID forms that both cards state, tested where the tables allow it
+    keys = dict.fromkeys((*ranked_keys(one), *(k for k in forms_of("kid") if k in one.scores)))
+    shared = [m for m in keys if m in other.scores]
+    found = {m: _test(first, second, m) for m in shared}
+    tests = {m: test for m, test in found.items() if isinstance(test, Difference)}
+    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
+    metrics = []
+    for m in shared:
+        scores: dict[str, Any] = {"metric": m, "first": one.scores[m], "second": other.scores[m]}
+        if m not in tests:
+            metrics.append(Paired(**scores, reason=str(found[m])))
+            continue
+        test, reach = tests[m], _reach(tests[m])
+        scores |= {"delta": test.delta, "low": test.delta - reach, "high": test.delta + reach}
+        metrics.append(Paired(**scores, p=test.p, p_holm=corrected[m], test=test.test))
     changes = changes_of(first, second)
     return CardPair(
         schema=CardPair.schema_name(),
@@ -130,7 +136,7 @@ def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
         set=one.fingerprints.set,
         first=_side(one),
         second=_side(other),
-        metrics=_metrics(first, second),
+        metrics=tuple(metrics),
         by=BY,
         pictures=len(changes),
         first_better=tuple(c for c in reversed(changes[-SHOWN:]) if c.change > 0),
@@ -151,7 +157,8 @@ def _side(card: Scorecard) -> Side:
 
 def changes_of(first: VerifiedCard, second: VerifiedCard) -> list[Change]:
     """Return the change of every image that has a value on both cards, most improved first, ties by id."""
-    columns = [_values(side.table) for side in (first, second)]
+    tables = [evidence(side.table) for side in (first, second)]
+    columns = [table[BY] if BY in table else pd.Series(dtype=float) for table in tables]
     both = pd.concat(columns, axis=1, keys=["first", "second"]).dropna()
     found = [
         Change(image_id=str(i), first=float(a), second=float(b), change=float(b) - float(a))
@@ -160,69 +167,28 @@ def changes_of(first: VerifiedCard, second: VerifiedCard) -> list[Change]:
     return sorted(found, key=lambda c: (c.change, c.image_id))
 
 
-def _values(table: pd.DataFrame) -> pd.Series[float]:
-    known = evidence(table)
-    return known[BY] if BY in known else pd.Series(dtype=float)
-
-
-def _metrics(first: VerifiedCard, second: VerifiedCard) -> tuple[Paired, ...]:
-    """Return the ranked metrics and the KID forms that both cards state, tested where the tables allow it."""
-    keys = dict.fromkeys((*ranked_keys(first.card), *(k for k in forms_of("kid") if k in first.card.scores)))
-    shared = [m for m in keys if m in second.card.scores]
-    found = {m: _test(first, second, m) for m in shared}
-    tests = {m: test for m, test in found.items() if isinstance(test, Difference)}
-    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
-    return tuple(
-        _tested(m, first, second, tests[m], corrected[m])
-        if m in tests
-        else _untested(m, first, second, str(found[m]))
-        for m in shared
-    )
-
-
 def _test(first: VerifiedCard, second: VerifiedCard, metric: str) -> Difference | str:
-    """Return the paired test of a metric, or the reason why there is none."""
+    """Return the paired test of a metric, first minus second, or the reason why there is none."""
     images = tuple(evidence(first.table).index)
-    a, b = _enter(first, metric, images), _enter(second, metric, images)
-    if isinstance(a, Contender) and isinstance(b, Contender):
-        return RULES[metric].compare(a, b) or "one image cannot be tested"
-    sides = ((first, a), (second, b))
-    return "; ".join(f"{side.card.method.name}: {e}" for side, e in sides if isinstance(e, Ineligible))
+    entries: list[Contender | Ineligible] = []
+    for side in (first, second):
+        if side.card.scores[metric].value is None:
+            entries.append(Ineligible("PB207", "the metric has no value"))
+        else:
+            entries.append(contender(side.card, metric, evidence(side.table), images))
+    one, other = entries
+    if isinstance(one, Contender) and isinstance(other, Contender):
+        return RULES[metric].compare(one, other) or "one image cannot be tested"
+    names = (first.card.method.name, second.card.method.name)
+    barred = [(name, e) for name, e in zip(names, entries, strict=True) if isinstance(e, Ineligible)]
+    return "; ".join(f"{name}: {reason}" for name, reason in barred)
 
 
-def _enter(side: VerifiedCard, metric: str, images: Sequence[ImageId]) -> Contender | Ineligible:
-    if side.card.scores[metric].value is None:
-        return Ineligible("PB207", "the metric has no value")
-    return contender(side.card, metric, evidence(side.table), images)
-
-
-def _tested(
-    metric: str, first: VerifiedCard, second: VerifiedCard, test: Difference, p_holm: float
-) -> Paired:
-    reach = _quantile(test) * test.se
-    return Paired(
-        metric=metric,
-        first=first.card.scores[metric],
-        second=second.card.scores[metric],
-        delta=test.delta,
-        low=test.delta - reach,
-        high=test.delta + reach,
-        p=test.p,
-        p_holm=p_holm,
-        test=test.test,
-    )
-
-
-def _untested(metric: str, first: VerifiedCard, second: VerifiedCard, reason: str) -> Paired:
-    one, other = first.card.scores[metric], second.card.scores[metric]
-    return Paired(metric=metric, first=one, second=other, reason=reason)
-
-
-def _quantile(test: Difference) -> float:
-    """Return the half width of a 95 % interval in standard errors: Student's t for means, else normal."""
+def _reach(test: Difference) -> float:
+    """Return the half width of the 95 % interval of a difference: Student's t for means, else normal."""
     if test.test == "paired-t":
-        return float(special.stdtrit(test.n - 1, 1 - ALPHA / 2))
-    return -float(special.ndtri(ALPHA / 2))
+        return float(special.stdtrit(test.n - 1, 1 - ALPHA / 2)) * test.se
+    return -float(special.ndtri(ALPHA / 2)) * test.se
 
 
 # --- one card against others: the table of a report ---
@@ -254,69 +220,39 @@ class OtherCard:
     gaps: tuple[PairedDifference | None, ...]
 
 
-def rivals(
-    card: Scorecard,
-    table: pd.DataFrame,
-    others: Sequence[tuple[Scorecard, pd.DataFrame]],
-    metrics: Sequence[str],
-) -> list[OtherCard]:
+def rivals(ours: VerifiedCard, others: Sequence[VerifiedCard], metrics: Sequence[str]) -> list[OtherCard]:
     """Return the other cards in the given order; p values are corrected (Holm) over all tests of one metric.
 
     Raises:
         IncomparableError: PB601-PB604, a card has another protocol, set, extractor or reference.
     """
-    for other, _ in others:
-        if found := differences(identity(card), identity(other)):
+    for other in others:
+        if found := differences(identity(ours.card), identity(other.card)):
             raise IncomparableError(*found)
-    columns = [_gaps(card, table, others, metric) for metric in metrics]
+    gaps: list[list[PairedDifference | None]] = [[] for _ in others]
+    for metric in metrics:
+        tests = [_test(ours, other, metric) if metric in other.card.scores else None for other in others]
+        corrected = iter(holm([test.p for test in tests if isinstance(test, Difference)]))
+        for row, other, test in zip(gaps, others, tests, strict=True):
+            if test is None:
+                row.append(None)
+                continue
+            value = value_text(other.card.scores[metric])
+            if isinstance(test, str):
+                row.append(PairedDifference(value, "not tested", "", test))
+                continue
+            digits, reach, p = decimals(ours.card.scores[metric]), _reach(test), next(corrected)
+            low, delta, high = (number(test.delta + at, digits) for at in (-reach, 0.0, reach))
+            sign, scale = (
+                "+" if test.delta > 0 else "",
+                " on a log scale" if test.test == "z-log-influence" else "",
+            )
+            verdict = "differs" if p < ALPHA else "not told apart"
+            chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+            row.append(
+                PairedDifference(value, f"{sign}{delta}{scale}", f"{low} to {high}", f"{verdict}, {chance}")
+            )
     return [
-        OtherCard(
-            other.method.name, ANCHORS.get(other.method.slug, ""), tuple(column[at] for column in columns)
-        )
-        for at, (other, _) in enumerate(others)
+        OtherCard(other.card.method.name, ANCHORS.get(other.card.method.slug, ""), tuple(row))
+        for other, row in zip(others, gaps, strict=True)
     ]
-
-
-def _gaps(
-    card: Scorecard, table: pd.DataFrame, others: Sequence[tuple[Scorecard, pd.DataFrame]], metric: str
-) -> list[PairedDifference | None]:
-    tests = [_test_against(card, table, other, theirs, metric) for other, theirs in others]
-    corrected = iter(holm([test.p for test in tests if isinstance(test, Difference)]))
-    return [
-        _gap(card, other, metric, test, next(corrected) if isinstance(test, Difference) else 1.0)
-        if metric in other.scores
-        else None
-        for (other, _), test in zip(others, tests, strict=True)
-    ]
-
-
-def _test_against(
-    card: Scorecard, table: pd.DataFrame, other: Scorecard, theirs: pd.DataFrame, metric: str
-) -> Difference | str:
-    """Return the paired test of a metric, this card minus the other, or the reason why there is none."""
-    if other.scores.get(metric) is None or other.scores[metric].value is None:
-        return "no value"
-    ours = evidence(table)
-    pair = [contender(c, metric, t, tuple(ours.index)) for c, t in ((card, ours), (other, evidence(theirs)))]
-    one, two = pair
-    if not (isinstance(one, Contender) and isinstance(two, Contender)):
-        return next(str(entry) for entry in pair if not isinstance(entry, Contender))
-    return RULES[metric].compare(one, two) or "too few images"
-
-
-def _gap(
-    card: Scorecard, other: Scorecard, metric: str, test: Difference | str, p: float
-) -> PairedDifference:
-    value = value_text(other.scores[metric])
-    if isinstance(test, str):
-        return PairedDifference(value, "not tested", "", test)
-    paired_t = test.test == "paired-t"
-    reach = test.se * (float(special.stdtrit(test.n - 1, 0.975)) if paired_t else NORMAL_QUANTILE)
-    digits = decimals(card.scores[metric])
-    low, delta, high = (number(v, digits) for v in (test.delta - reach, test.delta, test.delta + reach))
-    scale = " on a log scale" if test.test == "z-log-influence" else ""
-    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    verdict = "differs" if p < ALPHA else "not told apart"
-    return PairedDifference(
-        value, f"{'+' if test.delta > 0 else ''}{delta}{scale}", f"{low} to {high}", f"{verdict}, {chance}"
-    )

@@ -8,15 +8,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 import pandas as pd
 
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Row
-from palette_bench.board.paired_tests import rank_text
-from palette_bench.board.rows import PrintedRow, PrintedTable, all_rows, basis_lines
+from palette_bench.board.ranking import rank_text
+from palette_bench.board.rows import PrintedTable, basis_lines, rows_of_cards
 from palette_bench.core.errors import StackError, problem
 from palette_bench.pages.render import render
 from palette_bench.pages.score_cell import ScoreCell
@@ -67,6 +67,13 @@ def latex_table(lines: PrintedTable, caption: str) -> str:
         caption: text of the comment above the table.
     """
     heads = [latex(f"{c.name} {c.arrow}".strip()) for c in lines.columns]
+    rows = []
+    for line in lines.rows:
+        cells = [_latex_cell(cell, leads=leads) for cell, leads in zip(line.cells, line.leads, strict=True)]
+        rows.append(" & ".join([latex(line.role or line.place), latex(line.label), *cells]) + r" \\")
+        if line.reason:
+            note = rf"\footnotesize not ranked: {latex(line.reason)}"
+            rows.append(rf"\multicolumn{{{len(line.cells) + 2}}}{{l}}{{{note}}} \\")
     return "\n".join(
         [
             f"% {' '.join(caption.split())}",
@@ -76,20 +83,12 @@ def latex_table(lines: PrintedTable, caption: str) -> str:
             r"\toprule",
             " & ".join(["Rank", "Method", *heads]) + r" \\",
             r"\midrule",
-            *(text for line in lines.rows for text in _latex_rows(line)),
+            *rows,
             r"\bottomrule",
             r"\end{tabular}",
             "",
         ]
     )
-
-
-def _latex_rows(line: PrintedRow) -> Iterable[str]:
-    cells = [_latex_cell(cell, leads=leads) for cell, leads in zip(line.cells, line.leads, strict=True)]
-    yield " & ".join([latex(line.role or line.place), latex(line.label), *cells]) + r" \\"
-    if line.reason:
-        told = rf"\footnotesize not ranked: {latex(line.reason)}"
-        yield rf"\multicolumn{{{len(line.cells) + 2}}}{{l}}{{{told}}} \\"
 
 
 def _latex_cell(cell: ScoreCell | None, *, leads: bool) -> str:
@@ -110,22 +109,20 @@ def markdown_table(lines: PrintedTable) -> str:
     A list below the table gives the reason for each unranked system.
     """
     heads = ["Rank", "Method", *(markdown(f"{c.name} {c.arrow}".strip()) for c in lines.columns), "Tier"]
-    rows = [_markdown_row(line) for line in lines.rows]
-    why = [f"- {markdown(f'{u.row.name} {u.row.version}')}: {markdown(u.reason)}" for u in lines.unranked]
-    told = ["", "Listed, not ranked:", "", *why] if why else []
     rule = ["---", "---", *("---:" for _ in lines.columns), "---"]
+    rows = [heads, rule]
+    for line in lines.rows:
+        cells = [
+            _markdown_cell(cell, leads=leads) for cell, leads in zip(line.cells, line.leads, strict=True)
+        ]
+        tier = "" if line.role else line.row.tier
+        rows.append([line.role or line.place, markdown(line.label), *cells, tier])
+    why = [f"- {markdown(f'{u.row.name} {u.row.version}')}: {markdown(u.reason)}" for u in lines.unranked]
+    unranked = ["", "Listed, not ranked:", "", *why] if why else []
     legend = "Bold: the first tie group, not told apart from the best. In brackets: 95 % intervals."
     basis = [markdown(text) for text in basis_lines(lines.columns)]
-    return "\n".join([*map(_piped, [heads, rule, *rows]), "", " ".join([legend, *basis]), *told, ""])
-
-
-def _piped(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _markdown_row(line: PrintedRow) -> list[str]:
-    cells = [_markdown_cell(cell, leads=leads) for cell, leads in zip(line.cells, line.leads, strict=True)]
-    return [line.role or line.place, markdown(line.label), *cells, "" if line.role else line.row.tier]
+    table = [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join([*table, "", " ".join([legend, *basis]), *unranked, ""])
 
 
 def _markdown_cell(cell: ScoreCell | None, *, leads: bool) -> str:
@@ -139,19 +136,8 @@ def _markdown_cell(cell: ScoreCell | None, *, leads: bool) -> str:
 
 _COLUMNS = [
     *("protocol", "task", "variant", "source", "page", "status", "slug", "version", "tier"),
-    *(
-        "metric",
-        "value",
-        "low",
-        "high",
-        "n",
-        "direction",
-        "unit",
-        "extractor",
-        "network",
-        "reference",
-        "card",
-    ),
+    *("metric", "value", "low", "high", "n", "direction", "unit"),
+    *("extractor", "network", "reference", "card"),
     *("rank", "rank_low", "rank_high", "tie_group", "unranked_reason"),
     *("date", "saw_test_images", "parameters", "steps", "seconds_per_image", "flop_per_image", "hardware"),
 ]
@@ -174,7 +160,10 @@ def csv_text(boards: Iterable[Board]) -> str:
         rows += [(f"unranked {u.code}", u.row) for u in board.unranked]
         for status, row in rows:
             for metric, score in sorted(row.scores.items()):
-                writer.writerow(_guarded(_cells(board, status, row, metric, score)))
+                cells = _cells(board, status, row, metric, score)
+                writer.writerow(
+                    f"'{c}" if isinstance(c, str) and c[:1] in "=+-@\t\r" and c else c for c in cells
+                )
     return file.getvalue()
 
 
@@ -182,20 +171,14 @@ def _cells(board: Board, status: str, row: Row, metric: str, score: Score) -> li
     where = [board.protocol, board.task, board.variant, board.source, board.page]
     who = [status, row.slug, row.version, row.tier]
     what = [metric, score.value, score.low, score.high, score.n, score.direction, score.unit, score.extractor]
-    stands_on = [network_words(score.extractor), reference_words(score)]
-    return [*where, *who, *what, *stands_on, row.card, *_rank(row, metric), *_declared(row)]
-
-
-def _declared(row: Row) -> list[object]:
+    basis = [network_words(score.extractor), reference_words(score), row.card]
+    place: list[object] = ["", "", "", "", row.no_rank.get(metric, "")]
+    if metric in row.rank:
+        place = [rank_text(row.rank[metric]), *row.rank[metric], row.tie_group[metric], ""]
     cost = row.cost
+    stated = [row.date, row.saw_test_images, row.parameters]
     spent = [cost.steps, cost.seconds_per_image, cost.flop_per_image, cost.hardware]
-    return [row.date, row.saw_test_images, row.parameters, *spent]
-
-
-def _rank(row: Row, metric: str) -> list[object]:
-    if metric not in row.rank:
-        return ["", "", "", "", row.no_rank.get(metric, "")]
-    return [rank_text(row.rank[metric]), *row.rank[metric], row.tie_group[metric], ""]
+    return [*where, *who, *what, *basis, *place, *stated, *spent]
 
 
 def parquet_bytes(data: bytes) -> bytes:
@@ -213,10 +196,6 @@ def parquet_bytes(data: bytes) -> bytes:
     except ImportError as error:
         raise StackError(problem("PB711", "pyarrow", fix="pip install palette-bench[parquet]")) from error
     return file.getvalue()
-
-
-def _guarded(cells: Iterable[object]) -> list[object]:
-    return [f"'{c}" if isinstance(c, str) and c[:1] in "=+-@\t\r" and c else c for c in cells]
 
 
 # --- badges ---
@@ -237,48 +216,35 @@ def badge_files(board: Board) -> dict[str, str]:
     """Return a badge for every card of a board, by path inside the site."""
     return {
         badge_name(board.page, row): badge(board.task, board.variant, board.sort, row)
-        for shared in all_rows(board)
-        for row in (shared, *shared.copies)
+        for row in rows_of_cards(board)
     }
 
 
 def badge_words(sort: str | None, row: Row) -> str:
     """Return the text of a row's badge: value, rank and tier, or value and "anchor"."""
-    score = row.scores.get(sort or "")
-    value = f"{metric_words(shown_key(sort or '', score)).name} {_value(score)}" if score else "no score"
-    return " · ".join(
-        [value, _standing(sort, row), row.tier] if row.slug not in ANCHORS else [value, "anchor"]
-    )
-
-
-def _value(score: Score) -> str:
-    text = value_text(score)
-    if score.value is None or score.low is None or score.high is None:
-        return text
-    return f"{text} ±{number((score.high - score.low) / 2, decimals(score))}"
-
-
-def _basis(sort: str | None, row: Row) -> str:
-    """Return the network and the reference of the row's value, in parentheses."""
-    score = row.scores.get(sort or "")
-    words = basis_words(score) if score else ""
-    return f" ({words})" if words else ""
-
-
-def _standing(sort: str | None, row: Row) -> str:
-    rank = row.rank.get(sort or "")
-    return "not ranked" if rank is None else f"rank {rank_text(rank)}"
+    key = sort or ""
+    score, value = row.scores.get(key), "no score"
+    if score:
+        value = f"{metric_words(shown_key(key, score)).name} {value_text(score)}"
+        if score.value is not None and score.low is not None and score.high is not None:
+            value += f" ±{number((score.high - score.low) / 2, decimals(score))}"
+    if row.slug in ANCHORS:
+        return f"{value} · anchor"
+    standing = f"rank {rank_text(row.rank[key])}" if key in row.rank else "not ranked"
+    return f"{value} · {standing} · {row.tier}"
 
 
 def badge(task: str, variant: str | None, sort: str | None, row: Row) -> str:
     """Return a row's badge as SVG: the task on the left, the text of `badge_words` on the right."""
     left, right = place(task, variant), badge_words(sort, row)
+    score = row.scores.get(sort or "")
+    basis = basis_words(score) if score else ""
     return render(
         "badge.svg.jinja",
         left=left,
         right=right,
         widths=[round(_LETTER * len(text)) + 2 * _PADDING for text in (left, right)],
         padding=_PADDING,
-        title=f"{row.name} {row.version}, {left}: {right}{_basis(sort, row)}",
+        title=f"{row.name} {row.version}, {left}: {right}{f' ({basis})' if basis else ''}",
         ranked=(sort or "") in row.rank,
     )

@@ -6,9 +6,8 @@ Source: reports and studies, section 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from palette_bench.core.fingerprint import sha256
 from palette_bench.core.resources import protocol_file
 from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.pages.images import Panels, Previews
-from palette_bench.pages.text import NOTHING, metric_words, number
+from palette_bench.pages.text import NOTHING, decimals_for, metric_words, number
 from palette_bench.scoring.scorecard import Scorecard
 from palette_bench.tasks.protocol import load
 
@@ -206,65 +205,47 @@ class ImageSelection:
         self, card: Scorecard, table: pd.DataFrame, previews: Previews | None, seed: int = 0
     ) -> None:
         """Store the sources of the cards; `seed` is the seed of the grid."""
-        self._card = card
-        self._table = table
-        self._previews = previews
-        self._seed = seed
+        self._card, self._table, self._previews, self._seed = card, table, previews, seed
+        self._labels = labels(card, table)
+        self._distances = ranked_picks(table, DISTANCE)  # every image, best first
+        self._by_id = {pick.image_id: pick for pick in self._distances}
+        self._digits = decimals(self._distances)
         self._panels: dict[ImageId, Panels] = {}
-
-    @cached_property
-    def distances(self) -> list[PickedImage]:
-        """Return every image sorted by perceptual distance, best first."""
-        return ranked_picks(self._table, DISTANCE)
 
     def select(self, amount: ImageCounts) -> SelectedImages:
         """Return the grid, and the lists of each measure that the table contains."""
         ids = grid_ids(self._card.fingerprints.set, map(str, self._table["image_id"]), self._seed)
-        chapters = [chapter for measure in MEASURES if (chapter := self._ends(measure, amount.extremes))]
-        return SelectedImages(
-            self._hero(),
-            tuple(self.cards(ids[: amount.grid])),
-            (*chapters, *self._influence(amount.extremes)),
-        )
-
-    def _hero(self) -> ImageCard | None:
-        """Return the image with the largest `is_kl` among the best quarter by perceptual distance.
-
-        The images of smallest distance often show little more than plain sky, so a distinct class decides.
-        """
-        best = [pick.image_id for pick in self.distances[: math.ceil(len(self.distances) / 4)]]
-        if not best:
-            return None
-        seen = self._table.set_index("image_id").loc[best]
-        clearest = seen["is_kl"].fillna(-math.inf).idxmax() if "is_kl" in seen else best[0]
-        return next(self.cards([str(clearest)]))
+        chapters = []
+        for measure in MEASURES:
+            picks = ranked_picks(self._table, measure.column, lower=measure.lower)
+            chosen, (worst, best) = extremes(picks, amount.extremes), measure.ends
+            lists = (
+                self._list("Best", best, measure, chosen.best, picks),
+                self._list("Median", "the middle of the field", measure, chosen.median, picks),
+                self._list("Worst", worst, measure, chosen.worst, picks),
+            )
+            chapters += [MeasureLists(measure.title, lists)] if picks else []
+        # the images that raise FID most, if the table has their influence
+        if picks := ranked_picks(self._table, "fid_influence"):
+            name = metric_words(metric_for("fid", self._card) or "frechet_distance").name
+            title = f"By influence on the {name}"
+            measure = SelectionMeasure("fid_influence", "influence", title, True, ("", ""))
+            meaning = "without one of them, the distance between the feature clouds would fall most"
+            top = tuple(reversed(picks[-amount.extremes :]))
+            chapters.append(MeasureLists(title, (self._list("Largest", meaning, measure, top, picks),)))
+        # The hero has the largest `is_kl` among the best quarter by perceptual distance: images of the
+        # smallest distance often show little more than plain sky, so a distinct class decides.
+        hero, quarter = None, self._distances[: math.ceil(len(self._distances) / 4)]
+        if quarter:
+            seen = self._table.set_index("image_id").loc[[pick.image_id for pick in quarter]]
+            clearest = seen["is_kl"].fillna(-math.inf).idxmax() if "is_kl" in seen else quarter[0].image_id
+            hero = next(self.cards([str(clearest)]))
+        return SelectedImages(hero, tuple(self.cards(ids[: amount.grid])), tuple(chapters))
 
     def cards(self, ids: Iterable[ImageId]) -> Iterator[ImageCard]:
         """Yield a card for each id, showing the perceptual distance."""
         for image_id in ids:
             yield self._make(image_id, MEASURES[0], self._by_id.get(image_id), self._digits)
-
-    def _ends(self, measure: SelectionMeasure, most: int) -> MeasureLists | None:
-        picks = ranked_picks(self._table, measure.column, lower=measure.lower)
-        chosen, (worst, best) = extremes(picks, most), measure.ends
-        lists = (
-            self._list("Best", best, measure, chosen.best, picks),
-            self._list("Median", "the middle of the field", measure, chosen.median, picks),
-            self._list("Worst", worst, measure, chosen.worst, picks),
-        )
-        return MeasureLists(measure.title, lists) if picks else None
-
-    def _influence(self, most: int) -> Iterator[MeasureLists]:
-        """Yield the list of the images that raise FID most, if the table has the column `fid_influence`."""
-        picks = ranked_picks(self._table, "fid_influence")
-        if picks:
-            name = metric_words(metric_for("fid", self._card) or "frechet_distance").name
-            measure = SelectionMeasure(
-                "fid_influence", "influence", f"By influence on the {name}", True, ("", "")
-            )
-            meaning = "without one of them the distance of the feature clouds would fall most"
-            top = tuple(reversed(picks[-most:]))
-            yield MeasureLists(measure.title, (self._list("Largest", meaning, measure, top, picks),))
 
     def _list(
         self,
@@ -283,57 +264,32 @@ class ImageSelection:
         self, image_id: ImageId, measure: SelectionMeasure, pick: PickedImage | None, digits: int
     ) -> ImageCard:
         label = self._labels.get(image_id, "")
+        # the alternative text always has the perceptual distance (reports and studies, section 4)
+        by_distance = self._by_id.get(image_id)
+        distance = number(by_distance.value if by_distance else None, self._digits)
+        of_class = f", class {label}" if label else ""
+        if self._previews is not None and image_id not in self._panels:
+            self._panels[image_id] = self._previews.panels(image_id)
         return ImageCard(
             image_id=image_id,
             label=label,
             measure=measure.name,
             value=number(pick.value, digits) if pick else NOTHING,
             place=f"percentile {pick.percentile:.0f}" if pick else "",
-            panels=self._panels_of(image_id),
-            alt=self._alt(image_id, label),
+            panels=self._panels.get(image_id),
+            alt=f"Output of {self._card.method.name} for {image_id}{of_class}, {MEASURES[0].name} {distance}",
         )
-
-    def _alt(self, image_id: ImageId, label: str) -> str:
-        """Return the alternative text of an output. Source: reports and studies, section 4."""
-        pick = self._by_id.get(image_id)
-        distance = number(pick.value if pick else None, self._digits)
-        of_class = f", class {label}" if label else ""
-        return f"Output of {self._card.method.name} for {image_id}{of_class}, {MEASURES[0].name} {distance}"
-
-    @cached_property
-    def _by_id(self) -> Mapping[ImageId, PickedImage]:
-        return {pick.image_id: pick for pick in self.distances}
-
-    @cached_property
-    def _digits(self) -> int:
-        return decimals(self.distances)
-
-    @cached_property
-    def _labels(self) -> Mapping[ImageId, str]:
-        return labels(self._card, self._table)
-
-    def _panels_of(self, image_id: ImageId) -> Panels | None:
-        if self._previews is None:
-            return None
-        if image_id not in self._panels:
-            self._panels[image_id] = self._previews.panels(image_id)
-        return self._panels[image_id]
 
 
 def labels(card: Scorecard, table: pd.DataFrame) -> dict[ImageId, str]:
     """Return the class of each labelled image as printed: a wnid if the protocol has them, else a number."""
     numbers = pd.to_numeric(table["label"], errors="coerce") if "label" in table else pd.Series(dtype=float)
-    names = _class_names(card.protocol)
+    wnids = load(card.protocol).wnids
+    names = protocol_file(card.protocol, wnids).decode().split() if wnids else []
     known = {str(i): int(n) for i, n in zip(table["image_id"], numbers, strict=False) if np.isfinite(n)}
     return {i: names[n] if 0 <= n < len(names) else str(n) for i, n in known.items()}
 
 
-def _class_names(protocol: str) -> list[str]:
-    spec = load(protocol)
-    return protocol_file(protocol, spec.wnids).decode().split() if spec.wnids else []
-
-
 def decimals(picks: list[PickedImage]) -> int:
     """Return the number of decimals (0 to 4) that shows three digits of the largest value."""
-    top = max((abs(pick.value) for pick in picks), default=0.0)
-    return max(0, min(4, 2 - math.floor(math.log10(top)))) if top > 0 else 0
+    return decimals_for(max((abs(pick.value) for pick in picks), default=0.0), 3)

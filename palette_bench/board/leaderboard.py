@@ -23,9 +23,9 @@ from palette_bench.board.comparability import (
     differences,
     groups,
 )
-from palette_bench.board.paired_tests import ALPHA, CORRECTION, Comparison
+from palette_bench.board.paired_tests import ALPHA
 from palette_bench.board.quoted import QuotedRow, quoted_rows
-from palette_bench.board.ranking import MetricRanking, gate_of, place
+from palette_bench.board.ranking import CORRECTION, Comparison, MetricRanking, place
 from palette_bench.board.record import TIERS, PublishedRecord, Tier, board_key
 from palette_bench.core.errors import CODES
 from palette_bench.core.records import Link, Part, Record, Sha
@@ -175,9 +175,16 @@ def assemble(published: PublishedRecord, min_tier: Tier = "self-reported") -> Le
     """
     boards: list[Board] = []
     for key, members in groupby(sorted(published.cards, key=board_key), key=board_key):
-        family = [(_page(key, group, first=at == 0), group) for at, group in enumerate(groups(members))]
+        first, *others = groups(members)
+        family = [(f"boards/{key}.html", first)]
+        family += [(f"boards/{key}-{group.digest[:8]}.html", group) for group in others]
         boards += [_board(group, page, family, published, min_tier) for page, group in family]
-    boards.sort(key=_protocol_place)
+
+    def protocol_place(board: Board) -> tuple[str, int, str]:
+        pairs = load(board.protocol).pairs("all")  # tasks and variants in the order of their protocol
+        return board.protocol, pairs.index((board.task, board.variant or "default")), board.source
+
+    boards.sort(key=protocol_place)
     return Leaderboard(
         schema=Leaderboard.schema_name(),
         generator=f"palette-bench {__version__}",
@@ -185,16 +192,6 @@ def assemble(published: PublishedRecord, min_tier: Tier = "self-reported") -> Le
         correction=CORRECTION,
         boards=tuple(boards),
     )
-
-
-def _protocol_place(board: Board) -> tuple[str, int, str]:
-    """Return the sort key of a board: tasks and variants in the order of their protocol."""
-    pairs = load(board.protocol).pairs("all")
-    return board.protocol, pairs.index((board.task, board.variant or "default")), board.source
-
-
-def _page(key: str, group: ComparableCards, *, first: bool) -> str:
-    return f"boards/{key}.html" if first else f"boards/{key}-{group.digest[:8]}.html"
 
 
 def _board(
@@ -208,9 +205,14 @@ def _board(
     sample = cards[0]  # `groups` puts the card with the most fingerprints first
     copies = _by_outputs(cards, published)
     distinct = [card for card in cards if card.content_sha256 in copies]
-    anchors = [c for c in distinct if c.method.slug in ANCHORS]
+    roles = list(ANCHORS)
+    anchors = sorted(
+        (c for c in distinct if c.method.slug in ANCHORS),
+        key=lambda c: (roles.index(c.method.slug), c.content_sha256),
+    )
+    missing = [slug for slug in ANCHORS if slug not in {c.method.slug for c in anchors}]
     systems = [c for c in distinct if c.method.slug not in ANCHORS]
-    places = place(systems, board_metrics(cards) or ("",), gate_of(cards, published, min_tier))
+    places = place(cards, systems, board_metrics(cards) or ("",), published, min_tier)
     sort = next(iter(places))
     barred = places[sort].barred
 
@@ -218,6 +220,11 @@ def _board(
         return _row(card, copies[card.content_sha256], places, published)
 
     by_digest = {c.content_sha256: c for c in systems}
+    unranked = [
+        (row(c), barred[c.content_sha256])
+        for c in sorted(systems, key=_name_place)
+        if c.content_sha256 in barred
+    ]
     return Board(
         page=page,
         protocol=sample.protocol,
@@ -232,20 +239,18 @@ def _board(
             key: p.ranking.resolution for key, p in places.items() if p.ranking.resolution is not None
         },
         rows=tuple(row(by_digest[key]) for key in places[sort].ranking.standings),
-        anchors=tuple(map(row, sorted(anchors, key=_anchor_place))),
+        anchors=tuple(map(row, anchors)),
         unranked=tuple(
-            _unranked(row(c), barred[c.content_sha256])
-            for c in sorted(systems, key=_name_place)
-            if c.content_sha256 in barred
+            Unranked(slug=r.slug, code=reasons[0].code, reason=_reason(reasons), row=r)
+            for r, reasons in unranked
         ),
         quoted=quoted_rows(sample.protocol, sample.task, sample.variant or "default", sample.source),
-        warnings=(*_warnings(anchors), *_overlaps(systems, published)),
+        warnings=(
+            *(f"The anchor {slug} is missing, so this board has no {ANCHORS[slug]}." for slug in missing),
+            *_overlaps(systems, published),
+        ),
         siblings=tuple(_sibling(group, p, g) for p, g in family if g is not group),
     )
-
-
-def _anchor_place(card: Scorecard) -> tuple[int, str]:
-    return list(ANCHORS).index(card.method.slug), card.content_sha256
 
 
 def _name_place(card: Scorecard) -> tuple[str, str, str]:
@@ -276,19 +281,24 @@ def _row(
     places: Mapping[str, MetricRanking],
     published: PublishedRecord,
 ) -> Row:
-    key = card.content_sha256
+    def about(card: Scorecard) -> dict[str, Any]:
+        method, key = card.method, card.content_sha256
+        names = {"slug": method.slug, "version": method.version, "name": method.name, "url": method.url}
+        return {**names, "tier": published.tier(card), "date": card.date, "card": key}
+
+    key, stated = card.content_sha256, card.sampling
     standings = {m: p.ranking.standings[key] for m, p in places.items() if key in p.ranking.standings}
     return Row(
-        slug=card.method.slug,
-        version=card.method.version,
-        name=card.method.name,
-        url=card.method.url,
-        tier=published.tier(card),
+        **about(card),
         parameters=card.training.parameters,
-        cost=_cost(card),
+        cost=Cost(
+            steps=stated.steps,
+            seconds_per_image=stated.seconds_per_image,
+            flop_per_image=stated.flop_per_image,
+            hardware=stated.hardware,
+        ),
         datasets=card.training.datasets,
         saw_test_images=card.training.saw_test_images,
-        date=card.date,
         n=card.n_scored,
         scores=card.scores,
         rank={metric: s.rank for metric, s in standings.items()},
@@ -296,47 +306,12 @@ def _row(
         vs_next={metric: s.vs_next for metric, s in standings.items() if s.vs_next is not None},
         no_rank={m: _reason(p.barred[key]) for m, p in places.items() if m and key in p.barred},
         watermarks=card.watermarks,
-        card=card.content_sha256,
-        same_outputs=tuple(
-            SameOutputs(
-                slug=c.method.slug,
-                version=c.method.version,
-                name=c.method.name,
-                url=c.method.url,
-                tier=published.tier(c),
-                date=c.date,
-                card=c.content_sha256,
-            )
-            for c in copies
-        ),
+        same_outputs=tuple(SameOutputs(**about(c)) for c in copies),
     )
-
-
-def _cost(card: Scorecard) -> Cost:
-    stated = card.sampling
-    return Cost(
-        steps=stated.steps,
-        seconds_per_image=stated.seconds_per_image,
-        flop_per_image=stated.flop_per_image,
-        hardware=stated.hardware,
-    )
-
-
-def _unranked(row: Row, reasons: Sequence[Ineligible]) -> Unranked:
-    return Unranked(slug=row.slug, code=reasons[0].code, reason=_reason(reasons), row=row)
 
 
 def _reason(reasons: Sequence[Ineligible]) -> str:
     return "; ".join(map(str, reasons))
-
-
-def _warnings(anchors: list[Scorecard]) -> tuple[str, ...]:
-    present = {c.method.slug for c in anchors}
-    return tuple(
-        f"The anchor {slug} is missing, so this board has no {role}."
-        for slug, role in ANCHORS.items()
-        if slug not in present
-    )
 
 
 def _overlaps(systems: Sequence[Scorecard], published: PublishedRecord) -> Iterator[str]:
@@ -353,12 +328,12 @@ def _sibling(group: ComparableCards, page: str, other: ComparableCards) -> Sibli
     """Describe the differences to another board, one sentence for all metrics with the same difference."""
     found = sorted(differences(group.identity, other.identity), key=lambda p: (p.code, p.expected, p.found))
     sides = group.words, other.words
-    told = []
+    sentences = []
     for (code, *digests), same in groupby(found, key=lambda p: (p.code, p.expected, p.found)):
         names = [p.where for p in same]
         here, there = (
             f"{words.get((code, names[0]), '')} ({digest})".strip()
             for words, digest in zip(sides, digests, strict=True)
         )
-        told.append(f"{CODES[code]} ({code}): {', '.join(names)}: {here} here, {there} there")
-    return Sibling(page=page, differs=tuple(told))
+        sentences.append(f"{CODES[code]} ({code}): {', '.join(names)}: {here} here, {there} there")
+    return Sibling(page=page, differs=tuple(sentences))

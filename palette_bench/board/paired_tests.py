@@ -1,8 +1,7 @@
-"""Ranks from significance tests: which systems differ, and which places each system can hold.
+"""The paired test of each metric, and which cards it can compare.
 
-Each two systems are compared on the same images, by the metric's own paired test. Holm's correction covers
-every pair of ranked systems of one metric and board. Without a test, a value gives no rank. Source: reports
-and studies, sections 2.2 and 2.3.
+Each two systems are compared on the same images, by the metric's own paired test. Source: reports and
+studies, section 2.2.
 """
 
 from __future__ import annotations
@@ -11,13 +10,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from operator import attrgetter
-from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from palette_bench.board.comparability import Ineligible
@@ -26,7 +22,6 @@ from palette_bench.core.records import Part, Sha
 from palette_bench.core.significance import (
     Column,
     Difference,
-    holm,
     mcnemar,
     paired_t,
     z_of_influence,
@@ -63,13 +58,8 @@ def study_tests(score: Score) -> dict[Sha, Difference] | None:
 # --- contenders and the test of each metric ---
 
 ALPHA = 0.05
-CORRECTION = "holm"
-_POWER = 2.80  # standard errors: z at 0.975 plus z at 0.80
 _ROUNDING = 1e-6  # relative tolerance; a card and its own table agree much more closely
 _LARGEST = 1e100  # squares of larger values overflow; no metric here comes near this bound
-
-# (system, system) in best-first order -> the test of the two
-Pairs: TypeAlias = dict[tuple[int, int], "Comparison"]
 
 
 @dataclass(frozen=True)
@@ -118,46 +108,6 @@ class TestRule:
     lower: bool = False
 
 
-class Comparison(Part):
-    """A paired test of two systems, first minus second; `p_holm` is corrected for all pairs of the board."""
-
-    delta: float
-    se: float
-    p: float
-    p_holm: float
-    n: int
-    test: str
-
-
-@dataclass(frozen=True)
-class RankInterval:
-    """The places that a system can hold.
-
-    Attributes:
-        rank: best place, 1 + number of significantly better systems; worst place, number of all systems
-            minus number of significantly worse systems.
-        tie_group: 1 for the best value and all systems not told apart from it; 2 for the same among the
-            remaining systems, and so on.
-        vs_next: the test against the system with the next value; None for the last system.
-    """
-
-    rank: tuple[int, int]
-    tie_group: int
-    vs_next: Comparison | None
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The rank intervals of one metric by card digest, best value first.
-
-    `resolution` is the difference that the tests detect with 80 % power, in the units of the tests' delta; it
-    is None if there are no two systems to compare.
-    """
-
-    standings: Mapping[Sha, RankInterval]
-    resolution: float | None
-
-
 def _voted(a: Contender, b: Contender) -> Difference | None:
     """Return the test of two methods from one study; None unless both cards state the same test."""
     there, back = a.tests.get(b.outputs), b.tests.get(a.outputs)
@@ -189,7 +139,6 @@ _TESTS = {
         lambda a, b: paired_t(a.column, b.column), "the paired t test", lambda c, _: float(c.mean())
     ),
 }
-_NO_COLUMN = np.zeros(0)
 _VOTED = TestRule(
     _voted, "the t test of the study that both were part of, over raters and images", lambda c, _: math.nan
 )
@@ -206,15 +155,6 @@ RULES = {
 def rule_of(metric: str) -> TestRule | None:
     """Return the test rule of a metric; None if no test is defined for the metric."""
     return _VOTED if metric.startswith(FOOL_RATE) else RULES.get(metric)
-
-
-def _from_study(card: Scorecard, metric: str) -> Contender | Ineligible:
-    """Return a card as a contender by a fool rate, with the tests that its study made."""
-    score, outputs = card.scores[metric], card.fingerprints.outputs
-    tests = study_tests(score)
-    if tests is None or score.value is None:
-        return Ineligible("PB408", "its fool rate states differences that are no tests")
-    return Contender(card.content_sha256, card.method.slug, score.value, _NO_COLUMN, None, outputs, tests)
 
 
 def evidence(table: pd.DataFrame) -> pd.DataFrame:
@@ -250,8 +190,13 @@ def contender(
         table: the card's `evidence`; None if its per-image table is missing.
         images: sorted ids of the board; tests are paired over these images.
     """
+    score, key, name = card.scores[metric], card.content_sha256, card.method.slug
     if metric.startswith(FOOL_RATE):
-        return _from_study(card, metric)
+        # the tests of a fool rate are those that its study made
+        tests = study_tests(score)
+        if tests is None or score.value is None:
+            return Ineligible("PB408", "its fool rate states differences that are no tests")
+        return Contender(key, name, score.value, np.zeros(0), None, card.fingerprints.outputs, tests)
     rule = RULES.get(metric)
     if rule is None:
         return Ineligible("PB207", "no paired test is defined for this metric")
@@ -261,7 +206,7 @@ def contender(
         return Ineligible("PB408", "its per-image table lists other images than the rest of this board")
     if len(table) < 2:
         return Ineligible("PB208", "one image cannot be tested")
-    score, column = card.scores[metric], _column(table, rule.column, rule.binary)
+    column = _column(table, rule.column, rule.binary)
     halves = _column(table, _halves(rule))
     if column is None or score.value is None:
         return Ineligible(
@@ -276,7 +221,7 @@ def contender(
     if stated is None or not math.isclose(stated, found, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
         says = "nothing" if stated is None else f"{stated:.6g}"
         return Ineligible("PB408", f"its {rule.column} comes to {found:.6g} where the card says {says}")
-    return Contender(card.content_sha256, card.method.slug, score.value, column, halves)
+    return Contender(key, name, score.value, column, halves)
 
 
 def _column(table: pd.DataFrame, name: str, binary: bool = False) -> Column | None:
@@ -286,68 +231,3 @@ def _column(table: pd.DataFrame, name: str, binary: bool = False) -> Column | No
     column = table[name].to_numpy(np.float64)
     usable = np.isin(column, (0, 1)) if binary else np.abs(column) < _LARGEST
     return column if usable.all() else None
-
-
-# --- ranks ---
-
-
-def rank(metric: str, contenders: Iterable[Contender]) -> Ranking:
-    """Return the rank interval of each contender by one metric; the order of the contenders does not matter.
-
-    Raises:
-        InputError: the columns have different lengths.
-    """
-    rule = rule_of(metric)
-    assert rule is not None, metric
-    ordered = sorted(contenders, key=lambda c: (c.value if rule.lower else -c.value, c.name, c.key))
-    pairs = _pairs(ordered, rule)
-    wins = _wins(ordered, pairs)
-    lowest, highest = 1 + wins.sum(axis=0), len(ordered) - wins.sum(axis=1)
-    groups = _tie_groups(wins)
-    return Ranking(
-        {
-            c.key: RankInterval((int(lowest[i]), int(highest[i])), groups[i], pairs.get((i, i + 1)))
-            for i, c in enumerate(ordered)
-        },
-        _POWER * float(np.median([pair.se for pair in pairs.values()])) if pairs else None,
-    )
-
-
-def _pairs(ordered: Sequence[Contender], rule: TestRule) -> Pairs:
-    """Return the test of every pair, with p values corrected for all pairs."""
-    tests = {(i, j): rule.compare(ordered[i], ordered[j]) for i, j in combinations(range(len(ordered)), 2)}
-    known = {pair: found for pair, found in tests.items() if found is not None}
-    corrected = holm([found.p for found in known.values()])
-    return {
-        pair: Comparison(delta=d.delta, se=d.se, p=d.p, p_holm=p, n=d.n, test=d.test)
-        for (pair, d), p in zip(known.items(), corrected, strict=True)
-    }
-
-
-def _wins(ordered: Sequence[Contender], pairs: Pairs) -> NDArray[np.bool_]:
-    """Return an (M, M) matrix: whether the row's system is significantly better than the column's.
-
-    Systems of equal value never differ.
-    """
-    wins = np.zeros((len(ordered), len(ordered)), np.bool_)
-    for (i, j), pair in pairs.items():
-        wins[i, j] = pair.p_holm < ALPHA and ordered[i].value != ordered[j].value
-    return wins
-
-
-def _tie_groups(wins: NDArray[np.bool_]) -> list[int]:
-    """Return each system's tie group: repeatedly, the best remaining system and all that it does not beat."""
-    groups = np.zeros(len(wins), np.int64)
-    while (groups == 0).any():
-        best = int(np.argmin(groups != 0))
-        groups[(groups == 0) & ~wins[best]] = groups.max() + 1
-    return [int(group) for group in groups]
-
-
-def rank_text(rank: tuple[int, int]) -> str:
-    """Return a rank as printed: "2", or "1" and "3" joined by an en dash.
-
-    Spreadsheets read ranges with a hyphen as dates.
-    """
-    low, high = rank
-    return str(low) if low == high else f"{low}\N{EN DASH}{high}"

@@ -6,7 +6,6 @@ Source: protocol, section 11.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from functools import cache
 
 from palette_bench.core.records import Part
@@ -45,32 +44,17 @@ def quoted_rows(protocol: str, task: str, variant: str, source: str) -> tuple[Qu
     dataset = _DATASETS.get(source)
     if dataset is None:
         return ()
-    lines = [
-        line
-        for line in _paper(protocol)
-        if line["task"] == task
-        and line["dataset"] in (dataset, "unstated")
-        and line["variant"] in (variant, "all")
-        and line["metric"] not in _NO_METRICS
-    ]
-    return tuple(_folded(_by_method(lines, source)))
-
-
-@cache
-def _paper(protocol: str) -> tuple[dict[str, str], ...]:
-    """Return the rows of the protocol's paper; none if the protocol quotes no paper."""
-    try:
-        data = protocol_file(protocol, FILE)
-    except FileNotFoundError:
-        return ()
-    return tuple(csv.DictReader(data.decode("utf-8").splitlines()))
-
-
-def _by_method(lines: list[dict[str, str]], source: str) -> list[QuotedRow]:
+    # table, split and method -> the lines that the paper prints there
     groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for line in lines:
-        groups.setdefault((line["table"], line["split"], line["method"]), []).append(line)
-    return [
+    for line in _paper(protocol):
+        if (
+            line["task"] == task
+            and line["dataset"] in (dataset, "unstated")
+            and line["variant"] in (variant, "all")
+            and line["metric"] not in _NO_METRICS
+        ):
+            groups.setdefault((line["table"], line["split"], line["method"]), []).append(line)
+    rows = [
         QuotedRow(
             method=method,
             tables=(int(table),),
@@ -81,33 +65,35 @@ def _by_method(lines: list[dict[str, str]], source: str) -> list[QuotedRow]:
         )
         for (table, split, method), group in groups.items()
     ]
-
-
-def _folded(rows: list[QuotedRow]) -> Iterable[QuotedRow]:
-    """Merge rows that print the same numbers: at least two shared metrics, all shared values equal."""
     shown: list[QuotedRow] = []
     for row in sorted(rows, key=lambda r: (r.tables[0] in _REPEATING, r.tables[0])):
         at = next((i for i, other in enumerate(shown) if _repeats(row, other)), None)
         if at is None:
             shown.append(row)
-        else:
-            shown[at] = _merged(shown[at], row)
-    return sorted(shown, key=lambda r: r.tables[0])
+            continue
+        kept = shown[at]
+        alias = [f"printed as {row.method} in table {row.tables[0]}"] if row.method != kept.method else []
+        merged = {
+            "tables": tuple(sorted({*kept.tables, *row.tables})),
+            "values": {**row.values, **kept.values},
+            "notes": tuple(dict.fromkeys([*kept.notes, *row.notes, *alias])),
+        }
+        shown[at] = kept.model_copy(update=merged)
+    return tuple(sorted(shown, key=lambda r: r.tables[0]))
 
 
 def _repeats(row: QuotedRow, other: QuotedRow) -> bool:
+    """Return whether two rows share at least two metrics and all values of their shared metrics are equal."""
     shared = row.values.keys() & other.values.keys()
     agree = all(row.values[key] == other.values[key] for key in shared)
     return row.split == other.split and len(shared) >= 2 and agree
 
 
-def _merged(kept: QuotedRow, repeated: QuotedRow) -> QuotedRow:
-    same = repeated.method == kept.method
-    alias = [] if same else [f"printed as {repeated.method} in table {repeated.tables[0]}"]
-    return kept.model_copy(
-        update={
-            "tables": tuple(sorted({*kept.tables, *repeated.tables})),
-            "values": {**repeated.values, **kept.values},
-            "notes": tuple(dict.fromkeys([*kept.notes, *repeated.notes, *alias])),
-        }
-    )
+@cache
+def _paper(protocol: str) -> tuple[dict[str, str], ...]:
+    """Return the rows of the protocol's paper; none if the protocol quotes no paper."""
+    try:
+        data = protocol_file(protocol, FILE)
+    except FileNotFoundError:
+        return ()
+    return tuple(csv.DictReader(data.decode("utf-8").splitlines()))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -83,7 +83,14 @@ class PublishedRecord:
         return self.tiers.get(card.content_sha256, "self-reported")
 
 
-def read_proven(path: Path) -> tuple[Scorecard, pd.DataFrame]:
+class VerifiedCard(NamedTuple):
+    """A card and its per-image table, both verified to be unedited."""
+
+    card: Scorecard
+    table: pd.DataFrame
+
+
+def read_proven(path: Path) -> VerifiedCard:
     """Return a card and its per-image table after verifying that both are unedited and belong together.
 
     Raises:
@@ -99,7 +106,7 @@ def read_proven(path: Path) -> tuple[Scorecard, pd.DataFrame]:
     if fault:
         file, fix = table_path(path).name, "score the submission again"
         raise RecordError(problem("PB408", file, expected="the table of this card", found=fault, fix=fix))
-    return card, table
+    return VerifiedCard(card, table)
 
 
 def _table_fault(card: Scorecard, table: pd.DataFrame) -> str:
@@ -114,7 +121,7 @@ def _table_fault(card: Scorecard, table: pd.DataFrame) -> str:
         return "malformed or repeated ids or digests"
     distances = table.get("perceptual_distance", pd.Series(dtype=float))
     if not (is_numeric_dtype(distances) and np.isfinite(distances.dropna()).all()):
-        return "distances that are no finite numbers"
+        return "distances that are not finite numbers"
     outputs = table_digest(dict(zip(ids, pixels, strict=True)))
     if outputs != card.fingerprints.outputs or len(table) != card.n_scored:
         return f"{len(table):,} outputs, {outputs[:12]}; the card says {card.fingerprints.outputs[:12]}"
@@ -173,25 +180,33 @@ def add_cards(paths: Sequence[Path], record: Path, *, replace: bool = False) -> 
             continue
         twins = [other for other in proven if _stand_in_one_place(card, proven[other])]
         taken = [*twins, *(() if replace else _taken(card, record))]
-        problems += [_not_again(card, other) for other in taken]
+        for other in taken:
+            name = f"{card.method.slug} {card.method.version}"
+            expected = "one card per method and version on a board"
+            fix = (
+                "give the new outputs their own version in submission.toml; published cards are never edited"
+            )
+            problems.append(
+                problem("PB404", name, expected=expected, found=f"another card, {other}", fix=fix)
+            )
         proven[path] = card
     if problems:
         raise RecordError(*problems)
-    return [_copied(path, card, record) for path, card in proven.items()]
-
-
-def _copied(path: Path, card: Scorecard, record: Path) -> tuple[Path, bool]:
-    target = record_path(record, card)
-    atomic.sweep(target.parent)
-    if target.is_file() and read_scorecard(target).content_sha256 == card.content_sha256:
-        return target, False
-    former = _taken(card, record)
-    atomic.write_bytes(table_path(target), read_file(table_path(path)))
-    atomic.write_bytes(target, read_file(path))
-    for other in former:
-        other.unlink()
-        table_path(other).unlink(missing_ok=True)
-    return target, True
+    added = []
+    for path, card in proven.items():
+        target = record_path(record, card)
+        atomic.sweep(target.parent)
+        if target.is_file() and read_scorecard(target).content_sha256 == card.content_sha256:
+            added.append((target, False))
+            continue
+        former = _taken(card, record)
+        atomic.write_bytes(table_path(target), read_file(table_path(path)))
+        atomic.write_bytes(target, read_file(path))
+        for other in former:
+            other.unlink()
+            table_path(other).unlink(missing_ok=True)
+        added.append((target, True))
+    return added
 
 
 def _taken(card: Scorecard, record: Path) -> list[Path]:
@@ -208,16 +223,6 @@ def _stand_in_one_place(card: Scorecard, other: Scorecard) -> bool:
         and card.content_sha256 != other.content_sha256
         # a card with a human study added may stand beside the card that it extends
         and not card.supersedes(other)
-    )
-
-
-def _not_again(card: Scorecard, other: Path) -> Problem:
-    return problem(
-        "PB404",
-        f"{card.method.slug} {card.method.version}",
-        expected="one card per method and version on a board",
-        found=f"another card, {other}",
-        fix="give the new outputs their own version in submission.toml; published cards are never edited",
     )
 
 
@@ -238,7 +243,10 @@ def read_record(record: Path) -> PublishedRecord:
         try:
             card, table = read_proven(path) if table_path(path).exists() else (read_scorecard(path), None)
             if path != record_path(record, card):
-                raise RecordError(_misfiled(path.relative_to(record), record_path(Path(), card)))
+                expected, found = str(record_path(Path(), card)), str(path.relative_to(record))
+                raise RecordError(
+                    problem("PB407", "record", expected=expected, found=found, fix="use `board add`")
+                )
             cards.append(card)
             if table is not None:
                 tables[card.content_sha256] = evidence(table)
@@ -248,13 +256,5 @@ def read_record(record: Path) -> PublishedRecord:
             problems += error.problems
     if problems:
         raise RecordError(*problems)
-    return PublishedRecord(_latest(cards), tables, read_tiers(record), pixels)
-
-
-def _latest(cards: list[Scorecard]) -> tuple[Scorecard, ...]:
-    """Return the cards without those that another card extends by a human study."""
-    return tuple(c for c in cards if not any(other.supersedes(c) for other in cards))
-
-
-def _misfiled(found: Path, expected: Path) -> Problem:
-    return problem("PB407", "record", expected=str(expected), found=str(found), fix="use `board add`")
+    latest = tuple(card for card in cards if not any(other.supersedes(card) for other in cards))
+    return PublishedRecord(latest, tables, read_tiers(record), pixels)

@@ -6,13 +6,13 @@ Source: reports and studies, sections 3 and 6.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from palette_bench.board.image_selection import ImageCard, ImageCounts, ImageSelection
+from palette_bench.board.image_selection import ImageCounts, ImageSelection
 from palette_bench.board.record import read_proven
 from palette_bench.board.report_content import ImageContext, PageRange, ReportContent
 from palette_bench.core import atomic
@@ -20,11 +20,11 @@ from palette_bench.core.errors import RecordError, StorageError, UsageError, pro
 from palette_bench.core.litter import is_litter
 from palette_bench.core.types import SILENT, ImageId, Progress
 from palette_bench.pages.images import (
-    EmbeddedPreviews,
     Gallery,
     PreviewFiles,
     Previews,
     Size,
+    embedded_preview,
     open_gallery,
     redistributable,
 )
@@ -63,26 +63,34 @@ class FolderReport:
         Raises:
             StorageError: PB809, `out` exists and is not a report; PB802, writing failed.
         """
-        _refuse_foreign(out)
+        if out.exists() and not (out.is_dir() and all(is_litter(p.name) for p in out.iterdir())):
+            try:
+                read_scorecard(out / CARD)
+            except (RecordError, StorageError) as error:
+                expected, fix = "an empty folder, or a report to replace", "name another folder"
+                raise StorageError(
+                    problem("PB809", str(out), expected=expected, found="something else", fix=fix)
+                ) from error
         ids = sorted(map(str, self._sheet.table["image_id"]))
-        parts = [ids[at : at + PER_PAGE] for at in range(0, len(ids), PER_PAGE)]
-        leaves = [_leaf(at, part) for at, part in enumerate(parts)]
+        parts = [ids[first : first + PER_PAGE] for first in range(0, len(ids), PER_PAGE)]
+        leaves = []
+        for at, part in enumerate(parts):
+            numbers = f"{at * PER_PAGE + 1:,} to {at * PER_PAGE + len(part):,}"
+            leaves.append(PageRange(f"pictures/{at + 1:03d}.html", numbers, part[0], part[-1]))
         with atomic.whole_folder(out) as folder:
             with progress("write pages", len(ids)) as advance:
                 for at, part in enumerate(parts):
                     self._commit(folder, self._leaf_page(at, part, leaves))
                     advance(len(part))
-            self._commit(folder, {"index.html": self._first_page(leaves)})
+            # the first page has lossless copies of its images
+            exact = replace(self._previews, exact=True) if self._previews else None
+            album = ImageSelection(self._sheet.card, self._sheet.table, exact, self._sheet.seed)
+            index = self._sheet.page(album.select(ImageCounts()), self.frame, pages=leaves)
+            self._commit(folder, {"index.html": index})
             atomic.write_bytes(folder / CARD, card.read_bytes())
             atomic.write_bytes(table_path(folder / CARD), table_path(card).read_bytes())
             if out.exists():
                 atomic.remove_folder(out)
-
-    def _first_page(self, leaves: Sequence[PageRange]) -> str:
-        """Return the report's HTML. Its images have lossless copies."""
-        exact = replace(self._previews, exact=True) if self._previews else None
-        album = ImageSelection(self._sheet.card, self._sheet.table, exact, self._sheet.seed)
-        return self._sheet.page(album.select(ImageCounts()), self.frame, pages=leaves)
 
     def _leaf_page(self, at: int, ids: Sequence[ImageId], leaves: Sequence[PageRange]) -> dict[str, str]:
         """Return one page of images in id order, and that page's part of the search index, by path."""
@@ -100,7 +108,11 @@ class FolderReport:
             before=leaves[at - 1] if at else None,
             after=leaves[at + 1] if at + 1 < len(leaves) else None,
         )
-        return {leaves[at].address: page, f"find/{at + 1:03d}.js": _shard(leaves[at], cards)}
+        # Part of the index for the finder, as a script: a script tag works for `file:` addresses. `fetch` and
+        # modules do not.
+        rows = [[card.image_id, card.label, card.value] for card in cards]
+        index = json.dumps({"page": leaves[at].address, "rows": rows}, ensure_ascii=True)
+        return {leaves[at].address: page, f"find/{at + 1:03d}.js": f"PB.load({index});\n"}
 
     def _commit(self, folder: Path, pages: dict[str, str]) -> None:
         """Write pages together with the images they show, then forget those images."""
@@ -111,38 +123,6 @@ class FolderReport:
             for name, data in sorted(files.items()):
                 batch.write(folder / name, data)
         self._store.files.clear()
-
-
-def _leaf(at: int, ids: Sequence[ImageId]) -> PageRange:
-    first = at * PER_PAGE + 1
-    numbers = f"{first:,} to {first + len(ids) - 1:,}"
-    return PageRange(f"pictures/{at + 1:03d}.html", numbers, ids[0], ids[-1])
-
-
-def _shard(leaf: PageRange, cards: Sequence[ImageCard]) -> str:
-    """Return a script that passes one page's part of the index to the finder.
-
-    A script tag works for `file:` addresses. `fetch` and modules do not.
-    """
-    rows = [[card.image_id, card.label, card.value] for card in cards]
-    return f"PB.load({json.dumps({'page': leaf.address, 'rows': rows}, ensure_ascii=True)});\n"
-
-
-def _refuse_foreign(out: Path) -> None:
-    if not out.exists() or (out.is_dir() and all(is_litter(p.name) for p in out.iterdir())):
-        return
-    try:
-        read_scorecard(out / CARD)
-    except (RecordError, StorageError) as error:
-        raise StorageError(
-            problem(
-                "PB809",
-                str(out),
-                expected="an empty folder, or a report to replace",
-                found="something else",
-                fix="name another folder",
-            )
-        ) from error
 
 
 # --- the report as one file, and the entry point ---
@@ -158,13 +138,13 @@ MAX_CARDS_JPEG = 48  # high-quality previews, which add no artefacts of their ow
 # tried in order until the page fits: (image counts, smaller previews, words for the note on the page)
 _ATTEMPTS: tuple[tuple[ImageCounts, Size | None, str], ...] = (
     (ImageCounts(), None, ""),
-    (ImageCounts(extremes=4), None, "4 images a list instead of 8"),
+    (ImageCounts(extremes=4), None, "4 images per list instead of 8"),
     (
         ImageCounts(extremes=4, grid=12),
         None,
-        "4 images a list instead of 8, and 12 in the grid instead of 24",
+        "4 images per list instead of 8, and 12 in the grid instead of 24",
     ),
-    (ImageCounts(extremes=4, grid=12), "thumbs", "4 images a list, 12 in the grid, all of them small"),
+    (ImageCounts(extremes=4, grid=12), "thumbs", "4 images per list and 12 in the grid, all of them small"),
 )
 
 
@@ -223,11 +203,18 @@ def write_report(
             card of `against` cannot be compared with this card.
         StorageError: PB809, `out` is a folder with other content.
     """
-    _refuse(benchset, submission, options)
+    if (benchset is None) != (submission is None):
+        raise UsageError("images need both folders: give --set and --submission together, or neither")
+    if benchset is None and options.images in {"thumbs", "full"}:
+        raise UsageError(f"--images {options.images} needs the images: give --set and --submission")
     proven, table = read_proven(card)
     size = shown_size(proven, options.images)
     sheet = ReportContent(proven, table, options.seed, [read_proven(path) for path in against])
-    with _images(proven, benchset, submission, size, progress) as gallery:
+    with (
+        open_gallery(proven, benchset, submission, progress)
+        if benchset and submission and size
+        else nullcontext()
+    ) as gallery:
         if options.format == "dir":
             report = FolderReport(sheet, gallery, size or "full")
             report.write(out, card, progress)
@@ -237,29 +224,11 @@ def write_report(
     return WrittenReport(proven, out, frame)
 
 
-def _refuse(benchset: Path | None, submission: Path | None, options: ReportOptions) -> None:
-    if (benchset is None) != (submission is None):
-        raise UsageError("images need both folders: give --set and --submission together, or neither")
-    if benchset is None and options.images in {"thumbs", "full"}:
-        raise UsageError(f"--images {options.images} needs the images: give --set and --submission")
-
-
 def shown_size(card: Scorecard, images: Images) -> Size | None:
     """Return the size of the previews, or None if the page has no images."""
     if images == "auto":
         return "full" if redistributable(card) else None
     return None if images == "none" else images
-
-
-@contextmanager
-def _images(
-    card: Scorecard, benchset: Path | None, submission: Path | None, size: Size | None, progress: Progress
-) -> Iterator[Gallery | None]:
-    if benchset is None or submission is None or size is None:
-        yield None
-        return
-    with open_gallery(card, benchset, submission, progress) as gallery:
-        yield gallery
 
 
 def page(sheet: ReportContent, gallery: Gallery | None, size: Size = "full") -> tuple[str, ImageContext]:
@@ -268,25 +237,19 @@ def page(sheet: ReportContent, gallery: Gallery | None, size: Size = "full") -> 
     If the page is too large, it shows fewer images, then smaller images, and says so.
     """
     card, public = sheet.card, redistributable(sheet.card)
-    full = Previews(gallery, EmbeddedPreviews(), size) if gallery else None
+    full = Previews(gallery, embedded_preview, size) if gallery else None
     album = ImageSelection(card, sheet.table, full, sheet.seed)
+    jpeg_task = load(card.protocol).task(card.task).degradation == "jpeg-v1"
+    most = MAX_CARDS_JPEG if jpeg_task else MAX_CARDS
     for amount, smaller, fewer in _ATTEMPTS:
         previews = replace(full, size=smaller) if full and smaller else full
         album = ImageSelection(card, sheet.table, previews, sheet.seed) if smaller else album
         selection, frame = album.select(amount), ImageContext.of(previews, public=public)
-        if previews and selection.size > _most_cards(card):
+        if previews and selection.size > most:
             continue  # never at the last attempt, which has at most 40 cards
-        text = sheet.page(selection, frame, note=_note(card, fewer))
+        limit = f"{most} images and {MAX_BYTES // 1_000_000} MB"
+        note = f"One file holds at most {limit}; this page shows {fewer}." if fewer else ""
+        text = sheet.page(selection, frame, note=note)
         if len(text.encode()) <= MAX_BYTES:
             break
     return text, frame
-
-
-def _most_cards(card: Scorecard) -> int:
-    jpeg_task = load(card.protocol).task(card.task).degradation == "jpeg-v1"
-    return MAX_CARDS_JPEG if jpeg_task else MAX_CARDS
-
-
-def _note(card: Scorecard, fewer: str) -> str:
-    limit = f"{_most_cards(card)} images and {MAX_BYTES // 1_000_000} MB"
-    return f"One file holds at most {limit}; this page shows {fewer}." if fewer else ""

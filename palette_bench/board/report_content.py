@@ -5,9 +5,9 @@ How images are stored is left to the report. Source: reports and studies, sectio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,20 +16,19 @@ from palette_bench.board.comparability import bars_all, ranked_keys
 from palette_bench.board.compare import rivals
 from palette_bench.board.image_selection import (
     DISTANCE,
-    PickedImage,
     SelectedImages,
     decimals,
     grid_rule,
     labels,
     ranked_picks,
 )
-from palette_bench.board.record import board_key
+from palette_bench.board.record import VerifiedCard, board_key
 from palette_bench.core.intervals import wilson
 from palette_bench.core.types import ImageId
 from palette_bench.pages.images import Previews
 from palette_bench.pages.plots import histogram
-from palette_bench.pages.render import data_uri, render
-from palette_bench.pages.score_cell import ScoreCell, score_cell
+from palette_bench.pages.render import render
+from palette_bench.pages.score_cell import score_cell
 from palette_bench.pages.text import (
     NOTHING,
     basis_words,
@@ -48,6 +47,7 @@ from palette_bench.scoring.scorecard import Scorecard
 def provenance(card: Scorecard) -> str:
     """Return all fingerprints, weights, parent cards and environment entries of a card, one per line."""
     prints = card.fingerprints
+    plain: dict[str | bool | None, str] = {True: "yes", False: "no", None: "-"}
     lines = {
         "card": card.content_sha256,
         "protocol": f"{card.protocol} {prints.protocol}",
@@ -58,19 +58,15 @@ def provenance(card: Scorecard) -> str:
         **{f"reference {name}": sha for name, sha in sorted(prints.references.items())},
         "table": f"{card.per_image.sha256} ({card.per_image.rows:,} rows)",
         **{f"parent {at + 1}": sha for at, sha in enumerate(card.parents)},
-        **{name: _plain(value) for name, value in sorted(card.environment.items())},
+        **{name: plain.get(value, value) for name, value in sorted(card.environment.items())},
     }
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
 
 
-def _plain(value: str | bool | None) -> str:
-    return {True: "yes", False: "no", None: "-"}[value] if not isinstance(value, str) else value
-
-
 _SAW = {
-    "yes": ("Saw the test.", "The method's training held test images; such a card never ranks."),
-    "unknown": ("May have seen the test.", "Its authors do not know whether training held test images."),
+    "yes": ("Saw the test.", "The method trained on test images; such a card never ranks."),
+    "unknown": ("May have seen the test.", "Its authors do not know whether it trained on test images."),
 }
 
 
@@ -84,22 +80,18 @@ class Caution:
 
 def cautions(card: Scorecard) -> list[Caution]:
     """Return the cautions of a card: missing images, watermarks, training data, findings of the check."""
-    return list(_cautions(card))
-
-
-def _cautions(card: Scorecard) -> Iterator[Caution]:
+    found = []
     if card.n_scored < card.n_expected:
         missing = card.n_expected - card.n_scored
-        yield Caution("Incomplete.", f"{missing:,} of {card.n_expected:,} images were not scored.")
+        found.append(Caution("Incomplete.", f"{missing:,} of {card.n_expected:,} images were not scored."))
     if barring := bars_all([card.scores[key] for key in ranked_keys(card)]):
-        yield Caution("Not a ranking.", " ".join(map(note_words, sorted(barring))))
+        found.append(Caution("Not a ranking.", " ".join(map(note_words, sorted(barring)))))
     if card.training.saw_test_images in _SAW:
-        yield Caution(*_SAW[card.training.saw_test_images])
-    found = sum(p.severity in {"error", "warning"} for p in card.problems)
-    if found:
-        yield Caution(
-            "Findings.", f"The check of the submission found {found:,} things; they are listed below."
-        )
+        found.append(Caution(*_SAW[card.training.saw_test_images]))
+    if count := sum(p.severity in {"error", "warning"} for p in card.problems):
+        text = f"The check of the submission found {count:,} problems; they are listed below."
+        found.append(Caution("Findings.", text))
+    return found
 
 
 PUBLISH_NOT = Caution(
@@ -143,10 +135,16 @@ def class_rows(card: Scorecard, table: pd.DataFrame, digits: int) -> list[ClassR
     found = numbers.groupby(names).agg(
         n=("top1", "size"), judged=("top1", "count"), right=("top1", "sum"), mean=("distance", "mean")
     )
-    rows = [
-        _row(str(name), int(n), int(judged), int(right), float(mean), digits)
-        for name, n, judged, right, mean in found.itertuples()
-    ]
+    rows = []
+    for name, n, judged, right, mean in found.itertuples():
+        hits, accuracy, interval = None, NOTHING, ""
+        if judged:
+            share = wilson(int(right), int(judged))
+            hits = 100 * int(right) / int(judged)
+            accuracy = f"{number(hits, 0)} %"
+            interval = f"{number(100 * share.low, 0)} to {number(100 * share.high, 0)}"
+        known = float(mean) if np.isfinite(mean) else None
+        rows.append(ClassRow(str(name), int(n), hits, accuracy, interval, known, number(known, digits)))
     return sorted(rows, key=lambda row: (len(row.name), row.name))  # "9" before "10"
 
 
@@ -155,32 +153,7 @@ def _numbers(table: pd.DataFrame, column: str) -> pd.Series[float]:
     return pd.to_numeric(values, errors="coerce")
 
 
-def _row(name: str, n: int, judged: int, right: int, mean: float, digits: int) -> ClassRow:
-    hits = 100 * right / judged if judged else None
-    known = mean if np.isfinite(mean) else None
-    return ClassRow(
-        name=name,
-        n=n,
-        hits=hits,
-        accuracy=f"{number(hits, 0)} %" if judged else NOTHING,
-        interval=_interval(right, judged),
-        mean=known,
-        distance=number(known, digits),
-    )
-
-
-def _interval(successes: int, n: int) -> str:
-    """Return the Wilson interval of a share in percent, as printed."""
-    if not n:
-        return ""
-    found = wilson(successes, n)
-    return f"{number(100 * found.low, 0)} to {number(100 * found.high, 0)}"
-
-
 # --- the page ---
-
-
-Others: TypeAlias = Sequence[tuple[Scorecard, pd.DataFrame]]
 
 
 @dataclass(frozen=True)
@@ -233,7 +206,9 @@ class ReportContent:
     Tables and plots are built once, even if the page is rendered several times to fit the size limit.
     """
 
-    def __init__(self, card: Scorecard, table: pd.DataFrame, seed: int = 0, others: Others = ()) -> None:
+    def __init__(
+        self, card: Scorecard, table: pd.DataFrame, seed: int = 0, others: Sequence[VerifiedCard] = ()
+    ) -> None:
         """Compute everything that does not depend on the images.
 
         Args:
@@ -245,6 +220,34 @@ class ReportContent:
         board_key(card)  # raises for a card of an unknown task, before the page is built
         ranked = tuple(key for key in ranked_keys(card) if key not in card.fool_rates)
         picks = ranked_picks(table)
+        diagnostics = [key for key in sorted(card.scores) if key not in (*ranked, *card.fool_rates)]
+        # the histogram of the per-image distances, as a plot and in words
+        plot, spread = None, ""
+        if picks:
+            score, values = card.scores.get("perceptual_distance"), np.array([pick.value for pick in picks])
+            basis = "\n" + basis_words(score, "\n") if score else ""
+            label = f"perceptual distance of one image, lower is better{basis}"
+            plot, digits = histogram(values, label).addresses, decimals(picks)
+            low, first, middle, third, high = (
+                number(float(q), digits) for q in np.percentile(values, [0, 25, 50, 75, 100])
+            )
+            spread = (
+                f"Over {len(picks):,} images the distance runs from {low} to {high}; "
+                f"half of them lie between {first} and {third}, the median is {middle}."
+            )
+        votes = []
+        for key in card.fool_rates:
+            score = card.scores[key]
+            facts = {
+                name: score.params.get(name)
+                for name in ("raters", "images", "excluded", "display_ms", "study")
+            }
+            words = (
+                f"{score.n:,} trials of {facts['raters']} raters on {facts['images']} images, each pair "
+                f"shown for {facts['display_ms']} ms; {facts['excluded']} raters left out by rules fixed "
+                f"before the study. Study {facts['study']}."
+            )
+            votes.append({"cell": score_cell(key, score), "words": words})
         self.card, self.table, self.seed = card, table, seed
         self._names: dict[str, Any] = {
             "title": f"{card.method.name}: {place(card.task, card.variant)}",
@@ -254,12 +257,12 @@ class ReportContent:
             "task": task_words(card.protocol, card.task, card.variant),
             "source": source_words(card.protocol, card.source, card.n_expected),
             "ranked": [score_cell(key, card.scores[key]) for key in ranked],
-            "rivals": rivals(card, table, others, ranked),
-            "diagnostics": _others(card, ranked),
-            "plot": _plot(picks, card),
-            "spread": _spread(picks),
+            "rivals": rivals(VerifiedCard(card, table), others, ranked),
+            "diagnostics": [score_cell(key, card.scores[key]) for key in diagnostics],
+            "plot": plot,
+            "spread": spread,
             "classes": class_rows(card, table, decimals(picks)),
-            "votes": [_studied(card, key) for key in card.fool_rates],
+            "votes": votes,
             "provenance": provenance(card),
         }
 
@@ -293,55 +296,3 @@ class ReportContent:
             pages=pages,
             **self._names,
         )
-
-
-def _others(card: Scorecard, ranked: tuple[str, ...]) -> list[ScoreCell]:
-    return [
-        score_cell(key, score)
-        for key, score in sorted(card.scores.items())
-        if key not in ranked and key not in card.fool_rates
-    ]
-
-
-@dataclass(frozen=True)
-class FoolRateEntry:
-    """A fool rate on the page, with a description of its study."""
-
-    cell: ScoreCell
-    words: str
-
-
-def _studied(card: Scorecard, key: str) -> FoolRateEntry:
-    score = card.scores[key]
-    facts = {name: score.params.get(name) for name in ("raters", "images", "excluded", "display_ms", "study")}
-    words = (
-        f"{score.n:,} trials of {facts['raters']} raters on {facts['images']} images, each pair shown for "
-        f"{facts['display_ms']} ms; {facts['excluded']} raters left out by rules fixed before. Study "
-        f"{facts['study']}."
-    )
-    return FoolRateEntry(score_cell(key, score), words)
-
-
-def _plot(picks: list[PickedImage], card: Scorecard) -> tuple[str, str] | None:
-    """Return the histogram of the per-image distances as (light, dark) data addresses."""
-    values = np.array([pick.value for pick in picks], np.float64)
-    if not len(values):
-        return None
-    score = card.scores.get("perceptual_distance")
-    basis = "\n" + basis_words(score, "\n") if score else ""
-    plot = histogram(values, f"perceptual distance of one image, lower is better{basis}")
-    return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)
-
-
-def _spread(picks: list[PickedImage]) -> str:
-    """Return the histogram in words: smallest value, quartiles and largest value."""
-    if not picks:
-        return ""
-    digits = decimals(picks)
-    low, first, middle, third, high = (
-        number(float(q), digits) for q in np.percentile([p.value for p in picks], [0, 25, 50, 75, 100])
-    )
-    return (
-        f"Over {len(picks):,} images the distance runs from {low} to {high}; "
-        f"half of them lie between {first} and {third}, the median is {middle}."
-    )

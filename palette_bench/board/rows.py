@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from palette_bench.board.comparability import ANCHORS
 from palette_bench.board.leaderboard import Board, Row
-from palette_bench.board.paired_tests import rank_text
+from palette_bench.board.ranking import rank_text
 from palette_bench.core.records import Sha
 from palette_bench.core.types import Direction
 from palette_bench.pages.score_cell import ScoreCell, score_cell
 from palette_bench.pages.text import DIRECTIONS, NOTHING, basis_words, metric_words, shown_key
-from palette_bench.scoring.scorecard import FOOL_RATE, Score
+from palette_bench.scoring.scorecard import FOOL_RATE
 
 _ARROWS: dict[Direction, str] = {"lower": "↓", "higher": "↑", "none": ""}
 
@@ -94,6 +95,11 @@ def all_rows(board: Board) -> list[Row]:
     return [*board.anchors, *board.rows, *(u.row for u in board.unranked)]
 
 
+def rows_of_cards(board: Board) -> list[Row]:
+    """Return one row per card of a board; cards that share a row each get a row under their own name."""
+    return [one for row in all_rows(board) for one in (row, *row.copies)]
+
+
 def tied(board: Board, row: Row) -> list[Row]:
     """Return all systems of a ranked row's tie group, including the row itself, best first."""
     sort = board.sort or ""
@@ -104,13 +110,25 @@ def lines_of(board: Board) -> PrintedTable:
     """Return a board's table ready to print."""
     columns = columns_of(board)
     keys = [column.key for column in columns]
-    labels = labels_of(board)
+    labels, sort = labels_of(board), board.sort or ""
+
+    def line(row: Row, **standing: Any) -> PrintedRow:
+        shared = ", ".join(f"{copy.name} {copy.version}" for copy in row.same_outputs)
+        return PrintedRow(
+            row=row,
+            label=labels[row.card] + (f" (the same outputs: {shared})" if shared else ""),
+            cells=tuple(score_cell(k, row.scores[k]) if k in row.scores else None for k in keys),
+            ranks=tuple(rank_text(row.rank[k]) if k in row.rank else "" for k in keys),
+            leads=tuple(row.tie_group.get(k) == 1 for k in keys),
+            **standing,
+        )
+
     rows = [
-        *(_ranked(board, row, labels, keys) for row in board.rows),
-        *(_line(row, labels, keys, role=ANCHORS[row.slug]) for row in board.anchors),
-        *(_line(u.row, labels, keys, reason=u.reason) for u in board.unranked),
+        *(line(r, group=r.tie_group[sort], shares=len(tied(board, r))) for r in board.rows),
+        *(line(row, role=ANCHORS[row.slug]) for row in board.anchors),
+        *(line(u.row, reason=u.reason) for u in board.unranked),
     ]
-    return PrintedTable(columns, tuple(sorted(rows, key=lambda line: badness(line.row, board.sort or ""))))
+    return PrintedTable(columns, tuple(sorted(rows, key=lambda line: badness(line.row, sort))))
 
 
 def badness(row: Row, metric: str) -> float:
@@ -145,12 +163,12 @@ def columns_of(board: Board) -> tuple[MetricColumn, ...]:
     """
     found = {key: score for row in reversed(all_rows(board)) for key, score in row.scores.items()}
     fooled = sorted(key for key in found if key.startswith(FOOL_RATE))
-    return tuple(_column(key, found[key]) for key in (*board.metrics, *fooled))
-
-
-def _column(key: str, score: Score) -> MetricColumn:
-    name = metric_words(shown_key(key, score)).name
-    return MetricColumn(key, name, DIRECTIONS[score.direction], _ARROWS[score.direction], basis_words(score))
+    columns = []
+    for key in (*board.metrics, *fooled):
+        score = found[key]
+        name, direction = metric_words(shown_key(key, score)).name, score.direction
+        columns.append(MetricColumn(key, name, DIRECTIONS[direction], _ARROWS[direction], basis_words(score)))
+    return tuple(columns)
 
 
 def basis_lines(columns: Sequence[MetricColumn]) -> list[str]:
@@ -160,32 +178,3 @@ def basis_lines(columns: Sequence[MetricColumn]) -> list[str]:
         if column.basis:
             shared.setdefault(column.basis, []).append(column.name)
     return [f"{', '.join(names)}: {basis}." for basis, names in shared.items()]
-
-
-def _ranked(board: Board, row: Row, labels: Mapping[Sha, str], keys: Sequence[str]) -> PrintedRow:
-    group = row.tie_group[board.sort or ""]
-    return _line(row, labels, keys, group=group, shares=len(tied(board, row)))
-
-
-def _line(
-    row: Row,
-    labels: Mapping[Sha, str],
-    keys: Sequence[str],
-    *,
-    role: str = "",
-    reason: str = "",
-    group: int = 0,
-    shares: int = 0,
-) -> PrintedRow:
-    shared = ", ".join(f"{copy.name} {copy.version}" for copy in row.same_outputs)
-    return PrintedRow(
-        row=row,
-        label=labels[row.card] + (f" (the same outputs: {shared})" if shared else ""),
-        cells=tuple(score_cell(k, row.scores[k]) if k in row.scores else None for k in keys),
-        ranks=tuple(rank_text(row.rank[k]) if k in row.rank else "" for k in keys),
-        leads=tuple(row.tie_group.get(k) == 1 for k in keys),
-        role=role,
-        reason=reason,
-        group=group,
-        shares=shares,
-    )

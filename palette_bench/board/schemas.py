@@ -28,19 +28,15 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def schema_texts() -> dict[str, str]:
     """Return the schema of every published record, by file name, e.g. scorecard-1.0.json."""
-    return {f"{_version(model)}.json": canonical_json(_schema(model)) for model in PUBLISHED}
-
-
-def _version(model: type[Record]) -> str:
-    _, kind, version = model.schema_name().split("/")
-    return f"{kind}-{version}"
-
-
-def _schema(model: type[Record]) -> dict[str, object]:
-    """Return a model's schema; the property `schema` is fixed to the version that the schema describes."""
-    schema = model.model_json_schema()
-    schema["properties"]["schema"] = {"const": model.schema_name()}
-    return {"$schema": _DIALECT, "$id": model.schema_name(), **schema}
+    texts = {}
+    for model in PUBLISHED:
+        schema = model.model_json_schema()
+        # the property `schema` is fixed to the version that the schema describes
+        schema["properties"]["schema"] = {"const": model.schema_name()}
+        _, kind, version = model.schema_name().split("/")
+        text = canonical_json({"$schema": _DIALECT, "$id": model.schema_name(), **schema})
+        texts[f"{kind}-{version}.json"] = text
+    return texts
 
 
 def write_schemas(folder: Path) -> None:

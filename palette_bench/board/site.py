@@ -13,7 +13,7 @@ from palette_bench.board.exports import badge_files, badge_name, csv_text, parqu
 from palette_bench.board.leaderboard import Leaderboard, assemble
 from palette_bench.board.method_page import method_files, method_page_name
 from palette_bench.board.record import Tier, read_record
-from palette_bench.board.rows import all_rows
+from palette_bench.board.rows import rows_of_cards
 from palette_bench.board.set_again import is_of_a_folder, set_ids
 from palette_bench.core import atomic
 from palette_bench.core.errors import InputError, RecordError
@@ -80,7 +80,7 @@ def _earlier(site: Path) -> set[str]:
     names: set[str] = set()
     for board in leaderboard.boards:
         names |= {board.page.removesuffix("html") + kind for kind in TWINS}
-        for row in (one for shared in all_rows(board) for one in (shared, *shared.copies)):
+        for row in rows_of_cards(board):
             page = method_page_name(row.slug)
             names |= {page, page.removesuffix("html") + "json", badge_name(board.page, row)}
     # the file may have been edited: never return a path outside the three folders of a site
@@ -94,12 +94,12 @@ def check_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> No
         InputError: lists every file that is missing, differs, or is left over from an earlier build.
     """
     files = site_files(record, min_tier)
-    stale = [name for name, data in sorted(files.items()) if _content(site / name) != data]
+    stale = [
+        name
+        for name, data in sorted(files.items())
+        if not (site / name).is_file() or (site / name).read_bytes() != data
+    ]
     left = sorted(name for name in _earlier(site) - files.keys() if (site / name).exists())
     if stale or left:
         names = "\n".join(f"  differs   {name}" for name in [*stale, *left])
-        raise InputError(f"the site is not what the record builds to\n{names}\n  fix       board build again")
-
-
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+        raise InputError(f"the site differs from its record\n{names}\n  fix       run board build again")

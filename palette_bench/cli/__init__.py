@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from palette_bench.core.errors import MethodError, PaletteBenchError, Problem, StorageError, problem, suggest
+from palette_bench.core.errors import MethodError, PaletteBenchError, StorageError, problem, suggest
 from palette_bench.core.processes import Interrupted
 
 # verb -> one-line help; the command is `command` in the module palette_bench.cli.VERB
@@ -128,13 +128,13 @@ def exit_code(command: click.Command = main) -> int:
         error.show()
         if "unexpected extra argument" in error.message:
             click.echo(
-                "a pattern such as DIR/*.png becomes many arguments: name the folder DIR itself", err=True
+                "a pattern such as DIR/*.png becomes many arguments: give the folder DIR itself", err=True
             )
         return error.exit_code
     except click.Abort:
         return 130
     except Interrupted as error:
-        click.echo(f"stopped by {error}; run the same command again to go on", err=True)
+        click.echo(f"stopped by {error}; run the same command again to continue", err=True)
         return error.exit_code
     except PaletteBenchError as error:
         click.echo(str(error), err=True)
@@ -168,31 +168,22 @@ def _output_lost(error: OSError | SystemExit) -> int:
 
 
 def _crashed(error: BaseException) -> int:
-    """Print whether a plug-in's code or our own caused the crash, and return the exit code."""
-    crash_file = _crash_file()
-    if found := _failure_of_plugin(error, crash_file):
-        click.echo(str(found), err=True)
-        return MethodError.exit_code
-    click.echo(f"internal error; details in {crash_file}", err=True)
-    return 6
-
-
-def _failure_of_plugin(error: BaseException, crash_file: str) -> Problem | None:
-    from palette_bench.submission.methods import baselines
-    from palette_bench.submission.plugins import failure_of_plugin
-
-    modules = {point.module.split(".")[0] for point in baselines().values()}
-    return failure_of_plugin(error, modules, crash_file)
-
-
-def _crash_file() -> str:
-    """Write the traceback to a new file and return its path; if that fails, return the traceback itself."""
+    """Write a crash file, print whether a plug-in's code or our own crashed, and return the exit code."""
     from palette_bench.core import atomic
 
     text = f"{' '.join(sys.argv)}\n{sys.version}\n\n{traceback.format_exc()}"
     try:
         path = Path(tempfile.mkdtemp(prefix="palette-bench-")) / "crash.txt"
         atomic.write_text(path, text)
-    except (OSError, StorageError):  # the temporary folder is missing or full
-        return f"\n{text}"
-    return str(path)
+        crash_file = str(path)
+    except (OSError, StorageError):  # the temporary folder is missing or full: print the traceback instead
+        crash_file = f"\n{text}"
+    from palette_bench.submission.methods import baselines
+    from palette_bench.submission.plugins import failure_of_plugin
+
+    modules = {point.module.split(".")[0] for point in baselines().values()}
+    if found := failure_of_plugin(error, modules, crash_file):
+        click.echo(str(found), err=True)
+        return MethodError.exit_code
+    click.echo(f"internal error; details in {crash_file}", err=True)
+    return 6

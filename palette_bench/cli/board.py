@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from palette_bench.cli.options import FILE, FOLDER, NEW_FOLDER
+
 if TYPE_CHECKING:
     from palette_bench.board.record import Tier
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_RECORD = click.Path(exists=True, file_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group("board", short_help="Collect scorecards and build the leaderboard site.")
@@ -21,8 +19,8 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("cards", type=_FILE, metavar="CARD.json...", nargs=-1, required=True)
-@click.option("--record", required=True, type=_FOLDER, help="The folder that collects scorecards.")
+@click.argument("cards", type=FILE, metavar="CARD.json...", nargs=-1, required=True)
+@click.option("--record", required=True, type=NEW_FOLDER, help="The folder that collects scorecards.")
 def add(cards: tuple[Path, ...], record: Path) -> None:
     """Copy scorecards and their per-image tables into a record, once all are proven unedited.
 
@@ -36,14 +34,14 @@ def add(cards: tuple[Path, ...], record: Path) -> None:
     added = add_cards(cards, record)
     for path, new in added:
         if not new:
-            say(f"in the record already: {path.name}")
+            say(f"already in the record: {path.name}")
         click.echo(str(path))
     say_next(f"board build {record} -o SITE")
 
 
 @command.command("build")
-@click.argument("record", type=_RECORD)
-@click.option("-o", "--out", "site", required=True, type=_FOLDER, help="The folder of the site.")
+@click.argument("record", type=FOLDER)
+@click.option("-o", "--out", "site", required=True, type=NEW_FOLDER, help="The folder of the site.")
 @click.option(
     "--min-tier",
     type=click.Choice(["self-reported", "verified", "reproduced"]),
@@ -76,8 +74,8 @@ def build(record: Path, site: Path, min_tier: Tier, check: bool, parquet: bool) 
 
 
 @command.command("diff")
-@click.argument("old", type=_FILE, metavar="OLD.json")
-@click.argument("new", type=_FILE, metavar="NEW.json")
+@click.argument("old", type=FILE, metavar="OLD.json")
+@click.argument("new", type=FILE, metavar="NEW.json")
 def diff(old: Path, new: Path) -> None:
     """Name what moved between two leaderboard.json: new, gone, value, rank, tier.
 
@@ -92,4 +90,4 @@ def diff(old: Path, new: Path) -> None:
     for change in found:
         click.echo(str(change))
     if not found:
-        say("nothing moved")
+        say("nothing changed")

@@ -7,25 +7,21 @@ from pathlib import Path
 import click
 
 from palette_bench.cli import terminal
+from palette_bench.cli.options import NEW_FILE, PATH
 
 
 @click.command("check", short_help="Check a submission against its set; list every problem at once.")
-@click.argument("submission", metavar="SUB", type=click.Path(path_type=Path))
+@click.argument("submission", metavar="SUB", type=PATH)
 @click.option(
     "--set",
     "benchset",
     metavar="SET",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The set it answers, or its public part.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@click.option(
-    "--html",
-    "page",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the findings as a page, too.",
-)
+@click.option("--html", "page", type=NEW_FILE, help="Write the findings as a page, too.")
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @click.pass_context
 def command(

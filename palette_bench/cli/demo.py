@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from palette_bench.cli.options import PATH
 from palette_bench.cli.terminal import Overall, aligned, finish, say
 
 if TYPE_CHECKING:
     from palette_bench.board.leaderboard import Board, Row
-    from palette_bench.submission.methods import Restorer
 
 PROTOCOL = "palette-mini"
 IMAGES = 128  # of the 256 of each set: enough to rank the trained models, and the demo takes only minutes
@@ -22,9 +22,7 @@ ORDERED_BY = "perceptual_distance"
 
 
 @click.command("demo", short_help="Run the whole chain on bundled photographs, offline.")
-@click.option(
-    "-o", "--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to fill."
-)
+@click.option("-o", "--out", default="demo", show_default=True, type=PATH, help="Folder to fill.")
 def command(out: Path) -> None:
     """Generate four sets of palette-mini, restore, check, score, report and build a board, in minutes.
 
@@ -37,94 +35,60 @@ def command(out: Path) -> None:
         f"Four tasks, {IMAGES} photographs of 64 x 64 pixels each: the ceiling (original), the floor "
         "(copy-input) and three trained models, scored by EfficientNet-Lite0."
     )
-    from palette_bench.submission.training_runs import trained_models
+    import logging
 
+    from palette_bench.benchset.generate import generate
+    from palette_bench.benchset.making import GenerateOptions
+    from palette_bench.benchset.manifest import ContestantSet
+    from palette_bench.benchset.sources import Request
+    from palette_bench.board.leaderboard import Leaderboard
+    from palette_bench.board.record import add_cards
+    from palette_bench.board.report import write_report
+    from palette_bench.board.site import JSON, build_site
+    from palette_bench.scoring.score import score
+    from palette_bench.submission.methods import RestoreOptions, load_baseline
+    from palette_bench.submission.restore import restore
+    from palette_bench.submission.training_runs import method_of, trained_models
+
+    logging.getLogger("palette_bench.benchset").setLevel(logging.WARNING)  # `overall` shows the progress
+    request, options = Request("photos-64", limit=IMAGES), GenerateOptions(workers=1)
     methods = (*ANCHORS, *trained_models())
     overall = Overall(len(SETS) * (1 + len(methods)) + 1)
     for name in SETS:
         overall.step(f"{name}: generate")
-        _generate(out, name)
+        generate(PROTOCOL, name.replace(".", "/"), out / "sets" / name, request=request, options=options)
         for method in methods:
             overall.step(f"{name}: {method}")
-            _restore_and_score(out, name, method, overall)
+            path, submission = _card(out, name, method), out / "submissions" / method / name
+            if path.exists():
+                continue  # a card is never made again, because its date would differ
+            run = trained_models().get(method)  # None for an anchor
+            restorer = load_baseline(method_of(run) if run else method).restorer(RestoreOptions(run=run))
+            benchset = ContestantSet.open(out / "sets" / name)
+            restore(restorer, benchset, submission, progress=overall.part(0.6))
+            score(submission, out / "sets" / name, path, progress=overall.part(0.2))
     overall.step("board and report")
-    boards = _build_board(out)
-    page = _report(out)
+    add_cards(sorted((out / "cards").glob("*.json")), out / "record")
+    build_site(out / "record", out / "site")
+    boards = Leaderboard.read(out / "site" / JSON).boards
+    name, method = SHOWN
+    page, submission = out / "report.html", out / "submissions" / method / name
+    write_report(_card(out, name, method), page, benchset=out / "sets" / name, submission=submission)
     overall.end()
     _show_ranks(boards)
     say("", f"board        {out / 'site' / 'index.html'}", f"report       {page}")
     finish(page, next_command=f"restore METHOD --set {out / 'sets' / SHOWN[0]} -o SUB")
 
 
-def _generate(out: Path, name: str) -> None:
-    import logging
-
-    from palette_bench.benchset.generate import generate
-    from palette_bench.benchset.making import GenerateOptions
-    from palette_bench.benchset.sources import Request
-
-    logging.getLogger("palette_bench.benchset").setLevel(logging.WARNING)  # `overall` shows the progress
-    pair, request = name.replace(".", "/"), Request("photos-64", limit=IMAGES)
-    generate(PROTOCOL, pair, out / "sets" / name, request=request, options=GenerateOptions(workers=1))
-
-
-def _restore_and_score(out: Path, name: str, method: str, overall: Overall) -> None:
-    from palette_bench.benchset.manifest import ContestantSet
-    from palette_bench.scoring.score import score
-    from palette_bench.submission.restore import restore
-
-    path = _card(out, name, method)
-    if path.exists():
-        return  # a card is never made again, because its date would differ
-    folder, submission = out / "sets" / name, out / "submissions" / method / name
-    restore(_restorer(method), ContestantSet.open(folder), submission, progress=overall.part(0.6))
-    score(submission, folder, path, progress=overall.part(0.2))
-
-
-def _restorer(method: str) -> Restorer:
-    """Return the restorer of an anchor, or of a bundled trained model."""
-    from palette_bench.submission.methods import RestoreOptions, load_baseline
-    from palette_bench.submission.training_runs import method_of, trained_models
-
-    run = trained_models().get(method)
-    if run is None:
-        return load_baseline(method).restorer(RestoreOptions())
-    return load_baseline(method_of(run)).restorer(RestoreOptions(run=run))
-
-
 def _card(out: Path, name: str, method: str) -> Path:
     return out / "cards" / f"{name}.{method}.json"
-
-
-def _build_board(out: Path) -> tuple[Board, ...]:
-    from palette_bench.board.leaderboard import Leaderboard
-    from palette_bench.board.record import add_cards
-    from palette_bench.board.site import JSON, build_site
-
-    add_cards(sorted((out / "cards").glob("*.json")), out / "record")
-    build_site(out / "record", out / "site")
-    return Leaderboard.read(out / "site" / JSON).boards
-
-
-def _report(out: Path) -> Path:
-    from palette_bench.board.report import write_report
-
-    name, method = SHOWN
-    page = out / "report.html"
-    write_report(
-        _card(out, name, method),
-        page,
-        benchset=out / "sets" / name,
-        submission=out / "submissions" / method / name,
-    )
-    return page
 
 
 def _show_ranks(boards: tuple[Board, ...]) -> None:
     """Print the ranks and distances of each task, and the models that score worse than the floor."""
     from palette_bench.board.board_page import floor_words
     from palette_bench.board.comparability import ANCHORS as ROLES
-    from palette_bench.board.paired_tests import rank_text
+    from palette_bench.board.ranking import rank_text
     from palette_bench.pages.text import value_text
 
     def cell(row: Row) -> str:
@@ -136,5 +100,5 @@ def _show_ranks(boards: tuple[Board, ...]) -> None:
     table = [("rank and perceptual distance", *(board.task for board in boards))]
     for slug in dict.fromkeys(slug for of in by_slug for slug in of):
         table.append((slug, *(cell(of[slug]) if slug in of else "" for of in by_slug)))
-    say("", *aligned(table), "", "Lower is better. A range of ranks: paired tests do not tell those apart.")
+    say("", *aligned(table), "", "Lower is better. Tests do not tell apart systems whose ranks overlap.")
     say(*(f"{board.task}: {text}" for board in boards for text in floor_words(board)))

@@ -16,6 +16,7 @@ import click
 
 from palette_bench.benchset.generate import generate
 from palette_bench.cli import terminal
+from palette_bench.cli.options import NEW_FOLDER
 from palette_bench.core import atomic
 from palette_bench.core.errors import PaletteBenchError, Problem, StorageError, errors_of, problem
 from palette_bench.core.journal import locked
@@ -84,17 +85,15 @@ def _versions() -> Iterator[DoctorRow]:
     oldest = metadata.metadata("palette-bench")["Requires-Python"].lstrip(">=")
     yield DoctorRow("versions", "Python", python, tuple(_outside("Python", python, oldest)))
     wanted = [m for text in metadata.requires("palette-bench") or () if (m := _CORE.fullmatch(text))]
-    found = {match[1]: _installed(match[1]) for match in wanted}
+    found: dict[str, str | None] = {}
+    for match in wanted:
+        try:
+            found[match[1]] = metadata.version(match[1])
+        except metadata.PackageNotFoundError:
+            found[match[1]] = None
     problems = [p for match in wanted for p in _outside(match[1], found[match[1]], match[2])]
     shown = ", ".join(f"{name} {found[name]}" for name in _SHOWN)
     yield DoctorRow("versions", f"{len(wanted)} packages", shown, tuple(problems))
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _outside(name: str, found: str | None, oldest: str) -> Iterator[Problem]:
@@ -129,12 +128,9 @@ def _sets() -> DoctorRow:
         with tempfile.TemporaryDirectory(prefix="palette-bench-doctor-") as folder:
             made = generate("smoke", "all", Path(folder))
     except PaletteBenchError as error:
-        return DoctorRow("digests", "sets of smoke", "differ", _problems_of(error))
+        problems = error.problems or (problem("PB703", "sets of smoke", found=str(error)),)
+        return DoctorRow("digests", "sets of smoke", "differ", problems)
     return DoctorRow("digests", "sets of smoke", f"{len(made)} of {len(made)} as published")
-
-
-def _problems_of(error: PaletteBenchError) -> tuple[Problem, ...]:
-    return error.problems or (problem("PB703", "sets of smoke", found=str(error)),)
 
 
 # --- networks -----------------------------------------------------------------------------------
@@ -166,8 +162,8 @@ def _no_gpu() -> DoctorRow:
     unused = problem(
         "PB707",
         "cuda",
-        expected=f"a GPU that torch can use: {_GPU_FILE} is there",
-        fix="install a CUDA build of torch that fits the driver; scores on the CPU are right, and slow",
+        expected=f"a GPU that torch can use, because {_GPU_FILE} exists",
+        fix="install a CUDA build of torch that fits the driver; scores on the CPU are correct, but slow",
     )
     return DoctorRow("device", "cuda", "a GPU that torch cannot use", (_as_warning(unused),))
 
@@ -195,10 +191,16 @@ def _as_warning(finding: Problem) -> Problem:
 
 def _disks(folder: Path) -> Iterator[DoctorRow]:
     """Test writing and locking in the work folder and the cache, and the free space."""
-    yield DoctorRow("disk", str(folder), _free(folder), (*_unwritable(folder), *_short(folder)))
+    problems = _unwritable(folder)
+    if shutil.disk_usage(_existing(folder)).free < _NEEDED:
+        fix = "free space, or work in another folder; smaller sets need less"
+        expected = f"{_NEEDED / 1e9:,.1f} GB for a set of 10,000 images"
+        short = problem("PB804", str(folder), expected=expected, found=_free(folder), fix=fix)
+        problems = (*problems, _as_warning(short))
+    yield DoctorRow("disk", str(folder), _free(folder), problems)
     cache = cache_folder()
     if cache is None:
-        yield DoctorRow("cache", "none", "this user has no home folder; PALETTE_BENCH_CACHE may name one")
+        yield DoctorRow("cache", "none", "no home folder; set PALETTE_BENCH_CACHE to use a cache")
         return
     lost = tuple(map(_as_warning, _unwritable(cache)))  # without a cache, scores only take longer
     yield DoctorRow("cache", str(cache), _free(cache), lost)
@@ -208,18 +210,16 @@ def _unwritable(folder: Path) -> tuple[Problem, ...]:
     """Return the problems of writing, syncing and locking in a folder."""
     try:
         atomic.make_folder(folder)
-        with tempfile.TemporaryDirectory(prefix=".palette-bench-doctor-", dir=folder) as name:
-            _write_and_lock(Path(name))
+        with (
+            tempfile.TemporaryDirectory(prefix=".palette-bench-doctor-", dir=folder) as name,
+            locked(Path(name)),
+        ):
+            atomic.write_bytes(Path(name) / "probe", b"written, synced and renamed")
     except StorageError as error:
         return error.problems
     except OSError as error:
         return atomic.cannot_write(folder, error).problems
     return ()
-
-
-def _write_and_lock(folder: Path) -> None:
-    with locked(folder):
-        atomic.write_bytes(folder / "probe", b"written, synced and renamed")
 
 
 def _existing(folder: Path) -> Path:
@@ -228,14 +228,6 @@ def _existing(folder: Path) -> Path:
 
 def _free(folder: Path) -> str:
     return f"{shutil.disk_usage(_existing(folder)).free / 1e9:,.1f} GB free"
-
-
-def _short(folder: Path) -> tuple[Problem, ...]:
-    if shutil.disk_usage(_existing(folder)).free >= _NEEDED:
-        return ()
-    fix = "free space, or work in another folder; smaller sets fit in less"
-    expected = f"{_NEEDED / 1e9:,.1f} GB for a set of 10,000 images"
-    return (_as_warning(problem("PB804", str(folder), expected=expected, found=_free(folder), fix=fix)),)
 
 
 _SIGNS = {"ok": ("green", "ok"), "warning": ("yellow", "warn"), "error": ("red", "WRONG")}
@@ -247,7 +239,7 @@ _SIGNS = {"ok": ("green", "ok"), "warning": ("yellow", "warn"), "error": ("red",
     default=".",
     show_default=True,
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NEW_FOLDER,
     help="Where sets and outputs will lie.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -272,20 +264,17 @@ def command(ctx: click.Context, folder: Path, as_json: bool) -> None:
     rows = []
     for row in examine(folder):
         rows.append(row)
-        if not as_json:
-            _show(row)
+        if as_json:
+            continue
+        # below the row, the fixes of its warnings or the full text of its errors
+        colour, sign = _SIGNS[row.state]
+        click.echo(f"{click.style(f'{sign:<6}', fg=colour)} {row.area:<8} {row.what:<27} {row.found}")
+        for finding in row.problems:
+            lines = str(finding).splitlines() if row.state == "error" else [f"{finding.code}  {finding.fix}"]
+            click.echo("\n".join(f"       {line}" for line in lines))
     if as_json:
         click.echo(json.dumps(to_json(rows), indent=2, sort_keys=True, ensure_ascii=False))
     code = exit_code(rows)
     warnings = sum(row.state == "warning" for row in rows)
-    terminal.say(f"{'not trusted' if code else 'trusted'}: {len(rows)} things tried, {warnings} warnings")
+    terminal.say(f"{'not trusted' if code else 'trusted'}: {len(rows)} tests, {warnings} warnings")
     ctx.exit(code)
-
-
-def _show(row: DoctorRow) -> None:
-    """Print a row, and below it the fixes of its warnings or the full text of its errors."""
-    colour, sign = _SIGNS[row.state]
-    click.echo(f"{click.style(f'{sign:<6}', fg=colour)} {row.area:<8} {row.what:<27} {row.found}")
-    for finding in row.problems:
-        lines = str(finding).splitlines() if row.state == "error" else [f"{finding.code}  {finding.fix}"]
-        click.echo("\n".join(f"       {line}" for line in lines))

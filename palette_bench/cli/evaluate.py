@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from palette_bench.cli.options import CREDITS, DEVICE, SET, WEIGHTS, credits_of
+from palette_bench.cli.options import CREDITS, DEVICE, EXISTING, PATH, SET, WEIGHTS, credits_of
 from palette_bench.cli.terminal import aligned, finish, progress, say, show_problems
 
 if TYPE_CHECKING:
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate", short_help="Check, score, report and rank a folder of outputs, in one command.")
-@click.argument("outputs", metavar="OUTPUTS", type=click.Path(exists=True, path_type=Path))
+@click.argument("outputs", metavar="OUTPUTS", type=EXISTING)
 @SET
-@click.option(
-    "-o", "--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder to fill."
-)
+@click.option("-o", "--out", metavar="DIR", required=True, type=PATH, help="Folder to fill.")
 @CREDITS
 @click.option("--template", metavar="NAME", help="Name of an output, with {id} in it.  [default: {id}.png]")
 @click.option("--tool-size", metavar="SIDE", type=click.IntRange(16, 8192), help="Side the tool worked at.")
@@ -47,6 +45,8 @@ def command(outputs: Path, benchset: Path, out: Path, **given: Any) -> None:
     from palette_bench.board.record import add_cards
     from palette_bench.board.report import write_report
     from palette_bench.board.site import INDEX, build_site
+    from palette_bench.pages.text import interval_text, value_text
+    from palette_bench.scoring.scorecard import read_scorecard
     from palette_bench.submission.check import check
 
     target = BenchSet.open(benchset)
@@ -55,14 +55,20 @@ def command(outputs: Path, benchset: Path, out: Path, **given: Any) -> None:
     found = check(submission, benchset, progress=progress)
     show_problems(found.problems)
     if not found.ok or found.card is None:
-        say("refused: mend the outputs and run the same command again")
+        say("refused: correct the outputs and run the same command again")
         raise click.exceptions.Exit(3)
     slug = found.card.method.slug
     say("2/4  score, beside the ceiling (original) and the floor (copy-input)")
     path = out / "cards" / f"{slug}.json"
     card = _score(submission, target, path, given)
     anchors = [_anchor(name, target, out, card, given) for name in ANCHORS if name != slug]
-    _show(card, anchors)
+    # the scores of the outputs, followed by those of the anchors
+    others = [read_scorecard(path) for path in anchors]
+    rows = [("", card.method.slug, "95 %", *(other.method.slug for other in others))]
+    for name, score in card.scores.items():
+        beside = [value_text(other.scores[name]) if name in other.scores else "" for other in others]
+        rows.append((name, value_text(score), interval_text(score), *beside))
+    say(*(f"     {line}" for line in aligned(rows)))
     say("3/4  report")
     page = out / "reports" / f"{slug}.html"
     write_report(path, page, benchset=benchset, submission=submission, against=anchors, progress=progress)
@@ -89,12 +95,12 @@ def _submission(outputs: Path, target: BenchSet, out: Path, given: Mapping[str, 
     options = ToolOptions(None, given["template"], given["tool_size"], given["accept_lossy"])
     if outputs.is_file() or (outputs / CARD).exists():
         if credit != MethodCredits() or options != ToolOptions():
-            raise UsageError(f"{outputs} is a submission: its {CARD} says who made it, and how")
+            raise UsageError(f"{outputs} is a submission: its {CARD} already states who made it, and how")
         return outputs
-    slug = credit.slug or slug_of(credit.name or outputs.resolve().name)
+    name = credit.name or outputs.resolve().name
+    slug = credit.slug or slug_of(name)
     submission = out / "submissions" / slug
     clear_import(submission, target)
-    name = credit.name or outputs.resolve().name
     credit = MethodCredits(name, slug, credit.version, credit.authors, credit.license)
     import_results("adapter:folder", target, outputs, submission, options, credit, progress)
     return submission
@@ -103,11 +109,8 @@ def _submission(outputs: Path, target: BenchSet, out: Path, given: Mapping[str, 
 def _score(submission: Path, target: BenchSet, card: Path, given: Mapping[str, Any]) -> Scorecard:
     from palette_bench.scoring.score import score
 
-    weights, device = dict(given["weights"]), given["device"]
-    names = given["extractors"]
-    return score(
-        submission, target.folder, card, extractors=names, weights=weights, device=device, progress=progress
-    )
+    options = {"extractors": given["extractors"], "device": given["device"], "progress": progress}
+    return score(submission, target.folder, card, weights=dict(given["weights"]), **options)
 
 
 def _anchor(name: str, target: BenchSet, out: Path, own: Scorecard, given: Mapping[str, Any]) -> Path:
@@ -131,16 +134,3 @@ def _anchor(name: str, target: BenchSet, out: Path, own: Scorecard, given: Mappi
     restore(load_baseline(name).restorer(RestoreOptions()), target, submission, progress=progress)
     _score(submission, target, path, given)
     return path
-
-
-def _show(card: Scorecard, anchors: Sequence[Path]) -> None:
-    """Print the scores of the outputs, followed by those of the anchors."""
-    from palette_bench.pages.text import interval_text, value_text
-    from palette_bench.scoring.scorecard import read_scorecard
-
-    others = [read_scorecard(path) for path in anchors]
-    rows = [("", card.method.slug, "95 %", *(other.method.slug for other in others))]
-    for name, score in card.scores.items():
-        beside = [value_text(other.scores[name]) if name in other.scores else "" for other in others]
-        rows.append((name, value_text(score), interval_text(score), *beside))
-    say(*(f"     {line}" for line in aligned(rows)))

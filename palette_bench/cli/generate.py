@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from palette_bench.cli.options import SHARD, WORKERS
+from palette_bench.cli.options import PATH, SHARD, WORKERS
 from palette_bench.cli.terminal import finish, progress, say
-
-if TYPE_CHECKING:
-    from palette_bench.benchset.making import FinishedSet
-    from palette_bench.core.journal import Shard
 
 
 @click.command("generate", short_help="Make benchmark sets from a folder of images.")
@@ -21,11 +17,9 @@ if TYPE_CHECKING:
 @click.option(
     "--source", help="Source id, or folder:NAME for a folder of your own.  [default: the task's first]"
 )
-@click.option("--images", type=click.Path(path_type=Path), help="Folder or tar with the source images.")
-@click.option("--labels", type=click.Path(path_type=Path), help="Labels, where the images do not tell them.")
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the set or sets."
-)
+@click.option("--images", type=PATH, help="Folder or tar with the source images.")
+@click.option("--labels", type=PATH, help="Labels, where the images do not tell them.")
+@click.option("-o", "--out", required=True, type=PATH, help="Folder of the set or sets.")
 @WORKERS
 @SHARD
 @click.option(
@@ -33,18 +27,12 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     help="Take N images of a folder or of bundled photographs, chosen by their ids.",
 )
-@click.option(
-    "--ids",
-    type=click.Path(path_type=Path),
-    help="Take the images of a folder that FILE names, one id a line.",
-)
+@click.option("--ids", type=PATH, help="Take the images of a folder that FILE names, one id a line.")
 @click.option(
     "--expect", default="", help="Fingerprint the set must come to, 12 digits or more; else exit 3."
 )
 @click.option("--rekey", default="", help="Key of a control set with fresh masks; not for boards.")
-@click.option(
-    "--masks", type=click.Path(path_type=Path), help="Foreign masks: a folder, or the released file."
-)
+@click.option("--masks", type=PATH, help="Foreign masks: a folder, or the released file.")
 @click.option("--mask-format", help="palette-release, lama, janspiry, repaint, mat or binary.")
 @click.option(
     "--pair", help="How masks and images pair: stem, sorted, sorted-by-class, sorted-by-id, cyclic."
@@ -58,29 +46,9 @@ if TYPE_CHECKING:
     help="Prove 1 JPEG in 64, or all, against the integer definition.",
 )
 @click.option("--allow-unknown-source", is_flag=True, help="Accept other images than the listed ones.")
-@click.option(
-    "--public", type=click.Path(path_type=Path), help="Also write the part contestants may see here."
-)
+@click.option("--public", type=PATH, help="Also write the part contestants may see here.")
 def command(
-    protocol: str,
-    task: str,
-    source: str | None,
-    images: Path | None,
-    labels: Path | None,
-    out: Path,
-    workers: int,
-    shard: Shard,
-    limit: int | None,
-    ids: Path | None,
-    expect: str,
-    rekey: str,
-    masks: Path | None,
-    mask_format: str | None,
-    pair: str | None,
-    hole_value: str | None,
-    verify: str,
-    allow_unknown_source: bool,
-    public: Path | None,
+    protocol: str, task: str, images: Path | None, out: Path, public: Path | None, **given: Any
 ) -> None:
     """Make the benchmark set of TASK/VARIANT, or of every one with `all`, under PROTOCOL.
 
@@ -92,18 +60,25 @@ def command(
     from palette_bench.benchset.foreign_masks import MaskRequest
     from palette_bench.benchset.generate import generate
     from palette_bench.benchset.making import GenerateOptions
+    from palette_bench.benchset.manifest import export_public
     from palette_bench.benchset.sources import Request
     from palette_bench.core.errors import SourceError
 
-    value = int(hole_value) if hole_value else None
+    source, expect = given["source"], given["expect"]
+    value = int(given["hole_value"]) if given["hole_value"] else None
+    mask_format = given["mask_format"] or ""
+    unknown = given["allow_unknown_source"]
+    full = given["verify"] == "full"
     try:
         finished = generate(
             protocol,
             task,
             out,
-            request=Request(source or "", images, labels, limit, allow_unknown_source, ids),
-            masks=MaskRequest(masks, mask_format or "", pair, value) if masks else None,
-            options=GenerateOptions(workers, shard, rekey, verify_all=verify == "full", expect=expect),
+            request=Request(source or "", images, given["labels"], given["limit"], unknown, given["ids"]),
+            masks=MaskRequest(given["masks"], mask_format, given["pair"], value) if given["masks"] else None,
+            options=GenerateOptions(
+                given["workers"], given["shard"], given["rekey"], verify_all=full, expect=expect
+            ),
             progress=progress,
         )
     except SourceError as error:
@@ -111,29 +86,16 @@ def command(
             raise
         own = f"--source folder:NAME takes {images} as images of your own, with any names and labels"
         raise SourceError(*(error.problems or (str(error),)), f"or: {own}") from error
-    if public:
-        _write_public(finished, public)
-    _tell(finished, out, expect)
-
-
-def _write_public(finished: list[FinishedSet], public: Path) -> None:
-    from palette_bench.benchset.manifest import export_public
-
-    for done in finished:
-        if done.manifest:
-            export_public(done.folder, public / done.folder.name if len(finished) > 1 else public)
-
-
-def _tell(finished: list[FinishedSet], out: Path, expect: str) -> None:
-    for done in finished:
-        if done.manifest is None:
-            say(f"{done.folder.name}: waiting for other shards")
+    for made in finished:
+        if made.manifest is None:
+            say(f"{made.folder.name}: waiting for other shards")
             continue
+        if public:
+            export_public(made.folder, public / made.folder.name if len(finished) > 1 else public)
         verdict = "no published set to compare with"
-        if done.published or expect:
-            verdict = f"matches the {'published' if done.published else 'expected'} set"
-        redone = f", {done.redone} items redone" if done.redone else ""
-        name, digest = done.folder.name, done.manifest.set_fingerprint[:12]
-        say(f"{name:<28} {digest}  {done.manifest.n:,} items, {verdict}{redone}")
-    first = finished[0].folder
-    finish(out, next_command=f"restore METHOD --set {first} -o SUB")
+        if made.published or expect:
+            verdict = f"matches the {'published' if made.published else 'expected'} set"
+        redone = f", {made.redone} items redone" if made.redone else ""
+        name, digest = made.folder.name, made.manifest.set_fingerprint[:12]
+        say(f"{name:<28} {digest}  {made.manifest.n:,} items, {verdict}{redone}")
+    finish(out, next_command=f"restore METHOD --set {finished[0].folder} -o SUB")

@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import click
 
+KINDS = ("protocols", "tasks", "metrics", "baselines", "recipes", "extractors")
 
-def _protocols() -> Iterator[tuple[str, str]]:
+
+@click.command("ls", short_help="List protocols, tasks, metrics, extractors, baselines or recipes.")
+@click.argument("what", type=click.Choice(KINDS), default="protocols")
+def command(what: str) -> None:
+    """List what is installed, a name and a short text per line.
+
+    \b
+    palette-bench ls tasks
+    palette-bench ls extractors
+    """  # noqa: D301  # click looks for the backspace character itself
+    for name, text in _rows(what):
+        click.echo(f"{name:<38} {text}")
+
+
+def _rows(what: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of everything of one of the KINDS."""
     from palette_bench.core.resources import protocol_ids
+    from palette_bench.submission.methods import baselines
     from palette_bench.tasks.protocol import load
 
-    return ((name, load(name).title) for name in protocol_ids())
+    if what == "protocols":
+        yield from ((name, load(name).title) for name in protocol_ids())
+    elif what == "tasks":
+        for rules in map(load, protocol_ids()):
+            for task, variant in rules.pairs("all"):
+                spec = rules.variant(task, variant)
+                yield (
+                    f"{rules.id} {task}/{variant}",
+                    f"{spec.title}{'  (in the paper)' if spec.paper else ''}",
+                )
+    elif what == "metrics":
+        from palette_bench.scoring.metrics import METRICS
 
-
-def _tasks() -> Iterator[tuple[str, str]]:
-    from palette_bench.core.resources import protocol_ids
-    from palette_bench.tasks.protocol import load
-
-    for name in protocol_ids():
-        rules = load(name)
-        for task, variant in rules.pairs("all"):
-            spec = rules.variant(task, variant)
-            yield f"{name} {task}/{variant}", f"{spec.title}{'  (in the paper)' if spec.paper else ''}"
-
-
-def _metrics() -> Iterator[tuple[str, str]]:
-    from palette_bench.scoring.metrics import METRICS
-
-    return ((name, f"{metric.title}; better: {metric.direction}") for name, metric in METRICS.items())
-
-
-def _baselines() -> Iterator[tuple[str, str]]:
-    from palette_bench.submission.methods import baselines
-
-    return ((name, point.value) for name, point in sorted(baselines().items()))
-
-
-def _recipes() -> Iterator[tuple[str, str]]:
-    """Yield each recipe of the trainable methods, with the comment in its first line."""
-    from palette_bench.submission.methods import baselines
-
-    for method, point in sorted(baselines().items()):
-        recipes: Mapping[str, str] = getattr(point.load(), "recipes", dict)()
-        for name, text in recipes.items():
-            yield f"{method} {name}", text.partition("\n")[0].removeprefix("# ")
+        yield from ((name, f"{row.title}; better: {row.direction}") for name, row in METRICS.items())
+    elif what == "baselines":
+        yield from ((name, point.value) for name, point in sorted(baselines().items()))
+    elif what == "recipes":
+        for method, point in sorted(baselines().items()):
+            recipes: Mapping[str, str] = getattr(point.load(), "recipes", dict)()
+            for name, text in recipes.items():
+                # the first line of a recipe is a comment that describes it
+                yield f"{method} {name}", text.partition("\n")[0].removeprefix("# ")
+    else:
+        yield from _extractors()
 
 
 def _extractors() -> Iterator[tuple[str, str]]:
@@ -54,36 +61,13 @@ def _extractors() -> Iterator[tuple[str, str]]:
     from palette_bench.scoring.features import EXTRACTORS
     from palette_bench.scoring.features.weights import find, get_command, pinned
 
-    rows = pinned()
+    pinned_rows = pinned()
     for name in EXTRACTORS:
         place = "comes along" if name.startswith("smoke") else f"with --weights {name}=FILE"
-        if name in rows:
+        if name in pinned_rows:
             try:
-                place = str(find(name, rows[name])[0])
+                place = str(find(name, pinned_rows[name])[0])
             except WeightsError:
-                place = f"absent: {get_command(name, rows[name])}"
+                place = f"absent: {get_command(name, pinned_rows[name])}"
         yield name, f"{network_words(name)}; {place}"
     yield "timm:MODEL", "any model of timm, with --weights timm:MODEL=FILE"
-
-
-_LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
-    "protocols": _protocols,
-    "tasks": _tasks,
-    "metrics": _metrics,
-    "baselines": _baselines,
-    "recipes": _recipes,
-    "extractors": _extractors,
-}
-
-
-@click.command("ls", short_help="List protocols, tasks, metrics, extractors, baselines or recipes.")
-@click.argument("what", type=click.Choice(list(_LISTS)), default="protocols")
-def command(what: str) -> None:
-    """List what is installed, a name and a short text per line.
-
-    \b
-    palette-bench ls tasks
-    palette-bench ls extractors
-    """  # noqa: D301  # click looks for the backspace character itself
-    for name, text in _LISTS[what]():
-        click.echo(f"{name:<38} {text}")

@@ -10,6 +10,14 @@ from typing import Any
 
 import click
 
+# kinds of path arguments; the first two may name a file or a folder
+PATH = click.Path(path_type=Path)
+EXISTING = click.Path(exists=True, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
+
 
 class ShardType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
     """Parameter type for a shard `i/n`: part i of n, counted from 0."""
@@ -43,14 +51,7 @@ class WeightsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # g
         return extractor, path
 
 
-SET = click.option(
-    "--set",
-    "benchset",
-    metavar="SET",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The set it answers.",
-)
+SET = click.option("--set", "benchset", metavar="SET", required=True, type=PATH, help="The set it answers.")
 WEIGHTS = click.option(
     "--weights",
     type=WeightsType(),
@@ -72,7 +73,7 @@ class DeviceType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # ge
         if not _DEVICE.fullmatch(str(value)):
             nearest = {"gpu": "did you mean cuda?"}.get(str(value).lower().partition(":")[0])
             hint = nearest or suggest(str(value).lower(), ("cpu", "cuda", "cuda:1", "mps", "xpu"))
-            self.fail(f"{value!r} is no device: {hint}", param, ctx)
+            self.fail(f"{value!r} is not a device name: {hint}", param, ctx)
         return str(value)
 
 

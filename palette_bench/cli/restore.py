@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from palette_bench.cli.options import CREDITS, DEVICE, SHARD, credits_of
+from palette_bench.cli.options import CREDITS, DEVICE, PATH, SHARD, credits_of
 from palette_bench.cli.terminal import finish, progress, say
 
 if TYPE_CHECKING:
-    from palette_bench.core.types import Progress
     from palette_bench.submission.methods import RestoreOptions, ToolOptions
 
-PATH = click.Path(path_type=Path)
 TASKS = ("colorization", "inpainting", "uncropping", "jpeg")
 
 # option -> forms of the command that use it; other forms reject it instead of ignoring it
@@ -144,22 +142,10 @@ def command(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None
     On several GPUs: `torchrun --nproc-per-node W -m palette_bench -- restore ...`; `--` ends torchrun's
     options.
     """  # noqa: D301  # click looks for the backspace character itself
-    form = _form(words, given)
-    _require_form(ctx, form, words, given)
-    _FORM_OF[form](words, given)
-
-
-def _form(words: tuple[str, ...], given: Mapping[str, Any]) -> str:
+    form = "export" if given["export"] else "import" if given["import_"] else "set"
     if len(words) > 1 or given["task"]:
-        return "images"
-    return "export" if given["export"] else "import" if given["import_"] else "set"
-
-
-def _require_form(ctx: click.Context, form: str, words: tuple[str, ...], given: Mapping[str, Any]) -> None:
-    """Raise if options do not belong to this form, or if options or arguments of the form are missing.
-
-    The error lists all faults.
-    """
+        form = "images"
+    # all faults at once: options that do not belong to this form, and missing options or arguments
     flags = {p.name: p.opts[-1] if p.name != "run" else "--run" for p in ctx.command.params if p.name}
     foreign = [
         flags[name]
@@ -173,11 +159,14 @@ def _require_form(ctx: click.Context, form: str, words: tuple[str, ...], given: 
         faults.append(f"takes {'IN and OUT' if form == 'images' else 'one METHOD'}, not {' '.join(words)!r}")
     if faults:
         raise click.UsageError(f"restore {_NAMES[form]} {'; '.join(faults)}", ctx)
+    _FORM_OF[form](words, given)
 
 
 def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     from palette_bench.benchset.manifest import ContestantSet
     from palette_bench.core.errors import UsageError
+    from palette_bench.core.processes import is_main_process, launched
+    from palette_bench.core.types import SILENT
     from palette_bench.submission.methods import Adapter, load_baseline
     from palette_bench.submission.restore import restore
 
@@ -186,19 +175,27 @@ def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
     found = load_baseline(words[0])
     if isinstance(found, Adapter):
         raise UsageError(
-            f"{words[0]} runs nothing itself: give --export DIR, run the tool, then --import DIR"
+            f"{words[0]} does not run the tool: give --export DIR, run the tool, then give --import DIR"
         )
     restorer = found.restorer(options)
+    shard = given["shard"]
+    if launched():
+        # under torchrun each rank is a shard, and only rank 0 reports, on its own shard
+        if shard.count > 1:
+            raise UsageError("leave out --shard under torchrun: each rank already is a shard")
+        shard = None
+    if not is_main_process():
+        logging.getLogger("palette_bench").setLevel(logging.ERROR)
     card = restore(
         restorer,
         benchset,
         given["out"],
         samples=given["samples"],
         batch_size=given["batch"],
-        shard=_shard(given),
+        shard=shard,
         device=options.device,
         audit=given["audit"],
-        progress=_spoken(),
+        progress=progress if is_main_process() else SILENT,
     )
     if card is None:
         say("waiting for other shards; the card is written when the last one ends")
@@ -218,7 +215,7 @@ def _export(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
 
     benchset = ContestantSet.open(given["benchset"])
     load_adapter(words[0]).export(benchset, given["export"], _tool_options(given), progress)
-    say("run the tool on these files; it sees nothing else of the set")
+    say("run the tool on these files alone: it may see nothing else of the set")
     again = f"restore {words[0]} --set {given['benchset']} --import RESULTS -o SUB"
     finish(given["export"], benchset.public.set_fingerprint, again)
 
@@ -242,15 +239,15 @@ def _restore_images(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
 
     source, out = map(Path, words)
     asked = ("task", "mask", "extend", "times", "quality", "size_policy", "invert_mask", "large_hole")
-    wish = RestoreRequest(*(given[name] for name in asked))
-    found = jobs(source, out, wish)  # reports problems of the images before a model is loaded
+    request = RestoreRequest(*(given[name] for name in asked))
+    found = jobs(source, out, request)  # reports problems of the images before a model is loaded
     if given["run"] is None:
         raise UsageError(
-            "own images need --run RUN, weights that `palette-bench train` made"
+            "your own images need --run RUN, weights that `palette-bench train` made"
             + "".join(f", or --run {name}" for name in trained_models())
         )
     restorer = load_image_restorer(method_of(given["run"]), _options(given))
-    restore_images(restorer, found, wish, out if source.is_dir() else None, progress)
+    restore_images(restorer, found, request, out if source.is_dir() else None, progress)
     finish(found[0].target if len(found) == 1 else out)
 
 
@@ -274,26 +271,3 @@ def _tool_options(given: Mapping[str, Any]) -> ToolOptions:
     from palette_bench.submission.methods import ToolOptions
 
     return ToolOptions(given["hole_value"], given["template"], given["tool_size"], given["accept_lossy"])
-
-
-def _shard(given: Mapping[str, Any]) -> Any:
-    """Return the shard of --shard; None under torchrun, where each rank is a shard."""
-    from palette_bench.core.errors import UsageError
-    from palette_bench.core.processes import launched
-
-    if not launched():
-        return given["shard"]
-    if given["shard"].count > 1:
-        raise UsageError("--shard under torchrun: every rank is a shard already")
-    return None
-
-
-def _spoken() -> Progress:
-    """Return the progress callback; under torchrun only rank 0 reports, and only on its own shard."""
-    from palette_bench.core.processes import is_main_process
-    from palette_bench.core.types import SILENT
-
-    if is_main_process():
-        return progress
-    logging.getLogger("palette_bench").setLevel(logging.ERROR)
-    return SILENT

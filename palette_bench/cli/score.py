@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palette_bench.cli import terminal
-from palette_bench.cli.options import DEVICE, SET, WEIGHTS
+from palette_bench.cli.options import DEVICE, EXISTING, NEW_FILE, PATH, SET, WEIGHTS
 
 if TYPE_CHECKING:
     from palette_bench.scoring.scorecard import Scorecard
 
 
 @click.command("score", short_help="Score a submission into a scorecard.")
-@click.argument("submission", metavar="SUB", type=click.Path(path_type=Path))
+@click.argument("submission", metavar="SUB", type=PATH)
 @SET
 @click.option(
     "-o",
     "--out",
     metavar="CARD.json",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NEW_FILE,
     help="The card to write; its per-image table lies beside it.",
 )
 @click.option(
@@ -62,22 +62,17 @@ if TYPE_CHECKING:
 @click.option(
     "--reference-images",
     metavar="DIR",
-    type=click.Path(exists=True, path_type=Path),
+    type=EXISTING,
     help="Images of the validation set, needed the first time it is the reference.",
 )
 @click.option("--n", type=int, help="Images behind a FILE.npz.")
 @click.option("--partial", is_flag=True, help="Score what there is if ids are missing; never ranked.")
 @click.option("--calibrate", is_flag=True, help="Print the originals' own scores beside the paper's.")
-@click.option(
-    "--explain",
-    metavar="K",
-    type=click.IntRange(1),
-    help="Print the K images that move FID most.",
-)
+@click.option("--explain", metavar="K", type=click.IntRange(1), help="Print the K images that move FID most.")
 @click.option(
     "--export-statistics",
     metavar="FILE.npz",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NEW_FILE,
     help="Also write mean and covariance of the outputs' features, as pytorch-fid reads them.",
 )
 @click.option("--fresh", is_flag=True, help="Compute features anew even if they are cached.")
@@ -103,6 +98,7 @@ def command(
     palette-bench score SUB --set SET -o CARD.json --device cuda    # needs a GPU
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.core.processes import is_main_process
+    from palette_bench.pages.text import score_rows
     from palette_bench.scoring.score import score
 
     chosen = metrics.replace(",", " ").split()
@@ -112,22 +108,16 @@ def command(
     if not is_main_process():
         return
     terminal.show_problems(p for p in card.problems if p.severity == "warning")
-    terminal.say(*_lines(card), *_reference_lines(card))
+    terminal.say(*terminal.aligned(score_rows(card.scores)))
+    # one line per reference that FID was compared with
+    params = [score.params for score in card.scores.values() if "reference" in score.params]
+    for name, n in sorted({(p["reference"], p["reference_n"]) for p in params}):
+        terminal.say(f"reference    {name}, {n:,} images")
     if calibrate:
         terminal.say("", *_calibration_lines(card))
     if explain:
         terminal.say("", *_influence_lines(card, out, explain))
     terminal.finish(out, card.content_sha256, f"report {out} -o report.html")
-
-
-def _reference_lines(card: Scorecard) -> list[str]:
-    """Return one line per reference that FID was compared with."""
-    found = {
-        (score.params["reference"], score.params["reference_n"])
-        for score in card.scores.values()
-        if "reference" in score.params
-    }
-    return [f"reference    {name}, {n:,} images" for name, n in sorted(found)]
 
 
 def _calibration_lines(card: Scorecard) -> list[str]:
@@ -152,16 +142,9 @@ def _influence_lines(card: Scorecard, out: Path, count: int) -> list[str]:
 
     table = read_table(card, out)
     if "fid_influence" not in table:
-        return ["no image's influence on FID is known: it needs more images than feature dimensions"]
+        return ["the influence of images on FID is unknown: it needs more images than feature dimensions"]
     rows = most_influential(list(table["image_id"]), table["fid_influence"].to_numpy(), count)
     return [
         "images that move FID most, and by how much:",
         *(f"  {name:<32} {influence / len(table):+.4f}" for name, influence in rows),
     ]
-
-
-def _lines(card: Scorecard) -> list[str]:
-    """Return the scores as aligned lines: metric, value, interval, feature extractor, notes."""
-    from palette_bench.pages.text import score_rows
-
-    return terminal.aligned(score_rows(card.scores))

@@ -14,20 +14,18 @@ from palette_bench.cli.terminal import aligned
 _LONGEST = 96  # characters of a value before it is cut
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 3:
-        return f"{len(value):,} entries"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
 def _lines(value: dict[str, Any], prefix: str = "") -> list[str]:
     lines = []
     for key, item in value.items():
         if isinstance(item, dict) and item:
             lines += _lines(item, f"{prefix}{key}.")
         elif item is not None:
-            lines.append(f"{prefix}{key:<{max(1, 34 - len(prefix))}} {_short(item)}")
+            text = json.dumps(item, ensure_ascii=False)
+            if isinstance(item, list) and len(item) > 3:
+                text = f"{len(item):,} entries"
+            elif len(text) > _LONGEST:
+                text = f"{text[: _LONGEST - 3]}..."
+            lines.append(f"{prefix}{key:<{max(1, 34 - len(prefix))}} {text}")
     return lines
 
 
@@ -65,12 +63,6 @@ def _recipe(method: str, name: str) -> str:
     return str(baseline.recipe(name) if hasattr(baseline, "recipe") else known[name])
 
 
-def _methods_with(name: str) -> list[str]:
-    from palette_bench.submission.methods import baselines
-
-    return [m for m, point in sorted(baselines().items()) if name in getattr(point.load(), "recipes", dict)()]
-
-
 @click.command("show", short_help="Print any record file in short, or a recipe to copy.")
 @click.argument("words", metavar="FILE | METHOD RECIPE", nargs=-1, required=True)
 def command(words: tuple[str, ...]) -> None:
@@ -94,10 +86,13 @@ def command(words: tuple[str, ...]) -> None:
     if len(words) == 2:
         click.echo(_recipe(*words), nl=False)
         return
-    if not file.exists() and words[0] in baselines():
-        raise UsageError(f"show {words[0]} RECIPE prints one of its recipes: palette-bench ls recipes")
-    if not file.exists() and (methods := _methods_with(words[0])):
-        raise UsageError(f"recipe {words[0]}: {' or '.join(f'show {m} {words[0]}' for m in methods)}")
+    if not file.exists():
+        name, points = words[0], baselines()
+        if name in points:
+            raise UsageError(f"show {name} RECIPE prints one of its recipes: palette-bench ls recipes")
+        loaded = ((method, point.load()) for method, point in sorted(points.items()))
+        if methods := [method for method, found in loaded if name in getattr(found, "recipes", dict)()]:
+            raise UsageError(f"recipe {name}: {' or '.join(f'show {m} {name}' for m in methods)}")
     data = read_file(file)
     try:
         text = decode_text(data)

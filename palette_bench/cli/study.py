@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
+
+from palette_bench.cli.options import EXISTING, FILE, FOLDER, NEW_FILE, PATH
 
 if TYPE_CHECKING:
     from palette_bench.study.platforms import Platform
     from palette_bench.study.votes import Source
 
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_STUDY = click.Path(exists=True, file_okay=False, path_type=Path)
-_PATH = click.Path(exists=True, path_type=Path)
-_NEW = click.Path(path_type=Path)
-
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @click.command("serve")
-@click.argument("study", type=_STUDY, metavar="STUDY")
+@click.argument("study", type=FOLDER, metavar="STUDY")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface; others need --join-token.")
 @click.option(
     "--port", default=8008, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
@@ -48,8 +45,20 @@ def serve(study: Path, host: str, port: int, join_token: str, patience: float, p
     \b
     palette-bench study serve STUDY    # waits for raters
     """  # noqa: D301  # click looks for the backspace character itself
-    _require("starlette", "uvicorn")
-    _refuse_open_doors(host, join_token, public_url)
+    from palette_bench.core.errors import StackError, problem
+
+    missing = [package for package in ("starlette", "uvicorn") if find_spec(package) is None]
+    if missing:
+        fix = "pip install 'palette-bench[study]'"
+        raise StackError(*(problem("PB711", package, fix=fix) for package in missing))
+    # nobody without the join token may vote, and browsers must be able to use the public address
+    if (host not in _LOOPBACK or public_url) and not join_token:
+        raise click.UsageError("a study that others can reach needs --join-token WORD, or anybody may vote")
+    parts = urlsplit(public_url)
+    if public_url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/")):
+        raise click.UsageError(f"--public-url is https://HOST or https://HOST:PORT, not {public_url}")
+    if host in ("0.0.0.0", "::") and not public_url:
+        raise click.UsageError(f"{host} means every interface: give the raters' address as --public-url")
     from palette_bench.cli.terminal import say
     from palette_bench.core.journal import locked
     from palette_bench.study.folder import StudyFolder
@@ -74,8 +83,8 @@ def serve(study: Path, host: str, port: int, join_token: str, patience: float, p
 
 
 @click.command("release", short_help="Free the places of raters who left; their answers are kept.")
-@click.argument("study", metavar="STUDY", type=_STUDY)
-@click.argument("exports", metavar="[EXPORT.csv...]", nargs=-1, type=_FILE)
+@click.argument("study", metavar="STUDY", type=FOLDER)
+@click.argument("exports", metavar="[EXPORT.csv...]", nargs=-1, type=FILE)
 @click.option("--rater", "raters", metavar="ID", multiple=True, help="Pseudonym, as in votes.csv; repeat.")
 @click.option("--unfinished", is_flag=True, help="Everybody who has not finished: nobody is at it any more.")
 def release(study: Path, exports: tuple[Path, ...], raters: tuple[str, ...], unfinished: bool) -> None:
@@ -94,10 +103,10 @@ def release(study: Path, exports: tuple[Path, ...], raters: tuple[str, ...], unf
     from palette_bench.study.store import STORE, VoteStore
 
     if not (exports or raters or unfinished):
-        raise UsageError("say who: --rater ID, --unfinished, or Prolific's exports")
+        raise UsageError("say whom to release: --rater ID, --unfinished, or Prolific's exports")
     folder = StudyFolder.open(study)
     if not (study / STORE).is_file():
-        fix = "raters come with `study serve`; before that every place is free"
+        fix = "no rater has joined yet: raters join while `study serve` runs"
         raise StorageError(problem("PB801", str(study / STORE), found="no such file", fix=fix))
     store = VoteStore(study / STORE)
     try:
@@ -107,35 +116,15 @@ def release(study: Path, exports: tuple[Path, ...], raters: tuple[str, ...], unf
         store.close()
     for name in found:
         click.echo(name)
-    say(f"{len(found):,} places are free; the answers given there are kept")
-
-
-def _require(*packages: str) -> None:
-    from palette_bench.core.errors import StackError, problem
-
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        fix = "pip install 'palette-bench[study]'"
-        raise StackError(*(problem("PB711", package, fix=fix) for package in missing))
-
-
-def _refuse_open_doors(host: str, join_token: str, public_url: str) -> None:
-    """Raise if the options would let anybody vote, or if the public address is not usable by a browser."""
-    if (host not in _LOOPBACK or public_url) and not join_token:
-        raise click.UsageError("a study others can reach needs --join-token WORD, or anybody may vote")
-    parts = urlsplit(public_url)
-    if public_url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/")):
-        raise click.UsageError(f"--public-url is https://HOST or https://HOST:PORT, not {public_url}")
-    if host in ("0.0.0.0", "::") and not public_url:
-        raise click.UsageError(f"{host} is every interface: name the address raters type with --public-url")
+    say(f"{len(found):,} places are free; the answers of their raters are kept")
 
 
 @click.command("export")
-@click.argument("study", type=_STUDY, metavar="STUDY")
+@click.argument("study", type=FOLDER, metavar="STUDY")
 @click.option("--platform", required=True, type=click.Choice(["folder", "amt", "prolific"]))
 @click.option("--url", default="", help="Where pages will lie (amt), or the server is reached (prolific).")
 @click.option("--join-token", default="", help="The word given to `study serve` (prolific).")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
+@click.option("-o", "--out", required=True, type=PATH, help="The folder to make.")
 def export(study: Path, platform: Platform, url: str, join_token: str, out: Path) -> None:
     """Write a study for people who do not come to this machine.
 
@@ -154,12 +143,10 @@ def export(study: Path, platform: Platform, url: str, join_token: str, out: Path
 
 
 @click.command("import")
-@click.argument("study", type=_STUDY, metavar="STUDY")
-@click.argument(
-    "files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE..."
-)
+@click.argument("study", type=FOLDER, metavar="STUDY")
+@click.argument("files", nargs=-1, type=FILE, metavar="FILE...")
 @click.option("--platform", required=True, type=click.Choice(["serve", "folder", "amt", "prolific"]))
-@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="votes.csv")
+@click.option("-o", "--out", required=True, type=NEW_FILE, help="votes.csv")
 def import_(study: Path, files: tuple[Path, ...], platform: Source, out: Path) -> None:
     """Turn what a platform hands back into votes.csv; bad rows are named by line and nothing is written.
 
@@ -170,7 +157,7 @@ def import_(study: Path, files: tuple[Path, ...], platform: Source, out: Path) -
     palette-bench study import STUDY answers-1.csv answers-2.csv --platform folder -o votes.csv
     """  # noqa: D301  # click looks for the backspace character itself
     if bool(files) == (platform == "serve"):
-        raise click.UsageError("serve keeps its own votes: no FILE" if files else f"{platform} needs FILE...")
+        raise click.UsageError("serve stores votes: give no FILE" if files else f"{platform} needs FILE...")
     from palette_bench.cli.terminal import finish, say
     from palette_bench.study.folder import StudyFolder
     from palette_bench.study.platforms import import_votes
@@ -193,17 +180,17 @@ def command() -> None:
 
 
 @command.command("design")
-@click.argument("plan", type=_FILE, metavar="study.toml")
-@click.option("--set", "benchset", required=True, type=_STUDY, help="The set whose images are shown.")
+@click.argument("plan", type=FILE, metavar="study.toml")
+@click.option("--set", "benchset", required=True, type=FOLDER, help="The set whose images are shown.")
 @click.option(
     "--submission",
     "submissions",
     required=True,
     multiple=True,
-    type=_PATH,
+    type=EXISTING,
     help="A method under study; give it once per method.",
 )
-@click.option("-o", "--out", required=True, type=_NEW, help="The study folder to make.")
+@click.option("-o", "--out", required=True, type=PATH, help="The study folder to make.")
 def design(plan: Path, benchset: Path, submissions: tuple[Path, ...], out: Path) -> None:
     """Freeze a plan: choose images, deal balanced lists of trials, write the stimuli.
 
@@ -226,7 +213,7 @@ def design(plan: Path, benchset: Path, submissions: tuple[Path, ...], out: Path)
 
 
 @command.command("simulate")
-@click.argument("study", type=_STUDY)
+@click.argument("study", type=FOLDER)
 @click.option("--raters", type=click.IntRange(1), help="As many as the plan says, unless given.")
 @click.option(
     "--rate",
@@ -246,17 +233,8 @@ def design(plan: Path, benchset: Path, submissions: tuple[Path, ...], out: Path)
     help="Share of trials answered by a coin.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Equal seeds give equal votes.")
-@click.option("-o", "--out", required=True, type=_NEW, help="The votes.csv to write.")
-def simulate(
-    study: Path,
-    raters: int | None,
-    rates: tuple[str, ...],
-    image_sd: float,
-    rater_sd: float,
-    lapse: float,
-    seed: int,
-    out: Path,
-) -> None:
+@click.option("-o", "--out", required=True, type=PATH, help="The votes.csv to write.")
+def simulate(study: Path, raters: int | None, rates: tuple[str, ...], out: Path, **model: Any) -> None:
     """Write votes of made-up raters, to try a study before people do. Cards made of them never rank.
 
     \b
@@ -268,50 +246,36 @@ def simulate(
     from palette_bench.study.votes import write_votes
 
     folder = StudyFolder.open(study)
-    given = _rates(rates, folder.study.slugs)
-    crowd = SimulatedRaters(raters or folder.study.raters, given, image_sd, rater_sd, lapse, seed)
+    given: dict[str, float] = {}
+    for text in sorted(rates, key=lambda text: "=" in text):  # SLUG=NUMBER overrides a bare number, for all
+        slug, _, number = text.rpartition("=")
+        try:
+            given |= dict.fromkeys([slug] if slug else folder.study.slugs, float(number))
+        except ValueError:
+            message = f"{text!r} is neither NUMBER nor SLUG=NUMBER"
+            raise click.BadParameter(message, param_hint="--rate") from None
+    crowd = SimulatedRaters(raters or folder.study.raters, given, **model)
     write_votes(out, simulate(folder, crowd))
     finish(out, next_command=f"study analyse {study} {out} -o DIR")
 
 
-def _rates(texts: tuple[str, ...], slugs: tuple[str, ...]) -> dict[str, float]:
-    """Return slug -> rate; a bare number is for all methods, and SLUG=NUMBER overrides it."""
-    found: dict[str, float] = {}
-    for text in sorted(texts, key=lambda text: "=" in text):
-        slug, _, number = text.rpartition("=")
-        try:
-            found |= dict.fromkeys([slug] if slug else slugs, float(number))
-        except ValueError:
-            raise click.BadParameter(
-                f"{text!r} is neither NUMBER nor SLUG=NUMBER", param_hint="--rate"
-            ) from None
-    return found
-
-
 @command.command("analyse")
-@click.argument("study", type=_STUDY)
-@click.argument("votes", type=_FILE, metavar="votes.csv")
+@click.argument("study", type=FOLDER)
+@click.argument("votes", type=FILE, metavar="votes.csv")
 @click.option(
     "--scorecard",
     "scorecards",
     multiple=True,
-    type=_FILE,
+    type=FILE,
     help="A studied method's card; a new one with the fool rate is written.",
 )
 @click.option("--invited", type=click.IntRange(0), help="Raters invited, for the flow box.")
 @click.option("--consented", type=click.IntRange(0), help="Raters who agreed, for the flow box.")
 @click.option("--withdrawn", type=click.IntRange(0), help="Raters who withdrew, for the flow box.")
 @click.option("--peek", is_flag=True, help="Look before the stop rule is met; everything is marked.")
-@click.option("-o", "--out", required=True, type=_NEW, help="The folder for results and cards.")
+@click.option("-o", "--out", required=True, type=PATH, help="The folder for results and cards.")
 def analyse(
-    study: Path,
-    votes: Path,
-    scorecards: tuple[Path, ...],
-    invited: int | None,
-    consented: int | None,
-    withdrawn: int | None,
-    peek: bool,
-    out: Path,
+    study: Path, votes: Path, scorecards: tuple[Path, ...], peek: bool, out: Path, **counts: Any
 ) -> None:
     """Turn votes into fool rates with intervals for which raters and images are both random.
 
@@ -325,7 +289,7 @@ def analyse(
     from palette_bench.study.analysis_report import lines, write_analysis
     from palette_bench.study.exclusions import PlatformCounts
 
-    head = PlatformCounts(invited, consented, withdrawn)
+    head = PlatformCounts(**counts)
     analysis = write_analysis(study, votes, out, cards=scorecards, head=head, peek=peek)
     show_problems(analysis.problems)
     say(*lines(analysis))

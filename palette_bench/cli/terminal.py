@@ -36,21 +36,17 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], Any]]:
         with tqdm(total=total, desc=label, unit="image", delay=_PATIENCE, **_bar_size()) as bar:
             yield bar.update
     else:
-        yield _line_per_twentieth(label, total)
+        done, start = 0, time.monotonic()
 
+        def advance(count: int) -> None:
+            nonlocal done
+            before, done = done * 20 // total, done + count
+            spent = time.monotonic() - start
+            if done * 20 // total > before and spent >= _PATIENCE:
+                left = spent * (total - done) / done
+                click.echo(f"{label}: {done:,} of {total:,}, about {left:.0f} s left", err=True)
 
-def _line_per_twentieth(label: str, total: int) -> Callable[[int], Any]:
-    done, start = 0, time.monotonic()
-
-    def advance(count: int) -> None:
-        nonlocal done
-        before, done = done * 20 // total, done + count
-        spent = time.monotonic() - start
-        if done * 20 // total > before and spent >= _PATIENCE:
-            left = spent * (total - done) / done
-            click.echo(f"{label}: {done:,} of {total:,}, about {left:.0f} s left", err=True)
-
-    return advance
+        yield advance
 
 
 class Overall:
@@ -60,7 +56,7 @@ class Overall:
         """Start a run with this number of steps."""
         self._steps, self._done, self._within = steps, -1.0, 0.0
         self._name = ""
-        self._start = self._told = time.monotonic()
+        self._start = self._shown_at = time.monotonic()
         self._bar: Any = None
         if sys.stderr.isatty() and not _quiet():
             from tqdm import tqdm
@@ -96,8 +92,8 @@ class Overall:
         if self._bar is not None:
             self._bar.set_description_str(self._name, refresh=False)
             self._bar.update(done - self._bar.n)
-        elif now - self._told >= _BETWEEN:
-            self._told = now
+        elif now - self._shown_at >= _BETWEEN:
+            self._shown_at = now
             left = (now - self._start) * (self._steps - done) / done if done > 0 else 0
             say(f"{done / self._steps:4.0%}, about {left:.0f} s left: {self._name}")
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from palette_bench.cli.options import DEVICE
+from palette_bench.cli.options import DEVICE, EXISTING, PATH
 from palette_bench.cli.terminal import finish, progress
 
 TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
@@ -17,28 +17,21 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
 
 @click.command("train", short_help="Train a method on images of yours; run again to resume.")
 @click.argument("method", required=False)
-@click.argument("more", metavar="", nargs=-1, type=click.Path(exists=True, path_type=Path))  # more --data
+@click.argument("more", metavar="", nargs=-1, type=EXISTING)  # more --data
 @click.option("--task", type=click.Choice(TASKS), help="What to learn; multi: one model for several.")
 @click.option(
     "--data",
     metavar="DIR",
     multiple=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=EXISTING,
     help="Training images: a folder of any depth, a list file (.txt), a .tar shard or a .safetensors pack; "
     "several may follow.",
 )
-@click.option(
-    "-o",
-    "--out",
-    "run",
-    metavar="RUN",
-    type=click.Path(path_type=Path),
-    help="Folder of the run.",
-)
+@click.option("-o", "--out", "run", metavar="RUN", type=PATH, help="Folder of the run.")
 @click.option(
     "--resume",
     metavar="RUN",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Go on with a run as it was started; METHOD, --task and -o are its own. Options given win.",
 )
 @click.option(
@@ -49,7 +42,7 @@ TASKS = ("colorization", "inpainting", "uncropping", "jpeg", "multi")
 @click.option(
     "--init",
     metavar="FILE",
-    type=click.Path(exists=True, path_type=Path),
+    type=EXISTING,
     help="Weights to start from: a run of ours, or with --init-kind a published file.",
 )
 @click.option("--init-kind", metavar="KIND", help="Whose weights, e.g. adm-256-uncond.  [default: ours]")
@@ -107,17 +100,19 @@ def command(
     from palette_bench.submission.methods import TrainOptions, load_baseline
     from palette_bench.submission.training_runs import RunOptions
 
-    if (
-        resume and method is not None and Path(method).exists()
-    ):  # with --resume and `--data A B`, click takes B for METHOD
+    if resume and method is not None and Path(method).exists():
+        # with --resume and `--data A B`, click takes B for METHOD
         more, method = (Path(method), *more), None
     data += more
     if resume:
         refused = [f"{name} {value}" for name, value in (("METHOD", method), ("-o", run)) if value]
         if refused or options["task"]:
-            raise UsageError(f"--resume RUN knows {', '.join(refused) or '--task'} itself: leave it out")
+            raise UsageError(
+                f"leave out {', '.join(refused) or '--task'}: --resume RUN takes it from the run"
+            )
         remembered = RunOptions.found(resume)
-        given = {name: value for name, value in options.items() if _is_given(context, name)}
+        typed = ParameterSource.COMMANDLINE
+        given = {name: v for name, v in options.items() if context.get_parameter_source(name) is typed}
         train_options = remembered.again(resume, {**given, **({"data": data} if data else {})})
         method, run = remembered.method, resume
     else:
@@ -131,16 +126,12 @@ def command(
         assert run is not None, "proven above"
         train_options = TrainOptions(run=run, data=data, **options)
     if train_options.init_kind and not train_options.init:
-        raise UsageError("--init-kind says whose weights --init holds; give --init FILE too")
+        raise UsageError("--init-kind describes the weights of --init: give --init FILE too")
     baseline = load_baseline(method)
     if not hasattr(baseline, "train"):
-        raise UsageError(f"{method} has nothing to train")
+        raise UsageError(f"{method} cannot be trained")
     if not is_main_process():
         logging.getLogger("palette_bench").setLevel(logging.ERROR)
     baseline.train(train_options, progress)
     if is_main_process():
         finish(run, next_command=f"restore {method} --run {run} --set SET -o SUB")
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from palette_bench.cli.options import WORKERS
+from palette_bench.cli.options import PATH, WORKERS
 from palette_bench.cli.terminal import finish, progress
 
 
 @click.command("verify", short_help="Recompute a set and name every changed, missing or foreign file.")
-@click.argument("folder", metavar="SET", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="SET", type=PATH)
 @WORKERS
 def command(folder: Path, workers: int) -> None:
     """Recompute SET from its references and name every changed, missing or foreign file.

@@ -6,7 +6,7 @@ Source: reports and studies, section 6.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core import png
-from palette_bench.core.errors import IncomparableError, Problem, problem
+from palette_bench.core.errors import IncomparableError, problem
 from palette_bench.core.fingerprint import pixel_digest, sha256, table_digest
 from palette_bench.core.png import PngError
 from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
@@ -71,45 +71,38 @@ def open_gallery(
     """
     opened = BenchSet.open(benchset)
     if opened.manifest.set_fingerprint != card.fingerprints.set:
-        raise IncomparableError(_other_set(card, opened))
+        raise IncomparableError(
+            problem(
+                "PB602",
+                f"set {opened.folder.name}",
+                expected=f"the set of the card, {card.fingerprints.set[:12]}",
+                found=opened.manifest.set_fingerprint[:12],
+                fix="give the set on which this card was scored",
+            )
+        )
     with open_submission(submission, len(opened.ids)) as files:
         gallery = Gallery(opened, files)
-        findings = list(_output_problems(card, gallery, progress))
-        if findings:
-            raise IncomparableError(*findings)
+        digests, unreadable = {}, []
+        with progress("check outputs", len(opened.ids)) as advance:
+            for image_id in opened.ids:
+                try:
+                    digests[image_id] = pixel_digest(read_output(files, image_id, gallery.side))
+                except PngError:
+                    unreadable.append(image_id)
+                advance(1)
+        found = table_digest(digests)
+        if found != card.fingerprints.outputs:
+            raise IncomparableError(
+                problem(
+                    "PB602",
+                    "submission",
+                    expected=f"the outputs of the card, {card.fingerprints.outputs[:12]}",
+                    found=found[:12] + (f" and {len(unreadable):,} unreadable" if unreadable else ""),
+                    fix="give the submission from which this card was scored, or score this one",
+                    ids=unreadable,
+                )
+            )
         yield gallery
-
-
-def _other_set(card: Scorecard, benchset: BenchSet) -> Problem:
-    return problem(
-        "PB602",
-        f"set {benchset.folder.name}",
-        expected=f"the set of the card, {card.fingerprints.set[:12]}",
-        found=benchset.manifest.set_fingerprint[:12],
-        fix="name the set this card was scored on",
-    )
-
-
-def _output_problems(card: Scorecard, gallery: Gallery, progress: Progress) -> Iterable[Problem]:
-    digests = {}
-    unreadable = []
-    with progress("prove outputs", len(gallery.benchset.ids)) as advance:
-        for image_id in gallery.benchset.ids:
-            try:
-                digests[image_id] = pixel_digest(read_output(gallery.submission, image_id, gallery.side))
-            except PngError:
-                unreadable.append(image_id)
-            advance(1)
-    found = table_digest(digests)
-    if found != card.fingerprints.outputs:
-        yield problem(
-            "PB602",
-            "submission",
-            expected=f"the outputs of the card, {card.fingerprints.outputs[:12]}",
-            found=found[:12] + (f" and {len(unreadable):,} unreadable" if unreadable else ""),
-            fix="name the submission this card was scored from, or score this one",
-            ids=unreadable,
-        )
 
 
 # --- previews ---
@@ -141,13 +134,9 @@ class Panels:
     outline: str
 
 
-@dataclass
-class EmbeddedPreviews:
-    """Stores previews inside the page, without lossless copies, for which there is no room."""
-
-    def __call__(self, webp: bytes, pixels: Image | None) -> Preview:
-        """Return the preview as a `data:` address."""
-        return Preview(data_uri("image/webp", webp))
+def embedded_preview(webp: bytes, pixels: Image | None) -> Preview:
+    """Store a preview inside the page as a `data:` address, without the lossless copy: there is no room."""
+    return Preview(data_uri("image/webp", webp))
 
 
 @dataclass
@@ -205,16 +194,11 @@ class Previews:
         )
 
     def _preview(self, pixels: Image, quality: int | None) -> Preview:
-        twin = pixels if self.exact and quality is not None else None
-        return self.store(webp(_shrunk(pixels, self.side), quality), twin)
-
-
-def _shrunk(pixels: Image, side: int) -> Image:
-    """Return (H, W, C) uint8 with at most `side` rows and columns."""
-    if pixels.shape[0] <= side:
-        return pixels
-    image = PillowImage.fromarray(_three(pixels)).resize((side, side), PillowImage.Resampling.LANCZOS)
-    return np.asarray(image)
+        twin, shown = pixels if self.exact and quality is not None else None, pixels
+        if pixels.shape[0] > self.side:
+            image, size = PillowImage.fromarray(_three(pixels)), (self.side, self.side)
+            shown = np.asarray(image.resize(size, PillowImage.Resampling.LANCZOS))
+        return self.store(webp(shown, quality), twin)
 
 
 def _three(pixels: Image) -> Image:

@@ -7,7 +7,7 @@ date and no creator inside.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +16,8 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from palette_bench.pages.render import data_uri
 
 _SETTINGS: Any = {
     "svg.hashsalt": "palette-bench",
@@ -49,6 +51,11 @@ class ThemedPlot:
     light: bytes
     dark: bytes
 
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Return both drawings as `data:` addresses: light, dark."""
+        return data_uri("image/svg+xml", self.light), data_uri("image/svg+xml", self.dark)
+
 
 @dataclass(frozen=True)
 class PlotRow:
@@ -80,32 +87,39 @@ class Curve:
 
 def _draw(width: float, height: float, paint: Callable[[Any, ThemeColours], None]) -> ThemedPlot:
     """Draw a plot of `width` x `height` inches with `paint`, once per theme."""
-    return ThemedPlot(*(_svg(width, height, paint, inks) for inks in (LIGHT, DARK)))
+    drawings = []
+    for inks in (LIGHT, DARK):
+        with mpl.rc_context(_SETTINGS):
+            figure = Figure(figsize=(width, height), layout="constrained")
+            FigureCanvasSVG(figure)
+            axes: Any = figure.add_subplot()
+            for side in ("top", "right", "left"):
+                axes.spines[side].set_visible(False)
+            axes.spines["bottom"].set_color(inks.line)
+            axes.tick_params(colors=inks.soft, length=0, pad=5)
+            axes.xaxis.label.set_color(inks.soft)
+            axes.yaxis.label.set_color(inks.soft)
+            paint(axes, inks)
+            axes.set_axisbelow(True)
+            file = io.BytesIO()
+            figure.savefig(
+                file, format="svg", transparent=True, dpi=144, metadata={"Date": None, "Creator": None}
+            )
+        drawings.append(file.getvalue())
+    return ThemedPlot(*drawings)
 
 
-def _svg(
-    width: float, height: float, paint: Callable[[Any, ThemeColours], None], inks: ThemeColours
-) -> bytes:
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        _quiet_axes(axes, inks)
-        paint(axes, inks)
-        file = io.BytesIO()
-        figure.savefig(
-            file, format="svg", transparent=True, dpi=144, metadata={"Date": None, "Creator": None}
-        )
-    return file.getvalue()
+def _name_rows(axes: Any, rows: Sequence[PlotRow], inks: ThemeColours) -> None:
+    """Write the rows' labels on the y axis, first row on top."""
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    _plain_text(axes.get_yticklabels(), inks)
 
 
-def _quiet_axes(axes: Any, inks: ThemeColours) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(inks.line)
-    axes.tick_params(colors=inks.soft, length=0, pad=5)
-    axes.xaxis.label.set_color(inks.soft)
-    axes.yaxis.label.set_color(inks.soft)
+def _plain_text(texts: Iterable[Any], inks: ThemeColours) -> None:
+    for text in texts:
+        text.set_color(inks.text)
+        text.set_parse_math(False)  # names are not formulas
 
 
 # --- the plots ---
@@ -137,7 +151,6 @@ def histogram(values: NDArray[np.float64], label: str) -> ThemedPlot:
             )
         axes.set(xlabel=label, ylabel="images", ylim=(0, float(counts.max()) * 1.24))
         axes.grid(axis="y", color=inks.line, linewidth=0.6)
-        axes.set_axisbelow(True)
 
     return _draw(7.2, 2.7 + 0.17 * label.count("\n"), paint)
 
@@ -147,76 +160,58 @@ def dot_whisker(rows: Sequence[PlotRow], label: str) -> ThemedPlot:
 
     The axis spans the ranked systems. A row outside the axis is drawn as an arrow with the row's value.
     """
-    low, high = _window(rows)
+    # the axis spans the ranked systems, or all rows if none is ranked, plus a margin
+    spanned = [row for row in rows if row.kind == "system"] or rows
+    lows = [row.value if row.low is None else row.low for row in spanned]
+    highs = [row.value if row.high is None else row.high for row in spanned]
+    low, high = min(lows + highs), max(lows + highs)
+    air = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
+    low = 0.0 if low - air < 0 <= low + air / 1000 else low - air  # no axis below 0 without negative values
+    high += air
 
     def paint(axes: Any, inks: ThemeColours) -> None:
         for at, row in enumerate(rows):
             colour = inks.accent if row.kind == "system" else inks.soft
-            if low <= row.value <= high:
-                _mark(axes, at, row, colour, (low, high))
-            else:
-                _point_away(axes, at, row, colour, high if row.value > high else low)
+            if not low <= row.value <= high:
+                # an arrow at the edge of the axis, and the value inside the plot
+                right = row.value > high
+                edge, turn = (high, -1) if right else (low, 1)
+                axes.plot(
+                    [edge], [at], marker=">" if right else "<", markersize=6.5, color=colour, clip_on=False
+                )
+                axes.annotate(
+                    f"{row.value:,.4g}",
+                    (edge, at),
+                    xytext=(8 * turn, 0),
+                    textcoords="offset points",
+                    ha="right" if right else "left",
+                    va="center",
+                    color=colour,
+                    fontsize=8.5,
+                )
+                continue
+            if row.low is not None and row.high is not None:
+                ends = np.clip([row.low, row.high], low, high)
+                axes.plot(ends, [at, at], color=colour, linewidth=2.2, solid_capstyle="round", clip_on=False)
+            axes.plot(
+                [row.value],
+                [at],
+                marker="D" if row.kind == "anchor" else "o",
+                markersize=6.5,
+                markerfacecolor=colour if row.kind == "system" else "none",
+                markeredgecolor=colour,
+                markeredgewidth=1.4,
+                clip_on=False,
+            )
         axes.tick_params(axis="y", pad=11)  # room for a mark that stands on the axis
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
-        for text in axes.get_yticklabels():
-            text.set_color(inks.text)
-            text.set_parse_math(False)  # names are not formulas
-        axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
+        _name_rows(axes, rows, inks)
+        axes.set_xlim(low, high)
         # aligned right: the label may be longer than the axis, but fits the whole plot
         axes.set_xlabel(label, loc="right", multialignment="right")
         axes.grid(axis="x", color=inks.line, linewidth=0.6)
-        axes.set_axisbelow(True)
         _brackets(axes, inks, [row.group for row in rows])
 
     return _draw(5.9, 0.9 + 0.32 * len(rows) + 0.17 * label.count("\n"), paint)
-
-
-def _reach(row: PlotRow) -> tuple[float, float]:
-    """Return the ends of a row's interval; the value replaces a missing end."""
-    return row.value if row.low is None else row.low, row.value if row.high is None else row.high
-
-
-def _window(rows: Sequence[PlotRow]) -> tuple[float, float]:
-    """Return the limits of the axis: the ranked systems, or all rows if none is ranked, plus a margin."""
-    ends = [end for row in rows if row.kind == "system" for end in _reach(row)]
-    ends = ends or [end for row in rows for end in _reach(row)]
-    low, high = min(ends), max(ends)
-    air = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
-    start = 0.0 if low - air < 0 <= low + air / 1000 else low - air  # no axis below 0 without negative values
-    return start, high + air
-
-
-def _mark(axes: Any, at: int, row: PlotRow, colour: str, window: tuple[float, float]) -> None:
-    """Draw a row's dot and its interval, cut off at the ends of the axis."""
-    if row.low is not None and row.high is not None:
-        ends = np.clip([row.low, row.high], *window)
-        axes.plot(ends, [at, at], color=colour, linewidth=2.2, solid_capstyle="round", clip_on=False)
-    axes.plot(
-        [row.value],
-        [at],
-        marker="D" if row.kind == "anchor" else "o",
-        markersize=6.5,
-        markerfacecolor=colour if row.kind == "system" else "none",
-        markeredgecolor=colour,
-        markeredgewidth=1.4,
-        clip_on=False,
-    )
-
-
-def _point_away(axes: Any, at: int, row: PlotRow, colour: str, edge: float) -> None:
-    """Draw an arrow at the edge of the axis towards a value outside, and print the value inside the plot."""
-    right = row.value > edge
-    axes.plot([edge], [at], marker=">" if right else "<", markersize=6.5, color=colour, clip_on=False)
-    axes.annotate(
-        f"{row.value:,.4g}",
-        (edge, at),
-        xytext=(-8 if right else 8, 0),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        va="center",
-        color=colour,
-        fontsize=8.5,
-    )
 
 
 def _brackets(axes: Any, inks: ThemeColours, groups: Sequence[int]) -> None:
@@ -260,7 +255,6 @@ def scatter(x: NDArray[np.float64], y: NDArray[np.float64], xlabel: str, ylabel:
         axes.set_xlabel(xlabel, parse_math=False)  # names are not formulas
         axes.set_ylabel(ylabel, parse_math=False)
         axes.grid(color=inks.line, linewidth=0.6)
-        axes.set_axisbelow(True)
 
     return _draw(5.4, 5.0, paint)
 
@@ -282,16 +276,12 @@ def around_half(rows: Sequence[PlotRow], margin: float, label: str) -> ThemedPlo
                 ends = [row.low, row.high]
                 axes.plot(ends, [at, at], color=inks.accent, linewidth=2.2, solid_capstyle="round")
             axes.plot([row.value], [at], marker="o", markersize=6.5, color=inks.accent)
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
-        for text in axes.get_yticklabels():
-            text.set_color(inks.text)
-            text.set_parse_math(False)  # names are not formulas
+        _name_rows(axes, rows, inks)
         ends = [end for row in rows for end in (row.low, row.value, row.high) if end is not None]
         reach = max(15.0, *(1.15 * abs(end - 50) for end in ends))
-        axes.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+        axes.set_xlabel(label)
         axes.set_xlim(max(0.0, 50 - reach), min(100.0, 50 + reach))
         axes.grid(axis="x", color=inks.line, linewidth=0.6)
-        axes.set_axisbelow(True)
 
     return _draw(7.2, 0.95 + 0.42 * len(rows), paint)
 
@@ -308,11 +298,8 @@ def curves(lines: Sequence[Curve], xlabel: str, ylabel: str) -> ThemedPlot:
             dash = _DASHES[at % len(_DASHES)]
             axes.plot(line.x, line.y, color=colour, linestyle=dash, linewidth=1.4, label=line.label)
         legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
-        for text in legend.get_texts():
-            text.set_color(inks.text)
-            text.set_parse_math(False)  # names are not formulas
+        _plain_text(legend.get_texts(), inks)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.grid(axis="y", color=inks.line, linewidth=0.6)
-        axes.set_axisbelow(True)
 
     return _draw(7.2, max(2.7, 0.6 + 0.2 * len(lines)), paint)

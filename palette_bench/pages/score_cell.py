@@ -88,19 +88,15 @@ def _axis_text(value: float) -> str:
     return number(value, 0 if abs(value) >= 1 or value == 0 else -math.floor(math.log10(abs(value))))
 
 
-def _notes(key: str, score: Score) -> tuple[str, ...]:
-    """Return the explanations of a score: its own notes, and what its interval covers."""
-    found = [note_words(note) for note in score.notes if note not in BARRING]
-    if took_originals_as_fixed(score):
-        found.append(ORIGINALS_FIXED)
-    elif is_frechet(key) and score.interval:
-        found.append(EXPECTED_VALUE)
-    return tuple(found)
-
-
 def score_cell(key: str, score: Score) -> ScoreCell:
     """Return the texts of a score."""
     words = metric_words(shown_key(key, score))
+    # the score's own notes, and what its interval covers
+    notes = [note_words(note) for note in score.notes if note not in BARRING]
+    if took_originals_as_fixed(score):
+        notes.append(ORIGINALS_FIXED)
+    elif is_frechet(key) and score.interval:
+        notes.append(EXPECTED_VALUE)
     return ScoreCell(
         key=key,
         name=words.name,
@@ -116,7 +112,7 @@ def score_cell(key: str, score: Score) -> ScoreCell:
         reference_name=reference_words(score),
         basis=basis_words(score),
         marks=tuple(note.replace("-", " ") for note in score.notes if note in BARRING),
-        notes=_notes(key, score),
+        notes=tuple(notes),
         whisker=whisker(score),
         sort=score.value,
     )

@@ -39,7 +39,7 @@ DIRECTIONS: dict[Direction, str] = {
 
 NOTES: dict[str, str] = {
     "random-weights": (
-        "These numbers come from random weights: they show that the machinery works, not how good a model is."
+        "These numbers come from random weights: they show that the software works, not how good a model is."
     ),
     "rank-deficient": "Fewer images than feature dimensions: the distance has no interval and cannot rank.",
     "low-coverage": "The images cover too few classes for this metric.",
@@ -48,20 +48,20 @@ NOTES: dict[str, str] = {
     "partial": "Some images of the set are missing; a partial card never ranks.",
     "imported-reference": "The reference statistics were imported and cannot be traced to images.",
     "partial-reference": "The reference is a part of the validation set; such numbers never rank.",
-    "own-originals": "Measured against the set's own originals, not the validation set: not ranked here.",
+    "own-originals": "Measured against the set's own originals, not the validation set, so not ranked here.",
     "unpinned-weights": (
-        "The network's weights are a person's own, known by their digest alone (unpinned): who has no such "
-        "file cannot make these numbers again."
+        "The weights of the network are a user's own file, known only by its digest (unpinned): nobody "
+        "without this file can reproduce these numbers."
     ),
-    "simulated-votes": "The votes are simulated: nobody was asked, and such a card never ranks.",
+    "simulated-votes": "The votes are simulated: no people were asked, and such a card never ranks.",
     "peeked": "Computed before the study's stop rule was met; such numbers never rank.",
     "too-few-votes": "Too few raters or images for an interval: only counts are known.",
-    "small-study": "Fewer than 20 raters; read the interval with care.",
-    "small-n": "Under 2,048 images: small sets make this distance larger.",
-    "near-zero": ("So near zero that chance likeness of images outweighs the difference: a rough interval."),
-    "wide-interval": "Too few images to correct the interval for its own noise: up to 1.4 times too wide.",
-    "few-images": "Under 100 images the interval is rough: it may hold less often than it says.",
-    "needs-features": "Statistics without features cannot give this number.",
+    "small-study": "Fewer than 20 raters: read the interval with care.",
+    "small-n": "Fewer than 2,048 images: this distance is larger on small sets.",
+    "near-zero": "So near zero that chance similarity of images dominates: the interval is rough.",
+    "wide-interval": "Too few images to correct the interval for its noise: it is up to 1.4 times too wide.",
+    "few-images": "Fewer than 100 images: the interval is rough and may cover less often than stated.",
+    "needs-features": "This number cannot be computed from statistics without features.",
     "no-weights": "The network's weights are not on this machine.",
     "pictures-too-small": "The images are too small for this number.",
     "capped": "Equal images have no finite value; they count with the largest one.",
@@ -82,15 +82,15 @@ NETWORKS: dict[str, str] = {
     "ms-ssim": "MS-SSIM, five scales",
 }
 _CAUTIONS = {
-    "palette-mini": "A small protocol: ranks hold on this board, not for the paper's.",
-    "smoke": "A protocol to prove installations by: twelve images show that the machinery works.",
+    "palette-mini": "A small protocol: its ranks hold on this board, not for the paper's protocol.",
+    "smoke": "A protocol for testing installations: its twelve images show that the software works.",
 }
 _PREPROCESS = {"crop-area-v1": "reduced by area", "crop256-v1": "central crops of 256 px"}
 
 EXPECTED_VALUE = (
-    "The interval of a Fréchet distance holds its expected value at this number of images, not at "
-    "infinitely many: what a finite number adds falls as 1/N and can be many times the interval. Values at "
-    "other numbers of images do not compare."
+    "The interval of a Fréchet distance covers the expected value at this number of images, not the value at "
+    "infinitely many. The bias of a finite number of images falls as 1/N and can be many times the interval. "
+    "Values at different numbers of images are not comparable."
 )
 ORIGINALS_FIXED = (
     "This interval took the originals as fixed: it is too wide or too narrow, often several times."
@@ -170,6 +170,11 @@ def is_percent(score: Score) -> bool:
 # --- numbers ---
 
 
+def decimals_for(size: float, digits: int, otherwise: int = 0) -> int:
+    """Return the number of decimals (0 to 4) that shows `digits` digits of `size`; `otherwise` for size 0."""
+    return max(0, min(4, digits - 1 - math.floor(math.log10(size)))) if size > 0 else otherwise
+
+
 def decimals(score: Score) -> int:
     """Return the number of decimals (0 to 4) that shows two digits of the interval's half width.
 
@@ -177,7 +182,7 @@ def decimals(score: Score) -> int:
     """
     value = score.value or 0.0
     spread = abs(value) / 10 if score.low is None or score.high is None else (score.high - score.low) / 2
-    return max(0, min(4, 1 - math.floor(math.log10(spread)))) if spread > 0 else 0 if value == 0 else 2
+    return decimals_for(spread, 2, otherwise=0 if value == 0 else 2)
 
 
 def number(value: float | None, digits: int) -> str:
@@ -250,16 +255,14 @@ def headline(card: Scorecard, ranked: tuple[str, ...]) -> str:
 
     The sentence gives the first ranked metric and the perceptual distance, then the number of images.
     """
-    keys = dict.fromkeys(k for k in (*ranked[:1], "perceptual_distance") if k in card.scores)
-    parts = [f"{_mid_sentence(metric_words(k).name)} {value_text(card.scores[k])}" for k in keys]
+    parts = []
+    for key in dict.fromkeys(k for k in (*ranked[:1], "perceptual_distance") if k in card.scores):
+        name = metric_words(key).name
+        # inside a sentence, only abbreviations and names of people keep their capital
+        keeps = name[:2].isupper() or name.startswith(("Fréchet", "Inception"))
+        parts.append(f"{name if keeps else name[0].lower() + name[1:]} {value_text(card.scores[key])}")
     scores = ", ".join(parts) or "no scores"
     return f"{card.method.name} on {place(card.task, card.variant)}: {scores} over {card.n_scored:,} images"
-
-
-def _mid_sentence(name: str) -> str:
-    """Return a name as written inside a sentence: abbreviations and names of people keep their capital."""
-    keeps = name[:2].isupper() or name.startswith(("Fréchet", "Inception"))
-    return name if keeps else name[0].lower() + name[1:]
 
 
 def score_rows(scores: Mapping[str, Score]) -> list[tuple[str, ...]]:

@@ -15,7 +15,7 @@ from palette_bench.core.records import today
 from palette_bench.core.significance import holm
 from palette_bench.study import statistics
 from palette_bench.study.csv_tables import table_text
-from palette_bench.study.exclusions import PlatformCounts, ScreenedTrials, screen
+from palette_bench.study.exclusions import PlatformCounts, screen
 from palette_bench.study.plan import Studied, Study
 from palette_bench.study.results import Analysis, ImageRate, MethodResult, PairResult
 from palette_bench.study.statistics import LEAST_IMAGES, LEAST_RATERS, AnsweredTrials, is_enough, trials_of
@@ -50,9 +50,16 @@ def analyse(
     """
     votes = in_order(votes)
     screened = screen(votes, study, head)
-    early = _early(study, screened, votes)
-    if early and (not peek or early.code != "PB508"):
-        raise InputError(early)
+    if not votes:
+        raise InputError(
+            problem("PB501", "votes", expected="votes of the study", found="none", fix="collect them first")
+        )
+    finished = screened.flow.finished
+    early = finished < study.raters
+    if early and not peek:
+        expected = f"{study.raters:,} raters who finished"
+        fix = "wait for the other raters; --peek analyses now and marks every result as peeked"
+        raise InputError(problem("PB508", study.stop_rule, expected=expected, found=f"{finished:,}", fix=fix))
     everything = [v for v in votes if v.kind == "test" and v.choice]
     raters = {rater: at for at, rater in enumerate(sorted({v.rater for v in votes}))}
     images = {image_id: at for at, image_id in enumerate(study.image_ids)}
@@ -62,7 +69,15 @@ def analyse(
     methods = tuple(
         _method(m, study, kept[m.slug], before[m.slug], unanswered[m.slug]) for m in study.methods
     )
+    image_rates = (statistics.image_rates(t.votes, slug, study.image_ids) for slug, t in kept.items())
+    problems: list[Problem] = []
+    if few := [m.slug for m in methods if m.rate.value is None]:
+        expected = f"at least {LEAST_RATERS} raters and {LEAST_IMAGES} images"
+        fix = "collect more; counts are given"
+        problems.append(problem("PB506", "votes", expected=expected, fix=fix, ids=few))
     sources = tuple(sorted({v.source for v in votes}))
+    if "simulated" in sources:
+        problems.append(problem("PB507", "votes", found="source simulated", fix="collect votes of people"))
     analysis = Analysis(
         schema=Analysis.schema_name(),
         content_sha256="0" * 64,
@@ -77,34 +92,16 @@ def analyse(
         margin=study.margin,
         sources=sources,
         simulated="simulated" in sources,
-        peeked=early is not None,
+        peeked=early,
         votes=sha256(table_text(Vote, votes).encode()),
         flow=screened.flow,
         excluded=screened.excluded,
         methods=methods,
         pairs=tuple(_pairs(study, kept)),
-        notices=tuple(_notices(methods, screened)),
-        problems=tuple(_problems(methods, sources)),
+        notices=tuple(_notices(methods, screened.flow.analysed)),
+        problems=tuple(problems),
     )
-    return AnalysedStudy(analysis.signed(), _images(study, kept))
-
-
-def _early(study: Study, screened: ScreenedTrials, votes: Sequence[Vote]) -> Problem | None:
-    """Return why the votes must not be analysed yet, or None."""
-    if not votes:
-        return problem(
-            "PB501", "votes", expected="votes of the study", found="none", fix="collect them first"
-        )
-    done = screened.flow.finished
-    if done >= study.raters:
-        return None
-    return problem(
-        "PB508",
-        study.stop_rule,
-        expected=f"{study.raters:,} raters who finished",
-        found=f"{done:,}",
-        fix="wait for the rest; --peek looks anyway and marks all that comes of it",
-    )
+    return AnalysedStudy(analysis.signed(), tuple(rate for rates in image_rates for rate in rates))
 
 
 def _method(
@@ -155,39 +152,19 @@ def _pairs(study: Study, kept: dict[str, AnsweredTrials]) -> Iterator[PairResult
         )
 
 
-def _images(study: Study, kept: dict[str, AnsweredTrials]) -> tuple[ImageRate, ...]:
-    return tuple(
-        rate
-        for slug, trials in kept.items()
-        for rate in statistics.image_rates(trials.votes, slug, study.image_ids)
-    )
-
-
-def _notices(methods: Sequence[MethodResult], screened: ScreenedTrials) -> Iterator[str]:
+def _notices(methods: Sequence[MethodResult], raters: int) -> Iterator[str]:
     """Yield what a reader must know in addition to the numbers."""
-    if LEAST_RATERS <= screened.flow.analysed < SMALL_STUDY:
-        yield f"A small study: {screened.flow.analysed} raters. Read the intervals with care."
+    if LEAST_RATERS <= raters < SMALL_STUDY:
+        yield f"A small study: {raters} raters. Read the intervals with care."
     for m in methods:
-        if (
-            m.rater_mean is not None
-            and m.rate.value is not None
-            and abs(m.rater_mean - m.rate.value) > _APART
-        ):
+        mean, value = m.rater_mean, m.rate.value
+        if mean is not None and value is not None and abs(mean - value) > _APART:
             yield (
-                f"{m.slug}: the mean of raters' own rates is {m.rater_mean:.1f} %, over a point from the "
-                f"rate of all votes, {m.rate.value:.1f} %: raters with many votes answer unlike the rest."
+                f"{m.slug}: the mean of raters' own rates is {mean:.1f} %, over a point from the "
+                f"rate of all votes, {value:.1f} %: raters with many votes answer unlike the rest."
             )
         if m.equivalence and m.equivalence.beyond == "above":
             yield (
                 f"{m.slug}: chosen more often than the original. Look for a cue that is not realism, such "
                 "as sharpness or compression of the originals."
             )
-
-
-def _problems(methods: Sequence[MethodResult], sources: Sequence[str]) -> Iterator[Problem]:
-    few = [m.slug for m in methods if m.rate.value is None]
-    if few:
-        expected = f"at least {LEAST_RATERS} raters and {LEAST_IMAGES} images"
-        yield problem("PB506", "votes", expected=expected, fix="collect more; counts are given", ids=few)
-    if "simulated" in sources:
-        yield problem("PB507", "votes", found="source simulated", fix="collect votes of people")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from palette_bench.core import atomic
 from palette_bench.pages.plots import PlotRow, around_half
-from palette_bench.pages.render import data_uri, render
+from palette_bench.pages.render import render
 from palette_bench.pages.score_cell import Whisker
 from palette_bench.pages.text import NOTHING, number, source_words, task_words
 from palette_bench.study.analysis import analyse
@@ -16,7 +16,7 @@ from palette_bench.study.csv_tables import table_text
 from palette_bench.study.exclusions import RATER_RULES, TRIAL_RULES, PlatformCounts
 from palette_bench.study.folder import StudyFolder
 from palette_bench.study.plan import Study
-from palette_bench.study.results import Analysis, Flow, ImageRate, MethodResult, Rate
+from palette_bench.study.results import Analysis, Flow, ImageRate, Rate
 from palette_bench.study.scorecards import read_parents, write_cards
 from palette_bench.study.votes import read_votes
 
@@ -27,16 +27,66 @@ OPEN = "_to be filled in by hand_"
 
 def data_sheet(study: Study, analysis: Analysis) -> str:
     """Return the human evaluation data sheet as Markdown."""
+    target, flow, rules, ethics = study.target, analysis.flow, study.exclude, study.ethics
+    place = task_words(target.protocol, target.task, target.variant)
+    pay = " ".join(filter(None, (ethics.pay_per_hour, ethics.currency)))
     sections = {
-        "1. Main reference and supplementary resources": _resources(study, analysis),
-        "2. Evaluated systems": _systems(study),
-        "3. Sample of system outputs, evaluators and experimental design": _experiment(study, analysis),
-        "4. Definition and operationalisation of quality criteria": _criterion(study),
-        "5. Ethics": _ethics(study),
+        "1. Main reference and supplementary resources": {
+            "Main reference": OPEN,
+            "Study": f"{study.id}; analysis {analysis.content_sha256[:12]}, {analysis.date}",
+            "Resources": "study.json, slots/, votes.csv, analysis.json and images.csv beside this sheet",
+            "Preregistration": "the plan was frozen before the first vote; its digest is the study id",
+            "Contact": OPEN,
+        },
+        "2. Evaluated systems": {
+            "Input": f"image; {place} of {target.protocol}",
+            "Output": f"image, shown at {study.size_css_px} x {study.size_css_px} CSS pixels",
+            "Task": "image-to-image translation",
+            "Systems": "; ".join(f"{m.slug} {_plain(m.version)} ({m.outputs[:12]})" for m in study.methods),
+        },
+        "3. Sample of system outputs, evaluators and experimental design": {
+            "Sample": f"{study.images:,} images of {source_words(target.protocol, target.source)}",
+            "Selection": f"automatic, by the rule study-v1, seed {study.image_seed}; nothing was picked "
+            "by hand",
+            "Evaluators": f"{flow.started:,} started, {flow.finished:,} finished, {flow.analysed:,} analysed",
+            "Recruitment and expertise": OPEN,
+            "Training": f"{study.practice} practice trials with feedback; instructions are kept beside "
+            "the plan",
+            "Assignment": f"{study.test_trials} test trials a rater, {study.trials_per_method} of each of "
+            f"{study.methods_per_rater} methods; no image twice; sides and images balanced",
+            "Quality assurance": f"{study.catch} catch trials (degraded input against original), "
+            f"{rules.catch_min_correct} must be right; median answer at least {rules.min_median_rt_ms} ms; "
+            f"one side with p under {rules.side_bias_p:g} excludes; {100 * rules.min_valid_share:g} % of "
+            f"trials valid; display within {rules.max_timing_error_ms} ms of the plan",
+            "Raters left out": _counts({RATER_RULES[k]: n for k, n in flow.excluded.items()}),
+            "Trials left out": _counts({TRIAL_RULES[k]: n for k, n in flow.trials_invalid.items()}),
+            "Stop rule": f"{study.stop_rule}: {study.raters:,} raters"
+            f"{'; peeked before' if analysis.peeked else ''}",
+            "Collected by": ", ".join(analysis.sources),
+            "Evaluation conditions": "the raters' own screens; window and colour check before the first "
+            "trial",
+        },
+        "4. Definition and operationalisation of quality criteria": {
+            "Name": "fool rate: how often an output is taken for the photograph",
+            "Kind": "indistinguishability from photographs, relative to one reference image, as a whole",
+            "Question put to raters": _plain(study.question),
+            "Response": f"forced choice of two, {study.layout}, shown for {study.display_ms} ms; no ties",
+            "Input shown": "yes" if study.show_input else "no",
+            "Aggregation": "share of test trials in which the output is chosen; 50 % = raters cannot tell",
+            "Uncertainty": "two-way interval over raters and images (twoway-wilson-v1), level "
+            f"{100 * (1 - study.alpha):g} %; differences by t test, Holm's correction",
+        },
+        "5. Ethics": {
+            "Approval": _plain(", ".join(filter(None, (ethics.body, ethics.approval)))) or OPEN,
+            "Pay": f"{_plain(pay)} an hour" if pay else OPEN,
+            "Purpose": _plain(ethics.purpose),
+            "Personal data": "rater ids are keyed digests; no address, user agent or exact time is stored",
+            "Consent": f"consent.txt, {study.consent[:12]}; raters may withdraw, and their rows go",
+        },
     }
     lines = [f"# Human evaluation data sheet: {_plain(study.title)}", "", "Headings after HEDS 3.0.", ""]
     for heading, facts in sections.items():
-        lines += [f"## {heading}", "", *(f"- **{name}.** {text}" for name, text in facts), ""]
+        lines += [f"## {heading}", "", *(f"- **{name}.** {text}" for name, text in facts.items()), ""]
     return "\n".join(lines)
 
 
@@ -45,89 +95,8 @@ def _plain(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|!" else c for c in text)
 
 
-Facts = Iterable[tuple[str, str]]
-
-
-def _resources(study: Study, analysis: Analysis) -> Facts:
-    yield "Main reference", OPEN
-    yield "Study", f"{study.id}; analysis {analysis.content_sha256[:12]}, {analysis.date}"
-    yield "Resources", "study.json, slots/, votes.csv, analysis.json and images.csv beside this sheet"
-    yield (
-        "Preregistration",
-        "the plan was frozen before the first vote; its digest is the study id",
-    )
-    yield "Contact", OPEN
-
-
-def _systems(study: Study) -> Facts:
-    target = study.target
-    yield "Input", f"image; {task_words(target.protocol, target.task, target.variant)} of {target.protocol}"
-    yield "Output", f"image, shown at {study.size_css_px} x {study.size_css_px} CSS pixels"
-    yield "Task", "image-to-image translation"
-    yield "Systems", "; ".join(f"{m.slug} {_plain(m.version)} ({m.outputs[:12]})" for m in study.methods)
-
-
-def _experiment(study: Study, analysis: Analysis) -> Facts:
-    flow, rules = analysis.flow, study.exclude
-    yield "Sample", f"{study.images:,} images of {source_words(study.target.protocol, study.target.source)}"
-    yield "Selection", f"automatic, by the rule study-v1, seed {study.image_seed}; nothing was picked by hand"
-    yield "Evaluators", f"{flow.started:,} started, {flow.finished:,} finished, {flow.analysed:,} analysed"
-    yield "Recruitment and expertise", OPEN
-    yield "Training", f"{study.practice} practice trials with feedback; instructions are kept beside the plan"
-    yield (
-        "Assignment",
-        f"{study.test_trials} test trials a rater, {study.trials_per_method} of each of "
-        f"{study.methods_per_rater} methods; no image twice; sides and images balanced",
-    )
-    yield (
-        "Quality assurance",
-        f"{study.catch} catch trials (degraded input against original), {rules.catch_min_correct} must "
-        f"be right; median answer at least {rules.min_median_rt_ms} ms; one side with p under "
-        f"{rules.side_bias_p:g} excludes; {100 * rules.min_valid_share:g} % of trials valid; display within "
-        f"{rules.max_timing_error_ms} ms of the plan",
-    )
-    yield "Raters left out", _counts({RATER_RULES[k]: n for k, n in flow.excluded.items()})
-    yield "Trials left out", _counts({TRIAL_RULES[k]: n for k, n in flow.trials_invalid.items()})
-    yield (
-        "Stop rule",
-        f"{study.stop_rule}: {study.raters:,} raters{'; peeked before' if analysis.peeked else ''}",
-    )
-    yield "Collected by", ", ".join(analysis.sources)
-    yield "Evaluation conditions", "the raters' own screens; window and colour check before the first trial"
-
-
 def _counts(found: dict[str, int]) -> str:
     return "; ".join(f"{n:,} {what}" for what, n in found.items() if n) or "none"
-
-
-def _criterion(study: Study) -> Facts:
-    yield "Name", "fool rate: how often an output is taken for the photograph"
-    yield "Kind", "indistinguishability from photographs, relative to one reference image, as a whole"
-    yield "Question put to raters", _plain(study.question)
-    yield (
-        "Response",
-        f"forced choice of two, {study.layout}, shown for {study.display_ms} ms; no ties",
-    )
-    yield "Input shown", "yes" if study.show_input else "no"
-    yield (
-        "Aggregation",
-        "share of test trials in which the output is chosen; 50 % = raters cannot tell",
-    )
-    yield (
-        "Uncertainty",
-        f"two-way interval over raters and images (twoway-wilson-v1), level {100 * (1 - study.alpha):g} %; "
-        "differences by t test, Holm's correction",
-    )
-
-
-def _ethics(study: Study) -> Facts:
-    ethics = study.ethics
-    yield "Approval", _plain(", ".join(filter(None, (ethics.body, ethics.approval)))) or OPEN
-    pay = " ".join(filter(None, (ethics.pay_per_hour, ethics.currency)))
-    yield "Pay", f"{_plain(pay)} an hour" if pay else OPEN
-    yield "Purpose", _plain(ethics.purpose)
-    yield "Personal data", "rater ids are keyed digests; no address, user agent or exact time is stored"
-    yield "Consent", f"consent.txt, {study.consent[:12]}; raters may withdraw, and their rows go"
 
 
 # --- the page ---
@@ -169,6 +138,28 @@ def headline(analysis: Analysis) -> str:
 def analysis_page(analysis: Analysis) -> str:
     """Return the page's HTML."""
     target = analysis.target
+    rows, details, plotted = [], [], []
+    for m in analysis.methods:
+        rate, sides, shares, slope = m.rate, m.sides, m.variance, m.slope
+        whisker = None
+        if rate.value is not None and rate.low is not None and rate.high is not None:
+            low, middle, high = (round(end, 2) for end in (rate.low, rate.value, rate.high))
+            whisker = Whisker(low, middle, high, "0", "100")
+        if rate.value is not None:
+            plotted.append(PlotRow(m.slug, rate.value, rate.low, rate.high, "system"))
+        rows.append((m, whisker, VERDICTS[m.equivalence.verdict] if m.equivalence else "counts only"))
+        # in the order of the page's columns
+        columns = [number(m.rater_mean, 1), NOTHING, NOTHING, NOTHING, NOTHING, NOTHING]
+        if sides:
+            columns[1] = f"{number(sides.original_left, 1)} / {number(sides.original_right, 1)}"
+            columns[2:4] = number(sides.chose_left, 1), number(sides.d_prime, 2)
+        if shares:
+            columns[4] = f"{100 * shares.raters:.0f} / {100 * shares.images:.0f}"
+        if slope:
+            ends = f"{number(slope.low, 2)} to {number(slope.high, 2)}"
+            columns[5] = f"{number(slope.per_ten_trials, 2)} ({ends})"
+        details.append((m.slug, columns))
+    label = "fool rate, per cent of trials; 50 = cannot tell"
     return render(
         "analysis.html.jinja",
         title=analysis.title,
@@ -178,73 +169,35 @@ def analysis_page(analysis: Analysis) -> str:
         task=task_words(target.protocol, target.task, target.variant),
         source=source_words(target.protocol, target.source),
         seconds=f"{analysis.display_ms / 1000:g}",
-        rows=[(m, _whisker(m.rate), _verdict(m)) for m in analysis.methods],
-        details=[_details(m) for m in analysis.methods],
-        plot=_plot(analysis),
-        flows=[("Raters", _rater_boxes(analysis.flow)), ("Test trials", _trial_boxes(analysis.flow))],
+        rows=rows,
+        details=details,
+        plot=around_half(plotted, 100 * analysis.margin, label).addresses if plotted else None,
+        flows=_flows(analysis.flow),
         margin=f"{100 * analysis.margin:g}",
         level=f"{100 * (1 - analysis.alpha):g}",
         narrow=f"{100 * (1 - 2 * analysis.alpha):g}",
     )
 
 
-def _whisker(rate: Rate) -> Whisker | None:
-    if rate.value is None or rate.low is None or rate.high is None:
-        return None
-    return Whisker(round(rate.low, 2), round(rate.value, 2), round(rate.high, 2), "0", "100")
-
-
-def _verdict(method: MethodResult) -> str:
-    return VERDICTS[method.equivalence.verdict] if method.equivalence else "counts only"
-
-
-def _details(method: MethodResult) -> tuple[str, list[str]]:
-    """Return a method's slug and detailed statistics, in the order of the page's columns."""
-    sides, shares, slope = method.sides, method.variance, method.slope
-    return method.slug, [
-        number(method.rater_mean, 1),
-        f"{number(sides.original_left, 1)} / {number(sides.original_right, 1)}" if sides else NOTHING,
-        number(sides.chose_left, 1) if sides else NOTHING,
-        number(sides.d_prime, 2) if sides else NOTHING,
-        f"{100 * shares.raters:.0f} / {100 * shares.images:.0f}" if shares else NOTHING,
-        f"{number(slope.per_ten_trials, 2)} ({number(slope.low, 2)} to {number(slope.high, 2)})"
-        if slope
-        else NOTHING,
-    ]
-
-
-def _plot(analysis: Analysis) -> tuple[str, str] | None:
-    rows = [
-        PlotRow(m.slug, m.rate.value, m.rate.low, m.rate.high, "system")
-        for m in analysis.methods
-        if m.rate.value is not None
-    ]
-    if not rows:
-        return None
-    plot = around_half(rows, 100 * analysis.margin, "fool rate, per cent of trials; 50 = cannot tell")
-    return data_uri("image/svg+xml", plot.light), data_uri("image/svg+xml", plot.dark)
-
-
-def _rater_boxes(flow: Flow) -> list[FlowBox]:
+def _flows(flow: Flow) -> list[tuple[str, list[FlowBox]]]:
+    """Return the boxes of the flow diagram, of raters and of test trials."""
     known = [(flow.invited, "invited", ()), (flow.consented, "consented", _some(flow.withdrawn, "withdrew"))]
-    gone = tuple(f"{n:,}: {RATER_RULES[reason]}" for reason, n in flow.excluded.items() if n)
-    return [
-        *(FlowBox(f"{count:,}", what, left) for count, what, left in known if count is not None),
-        FlowBox(f"{flow.started:,}", f"started, {flow.finished:,} of them finished", gone),
-        FlowBox(f"{flow.analysed:,}", "analysed"),
-    ]
-
-
-def _trial_boxes(flow: Flow) -> list[FlowBox]:
-    gone = (
+    raters_gone = tuple(f"{n:,}: {RATER_RULES[reason]}" for reason, n in flow.excluded.items() if n)
+    trials_gone = (
         *_some(flow.trials_unanswered, "without answer"),
         *(f"{n:,}: {TRIAL_RULES[reason]}" for reason, n in flow.trials_invalid.items() if n),
         *_some(flow.trials_of_excluded, "of raters left out"),
     )
-    return [
-        FlowBox(f"{flow.trials_shown:,}", "shown", gone),
+    raters = [
+        *(FlowBox(f"{count:,}", what, left) for count, what, left in known if count is not None),
+        FlowBox(f"{flow.started:,}", f"started, {flow.finished:,} of them finished", raters_gone),
+        FlowBox(f"{flow.analysed:,}", "analysed"),
+    ]
+    trials = [
+        FlowBox(f"{flow.trials_shown:,}", "shown", trials_gone),
         FlowBox(f"{flow.trials_analysed:,}", "analysed"),
     ]
+    return [("Raters", raters), ("Test trials", trials)]
 
 
 def _some(count: int | None, what: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ right, up to one trial. Source: reports and studies, section 7.1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -79,16 +79,16 @@ def faults(plan: StudyPlan, n_methods: int, n_ids: int) -> list[Problem]:
     found = []
     if needed > n_ids:
         most = n_ids - plan.catch - plan.practice
-        found.append(("images", f"at most {most:,}, which leaves catch and practice", plan.images))
+        found.append(("images", f"at most {most:,}, to leave images for catch and practice", plan.images))
     if apart > plan.images:
         found.append(("images", f"at least methods x trials_per_method = {apart:,}", plan.images))
     if plan.raters * per_rater % n_methods:
         step = next(n for n in range(1, n_methods + 1) if n * per_rater % n_methods == 0)
         found.append(
-            ("raters", f"a multiple of {step}: {per_rater} of {n_methods} methods each", plan.raters)
+            ("raters", f"a multiple of {step}: each judges {per_rater} of {n_methods} methods", plan.raters)
         )
     if plan.catch >= per_rater * plan.trials_per_method:
-        found.append(("catch", "fewer than the test trials between which they hide", plan.catch))
+        found.append(("catch", "fewer than the test trials, which surround catch trials", plan.catch))
     passed = plan.exclude.catch_min_correct
     if passed > plan.catch:
         found.append(("exclude.catch_min_correct", f"at most catch = {plan.catch}", passed))
@@ -111,41 +111,38 @@ def assign(plan: StudyPlan, slugs: Sequence[str], choice: ImageChoice, secret: s
         secret: the study's secret; equal secrets give equal lists.
     """
     draw = Stream(f"palette-bench/study-v1|{secret}|hands")
-    hands = _deal(plan, len(slugs), shuffled(choice.test, draw))
-    for _ in range(_EXCHANGES):
-        for method in range(len(slugs)):
-            _exchange(hands, method, draw)
-    return [
-        list(_sequence(hand, slugs, choice, Stream(f"palette-bench/study-v1|{secret}|slot|{slot}")))
-        for slot, hand in enumerate(hands)
-    ]
-
-
-def shuffled(items: Iterable[T], draw: Stream) -> list[T]:
-    """Return the items in uniformly random order (Fisher and Yates)."""
-    order = list(items)
-    for last in range(len(order) - 1, 0, -1):
-        at = draw.below(last + 1)
-        order[last], order[at] = order[at], order[last]
-    return order
-
-
-def _deal(plan: StudyPlan, n_methods: int, images: Sequence[ImageId]) -> list[Allocation]:
-    """Return each slot's images by method, from a circular layout of the images that balances all counts.
-
-    Each method goes round the circle in steps of `trials_per_method`, from its own start. The starts are at
-    least one step apart, so the arcs of one rater never overlap.
-    """
-    per_rater, trials = methods_per_rater(plan, n_methods), plan.trials_per_method
-    gap = len(images) // n_methods
+    images, per_rater = shuffled(choice.test, draw), methods_per_rater(plan, len(slugs))
+    trials = plan.trials_per_method
+    # Lay the images out in a circle, which balances all counts. Each method goes round the circle in steps of
+    # `trials_per_method`, from its own start. The starts are at least one step apart, so the arcs of one
+    # rater never overlap.
+    gap = len(images) // len(slugs)
     hands: list[Allocation] = []
     for slot in range(plan.raters):
-        turns = (divmod(slot * per_rater + i, n_methods) for i in range(per_rater))
+        turns = (divmod(slot * per_rater + i, len(slugs)) for i in range(per_rater))
         starts = {method: turn * trials + method * gap for turn, method in turns}
         hands.append(
             {m: [images[(start + i) % len(images)] for i in range(trials)] for m, start in starts.items()}
         )
-    return hands
+    for _ in range(_EXCHANGES):
+        for method in range(len(slugs)):
+            _exchange(hands, method, draw)
+    lists = []
+    for slot, hand in enumerate(hands):
+        draw = Stream(f"palette-bench/study-v1|{secret}|slot|{slot}")
+        test = [
+            trial
+            for method in sorted(hand)
+            for trial in _sided("test", shuffled(hand[method], draw), slugs[method], draw)
+        ]
+        catch = iter(_sided("catch", shuffled(choice.catch, draw), CATCH_METHOD, draw))
+        # catch trials are between test trials, never first, last or adjacent
+        gaps = set(shuffled(range(1, len(test)), draw)[: len(choice.catch)])
+        trials_of_slot = _sided("practice", shuffled(choice.practice, draw), CATCH_METHOD, draw)
+        for at, trial in enumerate(shuffled(test, draw)):
+            trials_of_slot += [next(catch), trial] if at in gaps else [trial]
+        lists.append(trials_of_slot)
+    return lists
 
 
 def _exchange(hands: Sequence[Allocation], method: int, draw: Stream) -> None:
@@ -156,7 +153,7 @@ def _exchange(hands: Sequence[Allocation], method: int, draw: Stream) -> None:
     """
     pairs = shuffled([hand for hand in hands if method in hand], draw)
     for one, other in zip(pairs[::2], pairs[1::2], strict=False):  # one rater of an odd number has no partner
-        seen, seen_by_other = _all(one), _all(other)
+        seen, seen_by_other = ({i for images in hand.values() for i in images} for hand in (one, other))
         free = [i for i in one[method] if i not in seen_by_other]
         pool = shuffled(free + [i for i in other[method] if i not in seen], draw)
         given = set(pool)
@@ -164,26 +161,13 @@ def _exchange(hands: Sequence[Allocation], method: int, draw: Stream) -> None:
         other[method] = [i for i in other[method] if i not in given] + pool[len(free) :]
 
 
-def _all(hand: Allocation) -> set[ImageId]:
-    return {image_id for images in hand.values() for image_id in images}
-
-
-def _sequence(
-    hand: Allocation, slugs: Sequence[str], choice: ImageChoice, draw: Stream
-) -> Iterator[DraftTrial]:
-    """Yield one rater's trials. Catch trials are between test trials, never first, last or adjacent."""
-    test = [
-        trial
-        for method in sorted(hand)
-        for trial in _sided("test", shuffled(hand[method], draw), slugs[method], draw)
-    ]
-    catch = iter(_sided("catch", shuffled(choice.catch, draw), CATCH_METHOD, draw))
-    gaps = set(shuffled(range(1, len(test)), draw)[: len(choice.catch)])
-    yield from _sided("practice", shuffled(choice.practice, draw), CATCH_METHOD, draw)
-    for at, trial in enumerate(shuffled(test, draw)):
-        if at in gaps:
-            yield next(catch)
-        yield trial
+def shuffled(items: Iterable[T], draw: Stream) -> list[T]:
+    """Return the items in uniformly random order (Fisher and Yates)."""
+    order = list(items)
+    for last in range(len(order) - 1, 0, -1):
+        at = draw.below(last + 1)
+        order[last], order[at] = order[at], order[last]
+    return order
 
 
 def _sided(kind: Kind, images: Sequence[ImageId], method: str, draw: Stream) -> list[DraftTrial]:

@@ -51,12 +51,22 @@ def parse_table(cls: type[P], data: bytes, name: str) -> list[tuple[int, P]]:
     """
     (_, header), *lines = table_lines(data, name)
     _require_columns(cls, header, name)
+    nullable = {name for name, field in cls.model_fields.items() if not field.is_required()}
     faults: Faults = defaultdict(list)
     rows: list[tuple[int, P]] = []
     for line, cells in lines:
-        row = _row(cls, header, cells, line, faults)
-        if row is not None:
-            rows.append((line, row))
+        if len(cells) != len(header):
+            faults["row", f"{len(header)} cells"].append((line, f"{len(cells)} cells"))
+            continue
+        known = {name: cell for name, cell in zip(header, cells, strict=True) if name in cls.model_fields}
+        given = {name: cell for name, cell in known.items() if cell or name not in nullable}
+        try:
+            rows.append((line, cls.model_validate_strings(given)))
+        except ValidationError as error:
+            for fault in error.errors(include_url=False):
+                column = str(fault["loc"][0]) if fault["loc"] else "row"
+                found = known.get(column, "") if fault["loc"] else ""
+                faults[column, fault["msg"]].append((line, repr(found)[:80]))
     if faults:
         raise RecordError(*fault_problems("PB501", faults, name))
     return rows
@@ -70,7 +80,7 @@ def fault_problems(code: str, faults: Faults, name: str) -> list[Problem]:
             f"{name}: {column}",
             expected=expected,
             found=found[0][1],
-            fix="mend or remove these lines",
+            fix="correct or remove these lines",
             ids=[f"line {line}" for line, _ in found],
         )
         for (column, expected), found in faults.items()
@@ -93,31 +103,12 @@ def table_lines(data: bytes, name: str) -> list[tuple[int, list[str]]]:
 
 
 def _require_columns(cls: type[Part], header: Sequence[str], name: str) -> None:
-    missing = [column for column in cls.model_fields if column not in header]
-    repeated = sorted({column for column in header if header.count(column) > 1} & set(cls.model_fields))
-    problems = [
-        problem("PB510", f"{name}: header", expected=f"a column {column}", fix=suggest(column, header))
-        for column in missing
-    ]
-    problems += [
-        problem("PB510", f"{name}: header", expected=f"one column {column}", found="several")
-        for column in repeated
-    ]
+    problems, where = [], f"{name}: header"
+    for column in cls.model_fields:
+        if column not in header:
+            fix = suggest(column, header)
+            problems.append(problem("PB510", where, expected=f"a column {column}", fix=fix))
+        elif header.count(column) > 1:
+            problems.append(problem("PB510", where, expected=f"one column {column}", found="several"))
     if problems:
         raise RecordError(*problems)
-
-
-def _row(cls: type[P], header: Sequence[str], cells: Sequence[str], line: int, faults: Faults) -> P | None:
-    if len(cells) != len(header):
-        faults["row", f"{len(header)} cells"].append((line, f"{len(cells)} cells"))
-        return None
-    known = {name: cell for name, cell in zip(header, cells, strict=True) if name in cls.model_fields}
-    nullable = {name for name, field in cls.model_fields.items() if not field.is_required()}
-    try:
-        return cls.model_validate_strings({k: v for k, v in known.items() if v or k not in nullable})
-    except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            column = str(fault["loc"][0]) if fault["loc"] else "row"
-            found = known.get(column, "") if fault["loc"] else ""
-            faults[column, fault["msg"]].append((line, repr(found)[:80]))
-        return None

@@ -5,8 +5,6 @@ Source: reports and studies, section 7.1. `palette_bench.study.plan` describes t
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -43,6 +41,7 @@ from palette_bench.study.plan import (
     StudyTarget,
     StudyToml,
     Truth,
+    keyed_digest,
     slot_list,
 )
 from palette_bench.submission.check import check
@@ -85,49 +84,35 @@ def design(
         StorageError: PB809, the folder exists; PB802, writing failed.
     """
     plan = StudyToml.read(plan_file)
-    _require_new(out)
-    target = BenchSet.open(benchset)
-    raise_errors(faults(plan, len(submissions), len(target.ids)), InputError)
-    texts = {name: read_file(plan_file.parent / name) for name in (plan.consent, plan.instructions)}
-    with ExitStack() as stack:
-        entries = _entries(submissions, target, stack, progress)
-        choice = choose(plan, target.manifest.set_fingerprint, target.ids)
-        with atomic.whole_folder(out) as folder:
-            frozen = _Freezing(plan, target, entries, choice, secret or os.urandom(32).hex())
-            return frozen.write(folder, texts[plan.consent], texts[plan.instructions], progress)
-
-
-def _require_new(out: Path) -> None:
     if out.exists():
         fix = "choose a new folder: a frozen study is never overwritten"
         raise StorageError(
             problem("PB809", str(out), expected="no folder of this name", found="one", fix=fix)
         )
-
-
-def _entries(
-    submissions: Sequence[Path], target: BenchSet, stack: ExitStack, progress: Progress
-) -> list[StudyEntry]:
-    """Return the checked submissions. The stack closes their files."""
-    entries = []
-    for path in submissions:
-        report = check(path, target.folder, progress=progress)
-        if not report.ok or report.card is None:
-            raise SubmissionError(*errors_of(report.problems))
-        outputs = table_digest(report.pixels)  # as on the method's scorecard
-        method = report.card.method
-        files = stack.enter_context(open_submission(path, len(target.ids)))
-        studied = Studied(slug=method.slug, version=method.version, outputs=outputs)
-        entries.append(StudyEntry(studied, OutputImages(files, target)))
-    _require_distinct([entry.studied.slug for entry in entries])
-    return entries
-
-
-def _require_distinct(slugs: Sequence[str]) -> None:
-    twice = sorted({slug for slug in slugs if slugs.count(slug) > 1})
-    if twice:
-        fix = "study one version of a method at a time: votes name methods by slug"
-        raise SubmissionError(problem("PB404", "submissions", found=f"two of {', '.join(twice)}", fix=fix))
+    target = BenchSet.open(benchset)
+    raise_errors(faults(plan, len(submissions), len(target.ids)), InputError)
+    texts = {name: read_file(plan_file.parent / name) for name in (plan.consent, plan.instructions)}
+    with ExitStack() as stack:
+        entries = []
+        for path in submissions:
+            report = check(path, target.folder, progress=progress)
+            if not report.ok or report.card is None:
+                raise SubmissionError(*errors_of(report.problems))
+            outputs = table_digest(report.pixels)  # as on the method's scorecard
+            method = report.card.method
+            files = stack.enter_context(open_submission(path, len(target.ids)))
+            studied = Studied(slug=method.slug, version=method.version, outputs=outputs)
+            entries.append(StudyEntry(studied, OutputImages(files, target)))
+        slugs = [entry.studied.slug for entry in entries]
+        if twice := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
+            fix = "study one version of a method at a time: votes name methods by slug"
+            raise SubmissionError(
+                problem("PB404", "submissions", found=f"two of {', '.join(twice)}", fix=fix)
+            )
+        choice = choose(plan, target.manifest.set_fingerprint, target.ids)
+        with atomic.whole_folder(out) as folder:
+            frozen = _Freezing(plan, target, entries, choice, secret or os.urandom(32).hex())
+            return frozen.write(folder, texts[plan.consent], texts[plan.instructions], progress)
 
 
 @dataclass(frozen=True)
@@ -143,32 +128,17 @@ class _Freezing:
     def write(self, folder: Path, consent: bytes, instructions: bytes, progress: Progress) -> Study:
         """Write all files, the plan last, and return the plan."""
         files, digests = self._write_stimuli(folder, progress)
-        truth = self._truth(files)
+        slugs = [entry.studied.slug for entry in self.entries]
+        slots = assign(self.plan, slugs, self.choice, self.secret)
+        truth = [
+            [self._row(slot, trial, draft, files) for trial, draft in enumerate(drafts)]
+            for slot, drafts in enumerate(slots)
+        ]
         lists = [slot_list(slot, rows).to_json() for slot, rows in enumerate(truth)]
         table = table_text(Truth, (row for rows in truth for row in rows)).encode()
-        study = self._study(
-            consent=sha256(consent),
-            instructions=sha256(instructions),
-            truth=sha256(table),
-            slots=slots_digest(lists),
-            stimuli=stimuli_digest(digests),
-        )
-        atomic.make_folder(folder / "slots")
-        with atomic.FileBatch() as batch:
-            for slot, text in enumerate(lists):
-                batch.write(folder / slot_name(slot), text.encode())
-        seal = StudySecret(schema=StudySecret.schema_name(), study_id=study.id, secret=self.secret)
-        atomic.write_private(folder / TRUTH, table)
-        atomic.write_private(folder / SEAL, seal.to_json().encode())
-        atomic.write_bytes(folder / CONSENT, consent)
-        atomic.write_bytes(folder / INSTRUCTIONS, instructions)
-        study.write(folder / STUDY)
-        return study
-
-    def _study(self, **digests: str) -> Study:
         manifest = self.target.manifest
         shared: dict[str, Any] = {key: getattr(self.plan, key) for key in StudyPlan.model_fields}
-        return Study(
+        study = Study(
             schema=Study.schema_name(),
             target=StudyTarget(
                 protocol=manifest.protocol,
@@ -182,8 +152,24 @@ class _Freezing:
             image_ids=self.choice.test,
             catch_ids=self.choice.catch,
             practice_ids=self.choice.practice,
-            **(shared | digests),
+            consent=sha256(consent),
+            instructions=sha256(instructions),
+            truth=sha256(table),
+            slots=slots_digest(lists),
+            stimuli=stimuli_digest(digests),
+            **shared,
         )
+        atomic.make_folder(folder / "slots")
+        with atomic.FileBatch() as batch:
+            for slot, text in enumerate(lists):
+                batch.write(folder / slot_name(slot), text.encode())
+        seal = StudySecret(schema=StudySecret.schema_name(), study_id=study.id, secret=self.secret)
+        atomic.write_private(folder / TRUTH, table)
+        atomic.write_private(folder / SEAL, seal.to_json().encode())
+        atomic.write_bytes(folder / CONSENT, consent)
+        atomic.write_bytes(folder / INSTRUCTIONS, instructions)
+        study.write(folder / STUDY)
+        return study
 
     def _write_stimuli(
         self, folder: Path, progress: Progress
@@ -195,7 +181,7 @@ class _Freezing:
         images = self._images()
         total = self.plan.images * (1 + len(self.entries) + self.plan.show_input)
         total += 2 * (self.plan.catch + self.plan.practice)
-        with progress("stimuli", total) as advance:
+        with progress("write stimuli", total) as advance:
             while batch := [shown for _, shown in zip(range(_BATCH), images, strict=False)]:
                 with atomic.FileBatch() as round_:
                     for image_id, what, pixels in batch:
@@ -218,14 +204,6 @@ class _Freezing:
         for image_id in (*self.choice.catch, *self.choice.practice, *shows_input):
             yield image_id, "input", self.target.condition(image_id)
 
-    def _truth(self, files: Mapping[tuple[ImageId, str], str]) -> list[list[Truth]]:
-        slugs = [entry.studied.slug for entry in self.entries]
-        slots = assign(self.plan, slugs, self.choice, self.secret)
-        return [
-            [self._row(slot, trial, draft, files) for trial, draft in enumerate(drafts)]
-            for slot, drafts in enumerate(slots)
-        ]
-
     def _row(
         self, slot: int, trial: int, draft: DraftTrial, files: Mapping[tuple[ImageId, str], str]
     ) -> Truth:
@@ -247,4 +225,4 @@ class _Freezing:
 
     def _name(self, purpose: str, what: str) -> str:
         """Return 32 hexadecimal digits that reveal nothing without the secret."""
-        return hmac.new(self.secret.encode(), f"{purpose}|{what}".encode(), hashlib.sha256).hexdigest()[:32]
+        return keyed_digest(self.secret, f"{purpose}|{what}", 32)

@@ -46,7 +46,20 @@ class StudyFolder:
         """
         data = read_file(path / STUDY)
         study = Study.parse(data, STUDY)
-        changed = list(_changed(path, study, data))
+        changed = []
+        if data != study.to_json().encode():
+            changed.append(_problem(path / STUDY, "the bytes `study design` wrote", "an edited file"))
+        if (path / SEAL).is_file():
+            sealed = StudySecret.read(path / SEAL).study_id
+            if sealed != study.id:
+                changed.append(_problem(path / STUDY, sealed, study.id))
+        for name, sha in ((CONSENT, study.consent), (INSTRUCTIONS, study.instructions)):
+            found = sha256(read_file(path / name))
+            if found != sha:
+                changed.append(_problem(path / name, sha, found))
+        slots = lines_digest(sha256(read_file(path / slot_name(slot))) for slot in range(study.raters))
+        if slots != study.slots:
+            changed.append(_problem(path / "slots", study.slots, slots))
         if changed:
             raise RecordError(*changed)
         return cls(path, study)
@@ -132,24 +145,6 @@ def slots_digest(texts: Iterable[str]) -> str:
 def stimuli_digest(digests: dict[str, str]) -> str:
     """Return the digest of all stimuli, sorted by file name."""
     return lines_digest(f"{name} {digests[name]}" for name in sorted(digests))
-
-
-def _changed(path: Path, study: Study, data: bytes) -> Iterable[Problem]:
-    """Yield a problem for each file that changed since the study was frozen."""
-    if data != study.to_json().encode():
-        yield _problem(path / STUDY, "the bytes `study design` wrote", "an edited file")
-    if (path / SEAL).is_file():
-        sealed = StudySecret.read(path / SEAL).study_id
-        if sealed != study.id:
-            yield _problem(path / STUDY, sealed, study.id)
-    for name, sha in ((CONSENT, study.consent), (INSTRUCTIONS, study.instructions)):
-        found = sha256(read_file(path / name))
-        if found != sha:
-            yield _problem(path / name, sha, found)
-    texts = [read_file(path / slot_name(slot)) for slot in range(study.raters)]
-    found = lines_digest(sha256(text) for text in texts)
-    if found != study.slots:
-        yield _problem(path / "slots", study.slots, found)
 
 
 def _problem(path: Path, expected: str, found: str) -> Problem:

@@ -51,18 +51,15 @@ class OriginCheck:
                     headers.setdefault(name, value)
             await send(message)
 
-        fault = self._fault(Request(scope))
+        request, fault = Request(scope), ""
+        if request.headers.get("host") not in self._hosts:
+            fault = "this study is served under another address"
+        elif request.method not in {"GET", "HEAD"} and request.headers.get("origin") not in self._origins:
+            fault = "the request comes from a page of another site"
         if fault:
             await refusal("PB504", fault, 403)(scope, receive, safely)
         else:
             await self._app(scope, receive, safely)
-
-    def _fault(self, request: Request) -> str:
-        if request.headers.get("host") not in self._hosts:
-            return "this study is served under another name"
-        if request.method not in {"GET", "HEAD"} and request.headers.get("origin") not in self._origins:
-            return "the request comes from a page of another site"
-        return ""
 
 
 class RateLimiter:

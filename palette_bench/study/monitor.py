@@ -11,10 +11,8 @@ from palette_bench.pages.render import render
 from palette_bench.study.analysis import analyse
 from palette_bench.study.exclusions import RATER_RULES, TRIAL_RULES, screen
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.plan import Study
 from palette_bench.study.results import Rate
 from palette_bench.study.store import VoteStore
-from palette_bench.study.votes import Vote
 
 
 class MethodRate(Part):
@@ -61,6 +59,10 @@ def progress_of(folder: StudyFolder, store: VoteStore) -> StudyProgress:
     study, answered, votes = folder.study, store.raters(), store.votes()
     finished = {rater for rater, n in answered.items() if n == study.trials}
     flow = screen([vote for vote in votes if vote.rater in finished], study).flow
+    rates = None
+    if len(finished) == study.raters:
+        methods = analyse(study, votes).analysis.methods
+        rates = tuple(MethodRate(method=m.slug, rate=m.rate) for m in methods)
     return StudyProgress(
         study_id=study.id,
         places=study.raters,
@@ -73,13 +75,8 @@ def progress_of(folder: StudyFolder, store: VoteStore) -> StudyProgress:
         completion=sum(answered.values()) / (study.raters * study.trials),
         excluded={RATER_RULES[reason]: n for reason, n in flow.excluded.items()},
         invalid={TRIAL_RULES[reason]: n for reason, n in flow.trials_invalid.items()},
-        rates=_rates(study, votes) if len(finished) == study.raters else None,
+        rates=rates,
     )
-
-
-def _rates(study: Study, votes: list[Vote]) -> tuple[MethodRate, ...]:
-    methods = analyse(study, votes).analysis.methods
-    return tuple(MethodRate(method=m.slug, rate=m.rate) for m in methods)
 
 
 def monitor_page(folder: StudyFolder, progress: StudyProgress) -> str:

@@ -17,6 +17,8 @@ truth.csv maps a token to its file in stimuli/. All names and all orders are der
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal, TypeAlias
@@ -223,6 +225,11 @@ class StudySecret(Record):
     kind: ClassVar[str] = "study-seal"
     study_id: str
     secret: Sha
+
+
+def keyed_digest(secret: str, text: str, digits: int) -> str:
+    """Return the first hexadecimal digits of HMAC-SHA256(secret, text), which reveal nothing of either."""
+    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()[:digits]
 
 
 def slot_list(slot: int, rows: Iterable[Truth]) -> SlotList:

@@ -11,7 +11,7 @@ the answer, name the token of the photograph. Source: reports and studies, secti
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -79,11 +79,18 @@ def export(
     if out.exists():
         raise StorageError(problem("PB809", str(out), expected="no folder of this name", found="one"))
     if platform != "folder" and not url.startswith("https://"):
-        raise UsageError(f"{platform} sends people to an address: give it with --url https://...")
+        raise UsageError(f"{platform} needs the https address that people open: give --url https://...")
     url = url.rstrip("/")
     with atomic.whole_folder(out) as folder_out:
         if platform == "prolific":
-            atomic.write_text(folder_out / "prolific.txt", _prolific(folder, url, join_token))
+            text = _PROLIFIC.format(
+                url=url,
+                join=f"join={join_token}&" if join_token else "",
+                token=f" --join-token {join_token or 'WORD'}",
+                places=folder.study.raters,
+                code=completion_code(folder.secret, Rater(0, "", "", "prolific")),
+            )
+            atomic.write_text(folder_out / "prolific.txt", text)
             return
         names = _write_pages(folder, platform, folder_out, progress)
         if platform == "amt":
@@ -91,16 +98,6 @@ def export(
                 folder_out / "tasks.csv", "\n".join(["page", *(f"{url}/{n}" for n in names), ""])
             )
             atomic.write_text(folder_out / "question.xml", _QUESTION)
-
-
-def _prolific(folder: StudyFolder, url: str, join_token: str) -> str:
-    return _PROLIFIC.format(
-        url=url,
-        join=f"join={join_token}&" if join_token else "",
-        token=f" --join-token {join_token or 'WORD'}",
-        places=folder.study.raters,
-        code=completion_code(folder.secret, Rater(0, "", "", "prolific")),
-    )
 
 
 def _write_pages(
@@ -112,8 +109,9 @@ def _write_pages(
         slots[row.slot].append(row)
     atomic.make_folder(out / "s")
     images = [pair for rows in slots.values() for row in rows for pair in row.files().items()]
-    with progress("images", len(images)) as advance:
-        for some in _parts(images):
+    with progress("write images", len(images)) as advance:
+        for first in range(0, len(images), _BATCH):
+            some = images[first : first + _BATCH]
             with atomic.FileBatch() as batch:
                 for token, file in some:
                     batch.write(out / "s" / f"{token}.png", folder.stimulus(file))
@@ -121,22 +119,16 @@ def _write_pages(
     names = [f"{slot:03d}.html" for slot in slots]
     with atomic.FileBatch() as batch:
         for name, rows in zip(names, slots.values(), strict=True):
-            page = rater_page(folder, mode, name.removesuffix(".html"), [_pair(row) for row in rows])
+            trials = []
+            for row in rows:
+                trial: dict[str, Any] = {"trial": row.trial, "practice": row.kind == "practice"}
+                trial |= {"left": row.left, "right": row.right, "input": row.input}
+                if row.kind == "practice":
+                    trial["camera"] = row.left if row.real_side == "L" else row.right
+                trials.append(trial)
+            page = rater_page(folder, mode, name.removesuffix(".html"), trials)
             batch.write(out / name, page.encode())
     return names
-
-
-def _parts(images: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
-    return (images[at : at + _BATCH] for at in range(0, len(images), _BATCH))
-
-
-def _pair(row: Truth) -> dict[str, Any]:
-    """Return what a static page knows about a trial."""
-    pair: dict[str, Any] = {"trial": row.trial, "practice": row.kind == "practice"}
-    pair |= {"left": row.left, "right": row.right, "input": row.input}
-    if row.kind == "practice":
-        pair["camera"] = row.left if row.real_side == "L" else row.right
-    return pair
 
 
 # --- import ---
@@ -179,39 +171,34 @@ def import_votes(folder: StudyFolder, platform: Source, files: Sequence[Path]) -
     votes: list[Vote] = []
     problems: list[Problem] = []
     for path in files:
+        name = path.name
         try:
-            votes += _table(folder, truth, platform, read_file(path), path.name)
+            data = read_file(path)
+            if platform == "folder":
+                votes += _joined(folder, truth, platform, parse_table(AnswerRow, data, name), name)
+                continue
+            lines = _cells(data, name, (WORKER, ASSIGNMENT, ANSWERS))
         except RecordError as error:
             problems += error.problems
-    problems += _doubled(votes)
+            continue
+        for line, cells in lines:
+            where = f"{name}: line {line}: {ANSWERS}"
+            # the platform's own worker and assignment ids replace those of the page, which cannot verify them
+            own = {"participant": cells[WORKER], "session": cells[ASSIGNMENT]}
+            try:
+                rows = parse_table(AnswerRow, cells[ANSWERS].encode(), where)
+                relabelled = [(n, row.model_copy(update=own)) for n, row in rows]
+                votes += _joined(folder, truth, platform, relabelled, where)
+            except RecordError as error:
+                problems += error.problems
+    # two files may repeat a trial's answer, but not differ on it
+    kept: dict[tuple[str, str, int], Vote] = {}
+    twice = [v for v in votes if kept.setdefault((v.rater, v.session, v.trial), v) != v]
+    ids = [f"session {vote.session} trial {vote.trial}" for vote in twice]
+    problems += [problem("PB503", "files", fix="give each file once", ids=ids)] if ids else []
     if problems:
         raise RecordError(*problems)
     return ImportedVotes(list(dict.fromkeys(votes)))
-
-
-def _table(
-    folder: StudyFolder, truth: dict[str, Truth], platform: Source, data: bytes, name: str
-) -> list[Vote]:
-    if platform == "folder":
-        return _joined(folder, truth, platform, parse_table(AnswerRow, data, name), name)
-    votes: list[Vote] = []
-    problems: list[Problem] = []
-    for line, cells in _cells(data, name, (WORKER, ASSIGNMENT, ANSWERS)):
-        where = f"{name}: line {line}: {ANSWERS}"
-        try:
-            rows = parse_table(AnswerRow, cells[ANSWERS].encode(), where)
-            own = [(n, _relabelled(row, cells)) for n, row in rows]
-            votes += _joined(folder, truth, platform, own, where)
-        except RecordError as error:
-            problems += error.problems
-    if problems:
-        raise RecordError(*problems)
-    return votes
-
-
-def _relabelled(row: AnswerRow, cells: dict[str, str]) -> AnswerRow:
-    """Return a row with the platform's own worker and assignment ids, which a page cannot verify."""
-    return row.model_copy(update={"participant": cells[WORKER], "session": cells[ASSIGNMENT]})
 
 
 def _joined(
@@ -242,14 +229,6 @@ def _joined(
     return checked_votes(votes, folder.study, name)
 
 
-def _doubled(votes: Iterable[Vote]) -> list[Problem]:
-    """Return a problem if two files answer a trial differently. Identical answers are allowed."""
-    kept: dict[tuple[str, str, int], Vote] = {}
-    twice = [v for v in votes if kept.setdefault((v.rater, v.session, v.trial), v) != v]
-    ids = [f"session {vote.session} trial {vote.trial}" for vote in twice]
-    return [problem("PB503", "files", fix="give each file once", ids=ids)] if ids else []
-
-
 def _cells(data: bytes, name: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a platform's own table with their line numbers.
 
@@ -275,7 +254,7 @@ def _cells(data: bytes, name: str, columns: Sequence[str]) -> list[tuple[int, di
 def _served(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> ImportedVotes:
     path = folder.path / STORE
     if not path.is_file():
-        fix = "votes lie where `study serve` ran; run import there"
+        fix = "the votes are where `study serve` ran: import them there"
         raise StorageError(problem("PB801", str(path), found="no such file", fix=fix))
     store = VoteStore(path)
     try:
@@ -284,8 +263,22 @@ def _served(folder: StudyFolder, platform: Source, files: Sequence[Path]) -> Imp
         store.close()
     if platform == "serve":
         return ImportedVotes(votes)
-    kept = _kept(folder, files, {vote.rater for vote in votes})
-    left_out = {vote.rater for vote in votes} - kept
+    voted = {vote.rater for vote in votes}
+    kept: set[str] = set()  # the raters whom Prolific still counts
+    problems: list[Problem] = []
+    for file in files:
+        unknown: Faults = defaultdict(list)
+        for line, cells in _cells(read_file(file), file.name, (PARTICIPANT, STATUS)):
+            if cells[STATUS].upper() in _GAVE_BACK:
+                continue
+            rater = rater_id(folder.secret, cells[PARTICIPANT])
+            if rater not in voted:
+                unknown[PARTICIPANT, "a participant who voted here"].append((line, cells[PARTICIPANT][:40]))
+            kept.add(rater)
+        problems += fault_problems("PB502", unknown, file.name)
+    if problems:
+        raise RecordError(*problems)
+    left_out = voted - kept
     return ImportedVotes([vote for vote in votes if vote.rater in kept], len(left_out))
 
 
@@ -311,26 +304,3 @@ def given_back(folder: StudyFolder, files: Sequence[Path]) -> list[str]:
     if problems:
         raise RecordError(*problems)
     return found
-
-
-def _kept(folder: StudyFolder, files: Sequence[Path], voted: set[str]) -> set[str]:
-    """Return the raters whom Prolific still counts.
-
-    Raises:
-        RecordError: PB502, a participant counts on Prolific but has no votes here.
-    """
-    kept: set[str] = set()
-    problems: list[Problem] = []
-    for path in files:
-        unknown: Faults = defaultdict(list)
-        for line, cells in _cells(read_file(path), path.name, (PARTICIPANT, STATUS)):
-            rater = rater_id(folder.secret, cells[PARTICIPANT])
-            if cells[STATUS].upper() in _GAVE_BACK:
-                continue
-            if rater not in voted:
-                unknown[PARTICIPANT, "one who voted here"].append((line, cells[PARTICIPANT][:40]))
-            kept.add(rater)
-        problems += fault_problems("PB502", unknown, path.name)
-    if problems:
-        raise RecordError(*problems)
-    return kept

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import IncomparableError, Problem, problem
+from palette_bench.core.errors import IncomparableError, problem
 from palette_bench.core.records import read_file, today
 from palette_bench.scoring.scorecard import Score, Scorecard, read_scorecard, read_table, table_path
 from palette_bench.study.analysis import SMALL_STUDY
@@ -28,27 +28,24 @@ def read_parents(paths: Sequence[Path], analysis: Analysis) -> dict[Path, Scorec
     cards = {path: read_scorecard(path) for path in paths}
     for path, card in cards.items():
         read_table(card, path)
-    strange = [fault for path, card in cards.items() for fault in _strange(path, card, analysis)]
-    if strange:
-        raise IncomparableError(*strange)
-    return cards
-
-
-def _strange(path: Path, card: Scorecard, analysis: Analysis) -> list[Problem]:
-    """Return the problems by which a card does not belong to the study."""
     by_slug = {m.slug: m for m in analysis.methods}
-    method = by_slug.get(card.method.slug)
-    facts = [("set", analysis.target.set, card.fingerprints.set)]
-    if method is None:
-        facts.append(("method", " or ".join(by_slug), card.method.slug))
-    else:
-        facts.append(("outputs", method.outputs, card.fingerprints.outputs))
-    fix = "give the card of the very outputs raters saw"
-    return [
-        problem("PB602", f"{path.name}: {what}", expected=expected[:40], found=found[:40], fix=fix)
-        for what, expected, found in facts
-        if expected != found
-    ]
+    problems = []
+    for path, card in cards.items():
+        method = by_slug.get(card.method.slug)
+        facts = [("set", analysis.target.set, card.fingerprints.set)]
+        if method is None:
+            facts.append(("method", " or ".join(by_slug), card.method.slug))
+        else:
+            facts.append(("outputs", method.outputs, card.fingerprints.outputs))
+        fix = "give the scorecard of exactly the outputs that raters saw"
+        problems += [
+            problem("PB602", f"{path.name}: {what}", expected=expected[:40], found=found[:40], fix=fix)
+            for what, expected, found in facts
+            if expected != found
+        ]
+    if problems:
+        raise IncomparableError(*problems)
+    return cards
 
 
 def write_cards(cards: Mapping[Path, Scorecard], analysis: Analysis, out: Path) -> list[Path]:
@@ -82,6 +79,19 @@ def score(analysis: Analysis, result: MethodResult) -> Score:
     method's outputs. With these tests, a board can rank without the votes.
     """
     found = result.rate
+    outputs = {m.slug: m.outputs for m in analysis.methods}
+    differences = {}
+    for pair in analysis.pairs:
+        if result.slug in (pair.one, pair.other):
+            sign, other = (1, pair.other) if pair.one == result.slug else (-1, pair.one)
+            test = {"delta": sign * pair.delta, "se": pair.se, "p": pair.p, "n": pair.n}
+            differences[outputs[other]] = test
+    notes = {
+        "simulated-votes": analysis.simulated,
+        "peeked": analysis.peeked,
+        "too-few-votes": found.value is None,
+        "small-study": found.value is not None and found.raters < SMALL_STUDY,
+    }
     params: dict[str, Any] = {
         "study": analysis.study,
         "votes": analysis.votes,
@@ -91,7 +101,7 @@ def score(analysis: Analysis, result: MethodResult) -> Score:
         "trials": found.n,
         "excluded": len(analysis.excluded),
         "design_effect": found.design_effect,
-        "differences": _differences(analysis, result),
+        "differences": differences,
     }
     return Score(
         value=found.value,
@@ -104,26 +114,5 @@ def score(analysis: Analysis, result: MethodResult) -> Score:
         direction="higher",
         unit="%",
         params=params,
-        notes=tuple(_notes(analysis, result)),
+        notes=tuple(note for note, applies in notes.items() if applies),
     )
-
-
-def _differences(analysis: Analysis, result: MethodResult) -> dict[str, dict[str, float | int]]:
-    outputs = {m.slug: m.outputs for m in analysis.methods}
-    found = {}
-    for pair in analysis.pairs:
-        if result.slug in (pair.one, pair.other):
-            sign, other = (1, pair.other) if pair.one == result.slug else (-1, pair.one)
-            test = {"delta": sign * pair.delta, "se": pair.se, "p": pair.p, "n": pair.n}
-            found[outputs[other]] = test
-    return found
-
-
-def _notes(analysis: Analysis, result: MethodResult) -> list[str]:
-    found = {
-        "simulated-votes": analysis.simulated,
-        "peeked": analysis.peeked,
-        "too-few-votes": result.rate.value is None,
-        "small-study": result.rate.value is not None and result.rate.raters < SMALL_STUDY,
-    }
-    return [note for note, applies in found.items() if applies]

@@ -95,7 +95,7 @@ class StudyService:
         """Open a session for a person who agreed."""
         asked = _parsed(Join, await small_body(request))
         if self.join_token and not hmac.compare_digest(asked.join.encode(), self.join_token.encode()):
-            found = "the address is not the one that was sent to you"
+            found = "this is not the address that was sent to you"
             raise InputError(problem("PB504", "join token", found=found))
         token = self.voting.join(asked.participant)
         response = JSONResponse(self.voting.next_pair(self._rater(token)))
@@ -121,8 +121,7 @@ class StudyService:
     async def vote(self, request: Request) -> Response:
         """Store a vote; answer with the next pair."""
         rater = self._session(request)
-        taken = self.voting.vote(rater, _parsed(TrialAnswer, await small_body(request)))
-        return JSONResponse({"feedback": taken.feedback, "next": taken.next})
+        return JSONResponse(self.voting.vote(rater, _parsed(TrialAnswer, await small_body(request))))
 
     async def withdraw(self, request: Request) -> Response:
         """Delete everything of a rater, even if the rater's place was given to another."""
@@ -175,7 +174,7 @@ class StudyService:
 
 
 def _ask_for_password() -> Response:
-    return Response("for maintainers", 401, {"WWW-Authenticate": 'Basic realm="study monitor"'})
+    return Response("for maintainers only", 401, {"WWW-Authenticate": 'Basic realm="study monitor"'})
 
 
 def _parsed(cls: type[P], body: bytes) -> P:

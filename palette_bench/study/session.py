@@ -6,31 +6,20 @@ continues at the same trial. Source: reports and studies, section 7.2.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from palette_bench.core.errors import InputError, problem
 from palette_bench.core.records import today
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.plan import Side, Truth
+from palette_bench.study.plan import Truth, keyed_digest
 from palette_bench.study.store import VoteStore
 from palette_bench.study.votes import Rater, Source, TrialAnswer, rater_id, vote_of
 
 PATIENCE = 3600.0  # seconds of silence after which a rater's place may be given to another
-
-
-@dataclass(frozen=True)
-class StoredVote:
-    """The reply to a stored vote: the side of the original (practice trials only), and the next pair."""
-
-    feedback: Side | None
-    next: dict[str, Any]
 
 
 class VotingSession:
@@ -122,12 +111,14 @@ class VotingSession:
         row = self._current(rater)
         file = row.files().get(token) if row else None
         if file is None:
-            raise InputError(problem("PB502", "image", found="a token that is not of this trial"))
+            raise InputError(problem("PB502", "image", found="an image that does not belong to this trial"))
         self.store.count_sent(rater.rater, token)
         return self.folder.stimulus(file)
 
-    def vote(self, rater: Rater, answer: TrialAnswer) -> StoredVote:
-        """Store an answer once, and return the next pair, which is looked up after the vote is on disk.
+    def vote(self, rater: Rater, answer: TrialAnswer) -> dict[str, Any]:
+        """Store an answer once; return `feedback` and `next`, which is looked up after the vote is on disk.
+
+        `feedback` is the side of the original, in practice trials only; `next` is the next pair.
 
         Raises:
             InputError: PB502, the rater may not answer this trial now; PB503, the trial has another answer.
@@ -135,23 +126,20 @@ class VotingSession:
         trials = self._trials[rater.slot]
         row = trials[answer.trial] if answer.trial < len(trials) else None
         if row is None or row.left != answer.left:
-            raise InputError(problem("PB502", "vote", found="a pair that is not of this session"))
+            raise InputError(problem("PB502", "vote", found="a pair that does not belong to this session"))
         earlier = self.store.vote(rater.rater, answer.trial)
         if earlier is None:
-            self._add(rater, row, answer)
+            if answer.trial != self.store.answered(rater.rater):
+                raise InputError(problem("PB502", "vote", found="a pair that has not been shown yet"))
+            if self.store.times_sent(rater.rater, (row.left, row.right)) > 1:
+                # The pair was sent twice, e.g. to another tab or device. The rater may have had a second look
+                # that this browser does not know of, so the trial counts as one with lost focus.
+                answer = answer.model_copy(update={"focus_lost": 1})
+            self.store.add(rater.slot, vote_of(self.folder.study, row, rater, answer, today()))
         elif earlier.choice != answer.choice:
-            raise InputError(problem("PB503", "vote", found="this pair is answered already"))
+            raise InputError(problem("PB503", "vote", found="this pair already has another answer"))
         feedback = row.real_side if row.kind == "practice" else None
-        return StoredVote(feedback, self.next_pair(rater))
-
-    def _add(self, rater: Rater, row: Truth, answer: TrialAnswer) -> None:
-        if answer.trial != self.store.answered(rater.rater):
-            raise InputError(problem("PB502", "vote", found="a pair that was not shown yet"))
-        if self.store.times_sent(rater.rater, (row.left, row.right)) > 1:
-            # The pair was sent twice, e.g. to another tab or device. The rater may have had a second look
-            # that this browser does not know of, so the trial counts as one with lost focus.
-            answer = answer.model_copy(update={"focus_lost": 1})
-        self.store.add(rater.slot, vote_of(self.folder.study, row, rater, answer, today()))
+        return {"feedback": feedback, "next": self.next_pair(rater)}
 
     def completion(self, rater: Rater) -> str:
         """Return the code that proves a finished session.
@@ -160,7 +148,7 @@ class VotingSession:
             InputError: PB502, trials are left.
         """
         if self._current(rater) is not None:
-            raise InputError(problem("PB502", "session", found="trials are left"))
+            raise InputError(problem("PB502", "session", found="some trials are not answered yet"))
         return completion_code(self._secret, rater)
 
 
@@ -169,13 +157,10 @@ def completion_code(secret: str, rater: Rater) -> str:
 
     Raters from Prolific share one code, because Prolific allows one code per study.
     """
-    return _keyed(secret, "code|prolific" if rater.source == "prolific" else f"code|{rater.rater}")
+    who = "prolific" if rater.source == "prolific" else rater.rater
+    return keyed_digest(secret, f"code|{who}", 8).upper()
 
 
 def monitor_password(secret: str) -> str:
     """Return the monitor's password, which is derived from the secret and so survives a restart."""
-    return _keyed(secret, "monitor", 20)
-
-
-def _keyed(secret: str, text: str, digits: int = 8) -> str:
-    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()[:digits].upper()
+    return keyed_digest(secret, "monitor", 20).upper()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy import optimize, special
 from palette_bench.core.errors import UsageError, suggest
 from palette_bench.core.records import today
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.plan import Side, Study, Truth
+from palette_bench.study.plan import Side, Truth
 from palette_bench.study.votes import Vote, chose_model, rater_id
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
@@ -53,17 +53,56 @@ def simulate(folder: StudyFolder, simulated: SimulatedRaters) -> list[Vote]:
     Raises:
         UsageError: a rate is missing, belongs to no method of the study, or is impossible with the lapses.
     """
-    _require_sound(folder.study, simulated)
-    secret = folder.secret
+    study, secret = folder.study, folder.secret
+    unknown = sorted(set(simulated.rates) - set(study.slugs))
+    if unknown:
+        raise UsageError(f"the study has no method {unknown[0]!r}: {suggest(unknown[0], study.slugs)}")
+    missing = sorted(set(study.slugs) - set(simulated.rates))
+    if missing:
+        raise UsageError(f"no rate for {', '.join(missing)}: give --rate {missing[0]}=0.45")
+    least = simulated.lapse / 2
+    for slug, value in simulated.rates.items():
+        if not least < value < 1 - least:
+            raise UsageError(
+                f"rate {value} of {slug} is impossible: these lapses keep it between {least} and {1 - least}"
+            )
     slots: dict[int, list[Truth]] = {}
     for row in folder.truth():
         slots.setdefault(row.slot, []).append(row)
-    answers = _Answers(simulated)
-    return [
-        vote
-        for number in range(simulated.raters)
-        for vote in _session(folder.study, slots[number % folder.study.raters], number, secret, answers)
-    ]
+    answers, day, votes = _Answers(simulated), today(), []
+    for number in range(simulated.raters):
+        name = f"simulated-{number}"
+        rater = rater_id(secret, name)
+        for row in slots[number % study.raters]:
+            other: Side = "R" if row.real_side == "L" else "L"
+            choice = other if answers.chooses_model(number, row) else row.real_side
+            rt_ms, late_ms = answers.times(number, row)
+            votes.append(
+                Vote(
+                    study_id=study.id,
+                    rater=rater,
+                    session=name,
+                    trial=row.trial,
+                    kind=row.kind,
+                    image_id=row.image_id,
+                    method=row.method,
+                    real_side=row.real_side,
+                    choice=choice,
+                    chose_model=chose_model(row.real_side, choice),
+                    rt_ms=rt_ms,
+                    planned_ms=study.display_ms,
+                    shown_ms=study.display_ms + late_ms,
+                    decoded=1,
+                    focus_lost=0,
+                    viewport_w=1280,
+                    viewport_h=800,
+                    dpr=1.0,
+                    device="keyboard",
+                    source="simulated",
+                    day=day,
+                )
+            )
+    return votes
 
 
 def logit_of(rate: float, spread: float) -> float:
@@ -85,70 +124,28 @@ class _Answers:
             slug: (rate - simulated.lapse / 2) / (1 - simulated.lapse)
             for slug, rate in simulated.rates.items()
         }
-        self._crowd = simulated
+        self._raters = simulated
         self._middle = {slug: logit_of(rate, spread) for slug, rate in free.items()}
 
     def _draws(self, *key: object) -> np.random.Generator:
-        text = "|".join(map(str, ("pb-simulated-v1", self._crowd.seed, *key)))
+        text = "|".join(map(str, ("pb-simulated-v1", self._raters.seed, *key)))
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
         return np.random.Generator(np.random.Philox(key=seed))
 
     def chooses_model(self, rater: int, row: Truth) -> bool:
         """Return whether a rater chooses the image that is not the original."""
         draws = self._draws("trial", rater, row.trial)
-        if draws.random() < self._crowd.lapse:
+        if draws.random() < self._raters.lapse:
             return bool(draws.random() < 0.5)
         if row.kind != "test":
             return False  # practice and catch trials show the degraded input, which is easy to recognise
-        rater_effect = self._crowd.rater_sd * self._draws("rater", rater).standard_normal()
-        image_effect = self._crowd.image_sd * self._draws("image", row.method, row.image_id).standard_normal()
+        rater_effect = self._raters.rater_sd * self._draws("rater", rater).standard_normal()
+        image_effect = (
+            self._raters.image_sd * self._draws("image", row.method, row.image_id).standard_normal()
+        )
         return bool(draws.random() < special.expit(self._middle[row.method] + rater_effect + image_effect))
 
     def times(self, rater: int, row: Truth) -> tuple[int, int]:
         """Return the time to answer, and how much longer than planned the display lasted, in milliseconds."""
         draws = self._draws("time", rater, row.trial)
         return int(_MEDIAN_RT_MS * math.exp(0.4 * draws.standard_normal())), int(draws.integers(_FRAME_MS))
-
-
-def _session(study: Study, rows: list[Truth], number: int, secret: str, answers: _Answers) -> Iterator[Vote]:
-    rater, day = rater_id(secret, f"simulated-{number}"), today()
-    for row in rows:
-        other: Side = "R" if row.real_side == "L" else "L"
-        choice = other if answers.chooses_model(number, row) else row.real_side
-        rt_ms, late_ms = answers.times(number, row)
-        yield Vote(
-            study_id=study.id,
-            rater=rater,
-            session=f"simulated-{number}",
-            trial=row.trial,
-            kind=row.kind,
-            image_id=row.image_id,
-            method=row.method,
-            real_side=row.real_side,
-            choice=choice,
-            chose_model=chose_model(row.real_side, choice),
-            rt_ms=rt_ms,
-            planned_ms=study.display_ms,
-            shown_ms=study.display_ms + late_ms,
-            decoded=1,
-            focus_lost=0,
-            viewport_w=1280,
-            viewport_h=800,
-            dpr=1.0,
-            device="keyboard",
-            source="simulated",
-            day=day,
-        )
-
-
-def _require_sound(study: Study, simulated: SimulatedRaters) -> None:
-    unknown = sorted(set(simulated.rates) - set(study.slugs))
-    if unknown:
-        raise UsageError(f"the study has no method {unknown[0]!r}: {suggest(unknown[0], study.slugs)}")
-    missing = sorted(set(study.slugs) - set(simulated.rates))
-    if missing:
-        raise UsageError(f"no rate for {', '.join(missing)}: give --rate {missing[0]}=0.45")
-    least = simulated.lapse / 2
-    for slug, value in simulated.rates.items():
-        if not least < value < 1 - least:
-            raise UsageError(f"rate {value} of {slug}: lapses alone hold it between {least} and {1 - least}")

@@ -46,11 +46,6 @@ class AnsweredTrials:
     order: Codes
 
     @property
-    def n(self) -> int:
-        """Return the number of trials."""
-        return len(self.left)
-
-    @property
     def chose_left(self) -> Codes:
         """Return (n,) 1 where the left image was chosen."""
         answers: Codes = (self.votes.chosen != self.left).astype(np.int64)

@@ -60,7 +60,7 @@ class VoteStore:
             StorageError: PB802, the file cannot be written.
         """
         self._path = path
-        with self._told():
+        with self._storage_errors():
             self._database = sqlite3.connect(path, isolation_level=None)
             os.chmod(path, 0o600)
             self._database.execute("pragma journal_mode = wal")
@@ -75,7 +75,7 @@ class VoteStore:
         self._database.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _storage_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -85,7 +85,7 @@ class VoteStore:
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         """Yield the database inside a transaction that is on disk when the block ends."""
-        with self._told():
+        with self._storage_errors():
             self._database.execute("begin immediate")
             try:
                 yield self._database
@@ -112,14 +112,8 @@ class VoteStore:
         """
         with self._change() as database:
             if database.execute("select 1 from sitting where rater = ?", (rater,)).fetchone():
-                raise InputError(
-                    problem(
-                        "PB504",
-                        "participant",
-                        found="this participant has begun already",
-                        fix="go on in the browser where the study was begun",
-                    )
-                )
+                found, fix = "this participant has already begun", "continue in the browser used before"
+                raise InputError(problem("PB504", "participant", found=found, fix=fix))
             held = dict(database.execute("select rater, slot from sitting where not released"))
             slot = next((s for s in range(slots) if s not in held.values()), None)
             leaving = next((name for name in idle if name in held), None)
@@ -127,7 +121,7 @@ class VoteStore:
                 slot = held[leaving]
                 database.execute("update sitting set released = 1 where rater = ?", (leaving,))
             if slot is None:
-                found = "every place of this study is taken"
+                found = "all places of this study are taken"
                 raise InputError(problem("PB504", "study", found=found, fix="thank you for your interest"))
             row = (rater, slot, session, source, sha256(token.encode()))
             database.execute("insert into sitting values (?, ?, ?, ?, ?, 0)", row)
@@ -154,7 +148,7 @@ class VoteStore:
         with self._change() as database:
             holder = database.execute(query, (rater.slot,)).fetchone()
             if holder not in (None, (rater.rater,)):
-                found = "you were away for long, and your place was given to somebody else"
+                found = "you were away for a long time, and your place was given to somebody else"
                 fix = "your answers are kept; thank you for them"
                 raise PlaceGivenOnError(problem("PB504", "session", found=found, fix=fix))
             database.execute("update sitting set released = 0 where rater = ?", (rater.rater,))

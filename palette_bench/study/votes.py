@@ -6,8 +6,6 @@ Unanswered trials are kept with an empty choice and never count as 0. Rater ids 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,11 +18,9 @@ from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, RecordError
 from palette_bench.core.records import Part, Slug, read_file
 from palette_bench.study.csv_tables import Faults, fault_problems, parse_table, table_text
-from palette_bench.study.plan import CATCH_METHOD, Kind, Side, Study, Token, Truth
+from palette_bench.study.plan import CATCH_METHOD, Kind, Side, Study, Token, Truth, keyed_digest
 
 # --- the table of votes ---
-
-VOTES = "votes.csv"
 
 Bit = Annotated[int, Field(ge=0, le=1)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -75,7 +71,7 @@ def chose_model(real_side: str, choice: str) -> int | None:
 
 def rater_id(secret: str, platform_id: str) -> str:
     """Return a rater's pseudonym: 16 hexadecimal digits of HMAC-SHA256(study secret, platform's id)."""
-    return hmac.new(secret.encode(), f"rater|{platform_id}".encode(), hashlib.sha256).hexdigest()[:16]
+    return keyed_digest(secret, f"rater|{platform_id}", 16)
 
 
 def write_votes(path: Path, votes: Iterable[Vote]) -> None:
@@ -105,8 +101,16 @@ def checked_votes(rows: Iterable[tuple[int, Vote]], study: Study, name: str) -> 
     second: Faults = defaultdict(list)
     kept: dict[tuple[str, str, int], Vote] = {}
     for line, vote in rows:
-        for column, expected, found in _strange(vote, study):
-            unknown[column, expected].append((line, found))
+        methods = study.slugs if vote.kind == "test" else (CATCH_METHOD,)
+        if vote.study_id != study.id:
+            unknown["study_id", study.id].append((line, vote.study_id))
+        if vote.trial >= study.trials:
+            unknown["trial", f"below {study.trials}"].append((line, str(vote.trial)))
+        if vote.image_id not in study.ids_of(vote.kind):
+            expected = f"an image of the study's {vote.kind} trials"
+            unknown["image_id", expected].append((line, vote.image_id))
+        if vote.method not in methods:
+            unknown["method", " or ".join(methods)].append((line, vote.method))
         first = kept.setdefault((vote.rater, vote.session, vote.trial), vote)
         if first != vote:
             second["trial", "one vote per rater, session and trial"].append(
@@ -116,19 +120,6 @@ def checked_votes(rows: Iterable[tuple[int, Vote]], study: Study, name: str) -> 
     if problems:
         raise RecordError(*problems)
     return list(kept.values())
-
-
-def _strange(vote: Vote, study: Study) -> Iterable[tuple[str, str, str]]:
-    """Yield (column, expected, found) for each value that does not belong to the study."""
-    if vote.study_id != study.id:
-        yield "study_id", study.id, vote.study_id
-    if vote.trial >= study.trials:
-        yield "trial", f"below {study.trials}", str(vote.trial)
-    if vote.image_id not in study.ids_of(vote.kind):
-        yield "image_id", f"an image of the study's {vote.kind} trials", vote.image_id
-    methods = study.slugs if vote.kind == "test" else (CATCH_METHOD,)
-    if vote.method not in methods:
-        yield "method", " or ".join(methods), vote.method
 
 
 # --- from answers to votes ---

@@ -281,7 +281,7 @@ def test_a_study_of_six_places_ends_though_two_raters_leave(
         late = Person(browser, served.address)
         while late.page.wait_for_function(READY).json_value() != "over":
             late.step()
-        assert "Every place of this study is taken" in late.page.inner_text("#over")  # so far
+        assert "All places of this study are taken" in late.page.inner_text("#over")  # so far
         served.now = 3601.0
         for _ in range(2):
             person = Person(browser, served.address)

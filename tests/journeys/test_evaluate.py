@@ -163,5 +163,5 @@ def test_a_submission_says_itself_who_made_it(
     evaluate: Callable[..., str], smoke_sets: Path, tmp_path: Path
 ) -> None:
     sub = submit(smoke_sets / "jpeg.qf5", tmp_path / "sub")
-    assert "says who made it" in evaluate(sub, "--name", "Mine", code=2)
+    assert "states who made it" in evaluate(sub, "--name", "Mine", code=2)
     assert BenchSet.open(smoke_sets / "jpeg.qf5").ids

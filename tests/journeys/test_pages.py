@@ -163,7 +163,7 @@ def test_cards_become_a_site(run_cli: RunCli, tmp_path: Path) -> None:
     assert f"gone   {here}: painter 1\n" in done.stdout
     assert f"new    {here}: gan 1 frechet_distance 6.0, rank none (self-reported;" in done.stdout
     done = run_cli("board", "diff", "site/leaderboard.json", "site/leaderboard.json")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "nothing moved\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "nothing changed\n")
     (tmp_path / "site/index.html").write_text("old")
     done = run_cli("board", "build", "record", "-o", "site", "--check")
     assert done.returncode == 3

@@ -219,7 +219,7 @@ def test_own_images_with_the_method_of_a_run(run_process: RunCli, installed: str
         (("adapter:lama", "--set", "s", "--export", "d", "-o", "o"), ["--export DIR does not take --out"]),
         (("adapter:lama", "--set", "s", "--import", "d"), ["needs --out"]),
         (("a.png", "b.png", "--task", "uncropping", "--extend", "up=3"), ["'up=3' is not SIDE=PIXELS"]),
-        (("adapter:lama", "--set", "SET", "-o", "o"), ["adapter:lama runs nothing itself", "--export"]),
+        (("adapter:lama", "--set", "SET", "-o", "o"), ["adapter:lama does not run the tool", "--export"]),
         (("copy-inputs", "--set", "SET", "-o", "o"), ["did you mean copy-input"]),
         (("copy-input", "--set", "SET", "-o", "o", "--seed", 5), ["does not take --seed"]),
         (("copy-input", "--set", "SET", "--export", "o"), ["copy-input runs by itself"]),

@@ -149,7 +149,7 @@ def test_all_problems_of_a_recipe_are_told_with_exit_3(run_cli: RunCli, folder: 
 def test_what_cannot_be_meant_is_exit_2(run_cli: RunCli, folder: Path, tmp_path: Path) -> None:
     done = run_cli("train", "copy-input", "--task", "jpeg", "--data", folder, "-o", tmp_path / "run")
     assert done.returncode == 2
-    assert "copy-input has nothing to train" in done.stderr
+    assert "copy-input cannot be trained" in done.stderr
     done = run_cli(*arguments(folder, tmp_path / "run", "--init-kind", "adm-64"))
     assert done.returncode == 2
     assert "--init FILE" in done.stderr

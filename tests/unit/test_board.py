@@ -443,7 +443,7 @@ def test_the_page_says_which_metric_stands_in(tmp_path: Path) -> None:
     promised = [
         "Too few systems may rank by Fréchet distance, so Perceptual distance sorts this board.",
         "No rank by Fréchet distance: Aa 1, Bb 1; the metric is missing (PB207).",
-        "and more are found with 80 % power",
+        "and more with 80 % power",
     ]
     assert [text for text in promised if text not in page] == []
 
@@ -481,7 +481,7 @@ def test_who_is_worse_than_nothing_is_named_where_the_intervals_lie_apart(freche
     """Intervals of 0.3 to both sides."""
     board = only_board(scored("painter", frechet), scored("better", 2.0), scored("copy-input", 6.0))
     words = "painter is worse than copy-input, which changes nothing, by Fréchet distance"
-    assert floor_words(board) == ((f"{words}: the intervals lie apart.",) if told else ())
+    assert floor_words(board) == ((f"{words}: the intervals do not overlap.",) if told else ())
 
 
 def test_a_small_board_that_ranks_says_how_far_its_ranks_reach(tmp_path: Path) -> None:
@@ -494,7 +494,7 @@ def test_a_small_board_that_ranks_says_how_far_its_ranks_reach(tmp_path: Path) -
         )
     page = site_files(tmp_path / "record")["boards/inpainting.photos-64.center32.html"].decode()
     assert page.count("Every row of this board") == 1
-    assert "A small protocol: ranks hold on this board, not for the paper&#39;s." in page
+    assert "A small protocol: its ranks hold on this board, not for the paper&#39;s protocol." in page
 
 
 def test_a_network_of_ones_own_ranks_and_its_board_says_so(tmp_path: Path) -> None:
@@ -504,7 +504,7 @@ def test_a_network_of_ones_own_ranks_and_its_board_says_so(tmp_path: Path) -> No
     files = site_files(tmp_path / "record")
     (board,) = Leaderboard.parse(files["leaderboard.json"], "leaderboard.json").boards
     assert len(board.rows) == 2
-    assert "known by their digest alone (unpinned)" in files[board.page].decode()
+    assert "known only by its digest (unpinned)" in files[board.page].decode()
 
 
 def test_a_metric_of_its_own_may_lack_a_rank() -> None:

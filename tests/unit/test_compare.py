@@ -12,8 +12,9 @@ from common import RunCli
 from scipy import stats
 from submissions import copied, plausible, submit
 
-from palette_bench.board.compare import SHOWN, CardPair, VerifiedCard, compare
+from palette_bench.board.compare import SHOWN, CardPair, compare
 from palette_bench.board.compare_page import write_comparison
+from palette_bench.board.record import VerifiedCard
 from palette_bench.core.errors import IncomparableError, UsageError
 from palette_bench.core.significance import holm
 from palette_bench.scoring.scorecard import read_scorecard, write_scorecard
@@ -106,7 +107,7 @@ def test_other_fingerprints_are_refused_by_code(fingerprints: dict[str, object],
 
 
 def test_one_card_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="one card twice"):
+    with pytest.raises(UsageError, match="the same card"):
         compare(proven("aa", 0), proven("aa", 0))
 
 

@@ -180,7 +180,7 @@ def test_the_screen_shows_the_fix_under_what_is_wrong(monkeypatch: pytest.Monkey
     assert "WRONG" in done.output
     assert "fix       reinstall Pillow" in done.output
     assert "PB705  fetch x" in done.output
-    assert "not trusted: 2 things tried, 1 warnings" in done.output
+    assert "not trusted: 2 tests, 1 warnings" in done.output
 
 
 def test_a_place_below_nothing_is_measured_at_its_nearest_folder(tmp_path: Path) -> None:

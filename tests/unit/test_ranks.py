@@ -17,13 +17,11 @@ from palette_bench.board.comparability import Ineligible
 from palette_bench.board.paired_tests import (
     RULES,
     Contender,
-    RankInterval,
     contender,
     evidence,
     images_of,
-    rank,
-    rank_text,
 )
+from palette_bench.board.ranking import RankInterval, rank, rank_text
 from palette_bench.core.intervals import influence_se
 from palette_bench.core.significance import holm, paired_t
 from palette_bench.scoring.scorecard import Scorecard

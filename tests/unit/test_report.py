@@ -225,7 +225,7 @@ def test_the_compute_of_an_image_is_said_where_it_is_known(tmp_path: Path) -> No
 def test_random_weights_are_said_aloud(tmp_path: Path) -> None:
     card = write_card(tmp_path, scores=make_scores(30, notes=("random-weights",)))
     write_report(card, tmp_path / "r.html")
-    assert "they show that the machinery works, not how good a model is" in (tmp_path / "r.html").read_text()
+    assert "they show that the software works, not how good a model is" in (tmp_path / "r.html").read_text()
 
 
 def test_style_and_script_are_admitted_by_digest(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from cards import make_card, make_scores, make_table, sha, write_card
 from scipy import stats
 
 from palette_bench.board.compare import rivals
+from palette_bench.board.record import VerifiedCard
 from palette_bench.board.report import write_report
 from palette_bench.core.errors import IncomparableError
 
@@ -21,7 +22,7 @@ def test_the_difference_is_this_card_minus_the_other_with_its_t_interval() -> No
     ours, theirs = make_table(IDS, 12.0, seed=1), make_table(IDS, 20.0, seed=2)
     card = make_card(ours, scores=make_scores(40, level=12.0))
     other = make_card(theirs, "copy-input", scores=make_scores(40, level=20.0))
-    found = rivals(card, ours, [(other, theirs)], [KEY])[0]
+    found = rivals(VerifiedCard(card, ours), [VerifiedCard(other, theirs)], [KEY])[0]
     test = stats.ttest_rel(ours[KEY], theirs[KEY])
     reach = test.confidence_interval(0.95)
     assert found.role == "floor"
@@ -41,8 +42,9 @@ def test_p_is_corrected_over_the_column_and_equal_cards_are_not_told_apart() -> 
     other = make_card(near, "near", scores=make_scores(40, level=near_level))
     p = stats.ttest_rel(ours[KEY], near[KEY]).pvalue
     assert 0.001 < p < 0.5
-    alone = rivals(card, ours, [(other, near)], [KEY])[0].gaps[0]
-    both = [r.gaps[0] for r in rivals(card, ours, [(other, near), (twin, ours)], [KEY])]
+    mine, others = VerifiedCard(card, ours), [VerifiedCard(other, near), VerifiedCard(twin, ours)]
+    alone = rivals(mine, others[:1], [KEY])[0].gaps[0]
+    both = [r.gaps[0] for r in rivals(mine, others, [KEY])]
     assert alone is not None
     assert alone.verdict.endswith(f"p = {p:.3f}")
     assert both[0] is not None
@@ -56,9 +58,8 @@ def test_a_metric_the_other_lacks_is_a_dash_and_an_unusable_column_says_why() ->
     scores = make_scores(40)
     bare = make_card(ours, "bare", scores={"psnr": scores["psnr"]})
     card = make_card(ours, scores=scores)
-    gaps = rivals(
-        card, ours, [(bare, ours), (card, ours.assign(top1=0.5))], [KEY, "classification_agreement"]
-    )
+    others = [VerifiedCard(bare, ours), VerifiedCard(card, ours.assign(top1=0.5))]
+    gaps = rivals(VerifiedCard(card, ours), others, [KEY, "classification_agreement"])
     assert gaps[0].gaps == (None, None)
     told = gaps[1].gaps[1]
     assert told is not None

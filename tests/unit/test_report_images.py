@@ -32,10 +32,10 @@ from palette_bench.core.intervals import wilson
 from palette_bench.core.png import decode_strict
 from palette_bench.core.types import Image, ImageId, Mask
 from palette_bench.pages.images import (
-    EmbeddedPreviews,
     Gallery,
     PreviewFiles,
     Previews,
+    embedded_preview,
     outline,
     redistributable,
 )
@@ -107,7 +107,7 @@ def test_the_jpeg_task_halves_the_cards_and_says_so() -> None:
     text, _ = page(ReportContent(card_on(table, "jpeg", "qf5"), table), gallery(degradation="jpeg-v1"))
     assert shown(text) == 12 + 12 + 12 + 4 <= MAX_CARDS_JPEG
     assert "One file holds at most 48 images and 8 MB" in text
-    assert "4 images a list instead of 8, and 12 in the grid instead of 24" in text
+    assert "4 images per list instead of 8, and 12 in the grid instead of 24" in text
     assert "takes the first 12;" in text
 
 
@@ -121,12 +121,12 @@ def test_images_that_do_not_compress_become_small() -> None:
 
 
 def test_thumbs_are_96_pixels() -> None:
-    previews = Previews(gallery(side=256), EmbeddedPreviews(), "thumbs")
+    previews = Previews(gallery(side=256), embedded_preview, "thumbs")
     assert previews.side == 96
     assert len(previews.panels("a").output.address) < len(
-        Previews(gallery(side=256), EmbeddedPreviews()).panels("a").output.address
+        Previews(gallery(side=256), embedded_preview).panels("a").output.address
     )
-    assert Previews(gallery(side=64), EmbeddedPreviews(), "thumbs").side == 64  # nothing is enlarged
+    assert Previews(gallery(side=64), embedded_preview, "thumbs").side == 64  # nothing is enlarged
 
 
 def test_files_are_named_by_content_and_twins_are_exact() -> None:

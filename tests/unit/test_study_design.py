@@ -116,7 +116,7 @@ def test_a_plan_that_cannot_balance_is_refused_with_every_reason() -> None:
     found = {p.where: p.expected for p in faults(plan, 3, 125)}
     assert found["study.toml: raters"].startswith("a multiple of 3")
     assert [p.expected[:20] for p in faults(plan, 3, 125) if p.where.endswith("images")] == [
-        "at most 115, which l",
+        "at most 115, to leav",
         "at least methods x t",
     ]
     few = make_plan(trials_per_method=8, images=20)
@@ -266,7 +266,7 @@ def test_the_logit_of_a_rate_averages_to_it() -> None:
     [
         ({"painter": 0.4}, "no rate for copier"),
         ({"painter": 0.4, "copier": 0.4, "copie": 0.4}, "did you mean copier"),
-        ({"painter": 0.005, "copier": 0.4}, "lapses alone"),
+        ({"painter": 0.005, "copier": 0.4}, "lapses keep it"),
     ],
 )
 def test_rates_no_crowd_can_have_are_refused(

@@ -202,6 +202,6 @@ def test_a_store_of_before_is_taken_over_with_all_its_votes(designed: Path, tmp_
         store = VoteStore(path)
         assert store.raters() == {"a" * 16: 1}
         assert [vote.choice for vote in store.votes()] == ["L"]
-        with pytest.raises(InputError, match="begun already"):
+        with pytest.raises(InputError, match="already begun"):
             store.join(1, "a" * 16, "x", "serve", "y")
         store.close()
