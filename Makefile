@@ -37,5 +37,5 @@ $(ready): pyproject.toml setup.py
 	  echo "palette-bench needs Python 3.11 or later; name one:  make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(bin)/python -m pip install -q --upgrade pip
-	$(bin)/python -m pip install -q $(PIP_ARGS) -e '.[test,lint]'
+	$(bin)/python -m pip install -q $(PIP_ARGS) -e '.[all,test,lint]'
 	@touch $@

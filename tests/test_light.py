@@ -1,4 +1,4 @@
-"""Light verbs never load torch: `--help` everywhere, generate, verify, check, ls."""
+"""What the base installation brings works without torch; other verbs name the extra they need."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cards import write_card
+from plans import write_plan
 
 from palette_bench.cli import VERBS
 
@@ -18,7 +20,7 @@ from importlib.abc import MetaPathFinder
 class Refuse(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {"torch", "torchvision", "timm", "torch_fidelity", "lpips"}:
-            raise ImportError(f"{name} is too heavy for this verb")
+            raise ModuleNotFoundError(f"{name} is too heavy for this verb", name=name)
 
 sys.meta_path.insert(0, Refuse())
 sys.argv[0] = "palette-bench"
@@ -90,6 +92,68 @@ def test_generate_verify_restore_and_check_work_without_torch(tmp_path: Path) ->
     for step in steps:
         done = light(*step, cwd=tmp_path)
         assert done.returncode == 0, f"{step}: {done.stderr}"
+
+
+def test_reports_boards_and_studies_work_without_torch(tmp_path: Path) -> None:
+    write_card(tmp_path, "one")
+    write_card(tmp_path, "two", seed=1)
+    light("generate", "palette-mini", "jpeg/qf5", "-o", "set", cwd=tmp_path)
+    light("restore", "copy-input", "--set", "set", "-o", "sub", cwd=tmp_path)
+    write_plan(tmp_path / "plan")
+    steps = [
+        ("show", "one.json"),
+        ("report", "one.json", "-o", "report.html"),
+        ("report", "one.json", "two.json", "-o", "pair.html"),
+        ("board", "add", "one.json", "two.json", "--record", "record"),
+        ("board", "build", "record", "-o", "site"),
+        ("study", "design", "plan/study.toml", "--set", "set", "--submission", "sub", "-o", "study"),
+        ("study", "simulate", "study", "-o", "votes.csv"),
+        ("study", "analyse", "study", "votes.csv", "-o", "result"),
+        ("study", "export", "study", "--platform", "folder", "-o", "pages"),
+        ("restore", "adapter:lama", "--set", "set", "--export", "in"),
+        ("weights", "list"),
+        ("ls", "extractors"),
+        ("doctor",),
+    ]
+    for step in steps:
+        done = light(*step, cwd=tmp_path)
+        expected = 2 if step[1:2] == ("adapter:lama",) else 0  # a task that LaMa does not do
+        assert done.returncode == expected, f"{step}: {done.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (("score", "sub", "--set", "set", "-o", "card.json"), "score"),
+        (("evaluate", "sub", "--set", "set", "-o", "out"), "score"),
+        (("demo", "-o", "demo"), "score"),
+        (
+            (
+                "train",
+                "palette",
+                "--task",
+                "multi",
+                "--data",
+                "set/reference",
+                "-o",
+                "run",
+                "--recipe",
+                "smoke",
+            ),
+            "train",
+        ),
+        (("restore", "palette", "--run", "palette-mini-v1", "--set", "set", "-o", "other"), "train"),
+    ],
+)
+def test_a_verb_whose_extra_is_missing_names_the_line_to_type(
+    words: tuple[str, ...], extra: str, smoke_sets: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "set").symlink_to(smoke_sets / "jpeg.qf5")
+    light("restore", "copy-input", "--set", "set", "-o", "sub", cwd=tmp_path)
+    done = light(*words, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "PB711" in done.stderr
+    assert f"pip install 'palette-bench[{extra}]'" in done.stderr
 
 
 def test_an_unknown_verb_gets_a_suggestion_and_exit_2() -> None:

@@ -17,7 +17,14 @@ from typing import Any
 
 import click
 
-from palette_bench.core.errors import MethodError, PaletteBenchError, StorageError, problem, suggest
+from palette_bench.core.errors import (
+    MethodError,
+    PaletteBenchError,
+    StackError,
+    StorageError,
+    problem,
+    suggest,
+)
 from palette_bench.core.processes import Interrupted
 
 # verb -> one-line help; the command is `command` in the module palette_bench.cli.VERB
@@ -38,6 +45,8 @@ VERBS: dict[str, str] = {
     "doctor": "Say whether this machine can be trusted to generate and score.",
     "demo": "Run the whole chain on bundled photographs, offline.",
 }
+
+_HEAVY = {"torch", "torchvision", "timm", "torch_fidelity"}  # packages of the extras, not of the base
 
 
 class LazyGroup(click.Group):
@@ -143,6 +152,14 @@ def exit_code(command: click.Command = main) -> int:
         return _output_lost(error) if error.filename is None else _crashed(error)
     except SystemExit as error:  # raised by a plug-in, or by click if nobody reads the output
         return _output_lost(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _HEAVY:
+            return _crashed(error)
+        extra = "train" if {"train", "restore"} & set(sys.argv) else "score"
+        fix = f"pip install 'palette-bench[{extra}]'"
+        click.echo(str(StackError(problem("PB711", package, fix=fix))), err=True)
+        return StackError.exit_code
     except Exception as error:
         return _crashed(error)
     return code if isinstance(code, int) else 0

@@ -25,7 +25,7 @@ from palette_bench.scoring.features.weights import pinned, search
 from palette_bench.tasks import canary
 
 _NEEDED = 10_000 * 256 * 256 * 5  # bytes of a set of 10,000 images, as `generate` estimates them
-_CORE = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")  # a requirement that belongs to no extra
+_REQUIREMENT = re.compile(r"""([A-Za-z0-9._-]+)>=([0-9.]+)(?:; extra == ["'](score)["'])?""")
 _SHOWN = ("numpy", "pillow", "torch", "torchvision")  # versions of these have changed pixels or scores before
 _GPU_FILE = Path("/dev/nvidia0")
 _EXIT_CODES = {"7": 4, "8": 5}  # first digit of a problem's code -> exit code; 3 for other digits
@@ -80,19 +80,24 @@ def to_json(rows: Sequence[DoctorRow]) -> dict[str, Any]:
 
 
 def _versions() -> Iterator[DoctorRow]:
-    """Compare the versions of Python and the packages with the lower bounds of the distribution."""
+    """Compare the versions of Python and the packages with the lower bounds of the distribution.
+
+    The packages of the extra `score` may be absent together, but not one of them alone.
+    """
     python = ".".join(map(str, sys.version_info[:3]))
     oldest = metadata.metadata("palette-bench")["Requires-Python"].lstrip(">=")
     yield DoctorRow("versions", "Python", python, tuple(_outside("Python", python, oldest)))
-    wanted = [m for text in metadata.requires("palette-bench") or () if (m := _CORE.fullmatch(text))]
+    wanted = [m for text in metadata.requires("palette-bench") or () if (m := _REQUIREMENT.fullmatch(text))]
     found: dict[str, str | None] = {}
     for match in wanted:
         try:
             found[match[1]] = metadata.version(match[1])
         except metadata.PackageNotFoundError:
             found[match[1]] = None
+    if not any(found[match[1]] for match in wanted if match[3]):
+        wanted = [match for match in wanted if not match[3]]
     problems = [p for match in wanted for p in _outside(match[1], found[match[1]], match[2])]
-    shown = ", ".join(f"{name} {found[name]}" for name in _SHOWN)
+    shown = ", ".join(f"{name} {found[name] or 'absent'}" for name in _SHOWN)
     yield DoctorRow("versions", f"{len(wanted)} packages", shown, tuple(problems))
 
 
@@ -142,8 +147,13 @@ def _networks() -> Iterator[DoctorRow]:
     If settings outside the package reduce the precision of float32 products, one row reports them instead, as
     no network would run.
     """
-    from palette_bench.runtime.device import arithmetic_findings  # imports torch
-    from palette_bench.scoring.features import canary as extractor
+    try:
+        from palette_bench.runtime.device import arithmetic_findings  # imports torch
+        from palette_bench.scoring.features import canary as extractor
+    except ModuleNotFoundError as error:
+        absent = f"no {error.name}: score needs pip install 'palette-bench[score]'"
+        yield DoctorRow("device", "networks", absent)
+        return
 
     reduced = tuple(arithmetic_findings())
     if reduced:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -45,12 +44,6 @@ def serve(study: Path, host: str, port: int, join_token: str, patience: float, p
     \b
     palette-bench study serve STUDY    # waits for raters
     """  # noqa: D301  # click looks for the backspace character itself
-    from palette_bench.core.errors import StackError, problem
-
-    missing = [package for package in ("starlette", "uvicorn") if find_spec(package) is None]
-    if missing:
-        fix = "pip install 'palette-bench[study]'"
-        raise StackError(*(problem("PB711", package, fix=fix) for package in missing))
     # nobody without the join token may vote, and browsers must be able to use the public address
     if (host not in _LOOPBACK or public_url) and not join_token:
         raise click.UsageError("a study that others can reach needs --join-token WORD, or anybody may vote")
