@@ -114,8 +114,8 @@ def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
     of: dict[ImageId, str | int] = dict(_paired(files, source, pairing, mask_format))
     missing = sorted(p.id for p in source.images if p.id not in of)
     if missing:
-        raise SourceError(
-            problem("PB201", str(path), expected="a mask per image", fix="or --pair sorted", ids=missing)
+        raise SourceError.of(
+            "PB201", str(path), expected="a mask per image", fix="or --pair sorted", ids=missing
         )
     return ForeignMasks(mask_format, path, pairing, digest, values, of)
 
@@ -146,7 +146,7 @@ def _image_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
                 raise _not_two_valued(path, side, f"{image.width} x {image.height} pixels")
             values = np.asarray(image.convert("L") if image.mode in ("1", "RGB") else image)
     except UNREADABLE as error:
-        raise SourceError(problem("PB309", str(path), found=str(error)[:200])) from error
+        raise SourceError.of("PB309", str(path), found=str(error)[:200]) from error
     levels = set(np.unique(values).tolist())
     if values.shape != (side, side) or not (levels <= {0, 255} or levels <= {0, 1}):
         raise _not_two_valued(path, side, f"shape {values.shape}, {len(levels)} values")
@@ -154,14 +154,12 @@ def _image_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
 
 
 def _not_two_valued(path: Path, side: int, found: str) -> SourceError:
-    return SourceError(
-        problem(
-            "PB309",
-            str(path),
-            expected=f"{side} x {side}, values 0 and 255 (or 0 and 1)",
-            found=found,
-            fix="nothing is resized or thresholded: convert the mask yourself",
-        )
+    return SourceError.of(
+        "PB309",
+        str(path),
+        expected=f"{side} x {side}, values 0 and 255 (or 0 and 1)",
+        found=found,
+        fix="nothing is resized or thresholded: convert the mask yourself",
     )
 
 
@@ -196,9 +194,7 @@ def _release_member(path: Path, variant: str, count: int) -> NDArray[np.uint8]:
     except NpzError as error:
         expected = f"{', '.join(_RELEASE_MEMBERS.values())}: ({count * _RELEASE_BYTES:,},) uint8"
         fix = "take imagenet_freeform_masks.npz as released"
-        raise SourceError(
-            problem("PB309", str(path), expected=expected, found=str(error), fix=fix)
-        ) from error
+        raise SourceError.of("PB309", str(path), expected=expected, found=str(error), fix=fix) from error
     rows: NDArray[np.uint8] = packed.reshape(count, _RELEASE_BYTES)
     return rows
 

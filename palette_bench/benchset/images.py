@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from palette_bench.core.errors import SourceError, StackError, problem
+from palette_bench.core.errors import SourceError, StackError
 from palette_bench.core.litter import is_litter
 from palette_bench.core.text import composed
 from palette_bench.core.types import Image, ImageId
@@ -129,7 +129,7 @@ def survey(folder: Path) -> FolderSurvey:
     if unreadable:
         fix = "make them readable, or take them out"
         found = "folders that cannot be read"
-        raise SourceError(problem("PB801", str(folder), found=found, fix=fix, ids=unreadable))
+        raise SourceError.of("PB801", str(folder), found=found, fix=fix, ids=unreadable)
     return FolderSurvey(tuple(places), +passed)
 
 
@@ -154,7 +154,7 @@ def no_images(path: Path, *, expected: str = "", fix: str = "") -> SourceError:
     else:
         found = f"none; {survey(path).words or 'nothing at all'}"
     expected = expected or "images: .jpg, .jpeg or .png"
-    return SourceError(problem("PB201", str(path), expected=expected, found=found, fix=fix))
+    return SourceError.of("PB201", str(path), expected=expected, found=found, fix=fix)
 
 
 def tar_members(path: Path) -> Iterator[ImageLocation]:
@@ -171,8 +171,8 @@ def tar_members(path: Path) -> Iterator[ImageLocation]:
             _prove_ending(path, archive.offset)
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         fix = "copy or download the archive again"
-        raise SourceError(
-            problem("PB309", str(path), expected="a whole .tar", found=str(error)[:200], fix=fix)
+        raise SourceError.of(
+            "PB309", str(path), expected="a whole .tar", found=str(error)[:200], fix=fix
         ) from error
 
 
@@ -208,7 +208,7 @@ def find_images(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> l
         others = f"{len(places):,} images of other names, {places[0].name} first"
         fix = "give the folder of the published edition"
         expected = "files named as the edition names them"
-        raise SourceError(problem("PB201", str(images), expected=expected, found=others, fix=fix))
+        raise SourceError.of("PB201", str(images), expected=expected, found=others, fix=fix)
     if not found:
         expected = f"images in a folder of any depth, or {tar_name}".removesuffix(", or ")
         raise no_images(images, expected=expected, fix="give the folder with --images DIR")
@@ -223,5 +223,5 @@ def photo_path(file: str) -> Path:
     """
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise StackError(problem("PB711", "scikit-image", fix="pip install scikit-image"))
+        raise StackError.of("PB711", "scikit-image", fix="pip install scikit-image")
     return Path(spec.origin).parent / "data" / file

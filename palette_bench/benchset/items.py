@@ -13,7 +13,7 @@ from palette_bench.benchset.images import SourceImage
 from palette_bench.benchset.manifest import Item, input_channels
 from palette_bench.core import png
 from palette_bench.core.atomic import FileBatch
-from palette_bench.core.errors import CodecError, problem
+from palette_bench.core.errors import CodecError
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.core.types import Image
@@ -164,14 +164,12 @@ def _prove_jpeg(
         return
     expected = reference_jpeg(reference, quality)
     if not np.array_equal(expected, degraded.input):
-        raise CodecError(
-            problem(
-                "PB702",
-                f"{image_id} at QF {quality}",
-                expected=pixel_digest(expected)[:16],
-                found=pixel_digest(degraded.input)[:16],
-                fix="install Pillow from its wheel: pip install --force-reinstall pillow",
-            )
+        raise CodecError.of(
+            "PB702",
+            f"{image_id} at QF {quality}",
+            expected=pixel_digest(expected)[:16],
+            found=pixel_digest(degraded.input)[:16],
+            fix="install Pillow from its wheel: pip install --force-reinstall pillow",
         )
 
 

@@ -17,7 +17,7 @@ from palette_bench.benchset.items import KINDS, ChunkResult, ItemRecipe, SetTarg
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, Header, Item, Manifest, set_fingerprint
 from palette_bench.benchset.sources import Source, unreadable
 from palette_bench.core import atomic
-from palette_bench.core.errors import BenchSetError, SourceError, StorageError, UsageError, problem
+from palette_bench.core.errors import BenchSetError, SourceError, StorageError, UsageError
 from palette_bench.core.fingerprint import canonical_json
 from palette_bench.core.journal import WHOLE, Journal, Shard, is_ours, locked
 from palette_bench.core.litter import is_litter
@@ -134,8 +134,8 @@ def _refuse_strangers(folder: Path) -> None:
     names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
     strangers = [name for name in names if not (name in OURS or is_ours(name) or is_litter(name))]
     if strangers:
-        raise StorageError(
-            problem("PB809", str(folder), fix="use an empty folder, or the folder of this set", ids=strangers)
+        raise StorageError.of(
+            "PB809", str(folder), fix="use an empty folder, or the folder of this set", ids=strangers
         )
 
 
@@ -306,7 +306,7 @@ class _GenerateRun:
 def _prove(folder: Path, found: str, expected: str | None, fix: str) -> None:
     if expected and not found.startswith(expected):
         shown = found[: max(16, len(expected))]
-        raise BenchSetError(problem("PB606", str(folder), expected=expected, found=shown, fix=fix))
+        raise BenchSetError.of("PB606", str(folder), expected=expected, found=shown, fix=fix)
 
 
 def _sound_items(folder: Path, side: int, degradation: str, items: list[Item]) -> list[Item]:

@@ -120,14 +120,12 @@ def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = S
         return _checked(_imagenet(protocol, request, spec), progress, request)
     if isinstance(spec, PlacesSource):
         return _checked(_places(request, spec), progress, request)
-    raise SourceError(
-        problem(
-            "PB609",
-            "source",
-            expected=f"a source of {protocol.id}, or folder:NAME",
-            found=request.id,
-            fix=suggest(request.id, protocol.sources),
-        )
+    raise SourceError.of(
+        "PB609",
+        "source",
+        expected=f"a source of {protocol.id}, or folder:NAME",
+        found=request.id,
+        fix=suggest(request.id, protocol.sources),
     )
 
 
@@ -187,14 +185,12 @@ def _imagenet_labels(request: Request, places: list[ImageLocation]) -> dict[int,
         for name in _LABEL_FILES:
             if (folder / name).is_file():
                 return splits.read_imagenet_labels(folder / name)
-    raise SourceError(
-        problem(
-            "PB607",
-            str(images),
-            expected=f"class folders, or one of {', '.join(_LABEL_FILES)}",
-            found="images without labels",
-            fix="give the labels with --labels FILE",
-        )
+    raise SourceError.of(
+        "PB607",
+        str(images),
+        expected=f"class folders, or one of {', '.join(_LABEL_FILES)}",
+        found="images without labels",
+        fix="give the labels with --labels FILE",
     )
 
 
@@ -203,14 +199,8 @@ def _places(request: Request, spec: PlacesSource) -> Source:
     lists = [request.labels, images / "places365_val.txt", images.parent / "places365_val.txt"]
     found = next((path for path in lists if path and path.is_file()), None)
     if found is None:
-        raise SourceError(
-            problem(
-                "PB607",
-                str(images),
-                expected="places365_val.txt",
-                found="no list",
-                fix="give it with --labels",
-            )
+        raise SourceError.of(
+            "PB607", str(images), expected="places365_val.txt", found="no list", fix="give it with --labels"
         )
     # The labels serve only to choose the split. The items get none, because no network used here has these
     # classes.
@@ -248,8 +238,8 @@ def _photos(protocol: ProtocolSpec, request: Request, spec: PhotoSource) -> Sour
     data = {name: read_file(place.file) for name, place in places.items()}
     wrong = sorted(n for n, photo in spec.photos.items() if sha256(data[n])[:16] != photo.sha256)
     if wrong and not request.allow_unknown:
-        raise SourceError(
-            problem("PB607", "scikit-image's photographs", fix="pip install -U scikit-image", ids=wrong)
+        raise SourceError.of(
+            "PB607", "scikit-image's photographs", fix="pip install -U scikit-image", ids=wrong
         )
     windows = spec.windows or drawn_windows(protocol, request.id, spec, data)
     every = [SourceImage(image_id, None, places[w.photo], w) for image_id, w in windows.items()]

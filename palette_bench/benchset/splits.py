@@ -77,14 +77,12 @@ def ctest10k(labels: Mapping[int, int], spec: ImageNetSource, dropped: Iterable[
 def _listed_subset(labels: Mapping[int, int], spec: ImageNetSource) -> dict[int, int]:
     found = lines_digest(sorted(f"{imagenet_id(n)} {label}" for n, label in labels.items()))
     if found != spec.subset_labels_sha256:
-        raise SourceError(
-            problem(
-                "PB607",
-                "ImageNet labels",
-                expected=f"all {IMAGENET_COUNT:,} labels, or those of exactly the images of the split",
-                found=f"{len(labels):,} labels of another set",
-                fix="give the label file with --labels FILE, or a complete copy",
-            )
+        raise SourceError.of(
+            "PB607",
+            "ImageNet labels",
+            expected=f"all {IMAGENET_COUNT:,} labels, or those of exactly the images of the split",
+            found=f"{len(labels):,} labels of another set",
+            fix="give the label file with --labels FILE, or a complete copy",
         )
     return dict(sorted(labels.items()))
 
@@ -145,14 +143,12 @@ def _label(text: str, path: Path) -> int:
 
 
 def _no_label(found: str, path: Path) -> SourceError:
-    return SourceError(
-        problem(
-            "PB607",
-            str(path),
-            expected="one label per line, `name label` lines, or the ImageId CSV",
-            found=found[:60],
-            fix="give another file with --labels",
-        )
+    return SourceError.of(
+        "PB607",
+        str(path),
+        expected="one label per line, `name label` lines, or the ImageId CSV",
+        found=found[:60],
+        fix="give another file with --labels",
     )
 
 
@@ -160,8 +156,8 @@ def _numbered(named: Mapping[str, int], path: Path) -> dict[int, int]:
     numbers = {name: imagenet_number(name) for name in named}
     strangers = [name for name, number in numbers.items() if number is None]
     if strangers:
-        raise SourceError(
-            problem("PB607", str(path), expected="names like ILSVRC2012_val_00000001.JPEG", ids=strangers)
+        raise SourceError.of(
+            "PB607", str(path), expected="names like ILSVRC2012_val_00000001.JPEG", ids=strangers
         )
     return {number: named[name] for name, number in numbers.items() if number is not None}
 
@@ -174,14 +170,12 @@ def labels_of_wnids(wnids: Mapping[str, str]) -> dict[int, int]:
     """
     known = sorted(set(wnids.values()))
     if len(known) != CLASSES:
-        raise SourceError(
-            problem(
-                "PB607",
-                "ImageNet class folders",
-                expected=f"{CLASSES:,} wnids",
-                found=f"{len(known):,}",
-                fix="give the labels with --labels FILE",
-            )
+        raise SourceError.of(
+            "PB607",
+            "ImageNet class folders",
+            expected=f"{CLASSES:,} wnids",
+            found=f"{len(known):,}",
+            fix="give the labels with --labels FILE",
         )
     index = {wnid: label for label, wnid in enumerate(known)}
     return _numbered({name: index[wnid] for name, wnid in wnids.items()}, Path("class folders"))
@@ -213,7 +207,7 @@ def _development_kit_labels(table: Path) -> dict[int, int]:
 def _no_kit(table: Path, found: str) -> SourceError:
     expected = "meta.mat of ImageNet's development kit, with its 1,000 classes"
     fix = "put ILSVRC2012_devkit_t12/data/meta.mat beside the ground truth, or give labels of another form"
-    return SourceError(problem("PB607", str(table), expected=expected, found=found, fix=fix))
+    return SourceError.of("PB607", str(table), expected=expected, found=found, fix=fix)
 
 
 def places10k(path: Path, spec: PlacesSource) -> dict[str, int]:
@@ -225,14 +219,12 @@ def places10k(path: Path, spec: PlacesSource) -> dict[str, int]:
     data = read_file(path)
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != spec.list_md5:
-        raise SourceError(
-            problem(
-                "PB607",
-                str(path),
-                expected=f"places365_val.txt of Places365-Standard, MD5 {spec.list_md5}",
-                found=f"MD5 {found}",
-                fix="take the list from the Places365-Standard file lists",
-            )
+        raise SourceError.of(
+            "PB607",
+            str(path),
+            expected=f"places365_val.txt of Places365-Standard, MD5 {spec.list_md5}",
+            found=f"MD5 {found}",
+            fix="take the list from the Places365-Standard file lists",
         )
     taken: dict[int, int] = defaultdict(int)
     chosen = {}

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from palette_bench.core.errors import StorageError, problem
+from palette_bench.core.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,11 @@ def _temporary(path: Path) -> Path:
 
 def cannot_write(path: Path, error: OSError) -> StorageError:
     """Return the error for a failed write, naming the path and the reason."""
-    return StorageError(
-        problem(
-            "PB802",
-            str(path),
-            found=f"{error.strerror or error} (errno {error.errno})",
-            fix="free space or change permissions, then run the same command again: it resumes",
-        )
+    return StorageError.of(
+        "PB802",
+        str(path),
+        found=f"{error.strerror or error} (errno {error.errno})",
+        fix="free space or change permissions, then run the same command again: it resumes",
     )
 
 
@@ -64,7 +62,7 @@ def require_space(folder: Path, needed: int, fix: str = "free space, or give ano
     free = shutil.disk_usage(there).free
     if needed > free:
         found = f"{in_bytes(free)} free"
-        raise StorageError(problem("PB804", str(folder), expected=in_bytes(needed), found=found, fix=fix))
+        raise StorageError.of("PB804", str(folder), expected=in_bytes(needed), found=found, fix=fix)
     return free
 
 

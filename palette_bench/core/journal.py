@@ -151,7 +151,7 @@ def _lock(path: Path, mode: int) -> int:
 
 def _in_use(folder: Path, holder: str, advice: str) -> StorageError:
     fix = f"{advice}, or use another output folder"
-    return StorageError(problem("PB803", str(folder), found=f"in use by {holder}", fix=fix))
+    return StorageError.of("PB803", str(folder), found=f"in use by {holder}", fix=fix)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from palette_bench.core.errors import WeightsError, problem
+from palette_bench.core.errors import WeightsError
 from palette_bench.core.fingerprint import fingerprint, sha256
 from palette_bench.core.types import Fingerprint
 
@@ -46,14 +46,12 @@ def parse_tensors(data: bytes, where: str) -> Tensors:
 
 
 def _unusable(where: str, found: str) -> WeightsError:
-    return WeightsError(
-        problem(
-            "PB705",
-            where,
-            expected="a state dictionary of tensors, safetensors or torch",
-            found=found,
-            fix="give the weights file itself; convert a training checkpoint to its state dictionary",
-        )
+    return WeightsError.of(
+        "PB705",
+        where,
+        expected="a state dictionary of tensors, safetensors or torch",
+        found=found,
+        fix="give the weights file itself; convert a training checkpoint to its state dictionary",
     )
 
 
@@ -84,14 +82,12 @@ def verify_tensors(data: bytes, pinned: Fingerprint | None, where: str) -> Finge
     """
     digest = tensor_digest(parse_tensors(data, where))
     if pinned not in (None, digest):
-        raise WeightsError(
-            problem(
-                "PB705",
-                where,
-                expected=f"tensors {pinned}",
-                found=f"tensors {digest}",
-                fix="report this: the file is the pinned one and is read otherwise",
-            )
+        raise WeightsError.of(
+            "PB705",
+            where,
+            expected=f"tensors {pinned}",
+            found=f"tensors {digest}",
+            fix="report this: the file is the pinned one and is read otherwise",
         )
     return digest
 
@@ -112,14 +108,12 @@ def load_strictly(network: nn.Module, tensors: Tensors, where: str) -> None:
         if name in given and given[name].shape != wanted[name].shape
     ]
     if faults:
-        raise WeightsError(
-            problem(
-                "PB705",
-                where,
-                expected=f"the {len(wanted):,} tensors of the network",
-                found=f"{len(faults):,} differences, first: {'; '.join(faults[:3])}",
-                fix="give the weights of this very network",
-            )
+        raise WeightsError.of(
+            "PB705",
+            where,
+            expected=f"the {len(wanted):,} tensors of the network",
+            found=f"{len(faults):,} differences, first: {'; '.join(faults[:3])}",
+            fix="give the weights of this very network",
         )
     network.load_state_dict(dict(given), strict=False)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from palette_bench.core.errors import InputError, StackError, problem
+from palette_bench.core.errors import InputError, StackError
 from palette_bench.core.processes import in_threads
 from palette_bench.core.types import SILENT, Features, Fingerprint, Image, ImageId, Progress
 from palette_bench.runtime.distributed import ProcessGroup
@@ -146,14 +146,12 @@ def _assembled(ids: Sequence[ImageId], parts: Sequence[tuple[Sequence[ImageId], 
         return parts[0][1]
     told = [image_id for own, _ in parts for image_id in own]
     if sorted(told) != list(ids):
-        raise StackError(
-            problem(
-                "PB710",
-                "rows of all ranks",
-                expected=f"{len(ids):,} images, each once",
-                found=f"{len(told):,} rows of {len(set(told)):,} images",
-                fix="run again; if it happens again, report it",
-            )
+        raise StackError.of(
+            "PB710",
+            "rows of all ranks",
+            expected=f"{len(ids):,} images, each once",
+            found=f"{len(told):,} rows of {len(set(told)):,} images",
+            fix="run again; if it happens again, report it",
         )
     place = {image_id: at for at, image_id in enumerate(ids)}
     whole: dict[str, Features] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from palette_bench.benchset.manifest import BenchSet, input_channels
-from palette_bench.core.errors import BenchSetError, SubmissionError, problem
+from palette_bench.core.errors import BenchSetError, SubmissionError
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.png import PngError
 from palette_bench.core.types import Fingerprint, Image, ImageId
@@ -34,14 +34,12 @@ class OutputImages:
         try:
             return read_output(self.files, image_id, self.target.protocol.side, sample)
         except PngError as error:
-            raise SubmissionError(
-                problem(
-                    error.code,
-                    output_name(image_id, sample),
-                    expected=error.expected,
-                    found=error.found,
-                    fix="leave the submission alone while it is scored",
-                )
+            raise SubmissionError.of(
+                error.code,
+                output_name(image_id, sample),
+                expected=error.expected,
+                found=error.found,
+                fix="leave the submission alone while it is scored",
             ) from error
 
     def scored(self, image_id: ImageId, sample: int = 1) -> Image:
@@ -100,15 +98,13 @@ class PixelDiagnostics:
         """
         if self._damaged:
             folder = self._target.folder
-            raise BenchSetError(
-                problem(
-                    "PB602",
-                    str(folder),
-                    expected="the pixels the manifest names",
-                    found="other pixels in reference, input or mask",
-                    fix=f"palette-bench verify {folder}",
-                    ids=sorted(self._damaged),
-                )
+            raise BenchSetError.of(
+                "PB602",
+                str(folder),
+                expected="the pixels the manifest names",
+                found="other pixels in reference, input or mask",
+                fix=f"palette-bench verify {folder}",
+                ids=sorted(self._damaged),
             )
         readings = {
             diagnostic.id: [self._readings[i][at] for i in ids]

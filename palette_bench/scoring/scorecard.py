@@ -110,7 +110,7 @@ class Scorecard(Record):
         if card.digest() != card.content_sha256:
             expected, found = card.content_sha256[:12], card.digest()[:12]
             fix = "score the submission again; a card is never edited"
-            raise RecordError(problem("PB407", path.name, expected=expected, found=found, fix=fix))
+            raise RecordError.of("PB407", path.name, expected=expected, found=found, fix=fix)
         return card
 
     def __repr__(self) -> str:
@@ -222,7 +222,7 @@ def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
     if sha256(data) != card.per_image.sha256:
         fix = "take the table that `score` wrote; a spreadsheet that saves it changes it"
         expected, found = card.per_image.sha256[:12], sha256(data)[:12]
-        raise RecordError(problem("PB408", file.name, expected=expected, found=found, fix=fix))
+        raise RecordError.of("PB408", file.name, expected=expected, found=found, fix=fix)
     return pd.read_csv(io.BytesIO(data), dtype={"image_id": str})
 
 

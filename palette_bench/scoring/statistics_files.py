@@ -15,7 +15,7 @@ import numpy as np
 from scipy import linalg
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import InputError, RecordError, problem
+from palette_bench.core.errors import InputError, RecordError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.npz import read_npz, read_scalar
 from palette_bench.core.records import read_file
@@ -58,14 +58,12 @@ def read_statistics(path: Path, n: int, width: int, mode: str) -> StatisticsFile
         moments = Moments.from_arrays({"n": np.array([float(n)]), "mean": mean, "covariance": covariance})
         _require_possible(moments)
     except (ValueError, InputError) as error:
-        raise RecordError(
-            problem(
-                "PB412",
-                path.name,
-                expected=f"statistics of {n:,} images: mu ({width:,},) and sigma ({width:,}, {width:,})",
-                found=str(error).strip("'\""),
-                fix="give statistics of this very network, as pytorch-fid or --export-statistics writes them",
-            )
+        raise RecordError.of(
+            "PB412",
+            path.name,
+            expected=f"statistics of {n:,} images: mu ({width:,},) and sigma ({width:,}, {width:,})",
+            found=str(error).strip("'\""),
+            fix="give statistics of this very network, as pytorch-fid or --export-statistics writes them",
         ) from error
     return StatisticsFile(moments, sha256(data))
 

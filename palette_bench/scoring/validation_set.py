@@ -151,15 +151,13 @@ class ValidationSet:
         """
         absent = sorted(self.sources.keys() - places.keys()) if self.size else []
         if absent:
-            raise SourceError(
-                problem(
-                    "PB607",
-                    "--reference-images",
-                    expected=f"the validation set that the {len(self.sources):,} images of the set come from",
-                    found="a folder without them",
-                    fix="name the folder, or the tar, that the set was generated from",
-                    ids=absent,
-                )
+            raise SourceError.of(
+                "PB607",
+                "--reference-images",
+                expected=f"the validation set that the {len(self.sources):,} images of the set come from",
+                found="a folder without them",
+                fix="name the folder, or the tar, that the set was generated from",
+                ids=absent,
             )
 
 
@@ -264,25 +262,21 @@ def _read(wanted: ValidationSet, places: dict[ImageId, ImageLocation], image_id:
     try:
         data = places[image_id].read()
         if wanted.size and wanted.sources.get(image_id, sha256(data)) != sha256(data):
-            raise SourceError(
-                problem(
-                    "PB607",
-                    places[image_id].name,
-                    expected=f"the file of the set, {wanted.sources[image_id][:12]}",
-                    found=f"another under its name, {sha256(data)[:12]}",
-                    fix="name the folder, or the tar, that the set was generated from",
-                )
+            raise SourceError.of(
+                "PB607",
+                places[image_id].name,
+                expected=f"the file of the set, {wanted.sources[image_id][:12]}",
+                found=f"another under its name, {sha256(data)[:12]}",
+                fix="name the folder, or the tar, that the set was generated from",
             )
         return PREPROCESS[wanted.preprocess](decode(data), wanted.side)
     except (DecodeError, OSError) as error:
-        raise SourceError(
-            problem(
-                "PB309",
-                places[image_id].name,
-                expected="a JPEG or PNG of 8 bits",
-                found=str(error),
-                fix="replace the image: a reference is never made of fewer",
-            )
+        raise SourceError.of(
+            "PB309",
+            places[image_id].name,
+            expected="a JPEG or PNG of 8 bits",
+            found=str(error),
+            fix="replace the image: a reference is never made of fewer",
         ) from error
 
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from palette_bench.core.errors import SubmissionError, problem
+from palette_bench.core.errors import SubmissionError
 from palette_bench.core.litter import is_litter
 from palette_bench.core.png import MAX_BYTES, PngError
 
@@ -107,25 +107,21 @@ class Archive:
         return data
 
     def _damaged(self, found: str) -> SubmissionError:
-        return SubmissionError(
-            problem(
-                "PB104",
-                self._label,
-                expected="a whole .zip archive",
-                found=found,
-                fix="make it again with zip, or give the folder itself",
-            )
+        return SubmissionError.of(
+            "PB104",
+            self._label,
+            expected="a whole .zip archive",
+            found=found,
+            fix="make it again with zip, or give the folder itself",
         )
 
     def _over_cap(self, expected: str, found: str) -> SubmissionError:
-        return SubmissionError(
-            problem(
-                "PB103",
-                self._label,
-                expected=expected,
-                found=found,
-                fix="keep only submission.toml, outputs/ and samples/, or give the folder itself",
-            )
+        return SubmissionError.of(
+            "PB103",
+            self._label,
+            expected=expected,
+            found=found,
+            fix="keep only submission.toml, outputs/ and samples/, or give the folder itself",
         )
 
     def _find_directory(self) -> tuple[int, int, int]:

@@ -166,14 +166,12 @@ def _open_archive(path: Path) -> int:
     if regular and path.suffix.lower() == ".zip" and start in (b"PK\x03\x04", b"PK\x05\x06"):
         return handle
     os.close(handle)
-    raise SubmissionError(
-        problem(
-            "PB104" if regular else "PB105",
-            path.name,
-            expected="a folder or a .zip archive",
-            found="another kind of file" if regular else "a pipe, socket or device",
-            fix="give the folder that holds submission.toml, or zip that folder's content",
-        )
+    raise SubmissionError.of(
+        "PB104" if regular else "PB105",
+        path.name,
+        expected="a folder or a .zip archive",
+        found="another kind of file" if regular else "a pipe, socket or device",
+        fix="give the folder that holds submission.toml, or zip that folder's content",
     )
 
 

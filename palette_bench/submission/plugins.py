@@ -35,12 +35,12 @@ def load_plugin(name: str, point: EntryPoint) -> Any:
         fix = (
             f"mend or reinstall the package that brings it; python -c 'import {point.module}' shows the same"
         )
-        raise MethodError(problem("PB613", f"{name} = {point.value}", found=said, fix=fix)) from error
+        raise MethodError.of("PB613", f"{name} = {point.value}", found=said, fix=fix) from error
     if inspect.isclass(found) or not (hasattr(found, "restorer") or hasattr(found, "export")):
         kind = f"a class, {found.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"
         fix = "let the entry point name an object: `baseline = Mine()`, with `def restorer(self, options)`"
         expected = "an object with restorer(options)"
-        raise MethodError(problem("PB613", f"{name} = {point.value}", expected=expected, found=kind, fix=fix))
+        raise MethodError.of("PB613", f"{name} = {point.value}", expected=expected, found=kind, fix=fix)
     return found
 
 
@@ -59,7 +59,7 @@ def require_restorer(restorer: object) -> None:
     missing = [name for name, there in expected.items() if not there]
     if missing:
         fix, found = 'see docs/outside-tools.md, "A model in Python"', f"no {'; no '.join(missing)}"
-        raise MethodError(problem("PB613", kind, expected="; ".join(expected), found=found, fix=fix))
+        raise MethodError.of("PB613", kind, expected="; ".join(expected), found=found, fix=fix)
 
 
 def require_images(returned: object, expected: tuple[int, ...], of: str) -> None:
@@ -83,7 +83,7 @@ def require_images(returned: object, expected: tuple[int, ...], of: str) -> None
         if returned.shape == expected and returned.size and returned.dtype.kind == "f":
             found += f", from {returned.min():.3g} to {returned.max():.3g}"
             fix = "scale to 0..255, round, clip, and convert to uint8"
-    raise MethodError(problem("PB613", of, expected=f"{expected} uint8", found=found, fix=fix))
+    raise MethodError.of("PB613", of, expected=f"{expected} uint8", found=found, fix=fix)
 
 
 def failure_of_plugin(error: BaseException, modules: set[str], crash_file: str) -> Problem | None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import safetensors
 
-from palette_bench.core.errors import StorageError, UsageError, problem
+from palette_bench.core.errors import StorageError, UsageError
 from palette_bench.core.records import Record, read_file
 from palette_bench.core.text import decode_text
 from palette_bench.submission.methods import TrainOptions
@@ -73,7 +73,7 @@ class RunOptions(Record):
         for name in (OPTIONS, RECIPE):
             if not (run / name).is_file():
                 fix = "give the folder of a run; one of an earlier version goes on by its first command"
-                raise StorageError(problem("PB801", str(run / name), found="no such file", fix=fix))
+                raise StorageError.of("PB801", str(run / name), found="no such file", fix=fix)
         return cls.read(run / OPTIONS)
 
     def again(self, run: Path, given: Mapping[str, Any]) -> TrainOptions:

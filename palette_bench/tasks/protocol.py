@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from palette_bench.core.errors import SpecError, problem, suggest
+from palette_bench.core.errors import SpecError, suggest
 from palette_bench.core.fingerprint import fingerprint, sha256
 from palette_bench.core.records import Part, Record, Sha, Slug, Text
 from palette_bench.core.resources import protocol_file
@@ -184,7 +184,7 @@ class ProtocolSpec(Record):
 
 def _unknown(what: str, name: str, expected: str, known: object) -> SpecError:
     names = list(known)  # type: ignore[call-overload]  # a dict of names
-    return SpecError(problem("PB609", what, expected=expected, found=name, fix=suggest(name, names)))
+    return SpecError.of("PB609", what, expected=expected, found=name, fix=suggest(name, names))
 
 
 @cache

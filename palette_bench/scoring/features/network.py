@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from palette_bench.core.errors import UsageError, WeightsError, problem
+from palette_bench.core.errors import UsageError, WeightsError
 from palette_bench.runtime.tensors import counted, load_strictly, parse_tensors
 from palette_bench.scoring.features import ExtractorConfig
 from palette_bench.scoring.features import weights as store
@@ -150,13 +150,11 @@ def load_weights(
 
 def _required(name: str, weights: str | None) -> str:
     if weights is None:
-        raise WeightsError(
-            problem(
-                "PB705",
-                name,
-                expected="its weights: nothing is downloaded while scoring",
-                found="--weights: not given",
-                fix=f"--weights {name}=FILE, a safetensors or torch state dictionary",
-            )
+        raise WeightsError.of(
+            "PB705",
+            name,
+            expected="its weights: nothing is downloaded while scoring",
+            found="--weights: not given",
+            fix=f"--weights {name}=FILE, a safetensors or torch state dictionary",
         )
     return weights

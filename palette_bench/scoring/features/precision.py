@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from palette_bench.core.errors import DeviceError, UsageError, problem, suggest
+from palette_bench.core.errors import DeviceError, UsageError, suggest
 
 PREVIEW_NOTE = "preview"
 AUDIT_NOTE = "audit"
@@ -52,13 +52,11 @@ def find_precision(name: str, device: torch.device) -> Precision:
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: {suggest(name, PRECISIONS)}")
     if PRECISIONS[name].tf32 and (device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8):
-        raise DeviceError(
-            problem(
-                "PB707",
-                f"--precision {name}",
-                expected="a GPU of compute capability 8.0 or later",
-                found=str(device),
-                fix="use fp32, which is what ranks, or bf16",
-            )
+        raise DeviceError.of(
+            "PB707",
+            f"--precision {name}",
+            expected="a GPU of compute capability 8.0 or later",
+            found=str(device),
+            fix="use fp32, which is what ranks, or bf16",
         )
     return PRECISIONS[name]

@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import UsageError, WeightsError, problem, suggest
+from palette_bench.core.errors import UsageError, WeightsError, suggest
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Part, Sha, validate
 from palette_bench.core.resources import user_cache
@@ -190,14 +190,12 @@ def read_pinned(name: str, given: str | None) -> bytes:
         return find(name, row)[1]
     data = read_given(name, given)
     if sha256(data) != row.sha256:
-        raise WeightsError(
-            problem(
-                "PB705",
-                f"--weights {name}={given}",
-                expected=f"{row.size}, sha256 {row.sha256}",
-                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
-                fix=get_command(name, row),
-            )
+        raise WeightsError.of(
+            "PB705",
+            f"--weights {name}={given}",
+            expected=f"{row.size}, sha256 {row.sha256}",
+            found=f"{len(data):,} bytes, sha256 {sha256(data)}",
+            fix=get_command(name, row),
         )
     return data
 
@@ -211,10 +209,8 @@ def read_given(name: str, given: str) -> bytes:
     try:
         return Path(given).read_bytes()
     except OSError as error:
-        raise WeightsError(
-            problem(
-                "PB705", f"--weights {name}={given}", found=error.strerror or str(error), fix="check the path"
-            )
+        raise WeightsError.of(
+            "PB705", f"--weights {name}={given}", found=error.strerror or str(error), fix="check the path"
         ) from error
 
 
@@ -236,14 +232,12 @@ def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
         path = (store_folder() or library_cache()) / row.files[0]
     data = _download(row, progress)
     if sha256(data) != row.sha256:
-        raise WeightsError(
-            problem(
-                "PB705",
-                row.origin,
-                expected=f"{row.size}, sha256 {row.sha256}",
-                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
-                fix="the origin changed or a proxy answered; get the file elsewhere and check its digest",
-            )
+        raise WeightsError.of(
+            "PB705",
+            row.origin,
+            expected=f"{row.size}, sha256 {row.sha256}",
+            found=f"{len(data):,} bytes, sha256 {sha256(data)}",
+            fix="the origin changed or a proxy answered; get the file elsewhere and check its digest",
         )
     atomic.write_bytes(path, data)
     return path
@@ -261,12 +255,10 @@ def _download(row: WeightsFile, progress: Progress) -> bytes:
                 data += piece
                 advance(len(piece))
     except (urllib.error.URLError, OSError) as error:
-        raise WeightsError(
-            problem(
-                "PB705",
-                row.origin,
-                found=f"not reachable: {getattr(error, 'reason', error)}",
-                fix=f"on a machine with network, fetch it; then copy it here and set {STORE_VARIABLE}",
-            )
+        raise WeightsError.of(
+            "PB705",
+            row.origin,
+            found=f"not reachable: {getattr(error, 'reason', error)}",
+            fix=f"on a machine with network, fetch it; then copy it here and set {STORE_VARIABLE}",
         ) from error
     return bytes(data)
