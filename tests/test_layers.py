@@ -18,7 +18,7 @@ CORE = [
     {"records", "journal", "png", "intervals", "significance"},
 ]
 TORCH_IN = (
-    *("runtime/", "scoring/features/", "scoring/networks.py", "scoring/compat.py"),
+    *("runtime/", "scoring/features/", "scoring/card.py", "scoring/compat.py"),
     "submission/cost.py",
 )
 TOOLS = {

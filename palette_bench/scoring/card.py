@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import Problem
 from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.records import today
 from palette_bench.core.types import Fingerprint, ImageId
+from palette_bench.scoring.calibration import anchored, paper_row
 from palette_bench.scoring.features.weights import provenance
 from palette_bench.scoring.metrics.metric import MetricOutcome
 from palette_bench.scoring.scorecard import Fingerprints, Score, Scorecard, TableLink
@@ -29,28 +31,30 @@ _PRECISION = {
 }
 
 
-def environment(torch_version: str, device: str, precision: str) -> dict[str, str | bool | None]:
+def environment(device: str, precision: str) -> dict[str, str | bool | None]:
     """Return the environment of a scorecard; it enters no fingerprint.
 
     Args:
-        torch_version: version string of torch.
-        device: kind and model, e.g. `cuda (NVIDIA H200)`.
+        device: device of the networks.
         precision: precision of the networks, e.g. `fp32`.
     """
+    gpu = device.startswith("cuda")
+    model = torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability()
     versions = canary.environment()
     commit = _git("rev-parse", "HEAD")
     dtype, tf32, level = _PRECISION[precision]
     return {
         **{key: versions[key] for key in ("palette_bench", "python", "numpy", "pillow", "os")},
         "libjpeg": versions["libjpeg_turbo"],
-        "torch": torch_version,
-        "device": device,
+        "torch": torch.__version__,
+        "device": f"{device} ({model})",
         "dtype": dtype,
         "tf32": tf32,
         "level": level,
         "git": commit,
         "dirty": bool(commit and _git("status", "--porcelain")),
-        "command": _command(sys.argv),
+        # paths are reduced to base names; `ID=PATH` keeps its id
+        "command": " ".join("=".join(Path(part).name for part in word.split("=")) for word in sys.argv),
     }
 
 
@@ -66,14 +70,7 @@ def _git(*arguments: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
-def _command(words: list[str]) -> str:
-    """Return a command line with paths reduced to base names; `ID=PATH` keeps its id."""
-    return " ".join("=".join(Path(part).name for part in word.split("=")) for word in words)
-
-
 _UNSIGNED = "0" * 64  # placeholder for digests that `write_scorecard` fills in
-
-Environment = dict[str, str | bool | None]
 
 
 def make_card(
@@ -82,7 +79,7 @@ def make_card(
     scores: dict[str, Score],
     extractors: Mapping[str, Fingerprint],
     problems: Sequence[Problem],
-    environment: Environment,
+    environment: dict[str, str | bool | None],
 ) -> Scorecard:
     """Return a scorecard whose own digest and table link are still placeholders.
 
@@ -96,6 +93,12 @@ def make_card(
     """
     manifest, declared = target.manifest, report.card
     assert declared is not None, "a report without errors has a card"
+    # params of each score get the verdict on the paper's scale, if there is one
+    paper = paper_row(manifest.protocol, manifest.task, manifest.source)
+    scores = {
+        name: s.model_copy(update={"params": {**s.params, **anchored(name, s, paper)}})
+        for name, s in scores.items()
+    }
     return Scorecard(
         schema=Scorecard.schema_name(),
         content_sha256=_UNSIGNED,

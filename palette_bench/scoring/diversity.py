@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,14 @@ from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.scoring.evaluate import as_score
 from palette_bench.scoring.features import open_pair_distance
 from palette_bench.scoring.features.extractor import as_images
-from palette_bench.scoring.features.pairs import PairDistance
 from palette_bench.scoring.metrics.diversity import Diversity
 from palette_bench.scoring.metrics.metric import MetricOutcome
 from palette_bench.scoring.outputs import OutputImages
 from palette_bench.scoring.scorecard import Score
 
-PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads")  # ids that --weights accepts besides extractors
+if TYPE_CHECKING:
+    from palette_bench.scoring.features.pairs import PairDistance
+
 _UNIT = 16  # consecutive images per chunk that goes to one rank
 
 

@@ -19,17 +19,16 @@ from palette_bench.core.types import AnyPath, Features, Fingerprint, Image, Imag
 from palette_bench.scoring.evaluate import (
     PARTIAL_NOTE,
     ImageLabels,
-    MetricInputs,
     check_metrics,
     close,
     needed_extractors,
     plan,
 )
-from palette_bench.scoring.extraction import Extraction, ImageSet, extract
+from palette_bench.scoring.extraction import Extraction, extract
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables
 from palette_bench.scoring.reference_resolver import ReferenceResolver
-from palette_bench.scoring.references import ReferenceRequest, own_originals
+from palette_bench.scoring.references import ReferenceRequest
 from palette_bench.scoring.scorecard import Score
 from palette_bench.tasks.degradations.hole import recomposite
 
@@ -159,16 +158,9 @@ class Evaluator:
         missing = sorted(set(self.target.ids) - set(ids))
         if missing and not (partial and ids):
             raise InputError(_about("PB201", missing, f"{len(self.target.ids):,} images", f"{len(ids):,}"))
-        digests = {i: self.target.manifest.by_id[i].reference_px for i in ids}
-        originals = self._extraction.tables(ImageSet("originals", digests, self.target.reference))
-        keys, statistics = self._extraction.keys(digests), ArrayCache("statistics")
-        chosen = ReferenceResolver(self.target, self._extraction, statistics, self._steps).choose(
-            self._request
-        )
-        own = own_originals(self.target, keys, originals, len(ids), statistics)
+        resolver = ReferenceResolver(self.target, self._extraction, ArrayCache("statistics"), self._steps)
         notes = (PARTIAL_NOTE,) if missing else ()
-        labels = ImageLabels.of(self.target, ids)
-        inputs = MetricInputs(len(ids), self._tables(ids), originals, keys, chosen or own, labels, notes)
+        inputs = resolver.inputs(self._request, ids, lambda: self._tables(ids), notes)
         return {name: scored.score for name, scored in close(self._steps, inputs).items()}
 
     def _tables(self, ids: Sequence[ImageId]) -> dict[str, HeadTables]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import UsageError
-from palette_bench.scoring.evaluate import MetricStep
-from palette_bench.scoring.extraction import Extraction
-from palette_bench.scoring.features.cache import ArrayCache
+from palette_bench.core.types import ImageId
+from palette_bench.scoring.evaluate import ImageLabels, MetricInputs, MetricStep
+from palette_bench.scoring.extraction import Extraction, ImageSet
+from palette_bench.scoring.features.cache import ArrayCache, HeadTables
 from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
 from palette_bench.scoring.references import (
     MATCHED_FULL,
@@ -20,6 +21,7 @@ from palette_bench.scoring.references import (
     ReferenceRequest,
     ReferenceSource,
     import_reference,
+    own_originals,
 )
 from palette_bench.scoring.validation_set import ValidationSet, compute
 
@@ -73,6 +75,32 @@ class ReferenceResolver:
         if request.preprocess:
             return self._asked_for(request.preprocess)
         return self._by_default() if request.name is None else None
+
+    def inputs(
+        self,
+        request: ReferenceRequest,
+        ids: Sequence[ImageId],
+        outputs: Callable[[], Mapping[str, HeadTables]],
+        notes: tuple[str, ...],
+    ) -> MetricInputs:
+        """Return everything that the metrics read: features of outputs, originals and the reference.
+
+        All ranks must call this. The originals come before the outputs, so that a faulty set fails before
+        time is spent on the outputs.
+
+        Args:
+            request: the reference that the user requests.
+            ids: the images to score, in row order.
+            outputs: returns extractor id -> tables of the outputs.
+            notes: notes that every score carries.
+        """
+        chosen = self.choose(request)
+        digests = {i: self.target.manifest.by_id[i].reference_px for i in ids}
+        originals = self.extraction.tables(ImageSet("originals", digests, self.target.reference))
+        tables, keys = outputs(), self.extraction.keys(digests)
+        reference = chosen or own_originals(self.target, keys, originals, len(ids), self.statistics)
+        labels = ImageLabels.of(self.target, ids)
+        return MetricInputs(len(ids), tables, originals, keys, reference, labels, notes)
 
     def _imported(self, request: ReferenceRequest) -> ReferenceSource | None:
         if len(self._extractors) > 1:

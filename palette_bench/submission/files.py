@@ -31,11 +31,13 @@ class Submission:
     """An opened submission. `open_submission` makes it; a `with` block or `close` closes it.
 
     Attributes:
+        path: the folder or archive.
         names: sorted POSIX relative names of all files, without journals, locks and known litter.
         refused: name -> reason, for the names that are never read.
         close: function that closes the submission.
     """
 
+    path: Path
     names: tuple[str, ...]
     refused: dict[str, PngError]
     _fetch: Callable[[str, int], bytes]
@@ -93,7 +95,7 @@ def open_submission(path: Path, n_ids: int) -> Submission:
         for name, fault in archive.refused.items()
         if fault.code == "PB102" or not is_litter(name)  # an unsafe name is reported even if it is litter
     }
-    found = Submission(_counted(archive.names), refused, archive.read, close=lambda: os.close(handle))
+    found = Submission(path, _counted(archive.names), refused, archive.read, close=lambda: os.close(handle))
     return _unwrapped(found, path)
 
 
@@ -112,6 +114,7 @@ def _unwrapped(found: Submission, path: Path) -> Submission:
         return found
     log.info("the submission lies in %s of %s", prefix, path.name)
     return Submission(
+        path,
         _counted(name.removeprefix(prefix) for name in names),
         {name.removeprefix(prefix): fault for name, fault in found.refused.items()},
         lambda name, limit: found._fetch(prefix + name, limit),
@@ -126,7 +129,9 @@ def _folder(root: Path) -> Submission:
         raise SubmissionError(_unreadable(root, error)) from error
     names = _counted(found)
     refused = {name: fault for name in names if (fault := found[name])}
-    return Submission(names, refused, lambda name, limit: read_regular(root / name, limit), lambda: None)
+    return Submission(
+        root, names, refused, lambda name, limit: read_regular(root / name, limit), lambda: None
+    )
 
 
 def _walk(root: Path) -> Iterator[tuple[str, PngError | None]]:
