@@ -17,9 +17,9 @@ from PIL import Image as PillowImage
 from palette_bench.benchset.sources import Source, file_sha256
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest
-from palette_bench.core.litter import is_litter
 from palette_bench.core.npz import NpzError, member_names, read_npz
 from palette_bench.core.records import read_file
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import ImageId, Mask
 from palette_bench.tasks.preprocess import UNREADABLE
 from palette_bench.tasks.protocol import VariantSpec

@@ -13,8 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from palette_bench.core.errors import SourceError, StackError
-from palette_bench.core.litter import is_litter
-from palette_bench.core.text import composed
+from palette_bench.core.text import composed, is_litter
 from palette_bench.core.types import Image, ImageId
 from palette_bench.tasks.preprocess import decode
 from palette_bench.tasks.protocol import Window

@@ -18,11 +18,10 @@ from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.core.types import Image
 from palette_bench.tasks.degradations import DEGRADATIONS
-from palette_bench.tasks.degradations.degraded import Degraded
 from palette_bench.tasks.degradations.hole import punch
 from palette_bench.tasks.degradations.jpeg import reference_jpeg
 from palette_bench.tasks.preprocess import PREPROCESS, DecodeError
-from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, VariantSpec
+from palette_bench.tasks.protocol import Degraded, ProtocolSpec, TaskSpec, VariantSpec
 
 KINDS = ("reference", "input", "mask")
 

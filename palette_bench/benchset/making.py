@@ -20,8 +20,8 @@ from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError, SourceError, StorageError, UsageError
 from palette_bench.core.fingerprint import canonical_json
 from palette_bench.core.journal import WHOLE, Journal, Shard, is_ours, locked
-from palette_bench.core.litter import is_litter
 from palette_bench.core.processes import in_processes, stoppable
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import SILENT, Progress
 from palette_bench.tasks import canary
 from palette_bench.tasks.protocol import ProtocolSpec, published_fingerprint, set_folder

@@ -13,9 +13,9 @@ import numpy as np
 from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError
 from palette_bench.core.fingerprint import lines_digest
-from palette_bench.core.notebook import html_table
 from palette_bench.core.png import PngError, decode_strict, read_regular
 from palette_bench.core.records import Part, Record, Sha, read_file
+from palette_bench.core.text import html_table
 from palette_bench.core.types import AnyPath, Fingerprint, Image, ImageId, Mask
 from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, load
 

@@ -12,12 +12,12 @@ from palette_bench.benchset.making import OURS
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, BenchSet, Item, PublicSet, set_fingerprint
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.journal import is_ours
-from palette_bench.core.litter import is_litter
 from palette_bench.core.processes import in_processes
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import SILENT, AnyPath, ImageId, Progress
 from palette_bench.tasks import canary
-from palette_bench.tasks.degradations.degraded import Degraded
 from palette_bench.tasks.degradations.hole import punch
+from palette_bench.tasks.protocol import Degraded
 
 _CHUNK = 64
 _REPAIR = "delete the file and run the same generate command again: it is redone"

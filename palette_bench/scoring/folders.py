@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from palette_bench.core.errors import InputError, Problem, problem
-from palette_bench.core.litter import is_litter
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import Image
 from palette_bench.tasks.image_files import fault_of
 from palette_bench.tasks.preprocess import UNREADABLE

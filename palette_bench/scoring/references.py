@@ -1,33 +1,40 @@
-"""References of FID and KID: the set's originals, a whole validation set, or imported statistics.
+"""References of FID and KID: what a user requests, and references made from images.
 
 Source: metrics, section 3; protocol, section 8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from pydantic import ValidationError
 
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.core.errors import UsageError
+from palette_bench.core import atomic
+from palette_bench.core.errors import InputError, StorageError, UsageError, problem
 from palette_bench.core.fingerprint import fingerprint
-from palette_bench.core.types import Features, Fingerprint
-from palette_bench.scoring.features.cache import ArrayCache, HeadTables, statistics_key
+from palette_bench.core.records import Part, Sha
+from palette_bench.core.types import Features, Fingerprint, ImageId
+from palette_bench.scoring.features.cache import ArrayCache, HeadTables, cache_folder, statistics_key
 from palette_bench.scoring.features.extractor import FeatureExtractor
 from palette_bench.scoring.metrics import kid
 from palette_bench.scoring.metrics.metric import ReferenceSet
 from palette_bench.scoring.metrics.moments import Moments
-from palette_bench.scoring.statistics_files import StatisticsFile, read_statistics
 from palette_bench.tasks.preprocess import PREPROCESS
+from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
+
+log = logging.getLogger(__name__)
 
 ORIGINALS = "originals"
 FULL = "val-full@"
 DEFAULT_FULL, MATCHED_FULL = f"{FULL}crop-area-v1", f"{FULL}crop256-v1"
-IMPORTED_NOTE = "imported-reference"
 OWN_NOTE = "own-originals"
 
 
@@ -197,48 +204,133 @@ def own_originals(
     return ImageReference(ORIGINALS, n, keys, originals.__getitem__, statistics, notes)
 
 
-@dataclass(frozen=True)
-class ImportedReference:
-    """A reference read from a statistics file; it has no features and cannot be traced to images."""
+# --- validation sets in the cache ---
 
-    file: StatisticsFile
-    mode: str
-    notes: tuple[str, ...] = (IMPORTED_NOTE,)
+_WHOLE = {"imagenet": 50_000, "places": 36_500}  # images; Palette, Appendix C.5
+
+
+class IndexEntry(Part):
+    """The index entry of one validation set for one extractor."""
+
+    n: int
+    key: Sha  # fingerprint of all images and the extractor
+    parts: tuple[Sha, ...]  # keys of the cached features, in order
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """A validation set: which one, with which preprocessing, at which size.
+
+    An index lists the cached parts of each set, so later runs need neither images nor networks. The index key
+    includes the source files of the benchmark set: another folder of the same name is another reference.
+
+    Attributes:
+        name: `imagenet`, `places`, or the id of a folder source.
+        preprocess: id of the preprocessing.
+        side: side of the protocol's images, pixels.
+        sources: id -> SHA-256 of each source file of the benchmark set that is compared.
+    """
+
+    name: str
+    preprocess: str
+    side: int
+    sources: Mapping[ImageId, Fingerprint] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, target: BenchSet, preprocess: str) -> ValidationSet:
+        """Return the validation set that a benchmark set is compared with."""
+        source = target.manifest.source
+        known = target.protocol.sources.get(source)
+        if isinstance(known, ImageNetSource):
+            source = "imagenet"
+        elif isinstance(known, PlacesSource):
+            source = "places"
+        sources = {item.id: item.source_sha256 for item in target.manifest.items}
+        return cls(source, preprocess, target.protocol.side, sources)
 
     @property
     def id(self) -> str:
-        """Return `imported:` and the first 12 digits of the file's digest."""
-        return f"imported:{self.file.digest[:12]}"
+        """Return the reference's name in scorecards."""
+        return f"{FULL}{self.preprocess}"
 
-    def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
-        """Return the digest of file, count, mode and extractor."""
-        return fingerprint(
-            {
-                "file": self.file.digest,
-                "n": self.file.moments.n,
-                "mode": self.mode,
-                "extractor": extractor.fingerprint,
-            }
-        )
+    @property
+    def size(self) -> int | None:
+        """Return the number of images in the whole set, or None for a folder."""
+        return _WHOLE.get(self.name)
 
-    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
-        """Return the statistics; KID needs features and is None against them."""
-        return ReferenceSet(self.id, self.file.moments.n, None, self.file.moments)
+    def _path(self, extractor: FeatureExtractor) -> Path | None:
+        folder = cache_folder()
+        if folder is None:
+            return None
+        identity = {
+            "set": self.name,
+            "sources": sorted(self.sources.items()),
+            "preprocess": self.preprocess,
+            "side": self.side,
+            "extractor": extractor.fingerprint,
+        }
+        return folder / "references" / f"{fingerprint(identity)}.json"
+
+    def entry(self, extractor: FeatureExtractor) -> IndexEntry | None:
+        """Return the index entry of an extractor, or None if it is absent or damaged (PB808)."""
+        path = self._path(extractor)
+        try:
+            if path is None or not path.is_file():
+                return None
+            return IndexEntry.model_validate_json(path.read_bytes())
+        except OSError:
+            return None  # the feature cache already warns that it cannot be read
+        except ValidationError as error:
+            log.warning("%s", problem("PB808", str(path), expected="an index entry", found=str(error)[:200]))
+            return None
+
+    def remember(self, extractor: FeatureExtractor, entry: IndexEntry) -> None:
+        """Write an index entry; failure is only logged, because the feature cache has already warned."""
+        path = self._path(extractor)
+        if path is None:
+            return
+        try:
+            atomic.write_text(path, json.dumps(entry.model_dump(mode="json")))
+        except StorageError:
+            log.debug("the index of %s is not kept", self.id)
+
+    def remembered(
+        self, extractors: Sequence[FeatureExtractor], features: ArrayCache, statistics: ArrayCache
+    ) -> ImageReference | None:
+        """Return the reference from the cache, or None unless the index has an entry for every extractor."""
+        entries = {e.id: entry for e in extractors if (entry := self.entry(e)) is not None}
+        if len(entries) < len(extractors) or not entries:
+            return None
+        keys = {name: entry.key for name, entry in entries.items()}
+        n = next(iter(entries.values())).n
+        load = partial(_load, entries, features)
+        return ImageReference(self.id, n, keys, load, statistics, self.notes(n))
+
+    def is_whole(self, reference: ImageReference) -> bool:
+        """Return whether a reference has the number of images of the published validation set."""
+        return reference.n == self.size
+
+    def notes(self, n: int) -> tuple[str, ...]:
+        """Return `partial-reference` if n images are not the whole of a published validation set."""
+        return ("partial-reference",) if self.size not in (None, n) else ()
 
 
-def import_reference(request: ReferenceRequest, width: int) -> ImportedReference:
-    """Return the reference from the statistics file that a request names.
-
-    Args:
-        request: the request, with file, mode and n.
-        width: number of features of the extractor that is compared.
+def _load(entries: dict[str, IndexEntry], cache: ArrayCache, name: str) -> HeadTables:
+    """Return the features of one extractor, joined from their cached parts.
 
     Raises:
-        UsageError: the request lacks file, mode or n.
-        RecordError: PB412, the file holds no usable statistics.
-        StorageError: PB801, the file cannot be read.
+        InputError: a part is missing or damaged.
     """
-    path, n, mode = request.file, request.n, request.mode
-    if path is None or n is None or mode is None:
-        raise UsageError("statistics need a file, a mode and a number of images")
-    return ImportedReference(read_statistics(path, n, width, mode), mode)
+    parts = [cache.load(key) for key in entries[name].parts]
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        raise InputError(
+            f"{len(parts) - len(whole):,} of {len(parts):,} cached parts of the validation set are gone or "
+            "damaged: name its images again with --reference-images DIR"
+        )
+    return joined(whole)
+
+
+def joined(parts: Sequence[HeadTables]) -> HeadTables:
+    """Return the feature tables of consecutive parts as one, by head."""
+    return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}

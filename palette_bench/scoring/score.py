@@ -47,7 +47,6 @@ from palette_bench.scoring.outputs import OutputImages, measure
 from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import ReferenceRequest, ReferenceSource
 from palette_bench.scoring.scorecard import Score, Scorecard, write_scorecard
-from palette_bench.scoring.statistics_files import write_statistics
 from palette_bench.submission.check import CheckReport, SubmissionCheck
 from palette_bench.submission.files import open_submission
 from palette_bench.tasks import canary
@@ -156,6 +155,8 @@ def score(
         def finish() -> Scorecard:
             scored = _score_all(steps, inputs, resolver.matched(inputs.reference), selection, checked)
             if export:
+                from palette_bench.scoring.statistics_files import write_statistics  # noqa: PLC0415
+
                 step = next(s for s in steps if s.metric.referenced)
                 moments = Moments.of(inputs.outputs[step.extractor.id][step.head])
                 write_statistics(export, moments, resize, extraction.keys(checked.digests)[step.extractor.id])

@@ -17,8 +17,8 @@ from pydantic import Field
 from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, RecordError, StorageError, problem
 from palette_bench.core.fingerprint import sha256
-from palette_bench.core.notebook import html_table
 from palette_bench.core.records import Part, Record, Sha, Text, read_file
+from palette_bench.core.text import html_table
 from palette_bench.core.types import AnyPath, Direction
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 

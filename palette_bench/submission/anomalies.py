@@ -17,8 +17,7 @@ from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.core.errors import Problem
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
-from palette_bench.submission.files import output_name
-from palette_bench.submission.layout import of_files
+from palette_bench.submission.files import of_files, output_name
 from palette_bench.submission.thumbnails import (
     CELLS,
     FAR,

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from palette_bench.core.errors import SubmissionError
-from palette_bench.core.litter import is_litter
 from palette_bench.core.png import MAX_BYTES, PngError
+from palette_bench.core.text import is_litter
 
 SPARE_ENTRIES = 64  # entries allowed beside the images: the card, folders, journals and litter
 MAX_SAMPLES = 10  # images per id in an archive; a folder has no such cap

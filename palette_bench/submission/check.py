@@ -15,14 +15,20 @@ from typing import Any
 from palette_bench.benchset.manifest import ContestantSet, open_set
 from palette_bench.core.errors import Problem, RecordError, SubmissionError, errors_of, problem
 from palette_bench.core.fingerprint import pixel_digest, table_digest
-from palette_bench.core.notebook import html_table
 from palette_bench.core.png import PngError, decode_strict
 from palette_bench.core.processes import in_threads
+from palette_bench.core.text import html_table
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, Image, ImageId, Mask, Progress
 from palette_bench.submission.anomalies import AnomalyCheck
 from palette_bench.submission.card import CARD, PLACEHOLDER, PLACEHOLDER_SLUG, SubmissionCard
-from palette_bench.submission.files import Submission, open_submission, output_name
-from palette_bench.submission.layout import arrange, is_image, of_files
+from palette_bench.submission.files import (
+    Submission,
+    arrange,
+    is_image,
+    of_files,
+    open_submission,
+    output_name,
+)
 from palette_bench.tasks import canary
 
 CARD_BYTES = 1 << 16

@@ -22,8 +22,8 @@ from palette_bench.core.errors import CodecError, Problem, errors_of, problem
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.types import Image
 from palette_bench.tasks.degradations.gray import luma
+from palette_bench.tasks.degradations.hole import freeform_in
 from palette_bench.tasks.degradations.jpeg import fast_jpeg, reference_jpeg
-from palette_bench.tasks.degradations.masks import freeform_in
 from palette_bench.tasks.preprocess import crop_area, crop_window, decode
 
 # Expected digests, leading 16 hexadecimal digits: of each decoded file, then of pattern K at each quality

@@ -223,7 +223,7 @@ def test_absent_weights_of_all_networks_are_named_before_anything_runs(
 def test_networks_are_opened_before_the_long_check(
     smoke_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "check", None)
+    monkeypatch.setattr(run, "SubmissionCheck", None)
     with pytest.raises(WeightsError, match=r"absent\.npz"):
         score(
             tmp_path / "sub", smoke_sets / "jpeg.qf5", tmp_path / "c.json",

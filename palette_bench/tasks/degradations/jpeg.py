@@ -16,9 +16,8 @@ from PIL import Image as PillowImage
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.rng import Stream
 from palette_bench.core.types import Image
-from palette_bench.tasks.degradations.degraded import Degraded
 from palette_bench.tasks.degradations.gray import luma
-from palette_bench.tasks.protocol import VariantSpec
+from palette_bench.tasks.protocol import Degraded, VariantSpec
 
 _Ints = NDArray[np.int64]
 
