@@ -167,26 +167,17 @@ def tar_members(path: Path) -> Iterator[ImageLocation]:
             for member in archive:
                 if member.isreg() and member.name.lower().endswith(SUFFIXES):
                     yield ImageLocation(member.name.removeprefix("./"), path, member.offset_data, member.size)
-            _prove_ending(path, archive.offset)
+            # `tarfile` takes damage after the first member for the end; a block of zeros proves the end
+            with open(path, "rb") as file:
+                file.seek(archive.offset)
+                if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    found = f"no end of archive at byte {archive.offset:,}: cut or damaged there"
+                    raise tarfile.ReadError(found)
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         fix = "copy or download the archive again"
         raise SourceError.of(
             "PB309", str(path), expected="a whole .tar", found=str(error)[:200], fix=fix
         ) from error
-
-
-def _prove_ending(path: Path, end: int) -> None:
-    """Raise unless a block of zeros follows at `end`.
-
-    `tarfile` takes damage after the first member for the end of the archive.
-
-    Raises:
-        ReadError: the archive is cut or damaged at `end`.
-    """
-    with open(path, "rb") as file:
-        file.seek(end)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError(f"no end of archive at byte {end:,}: cut or damaged there")
 
 
 def find_images(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> list[ImageLocation]:

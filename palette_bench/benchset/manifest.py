@@ -277,13 +277,9 @@ class BenchSet(ContestantSet):
         manifest = Manifest.read(_present(folder, MANIFEST))
         protocol = load(manifest.protocol)
         if manifest.protocol_fingerprint != protocol.fingerprint:
-            raise BenchSetError.of(
-                "PB601",
-                str(folder / MANIFEST),
-                expected=protocol.fingerprint[:12],
-                found=manifest.protocol_fingerprint[:12],
-                fix="generate the set again with this version of palette-bench",
-            )
+            expected, found = protocol.fingerprint[:12], manifest.protocol_fingerprint[:12]
+            fix = "generate the set again with this version of palette-bench"
+            raise BenchSetError.of("PB601", str(folder / MANIFEST), expected=expected, found=found, fix=fix)
         return cls(folder, manifest.public(), protocol, manifest)
 
     @property
@@ -319,13 +315,8 @@ def input_channels(degradation: str) -> int:
 def _present(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
-        raise BenchSetError.of(
-            "PB801",
-            str(path),
-            expected="a file of a finished set",
-            found="no such file",
-            fix=_hint(folder, name),
-        )
+        expected, found = "a file of a finished set", "no such file"
+        raise BenchSetError.of("PB801", str(path), expected=expected, found=found, fix=_hint(folder, name))
     return path
 
 

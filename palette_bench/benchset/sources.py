@@ -120,13 +120,9 @@ def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = S
         return _checked(_imagenet(protocol, request, spec), progress, request)
     if isinstance(spec, PlacesSource):
         return _checked(_places(request, spec), progress, request)
-    raise SourceError.of(
-        "PB609",
-        "source",
-        expected=f"a source of {protocol.id}, or folder:NAME",
-        found=request.id,
-        fix=suggest(request.id, protocol.sources),
-    )
+    expected = f"a source of {protocol.id}, or folder:NAME"
+    fix = suggest(request.id, protocol.sources)
+    raise SourceError.of("PB609", "source", expected=expected, found=request.id, fix=fix)
 
 
 def _needed(request: Request) -> Path:
@@ -185,13 +181,9 @@ def _imagenet_labels(request: Request, places: list[ImageLocation]) -> dict[int,
         for name in _LABEL_FILES:
             if (folder / name).is_file():
                 return splits.read_imagenet_labels(folder / name)
-    raise SourceError.of(
-        "PB607",
-        str(images),
-        expected=f"class folders, or one of {', '.join(_LABEL_FILES)}",
-        found="images without labels",
-        fix="give the labels with --labels FILE",
-    )
+    expected = f"class folders, or one of {', '.join(_LABEL_FILES)}"
+    fix = "give the labels with --labels FILE"
+    raise SourceError.of("PB607", str(images), expected=expected, found="images without labels", fix=fix)
 
 
 def _places(request: Request, spec: PlacesSource) -> Source:
@@ -310,7 +302,11 @@ def _checked(source: Source, progress: Progress, request: Request | None = None)
     # Published editions have images of many sizes; a single size means that the copy was resized.
     resized = request is not None and len(sizes) > 1 and len(set(sizes.values())) == 1
     if resized and request and not request.allow_unknown:
-        problems.append(_resized(source.id, next(iter(sizes.values()))))
+        height, width = next(iter(sizes.values()))
+        expected = "images of many sizes, as published"
+        same = f"every image is {width} x {height}: a resized copy"
+        fix = "use the original edition; --allow-unknown-source makes a set that no board compares"
+        problems.append(problem("PB607", source.id, expected=expected, found=same, fix=fix))
     if problems:
         raise SourceError(*problems)
     return source
@@ -325,16 +321,6 @@ def unreadable(source_id: str, broken: dict[str, str]) -> list[Problem]:
         problem("PB309", source_id, found=why, fix="replace or remove these files", ids=names)
         for why, names in sorted(by_reason.items())
     ]
-
-
-def _resized(source_id: str, size: tuple[int, int]) -> Problem:
-    return problem(
-        "PB607",
-        source_id,
-        expected="images of many sizes, as published",
-        found=f"every image is {size[1]} x {size[0]}: a resized copy",
-        fix="use the original edition; --allow-unknown-source makes a set that no board compares",
-    )
 
 
 def file_sha256(path: Path) -> Fingerprint:

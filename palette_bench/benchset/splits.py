@@ -62,7 +62,16 @@ def ctest10k(labels: Mapping[int, int], spec: ImageNetSource, dropped: Iterable[
         SourceError: PB607, the labels or the chosen names do not have the listed digests.
     """
     if len(labels) != IMAGENET_COUNT:
-        return _listed_subset(labels, spec)
+        found = lines_digest(sorted(f"{imagenet_id(n)} {label}" for n, label in labels.items()))
+        if found != spec.subset_labels_sha256:
+            raise SourceError.of(
+                "PB607",
+                "ImageNet labels",
+                expected=f"all {IMAGENET_COUNT:,} labels, or those of exactly the images of the split",
+                found=f"{len(labels):,} labels of another set",
+                fix="give the label file with --labels FILE, or a complete copy",
+            )
+        return dict(sorted(labels.items()))
     found = lines_digest(str(labels[number]) for number in sorted(labels))
     if found != spec.labels_sha256:
         raise SourceError(_wrong("the 50,000 labels", spec.labels_sha256, found))
@@ -74,27 +83,9 @@ def ctest10k(labels: Mapping[int, int], spec: ImageNetSource, dropped: Iterable[
     return {number: labels[number] for number in chosen}
 
 
-def _listed_subset(labels: Mapping[int, int], spec: ImageNetSource) -> dict[int, int]:
-    found = lines_digest(sorted(f"{imagenet_id(n)} {label}" for n, label in labels.items()))
-    if found != spec.subset_labels_sha256:
-        raise SourceError.of(
-            "PB607",
-            "ImageNet labels",
-            expected=f"all {IMAGENET_COUNT:,} labels, or those of exactly the images of the split",
-            found=f"{len(labels):,} labels of another set",
-            fix="give the label file with --labels FILE, or a complete copy",
-        )
-    return dict(sorted(labels.items()))
-
-
 def _wrong(what: str, expected: str, found: str) -> Problem:
-    return problem(
-        "PB607",
-        what,
-        expected=expected[:12],
-        found=found[:12],
-        fix="labels are 0..999 in the order of the sorted wnids; check the label file",
-    )
+    fix = "labels are 0..999 in the order of the sorted wnids; check the label file"
+    return problem("PB607", what, expected=expected[:12], found=found[:12], fix=fix)
 
 
 def read_imagenet_labels(path: Path) -> dict[int, int]:
@@ -143,13 +134,9 @@ def _label(text: str, path: Path) -> int:
 
 
 def _no_label(found: str, path: Path) -> SourceError:
-    return SourceError.of(
-        "PB607",
-        str(path),
-        expected="one label per line, `name label` lines, or the ImageId CSV",
-        found=found[:60],
-        fix="give another file with --labels",
-    )
+    expected = "one label per line, `name label` lines, or the ImageId CSV"
+    fix = "give another file with --labels"
+    return SourceError.of("PB607", str(path), expected=expected, found=found[:60], fix=fix)
 
 
 def _numbered(named: Mapping[str, int], path: Path) -> dict[int, int]:
@@ -170,13 +157,9 @@ def labels_of_wnids(wnids: Mapping[str, str]) -> dict[int, int]:
     """
     known = sorted(set(wnids.values()))
     if len(known) != CLASSES:
-        raise SourceError.of(
-            "PB607",
-            "ImageNet class folders",
-            expected=f"{CLASSES:,} wnids",
-            found=f"{len(known):,}",
-            fix="give the labels with --labels FILE",
-        )
+        expected, found = f"{CLASSES:,} wnids", f"{len(known):,}"
+        fix = "give the labels with --labels FILE"
+        raise SourceError.of("PB607", "ImageNet class folders", expected=expected, found=found, fix=fix)
     index = {wnid: label for label, wnid in enumerate(known)}
     return _numbered({name: index[wnid] for name, wnid in wnids.items()}, Path("class folders"))
 
@@ -219,13 +202,9 @@ def places10k(path: Path, spec: PlacesSource) -> dict[str, int]:
     data = read_file(path)
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != spec.list_md5:
-        raise SourceError.of(
-            "PB607",
-            str(path),
-            expected=f"places365_val.txt of Places365-Standard, MD5 {spec.list_md5}",
-            found=f"MD5 {found}",
-            fix="take the list from the Places365-Standard file lists",
-        )
+        expected = f"places365_val.txt of Places365-Standard, MD5 {spec.list_md5}"
+        fix = "take the list from the Places365-Standard file lists"
+        raise SourceError.of("PB607", str(path), expected=expected, found=f"MD5 {found}", fix=fix)
     taken: dict[int, int] = defaultdict(int)
     chosen = {}
     for name, text in sorted(line.split() for line in data.decode("ascii").splitlines()):

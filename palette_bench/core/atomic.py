@@ -44,12 +44,9 @@ def _temporary(path: Path) -> Path:
 
 def cannot_write(path: Path, error: OSError) -> StorageError:
     """Return the error for a failed write, naming the path and the reason."""
-    return StorageError.of(
-        "PB802",
-        str(path),
-        found=f"{error.strerror or error} (errno {error.errno})",
-        fix="free space or change permissions, then run the same command again: it resumes",
-    )
+    found = f"{error.strerror or error} (errno {error.errno})"
+    fix = "free space or change permissions, then run the same command again: it resumes"
+    return StorageError.of("PB802", str(path), found=found, fix=fix)
 
 
 def require_space(folder: Path, needed: int, fix: str = "free space, or give another folder") -> int:

@@ -46,13 +46,9 @@ def parse_tensors(data: bytes, where: str) -> Tensors:
 
 
 def _unusable(where: str, found: str) -> WeightsError:
-    return WeightsError.of(
-        "PB705",
-        where,
-        expected="a state dictionary of tensors, safetensors or torch",
-        found=found,
-        fix="give the weights file itself; convert a training checkpoint to its state dictionary",
-    )
+    expected = "a state dictionary of tensors, safetensors or torch"
+    fix = "give the weights file itself; convert a training checkpoint to its state dictionary"
+    return WeightsError.of("PB705", where, expected=expected, found=found, fix=fix)
 
 
 def counted(tensors: Tensors) -> dict[str, Tensor]:
@@ -82,13 +78,9 @@ def verify_tensors(data: bytes, pinned: Fingerprint | None, where: str) -> Finge
     """
     digest = tensor_digest(parse_tensors(data, where))
     if pinned not in (None, digest):
-        raise WeightsError.of(
-            "PB705",
-            where,
-            expected=f"tensors {pinned}",
-            found=f"tensors {digest}",
-            fix="report this: the file is the pinned one and is read otherwise",
-        )
+        expected = f"tensors {pinned}"
+        fix = "report this: the file is the pinned one and is read otherwise"
+        raise WeightsError.of("PB705", where, expected=expected, found=f"tensors {digest}", fix=fix)
     return digest
 
 
@@ -108,13 +100,10 @@ def load_strictly(network: nn.Module, tensors: Tensors, where: str) -> None:
         if name in given and given[name].shape != wanted[name].shape
     ]
     if faults:
-        raise WeightsError.of(
-            "PB705",
-            where,
-            expected=f"the {len(wanted):,} tensors of the network",
-            found=f"{len(faults):,} differences, first: {'; '.join(faults[:3])}",
-            fix="give the weights of this very network",
-        )
+        expected = f"the {len(wanted):,} tensors of the network"
+        found = f"{len(faults):,} differences, first: {'; '.join(faults[:3])}"
+        fix = "give the weights of this very network"
+        raise WeightsError.of("PB705", where, expected=expected, found=found, fix=fix)
     network.load_state_dict(dict(given), strict=False)
 
 

@@ -258,12 +258,6 @@ class MetricInputs:
             self.labels.count if self.labels else None,
         )
 
-    def reference_print(self, step: MetricStep) -> Fingerprint | None:
-        """Return the fingerprint of what a metric compares with, or None if it reads the outputs alone."""
-        if step.metric.referenced:
-            return self.reference.fingerprint(step.extractor)
-        return self.originals_keys[step.extractor.id] if step.metric.paired else None
-
 
 def close(steps: Sequence[MetricStep], inputs: MetricInputs) -> dict[str, ScoredMetric]:
     """Return the outcome and the score of each step, by metric id.
@@ -286,34 +280,29 @@ def close_matched(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:
 def _close(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:
     tables = inputs.tables(step)
     outcome = step.metric.score(tables)
-    original = {} if step.metric.paired else {"original": _original(step, tables)}
-    known = {name: value for name, value in original.items() if value is not None}
+    # The originals taken as outputs give the paper's row "Original images".
+    original: float | None = None
+    if tables.reference is not None and tables.reference.paired:  # the originals against themselves
+        original = 0.0 if tables.reference.n > 1 else None
+    elif tables.reference is not None and step.metric.all_pairs:
+        original = None  # KID's pairs in a whole validation set would cost more than everything else
+    elif not step.metric.paired:
+        original = step.metric.score(replace(tables, outputs=tables.originals)).value
+    notes = (*step.extractor.notes, *inputs.notes)
+    compared = inputs.originals_keys[step.extractor.id] if step.metric.paired else None
+    if step.metric.referenced:
+        compared = inputs.reference.fingerprint(step.extractor)
+        notes = (*step.extractor.notes, *inputs.reference.notes, *inputs.notes)
+    params = outcome.params if original is None else {**outcome.params, "original": original}
     score = as_score(
         step.metric,
-        replace(outcome, params={**outcome.params, **known}),
+        replace(outcome, params=params),
         inputs.n,
         extractor=step.extractor.id,
-        reference=inputs.reference_print(step),
-        notes=(
-            *step.extractor.notes,
-            *(inputs.reference.notes if step.metric.referenced else ()),
-            *inputs.notes,
-        ),
+        reference=compared,
+        notes=notes,
     )
     return ScoredMetric(outcome, score)
-
-
-def _original(step: MetricStep, tables: FeatureTables) -> float | None:
-    """Return the value of the originals taken as outputs, the paper's row "Original images".
-
-    KID against a whole validation set has no such value: its pairs would cost more than everything else.
-    """
-    if tables.reference is not None:
-        if tables.reference.paired:  # the originals against themselves
-            return 0.0 if tables.reference.n > 1 else None
-        if step.metric.all_pairs:
-            return None
-    return step.metric.score(replace(tables, outputs=tables.originals)).value
 
 
 def as_score(

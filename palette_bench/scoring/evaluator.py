@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import SHOWN_IDS, IncomparableError, InputError, problem
-from palette_bench.core.types import AnyPath, Features, Fingerprint, Image, ImageId
+from palette_bench.core.types import AnyPath, Features, Fingerprint, ImageId
 from palette_bench.scoring.evaluate import (
     PARTIAL_NOTE,
     ImageLabels,
@@ -97,12 +97,16 @@ class Evaluator:
                 set.
         """
         self._require_images(images, ids)
-        scored = (self._scored(image, i) for image, i in zip(images, ids, strict=True))
+        scored = []
+        for image, image_id in zip(images, ids, strict=True):
+            mask = self.target.mask(image_id)
+            known = None if mask is None else self.target.condition(image_id)
+            scored.append(image if mask is None or known is None else recomposite(image, known, mask))
         extractors = self._extraction.extractors
-        tables = extract(extractors, scored, len(ids), lambda count: None, name=lambda at: ids[at])
-        for at, image_id in enumerate(ids):
+        tables = extract(extractors, scored, len(ids), lambda count: None, name=lambda index: ids[index])
+        for index, image_id in enumerate(ids):
             self._rows[image_id] = {
-                extractor.id: {head: rows[at] for head, rows in table.items()}
+                extractor.id: {head: rows[index] for head, rows in table.items()}
                 for extractor, table in zip(extractors, tables, strict=True)
             }
 
@@ -119,10 +123,6 @@ class Evaluator:
         unknown = sorted(set(ids) - set(self.target.ids))
         if unknown:
             raise InputError(_about("PB202", unknown, "ids of the set", "others"))
-
-    def _scored(self, image: Image, image_id: ImageId) -> Image:
-        mask = self.target.mask(image_id)
-        return image if mask is None else recomposite(image, self.target.condition(image_id), mask)
 
     def merge(self, other: Evaluator) -> None:
         """Add the outputs that another evaluator of the same set and networks has collected.

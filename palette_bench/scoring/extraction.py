@@ -111,12 +111,10 @@ class Extraction:
         names = self.world.run_on_main(missing)
         chosen = [e for e in self.extractors if e.id in names]
         for extractor, table in zip(chosen, self._computed(chosen, side), strict=False):  # [] off rank 0
-            self.cache.store(keys[extractor.id], table, self._about(extractor))
+            about = {"batch": str(extractor.micro_batch), "device": self.device}
+            self.cache.store(keys[extractor.id], table, about)
             found[extractor.id] = table
         return found
-
-    def _about(self, extractor: FeatureExtractor) -> dict[str, str]:
-        return {"batch": str(extractor.micro_batch), "device": self.device}
 
     def _computed(self, chosen: Sequence[FeatureExtractor], side: ImageSet) -> list[HeadTables]:
         """Return the tables of these extractors on rank 0; each rank computes its own chunks of images."""
@@ -144,15 +142,12 @@ def _assembled(ids: Sequence[ImageId], parts: Sequence[tuple[Sequence[ImageId], 
     """
     if len(parts) == 1:
         return parts[0][1]
-    told = [image_id for own, _ in parts for image_id in own]
-    if sorted(told) != list(ids):
-        raise StackError.of(
-            "PB710",
-            "rows of all ranks",
-            expected=f"{len(ids):,} images, each once",
-            found=f"{len(told):,} rows of {len(set(told)):,} images",
-            fix="run again; if it happens again, report it",
-        )
+    done = [image_id for own, _ in parts for image_id in own]
+    if sorted(done) != list(ids):
+        expected = f"{len(ids):,} images, each once"
+        found = f"{len(done):,} rows of {len(set(done)):,} images"
+        fix = "run again; if it happens again, report it"
+        raise StackError.of("PB710", "rows of all ranks", expected=expected, found=found, fix=fix)
     place = {image_id: at for at, image_id in enumerate(ids)}
     whole: dict[str, Features] = {}
     for own, tables in parts:

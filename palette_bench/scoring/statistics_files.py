@@ -89,13 +89,10 @@ def read_statistics(path: Path, n: int, width: int, mode: str) -> ImportedRefere
         moments = Moments.from_arrays({"n": np.array([float(n)]), "mean": mean, "covariance": covariance})
         _require_possible(moments)
     except (ValueError, InputError) as error:
-        raise RecordError.of(
-            "PB412",
-            path.name,
-            expected=f"statistics of {n:,} images: mu ({width:,},) and sigma ({width:,}, {width:,})",
-            found=str(error).strip("'\""),
-            fix="give statistics of this very network, as pytorch-fid or --export-statistics writes them",
-        ) from error
+        expected = f"statistics of {n:,} images: mu ({width:,},) and sigma ({width:,}, {width:,})"
+        found = str(error).strip("'\"")
+        fix = "give statistics of this very network, as pytorch-fid or --export-statistics writes them"
+        raise RecordError.of("PB412", path.name, expected=expected, found=found, fix=fix) from error
     return ImportedReference(moments, sha256(data), mode)
 
 

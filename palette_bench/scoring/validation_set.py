@@ -108,13 +108,10 @@ def _read(wanted: ValidationSet, places: dict[ImageId, ImageLocation], image_id:
     try:
         data = places[image_id].read()
         if wanted.size and wanted.sources.get(image_id, sha256(data)) != sha256(data):
-            raise SourceError.of(
-                "PB607",
-                places[image_id].name,
-                expected=f"the file of the set, {wanted.sources[image_id][:12]}",
-                found=f"another under its name, {sha256(data)[:12]}",
-                fix="name the folder, or the tar, that the set was generated from",
-            )
+            expected = f"the file of the set, {wanted.sources[image_id][:12]}"
+            found = f"another under its name, {sha256(data)[:12]}"
+            fix = "name the folder, or the tar, that the set was generated from"
+            raise SourceError.of("PB607", places[image_id].name, expected=expected, found=found, fix=fix)
         return PREPROCESS[wanted.preprocess](decode(data), wanted.side)
     except (DecodeError, OSError) as error:
         raise SourceError.of(

@@ -107,22 +107,12 @@ class Archive:
         return data
 
     def _damaged(self, found: str) -> SubmissionError:
-        return SubmissionError.of(
-            "PB104",
-            self._label,
-            expected="a whole .zip archive",
-            found=found,
-            fix="make it again with zip, or give the folder itself",
-        )
+        fix = "make it again with zip, or give the folder itself"
+        return SubmissionError.of("PB104", self._label, expected="a whole .zip archive", found=found, fix=fix)
 
     def _over_cap(self, expected: str, found: str) -> SubmissionError:
-        return SubmissionError.of(
-            "PB103",
-            self._label,
-            expected=expected,
-            found=found,
-            fix="keep only submission.toml, outputs/ and samples/, or give the folder itself",
-        )
+        fix = "keep only submission.toml, outputs/ and samples/, or give the folder itself"
+        return SubmissionError.of("PB103", self._label, expected=expected, found=found, fix=fix)
 
     def _find_directory(self) -> tuple[int, int, int]:
         """Return the number of entries, the offset and the length of the central directory.
@@ -211,9 +201,9 @@ class Archive:
         if len(header) < _LOCAL.size:
             return None
         signature, flags, method, n_name, n_extra = _LOCAL.unpack_from(header)
-        told = (signature, flags & _ENCRYPTED, method, n_name, header[_LOCAL.size :])
+        found = (signature, flags & _ENCRYPTED, method, n_name, header[_LOCAL.size :])
         declared = (b"PK\x03\x04", member.flags & _ENCRYPTED, member.method, len(name), name)
-        return member.offset + _LOCAL.size + n_name + n_extra if told == declared else None
+        return member.offset + _LOCAL.size + n_name + n_extra if found == declared else None
 
 
 def _widen(extra: bytes, *values: int) -> list[int]:

@@ -186,13 +186,9 @@ def _open_archive(path: Path) -> int:
 
 
 def _unreadable(path: Path, error: OSError) -> Problem:
-    return problem(
-        "PB801",
-        str(path),
-        expected="a submission: a folder or a .zip archive",
-        found=error.strerror or str(error),
-        fix="check the path and its permissions",
-    )
+    expected = "a submission: a folder or a .zip archive"
+    fix = "check the path and its permissions"
+    return problem("PB801", str(path), expected=expected, found=error.strerror or str(error), fix=fix)
 
 
 # --- assignment of names to ids; no file is opened ---
@@ -287,18 +283,15 @@ def _arrange_sample(layout: Layout, sample: int, images: list[_Image], ids: set[
     layout.problems += of_files(
         "PB202", foreign, expected=f"the {len(ids):,} ids of the set", found="other ids"
     )
-    layout.problems += of_files("PB203", _twins(images), expected="one file per id", found="twins")
-    found = f"{len(ids) - len(missing):,}"
-    expected = f"{len(ids):,} images"
-    layout.problems += of_files("PB201" if sample == 1 else "PB206", missing, expected=expected, found=found)
-
-
-def _twins(images: list[_Image]) -> list[str]:
-    """Return the names whose stems are equal after NFC and casefold; some file systems merge such names."""
+    # Some file systems merge names that are equal after NFC and casefold.
     groups: dict[str, list[str]] = defaultdict(list)
     for image in images:
         groups[unicodedata.normalize("NFC", image.stem).casefold()].append(image.name)
-    return sorted(name for group in groups.values() if len(group) > 1 for name in group)
+    twins = sorted(name for group in groups.values() if len(group) > 1 for name in group)
+    layout.problems += of_files("PB203", twins, expected="one file per id", found="twins")
+    found = f"{len(ids) - len(missing):,}"
+    expected = f"{len(ids):,} images"
+    layout.problems += of_files("PB201" if sample == 1 else "PB206", missing, expected=expected, found=found)
 
 
 def of_files(
@@ -312,11 +305,9 @@ def of_files(
     if not names:
         return []
     where = ", ".join(names[:SHOWN_IDS]) + (", ..." if len(names) > SHOWN_IDS else "")
-    ids = [_id_of(name) for name in names]
+    ids = []
+    for name in names:
+        place = _PLACE.fullmatch(name)
+        stem = place[3].removesuffix(".png") if place else ""
+        ids.append(stem if _ID.fullmatch(stem) and name.endswith(".png") else name)
     return [problem(code, where, expected=expected, found=found, fix=fix or _FIXES[code], ids=ids)]
-
-
-def _id_of(name: str) -> str:
-    place = _PLACE.fullmatch(name)
-    stem = place[3].removesuffix(".png") if place else ""
-    return stem if _ID.fullmatch(stem) and name.endswith(".png") else name

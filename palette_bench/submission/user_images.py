@@ -187,9 +187,25 @@ def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
         InputError: PB201, PB203, PB302, PB309; lists all problems.
     """
     wish.require_sense()
-    found = _of_folder(source, out, wish) if source.is_dir() else [_of_file(source, out, wish)]
-    _require_free_places(found, source, out)
-    problems = [*_collisions(found), *(p for job in found for p in _problems(job, wish))]
+    if source.is_dir():
+        found = _of_folder(source, out, wish)
+        if out.resolve().is_relative_to(source.resolve()):
+            raise UsageError(f"{out} lies in {source}: write to another folder, or outputs become inputs")
+    else:
+        target = out / f"{source.stem}.png" if out.is_dir() else out
+        found = [UserImageJob(source.stem, source, target, wish.mask, wish.invert_mask)]
+    read = {path.resolve() for job in found for path in (job.source, job.mask) if path}
+    by_target = defaultdict(list)
+    for job in found:
+        if job.target.resolve() in read:
+            raise UsageError(f"{job.target} would go over an image that is read: name another output")
+        if job.target.suffix.lower() != ".png":
+            raise UsageError(f"outputs are PNG: write to {job.target.with_suffix('.png')}")
+        by_target[str(job.target).casefold()].append(str(job.source))
+    # images such as a.jpg and a.png would share an output
+    fix, same = "rename one, or restore them one by one", [s for s in by_target.values() if len(s) > 1]
+    problems = [problem("PB203", ", ".join(s), expected="one output name each", fix=fix) for s in same]
+    problems += [p for job in found for p in _problems(job, wish)]
     if not found:
         problems = [*no_images(source, fix="give a folder that holds some, or one image").problems]
     if problems:
@@ -197,14 +213,13 @@ def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
     return found
 
 
-def _of_file(source: Path, out: Path, wish: RestoreRequest) -> UserImageJob:
-    target = out / f"{source.stem}.png" if out.is_dir() else out
-    return UserImageJob(source.stem, source, target, wish.mask, wish.invert_mask)
-
-
 def _of_folder(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
     found = []
-    masks = _masks_by_name(wish.mask) if wish.mask and wish.mask.is_dir() else None
+    masks: dict[str, Path] | None = None
+    if wish.mask and wish.mask.is_dir():  # relative path without suffix -> mask; also in lower case
+        places = walk(wish.mask)
+        masks = {p.file.relative_to(wish.mask).with_suffix("").as_posix(): p.file for p in places}
+        masks = {name.casefold(): file for name, file in masks.items()} | masks
     for place in walk(source):
         path = place.file.relative_to(source)
         name, target = path.with_suffix("").as_posix(), path.with_suffix(".png")
@@ -213,35 +228,6 @@ def _of_folder(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJ
             mask = masks.get(name) or masks.get(name.casefold(), wish.mask / target)
         found.append(UserImageJob(name, place.file, out / target, mask, wish.invert_mask))
     return found
-
-
-def _masks_by_name(folder: Path) -> dict[str, Path]:
-    """Return relative path without suffix -> mask file of a folder; each path also in lower case."""
-    names = {place.file.relative_to(folder).with_suffix("").as_posix(): place.file for place in walk(folder)}
-    return {name.casefold(): file for name, file in names.items()} | names
-
-
-def _require_free_places(found: list[UserImageJob], source: Path, out: Path) -> None:
-    """Raise if an output would overwrite an image or mask, or if the next run would read it as input."""
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"{out} lies in {source}: write to another folder, or outputs become inputs")
-    read = {path.resolve() for job in found for path in (job.source, job.mask) if path}
-    for job in found:
-        if job.target.resolve() in read:
-            raise UsageError(f"{job.target} would go over an image that is read: name another output")
-        if job.target.suffix.lower() != ".png":
-            raise UsageError(f"outputs are PNG: write to {job.target.with_suffix('.png')}")
-
-
-def _collisions(found: list[UserImageJob]) -> Iterator[Problem]:
-    """Yield PB203 for images whose outputs would have the same name, such as a.jpg and a.png."""
-    by_target = defaultdict(list)
-    for job in found:
-        by_target[str(job.target).casefold()].append(str(job.source))
-    for sources in by_target.values():
-        if len(sources) > 1:
-            fix = "rename one, or restore them one by one"
-            yield problem("PB203", ", ".join(sources), expected="one output name each", fix=fix)
 
 
 def _problems(job: UserImageJob, wish: RestoreRequest) -> Iterator[Problem]:

@@ -75,13 +75,9 @@ def find_precision(name: str, device: torch.device) -> Precision:
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: {suggest(name, PRECISIONS)}")
     if PRECISIONS[name].tf32 and (device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8):
-        raise DeviceError.of(
-            "PB707",
-            f"--precision {name}",
-            expected="a GPU of compute capability 8.0 or later",
-            found=str(device),
-            fix="use fp32, which is what ranks, or bf16",
-        )
+        expected = "a GPU of compute capability 8.0 or later"
+        fix = "use fp32, which is what ranks, or bf16"
+        raise DeviceError.of("PB707", f"--precision {name}", expected=expected, found=str(device), fix=fix)
     return PRECISIONS[name]
 
 

@@ -153,13 +153,9 @@ def load_weights(
 
 def _required(name: str, weights: str | None) -> str:
     if weights is None:
-        raise WeightsError.of(
-            "PB705",
-            name,
-            expected="its weights: nothing is downloaded while scoring",
-            found="--weights: not given",
-            fix=f"--weights {name}=FILE, a safetensors or torch state dictionary",
-        )
+        expected = "its weights: nothing is downloaded while scoring"
+        fix = f"--weights {name}=FILE, a safetensors or torch state dictionary"
+        raise WeightsError.of("PB705", name, expected=expected, found="--weights: not given", fix=fix)
     return weights
 
 

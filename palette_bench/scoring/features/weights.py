@@ -190,13 +190,9 @@ def read_pinned(name: str, given: str | None) -> bytes:
         return find(name, row)[1]
     data = read_given(name, given)
     if sha256(data) != row.sha256:
-        raise WeightsError.of(
-            "PB705",
-            f"--weights {name}={given}",
-            expected=f"{row.size}, sha256 {row.sha256}",
-            found=f"{len(data):,} bytes, sha256 {sha256(data)}",
-            fix=get_command(name, row),
-        )
+        expected, found = f"{row.size}, sha256 {row.sha256}", f"{len(data):,} bytes, sha256 {sha256(data)}"
+        fix = get_command(name, row)
+        raise WeightsError.of("PB705", f"--weights {name}={given}", expected=expected, found=found, fix=fix)
     return data
 
 
@@ -232,13 +228,9 @@ def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
         path = (store_folder() or library_cache()) / row.files[0]
     data = _download(row, progress)
     if sha256(data) != row.sha256:
-        raise WeightsError.of(
-            "PB705",
-            row.origin,
-            expected=f"{row.size}, sha256 {row.sha256}",
-            found=f"{len(data):,} bytes, sha256 {sha256(data)}",
-            fix="the origin changed or a proxy answered; get the file elsewhere and check its digest",
-        )
+        expected, found = f"{row.size}, sha256 {row.sha256}", f"{len(data):,} bytes, sha256 {sha256(data)}"
+        fix = "the origin changed or a proxy answered; get the file elsewhere and check its digest"
+        raise WeightsError.of("PB705", row.origin, expected=expected, found=found, fix=fix)
     atomic.write_bytes(path, data)
     return path
 
@@ -255,10 +247,7 @@ def _download(row: WeightsFile, progress: Progress) -> bytes:
                 data += piece
                 advance(len(piece))
     except (urllib.error.URLError, OSError) as error:
-        raise WeightsError.of(
-            "PB705",
-            row.origin,
-            found=f"not reachable: {getattr(error, 'reason', error)}",
-            fix=f"on a machine with network, fetch it; then copy it here and set {STORE_VARIABLE}",
-        ) from error
+        found = f"not reachable: {getattr(error, 'reason', error)}"
+        fix = f"on a machine with network, fetch it; then copy it here and set {STORE_VARIABLE}"
+        raise WeightsError.of("PB705", row.origin, found=found, fix=fix) from error
     return bytes(data)
