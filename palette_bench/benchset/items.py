@@ -61,13 +61,6 @@ class ItemRecipe:
         """Return the variant of a target."""
         return self.protocol.variant(target.task, target.variant)
 
-    def stream(self, target: SetTarget, image_id: str) -> Stream:
-        """Return the random stream of an image's mask."""
-        key = stream_key(
-            self.protocol.stream, target.task, target.variant, self.source, image_id, "mask", self.rekey
-        )
-        return Stream(key)
-
 
 @dataclass
 class ChunkResult:
@@ -83,7 +76,8 @@ def degrade(recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Ima
     if recipe.masks and recipe.task(target).degradation == "hole-v1":
         mask = recipe.masks.mask(image_id, target.variant, recipe.protocol.side)
         return Degraded(punch(reference, mask), mask)
-    stream = recipe.stream(target, image_id)
+    place = target.task, target.variant, recipe.source, image_id
+    stream = Stream(stream_key(recipe.protocol.stream, *place, "mask", recipe.rekey))
     return DEGRADATIONS[recipe.task(target).degradation](reference, spec, stream)
 
 

@@ -174,19 +174,16 @@ def _walk(data: bytes) -> tuple[bytes, bytes, bool]:
                 raise PngError("PB305", "consecutive IDAT chunks", "a gap between them")
             parts.append(body)
         elif kind != b"IEND":
-            _check_other(kind)
+            if kind in (b"acTL", b"fcTL", b"fdAT"):
+                raise PngError("PB304", "a still image", "an animation")
+            if kind in (b"PLTE", b"tRNS"):
+                expected = "8-bit samples without palette or transparency"
+                raise PngError("PB303", expected, f"a {kind.decode()} chunk")
+            if not kind[0] & 0x20:
+                raise PngError("PB305", "known critical chunks", f"{kind!r}")
             metadata = True
         before = kind
     return header, b"".join(parts), metadata
-
-
-def _check_other(kind: bytes) -> None:
-    if kind in (b"acTL", b"fcTL", b"fdAT"):
-        raise PngError("PB304", "a still image", "an animation")
-    if kind in (b"PLTE", b"tRNS"):
-        raise PngError("PB303", "8-bit samples without palette or transparency", f"a {kind.decode()} chunk")
-    if not kind[0] & 0x20:
-        raise PngError("PB305", "known critical chunks", f"{kind!r}")
 
 
 def _check_header(header: bytes, height: int, width: int, channels: int) -> None:

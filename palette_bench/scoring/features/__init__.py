@@ -74,12 +74,7 @@ def check_name(name: str) -> None:
 
 
 def open_extractor(
-    name: str,
-    weights: str | None,
-    crop: str,
-    device: str,
-    precision: str = "fp32",
-    mode: str = "tf1",
+    name: str, weights: str | None, crop: str, device: str, precision: str = "fp32", mode: str = "tf1"
 ) -> FeatureExtractor:
     """Return an extractor, ready to run, with its weights loaded and verified.
 

@@ -62,6 +62,7 @@ def he_normal(model: nn.Module, seed: int) -> None:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
 
+@torch.no_grad()
 def randomise(network: FeatureNetwork, model: nn.Module, seed: int) -> None:
     """Fill a model with He-normal weights and calibrate its batch norms on 16 generated images.
 
@@ -73,11 +74,6 @@ def randomise(network: FeatureNetwork, model: nn.Module, seed: int) -> None:
         seed: >= 0.
     """
     he_normal(model, seed)
-    _calibrate(network)
-
-
-@torch.no_grad()
-def _calibrate(network: FeatureNetwork) -> None:
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
     if not norms:
         return
@@ -139,24 +135,19 @@ def load_weights(
         randomise(network, model, seed)
         return (RANDOM_NOTE,)
     is_pinned = wanted.name in store.pinned()
-    data = (
-        store.read_pinned(wanted.name, wanted.weights)
-        if is_pinned
-        else store.read_given(wanted.name, _required(wanted.name, wanted.weights))
-    )
+    if is_pinned:
+        data = store.read_pinned(wanted.name, wanted.weights)
+    elif wanted.weights is not None:
+        data = store.read_given(wanted.name, wanted.weights)
+    else:
+        expected = "its weights: nothing is downloaded while scoring"
+        fix = f"--weights {wanted.name}=FILE, a safetensors or torch state dictionary"
+        raise WeightsError.of("PB705", wanted.name, expected=expected, found="--weights: not given", fix=fix)
     tensors = parse_tensors(data, wanted.name)
     if in_order and is_pinned:
         tensors = dict(zip(counted(model.state_dict()), counted(tensors).values(), strict=True))
     load_strictly(model, tensors, wanted.name)
     return () if is_pinned else (UNPINNED,)
-
-
-def _required(name: str, weights: str | None) -> str:
-    if weights is None:
-        expected = "its weights: nothing is downloaded while scoring"
-        fix = f"--weights {name}=FILE, a safetensors or torch state dictionary"
-        raise WeightsError.of("PB705", name, expected=expected, found="--weights: not given", fix=fix)
-    return weights
 
 
 # --- folding ---
@@ -182,8 +173,14 @@ def fold(network: nn.Module, inputs: Tensor) -> None:
     before = {name: network.get_submodule(name) for pair in pairs for name in pair}
     for convolution, norm in pairs:
         network.set_submodule(convolution, _folded(before[convolution], before[norm]))
-        network.set_submodule(norm, _remainder(before[norm]))
-    if not _agree(network(inputs), expected):
+        # what a norm does besides normalising: timm's norms hold a dropout and an activation
+        network.set_submodule(norm, nn.Sequential(*before[norm].children()))
+    found, tiny = network(inputs), torch.finfo().tiny
+    agree = [
+        bool((found[head] - table).abs().max() <= _TOLERANCE * table.abs().max().clamp(min=tiny))
+        for head, table in expected.items()
+    ]
+    if not all(agree):
         for name, module in before.items():
             network.set_submodule(name, module)
 
@@ -219,17 +216,3 @@ def _folded(convolution: Any, norm: Any) -> nn.Module:
     dtype = convolution.weight.dtype
     exact: nn.Module = fuse_conv_bn_eval(deepcopy(convolution).double(), deepcopy(norm).double())
     return exact.to(dtype)
-
-
-def _remainder(norm: nn.Module) -> nn.Module:
-    """Return what a norm does besides normalising: timm's norms hold a dropout and an activation."""
-    return nn.Sequential(*norm.children())
-
-
-def _agree(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return all(
-        bool(
-            (found[head] - table).abs().max() <= _TOLERANCE * table.abs().max().clamp(min=torch.finfo().tiny)
-        )
-        for head, table in expected.items()
-    )

@@ -158,21 +158,15 @@ def find(name: str, row: WeightsFile) -> tuple[Path, bytes]:
     """
     proven, looked = search(name, row)
     if proven is None:
-        raise WeightsError(_not_found(name, row, looked))
-    return proven
-
-
-def _not_found(name: str, row: WeightsFile, looked: list[str]) -> str:
-    return "\n".join(
-        (
-            f"PB705 error  weights absent or digest wrong: {name} not found",
-            f"  file    {row.files[0]}, {row.size}",
-            f"  sha256  {row.sha256}",
-            f"  looked  {' | '.join(looked)}",
-            f"  fix     {get_command(name, row)}",
-            f"          offline: copy the file into a folder and set {STORE_VARIABLE} to it",
+        raise WeightsError(
+            f"PB705 error  weights absent or digest wrong: {name} not found\n"
+            f"  file    {row.files[0]}, {row.size}\n"
+            f"  sha256  {row.sha256}\n"
+            f"  looked  {' | '.join(looked)}\n"
+            f"  fix     {get_command(name, row)}\n"
+            f"          offline: copy the file into a folder and set {STORE_VARIABLE} to it"
         )
-    )
+    return proven
 
 
 def read_pinned(name: str, given: str | None) -> bytes:
@@ -226,28 +220,25 @@ def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
         if row.package:
             raise
         path = (store_folder() or library_cache()) / row.files[0]
-    data = _download(row, progress)
+    # Up to one byte more than expected is read, so that excess is noticed.
+    data, limit = b"", row.bytes or _LARGEST
+    try:
+        with (
+            urllib.request.urlopen(row.origin, timeout=60) as answer,
+            progress("fetching", limit) as advance,
+        ):
+            pieces = bytearray()
+            while len(pieces) <= limit and (piece := answer.read(min(_PIECE, limit + 1 - len(pieces)))):
+                pieces += piece
+                advance(len(piece))
+            data = bytes(pieces)
+    except (urllib.error.URLError, OSError) as error:
+        found = f"not reachable: {getattr(error, 'reason', error)}"
+        fix = f"on a machine with network, fetch it; then copy it here and set {STORE_VARIABLE}"
+        raise WeightsError.of("PB705", row.origin, found=found, fix=fix) from error
     if sha256(data) != row.sha256:
         expected, found = f"{row.size}, sha256 {row.sha256}", f"{len(data):,} bytes, sha256 {sha256(data)}"
         fix = "the origin changed or a proxy answered; get the file elsewhere and check its digest"
         raise WeightsError.of("PB705", row.origin, expected=expected, found=found, fix=fix)
     atomic.write_bytes(path, data)
     return path
-
-
-def _download(row: WeightsFile, progress: Progress) -> bytes:
-    """Return what the origin sends, up to one byte more than expected, so that excess is noticed."""
-    data, limit = bytearray(), row.bytes or _LARGEST
-    try:
-        with (
-            urllib.request.urlopen(row.origin, timeout=60) as answer,
-            progress("fetching", limit) as advance,
-        ):
-            while len(data) <= limit and (piece := answer.read(min(_PIECE, limit + 1 - len(data)))):
-                data += piece
-                advance(len(piece))
-    except (urllib.error.URLError, OSError) as error:
-        found = f"not reachable: {getattr(error, 'reason', error)}"
-        fix = f"on a machine with network, fetch it; then copy it here and set {STORE_VARIABLE}"
-        raise WeightsError.of("PB705", row.origin, found=found, fix=fix) from error
-    return bytes(data)

@@ -7,7 +7,6 @@ times as fast. Source: protocol, section 5.2.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,16 +152,10 @@ def fast_jpeg(pixels: Image, quality: int) -> Image:
         return np.asarray(image)
 
 
-def _table_digest(tables: Iterable[_Ints]) -> str:
-    return sha256(b"".join(table.astype(np.uint8).tobytes() for table in tables))
-
-
 def jpeg_v1(reference: Image, variant: VariantSpec, stream: Stream) -> Degraded:
     """Return the reference after JPEG compression at the variant's quality factor."""
     quality = variant.quality
     assert quality is not None, "a jpeg variant has a quality"
-    drawn: dict[str, int | str] = {
-        "qf": quality,
-        "quant_sha256": _table_digest(quantisation_tables(quality)),
-    }
+    tables = b"".join(table.astype(np.uint8).tobytes() for table in quantisation_tables(quality))
+    drawn: dict[str, int | str] = {"qf": quality, "quant_sha256": sha256(tables)}
     return Degraded(fast_jpeg(reference, quality), drawn=drawn)
