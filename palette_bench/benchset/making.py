@@ -249,7 +249,20 @@ class _GenerateRun:
             published = published_fingerprint(self.recipe.protocol.id, self.source.id, folder)
         if len(entries) < len(self.source.images):
             return FinishedSet(target.folder, None, published, self.redone[target])
-        manifest = self._manifest(target, entries)
+        items = tuple(_item(entries[p.id]) for p in self.source.images)
+        header = self._header(target)
+        manifest = Manifest(
+            schema=Manifest.schema_name(),
+            protocol_fingerprint=self.recipe.protocol.fingerprint,
+            source_state=self.source.state,
+            split_sha256=self.source.split_sha256,
+            selection=self.source.selection,
+            n_enlarged=sum(min(item.source_size) < self.recipe.protocol.side for item in items),
+            set_fingerprint=set_fingerprint(header, items),
+            environment=canary.environment(),
+            items=items,
+            **header.model_dump(),
+        )
         found = manifest.set_fingerprint
         for expected, fix in ((published, _ANOTHER_MACHINE), (self.options.expect, _ANOTHER_SET)):
             if expected and not found.startswith(expected):
@@ -258,23 +271,6 @@ class _GenerateRun:
         manifest.public().write(target.folder / PUBLIC)
         manifest.write(target.folder / MANIFEST)
         return FinishedSet(target.folder, manifest, published, self.redone[target])
-
-    def _manifest(self, target: SetTarget, entries: dict[str, dict[str, Any]]) -> Manifest:
-        items = tuple(_item(entries[p.id]) for p in self.source.images)
-        header = self._header(target)
-        side = self.recipe.protocol.side
-        return Manifest(
-            schema=Manifest.schema_name(),
-            protocol_fingerprint=self.recipe.protocol.fingerprint,
-            source_state=self.source.state,
-            split_sha256=self.source.split_sha256,
-            selection=self.source.selection,
-            n_enlarged=sum(min(item.source_size) < side for item in items),
-            set_fingerprint=set_fingerprint(header, items),
-            environment=canary.environment(),
-            items=items,
-            **header.model_dump(),
-        )
 
 
 def _sound_items(folder: Path, side: int, degradation: str, items: list[Item]) -> list[Item]:

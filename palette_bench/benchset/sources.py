@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
@@ -133,10 +132,6 @@ def _needed(request: Request) -> Path:
     return request.images
 
 
-def _sorted(source_id: str, images: Iterable[SourceImage], ignored: int = 0) -> Source:
-    return Source(source_id, tuple(sorted(images, key=lambda p: p.id)), ignored=ignored)
-
-
 # --- folders ----------------------------------------------------------------------------------
 
 
@@ -152,8 +147,8 @@ def _folder(protocol: ProtocolSpec, request: Request) -> Source:
         rule, chosen = "ids", listed(every, request.ids)
     elif request.limit is not None:
         rule, chosen = "subset-v1", subset(every, request.limit)
-    source = _sorted(request.id, chosen, ignored=len(every) - len(chosen))
-    return replace(source, rule=rule, limit=request.limit)
+    images, ignored = sorted(chosen, key=lambda p: p.id), len(every) - len(chosen)
+    return Source(request.id, tuple(images), ignored=ignored, rule=rule, limit=request.limit)
 
 
 # --- published editions -----------------------------------------------------------------------
@@ -218,8 +213,8 @@ def _select(source_id: str, places: list[ImageLocation], wanted: dict[str, int |
         problems.append(problem("PB203", source_id, fix="keep one file of each", ids=double))
     if problems:
         raise SourceError(*problems)
-    images = [SourceImage(image_id, label, by_id[image_id][0]) for image_id, label in wanted.items()]
-    return _sorted(source_id, images, ignored=len(places) - len(images))
+    images = tuple(SourceImage(i, label, by_id[i][0]) for i, label in sorted(wanted.items()))
+    return Source(source_id, images, ignored=len(places) - len(images))
 
 
 # --- bundled photographs ----------------------------------------------------------------------
@@ -234,11 +229,12 @@ def _photos(protocol: ProtocolSpec, request: Request, spec: PhotoSource) -> Sour
             "PB607", "scikit-image's photographs", fix="pip install -U scikit-image", ids=wrong
         )
     windows = spec.windows or drawn_windows(protocol, request.id, spec, data)
-    every = [SourceImage(image_id, None, places[w.photo], w) for image_id, w in windows.items()]
+    every = [SourceImage(image_id, None, places[w.photo], w) for image_id, w in sorted(windows.items())]
     if request.limit is None or request.limit >= len(every):
-        return replace(_sorted(request.id, every), registered=not wrong)
-    source = _sorted(request.id, subset(every, request.limit), ignored=len(every) - request.limit)
-    return replace(source, rule="subset-v1", limit=request.limit)
+        return Source(request.id, tuple(every), registered=not wrong)
+    chosen, ignored = subset(every, request.limit), len(every) - request.limit
+    images = tuple(sorted(chosen, key=lambda p: p.id))
+    return Source(request.id, images, ignored=ignored, rule="subset-v1", limit=request.limit)
 
 
 def drawn_windows(

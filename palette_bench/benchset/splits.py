@@ -104,7 +104,13 @@ def read_imagenet_labels(path: Path) -> dict[int, int]:
         raise _no_label(str(error), path) from error
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if lines and lines[0].lower().startswith("imageid,"):
-        return labels_of_wnids(dict(_solution_row(line, path) for line in lines[1:]))
+        wnids = {}
+        for line in lines[1:]:  # NAME,WNID X Y X Y ...
+            name, _, boxes = line.partition(",")
+            wnids[name] = boxes.partition(" ")[0]
+            if not is_wnid(wnids[name]):
+                raise _no_label(line, path)
+        return labels_of_wnids(wnids)
     pairs = [line.rsplit(maxsplit=1) for line in lines]
     if pairs and all(len(pair) == 2 for pair in pairs):
         named = dict(pairs)
@@ -116,15 +122,6 @@ def read_imagenet_labels(path: Path) -> dict[int, int]:
         index = _development_kit_labels(path.with_name("meta.mat"))
         values = [index[value] for value in values]
     return dict(enumerate(values, start=1))
-
-
-def _solution_row(line: str, path: Path) -> tuple[str, str]:
-    """Return the name and wnid of a CSV row `NAME,WNID X Y X Y ...`."""
-    name, _, boxes = line.partition(",")
-    wnid = boxes.partition(" ")[0]
-    if not is_wnid(wnid):
-        raise _no_label(line, path)
-    return name, wnid
 
 
 def _label(text: str, path: Path) -> int:

@@ -15,7 +15,7 @@ from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.scoring.features import FID_NETWORK, IMAGENET
 from palette_bench.scoring.features.cache import HeadTables
 from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS, RESERVED_FORM
-from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
+from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic, DiagnosticReading, summarise
 from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
 from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome, MetricRow
 from palette_bench.scoring.references import ORIGINALS, ReferenceSource
@@ -86,17 +86,11 @@ def servable(
     A network without classes, for example, has no classifier scores; its other metrics are still computed.
     """
     served = tuple(name for name in wanted if _offering(FEATURE_METRICS[name], extractors))
-    chosen = ", ".join(e.id for e in extractors)
+    needs = {name: _needs(FEATURE_METRICS[name]) for name in wanted if name not in served}
+    found = ", ".join(e.id for e in extractors)
+    fix = "add such a network with --extractor; a board ranks by it only cards that have it"
     return served, [
-        problem(
-            "PB207",
-            name,
-            expected=_needs(FEATURE_METRICS[name]),
-            found=chosen,
-            fix="add such a network with --extractor; a board ranks by it only cards that have it",
-        )
-        for name in wanted
-        if name not in served
+        problem("PB207", name, expected=need, found=found, fix=fix) for name, need in needs.items()
     ]
 
 
@@ -270,11 +264,33 @@ def close(steps: Sequence[MetricStep], inputs: MetricInputs) -> dict[str, Scored
     return {step.metric.id: _close(step, inputs) for step in named}
 
 
-def close_matched(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:
-    """Return FID against a reference cropped like the set; shown beside the default FID, never ranked."""
-    matched = replace(step, metric=replace(step.metric, id=MATCHED))
-    scored = _close(matched, inputs)
-    return replace(scored, outcome=replace(scored.outcome, columns={}))  # only the default FID has a column
+def score_all(
+    steps: Sequence[MetricStep],
+    inputs: MetricInputs,
+    matched: ReferenceSource | None,
+    readings: Mapping[str, Sequence[DiagnosticReading]],
+) -> dict[str, ScoredMetric]:
+    """Return the feature scores and the pixel diagnostics, in the order of the scorecard.
+
+    Args:
+        steps: the feature metrics and their extractors.
+        inputs: what they read.
+        matched: reference cropped like the set. FID against it is shown beside the default FID as
+            `fid_matched` and never ranks; None leaves it out.
+        readings: diagnostic id -> one reading per image.
+    """
+    scored = close(steps, inputs)
+    for step in steps:
+        if step.metric.id == "fid" and matched is not None:
+            renamed = replace(step, metric=replace(step.metric, id=MATCHED))
+            one = _close(renamed, replace(inputs, reference=matched))
+            # only the default FID has a column in the per-image table
+            scored[MATCHED] = replace(one, outcome=replace(one.outcome, columns={}))
+    for name, values in readings.items():
+        outcome = summarise(DIAGNOSTICS[name], values)
+        score = as_score(DIAGNOSTICS[name], outcome, inputs.n, notes=inputs.notes)
+        scored[name] = ScoredMetric(outcome, score)
+    return scored
 
 
 def _close(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:

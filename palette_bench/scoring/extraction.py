@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -81,10 +81,6 @@ class Extraction:
     device: str
     world: ProcessGroup = field(default_factory=ProcessGroup)
     progress: Progress = SILENT
-
-    def only(self, extractors: Sequence[FeatureExtractor]) -> Extraction:
-        """Return a copy with the given extractors."""
-        return replace(self, extractors=extractors)
 
     def keys(self, digests: Mapping[ImageId, Fingerprint]) -> dict[str, Fingerprint]:
         """Return, by extractor id, the cache key of these images' features."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ class ReferenceResolver:
             from palette_bench.scoring.validation_set import compute  # noqa: PLC0415  # once for a cache
 
             wanted = ValidationSet.of(self.target, request.preprocess)
-            extraction = self.extraction.only(self._extractors)
+            extraction = replace(self.extraction, extractors=self._extractors)
             return compute(wanted, request.images, extraction, self.statistics)
         if request.preprocess:
             wanted, known = self._remembered(request.preprocess)
@@ -87,7 +87,7 @@ class ReferenceResolver:
         if request.name is not None:
             return None
         wanted, known = self._remembered(_DEFAULT)
-        return known if known is not None and wanted.is_whole(known) else None
+        return known if known is not None and known.n == wanted.size else None
 
     def inputs(
         self,

@@ -306,10 +306,6 @@ class ValidationSet:
         load = partial(_load, entries, features)
         return ImageReference(self.id, n, keys, load, statistics, self.notes(n))
 
-    def is_whole(self, reference: ImageReference) -> bool:
-        """Return whether a reference has the number of images of the published validation set."""
-        return reference.n == self.size
-
     def notes(self, n: int) -> tuple[str, ...]:
         """Return `partial-reference` if n images are not the whole of a published validation set."""
         return ("partial-reference",) if self.size not in (None, n) else ()

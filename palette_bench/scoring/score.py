@@ -22,30 +22,23 @@ from palette_bench.core.types import SILENT, AnyPath, Fingerprint, ImageId, Prog
 from palette_bench.runtime import distributed
 from palette_bench.scoring.card import environment, make_card, make_table
 from palette_bench.scoring.evaluate import (
-    MATCHED,
     PARTIAL_NOTE,
     ImageLabels,
-    MetricInputs,
-    MetricSelection,
-    MetricStep,
-    ScoredMetric,
-    as_score,
-    close,
-    close_matched,
     needed_extractors,
     plan,
+    score_all,
     select_metrics,
     servable,
 )
 from palette_bench.scoring.extraction import Extraction, ImageSet, obeying
 from palette_bench.scoring.features import DEFAULT_MODE, PAIR_WEIGHTS, Weights, check_name, open_extractors
 from palette_bench.scoring.features.cache import ArrayCache
-from palette_bench.scoring.metrics.diagnostics import Diagnostic, DiagnosticReading, summarise
+from palette_bench.scoring.metrics.diagnostics import Diagnostic, DiagnosticReading
 from palette_bench.scoring.metrics.diversity import Diversity
 from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.outputs import OutputImages, measure
 from palette_bench.scoring.reference_resolver import ReferenceResolver
-from palette_bench.scoring.references import ReferenceRequest, ReferenceSource
+from palette_bench.scoring.references import ReferenceRequest
 from palette_bench.scoring.scorecard import Score, Scorecard, write_scorecard
 from palette_bench.submission.check import CheckReport, SubmissionCheck
 from palette_bench.submission.files import open_submission
@@ -153,7 +146,7 @@ def score(
             diversities = _diversities(images, checked, selection.diversities, weights, extraction, notes)
 
         def finish() -> Scorecard:
-            scored = _score_all(steps, inputs, resolver.matched(inputs.reference), selection, checked)
+            scored = score_all(steps, inputs, resolver.matched(inputs.reference), checked.readings)
             if export:
                 from palette_bench.scoring.statistics_files import write_statistics  # noqa: PLC0415
 
@@ -271,29 +264,3 @@ def _diversities(
     samples = SampledOutputs(images, checked.ids, count, extraction.world, extraction.progress)
     own = {name: path for name, path in weights.items() if name in PAIR_WEIGHTS}
     return samples.scores(rows, own, extraction.device, notes)
-
-
-def _score_all(
-    steps: Sequence[MetricStep],
-    inputs: MetricInputs,
-    matched: ReferenceSource | None,
-    selection: MetricSelection,
-    checked: _CheckedSubmission,
-) -> dict[str, ScoredMetric]:
-    """Return the feature scores and pixel diagnostics, in the order of the scorecard.
-
-    Args:
-        steps: the feature metrics and their extractors.
-        inputs: what they read.
-        matched: reference cropped like the set, for `fid_matched`; None to leave that metric out.
-        selection: the chosen metrics.
-        checked: the readings of the pixel diagnostics.
-    """
-    scored = close(steps, inputs)
-    for step in steps:
-        if step.metric.id == "fid" and matched is not None:
-            scored[MATCHED] = close_matched(step, replace(inputs, reference=matched))
-    for row in selection.diagnostics:
-        outcome = summarise(row, checked.readings[row.id])
-        scored[row.id] = ScoredMetric(outcome, as_score(row, outcome, inputs.n, notes=inputs.notes))
-    return scored

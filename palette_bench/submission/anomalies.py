@@ -17,22 +17,8 @@ from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.core.errors import Problem
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
+from palette_bench.submission import thumbnails
 from palette_bench.submission.files import of_files, output_name
-from palette_bench.submission.thumbnails import (
-    CELLS,
-    FAR,
-    LUMA,
-    MIN_CELLS,
-    NEARER,
-    Colours,
-    colour_fault,
-    distances,
-    known_cells,
-    shift,
-    thumbnail,
-    tones,
-    turn,
-)
 
 SMALL_ERROR = 8  # levels; JPEG or a resize changes most pixels by no more than this
 ALTERED_SHARE = 0.2  # share of known pixels that changed; blending along the hole's edge changes fewer
@@ -43,7 +29,7 @@ SHOWN_PAIRS = 5  # pairs that the message of PB325 names
 _LOOKED_AT = 64  # outputs tested for a shift: a faulty step shifts all outputs, so a sample is enough
 _BLOCK = 256  # outputs compared with all inputs at once, to bound memory
 
-_Grid = NDArray[np.float32]  # (CELLS * CELLS,) luma of a thumbnail
+_Grid = NDArray[np.float32]  # (thumbnails.CELLS * thumbnails.CELLS,) luma of a thumbnail
 
 _FIXES = {
     "PB321": "outputs must come from the inputs; references are for the judge alone",
@@ -104,28 +90,36 @@ class AnomalyCheck:
             if (gaps > 0).mean() >= ALTERED_SHARE and (gaps <= SMALL_ERROR).mean() >= SMALL_SHARE:
                 self._lossy.add(image_id)
         # Tones, channels and orientation are compared on thumbnails, over cells without a hole.
-        colours, given, known = thumbnail(output), thumbnail(condition), known_cells(mask)
-        luma, given_luma = colours @ LUMA, given @ LUMA
+        colours, given, known = (
+            thumbnails.thumbnail(output),
+            thumbnails.thumbnail(condition),
+            thumbnails.known_cells(mask),
+        )
+        luma, given_luma = colours @ thumbnails.LUMA, given @ thumbnails.LUMA
         self._outputs.append(luma.astype(np.float32))
         self._inputs.append(given_luma.astype(np.float32))
         self._known.append(known)
-        if image_id in self._constant or known.sum() < MIN_CELLS:
+        if image_id in self._constant or known.sum() < thumbnails.MIN_CELLS:
             return
         # The colours to expect are those of the input, or of the original if the input is gray.
-        model: Colours | None = given
+        model: thumbnails.Colours | None = given
         if self._target.task.degradation == "gray-v1":
             whole = self._target if isinstance(self._target, BenchSet) else None
-            model = thumbnail(whole.reference(image_id)) if whole else None
-        held = None if model is None else colour_fault(colours[known], model[known])
+            model = thumbnails.thumbnail(whole.reference(image_id)) if whole else None
+        held = None if model is None else thumbnails.colour_fault(colours[known], model[known])
         if held is not None:
             self._channels[image_id] = held
-        changed = None if held else tones(luma[known], given_luma[known], of_0_to_1=bool(output.max() <= 1))
+        changed = (
+            None
+            if held
+            else thumbnails.tones(luma[known], given_luma[known], of_0_to_1=bool(output.max() <= 1))
+        )
         if changed is not None:
             self._tones[image_id] = changed
-        elif turned := turn(luma, given_luma, known):
+        elif turned := thumbnails.turn(luma, given_luma, known):
             self._turned[image_id] = turned
         if len(self._shifts) < _LOOKED_AT:
-            self._shifts[image_id] = shift(output, condition, mask)
+            self._shifts[image_id] = thumbnails.shift(output, condition, mask)
 
     def problems(self) -> list[Problem]:
         """Return PB321-PB329 for the outputs added so far."""
@@ -209,7 +203,7 @@ class AnomalyCheck:
     def _mix_ups(self) -> list[tuple[int, int]]:
         """Return (output, input) indices of outputs that match another input far better than their own."""
         outputs, inputs, known = (
-            np.asarray(rows, np.float64).reshape(-1, CELLS * CELLS)
+            np.asarray(rows, np.float64).reshape(-1, thumbnails.CELLS * thumbnails.CELLS)
             for rows in (self._outputs, self._inputs, self._known)
         )
         cells = known.sum(axis=1)
@@ -217,14 +211,16 @@ class AnomalyCheck:
         # Only outputs that are far from their own input, and do not even correlate with it, are compared with
         # all inputs.
         rows = zip(outputs, inputs, known, strict=True)
-        fits = np.array([distances(o[None], x[None], k[None], alike=True)[0, 0] for o, x, k in rows])
-        suspects = np.flatnonzero((own > FAR) & np.isinf(fits) & (cells >= MIN_CELLS))
+        fits = np.array(
+            [thumbnails.distances(o[None], x[None], k[None], alike=True)[0, 0] for o, x, k in rows]
+        )
+        suspects = np.flatnonzero((own > thumbnails.FAR) & np.isinf(fits) & (cells >= thumbnails.MIN_CELLS))
         pairs = []
         for start in range(0, len(suspects), _BLOCK):
             block = suspects[start : start + _BLOCK]
-            gaps = distances(outputs[block], inputs, known, alike=True)
+            gaps = thumbnails.distances(outputs[block], inputs, known, alike=True)
             nearest, least = gaps.argmin(axis=1), gaps.min(axis=1)
-            shown = (least < FAR) & (NEARER * least < own[block])
+            shown = (least < thumbnails.FAR) & (thumbnails.NEARER * least < own[block])
             pairs += [(int(i), int(j)) for i, j in zip(block[shown], nearest[shown], strict=True)]
         return pairs
 

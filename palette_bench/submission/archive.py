@@ -232,7 +232,7 @@ def _refusals(members: list[_Member]) -> dict[str, PngError]:
 
 
 def _faults(member: _Member) -> Iterator[PngError]:
-    if found := _unsafe(member.name):
+    if found := unsafe(member.name):
         yield PngError("PB102", "a relative path of plain names with / between them", found)
     if member.is_folder:
         return
@@ -250,13 +250,8 @@ def _faults(member: _Member) -> Iterator[PngError]:
         yield PngError("PB103", "no archive inside the archive", "one")
 
 
-def is_safe(name: str) -> bool:
-    """Return whether a name is a relative path without empty, `.` or `..` steps, NUL or backslash."""
-    return not _unsafe(name)
-
-
-def _unsafe(name: str) -> str:
-    """Return why a member's name is refused, or an empty string."""
+def unsafe(name: str) -> str:
+    """Return why a member's name is refused, or an empty string for a relative path of plain names."""
     parts = name.removesuffix("/").split("/")
     faults = {
         "a NUL": "\0" in name,

@@ -25,7 +25,7 @@ from palette_bench.core.journal import is_ours
 from palette_bench.core.png import MAX_BYTES, PngError, read_regular
 from palette_bench.core.text import is_litter
 from palette_bench.core.types import ImageId
-from palette_bench.submission.archive import Archive, is_safe
+from palette_bench.submission.archive import Archive, unsafe
 from palette_bench.submission.card import CARD
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,17 @@ def open_submission(path: Path, n_ids: int) -> Submission:
             nor a usable .zip archive.
     """
     if path.is_dir():
-        return _unwrapped(_folder(path), path)
+        try:
+            files = dict(_walk(path))
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        names = _counted(files)
+        faults = {name: fault for name in names if (fault := files[name])}
+        return _unwrapped(
+            Submission(
+                path, names, faults, lambda name, limit: read_regular(path / name, limit), lambda: None
+            )
+        )
     handle = _open_archive(path)
     try:
         archive = Archive(handle, path.name, n_ids)
@@ -101,10 +111,10 @@ def open_submission(path: Path, n_ids: int) -> Submission:
         if fault.code == "PB102" or not is_litter(name)  # an unsafe name is reported even if it is litter
     }
     found = Submission(path, _counted(archive.names), refused, archive.read, close=lambda: os.close(handle))
-    return _unwrapped(found, path)
+    return _unwrapped(found)
 
 
-def _unwrapped(found: Submission, path: Path) -> Submission:
+def _unwrapped(found: Submission) -> Submission:
     """Return the submission without the folders that enclose all its files, if a card lies below them.
 
     File managers zip a folder together with its name, and unpack an archive into a folder of its name.
@@ -115,27 +125,15 @@ def _unwrapped(found: Submission, path: Path) -> Submission:
         if not slash:
             break  # a single file, not a folder
         prefix += top + slash
-    if not prefix or f"{prefix}{CARD}" not in names or not all(map(is_safe, names)):
+    if not prefix or f"{prefix}{CARD}" not in names or any(map(unsafe, names)):
         return found
-    log.info("the submission lies in %s of %s", prefix, path.name)
+    log.info("the submission lies in %s of %s", prefix, found.path.name)
     return Submission(
-        path,
+        found.path,
         _counted(name.removeprefix(prefix) for name in names),
         {name.removeprefix(prefix): fault for name, fault in found.refused.items()},
         lambda name, limit: found._fetch(prefix + name, limit),
         found.close,
-    )
-
-
-def _folder(root: Path) -> Submission:
-    try:
-        found = dict(_walk(root))
-    except OSError as error:
-        raise SubmissionError(_unreadable(root, error)) from error
-    names = _counted(found)
-    refused = {name: fault for name in names if (fault := found[name])}
-    return Submission(
-        root, names, refused, lambda name, limit: read_regular(root / name, limit), lambda: None
     )
 
 
@@ -172,7 +170,7 @@ def _open_archive(path: Path) -> int:
         regular = stat.S_ISREG(os.fstat(handle).st_mode)
         start = os.pread(handle, 4, 0) if regular else b""
     except OSError as error:
-        raise SubmissionError(_unreadable(path, error)) from error
+        raise _unreadable(path, error) from error
     if regular and path.suffix.lower() == ".zip" and start in (b"PK\x03\x04", b"PK\x05\x06"):
         return handle
     os.close(handle)
@@ -185,10 +183,12 @@ def _open_archive(path: Path) -> int:
     )
 
 
-def _unreadable(path: Path, error: OSError) -> Problem:
+def _unreadable(path: Path, error: OSError) -> SubmissionError:
     expected = "a submission: a folder or a .zip archive"
     fix = "check the path and its permissions"
-    return problem("PB801", str(path), expected=expected, found=error.strerror or str(error), fix=fix)
+    return SubmissionError.of(
+        "PB801", str(path), expected=expected, found=error.strerror or str(error), fix=fix
+    )
 
 
 # --- assignment of names to ids; no file is opened ---

@@ -203,28 +203,20 @@ class _RestoreRun:
         return png.decode_strict(png.read_regular(self.out / output.file), side, side, 3)[0]
 
     def _batches(self, outputs: list[OutputKey], size: int) -> Iterator[tuple[list[OutputKey], Batch]]:
-        """Yield groups of outputs of one sample, each with its batch of exactly `size` images."""
+        """Yield groups of outputs of one sample, each with its batch of exactly `size` images.
+
+        A short batch repeats its last image, and the copies are discarded: the same image in a batch of
+        another shape would differ in its last bits, because the libraries choose other kernels.
+        """
         for sample, same in groupby(outputs, key=lambda output: output.sample):
             rest = list(same)
             for start in range(0, len(rest), size):
                 group = rest[start : start + size]
-                yield group, self._batch(sample, [output.image_id for output in group], size)
-
-    def _batch(self, sample: int, ids: list[ImageId], size: int) -> Batch:
-        """Return a batch of `size` images; a short one repeats its last image, and the copies are discarded.
-
-        The same image in a batch of another shape would differ in its last bits, because the libraries choose
-        other kernels.
-        """
-        full = (*ids, *(ids[-1:] * (size - len(ids))))
-        masks: list[Mask] = [mask for i in full if (mask := self.benchset.mask(i)) is not None]
-        return Batch(
-            ids=full,
-            inputs=np.stack([self.benchset.input(i) for i in full]),
-            masks=np.stack(masks) if masks else None,
-            benchset=self.benchset,
-            sample=sample,
-        )
+                ids = [output.image_id for output in group]
+                full = (*ids, *(ids[-1:] * (size - len(ids))))
+                inputs = np.stack([self.benchset.input(i) for i in full])
+                masks: list[Mask] = [mask for i in full if (mask := self.benchset.mask(i)) is not None]
+                yield group, Batch(full, inputs, np.stack(masks) if masks else None, self.benchset, sample)
 
     def _restored(self, group: list[OutputKey], batch: Batch) -> list[dict[str, Any]]:
         """Restore a batch, write its outputs, and return their journal entries."""

@@ -11,7 +11,6 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -89,28 +88,18 @@ def has_end(data: bytes) -> bool:
 
 
 def _png_fault(data: bytes, *, pixels: bool = True) -> str:
-    header, body = b"", []
-    for kind, content, checksum in _png_chunks(data):
-        if checksum != zlib.crc32(kind + content):
+    at, kind, header, body = len(_PNG), b"", b"", []
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, at) if at + 12 <= len(data) else (len(data), b"")
+        if length > len(data) - at - 12:
+            return "truncated: the end marker is missing"
+        content = data[at + 8 : at + 8 + length]
+        if struct.unpack_from(">I", data, at + 8 + length)[0] != zlib.crc32(kind + content):
             return f"damaged: the checksum of {kind.decode('ascii', 'replace')} is another one"
         header = content if kind == b"IHDR" else header
         body += [content] if kind == b"IDAT" else []
-        if kind == b"IEND":
-            break
-    else:
-        return "truncated: the end marker is missing"
-    return _png_stream_fault(header, b"".join(body)) if pixels else ""
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """Yield (kind, content, stored checksum) of each complete chunk."""
-    at = len(_PNG)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if length > len(data) - at - 12:
-            return
-        yield kind, data[at + 8 : at + 8 + length], struct.unpack_from(">I", data, at + 8 + length)[0]
         at += 12 + length
+    return _png_stream_fault(header, b"".join(body)) if pixels else ""
 
 
 def _png_stream_fault(header: bytes, body: bytes) -> str:
