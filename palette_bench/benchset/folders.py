@@ -67,19 +67,19 @@ def listed(images: list[SourceImage], file: Path) -> list[SourceImage]:
     try:
         lines = [text.strip() for text in decode_text(read_file(file)).splitlines()]
     except ValueError as error:
-        expected = "a text of ids, one a line"
+        expected = "a text file with one id per line"
         raise SourceError.of("PB607", str(file), expected=expected, found=str(error)) from error
     named = [line for line in lines if line and not line.startswith("#")]
     ids = _ids_named(named, images)
     bad = sorted({i for i in ids if not _ID.fullmatch(i)})
     if bad or not ids:
-        expected = "ids, one a line: up to 64 of A-Z, a-z, 0-9, _ and -"
+        expected = "one id per line: up to 64 of A-Z, a-z, 0-9, _ and -"
         fix = "give the list of a set's ids"
         raise SourceError.of("PB607", str(file), expected=expected, fix=fix, ids=bad)
     _raise_twins(ids, str(file))
     by_id = {p.id: p for p in images}
     if missing := sorted(i for i in ids if i not in by_id):
-        fix = "give --images the folder the list was made for: ids are the paths of images below it"
+        fix = "give --images the folder that the list was made for: ids are the paths of images below it"
         raise SourceError.of("PB201", str(file), expected="images of these ids", fix=fix, ids=missing)
     return [by_id[i] for i in ids]
 
@@ -202,7 +202,7 @@ def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
     faults = (
         ("labels in 0..999", bad, "write each class as its ImageNet index, not as its name"),
         ("one label for every file", contradicting, "keep one row for each file"),
-        ("a label for every image", [] if bad else missing, "add their rows, or take the images out"),
+        ("a label for every image", [] if bad else missing, "add their rows, or remove the images"),
     )
     problems = [
         problem("PB607", str(file), expected=what, fix=fix, ids=names) for what, names, fix in faults if names
@@ -211,6 +211,6 @@ def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
         raise SourceError(*problems)
     there = {p.name for p in places} | {PurePosixPath(p.name).name for p in places}
     if absent := [name for name in labels if name not in there]:
-        text = "%s: %s rows name files that are not there, line %s first: %s"
+        text = "%s: %s rows name missing files, first in line %s: %s"
         log.info(text, file, f"{len(absent):,}", first_lines[absent[0]], absent[0])
     return {name: int(text) for name, text in found.items() if text is not None}

@@ -105,7 +105,7 @@ def survey(folder: Path) -> FolderSurvey:
         status = os.stat(root)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
-            passed["folders met before, through links"] += 1
+            passed["folders reached twice through links"] += 1
             continue
         seen.add((status.st_dev, status.st_ino))
         kept = sorted(name for name in folders if not (name.startswith(".") or is_litter(name)))
@@ -120,13 +120,13 @@ def survey(folder: Path) -> FolderSurvey:
             elif path.suffix.lower() not in SUFFIXES:
                 passed[path.suffix.lower() or "files without suffix"] += 1
             elif not path.is_file():
-                passed["links that lead nowhere, or special files"] += 1
+                passed["broken links or special files"] += 1
             else:
                 # Records are UTF-8, so bytes of names in other encodings become escapes.
                 below = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
                 places.append(ImageLocation(composed(below), path))
     if unreadable:
-        fix = "make them readable, or take them out"
+        fix = "make them readable, or remove them"
         found = "folders that cannot be read"
         raise SourceError.of("PB801", str(folder), found=found, fix=fix, ids=unreadable)
     return FolderSurvey(tuple(places), +passed)
@@ -136,14 +136,14 @@ def walk(folder: Path) -> tuple[ImageLocation, ...]:
     """Return the images below a folder in name order; log the counts of ignored files."""
     found = survey(folder)
     if found.passed and found.places:
-        log.info("%s: %s images; passed over %s", folder, f"{len(found.places):,}", found.words)
+        log.info("%s: %s images; ignored: %s", folder, f"{len(found.places):,}", found.words)
     return found.places
 
 
 def no_images(path: Path, *, expected: str = "", fix: str = "") -> SourceError:
     """Return PB201 for a path without images; the problem states what the path contains instead."""
     if not path.exists():
-        found, fix = "no such file or folder", "check the path; a pattern such as *.jpg is no folder"
+        found, fix = "no such file or folder", "check the path; a pattern such as *.jpg is not a folder"
     elif path.is_file():
         found = "a file, not a folder"
         if path.suffix.lower() in SUFFIXES:

@@ -322,7 +322,7 @@ def _present(folder: Path, name: str) -> Path:
 
 def _hint(folder: Path, name: str) -> str:
     if name == MANIFEST and (folder / PUBLIC).is_file():
-        return "this is the part contestants see, which `check` reads; scores need the whole set"
+        return "this is the public part, which `check` can read; scoring needs the whole set"
     sets = sorted(p.parent.name for p in folder.glob(f"*/{name}"))
     if sets:
         return f"this folder holds {len(sets)} sets; name one, e.g. {folder / sets[0]}"

@@ -139,7 +139,7 @@ def _folder(protocol: ProtocolSpec, request: Request) -> Source:
     if not _FOLDER_NAME.fullmatch(request.id.removeprefix(FOLDER)):
         raise UsageError(f"{request.id}: the name after folder: must match {_FOLDER_NAME.pattern}")
     if request.limit is not None and request.ids is not None:
-        raise UsageError("--limit and --ids both choose: give one of them")
+        raise UsageError("--limit and --ids both choose images: give only one of them")
     every = folder_images(protocol, _needed(request), request.labels)
     rule: SelectionRule = "all"
     chosen = every

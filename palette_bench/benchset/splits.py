@@ -174,7 +174,9 @@ def _development_kit_labels(table: Path) -> dict[int, int]:
         synsets = loadmat(io.BytesIO(data), squeeze_me=True)["synsets"]
         wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
     except StorageError as error:
-        raise _no_kit(table, "none beside the ground truth, whose numbers mean nothing without it") from error
+        raise _no_kit(
+            table, "no such file beside the ground truth, which cannot be read without it"
+        ) from error
     except Exception as error:  # scipy's reader raises whatever its parts raise on damaged files
         raise _no_kit(table, f"a damaged file: {error}"[:200]) from error
     if not set(range(1, CLASSES + 1)) <= wnids.keys():

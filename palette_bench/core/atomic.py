@@ -93,7 +93,7 @@ def _flush(handle: int, path: Path) -> None:
         if error.errno not in UNSUPPORTED:
             raise
         if not _flush_warned:
-            text = "%s: this file system does not flush (%s); what is written last may be lost in a power cut"
+            text = "%s: this file system does not flush (%s); the last writes may be lost in a power cut"
             log.warning(text, path, error.strerror)
         _flush_warned = True
 

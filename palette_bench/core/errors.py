@@ -297,4 +297,4 @@ class RankError(PaletteBenchError):
     def __init__(self, rank: int, exit_code: int) -> None:
         """Store the exit code of the failed rank; that rank prints the reason."""
         self.exit_code = exit_code
-        super().__init__(f"stopped: rank {rank} failed and says why (exit {exit_code})")
+        super().__init__(f"stopped: rank {rank} failed (exit {exit_code}); see its message")

@@ -163,7 +163,7 @@ def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
             if not alone:
                 handles.append(_lock(folder / f"{LOCK}.{shard.name}", fcntl.LOCK_EX))
         except OSError as error:
-            text = "%s: this file system has no locks (%s); files of the name %s.held stand in for them"
+            text = "%s: this file system has no locks (%s); files named %s.held replace them"
             log.warning(text, folder, error.strerror, LOCK)
             with _held(folder, shard):
                 yield

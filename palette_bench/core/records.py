@@ -170,10 +170,10 @@ def _load(data: bytes, name: str) -> dict[str, Any]:
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError.of(
-            "PB401", name, found=str(error)[:200], fix="mend the syntax; numbers must be finite"
+            "PB401", name, found=str(error)[:200], fix="correct the syntax; numbers must be finite"
         ) from error
     if not isinstance(value, dict):
-        fix = "open the file with a table of keys"
+        fix = "write a table of keys at the top level"
         raise RecordError.of("PB401", name, expected="a table", found=type(value).__name__, fix=fix)
     return value
 
@@ -209,7 +209,7 @@ def _as_problem(error: Any, cls: type[BaseModel], name: str) -> Problem:
         return problem("PB403", where, expected="a value", found="nothing", fix="add the key")
     found = repr(error["input"])[:80]
     if error["loc"][-1] == "slug":
-        fix = "lower-case letters, digits and hyphens: 2 to 63 of them, no hyphen first"
+        fix = "use 2 to 63 lower-case letters, digits and hyphens; do not begin with a hyphen"
         return problem("PB404", where, expected=str(error["msg"]), found=found, fix=fix)
     return problem("PB403", where, expected=str(error["msg"]), found=found, fix="write such a value")
 

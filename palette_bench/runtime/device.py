@@ -128,7 +128,7 @@ def arithmetic_findings() -> list[Problem]:
                 "TorchDispatchMode",
                 expected="torch's own operations",
                 found="an active mode, which may replace them: FlopCounterMode splits some into others",
-                fix="leave the mode around this call",
+                fix="leave the mode before this call",
             )
         )
     return found
@@ -230,6 +230,6 @@ def _require_small_numbers(threads: int) -> None:
     """
     small = torch.full((threads * _PARALLEL_GRAIN,), sys.float_info.min / 2, dtype=torch.float64)
     if torch.count_nonzero(small * 1.0) < len(small):
-        expected, found = "threads that keep numbers below 1e-38", "threads of torch that replace them by 0"
+        expected, found = "threads that keep numbers below 1e-38", "torch threads that replace them by 0"
         fix = "start again, and call it after the first use of this package or not at all"
         raise DeviceError.of("PB708", "torch.set_flush_denormal", expected=expected, found=found, fix=fix)

@@ -41,7 +41,7 @@ def parse_tensors(data: bytes, where: str) -> Tensors:
     except Exception as error:  # torch documents no list of errors: damaged files raise a dozen kinds
         raise _unusable(where, str(error).partition("\n")[0][:200]) from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise _unusable(where, "something else than a flat dictionary of tensors")
+        raise _unusable(where, "not a flat dictionary of tensors")
     return tensors
 
 
@@ -79,7 +79,7 @@ def verify_tensors(data: bytes, pinned: Fingerprint | None, where: str) -> Finge
     digest = tensor_digest(parse_tensors(data, where))
     if pinned not in (None, digest):
         expected = f"tensors {pinned}"
-        fix = "report this: the file is the pinned one and is read otherwise"
+        fix = "report this: the pinned file gives other tensors on this machine"
         raise WeightsError.of("PB705", where, expected=expected, found=f"tensors {digest}", fix=fix)
     return digest
 
@@ -102,7 +102,7 @@ def load_strictly(network: nn.Module, tensors: Tensors, where: str) -> None:
     if faults:
         expected = f"the {len(wanted):,} tensors of the network"
         found = f"{len(faults):,} differences, first: {'; '.join(faults[:3])}"
-        fix = "give the weights of this very network"
+        fix = "give the weights of this network"
         raise WeightsError.of("PB705", where, expected=expected, found=found, fix=fix)
     network.load_state_dict(dict(given), strict=False)
 

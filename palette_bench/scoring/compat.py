@@ -234,7 +234,7 @@ def _opened(given: Input, options: FidelityOptions) -> _Side:
         found = f"{shape} {dtype}" if shape is not None else type(given).__name__
         raise InputError(f"images must be a folder or (N, H, W, 3) uint8 in [0, 255], not {found}")
     if not len(given):
-        raise InputError("an array of no images")
+        raise InputError("the array holds no images")
     return _Array(given)
 
 

@@ -138,7 +138,7 @@ class Evaluator:
         ]
         if differing or self.fingerprints.keys() != other.fingerprints.keys():
             named = ", ".join(differing) or "networks"
-            raise IncomparableError(f"evaluators of different {named} do not merge")
+            raise IncomparableError(f"evaluators with different {named} cannot be merged")
         both = sorted(self._rows.keys() & other._rows.keys())
         if both:
             raise InputError(_about("PB203", both, "disjoint ids", "ids in both evaluators"))

@@ -124,7 +124,7 @@ class FolderImages:
         if gray:
             log.warning("%s: %s gray images, repeated in every channel", folder, f"{gray:,}")
         if turned:
-            log.warning("%s: %s EXIF turns, ignored", folder, f"{turned:,}")
+            log.warning("%s: %s EXIF rotations ignored", folder, f"{turned:,}")
         return list(sizes.values())
 
 
@@ -148,7 +148,7 @@ def find_folder(
         InputError: the folder does not exist or holds no images.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder of images")
+        raise InputError(f"{folder} is not a folder")
     inside = [path for path in (folder.rglob("*") if deep else folder.iterdir()) if path.is_file()]
     own = [path for path in inside if not is_litter(path.relative_to(folder).as_posix())]
     chosen = [path for path in own if path.suffix.lower().lstrip(".") in extensions]

@@ -74,7 +74,7 @@ class ReferenceRequest:
         if self.file:
             if self.mode is None or self.n is None:
                 raise UsageError(
-                    f"{self.file.name} does not say how its images were resized, nor how many they were: "
+                    f"{self.file.name} does not state how its images were resized or how many there are: "
                     "give both --mode MODE and --n N"
                 )
             if self.n < 2:

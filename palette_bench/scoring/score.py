@@ -128,7 +128,7 @@ def score(
         steps = plan(features, opened, ImageLabels.of(target, target.ids) is not None)
         used = [e for e in opened if any(step.extractor is e for step in steps)]
         if idle := [e.id for e in opened if e not in used]:
-            log.warning("no metric reads %s: left out", ", ".join(idle))
+            log.warning("no metric uses %s: ignored", ", ".join(idle))
         checked = world.run_on_main(
             lambda: _check(submission, target, selection.diagnostics, partial, progress)
         )

@@ -220,7 +220,7 @@ def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
         finding = problem("PB408", file.name, expected="the card's table", found=reason, fix=fix)
         raise RecordError(finding) from error
     if sha256(data) != card.per_image.sha256:
-        fix = "take the table that `score` wrote; a spreadsheet that saves it changes it"
+        fix = "use the table that `score` wrote; saving it in a spreadsheet changes it"
         expected, found = card.per_image.sha256[:12], sha256(data)[:12]
         raise RecordError.of("PB408", file.name, expected=expected, found=found, fix=fix)
     return pd.read_csv(io.BytesIO(data), dtype={"image_id": str})

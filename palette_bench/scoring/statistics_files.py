@@ -91,7 +91,7 @@ def read_statistics(path: Path, n: int, width: int, mode: str) -> ImportedRefere
     except (ValueError, InputError) as error:
         expected = f"statistics of {n:,} images: mu ({width:,},) and sigma ({width:,}, {width:,})"
         found = str(error).strip("'\"")
-        fix = "give statistics of this very network, as pytorch-fid or --export-statistics writes them"
+        fix = "give statistics of this network, as pytorch-fid or --export-statistics writes them"
         raise RecordError.of("PB412", path.name, expected=expected, found=found, fix=fix) from error
     return ImportedReference(moments, sha256(data), mode)
 

@@ -109,7 +109,7 @@ def _read(wanted: ValidationSet, places: dict[ImageId, ImageLocation], image_id:
         data = places[image_id].read()
         if wanted.size and wanted.sources.get(image_id, sha256(data)) != sha256(data):
             expected = f"the file of the set, {wanted.sources[image_id][:12]}"
-            found = f"another under its name, {sha256(data)[:12]}"
+            found = f"another file of this name, {sha256(data)[:12]}"
             fix = "name the folder, or the tar, that the set was generated from"
             raise SourceError.of("PB607", places[image_id].name, expected=expected, found=found, fix=fix)
         return PREPROCESS[wanted.preprocess](decode(data), wanted.side)
@@ -119,7 +119,7 @@ def _read(wanted: ValidationSet, places: dict[ImageId, ImageLocation], image_id:
             places[image_id].name,
             expected="a JPEG or PNG of 8 bits",
             found=str(error),
-            fix="replace the image: a reference is never made of fewer",
+            fix="replace the image: a reference needs all of them",
         ) from error
 
 

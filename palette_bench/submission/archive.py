@@ -82,7 +82,7 @@ class Archive:
         if count > 2 * most:  # macOS adds a twin to each file
             raise self._over_cap(f"at most {most:,} entries", f"{count:,} entries")
         if length > (count + SPARE_ENTRIES) * _ENTRY_BYTES:
-            raise self._over_cap("names and no long comments", f"a directory of {length:,} bytes")
+            raise self._over_cap("names without long comments", f"a directory of {length:,} bytes")
         members = list(self._members(os.pread(handle, length, offset), count))
         self._check_totals(members, n_ids)
         self.refused = _refusals(members)
@@ -103,7 +103,7 @@ class Archive:
         packed = os.pread(self._handle, member.packed, start)
         data = packed if member.method == _STORED else _inflate(packed, member.size)
         if len(data) != member.size or zlib.crc32(data) != member.crc:
-            raise PngError("PB305", "the size and checksum its archive declares", "others")
+            raise PngError("PB305", "the size and checksum that its archive declares", "others")
         return data
 
     def _damaged(self, found: str) -> SubmissionError:
@@ -278,5 +278,5 @@ def _inflate(packed: bytes, size: int) -> bytes:
     except zlib.error as error:
         raise PngError("PB305", "a deflated member", "damaged data") from error
     if not inflate.eof or inflate.unused_data:
-        raise PngError("PB305", "the size and checksum its archive declares", "others")
+        raise PngError("PB305", "the size and checksum that its archive declares", "others")
     return data

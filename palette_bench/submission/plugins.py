@@ -32,13 +32,11 @@ def load_plugin(name: str, point: EntryPoint) -> Any:
             raise
         line = _last_line(error, point.module.split(".")[0])
         said = f"{type(error).__name__}: {error}" + (f", at {line}" if line else "")
-        fix = (
-            f"mend or reinstall the package that brings it; python -c 'import {point.module}' shows the same"
-        )
+        fix = f"repair or reinstall the package that provides it; python -c 'import {point.module}' shows the error"
         raise MethodError.of("PB613", f"{name} = {point.value}", found=said, fix=fix) from error
     if inspect.isclass(found) or not (hasattr(found, "restorer") or hasattr(found, "export")):
         kind = f"a class, {found.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"
-        fix = "let the entry point name an object: `baseline = Mine()`, with `def restorer(self, options)`"
+        fix = "point the entry point at an object: `baseline = Mine()`, with `def restorer(self, options)`"
         expected = "an object with restorer(options)"
         raise MethodError.of("PB613", f"{name} = {point.value}", expected=expected, found=kind, fix=fix)
     return found
@@ -98,7 +96,7 @@ def failure_of_plugin(error: BaseException, modules: set[str], crash_file: str) 
     line = next((found for module in theirs if (found := _last_line(error, module))), "")
     if not line:
         return None
-    fix = f"mend the method; what was finished is kept: run again to go on. Whole traceback: {crash_file}"
+    fix = f"correct the method and run again: finished outputs are kept. Full traceback: {crash_file}"
     return problem("PB613", line, found=f"{type(error).__name__}: {error}", fix=fix)
 
 

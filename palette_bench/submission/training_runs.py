@@ -73,7 +73,7 @@ class RunOptions(Record):
         """
         for name in (OPTIONS, RECIPE):
             if not (run / name).is_file():
-                fix = "give the folder of a run; one of an earlier version goes on by its first command"
+                fix = "give the folder of a run; resume a run of an earlier version with its first command"
                 raise StorageError.of("PB801", str(run / name), found="no such file", fix=fix)
         return cls.read(run / OPTIONS)
 

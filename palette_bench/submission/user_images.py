@@ -198,7 +198,7 @@ def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
     by_target = defaultdict(list)
     for job in found:
         if job.target.resolve() in read:
-            raise UsageError(f"{job.target} would go over an image that is read: name another output")
+            raise UsageError(f"{job.target} would overwrite an input: name another output")
         if job.target.suffix.lower() != ".png":
             raise UsageError(f"outputs are PNG: write to {job.target.with_suffix('.png')}")
         by_target[str(job.target).casefold()].append(str(job.source))
@@ -207,7 +207,7 @@ def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
     problems = [problem("PB203", ", ".join(s), expected="one output name each", fix=fix) for s in same]
     problems += [p for job in found for p in _problems(job, wish)]
     if not found:
-        problems = [*no_images(source, fix="give a folder that holds some, or one image").problems]
+        problems = [*no_images(source, fix="give a folder with images, or one image").problems]
     if problems:
         raise InputError(*problems)
     return found
@@ -254,7 +254,7 @@ def _problems(job: UserImageJob, wish: RestoreRequest) -> Iterator[Problem]:
         yield problem("PB302", str(job.source), expected=expected, found=found, fix=fix)
     if mask is not None and mask.shape != (height, width):
         size = f"{mask.shape[1]} x {mask.shape[0]}"
-        fix = "draw the mask on the image itself, white where it shall be filled"
+        fix = "draw the mask on the image itself, white where it should be filled"
         yield problem("PB302", str(job.mask), expected=f"{width} x {height}", found=size, fix=fix)
     elif mask is not None:
         yield from _mask_problems(str(job.mask), mask, wish)
@@ -274,7 +274,7 @@ def _mask_problems(name: str, mask: Image, wish: RestoreRequest) -> Iterator[Pro
         yield problem("PB309", name, expected="a white hole", found="no white pixel", fix=fix)
     elif hole > _LARGEST_HOLE and not wish.large_hole:
         expected, found = f"at most {_LARGEST_HOLE:.0%} of the image as hole", f"{hole:.0%}"
-        fix = "--invert-mask if black marks the hole; --large-hole if so much is meant"
+        fix = "--invert-mask if black marks the hole; --large-hole if this is intended"
         yield problem("PB309", name, expected=expected, found=found, fix=fix)
 
 

@@ -54,9 +54,9 @@ def kind_of(data: bytes) -> str:
     if not data:
         return "an empty file"
     if not data.strip(b"\0"):
-        return "nothing but zeros: a download that never came"
+        return "only zero bytes: a failed download?"
     if data[4:8] == b"ftyp":
-        return "a HEIC or AVIF image, or a film"
+        return "a HEIC or AVIF image, or a video"
     start = data[:64].lstrip()
     found = next((words for head, words in _KINDS if start[: len(head)].lower() == head.lower()), "")
     return f"{found}: convert it to PNG" if found.endswith("image") else found or "not a JPEG or PNG inside"
@@ -95,7 +95,7 @@ def _png_fault(data: bytes, *, pixels: bool = True) -> str:
             return "truncated: the end marker is missing"
         content = data[at + 8 : at + 8 + length]
         if struct.unpack_from(">I", data, at + 8 + length)[0] != zlib.crc32(kind + content):
-            return f"damaged: the checksum of {kind.decode('ascii', 'replace')} is another one"
+            return f"damaged: the checksum of {kind.decode('ascii', 'replace')} is wrong"
         header = content if kind == b"IHDR" else header
         body += [content] if kind == b"IDAT" else []
         at += 12 + length
@@ -119,7 +119,7 @@ def _png_stream_fault(header: bytes, body: bytes) -> str:
         while found < expected and (piece := inflate.decompress(body, _PIECE)):
             found, body = found + len(piece), inflate.unconsumed_tail
     except zlib.error:
-        return "damaged: its pixels do not inflate"
+        return "damaged: its pixel data cannot be decompressed"
     return f"truncated: {found:,} of {expected:,} bytes of pixels" if found < expected else ""
 
 

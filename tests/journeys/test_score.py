@@ -256,7 +256,7 @@ def test_a_network_that_no_metric_reads_is_said_and_costs_nothing(
         metrics=["kid", "psnr"],
     )  # fmt: skip
     assert list(card.scores) == ["kernel_distance", "psnr"]
-    assert "no metric reads timm:resnet18: left out" in caplog.text
+    assert "no metric uses timm:resnet18: ignored" in caplog.text
     assert list(card.fingerprints.extractors) == ["smoke-random"]
 
 

@@ -297,7 +297,7 @@ def test_two_folders_of_one_name_never_share_a_validation_set(
     ("sources", "found"),
     [
         ({"elsewhere": sha256(b"")}, "a folder without them"),
-        ({"val_03": sha256(b"")}, "another under its name"),
+        ({"val_03": sha256(b"")}, "another file of this name"),
     ],
 )
 def test_a_published_validation_set_must_hold_the_source_files_of_the_set(

@@ -145,7 +145,7 @@ def search(name: str, row: WeightsFile) -> tuple[tuple[Path, bytes] | None, list
                 return (path, found), looked
             if found != "absent":
                 faults.append(found)
-                log.warning("weights of %s passed over: %s", name, found)
+                log.warning("weights of %s ignored: %s", name, found)
         looked.append(f"{place}: {', '.join(faults) or 'absent'}")
     return None, looked
 
