@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from palette_bench.core.resources import protocol_file
 from palette_bench.scoring.metrics import FEATURE_METRICS
@@ -89,12 +89,6 @@ def _obstacle(metric: str, score: Score) -> str:
     if FEATURE_METRICS[metric].referenced and reference != DEFAULT_FULL:
         return f"the paper compares with the full validation set, this score with {reference}"
     return ""
-
-
-def anchored(metric: str, score: Score, paper: dict[str, float]) -> dict[str, Any]:
-    """Return the scorecard params for the verdict and the paper's value, or {} without a verdict."""
-    anchor = judge(metric, score, paper)
-    return {} if anchor.verdict is None else {"anchor": anchor.verdict, "paper_original": anchor.paper}
 
 
 def calibration(card: Scorecard) -> list[Anchor]:

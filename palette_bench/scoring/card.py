@@ -15,7 +15,7 @@ from palette_bench.core.errors import Problem
 from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.records import today
 from palette_bench.core.types import Fingerprint, ImageId
-from palette_bench.scoring.calibration import anchored, paper_row
+from palette_bench.scoring.calibration import judge, paper_row
 from palette_bench.scoring.features.weights import provenance
 from palette_bench.scoring.metrics.metric import MetricOutcome
 from palette_bench.scoring.scorecard import Fingerprints, Score, Scorecard, TableLink
@@ -95,10 +95,12 @@ def make_card(
     assert declared is not None, "a report without errors has a card"
     # params of each score get the verdict on the paper's scale, if there is one
     paper = paper_row(manifest.protocol, manifest.task, manifest.source)
-    scores = {
-        name: s.model_copy(update={"params": {**s.params, **anchored(name, s, paper)}})
-        for name, s in scores.items()
-    }
+    scores = dict(scores)
+    for name, score in scores.items():
+        anchor = judge(name, score, paper)
+        if anchor.verdict is not None:
+            added = {"anchor": anchor.verdict, "paper_original": anchor.paper}
+            scores[name] = score.model_copy(update={"params": {**score.params, **added}})
     return Scorecard(
         schema=Scorecard.schema_name(),
         content_sha256=_UNSIGNED,

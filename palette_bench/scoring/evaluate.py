@@ -150,22 +150,21 @@ def plan(
     Source: metrics, section 4, "Reserved names".
     """
     check_metrics(wanted)
-    return tuple(_step(RESERVED_FORM.get(name, name), extractors, labelled) for name in wanted)
-
-
-def _step(name: str, extractors: Sequence[FeatureExtractor], labelled: bool) -> MetricStep:
-    metric = FEATURE_METRICS[name]
-    offering = _offering(metric, extractors)
-    if not offering:
-        chosen = ", ".join(e.id for e in extractors)
-        raise UsageError(f"{name} needs {_needs(metric)}; chosen: {chosen or 'none'}")
-    extractor = offering[0]
-    # a reserved name holds on the FID network only; on others the metric takes its general name
-    keeps_name = not metric.general or extractor.id == FID_NETWORK
-    if metric.classifies:
-        extractor = next((e for e in offering if e.label_space == IMAGENET), offering[0])
-        keeps_name = labelled and extractor.label_space == IMAGENET
-    return MetricStep(metric if keeps_name else FEATURE_METRICS[metric.general], extractor)
+    steps = []
+    for name in (RESERVED_FORM.get(name, name) for name in wanted):
+        metric = FEATURE_METRICS[name]
+        offering = _offering(metric, extractors)
+        if not offering:
+            chosen = ", ".join(e.id for e in extractors) or "none"
+            raise UsageError(f"{name} needs {_needs(metric)}; chosen: {chosen}")
+        extractor = offering[0]
+        # a reserved name holds on the FID network only; on others the metric takes its general name
+        keeps_name = not metric.general or extractor.id == FID_NETWORK
+        if metric.classifies:
+            extractor = next((e for e in offering if e.label_space == IMAGENET), offering[0])
+            keeps_name = labelled and extractor.label_space == IMAGENET
+        steps.append(MetricStep(metric if keeps_name else FEATURE_METRICS[metric.general], extractor))
+    return tuple(steps)
 
 
 def _offering(metric: Metric, extractors: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:
@@ -241,17 +240,6 @@ class MetricInputs:
     labels: ImageLabels | None
     notes: tuple[str, ...] = ()
 
-    def tables(self, step: MetricStep) -> FeatureTables:
-        """Return the feature tables that the metric of a step reads."""
-        name, head, metric = step.extractor.id, step.head, step.metric
-        return FeatureTables(
-            self.outputs[name][head],
-            self.originals[name][head],
-            self.reference.reference(step.extractor, head, metric.all_pairs) if metric.referenced else None,
-            self.labels.classes if self.labels else None,
-            self.labels.count if self.labels else None,
-        )
-
 
 def close(steps: Sequence[MetricStep], inputs: MetricInputs) -> dict[str, ScoredMetric]:
     """Return the outcome and the score of each step, by metric id.
@@ -294,7 +282,11 @@ def score_all(
 
 
 def _close(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:
-    tables = inputs.tables(step)
+    name, head, reference = step.extractor.id, step.head, None
+    if step.metric.referenced:
+        reference = inputs.reference.reference(step.extractor, head, step.metric.all_pairs)
+    labels = (inputs.labels.classes, inputs.labels.count) if inputs.labels else (None, None)
+    tables = FeatureTables(inputs.outputs[name][head], inputs.originals[name][head], reference, *labels)
     outcome = step.metric.score(tables)
     # The originals taken as outputs give the paper's row "Original images".
     original: float | None = None

@@ -144,41 +144,25 @@ class ImageReference:
             return self._loaded[extractor.id][head]
 
         key = statistics_key(self.keys[extractor.id], head, "moments")
-        moments = self._moments(key, features)
-        paired = self.id == ORIGINALS
-        # with N <= D rows, a Fréchet distance works on the rows themselves
-        needs_features = kernel or self.n <= len(moments.mean) or paired
-        needs_kernel_mean = kernel and not paired and self._is_large(moments)
-        return ReferenceSet(
-            self.id,
-            self.n,
-            features() if needs_features else None,
-            moments,
-            self._kernel_mean(extractor, head, features) if needs_kernel_mean else None,
-            paired,
-        )
-
-    def _moments(self, key: Fingerprint, features: Callable[[], Features]) -> Moments:
         stored = self.statistics.load(key)
-        if stored is not None:
-            return Moments.from_arrays(stored)
-        moments = Moments.of(features())
-        if self._is_large(moments):
+        moments = Moments.of(features()) if stored is None else Moments.from_arrays(stored)
+        # Moments smaller than the features are cached, because that saves reading.
+        is_large = self.n > len(moments.mean)
+        if stored is None and is_large:
             self.statistics.store(key, moments.to_arrays(), {})
-        return moments
-
-    def _is_large(self, moments: Moments) -> bool:
-        """Return whether moments are smaller than the features, so that caching them saves reading."""
-        return self.n > len(moments.mean)
-
-    def _kernel_mean(self, extractor: FeatureExtractor, head: str, features: Callable[[], Features]) -> float:
-        """Return KID's mean over the reference's own pairs; its N^2 products are computed once and cached."""
-        key = statistics_key(self.keys[extractor.id], head, "kernel-mean")
-        stored = self.statistics.load(key)
-        if stored is None:
-            stored = {"mean": np.array([kid.self_mean(features())])}
-            self.statistics.store(key, stored, {})
-        return float(stored["mean"][0])
+        paired = self.id == ORIGINALS
+        kernel_mean = None
+        if kernel and not paired and is_large:
+            # KID's mean over the reference's own pairs: N^2 products, computed once
+            key = statistics_key(self.keys[extractor.id], head, "kernel-mean")
+            mean = self.statistics.load(key)
+            if mean is None:
+                mean = {"mean": np.array([kid.self_mean(features())])}
+                self.statistics.store(key, mean, {})
+            kernel_mean = float(mean["mean"][0])
+        # with N <= D rows, a Fréchet distance works on the rows themselves
+        rows = features() if kernel or paired or not is_large else None
+        return ReferenceSet(self.id, self.n, rows, moments, kernel_mean, paired)
 
 
 def own_originals(

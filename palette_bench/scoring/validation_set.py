@@ -7,7 +7,6 @@ the features of each part are cached by content, so a killed run resumes at the 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,7 +43,11 @@ def compute(
         SourceError: PB201, no images; PB309, an image cannot be decoded; PB607, a published validation set
             lacks images of the benchmark set, or holds other files under their names.
     """
-    places = _by_id(find_images(folder, _TAR.get(wanted.name, ""), lambda name: True))
+    found = find_images(folder, _TAR.get(wanted.name, ""), lambda name: True)
+    # By file stem, a flat folder and class folders are the same set; by path if stems repeat.
+    places = {PurePosixPath(place.name).stem: place for place in found}
+    if len(places) < len(found):
+        places = {place.name: place for place in found}
     # A published validation set holds the source images of the benchmark set.
     absent = sorted(wanted.sources.keys() - places.keys()) if wanted.size else []
     if absent:
@@ -121,14 +124,3 @@ def _read(wanted: ValidationSet, places: dict[ImageId, ImageLocation], image_id:
             found=str(error),
             fix="replace the image: a reference needs all of them",
         ) from error
-
-
-def _by_id(places: Sequence[ImageLocation]) -> dict[ImageId, ImageLocation]:
-    """Return image locations by file stem, or by path if stems repeat.
-
-    By stem, a flat folder and class folders are the same set.
-    """
-    stems = Counter(PurePosixPath(place.name).stem for place in places)
-    if len(stems) == len(places):
-        return {PurePosixPath(place.name).stem: place for place in places}
-    return {place.name: place for place in places}

@@ -134,18 +134,13 @@ class Archive:
             # Some archivers write 64-bit records although the 32-bit fields suffice, so the presence of the
             # locator decides, not the value of those fields.
             end = min(_LOCATOR64.unpack(locator)[2], end)
-            count, length, offset = self._read_end64(end)
+            record = os.pread(self._handle, _END64.size, end)
+            if len(record) < _END64.size or not record.startswith(b"PK\x06\x06"):
+                raise self._damaged("no 64-bit end record")
+            _, _, count, length, offset = _END64.unpack(record)
         if offset + length != end:
             raise self._damaged("a directory that does not lie before the end record")
         return count, offset, length
-
-    def _read_end64(self, at: int) -> tuple[int, int, int]:
-        """Return the number of entries, length and offset of the directory from the 64-bit end record."""
-        record = os.pread(self._handle, _END64.size, at)
-        if len(record) < _END64.size or not record.startswith(b"PK\x06\x06"):
-            raise self._damaged("no 64-bit end record")
-        _, _, count, length, offset = _END64.unpack(record)
-        return count, length, offset
 
     def _members(self, directory: bytes, count: int) -> Iterator[_Member]:
         at = 0

@@ -32,7 +32,8 @@ def load_plugin(name: str, point: EntryPoint) -> Any:
             raise
         line = _last_line(error, point.module.split(".")[0])
         said = f"{type(error).__name__}: {error}" + (f", at {line}" if line else "")
-        fix = f"repair or reinstall the package that provides it; python -c 'import {point.module}' shows the error"
+        shows = f"python -c 'import {point.module}' shows the error"
+        fix = f"repair or reinstall the package that provides it; {shows}"
         raise MethodError.of("PB613", f"{name} = {point.value}", found=said, fix=fix) from error
     if inspect.isclass(found) or not (hasattr(found, "restorer") or hasattr(found, "export")):
         kind = f"a class, {found.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"

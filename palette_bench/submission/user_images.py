@@ -118,19 +118,6 @@ class DecodedUserImage:
     profile: bytes | None
     data: bytes
 
-    @staticmethod
-    def of(data: bytes) -> DecodedUserImage:
-        """Decode an image.
-
-        Raises:
-            DecodeError: the image cannot be decoded.
-        """
-        pixels = decode_upright(data)
-        with PillowImage.open(io.BytesIO(data)) as image:
-            profile = image.info.get("icc_profile")
-        # bytes 16 to 19 of a profile name its colour space (ICC.1, 7.2.6)
-        return DecodedUserImage(pixels, profile if profile and profile[16:20] == b"RGB " else None, data)
-
 
 class MaskError(DecodeError):
     """A mask cannot be decoded."""
@@ -163,15 +150,21 @@ class UserImageJob:
             DecodeError: the image cannot be decoded.
             MaskError: the mask cannot be decoded.
         """
-        photo = DecodedUserImage.of(self.source.read_bytes())
+        data = self.source.read_bytes()
+        pixels = decode_upright(data)
+        with PillowImage.open(io.BytesIO(data)) as image:
+            profile = image.info.get("icc_profile")
+        # bytes 16 to 19 of a profile name its colour space (ICC.1, 7.2.6)
+        profile = profile if profile and profile[16:20] == b"RGB " else None
+        photo = DecodedUserImage(pixels, profile, data)
         if self.mask is None:
             return photo, None
-        data = self.mask.read_bytes()
+        mask = self.mask.read_bytes()
         try:
-            levels = luma(decode_upright(data))
+            levels = luma(decode_upright(mask))
         except DecodeError as error:
             raise MaskError(str(error)) from error
-        return replace(photo, data=photo.data + data), 255 - levels if self.invert else levels
+        return replace(photo, data=data + mask), 255 - levels if self.invert else levels
 
 
 def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
