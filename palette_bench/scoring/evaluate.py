@@ -175,7 +175,7 @@ def _needs(metric: Metric) -> str:
     """Return a description of the network that a metric needs."""
     if metric.extractor:
         return metric.extractor
-    return "a classifier" if metric.head == "logits" else "a network with features"
+    return "a network that tells classes apart" if metric.head == "logits" else "a network with features"
 
 
 def diagnostics(degradation: str) -> tuple[Diagnostic, ...]:

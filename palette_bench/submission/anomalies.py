@@ -31,16 +31,17 @@ _BLOCK = 256  # outputs compared with all inputs at once, to bound memory
 
 _Grid = NDArray[np.float32]  # (thumbnails.CELLS * thumbnails.CELLS,) luma of a thumbnail
 
+# Scorecards record these words, so they stay as they are.
 _FIXES = {
-    "PB321": "outputs must come from the inputs; references are only for scoring",
-    "PB322": "the method returned its input: check that its prediction is written",
-    "PB323": "each id needs its own output: check that the loop does not write one image twice",
+    "PB321": "outputs must come from the inputs; references are for the judge alone",
+    "PB322": "the method returned its input: see that its prediction is what gets written",
+    "PB323": "each id needs its own output: see that the loop does not write one image twice",
     "PB324": "write PNG straight from the method's pixels: no JPEG, resize or colour conversion between",
-    "PB325": "if the pairs are right, rename the files; check that inputs are read in the order of their ids",
+    "PB325": "if the pairs are right, rename the files; see that inputs are read in the order of their ids",
     "PB327": "write what the model sees as 0..255: undo its normalisation, gamma and any conversion to float",
     "PB328": "write RGB: libraries such as OpenCV hold BGR, and some models YCbCr",
     "PB329": "write each pixel at its place: undo flips, transposes, padding and crops",
-    "PB326": "check whether these runs failed: NaN turned into one colour, or an empty output",
+    "PB326": "see whether these runs failed: NaN turned into one colour, or an empty output",
 }
 
 

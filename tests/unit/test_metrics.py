@@ -351,5 +351,5 @@ def test_a_network_without_the_head_is_passed_over_or_refused() -> None:
     blind = network("googlenet-v1", roles=("features",))
     both = planned([blind, network("smoke-random")], labelled=False)
     assert [name for _, name in both] == ["googlenet-v1", "smoke-random", "smoke-random", "googlenet-v1"]
-    with pytest.raises(UsageError, match="inception_score needs a classifier"):
+    with pytest.raises(UsageError, match="inception_score needs a network that tells classes apart"):
         planned([blind], labelled=False)

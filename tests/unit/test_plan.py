@@ -76,7 +76,7 @@ def test_a_metric_of_one_network_is_computed_on_that_one_alone() -> None:
 
 
 def test_a_missing_head_and_an_unknown_metric_are_refused() -> None:
-    with pytest.raises(UsageError, match="a classifier; chosen: googlenet-v1"):
+    with pytest.raises(UsageError, match="a network that tells classes apart; chosen: googlenet-v1"):
         names(GOOGLENET, wanted=("inception_score",))
     with pytest.raises(UsageError, match="did you mean fid"):
         names(FID, wanted=("fdi",))
