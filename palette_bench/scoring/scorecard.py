@@ -183,15 +183,10 @@ def table_path(card: Path) -> Path:
     return card.with_name(f"{card.name.removesuffix('.json')}.images.csv.gz")
 
 
-def table_bytes(table: pd.DataFrame) -> bytes:
-    """Return a per-image table as canonical CSV: sorted by id, floats by repr, line ends LF."""
-    text = table.sort_values("image_id").to_csv(index=False, lineterminator="\n")
-    return text.encode()
-
-
 def write_scorecard(card: Scorecard, table: pd.DataFrame, path: Path) -> Scorecard:
     """Write the per-image table, then the scorecard; return it with table link and digest filled in."""
-    data = table_bytes(table)
+    # canonical CSV: sorted by id, floats by repr, line ends LF
+    data = table.sort_values("image_id").to_csv(index=False, lineterminator="\n").encode()
     link = TableLink(file=table_path(path).name, sha256=sha256(data), rows=len(table))
     finished = card.model_copy(update={"per_image": link}).signed()
     atomic.make_folder(path.parent)

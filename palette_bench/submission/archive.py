@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from palette_bench.core.errors import SubmissionError
 from palette_bench.core.png import MAX_BYTES, PngError
 from palette_bench.core.text import is_litter
+from palette_bench.submission.files import unsafe
 
 SPARE_ENTRIES = 64  # entries allowed beside the images: the card, folders, journals and litter
 MAX_SAMPLES = 10  # images per id in an archive; a folder has no such cap
@@ -29,7 +30,6 @@ _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # member, strong, masked headers
 _NARROW = 0xFFFFFFFF  # marks a 32-bit field whose value is stored in the 64-bit extra field
 _ENTRY_BYTES = 512  # cap on the average size of a directory entry: twice what the longest id needs
-_DRIVE = re.compile(r"[A-Za-z]:")
 
 _END = struct.Struct("<4s2H2H2LH")
 _LOCATOR64 = struct.Struct("<4sLQL")
@@ -243,20 +243,6 @@ def _faults(member: _Member) -> Iterator[PngError]:
         yield PngError("PB103", f"a compression ratio of at most {MAX_RATIO}", "a higher one")
     if member.name.lower().endswith(ARCHIVES):
         yield PngError("PB103", "no archive inside the archive", "one")
-
-
-def unsafe(name: str) -> str:
-    """Return why a member's name is refused, or an empty string for a relative path of plain names."""
-    parts = name.removesuffix("/").split("/")
-    faults = {
-        "a NUL": "\0" in name,
-        "a backslash": "\\" in name,
-        "an absolute path": name.startswith("/"),
-        "a drive letter": bool(_DRIVE.match(name)),
-        "a step to another folder": ".." in parts,
-        "an empty step": "" in parts or "." in parts,
-    }
-    return next((fault for fault, present in faults.items() if present), "")
 
 
 def _inflate(packed: bytes, size: int) -> bytes:

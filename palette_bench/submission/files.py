@@ -25,10 +25,11 @@ from palette_bench.core.journal import is_ours
 from palette_bench.core.png import MAX_BYTES, PngError, read_regular
 from palette_bench.core.text import is_litter
 from palette_bench.core.types import ImageId
-from palette_bench.submission.archive import Archive, unsafe
 from palette_bench.submission.card import CARD
 
 log = logging.getLogger(__name__)
+
+_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,20 @@ def output_name(image_id: ImageId, sample: int = 1) -> str:
     return f"outputs/{image_id}.png" if sample == 1 else f"samples/{sample - 1}/{image_id}.png"
 
 
+def unsafe(name: str) -> str:
+    """Return why a member's name is refused, or an empty string for a relative path of plain names."""
+    parts = name.removesuffix("/").split("/")
+    faults = {
+        "a NUL": "\0" in name,
+        "a backslash": "\\" in name,
+        "an absolute path": name.startswith("/"),
+        "a drive letter": bool(_DRIVE.match(name)),
+        "a step to another folder": ".." in parts,
+        "an empty step": "" in parts or "." in parts,
+    }
+    return next((fault for fault, present in faults.items() if present), "")
+
+
 def open_submission(path: Path, n_ids: int) -> Submission:
     """Open a folder or a .zip archive for reading.
 
@@ -99,6 +114,8 @@ def open_submission(path: Path, n_ids: int) -> Submission:
                 path, names, faults, lambda name, limit: read_regular(path / name, limit), lambda: None
             )
         )
+    from palette_bench.submission.archive import Archive  # noqa: PLC0415  # it builds on this file
+
     handle = _open_archive(path)
     try:
         archive = Archive(handle, path.name, n_ids)

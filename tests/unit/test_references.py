@@ -20,7 +20,7 @@ from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.processes import Interrupted
 from palette_bench.core.types import SILENT
 from palette_bench.scoring import references, validation_set
-from palette_bench.scoring.calibration import judge, paper_row, tolerance
+from palette_bench.scoring.card import judge, paper_row, tolerance
 from palette_bench.scoring.evaluate import plan
 from palette_bench.scoring.extraction import Extraction
 from palette_bench.scoring.features import open_extractor

@@ -43,26 +43,21 @@ _CHROMINANCE = """
 """
 
 
-def _cosines() -> _Ints:
-    """Return A, the 8x8 integer transform; its right half mirrors the left, negated in odd rows."""
-    left = np.array(
-        [
-            [8192, 8192, 8192, 8192],
-            [11363, 9633, 6437, 2260],
-            [10703, 4433, -4433, -10703],
-            [9633, -2259, -11362, -6436],
-            [8192, -8192, -8192, 8192],
-            [6437, -11362, 2261, 9633],
-            [4433, -10704, 10704, -4433],
-            [2260, -6436, 9633, -11363],
-        ],
-        np.int64,
-    )
-    sign = np.where(np.arange(8) % 2 == 0, 1, -1)[:, None]
-    return np.hstack([left, sign * left[:, ::-1]])
-
-
-_A = _cosines()
+# the 8x8 integer transform A: its right half mirrors the left, negated in odd rows
+_LEFT = np.array(
+    [
+        [8192, 8192, 8192, 8192],
+        [11363, 9633, 6437, 2260],
+        [10703, 4433, -4433, -10703],
+        [9633, -2259, -11362, -6436],
+        [8192, -8192, -8192, 8192],
+        [6437, -11362, 2261, 9633],
+        [4433, -10704, 10704, -4433],
+        [2260, -6436, 9633, -11363],
+    ],
+    np.int64,
+)
+_A = np.hstack([_LEFT, np.array([[1], [-1]] * 4) * _LEFT[:, ::-1]])
 
 
 def quantisation_tables(quality: int) -> tuple[_Ints, _Ints]:
