@@ -113,7 +113,15 @@ def _make_image(
             crops[preprocess] = _Encoded(PREPROCESS[preprocess](pixels, recipe.protocol.side))
         reference = crops[preprocess]
         degraded = degrade(recipe, target, image.id, reference.pixels)
-        _prove_jpeg(recipe, target, image.id, reference.pixels, degraded)
+        # libjpeg's image is compared with the integer definition for 1 in 64 ids, or for all.
+        quality = recipe.variant(target).quality
+        if quality is not None and (recipe.verify_all or hashlib.sha256(image.id.encode()).digest()[0] < 4):
+            defined = reference_jpeg(reference.pixels, quality)
+            if not np.array_equal(defined, degraded.input):
+                where, expected = f"{image.id} at QF {quality}", pixel_digest(defined)[:16]
+                found = pixel_digest(degraded.input)[:16]
+                fix = "install Pillow from its wheel: pip install --force-reinstall pillow"
+                raise CodecError.of("PB702", where, expected=expected, found=found, fix=fix)
         files = {"reference": reference, "input": _Encoded(degraded.input)}
         if degraded.mask is not None:
             files["mask"] = _Encoded(degraded.mask.astype(np.uint8) * 255)
@@ -141,29 +149,6 @@ class _Encoded:
         self.pixels = pixels
         self.png = png.encode(pixels)
         self.digest = pixel_digest(pixels)
-
-
-def _prove_jpeg(
-    recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Image, degraded: Degraded
-) -> None:
-    """Raise unless libjpeg's image equals the integer definition; test 1 in 64 ids, or all.
-
-    Raises:
-        CodecError: PB702.
-    """
-    quality = recipe.variant(target).quality
-    sampled = hashlib.sha256(image_id.encode()).digest()[0] < 4
-    if quality is None or not (sampled or recipe.verify_all):
-        return
-    expected = reference_jpeg(reference, quality)
-    if not np.array_equal(expected, degraded.input):
-        raise CodecError.of(
-            "PB702",
-            f"{image_id} at QF {quality}",
-            expected=pixel_digest(expected)[:16],
-            found=pixel_digest(degraded.input)[:16],
-            fix="install Pillow from its wheel: pip install --force-reinstall pillow",
-        )
 
 
 def damage(folder: Path, item: Item, side: int, degradation: str) -> dict[Path, str]:

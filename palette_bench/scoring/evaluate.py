@@ -332,13 +332,12 @@ def as_score(
         reference: fingerprint of what the metric compares with.
         notes: notes of the extractor, the reference and the run.
     """
-    interval = outcome.interval
     return Score(
         value=outcome.value,
-        low=interval.low if interval else None,
-        high=interval.high if interval else None,
-        se=interval.se if interval else None,
-        interval=interval.method if interval else None,
+        low=outcome.low,
+        high=outcome.high,
+        se=outcome.se,
+        interval=outcome.interval.method if outcome.interval else None,
         n=n,
         direction=row.direction,
         unit=row.unit,

@@ -83,9 +83,8 @@ class ReferenceRequest:
                 )
         elif self.n is not None:
             raise UsageError("--n belongs to --reference FILE.npz; images are counted")
-        elif self.name not in (None, ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)):
-            known = ", ".join([ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)])
-            raise UsageError(f"unknown reference {self.name!r}: {known}, or a FILE.npz")
+        elif self.name not in (None, *(known := [ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)])):
+            raise UsageError(f"unknown reference {self.name!r}: {', '.join(known)}, or a FILE.npz")
         if self.images and not self.preprocess:
             raise UsageError(f"--reference-images goes with --reference {DEFAULT_FULL} or {MATCHED_FULL}")
 

