@@ -91,11 +91,8 @@ class AnomalyCheck:
             if (gaps > 0).mean() >= ALTERED_SHARE and (gaps <= SMALL_ERROR).mean() >= SMALL_SHARE:
                 self._lossy.add(image_id)
         # Tones, channels and orientation are compared on thumbnails, over cells without a hole.
-        colours, given, known = (
-            thumbnails.thumbnail(output),
-            thumbnails.thumbnail(condition),
-            thumbnails.known_cells(mask),
-        )
+        colours, given = thumbnails.thumbnail(output), thumbnails.thumbnail(condition)
+        known = thumbnails.known_cells(mask)
         luma, given_luma = colours @ thumbnails.LUMA, given @ thumbnails.LUMA
         self._outputs.append(luma.astype(np.float32))
         self._inputs.append(given_luma.astype(np.float32))
@@ -110,11 +107,8 @@ class AnomalyCheck:
         held = None if model is None else thumbnails.colour_fault(colours[known], model[known])
         if held is not None:
             self._channels[image_id] = held
-        changed = (
-            None
-            if held
-            else thumbnails.tones(luma[known], given_luma[known], of_0_to_1=bool(output.max() <= 1))
-        )
+        of_0_to_1 = bool(output.max() <= 1)
+        changed = None if held else thumbnails.tones(luma[known], given_luma[known], of_0_to_1=of_0_to_1)
         if changed is not None:
             self._tones[image_id] = changed
         elif turned := thumbnails.turn(luma, given_luma, known):
