@@ -90,11 +90,8 @@ class _OptionRule:
 
 
 def _whole(least: int, most: float = math.inf) -> Callable[[Any], bool]:
-    def accepts(value: Any) -> bool:
-        number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return number and bool(least <= value <= most)
-
-    return accepts
+    numbers = int | np.integer  # a bool is an int, too
+    return lambda v: isinstance(v, numbers) and not isinstance(v, bool) and bool(least <= v <= most)
 
 
 def _word(choices: tuple[str, ...]) -> _OptionRule:

@@ -22,22 +22,20 @@ DEFAULT_MODE = "tf1"  # resize mode of the FID network
 PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads")  # files of the pair distances of diversity
 IMAGENET = "imagenet-1k"  # label space of classifiers whose classes are the labels of ImageNet sets
 
-_INCEPTION = "palette_bench.scoring.features.inception"
 _TORCHVISION = "palette_bench.scoring.features.torchvision_models"
 _TIMM = "palette_bench.scoring.features.timm_models"
-_SMOKE_RANDOM = "palette_bench.scoring.features.smoke_random"
 
 # id -> module whose `open_network(wanted)` builds the extractor
 EXTRACTORS: Mapping[str, str] = MappingProxyType(
     {
-        FID_NETWORK: _INCEPTION,
+        FID_NETWORK: "palette_bench.scoring.features.inception",
         "resnet50-v1": _TORCHVISION,
         "efficientnet-b0-v1": _TORCHVISION,
         "efficientnet-b0-tf": _TIMM,
         "efficientnet-lite0": _TIMM,
         "efficientnet-lite2": _TIMM,
         "googlenet-v1": _TORCHVISION,
-        "smoke-random": _SMOKE_RANDOM,
+        "smoke-random": "palette_bench.scoring.features.smoke_random",
     }
 )
 

@@ -156,11 +156,6 @@ def colour_shift(image: DiagnosticInput) -> DiagnosticReading:
     return DiagnosticReading(float(np.abs(shift).mean()), int(np.abs(rows).max()), tuple(map(float, shift)))
 
 
-def _tint(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
-    """Return the signed shift of red, green and blue, averaged over images, in levels."""
-    return {"signed": [float(mean) for mean in np.mean([r.detail for r in readings], axis=0)]}
-
-
 def known_region_error(image: DiagnosticInput) -> DiagnosticReading:
     """Return the mean absolute difference between raw output and input outside the hole, in levels.
 
@@ -202,7 +197,9 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
         ),
         Diagnostic(
             "colour_shift", "Colour shift", "change of each channel's mean against the original",
-            "tint against the original", "lower", "levels", None, colour_shift, _tint,
+            "tint against the original", "lower", "levels", None, colour_shift,
+            # the signed shift of red, green and blue, averaged over images, in levels
+            lambda found: {"signed": [float(mean) for mean in np.mean([r.detail for r in found], axis=0)]},
         ),
     )
 }  # fmt: skip
