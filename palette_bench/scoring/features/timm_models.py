@@ -15,7 +15,7 @@ from palette_bench.runtime.tensors import tensor_digest
 from palette_bench.scoring.features import IMAGENET, TIMM_PREFIX, ExtractorConfig
 from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
 from palette_bench.scoring.features.network import FeatureNetwork, load_weights
-from palette_bench.scoring.features.preprocess import Preprocess, find_crop, resized_crop
+from palette_bench.scoring.features.preprocess import Crop, Preprocess, find_crop, resized_crop
 from palette_bench.scoring.metrics.metric import Role
 
 OWN_CROP = "own"
@@ -65,11 +65,7 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     if not timm.is_model(name):
         raise UsageError(f"timm has no model {name!r}: {suggest(name, timm.list_models())[:200]}")
     config = timm.get_pretrained_cfg(name) or PretrainedCfg()
-    side = config.input_size[-1]
-    if wanted.crop == OWN_CROP:  # as in timm's evaluation transform, crop mode `center`
-        crop = resized_crop(math.floor(side / config.crop_pct), side, config.interpolation)
-    else:
-        crop = find_crop(wanted.crop, (OWN_CROP,))
+    crop = _own(config) if wanted.crop == OWN_CROP else find_crop(wanted.crop, (OWN_CROP,))
     preprocess = Preprocess(crop, tuple(config.mean), tuple(config.std))
     # Models have timm's default, fused attention, whatever the process or TIMM_FUSED_ATTN has set.
     chosen = use_fused_attn(), use_fused_attn(experimental=True)
@@ -90,6 +86,12 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
         notes=notes,
     )
     return assemble(wanted, network, tensor_digest(network.model.state_dict()), about)
+
+
+def _own(config: PretrainedCfg) -> Crop:
+    """Return the model's own crop. Source: timm's evaluation transform, crop mode `center`."""
+    side = config.input_size[-1]
+    return resized_crop(math.floor(side / config.crop_pct), side, config.interpolation)
 
 
 def _create(name: str, config: PretrainedCfg, side: int) -> Any:
