@@ -40,7 +40,7 @@ settings.load_profile("palette_bench")
 @pytest.fixture(autouse=True)
 def _said_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once in the life of a process is said once a test."""
-    monkeypatch.setattr(cache, "_told", False)
+    monkeypatch.setattr(cache, "_warned", False)
     monkeypatch.setattr(atomic, "_flush_warned", False)
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TOWER = ["core", "runtime", "tasks", "benchset", "submission", "scoring", "pages", "board", "study", "cli"]
 CORE = [
-    {"errors", "types", "litter", "text", "notebook"},
+    {"errors", "types", "text"},
     {"resources", "fingerprint", "rng", "atomic", "processes", "npz"},
     {"records", "journal", "png", "intervals", "significance"},
 ]
 TORCH_IN = (
-    *("runtime/", "scoring/features/", "scoring/networks.py", "scoring/compat.py"),
+    *("runtime/", "scoring/features/", "scoring/card.py", "scoring/compat.py"),
     "submission/cost.py",
 )
 TOOLS = {

@@ -16,7 +16,7 @@ from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core import png
 from palette_bench.core.errors import SubmissionError, UsageError, problem
 from palette_bench.core.fingerprint import pixel_digest, table_digest
-from palette_bench.core.litter import is_litter
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import Fingerprint, Image, ImageId, Progress
 from palette_bench.submission.methods import Batch, MethodInfo, ToolOptions
 from palette_bench.tasks.preprocess import DecodeError, crop_area, decode

@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core import atomic, png
 from palette_bench.core.errors import InputError, UsageError, problem
-from palette_bench.core.litter import is_litter
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import SILENT, Image, ImageId, Progress
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.methods import MethodInfo, Restorer, ToolOptions

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from palette_bench.core.rng import Stream
 from palette_bench.core.types import Image, Mask
 from palette_bench.tasks.degradations.gray import luma
-from palette_bench.tasks.degradations.hole import punch
+from palette_bench.tasks.degradations.hole import CANVAS, draw_mask, freeform, punch, reduced
 from palette_bench.tasks.degradations.jpeg import fast_jpeg
-from palette_bench.tasks.degradations.masks import CANVAS, draw_mask, freeform, reduced
 from palette_bench.tasks.preprocess import crop_area
 from palette_bench.tasks.protocol import load
 

@@ -67,20 +67,20 @@ def listed(images: list[SourceImage], file: Path) -> list[SourceImage]:
     try:
         lines = [text.strip() for text in decode_text(read_file(file)).splitlines()]
     except ValueError as error:
-        expected = "a text of ids, one a line"
-        raise SourceError(problem("PB607", str(file), expected=expected, found=str(error))) from error
+        expected = "a text file with one id per line"
+        raise SourceError.of("PB607", str(file), expected=expected, found=str(error)) from error
     named = [line for line in lines if line and not line.startswith("#")]
     ids = _ids_named(named, images)
     bad = sorted({i for i in ids if not _ID.fullmatch(i)})
     if bad or not ids:
-        expected = "ids, one a line: up to 64 of A-Z, a-z, 0-9, _ and -"
+        expected = "one id per line: up to 64 of A-Z, a-z, 0-9, _ and -"
         fix = "give the list of a set's ids"
-        raise SourceError(problem("PB607", str(file), expected=expected, fix=fix, ids=bad))
+        raise SourceError.of("PB607", str(file), expected=expected, fix=fix, ids=bad)
     _raise_twins(ids, str(file))
     by_id = {p.id: p for p in images}
     if missing := sorted(i for i in ids if i not in by_id):
-        fix = "give --images the folder the list was made for: ids are the paths of images below it"
-        raise SourceError(problem("PB201", str(file), expected="images of these ids", fix=fix, ids=missing))
+        fix = "give --images the folder that the list was made for: ids are the paths of images below it"
+        raise SourceError.of("PB201", str(file), expected="images of these ids", fix=fix, ids=missing)
     return [by_id[i] for i in ids]
 
 
@@ -137,11 +137,7 @@ def _raise_twins(ids: list[str], where: str) -> None:
     if alike:
         problems.append(
             problem(
-                "PB204",
-                where,
-                found="ids equal ignoring case",
-                fix="rename all but one",
-                ids=sorted(alike),
+                "PB204", where, found="ids equal ignoring case", fix="rename all but one", ids=sorted(alike)
             )
         )
     if problems:
@@ -177,21 +173,17 @@ def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
         rows = list(table_rows(read_file(file), comments=True))
     except ValueError as error:
         fix = "save the table as CSV UTF-8"
-        raise SourceError(
-            problem("PB607", str(file), expected="a CSV table", found=str(error), fix=fix)
-        ) from error
+        raise SourceError.of("PB607", str(file), expected="a CSV table", found=str(error), fix=fix) from error
     (_, header), *lines = rows or [(1, [])]
     names = [cell.strip().lower() for cell in header]
     column = next((name for name in ("label", "class_index") if name in names), None)
     if column is None or "file" not in names:
-        raise SourceError(
-            problem(
-                "PB607",
-                f"{file}: header",
-                expected="columns file and label (or class_index)",
-                found=", ".join(header)[:200] or "an empty file",
-                fix="name the columns file,label in the first line",
-            )
+        raise SourceError.of(
+            "PB607",
+            f"{file}: header",
+            expected="columns file and label (or class_index)",
+            found=", ".join(header)[:200] or "an empty file",
+            fix="name the columns file,label in the first line",
         )
     labels: dict[str, str] = {}
     first_lines: dict[str, int] = {}
@@ -210,7 +202,7 @@ def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
     faults = (
         ("labels in 0..999", bad, "write each class as its ImageNet index, not as its name"),
         ("one label for every file", contradicting, "keep one row for each file"),
-        ("a label for every image", [] if bad else missing, "add their rows, or take the images out"),
+        ("a label for every image", [] if bad else missing, "add their rows, or remove the images"),
     )
     problems = [
         problem("PB607", str(file), expected=what, fix=fix, ids=names) for what, names, fix in faults if names
@@ -219,6 +211,6 @@ def _csv_labels(file: Path, places: list[ImageLocation]) -> dict[str, int]:
         raise SourceError(*problems)
     there = {p.name for p in places} | {PurePosixPath(p.name).name for p in places}
     if absent := [name for name in labels if name not in there]:
-        text = "%s: %s rows name files that are not there, line %s first: %s"
+        text = "%s: %s rows name missing files, first in line %s: %s"
         log.info(text, file, f"{len(absent):,}", first_lines[absent[0]], absent[0])
     return {name: int(text) for name, text in found.items() if text is not None}

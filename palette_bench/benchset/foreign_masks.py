@@ -17,9 +17,9 @@ from PIL import Image as PillowImage
 from palette_bench.benchset.sources import Source, file_sha256
 from palette_bench.core.errors import Problem, SourceError, UsageError, problem, suggest
 from palette_bench.core.fingerprint import lines_digest
-from palette_bench.core.litter import is_litter
 from palette_bench.core.npz import NpzError, member_names, read_npz
 from palette_bench.core.records import read_file
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import ImageId, Mask
 from palette_bench.tasks.preprocess import UNREADABLE
 from palette_bench.tasks.protocol import VariantSpec
@@ -83,7 +83,9 @@ class ForeignMasks:
         """
         place = self.of[image_id]
         if isinstance(place, int):
-            return _release_mask(_release_member(self.path, variant, len(self.of)), place)
+            packed = _release_member(self.path, variant, len(self.of))[place]
+            bits = np.unpackbits(packed)  # the first pixel is the highest bit
+            return bits.reshape(_RELEASE_SIDE, _RELEASE_SIDE).astype(bool)
         return _image_mask(self.path / place, side, self.hole_values)
 
 
@@ -102,8 +104,15 @@ def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
         raise UsageError("--mask-format binary needs --hole-value 0 or 255")
     if mask_format == "palette-release":
         pairing = request.pairing or "sorted-by-class"
-        order = _release_order(source, pairing)
-        return ForeignMasks(mask_format, path, pairing, file_sha256(path), values, dict(order))
+        # mask i belongs to image i, sorted by class and id, or by id alone
+        images = list(source.images)
+        if pairing == "sorted-by-class":
+            images.sort(key=lambda p: (-1 if p.label is None else p.label, p.id))
+        elif pairing != "sorted-by-id":
+            known = "palette-release masks pair sorted-by-class or sorted-by-id"
+            raise UsageError(f"--pair {pairing}: {known}")
+        order: dict[ImageId, str | int] = {image.id: i for i, image in enumerate(images)}
+        return ForeignMasks(mask_format, path, pairing, file_sha256(path), values, order)
     if not path.is_dir():
         found = "a file" if path.exists() else "no such folder"
         raise UsageError(f"--masks {path}: {found}; give the folder of the masks")
@@ -114,8 +123,8 @@ def open_masks(request: MaskRequest, source: Source) -> ForeignMasks:
     of: dict[ImageId, str | int] = dict(_paired(files, source, pairing, mask_format))
     missing = sorted(p.id for p in source.images if p.id not in of)
     if missing:
-        raise SourceError(
-            problem("PB201", str(path), expected="a mask per image", fix="or --pair sorted", ids=missing)
+        raise SourceError.of(
+            "PB201", str(path), expected="a mask per image", fix="or --pair sorted", ids=missing
         )
     return ForeignMasks(mask_format, path, pairing, digest, values, of)
 
@@ -128,15 +137,12 @@ def _paired(files: list[Path], source: Source, pairing: str, mask_format: str) -
         return {image_id: files[i % len(files)].name for i, image_id in enumerate(ids) if files}
     if pairing != "stem":
         raise UsageError(f"--pair {pairing}: {suggest(pairing, PAIRINGS)}")
-    return {_stem(file, mask_format): file.name for file in files}
-
-
-def _stem(file: Path, mask_format: str) -> str:
-    """Return the image id in the name of a mask file; LaMa appends `_mask` and digits."""
-    if mask_format != "lama":
-        return file.stem
-    head, separator, tail = file.stem.rpartition("_mask")
-    return head if separator and (not tail or tail.isdecimal()) else file.stem
+    of = {}
+    for file in files:  # LaMa appends `_mask` and digits to the id
+        head, separator, tail = file.stem.rpartition("_mask")
+        is_lama = mask_format == "lama" and separator and (not tail or tail.isdecimal())
+        of[head if is_lama else file.stem] = file.name
+    return of
 
 
 def _image_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
@@ -146,7 +152,7 @@ def _image_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
                 raise _not_two_valued(path, side, f"{image.width} x {image.height} pixels")
             values = np.asarray(image.convert("L") if image.mode in ("1", "RGB") else image)
     except UNREADABLE as error:
-        raise SourceError(problem("PB309", str(path), found=str(error)[:200])) from error
+        raise SourceError.of("PB309", str(path), found=str(error)[:200]) from error
     levels = set(np.unique(values).tolist())
     if values.shape != (side, side) or not (levels <= {0, 255} or levels <= {0, 1}):
         raise _not_two_valued(path, side, f"shape {values.shape}, {len(levels)} values")
@@ -154,25 +160,9 @@ def _image_mask(path: Path, side: int, hole_values: tuple[int, ...]) -> Mask:
 
 
 def _not_two_valued(path: Path, side: int, found: str) -> SourceError:
-    return SourceError(
-        problem(
-            "PB309",
-            str(path),
-            expected=f"{side} x {side}, values 0 and 255 (or 0 and 1)",
-            found=found,
-            fix="nothing is resized or thresholded: convert the mask yourself",
-        )
-    )
-
-
-def _release_order(source: Source, pairing: str) -> list[tuple[ImageId, int]]:
-    """Return (id, index) pairs: mask i belongs to image i, sorted by class and id, or by id alone."""
-    images = list(source.images)
-    if pairing == "sorted-by-class":
-        images.sort(key=lambda p: (-1 if p.label is None else p.label, p.id))
-    elif pairing != "sorted-by-id":
-        raise UsageError(f"--pair {pairing}: palette-release masks pair sorted-by-class or sorted-by-id")
-    return [(image.id, i) for i, image in enumerate(images)]
+    expected = f"{side} x {side}, values 0 and 255 (or 0 and 1)"
+    fix = "nothing is resized or thresholded: convert the mask yourself"
+    return SourceError.of("PB309", str(path), expected=expected, found=found, fix=fix)
 
 
 @lru_cache(maxsize=1)
@@ -196,16 +186,9 @@ def _release_member(path: Path, variant: str, count: int) -> NDArray[np.uint8]:
     except NpzError as error:
         expected = f"{', '.join(_RELEASE_MEMBERS.values())}: ({count * _RELEASE_BYTES:,},) uint8"
         fix = "take imagenet_freeform_masks.npz as released"
-        raise SourceError(
-            problem("PB309", str(path), expected=expected, found=str(error), fix=fix)
-        ) from error
+        raise SourceError.of("PB309", str(path), expected=expected, found=str(error), fix=fix) from error
     rows: NDArray[np.uint8] = packed.reshape(count, _RELEASE_BYTES)
     return rows
-
-
-def _release_mask(packed: NDArray[np.uint8], index: int) -> Mask:
-    bits = np.unpackbits(packed[index])  # the first pixel is the highest bit
-    return bits.reshape(_RELEASE_SIDE, _RELEASE_SIDE).astype(bool)
 
 
 def area_problems(masks: ForeignMasks, variant: str, spec: VariantSpec, side: int) -> list[Problem]:

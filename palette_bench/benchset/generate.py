@@ -16,7 +16,7 @@ from palette_bench.benchset.items import SetTarget
 from palette_bench.benchset.making import REPORT, FinishedSet, GenerateOptions, make_sets
 from palette_bench.benchset.sources import FOLDER, Request, open_source
 from palette_bench.core import atomic
-from palette_bench.core.errors import SourceError, SpecError, problem
+from palette_bench.core.errors import SourceError, SpecError
 from palette_bench.core.types import SILENT, AnyPath, Progress
 from palette_bench.tasks.protocol import ProtocolSpec, load, set_folder
 
@@ -78,7 +78,7 @@ def targets_of(protocol: ProtocolSpec, wanted: str, source: str, out: Path) -> l
     fitting = [p for p in pairs if source.startswith(FOLDER) or source in protocol.task(p[0]).sources]
     if not fitting:
         sources = ", ".join(protocol.task(pairs[0][0]).sources)
-        raise SpecError(problem("PB609", "source", expected=f"{sources} or folder:NAME", found=source))
+        raise SpecError.of("PB609", "source", expected=f"{sources} or folder:NAME", found=source)
     if len(pairs) == 1:
         return [SetTarget(*pairs[0], out)]
     return [SetTarget(task, variant, out / set_folder(task, variant)) for task, variant in fitting]

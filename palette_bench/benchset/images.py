@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from palette_bench.core.errors import SourceError, StackError, problem
-from palette_bench.core.litter import is_litter
-from palette_bench.core.text import composed
+from palette_bench.core.errors import SourceError, StackError
+from palette_bench.core.text import composed, is_litter
 from palette_bench.core.types import Image, ImageId
 from palette_bench.tasks.preprocess import decode
 from palette_bench.tasks.protocol import Window
@@ -106,7 +105,7 @@ def survey(folder: Path) -> FolderSurvey:
         status = os.stat(root)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
-            passed["folders met before, through links"] += 1
+            passed["folders reached twice through links"] += 1
             continue
         seen.add((status.st_dev, status.st_ino))
         kept = sorted(name for name in folders if not (name.startswith(".") or is_litter(name)))
@@ -121,15 +120,15 @@ def survey(folder: Path) -> FolderSurvey:
             elif path.suffix.lower() not in SUFFIXES:
                 passed[path.suffix.lower() or "files without suffix"] += 1
             elif not path.is_file():
-                passed["links that lead nowhere, or special files"] += 1
+                passed["broken links or special files"] += 1
             else:
                 # Records are UTF-8, so bytes of names in other encodings become escapes.
                 below = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
                 places.append(ImageLocation(composed(below), path))
     if unreadable:
-        fix = "make them readable, or take them out"
+        fix = "make them readable, or remove them"
         found = "folders that cannot be read"
-        raise SourceError(problem("PB801", str(folder), found=found, fix=fix, ids=unreadable))
+        raise SourceError.of("PB801", str(folder), found=found, fix=fix, ids=unreadable)
     return FolderSurvey(tuple(places), +passed)
 
 
@@ -137,14 +136,14 @@ def walk(folder: Path) -> tuple[ImageLocation, ...]:
     """Return the images below a folder in name order; log the counts of ignored files."""
     found = survey(folder)
     if found.passed and found.places:
-        log.info("%s: %s images; passed over %s", folder, f"{len(found.places):,}", found.words)
+        log.info("%s: %s images; ignored: %s", folder, f"{len(found.places):,}", found.words)
     return found.places
 
 
 def no_images(path: Path, *, expected: str = "", fix: str = "") -> SourceError:
     """Return PB201 for a path without images; the problem states what the path contains instead."""
     if not path.exists():
-        found, fix = "no such file or folder", "check the path; a pattern such as *.jpg is no folder"
+        found, fix = "no such file or folder", "check the path; a pattern such as *.jpg is not a folder"
     elif path.is_file():
         found = "a file, not a folder"
         if path.suffix.lower() in SUFFIXES:
@@ -154,7 +153,7 @@ def no_images(path: Path, *, expected: str = "", fix: str = "") -> SourceError:
     else:
         found = f"none; {survey(path).words or 'nothing at all'}"
     expected = expected or "images: .jpg, .jpeg or .png"
-    return SourceError(problem("PB201", str(path), expected=expected, found=found, fix=fix))
+    return SourceError.of("PB201", str(path), expected=expected, found=found, fix=fix)
 
 
 def tar_members(path: Path) -> Iterator[ImageLocation]:
@@ -168,26 +167,17 @@ def tar_members(path: Path) -> Iterator[ImageLocation]:
             for member in archive:
                 if member.isreg() and member.name.lower().endswith(SUFFIXES):
                     yield ImageLocation(member.name.removeprefix("./"), path, member.offset_data, member.size)
-            _prove_ending(path, archive.offset)
+            # `tarfile` takes damage after the first member for the end; a block of zeros proves the end
+            with open(path, "rb") as file:
+                file.seek(archive.offset)
+                if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    found = f"no end of archive at byte {archive.offset:,}: cut or damaged there"
+                    raise tarfile.ReadError(found)
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         fix = "copy or download the archive again"
-        raise SourceError(
-            problem("PB309", str(path), expected="a whole .tar", found=str(error)[:200], fix=fix)
+        raise SourceError.of(
+            "PB309", str(path), expected="a whole .tar", found=str(error)[:200], fix=fix
         ) from error
-
-
-def _prove_ending(path: Path, end: int) -> None:
-    """Raise unless a block of zeros follows at `end`.
-
-    `tarfile` takes damage after the first member for the end of the archive.
-
-    Raises:
-        ReadError: the archive is cut or damaged at `end`.
-    """
-    with open(path, "rb") as file:
-        file.seek(end)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError(f"no end of archive at byte {end:,}: cut or damaged there")
 
 
 def find_images(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> list[ImageLocation]:
@@ -208,7 +198,7 @@ def find_images(images: Path, tar_name: str, wanted: Callable[[str], bool]) -> l
         others = f"{len(places):,} images of other names, {places[0].name} first"
         fix = "give the folder of the published edition"
         expected = "files named as the edition names them"
-        raise SourceError(problem("PB201", str(images), expected=expected, found=others, fix=fix))
+        raise SourceError.of("PB201", str(images), expected=expected, found=others, fix=fix)
     if not found:
         expected = f"images in a folder of any depth, or {tar_name}".removesuffix(", or ")
         raise no_images(images, expected=expected, fix="give the folder with --images DIR")
@@ -223,5 +213,5 @@ def photo_path(file: str) -> Path:
     """
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise StackError(problem("PB711", "scikit-image", fix="pip install scikit-image"))
+        raise StackError.of("PB711", "scikit-image", fix="pip install scikit-image")
     return Path(spec.origin).parent / "data" / file

@@ -13,16 +13,15 @@ from palette_bench.benchset.images import SourceImage
 from palette_bench.benchset.manifest import Item, input_channels
 from palette_bench.core import png
 from palette_bench.core.atomic import FileBatch
-from palette_bench.core.errors import CodecError, problem
+from palette_bench.core.errors import CodecError
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.core.types import Image
 from palette_bench.tasks.degradations import DEGRADATIONS
-from palette_bench.tasks.degradations.degraded import Degraded
 from palette_bench.tasks.degradations.hole import punch
 from palette_bench.tasks.degradations.jpeg import reference_jpeg
 from palette_bench.tasks.preprocess import PREPROCESS, DecodeError
-from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, VariantSpec
+from palette_bench.tasks.protocol import Degraded, ProtocolSpec, TaskSpec, VariantSpec
 
 KINDS = ("reference", "input", "mask")
 
@@ -62,13 +61,6 @@ class ItemRecipe:
         """Return the variant of a target."""
         return self.protocol.variant(target.task, target.variant)
 
-    def stream(self, target: SetTarget, image_id: str) -> Stream:
-        """Return the random stream of an image's mask."""
-        key = stream_key(
-            self.protocol.stream, target.task, target.variant, self.source, image_id, "mask", self.rekey
-        )
-        return Stream(key)
-
 
 @dataclass
 class ChunkResult:
@@ -84,7 +76,8 @@ def degrade(recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Ima
     if recipe.masks and recipe.task(target).degradation == "hole-v1":
         mask = recipe.masks.mask(image_id, target.variant, recipe.protocol.side)
         return Degraded(punch(reference, mask), mask)
-    stream = recipe.stream(target, image_id)
+    place = target.task, target.variant, recipe.source, image_id
+    stream = Stream(stream_key(recipe.protocol.stream, *place, "mask", recipe.rekey))
     return DEGRADATIONS[recipe.task(target).degradation](reference, spec, stream)
 
 
@@ -120,7 +113,15 @@ def _make_image(
             crops[preprocess] = _Encoded(PREPROCESS[preprocess](pixels, recipe.protocol.side))
         reference = crops[preprocess]
         degraded = degrade(recipe, target, image.id, reference.pixels)
-        _prove_jpeg(recipe, target, image.id, reference.pixels, degraded)
+        # libjpeg's image is compared with the integer definition for 1 in 64 ids, or for all.
+        quality = recipe.variant(target).quality
+        if quality is not None and (recipe.verify_all or hashlib.sha256(image.id.encode()).digest()[0] < 4):
+            defined = reference_jpeg(reference.pixels, quality)
+            if not np.array_equal(defined, degraded.input):
+                where, expected = f"{image.id} at QF {quality}", pixel_digest(defined)[:16]
+                found = pixel_digest(degraded.input)[:16]
+                fix = "install Pillow from its wheel: pip install --force-reinstall pillow"
+                raise CodecError.of("PB702", where, expected=expected, found=found, fix=fix)
         files = {"reference": reference, "input": _Encoded(degraded.input)}
         if degraded.mask is not None:
             files["mask"] = _Encoded(degraded.mask.astype(np.uint8) * 255)
@@ -148,31 +149,6 @@ class _Encoded:
         self.pixels = pixels
         self.png = png.encode(pixels)
         self.digest = pixel_digest(pixels)
-
-
-def _prove_jpeg(
-    recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Image, degraded: Degraded
-) -> None:
-    """Raise unless libjpeg's image equals the integer definition; test 1 in 64 ids, or all.
-
-    Raises:
-        CodecError: PB702.
-    """
-    quality = recipe.variant(target).quality
-    sampled = hashlib.sha256(image_id.encode()).digest()[0] < 4
-    if quality is None or not (sampled or recipe.verify_all):
-        return
-    expected = reference_jpeg(reference, quality)
-    if not np.array_equal(expected, degraded.input):
-        raise CodecError(
-            problem(
-                "PB702",
-                f"{image_id} at QF {quality}",
-                expected=pixel_digest(expected)[:16],
-                found=pixel_digest(degraded.input)[:16],
-                fix="install Pillow from its wheel: pip install --force-reinstall pillow",
-            )
-        )
 
 
 def damage(folder: Path, item: Item, side: int, degradation: str) -> dict[Path, str]:

@@ -13,15 +13,16 @@ from typing import Any
 
 from palette_bench.benchset.foreign_masks import ForeignMasks, area_problems
 from palette_bench.benchset.images import SourceImage
-from palette_bench.benchset.items import KINDS, ChunkResult, ItemRecipe, SetTarget, damage, make_chunk
+from palette_bench.benchset.items import KINDS, ItemRecipe, SetTarget, damage, make_chunk
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, Header, Item, Manifest, set_fingerprint
 from palette_bench.benchset.sources import Source, unreadable
 from palette_bench.core import atomic
-from palette_bench.core.errors import BenchSetError, SourceError, StorageError, UsageError, problem
+from palette_bench.core.errors import BenchSetError, SourceError, StorageError, UsageError
 from palette_bench.core.fingerprint import canonical_json
 from palette_bench.core.journal import WHOLE, Journal, Shard, is_ours, locked
-from palette_bench.core.litter import is_litter
 from palette_bench.core.processes import in_processes, stoppable
+from palette_bench.core.records import raise_errors
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import SILENT, Progress
 from palette_bench.tasks import canary
 from palette_bench.tasks.protocol import ProtocolSpec, published_fingerprint, set_folder
@@ -110,8 +111,16 @@ def make_sets(
     canary.prove()
     recipe = ItemRecipe(protocol, source.id, options.rekey, options.verify_all, masks)
     for target in targets:
-        _check_masks(recipe, target)
-        _refuse_strangers(target.folder)
+        if masks and recipe.task(target).degradation == "hole-v1":
+            raise_errors(
+                area_problems(masks, target.variant, recipe.variant(target), protocol.side), SourceError
+            )
+        # only files that belong to a set may lie in its folder
+        names = sorted(p.name for p in target.folder.iterdir()) if target.folder.is_dir() else []
+        strangers = [name for name in names if not (name in OURS or is_ours(name) or is_litter(name))]
+        if strangers:
+            fix = "use an empty folder, or the folder of this set"
+            raise StorageError.of("PB809", str(target.folder), fix=fix, ids=strangers)
     run = _GenerateRun(recipe, source, targets, options, progress)
     with ExitStack() as stack:
         for target in targets:
@@ -119,24 +128,6 @@ def make_sets(
         run.resume()
         run.make()
         return [run.close(target) for target in targets]
-
-
-def _check_masks(recipe: ItemRecipe, target: SetTarget) -> None:
-    if recipe.masks and recipe.task(target).degradation == "hole-v1":
-        side = recipe.protocol.side
-        problems = area_problems(recipe.masks, target.variant, recipe.variant(target), side)
-        if problems:
-            raise SourceError(*problems)
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """Raise PB809 if a folder holds files that do not belong to a set."""
-    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    strangers = [name for name in names if not (name in OURS or is_ours(name) or is_litter(name))]
-    if strangers:
-        raise StorageError(
-            problem("PB809", str(folder), fix="use an empty folder, or the folder of this set", ids=strangers)
-        )
 
 
 @dataclass
@@ -152,14 +143,9 @@ class _GenerateRun:
     redone: dict[SetTarget, int] = field(default_factory=dict)
 
     @property
-    def shard(self) -> Shard:
-        """Return the part of the images to make."""
-        return self.options.shard
-
-    @property
     def images(self) -> tuple[SourceImage, ...]:
         """Return the images of this shard."""
-        return self.source.images[self.shard.index :: self.shard.count]
+        return self.source.images[self.options.shard.index :: self.options.shard.count]
 
     def _header(self, target: SetTarget) -> Header:
         task = self.recipe.task(target)
@@ -189,8 +175,12 @@ class _GenerateRun:
                 "rules": self.recipe.protocol.fingerprint,
                 "split": self.source.split_sha256,
             }
-            self.journals[target] = Journal(target.folder, header, self.shard)
-        stored = [(target, self._mine(target)) for target in self.targets]
+            self.journals[target] = Journal(target.folder, header, self.options.shard)
+        # This shard's items leave the journals; `_kept` puts the valid ones back.
+        stored = []
+        for target in self.targets:
+            found = [self.journals[target].entries.pop(image.id, None) for image in self.images]
+            stored.append((target, [_item(entry) for entry in found if entry]))
         with self.progress("checking stored items", sum(len(items) for _, items in stored)) as advance:
             for target, items in stored:
                 kept = self._kept(target, items, advance)
@@ -200,15 +190,6 @@ class _GenerateRun:
                         "PB805 info  %d stored items damaged, redone: %s", self.redone[target], target.folder
                     )
                 self.journals[target].start(kept)
-
-    def _mine(self, target: SetTarget) -> list[Item]:
-        """Remove this shard's items from the opened journal's entries and return them.
-
-        `_kept` puts the valid items back.
-        """
-        entries = self.journals[target].entries
-        found = [entries.pop(image.id, None) for image in self.images]
-        return [_item(entry) for entry in found if entry]
 
     def _kept(self, target: SetTarget, items: list[Item], advance: Any) -> list[dict[str, Any]]:
         check = partial(
@@ -225,88 +206,71 @@ class _GenerateRun:
         return entries
 
     def make(self) -> None:
-        """Make the missing items, and journal each chunk; stop signals take effect between chunks."""
-        work = [(image, todo) for image in self.images if (todo := self._missing(image))]
+        """Make the missing items, and journal each chunk; stop signals take effect between chunks.
+
+        Raises:
+            StorageError: PB804, the disk is too small.
+        """
+        work = []
+        for image in self.images:
+            if todo := [t for t in self.targets if image.id not in self.journals[t].entries]:
+                work.append((image, todo))
         count = sum(len(todo) for _, todo in work)
-        self._reserve(count)
+        # Two photographs at deflate level 1 and the mask take five bytes a pixel.
+        needed = count * self.recipe.protocol.side**2 * 5
+        free = atomic.require_space(self.targets[0].folder, needed)
+        sizes = atomic.in_bytes(needed), atomic.in_bytes(free)
+        text = "plan: %s items in %d sets, about %s to write, %s free"
+        log.info(text, f"{count:,}", len(self.targets), *sizes)
         broken: dict[str, str] = {}
         chunks = _chunks(work, max(1, _FSYNC_GROUP // len(self.targets)))
         function = partial(make_chunk, self.recipe)
         workers = min(self.options.workers, max(1, len(work)))
         with self.progress("generating", count) as advance, stoppable() as check_stop:
             for made in in_processes(function, chunks, workers):
-                self._journal(made)
+                for target in self.targets:
+                    items = made.items.get(target.folder, [])
+                    self.journals[target].add([item.model_dump(mode="json") for item in items])
                 broken |= made.unreadable
                 advance(sum(map(len, made.items.values())))
                 check_stop()
         if broken:
             raise SourceError(*unreadable(self.source.id, broken))
 
-    def _missing(self, image: SourceImage) -> list[SetTarget]:
-        return [target for target in self.targets if image.id not in self.journals[target].entries]
-
-    def _journal(self, made: ChunkResult) -> None:
-        for target in self.targets:
-            items = made.items.get(target.folder, [])
-            self.journals[target].add([item.model_dump(mode="json") for item in items])
-
-    def _reserve(self, count: int) -> None:
-        """Log how many items and bytes will be written; raise PB804 if the disk is too small."""
-        side = self.recipe.protocol.side
-        needed = count * side * side * 5  # bytes: two photographs at deflate level 1, and the mask
-        free = atomic.require_space(self.targets[0].folder, needed)
-        log.info(
-            "plan: %s items in %d sets, about %s to write, %s free",
-            f"{count:,}",
-            len(self.targets),
-            atomic.in_bytes(needed),
-            atomic.in_bytes(free),
-        )
-
     def close(self, target: SetTarget) -> FinishedSet:
         """Write `public.json`, then the manifest, if the items of all shards are journalled.
 
         Two shards that end at the same time may both write these files; the bytes are equal.
         """
-        entries = Journal(target.folder, self.journals[target].header, self.shard).entries
-        published = self._published(target)
+        entries = Journal(target.folder, self.journals[target].header, self.options.shard).entries
+        published = None
+        if not (self.recipe.rekey or self.recipe.masks or self.source.limit):
+            folder = set_folder(target.task, target.variant)
+            published = published_fingerprint(self.recipe.protocol.id, self.source.id, folder)
         if len(entries) < len(self.source.images):
             return FinishedSet(target.folder, None, published, self.redone[target])
-        manifest = self._manifest(target, entries)
-        _prove(target.folder, manifest.set_fingerprint, published, _ANOTHER_MACHINE)
-        _prove(target.folder, manifest.set_fingerprint, self.options.expect, _ANOTHER_SET)
-        manifest.public().write(target.folder / PUBLIC)
-        manifest.write(target.folder / MANIFEST)
-        return FinishedSet(target.folder, manifest, published, self.redone[target])
-
-    def _published(self, target: SetTarget) -> str | None:
-        if self.recipe.rekey or self.recipe.masks or self.source.limit:
-            return None
-        folder = set_folder(target.task, target.variant)
-        return published_fingerprint(self.recipe.protocol.id, self.source.id, folder)
-
-    def _manifest(self, target: SetTarget, entries: dict[str, dict[str, Any]]) -> Manifest:
         items = tuple(_item(entries[p.id]) for p in self.source.images)
         header = self._header(target)
-        side = self.recipe.protocol.side
-        return Manifest(
+        manifest = Manifest(
             schema=Manifest.schema_name(),
             protocol_fingerprint=self.recipe.protocol.fingerprint,
             source_state=self.source.state,
             split_sha256=self.source.split_sha256,
             selection=self.source.selection,
-            n_enlarged=sum(min(item.source_size) < side for item in items),
+            n_enlarged=sum(min(item.source_size) < self.recipe.protocol.side for item in items),
             set_fingerprint=set_fingerprint(header, items),
             environment=canary.environment(),
             items=items,
             **header.model_dump(),
         )
-
-
-def _prove(folder: Path, found: str, expected: str | None, fix: str) -> None:
-    if expected and not found.startswith(expected):
-        shown = found[: max(16, len(expected))]
-        raise BenchSetError(problem("PB606", str(folder), expected=expected, found=shown, fix=fix))
+        found = manifest.set_fingerprint
+        for expected, fix in ((published, _ANOTHER_MACHINE), (self.options.expect, _ANOTHER_SET)):
+            if expected and not found.startswith(expected):
+                shown = found[: max(16, len(expected))]
+                raise BenchSetError.of("PB606", str(target.folder), expected=expected, found=shown, fix=fix)
+        manifest.public().write(target.folder / PUBLIC)
+        manifest.write(target.folder / MANIFEST)
+        return FinishedSet(target.folder, manifest, published, self.redone[target])
 
 
 def _sound_items(folder: Path, side: int, degradation: str, items: list[Item]) -> list[Item]:

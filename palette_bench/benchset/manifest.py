@@ -11,11 +11,11 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import BenchSetError, problem
+from palette_bench.core.errors import BenchSetError
 from palette_bench.core.fingerprint import lines_digest
-from palette_bench.core.notebook import html_table
 from palette_bench.core.png import PngError, decode_strict, read_regular
 from palette_bench.core.records import Part, Record, Sha, read_file
+from palette_bench.core.text import html_table
 from palette_bench.core.types import AnyPath, Fingerprint, Image, ImageId, Mask
 from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, load
 
@@ -256,7 +256,7 @@ class ContestantSet:
             code, found = error.code, error.found
         except OSError as error:
             code, found = "PB801", error.strerror or str(error)
-        raise BenchSetError(problem(code, str(path), found=found, fix=f"palette-bench verify {self.folder}"))
+        raise BenchSetError.of(code, str(path), found=found, fix=f"palette-bench verify {self.folder}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -277,15 +277,9 @@ class BenchSet(ContestantSet):
         manifest = Manifest.read(_present(folder, MANIFEST))
         protocol = load(manifest.protocol)
         if manifest.protocol_fingerprint != protocol.fingerprint:
-            raise BenchSetError(
-                problem(
-                    "PB601",
-                    str(folder / MANIFEST),
-                    expected=protocol.fingerprint[:12],
-                    found=manifest.protocol_fingerprint[:12],
-                    fix="generate the set again with this version of palette-bench",
-                )
-            )
+            expected, found = protocol.fingerprint[:12], manifest.protocol_fingerprint[:12]
+            fix = "generate the set again with this version of palette-bench"
+            raise BenchSetError.of("PB601", str(folder / MANIFEST), expected=expected, found=found, fix=fix)
         return cls(folder, manifest.public(), protocol, manifest)
 
     @property
@@ -321,21 +315,14 @@ def input_channels(degradation: str) -> int:
 def _present(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
-        raise BenchSetError(
-            problem(
-                "PB801",
-                str(path),
-                expected="a file of a finished set",
-                found="no such file",
-                fix=_hint(folder, name),
-            )
-        )
+        expected, found = "a file of a finished set", "no such file"
+        raise BenchSetError.of("PB801", str(path), expected=expected, found=found, fix=_hint(folder, name))
     return path
 
 
 def _hint(folder: Path, name: str) -> str:
     if name == MANIFEST and (folder / PUBLIC).is_file():
-        return "this is the part contestants see, which `check` reads; scores need the whole set"
+        return "this is the public part, which `check` can read; scoring needs the whole set"
     sets = sorted(p.parent.name for p in folder.glob(f"*/{name}"))
     if sets:
         return f"this folder holds {len(sets)} sets; name one, e.g. {folder / sets[0]}"

@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from palette_bench.benchset import splits
@@ -120,15 +119,9 @@ def open_source(protocol: ProtocolSpec, request: Request, progress: Progress = S
         return _checked(_imagenet(protocol, request, spec), progress, request)
     if isinstance(spec, PlacesSource):
         return _checked(_places(request, spec), progress, request)
-    raise SourceError(
-        problem(
-            "PB609",
-            "source",
-            expected=f"a source of {protocol.id}, or folder:NAME",
-            found=request.id,
-            fix=suggest(request.id, protocol.sources),
-        )
-    )
+    expected = f"a source of {protocol.id}, or folder:NAME"
+    fix = suggest(request.id, protocol.sources)
+    raise SourceError.of("PB609", "source", expected=expected, found=request.id, fix=fix)
 
 
 def _needed(request: Request) -> Path:
@@ -139,10 +132,6 @@ def _needed(request: Request) -> Path:
     return request.images
 
 
-def _sorted(source_id: str, images: Iterable[SourceImage], ignored: int = 0) -> Source:
-    return Source(source_id, tuple(sorted(images, key=lambda p: p.id)), ignored=ignored)
-
-
 # --- folders ----------------------------------------------------------------------------------
 
 
@@ -150,7 +139,7 @@ def _folder(protocol: ProtocolSpec, request: Request) -> Source:
     if not _FOLDER_NAME.fullmatch(request.id.removeprefix(FOLDER)):
         raise UsageError(f"{request.id}: the name after folder: must match {_FOLDER_NAME.pattern}")
     if request.limit is not None and request.ids is not None:
-        raise UsageError("--limit and --ids both choose: give one of them")
+        raise UsageError("--limit and --ids both choose images: give only one of them")
     every = folder_images(protocol, _needed(request), request.labels)
     rule: SelectionRule = "all"
     chosen = every
@@ -158,8 +147,8 @@ def _folder(protocol: ProtocolSpec, request: Request) -> Source:
         rule, chosen = "ids", listed(every, request.ids)
     elif request.limit is not None:
         rule, chosen = "subset-v1", subset(every, request.limit)
-    source = _sorted(request.id, chosen, ignored=len(every) - len(chosen))
-    return replace(source, rule=rule, limit=request.limit)
+    images, ignored = sorted(chosen, key=lambda p: p.id), len(every) - len(chosen)
+    return Source(request.id, tuple(images), ignored=ignored, rule=rule, limit=request.limit)
 
 
 # --- published editions -----------------------------------------------------------------------
@@ -187,15 +176,9 @@ def _imagenet_labels(request: Request, places: list[ImageLocation]) -> dict[int,
         for name in _LABEL_FILES:
             if (folder / name).is_file():
                 return splits.read_imagenet_labels(folder / name)
-    raise SourceError(
-        problem(
-            "PB607",
-            str(images),
-            expected=f"class folders, or one of {', '.join(_LABEL_FILES)}",
-            found="images without labels",
-            fix="give the labels with --labels FILE",
-        )
-    )
+    expected = f"class folders, or one of {', '.join(_LABEL_FILES)}"
+    fix = "give the labels with --labels FILE"
+    raise SourceError.of("PB607", str(images), expected=expected, found="images without labels", fix=fix)
 
 
 def _places(request: Request, spec: PlacesSource) -> Source:
@@ -203,14 +186,8 @@ def _places(request: Request, spec: PlacesSource) -> Source:
     lists = [request.labels, images / "places365_val.txt", images.parent / "places365_val.txt"]
     found = next((path for path in lists if path and path.is_file()), None)
     if found is None:
-        raise SourceError(
-            problem(
-                "PB607",
-                str(images),
-                expected="places365_val.txt",
-                found="no list",
-                fix="give it with --labels",
-            )
+        raise SourceError.of(
+            "PB607", str(images), expected="places365_val.txt", found="no list", fix="give it with --labels"
         )
     # The labels serve only to choose the split. The items get none, because no network used here has these
     # classes.
@@ -236,8 +213,8 @@ def _select(source_id: str, places: list[ImageLocation], wanted: dict[str, int |
         problems.append(problem("PB203", source_id, fix="keep one file of each", ids=double))
     if problems:
         raise SourceError(*problems)
-    images = [SourceImage(image_id, label, by_id[image_id][0]) for image_id, label in wanted.items()]
-    return _sorted(source_id, images, ignored=len(places) - len(images))
+    images = tuple(SourceImage(i, label, by_id[i][0]) for i, label in sorted(wanted.items()))
+    return Source(source_id, images, ignored=len(places) - len(images))
 
 
 # --- bundled photographs ----------------------------------------------------------------------
@@ -248,15 +225,16 @@ def _photos(protocol: ProtocolSpec, request: Request, spec: PhotoSource) -> Sour
     data = {name: read_file(place.file) for name, place in places.items()}
     wrong = sorted(n for n, photo in spec.photos.items() if sha256(data[n])[:16] != photo.sha256)
     if wrong and not request.allow_unknown:
-        raise SourceError(
-            problem("PB607", "scikit-image's photographs", fix="pip install -U scikit-image", ids=wrong)
+        raise SourceError.of(
+            "PB607", "scikit-image's photographs", fix="pip install -U scikit-image", ids=wrong
         )
     windows = spec.windows or drawn_windows(protocol, request.id, spec, data)
-    every = [SourceImage(image_id, None, places[w.photo], w) for image_id, w in windows.items()]
+    every = [SourceImage(image_id, None, places[w.photo], w) for image_id, w in sorted(windows.items())]
     if request.limit is None or request.limit >= len(every):
-        return replace(_sorted(request.id, every), registered=not wrong)
-    source = _sorted(request.id, subset(every, request.limit), ignored=len(every) - request.limit)
-    return replace(source, rule="subset-v1", limit=request.limit)
+        return Source(request.id, tuple(every), registered=not wrong)
+    chosen, ignored = subset(every, request.limit), len(every) - request.limit
+    images = tuple(sorted(chosen, key=lambda p: p.id))
+    return Source(request.id, images, ignored=ignored, rule="subset-v1", limit=request.limit)
 
 
 def drawn_windows(
@@ -320,7 +298,11 @@ def _checked(source: Source, progress: Progress, request: Request | None = None)
     # Published editions have images of many sizes; a single size means that the copy was resized.
     resized = request is not None and len(sizes) > 1 and len(set(sizes.values())) == 1
     if resized and request and not request.allow_unknown:
-        problems.append(_resized(source.id, next(iter(sizes.values()))))
+        height, width = next(iter(sizes.values()))
+        expected = "images of many sizes, as published"
+        same = f"every image is {width} x {height}: a resized copy"
+        fix = "use the original edition; --allow-unknown-source makes a set that no board compares"
+        problems.append(problem("PB607", source.id, expected=expected, found=same, fix=fix))
     if problems:
         raise SourceError(*problems)
     return source
@@ -335,16 +317,6 @@ def unreadable(source_id: str, broken: dict[str, str]) -> list[Problem]:
         problem("PB309", source_id, found=why, fix="replace or remove these files", ids=names)
         for why, names in sorted(by_reason.items())
     ]
-
-
-def _resized(source_id: str, size: tuple[int, int]) -> Problem:
-    return problem(
-        "PB607",
-        source_id,
-        expected="images of many sizes, as published",
-        found=f"every image is {size[1]} x {size[0]}: a resized copy",
-        fix="use the original edition; --allow-unknown-source makes a set that no board compares",
-    )
 
 
 def file_sha256(path: Path) -> Fingerprint:

@@ -62,7 +62,16 @@ def ctest10k(labels: Mapping[int, int], spec: ImageNetSource, dropped: Iterable[
         SourceError: PB607, the labels or the chosen names do not have the listed digests.
     """
     if len(labels) != IMAGENET_COUNT:
-        return _listed_subset(labels, spec)
+        found = lines_digest(sorted(f"{imagenet_id(n)} {label}" for n, label in labels.items()))
+        if found != spec.subset_labels_sha256:
+            raise SourceError.of(
+                "PB607",
+                "ImageNet labels",
+                expected=f"all {IMAGENET_COUNT:,} labels, or those of exactly the images of the split",
+                found=f"{len(labels):,} labels of another set",
+                fix="give the label file with --labels FILE, or a complete copy",
+            )
+        return dict(sorted(labels.items()))
     found = lines_digest(str(labels[number]) for number in sorted(labels))
     if found != spec.labels_sha256:
         raise SourceError(_wrong("the 50,000 labels", spec.labels_sha256, found))
@@ -74,29 +83,9 @@ def ctest10k(labels: Mapping[int, int], spec: ImageNetSource, dropped: Iterable[
     return {number: labels[number] for number in chosen}
 
 
-def _listed_subset(labels: Mapping[int, int], spec: ImageNetSource) -> dict[int, int]:
-    found = lines_digest(sorted(f"{imagenet_id(n)} {label}" for n, label in labels.items()))
-    if found != spec.subset_labels_sha256:
-        raise SourceError(
-            problem(
-                "PB607",
-                "ImageNet labels",
-                expected=f"all {IMAGENET_COUNT:,} labels, or those of exactly the images of the split",
-                found=f"{len(labels):,} labels of another set",
-                fix="give the label file with --labels FILE, or a complete copy",
-            )
-        )
-    return dict(sorted(labels.items()))
-
-
 def _wrong(what: str, expected: str, found: str) -> Problem:
-    return problem(
-        "PB607",
-        what,
-        expected=expected[:12],
-        found=found[:12],
-        fix="labels are 0..999 in the order of the sorted wnids; check the label file",
-    )
+    fix = "labels are 0..999 in the order of the sorted wnids; check the label file"
+    return problem("PB607", what, expected=expected[:12], found=found[:12], fix=fix)
 
 
 def read_imagenet_labels(path: Path) -> dict[int, int]:
@@ -115,7 +104,13 @@ def read_imagenet_labels(path: Path) -> dict[int, int]:
         raise _no_label(str(error), path) from error
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if lines and lines[0].lower().startswith("imageid,"):
-        return labels_of_wnids(dict(_solution_row(line, path) for line in lines[1:]))
+        wnids = {}
+        for line in lines[1:]:  # NAME,WNID X Y X Y ...
+            name, _, boxes = line.partition(",")
+            wnids[name] = boxes.partition(" ")[0]
+            if not is_wnid(wnids[name]):
+                raise _no_label(line, path)
+        return labels_of_wnids(wnids)
     pairs = [line.rsplit(maxsplit=1) for line in lines]
     if pairs and all(len(pair) == 2 for pair in pairs):
         named = dict(pairs)
@@ -129,15 +124,6 @@ def read_imagenet_labels(path: Path) -> dict[int, int]:
     return dict(enumerate(values, start=1))
 
 
-def _solution_row(line: str, path: Path) -> tuple[str, str]:
-    """Return the name and wnid of a CSV row `NAME,WNID X Y X Y ...`."""
-    name, _, boxes = line.partition(",")
-    wnid = boxes.partition(" ")[0]
-    if not is_wnid(wnid):
-        raise _no_label(line, path)
-    return name, wnid
-
-
 def _label(text: str, path: Path) -> int:
     if not _DECIMAL.fullmatch(text):
         raise _no_label(text, path)
@@ -145,23 +131,17 @@ def _label(text: str, path: Path) -> int:
 
 
 def _no_label(found: str, path: Path) -> SourceError:
-    return SourceError(
-        problem(
-            "PB607",
-            str(path),
-            expected="one label per line, `name label` lines, or the ImageId CSV",
-            found=found[:60],
-            fix="give another file with --labels",
-        )
-    )
+    expected = "one label per line, `name label` lines, or the ImageId CSV"
+    fix = "give another file with --labels"
+    return SourceError.of("PB607", str(path), expected=expected, found=found[:60], fix=fix)
 
 
 def _numbered(named: Mapping[str, int], path: Path) -> dict[int, int]:
     numbers = {name: imagenet_number(name) for name in named}
     strangers = [name for name, number in numbers.items() if number is None]
     if strangers:
-        raise SourceError(
-            problem("PB607", str(path), expected="names like ILSVRC2012_val_00000001.JPEG", ids=strangers)
+        raise SourceError.of(
+            "PB607", str(path), expected="names like ILSVRC2012_val_00000001.JPEG", ids=strangers
         )
     return {number: named[name] for name, number in numbers.items() if number is not None}
 
@@ -174,15 +154,9 @@ def labels_of_wnids(wnids: Mapping[str, str]) -> dict[int, int]:
     """
     known = sorted(set(wnids.values()))
     if len(known) != CLASSES:
-        raise SourceError(
-            problem(
-                "PB607",
-                "ImageNet class folders",
-                expected=f"{CLASSES:,} wnids",
-                found=f"{len(known):,}",
-                fix="give the labels with --labels FILE",
-            )
-        )
+        expected, found = f"{CLASSES:,} wnids", f"{len(known):,}"
+        fix = "give the labels with --labels FILE"
+        raise SourceError.of("PB607", "ImageNet class folders", expected=expected, found=found, fix=fix)
     index = {wnid: label for label, wnid in enumerate(known)}
     return _numbered({name: index[wnid] for name, wnid in wnids.items()}, Path("class folders"))
 
@@ -200,7 +174,9 @@ def _development_kit_labels(table: Path) -> dict[int, int]:
         synsets = loadmat(io.BytesIO(data), squeeze_me=True)["synsets"]
         wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
     except StorageError as error:
-        raise _no_kit(table, "none beside the ground truth, whose numbers mean nothing without it") from error
+        raise _no_kit(
+            table, "no such file beside the ground truth, which cannot be read without it"
+        ) from error
     except Exception as error:  # scipy's reader raises whatever its parts raise on damaged files
         raise _no_kit(table, f"a damaged file: {error}"[:200]) from error
     if not set(range(1, CLASSES + 1)) <= wnids.keys():
@@ -213,7 +189,7 @@ def _development_kit_labels(table: Path) -> dict[int, int]:
 def _no_kit(table: Path, found: str) -> SourceError:
     expected = "meta.mat of ImageNet's development kit, with its 1,000 classes"
     fix = "put ILSVRC2012_devkit_t12/data/meta.mat beside the ground truth, or give labels of another form"
-    return SourceError(problem("PB607", str(table), expected=expected, found=found, fix=fix))
+    return SourceError.of("PB607", str(table), expected=expected, found=found, fix=fix)
 
 
 def places10k(path: Path, spec: PlacesSource) -> dict[str, int]:
@@ -225,15 +201,9 @@ def places10k(path: Path, spec: PlacesSource) -> dict[str, int]:
     data = read_file(path)
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != spec.list_md5:
-        raise SourceError(
-            problem(
-                "PB607",
-                str(path),
-                expected=f"places365_val.txt of Places365-Standard, MD5 {spec.list_md5}",
-                found=f"MD5 {found}",
-                fix="take the list from the Places365-Standard file lists",
-            )
-        )
+        expected = f"places365_val.txt of Places365-Standard, MD5 {spec.list_md5}"
+        fix = "take the list from the Places365-Standard file lists"
+        raise SourceError.of("PB607", str(path), expected=expected, found=f"MD5 {found}", fix=fix)
     taken: dict[int, int] = defaultdict(int)
     chosen = {}
     for name, text in sorted(line.split() for line in data.decode("ascii").splitlines()):

@@ -12,12 +12,12 @@ from palette_bench.benchset.making import OURS
 from palette_bench.benchset.manifest import MANIFEST, PUBLIC, BenchSet, Item, PublicSet, set_fingerprint
 from palette_bench.core.errors import Problem, problem
 from palette_bench.core.journal import is_ours
-from palette_bench.core.litter import is_litter
 from palette_bench.core.processes import in_processes
-from palette_bench.core.types import SILENT, AnyPath, ImageId, Progress
+from palette_bench.core.text import is_litter
+from palette_bench.core.types import SILENT, AnyPath, Progress
 from palette_bench.tasks import canary
-from palette_bench.tasks.degradations.degraded import Degraded
 from palette_bench.tasks.degradations.hole import punch
+from palette_bench.tasks.protocol import Degraded
 
 _CHUNK = 64
 _REPAIR = "delete the file and run the same generate command again: it is redone"
@@ -47,7 +47,14 @@ def verify(folder: AnyPath, *, workers: int = 1, progress: Progress = SILENT) ->
         for found in in_processes(partial(_verify_chunk, folder), chunks, workers):
             changed |= found
             advance(min(_CHUNK, len(items)))
-    return [*_by_reason(folder, changed), *_records(benchset), *_foreign(benchset)]
+    # one problem per reason, with all files that it applies to
+    problems = []
+    for reason in sorted(set(changed.values())):
+        code = "PB201" if reason == "missing" else "PB602"
+        ids = sorted(p.relative_to(folder).as_posix() for p, why in changed.items() if why == reason)
+        expected = "the images of the manifest"
+        problems.append(problem(code, str(folder), expected=expected, found=reason, fix=_REPAIR, ids=ids))
+    return [*problems, *_records(benchset), *_foreign(benchset)]
 
 
 def _verify_chunk(folder: Path, items: tuple[Item, ...]) -> dict[Path, str]:
@@ -61,40 +68,20 @@ def _verify_chunk(folder: Path, items: tuple[Item, ...]) -> dict[Path, str]:
 
 def _recomputed(benchset: BenchSet, item: Item) -> dict[Path, str]:
     """Return path -> fault for the files of an item that differ from a recomputation from its reference."""
-    degraded = _degraded_again(benchset, item.id)
-    found = {}
-    if not np.array_equal(degraded.input, benchset.input(item.id)):
-        found[benchset.path("input", item.id)] = "not what the protocol makes of the reference"
-    mask = benchset.mask(item.id)
-    if degraded.mask is not None and mask is not None and not np.array_equal(degraded.mask, mask):
-        found[benchset.path("mask", item.id)] = "not the mask the protocol draws"
-    return found
-
-
-def _degraded_again(benchset: BenchSet, image_id: ImageId) -> Degraded:
-    manifest = benchset.manifest
-    reference = benchset.reference(image_id)
+    manifest, found = benchset.manifest, {}
+    reference, mask = benchset.reference(item.id), benchset.mask(item.id)
     if manifest.masks in ("generated", "none"):
         recipe = ItemRecipe(benchset.protocol, manifest.source, manifest.rekey)
         target = SetTarget(manifest.task, manifest.variant, benchset.folder)
-        return degrade(recipe, target, image_id, reference)
-    mask = benchset.mask(image_id)  # a foreign mask cannot be drawn again; its stored digest was compared
-    assert mask is not None, "foreign masks belong to hole-v1"
-    return Degraded(punch(reference, mask), mask)
-
-
-def _by_reason(folder: Path, changed: dict[Path, str]) -> list[Problem]:
-    return [
-        problem(
-            "PB201" if reason == "missing" else "PB602",
-            str(folder),
-            expected="the images of the manifest",
-            found=reason,
-            fix=_REPAIR,
-            ids=sorted(p.relative_to(folder).as_posix() for p, why in changed.items() if why == reason),
-        )
-        for reason in sorted(set(changed.values()))
-    ]
+        degraded = degrade(recipe, target, item.id, reference)
+    else:  # a foreign mask cannot be drawn again; its stored digest was compared
+        assert mask is not None, "foreign masks belong to hole-v1"
+        degraded = Degraded(punch(reference, mask), mask)
+    if not np.array_equal(degraded.input, benchset.input(item.id)):
+        found[benchset.path("input", item.id)] = "not what the protocol makes of the reference"
+    if degraded.mask is not None and mask is not None and not np.array_equal(degraded.mask, mask):
+        found[benchset.path("mask", item.id)] = "not the mask the protocol draws"
+    return found
 
 
 def _records(benchset: BenchSet) -> list[Problem]:

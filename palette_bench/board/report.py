@@ -17,7 +17,7 @@ from palette_bench.board.record import read_proven
 from palette_bench.board.report_content import ImageContext, PageRange, ReportContent
 from palette_bench.core import atomic
 from palette_bench.core.errors import RecordError, StorageError, UsageError, problem
-from palette_bench.core.litter import is_litter
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import SILENT, ImageId, Progress
 from palette_bench.pages.images import (
     Gallery,

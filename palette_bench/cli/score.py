@@ -122,7 +122,7 @@ def command(
 
 def _calibration_lines(card: Scorecard) -> list[str]:
     """Return a line per metric with the scores of the originals, ours and the paper's."""
-    from palette_bench.scoring.calibration import calibration, paper_row
+    from palette_bench.scoring.card import calibration, paper_row
 
     lines = ["the originals scored as outputs, beside the paper's original row:"]
     for anchor in calibration(card):

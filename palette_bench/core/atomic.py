@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from palette_bench.core.errors import StorageError, problem
+from palette_bench.core.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +44,9 @@ def _temporary(path: Path) -> Path:
 
 def cannot_write(path: Path, error: OSError) -> StorageError:
     """Return the error for a failed write, naming the path and the reason."""
-    return StorageError(
-        problem(
-            "PB802",
-            str(path),
-            found=f"{error.strerror or error} (errno {error.errno})",
-            fix="free space or change permissions, then run the same command again: it resumes",
-        )
-    )
+    found = f"{error.strerror or error} (errno {error.errno})"
+    fix = "free space or change permissions, then run the same command again: it resumes"
+    return StorageError.of("PB802", str(path), found=found, fix=fix)
 
 
 def require_space(folder: Path, needed: int, fix: str = "free space, or give another folder") -> int:
@@ -64,7 +59,7 @@ def require_space(folder: Path, needed: int, fix: str = "free space, or give ano
     free = shutil.disk_usage(there).free
     if needed > free:
         found = f"{in_bytes(free)} free"
-        raise StorageError(problem("PB804", str(folder), expected=in_bytes(needed), found=found, fix=fix))
+        raise StorageError.of("PB804", str(folder), expected=in_bytes(needed), found=found, fix=fix)
     return free
 
 
@@ -73,31 +68,34 @@ def in_bytes(count: float) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
-def _sync(path: Path) -> None:
-    """Sync a file or folder to the disk, unless its file system does not support this call."""
-    handle = os.open(path, os.O_RDONLY)
+@contextmanager
+def _opened(path: Path, flags: int, mode: int = 0o666) -> Iterator[int]:
+    """Yield a file descriptor that is closed when the block ends."""
+    handle = os.open(path, flags, mode)
     try:
-        _flush(handle, path)
+        yield handle
     finally:
         os.close(handle)
 
 
+def _sync(path: Path) -> None:
+    """Sync a file or folder to the disk, unless its file system does not support this call."""
+    with _opened(path, os.O_RDONLY) as handle:
+        _flush(handle, path)
+
+
 def _flush(handle: int, path: Path) -> None:
+    """Sync an open file; warn once per process if the file system cannot, so a power cut may lose data."""
+    global _flush_warned  # noqa: PLW0603  # once in the life of a process
     try:
         os.fsync(handle)
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        _warn_of_flush(path, error)
-
-
-def _warn_of_flush(path: Path, error: OSError) -> None:
-    """Warn once per process that a power cut may lose the last writes."""
-    global _flush_warned  # noqa: PLW0603  # once in the life of a process
-    if not _flush_warned:
-        text = "%s: this file system does not flush (%s); what is written last may be lost in a power cut"
-        log.warning(text, path, error.strerror)
-    _flush_warned = True
+        if not _flush_warned:
+            text = "%s: this file system does not flush (%s); the last writes may be lost in a power cut"
+            log.warning(text, path, error.strerror)
+        _flush_warned = True
 
 
 def _write_all(handle: int, data: bytes) -> None:
@@ -109,14 +107,12 @@ def _write_all(handle: int, data: bytes) -> None:
 def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
     """Write `data` to a temporary file beside `path`, without syncing, and return its path."""
     temporary = _temporary(path)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    try:
-        _write_all(handle, data)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(handle)
+    with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode) as handle:
+        try:
+            _write_all(handle, data)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
     return temporary
 
 
@@ -207,12 +203,9 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     """Append lines to a journal and sync it; a crash can leave only the last line incomplete."""
     data = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
-        try:
+        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW) as handle:
             _write_all(handle, data)
             _flush(handle, path)
-        finally:
-            os.close(handle)
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -233,11 +226,8 @@ def claim(path: Path, data: bytes) -> None:
         StorageError: PB802.
     """
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        try:
+        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as handle:
             _write_all(handle, data)
-        finally:
-            os.close(handle)
     except FileExistsError:
         raise
     except OSError as error:
@@ -293,16 +283,10 @@ def is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Return whether a process has ended but was not reaped; containers often have no process that reaps."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    try:  # a process that ended but was not reaped is a zombie; containers often have no process that reaps
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
-        return False  # there is no /proc, or the process just ended; the next run will sweep
-    return state == "Z"
+        return True  # there is no /proc, or the process just ended; the next run will sweep
 
 
 def sweep(folder: Path) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 Severity = Literal["error", "warning", "info"]
 
@@ -167,11 +167,12 @@ def problem(
     expected: str = "",
     found: str = "",
     fix: str = "",
-    ids: Sequence[str] | None = None,
+    ids: Sequence[str] = (),
 ) -> Problem:
     """Return a problem with the severity of its code; `ids` are all affected names."""
     severity: Severity = "warning" if code in _WARNINGS else "info" if code in _NOTICES else "error"
-    names = tuple(ids or ())
+    names = tuple(ids)
+    count = len(names) or 1
     return Problem(
         code=code,
         severity=severity,
@@ -179,7 +180,7 @@ def problem(
         expected=expected,
         found=found,
         fix=fix,
-        count=len(names) or 1,
+        count=count,
         ids=names,
     )
 
@@ -210,6 +211,20 @@ class PaletteBenchError(Exception):
         """Store the problems; plain sentences only become part of the message."""
         self.problems = tuple(f for f in findings if isinstance(f, Problem))
         super().__init__("\n".join(str(f) for f in findings))
+
+    @classmethod
+    def of(
+        cls,
+        code: str,
+        where: str,
+        *,
+        expected: str = "",
+        found: str = "",
+        fix: str = "",
+        ids: Sequence[str] = (),
+    ) -> Self:
+        """Return the error with one problem; the arguments are those of `problem`."""
+        return cls(problem(code, where, expected=expected, found=found, fix=fix, ids=ids))
 
 
 class UsageError(PaletteBenchError):
@@ -282,4 +297,4 @@ class RankError(PaletteBenchError):
     def __init__(self, rank: int, exit_code: int) -> None:
         """Store the exit code of the failed rank; that rank prints the reason."""
         self.exit_code = exit_code
-        super().__init__(f"stopped: rank {rank} failed and says why (exit {exit_code})")
+        super().__init__(f"stopped: rank {rank} failed (exit {exit_code}); see its message")

@@ -105,10 +105,7 @@ def influence_se(influence: NDArray[np.float64], halves: NDArray[np.float64] | N
 
 
 def linear(
-    value: float,
-    influence: NDArray[np.float64],
-    method: str,
-    halves: NDArray[np.float64] | None = None,
+    value: float, influence: NDArray[np.float64], method: str, halves: NDArray[np.float64] | None = None
 ) -> Interval | None:
     """Return the interval value +- 1.96 standard errors of a statistic of N images; None for N < 2.
 

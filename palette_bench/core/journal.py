@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import InputError, StorageError, problem
+from palette_bench.core.errors import InputError, StorageError
 from palette_bench.core.fingerprint import canonical_json
 from palette_bench.core.records import read_file
 
@@ -101,7 +101,11 @@ class Journal:
         for path in sorted(folder.glob("journal.*.jsonl")):
             found, entries = _read(path)
             if found not in (None, header):
-                raise InputError(_other_configuration(path, header, found or {}))
+                other = found or {}
+                keys = sorted(k for k in header.keys() | other.keys() if header.get(k) != other.get(k))
+                expected, stated = (", ".join(f"{k}={h.get(k)}" for k in keys) for h in (header, other))
+                fix = "use another output folder, or repeat the first command"
+                raise InputError.of("PB605", str(path), expected=expected, found=stated, fix=fix)
             self.entries.update((entry["id"], entry) for entry in entries)
 
     def start(self, kept: Iterable[dict[str, Any]]) -> None:
@@ -113,17 +117,6 @@ class Journal:
         """Append finished items; they are synced to the disk when the call returns."""
         atomic.append_lines(self.path, map(_dump, entries))
         self.entries.update((entry["id"], entry) for entry in entries)
-
-
-def _other_configuration(path: Path, header: dict[str, Any], found: dict[str, Any]) -> Any:
-    keys = sorted(k for k in header.keys() | found.keys() if header.get(k) != found.get(k))
-    return problem(
-        "PB605",
-        str(path),
-        expected=", ".join(f"{k}={header.get(k)}" for k in keys),
-        found=", ".join(f"{k}={found.get(k)}" for k in keys),
-        fix="use another output folder, or repeat the first command",
-    )
 
 
 def _lock(path: Path, mode: int) -> int:
@@ -151,7 +144,7 @@ def _lock(path: Path, mode: int) -> int:
 
 def _in_use(folder: Path, holder: str, advice: str) -> StorageError:
     fix = f"{advice}, or use another output folder"
-    return StorageError(problem("PB803", str(folder), found=f"in use by {holder}", fix=fix))
+    return StorageError.of("PB803", str(folder), found=f"in use by {holder}", fix=fix)
 
 
 @contextmanager
@@ -170,7 +163,7 @@ def locked(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
             if not alone:
                 handles.append(_lock(folder / f"{LOCK}.{shard.name}", fcntl.LOCK_EX))
         except OSError as error:
-            text = "%s: this file system has no locks (%s); files of the name %s.held stand in for them"
+            text = "%s: this file system has no locks (%s); files named %s.held replace them"
             log.warning(text, folder, error.strerror, LOCK)
             with _held(folder, shard):
                 yield

@@ -6,7 +6,8 @@ import io
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,27 @@ class NpzError(ValueError):
     """The file does not hold the requested arrays; the message states what it holds."""
 
 
+@contextmanager
+def _opened(file: Path | io.BytesIO) -> Iterator[zipfile.ZipFile]:
+    """Yield the archive; damage found in the block becomes NpzError with one short line."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            yield archive
+    except NpzError:
+        raise
+    except _DAMAGE as error:
+        said = str(error).strip("'\"").partition("\n")[0] or type(error).__name__
+        raise NpzError(said[:200]) from error
+
+
 def member_names(file: Path | io.BytesIO) -> list[str]:
     """Return the names of the arrays in a file.
 
     Raises:
         NpzError: the file is not a zip archive.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except _DAMAGE as error:
-        raise NpzError(_said(error)) from error
+    with _opened(file) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def read_npz(
@@ -56,13 +67,8 @@ def read_npz(
     Raises:
         NpzError: the file is damaged, or an array is absent or has another shape or dtype.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return {name: _array(archive, name, shape, dtypes) for name, shape in wanted.items()}
-    except NpzError:
-        raise
-    except _DAMAGE as error:
-        raise NpzError(_said(error)) from error
+    with _opened(file) as archive:
+        return {name: _array(archive, name, shape, dtypes) for name, shape in wanted.items()}
 
 
 def read_scalar(file: Path | io.BytesIO, name: str) -> str | None:
@@ -71,20 +77,15 @@ def read_scalar(file: Path | io.BytesIO, name: str) -> str | None:
     Raises:
         NpzError: the file is damaged, or the value is not one integer or one short text.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            if f"{name}.npy" not in archive.namelist():
-                return None
-            with archive.open(f"{name}.npy") as member:
-                shape, dtype = _header(member, name)
-            if shape != () or dtype.kind not in "iuU" or dtype.itemsize > 1024:
-                raise NpzError(f"{name} {shape} {dtype}")
-            with archive.open(f"{name}.npy") as member:
-                return str(np.lib.format.read_array(member, allow_pickle=False).item())
-    except NpzError:
-        raise
-    except _DAMAGE as error:
-        raise NpzError(_said(error)) from error
+    with _opened(file) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            return None
+        with archive.open(f"{name}.npy") as member:
+            shape, dtype = _header(member, name)
+        if shape != () or dtype.kind not in "iuU" or dtype.itemsize > 1024:
+            raise NpzError(f"{name} {shape} {dtype}")
+        with archive.open(f"{name}.npy") as member:
+            return str(np.lib.format.read_array(member, allow_pickle=False).item())
 
 
 def _array(
@@ -109,8 +110,3 @@ def _header(member: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise NpzError(f"{name} in version {version} of the format")
     shape, _, dtype = _READERS[version](member)
     return shape, dtype
-
-
-def _said(error: Exception) -> str:
-    """Return the message of an exception as one short line."""
-    return (str(error).strip("'\"").partition("\n")[0] or type(error).__name__)[:200]

@@ -44,10 +44,6 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _header(height: int, width: int, channels: int) -> bytes:
-    return struct.pack(">2I5B", width, height, 8, _COLOUR_TYPE[channels], 0, 0, 0)
-
-
 def encode(pixels: Image, profile: bytes | None = None) -> bytes:
     """Return the bytes of a PNG with chunks IHDR, IDAT and IEND only, and iCCP if a colour profile is given.
 
@@ -69,7 +65,8 @@ def encode(pixels: Image, profile: bytes | None = None) -> bytes:
     data = deflate.compress(rows.tobytes()) + deflate.flush()
     # PNG specification, iCCP: a name, a zero byte, compression method 0, and the deflated profile
     colours = _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)) if profile else b""
-    return _assemble(_header(height, width, channels), data, colours)
+    header = struct.pack(">2I5B", width, height, 8, _COLOUR_TYPE[channels], 0, 0, 0)
+    return _assemble(header, data, colours)
 
 
 def _assemble(header: bytes, data: bytes, more: bytes = b"") -> bytes:
@@ -174,19 +171,16 @@ def _walk(data: bytes) -> tuple[bytes, bytes, bool]:
                 raise PngError("PB305", "consecutive IDAT chunks", "a gap between them")
             parts.append(body)
         elif kind != b"IEND":
-            _check_other(kind)
+            if kind in (b"acTL", b"fcTL", b"fdAT"):
+                raise PngError("PB304", "a still image", "an animation")
+            if kind in (b"PLTE", b"tRNS"):
+                expected = "8-bit samples without palette or transparency"
+                raise PngError("PB303", expected, f"a {kind.decode()} chunk")
+            if not kind[0] & 0x20:
+                raise PngError("PB305", "known critical chunks", f"{kind!r}")
             metadata = True
         before = kind
     return header, b"".join(parts), metadata
-
-
-def _check_other(kind: bytes) -> None:
-    if kind in (b"acTL", b"fcTL", b"fdAT"):
-        raise PngError("PB304", "a still image", "an animation")
-    if kind in (b"PLTE", b"tRNS"):
-        raise PngError("PB303", "8-bit samples without palette or transparency", f"a {kind.decode()} chunk")
-    if not kind[0] & 0x20:
-        raise PngError("PB305", "known critical chunks", f"{kind!r}")
 
 
 def _check_header(header: bytes, height: int, width: int, channels: int) -> None:

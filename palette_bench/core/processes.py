@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import TypeVar
 
-from palette_bench.core.errors import StorageError, problem
+from palette_bench.core.errors import StorageError
 
 # --- ranks --------------------------------------------------------------------------------------
 
@@ -91,14 +91,9 @@ def in_processes(
     try:
         yield from _in_order(pool, function, chunks, ahead=2 * workers)
     except BrokenProcessPool as error:
-        raise StorageError(
-            problem(
-                "PB807",
-                "worker process",
-                found="killed, perhaps for memory",
-                fix="run the same command again: it resumes; fewer --workers need less memory",
-            )
-        ) from error
+        found = "killed, perhaps for memory"
+        fix = "run the same command again: it resumes; fewer --workers need less memory"
+        raise StorageError.of("PB807", "worker process", found=found, fix=fix) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -117,14 +117,12 @@ class Record(Part):
         version = value.get("schema")
         younger = cls._younger(version)
         if younger is None:
-            raise RecordError(
-                problem(
-                    "PB411",
-                    f"{name}: schema",
-                    expected=cls.schema_name(),
-                    found=str(version),
-                    fix="update palette-bench if the file is newer, else write the expected schema",
-                )
+            raise RecordError.of(
+                "PB411",
+                f"{name}: schema",
+                expected=cls.schema_name(),
+                found=str(version),
+                fix="update palette-bench if the file is newer, else write the expected schema",
             )
         if early := sorted(younger & value.keys()):
             fix = f"write schema {cls.schema_name()}"
@@ -160,8 +158,8 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StorageError(
-            problem("PB801", str(path), found=error.strerror or str(error), fix="check the path")
+        raise StorageError.of(
+            "PB801", str(path), found=error.strerror or str(error), fix="check the path"
         ) from error
 
 
@@ -171,12 +169,12 @@ def _load(data: bytes, name: str) -> dict[str, Any]:
         value = tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
-        raise RecordError(
-            problem("PB401", name, found=str(error)[:200], fix="mend the syntax; numbers must be finite")
+        raise RecordError.of(
+            "PB401", name, found=str(error)[:200], fix="correct the syntax; numbers must be finite"
         ) from error
     if not isinstance(value, dict):
-        fix = "open the file with a table of keys"
-        raise RecordError(problem("PB401", name, expected="a table", found=type(value).__name__, fix=fix))
+        fix = "write a table of keys at the top level"
+        raise RecordError.of("PB401", name, expected="a table", found=type(value).__name__, fix=fix)
     return value
 
 
@@ -211,7 +209,7 @@ def _as_problem(error: Any, cls: type[BaseModel], name: str) -> Problem:
         return problem("PB403", where, expected="a value", found="nothing", fix="add the key")
     found = repr(error["input"])[:80]
     if error["loc"][-1] == "slug":
-        fix = "lower-case letters, digits and hyphens: 2 to 63 of them, no hyphen first"
+        fix = "use 2 to 63 lower-case letters, digits and hyphens; do not begin with a hyphen"
         return problem("PB404", where, expected=str(error["msg"]), found=found, fix=fix)
     return problem("PB403", where, expected=str(error["msg"]), found=found, fix="write such a value")
 

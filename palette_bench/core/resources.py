@@ -7,7 +7,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from palette_bench.core.errors import SpecError, StackError, problem, suggest
+from palette_bench.core.errors import SpecError, StackError, suggest
 
 
 def _package(name: str) -> Traversable:
@@ -34,10 +34,8 @@ def protocol_file(protocol: str, name: str) -> bytes:
     """
     known = protocol_ids()
     if protocol not in known:
-        raise SpecError(
-            problem(
-                "PB609", "protocol", expected="a known protocol", found=protocol, fix=suggest(protocol, known)
-            )
+        raise SpecError.of(
+            "PB609", "protocol", expected="a known protocol", found=protocol, fix=suggest(protocol, known)
         )
     return (_package("protocols") / protocol / name).read_bytes()
 

@@ -38,8 +38,7 @@ def normal_table() -> NDArray[np.int16]:
 def cosine_table() -> NDArray[np.int32]:
     """Return the table C, (3600,) int32: C[a] = nearest integer to 65536 cos(2 pi a / 3600)."""
     return np.array(
-        [round(65536 * math.cos(2 * math.pi * a / FULL_TURN)) for a in range(FULL_TURN)],
-        dtype="<i4",
+        [round(65536 * math.cos(2 * math.pi * a / FULL_TURN)) for a in range(FULL_TURN)], dtype="<i4"
     )
 
 

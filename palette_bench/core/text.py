@@ -1,4 +1,4 @@
-"""Reading of text from other programs: byte order marks, UTF-16, and CSV tables of spreadsheets."""
+"""Text and names of other programs: encodings, CSV tables, leftover files; and HTML tables for notebooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 
 _OTHERS = {
     b"PK\x03\x04": "a zip or an Excel workbook: save it as CSV UTF-8",
@@ -73,3 +74,37 @@ def table_rows(data: bytes, *, comments: bool = False) -> Iterator[tuple[int, li
             yield reader.line_num + skipped, cells
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num + skipped}: {error}") from error
+
+
+_LITTER = frozenset(
+    {".DS_Store", ".localized", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "Icon\r"}
+)
+_LITTER_FOLDERS = frozenset(
+    {"__MACOSX", ".ipynb_checkpoints", ".Trashes", ".Spotlight-V100", ".fseventsd", "@eaDir"}
+)
+
+
+def is_litter(name: str) -> bool:
+    """Return whether a POSIX relative name, or a folder above it, is known litter.
+
+    Litter is what file managers, network disks and notebooks leave behind.
+    Names such as `._a.png` count: macOS writes such a twin beside `a.png` on disks of other systems.
+    """
+    *folders, last = name.rstrip("/").split("/")
+    return (
+        last in _LITTER
+        or last in _LITTER_FOLDERS
+        or last.startswith("._")
+        or not _LITTER_FOLDERS.isdisjoint(folders)
+    )
+
+
+def html_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return an HTML table with a caption; None becomes an empty cell, and all text is escaped."""
+    body = ""
+    for row in rows:
+        cells = ("" if cell is None else escape(str(cell)) for cell in row)
+        body += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    top = f"<thead><tr>{head}</tr></thead>" if heads else ""
+    return f"<table><caption>{escape(title)}</caption>{top}<tbody>{body}</tbody></table>"

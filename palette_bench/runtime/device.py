@@ -65,15 +65,8 @@ def open_device(name: str) -> torch.device:
         return device
     here = ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items() if count)
     fix = suggest(name.lower(), counts) if device is None else "use one of these, or a torch built for it"
-    raise DeviceError(
-        problem(
-            "PB707",
-            f"--device {name}",
-            expected="a device that torch can use",
-            found=f"this machine has {here} (torch {torch.__version__})",
-            fix=fix,
-        )
-    )
+    expected, found = "a device that torch can use", f"this machine has {here} (torch {torch.__version__})"
+    raise DeviceError.of("PB707", f"--device {name}", expected=expected, found=found, fix=fix)
 
 
 @contextmanager
@@ -135,7 +128,7 @@ def arithmetic_findings() -> list[Problem]:
                 "TorchDispatchMode",
                 expected="torch's own operations",
                 found="an active mode, which may replace them: FlopCounterMode splits some into others",
-                fix="leave the mode around this call",
+                fix="leave the mode before this call",
             )
         )
     return found
@@ -237,12 +230,6 @@ def _require_small_numbers(threads: int) -> None:
     """
     small = torch.full((threads * _PARALLEL_GRAIN,), sys.float_info.min / 2, dtype=torch.float64)
     if torch.count_nonzero(small * 1.0) < len(small):
-        raise DeviceError(
-            problem(
-                "PB708",
-                "torch.set_flush_denormal",
-                expected="threads that keep numbers below 1e-38",
-                found="threads of torch that replace them by 0",
-                fix="start again, and call it after the first use of this package or not at all",
-            )
-        )
+        expected, found = "threads that keep numbers below 1e-38", "torch threads that replace them by 0"
+        fix = "start again, and call it after the first use of this package or not at all"
+        raise DeviceError.of("PB708", "torch.set_flush_denormal", expected=expected, found=found, fix=fix)

@@ -19,7 +19,7 @@ import torch.distributed.nn  # if first loaded inside a group, its defaults keep
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from palette_bench.core.errors import PaletteBenchError, RankError, StackError, problem
+from palette_bench.core.errors import PaletteBenchError, RankError, StackError
 from palette_bench.core.processes import Interrupted, launched, own_device
 from palette_bench.core.types import ImageId
 from palette_bench.runtime.device import open_device
@@ -116,7 +116,7 @@ class ProcessGroup:
         if len(set(found)) > 1:
             others = ", ".join(f"rank {rank} {text[:12]}" for rank, text in enumerate(found))
             fix = "give every rank the same files, recipe, weights and library versions"
-            raise StackError(problem("PB710", what, expected="one for all ranks", found=others, fix=fix))
+            raise StackError.of("PB710", what, expected="one for all ranks", found=others, fix=fix)
 
     def union(self, values: set[T]) -> set[T]:
         """Return the union of all ranks' sets, on every rank."""

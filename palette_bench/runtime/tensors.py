@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from palette_bench.core.errors import WeightsError, problem
+from palette_bench.core.errors import WeightsError
 from palette_bench.core.fingerprint import fingerprint, sha256
 from palette_bench.core.types import Fingerprint
 
@@ -41,20 +41,14 @@ def parse_tensors(data: bytes, where: str) -> Tensors:
     except Exception as error:  # torch documents no list of errors: damaged files raise a dozen kinds
         raise _unusable(where, str(error).partition("\n")[0][:200]) from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise _unusable(where, "something else than a flat dictionary of tensors")
+        raise _unusable(where, "not a flat dictionary of tensors")
     return tensors
 
 
 def _unusable(where: str, found: str) -> WeightsError:
-    return WeightsError(
-        problem(
-            "PB705",
-            where,
-            expected="a state dictionary of tensors, safetensors or torch",
-            found=found,
-            fix="give the weights file itself; convert a training checkpoint to its state dictionary",
-        )
-    )
+    expected = "a state dictionary of tensors, safetensors or torch"
+    fix = "give the weights file itself; convert a training checkpoint to its state dictionary"
+    return WeightsError.of("PB705", where, expected=expected, found=found, fix=fix)
 
 
 def counted(tensors: Tensors) -> dict[str, Tensor]:
@@ -84,15 +78,9 @@ def verify_tensors(data: bytes, pinned: Fingerprint | None, where: str) -> Finge
     """
     digest = tensor_digest(parse_tensors(data, where))
     if pinned not in (None, digest):
-        raise WeightsError(
-            problem(
-                "PB705",
-                where,
-                expected=f"tensors {pinned}",
-                found=f"tensors {digest}",
-                fix="report this: the file is the pinned one and is read otherwise",
-            )
-        )
+        expected = f"tensors {pinned}"
+        fix = "report this: the pinned file gives other tensors on this machine"
+        raise WeightsError.of("PB705", where, expected=expected, found=f"tensors {digest}", fix=fix)
     return digest
 
 
@@ -112,15 +100,10 @@ def load_strictly(network: nn.Module, tensors: Tensors, where: str) -> None:
         if name in given and given[name].shape != wanted[name].shape
     ]
     if faults:
-        raise WeightsError(
-            problem(
-                "PB705",
-                where,
-                expected=f"the {len(wanted):,} tensors of the network",
-                found=f"{len(faults):,} differences, first: {'; '.join(faults[:3])}",
-                fix="give the weights of this very network",
-            )
-        )
+        expected = f"the {len(wanted):,} tensors of the network"
+        found = f"{len(faults):,} differences, first: {'; '.join(faults[:3])}"
+        fix = "give the weights of this network"
+        raise WeightsError.of("PB705", where, expected=expected, found=found, fix=fix)
     network.load_state_dict(dict(given), strict=False)
 
 

@@ -90,15 +90,8 @@ class _OptionRule:
 
 
 def _whole(least: int, most: float = math.inf) -> Callable[[Any], bool]:
-    def accepts(value: Any) -> bool:
-        number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return number and bool(least <= value <= most)
-
-    return accepts
-
-
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
+    numbers = int | np.integer  # a bool is an int, too
+    return lambda v: isinstance(v, numbers) and not isinstance(v, bool) and bool(least <= v <= most)
 
 
 def _word(choices: tuple[str, ...]) -> _OptionRule:
@@ -111,7 +104,8 @@ def _word(choices: tuple[str, ...]) -> _OptionRule:
 
 _RULES = {
     **dict.fromkeys(
-        ("isc", "fid", "kid", "samples_shuffle", "samples_find_deep"), _OptionRule("True or False", _flag)
+        ("isc", "fid", "kid", "samples_shuffle", "samples_find_deep"),
+        _OptionRule("True or False", lambda value: isinstance(value, bool)),
     ),
     "isc_splits": _OptionRule("an integer from 1", _whole(1)),
     "kid_subsets": _OptionRule("an integer from 1", _whole(1)),
@@ -161,11 +155,28 @@ def calculate_metrics(input1: Input, input2: Input | None = None, **options: Any
     weights = None if weights is None else os.fspath(weights)
     extractor = open_extractor(FID_NETWORK, weights, "center224", "cuda" if gpu else "cpu")
     first = _features(extractor, one)
-    found = _inception_score(first["logits"], chosen) if chosen.isc else {}
-    if two is not None and (chosen.fid or chosen.kid):
-        second = _features(extractor, two)
-        found |= _frechet(first["pool_3"], second["pool_3"]) if chosen.fid else {}
-        found |= _kernel(first["pool_3"], second["pool_3"], chosen) if chosen.kid else {}
+    found: dict[str, float] = {}
+    if chosen.isc:
+        scores = split_scores(first["logits"], list(_splits(len(one), chosen)))
+        found["inception_score_mean"], found["inception_score_std"] = (
+            float(scores.mean()),
+            float(scores.std()),
+        )
+    if two is None or not (chosen.fid or chosen.kid):
+        return found
+    pools = first["pool_3"], _features(extractor, two)["pool_3"]
+    if chosen.fid:
+        result = frechet_distance(*pools)
+        if result.value is None:
+            sizes = f"{result.n[0]:,} and {result.n[1]:,} images"
+            raise InputError(f"no Fréchet distance of {sizes}: {result.notes[0]}")
+        found["frechet_inception_distance"] = result.value
+    if chosen.kid:
+        mean, deviation = kid_subsets(
+            *pools, subsets=chosen.kid_subsets, size=chosen.kid_subset_size, seed=chosen.rng_seed
+        )
+        found["kernel_inception_distance_mean"] = mean
+        found["kernel_inception_distance_std"] = deviation
     return found
 
 
@@ -176,21 +187,17 @@ def _options(given: dict[str, Any]) -> FidelityOptions:
             raise TypeError(f"calculate_metrics takes no {name!r}: {_DECLINED[name]}")
         if name not in known:
             raise TypeError(f"calculate_metrics has no keyword {name!r}: {suggest(name, known)}")
-    wrong = [
-        problem("PB403", name, expected=_RULES[name].expected, found=repr(value)[:80], fix=_fix(name, value))
-        for name, value in given.items()
-        if not _RULES[name].accepts(value)
-    ]
+    wrong = []
+    for name, value in given.items():
+        rule = _RULES[name]
+        if not rule.accepts(value):
+            fix = f"leave {name} out for its default, {getattr(FidelityOptions(), name)!r}"
+            if rule.choices and isinstance(value, str):
+                fix = suggest(value, rule.choices)
+            wrong.append(problem("PB403", name, expected=rule.expected, found=repr(value)[:80], fix=fix))
     if wrong:
         raise UsageError(*wrong)
     return FidelityOptions(**given)
-
-
-def _fix(name: str, value: Any) -> str:
-    choices = _RULES[name].choices
-    if choices and isinstance(value, str):
-        return suggest(value, choices)
-    return f"leave {name} out for its default, {getattr(FidelityOptions(), name)!r}"
 
 
 @dataclass(frozen=True)
@@ -224,7 +231,7 @@ def _opened(given: Input, options: FidelityOptions) -> _Side:
         found = f"{shape} {dtype}" if shape is not None else type(given).__name__
         raise InputError(f"images must be a folder or (N, H, W, 3) uint8 in [0, 255], not {found}")
     if not len(given):
-        raise InputError("an array of no images")
+        raise InputError("the array holds no images")
     return _Array(given)
 
 
@@ -262,24 +269,3 @@ def _splits(n: int, options: FidelityOptions) -> Sequence[NDArray[np.int64]]:
         return splits
     ends = np.cumsum([len(split) for split in splits])[:-1]
     return np.split(np.arange(n), ends)
-
-
-def _inception_score(logits: NDArray[np.float32], options: FidelityOptions) -> dict[str, float]:
-    scores = split_scores(logits, list(_splits(len(logits), options)))
-    return {"inception_score_mean": float(scores.mean()), "inception_score_std": float(scores.std())}
-
-
-def _frechet(one: NDArray[np.float32], two: NDArray[np.float32]) -> dict[str, float]:
-    result = frechet_distance(one, two)
-    if result.value is None:
-        raise InputError(
-            f"no Fréchet distance of {result.n[0]:,} and {result.n[1]:,} images: {result.notes[0]}"
-        )
-    return {"frechet_inception_distance": result.value}
-
-
-def _kernel(one: NDArray[np.float32], two: NDArray[np.float32], options: FidelityOptions) -> dict[str, float]:
-    mean, deviation = kid_subsets(
-        one, two, subsets=options.kid_subsets, size=options.kid_subset_size, seed=options.rng_seed
-    )
-    return {"kernel_inception_distance_mean": mean, "kernel_inception_distance_std": deviation}

@@ -8,24 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError, WeightsError
 from palette_bench.core.processes import in_threads
-from palette_bench.core.types import Image, ImageId, Progress
+from palette_bench.core.types import ImageId, Progress
 from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.scoring.evaluate import as_score
 from palette_bench.scoring.features import open_pair_distance
 from palette_bench.scoring.features.extractor import as_images
-from palette_bench.scoring.features.pairs import PairDistance
 from palette_bench.scoring.metrics.diversity import Diversity
 from palette_bench.scoring.metrics.metric import MetricOutcome
 from palette_bench.scoring.outputs import OutputImages
 from palette_bench.scoring.scorecard import Score
 
-PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads")  # ids that --weights accepts besides extractors
+if TYPE_CHECKING:
+    from palette_bench.scoring.features.pairs import PairDistance
+
 _UNIT = 16  # consecutive images per chunk that goes to one rank
 
 
@@ -70,14 +72,16 @@ class SampledOutputs:
         else:
             if not parts:
                 return None
-            outcome, own = row.score(self._in_order(parts)), distance.notes
+            rows = {image_id: values for part in parts for image_id, values in part.items()}
+            outcome, own = row.score(np.stack([rows[image_id] for image_id in self.ids])), distance.notes
         return as_score(row, outcome, len(self.ids), extractor=row.distance, notes=(*own, *notes))
 
     def _distances(self, row: Diversity, distance: PairDistance) -> dict[ImageId, NDArray[np.float64]]:
         """Return the (K - 1,) distances of each image of this rank, by id."""
         mine = self.world.shard(self.ids, _UNIT)
         found = {}
-        read = in_threads(self._all_of, mine)
+        numbers = range(1, self.count + 1)
+        read = in_threads(lambda image_id: [self.images.scored(image_id, k) for k in numbers], mine)
         with self.progress(row.id, len(mine)) as advance, closing(read):
             for image_id, samples in zip(mine, read, strict=True):
                 one, other = zip(*row.pairs(self.count), strict=True)
@@ -85,10 +89,3 @@ class SampledOutputs:
                 found[image_id] = distance(*sides)
                 advance(1)
         return found
-
-    def _all_of(self, image_id: ImageId) -> list[Image]:
-        return [self.images.scored(image_id, sample) for sample in range(1, self.count + 1)]
-
-    def _in_order(self, parts: Sequence[dict[ImageId, NDArray[np.float64]]]) -> NDArray[np.float64]:
-        rows = {image_id: row for part in parts for image_id, row in part.items()}
-        return np.stack([rows[image_id] for image_id in self.ids])

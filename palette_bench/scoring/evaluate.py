@@ -15,7 +15,7 @@ from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.scoring.features import FID_NETWORK, IMAGENET
 from palette_bench.scoring.features.cache import HeadTables
 from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS, RESERVED_FORM
-from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic
+from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic, DiagnosticReading, summarise
 from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
 from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome, MetricRow
 from palette_bench.scoring.references import ORIGINALS, ReferenceSource
@@ -86,17 +86,11 @@ def servable(
     A network without classes, for example, has no classifier scores; its other metrics are still computed.
     """
     served = tuple(name for name in wanted if _offering(FEATURE_METRICS[name], extractors))
-    chosen = ", ".join(e.id for e in extractors)
+    needs = {name: _needs(FEATURE_METRICS[name]) for name in wanted if name not in served}
+    found = ", ".join(e.id for e in extractors)
+    fix = "add such a network with --extractor; a board ranks by it only cards that have it"
     return served, [
-        problem(
-            "PB207",
-            name,
-            expected=_needs(FEATURE_METRICS[name]),
-            found=chosen,
-            fix="add such a network with --extractor; a board ranks by it only cards that have it",
-        )
-        for name in wanted
-        if name not in served
+        problem("PB207", name, expected=need, found=found, fix=fix) for name, need in needs.items()
     ]
 
 
@@ -156,22 +150,21 @@ def plan(
     Source: metrics, section 4, "Reserved names".
     """
     check_metrics(wanted)
-    return tuple(_step(RESERVED_FORM.get(name, name), extractors, labelled) for name in wanted)
-
-
-def _step(name: str, extractors: Sequence[FeatureExtractor], labelled: bool) -> MetricStep:
-    metric = FEATURE_METRICS[name]
-    offering = _offering(metric, extractors)
-    if not offering:
-        chosen = ", ".join(e.id for e in extractors)
-        raise UsageError(f"{name} needs {_needs(metric)}; chosen: {chosen or 'none'}")
-    extractor = offering[0]
-    # a reserved name holds on the FID network only; on others the metric takes its general name
-    keeps_name = not metric.general or extractor.id == FID_NETWORK
-    if metric.classifies:
-        extractor = next((e for e in offering if e.label_space == IMAGENET), offering[0])
-        keeps_name = labelled and extractor.label_space == IMAGENET
-    return MetricStep(metric if keeps_name else FEATURE_METRICS[metric.general], extractor)
+    steps = []
+    for name in (RESERVED_FORM.get(name, name) for name in wanted):
+        metric = FEATURE_METRICS[name]
+        offering = _offering(metric, extractors)
+        if not offering:
+            chosen = ", ".join(e.id for e in extractors) or "none"
+            raise UsageError(f"{name} needs {_needs(metric)}; chosen: {chosen}")
+        extractor = offering[0]
+        # a reserved name holds on the FID network only; on others the metric takes its general name
+        keeps_name = not metric.general or extractor.id == FID_NETWORK
+        if metric.classifies:
+            extractor = next((e for e in offering if e.label_space == IMAGENET), offering[0])
+            keeps_name = labelled and extractor.label_space == IMAGENET
+        steps.append(MetricStep(metric if keeps_name else FEATURE_METRICS[metric.general], extractor))
+    return tuple(steps)
 
 
 def _offering(metric: Metric, extractors: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:
@@ -247,23 +240,6 @@ class MetricInputs:
     labels: ImageLabels | None
     notes: tuple[str, ...] = ()
 
-    def tables(self, step: MetricStep) -> FeatureTables:
-        """Return the feature tables that the metric of a step reads."""
-        name, head, metric = step.extractor.id, step.head, step.metric
-        return FeatureTables(
-            self.outputs[name][head],
-            self.originals[name][head],
-            self.reference.reference(step.extractor, head, metric.all_pairs) if metric.referenced else None,
-            self.labels.classes if self.labels else None,
-            self.labels.count if self.labels else None,
-        )
-
-    def reference_print(self, step: MetricStep) -> Fingerprint | None:
-        """Return the fingerprint of what a metric compares with, or None if it reads the outputs alone."""
-        if step.metric.referenced:
-            return self.reference.fingerprint(step.extractor)
-        return self.originals_keys[step.extractor.id] if step.metric.paired else None
-
 
 def close(steps: Sequence[MetricStep], inputs: MetricInputs) -> dict[str, ScoredMetric]:
     """Return the outcome and the score of each step, by metric id.
@@ -276,44 +252,65 @@ def close(steps: Sequence[MetricStep], inputs: MetricInputs) -> dict[str, Scored
     return {step.metric.id: _close(step, inputs) for step in named}
 
 
-def close_matched(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:
-    """Return FID against a reference cropped like the set; shown beside the default FID, never ranked."""
-    matched = replace(step, metric=replace(step.metric, id=MATCHED))
-    scored = _close(matched, inputs)
-    return replace(scored, outcome=replace(scored.outcome, columns={}))  # only the default FID has a column
+def score_all(
+    steps: Sequence[MetricStep],
+    inputs: MetricInputs,
+    matched: ReferenceSource | None,
+    readings: Mapping[str, Sequence[DiagnosticReading]],
+) -> dict[str, ScoredMetric]:
+    """Return the feature scores and the pixel diagnostics, in the order of the scorecard.
+
+    Args:
+        steps: the feature metrics and their extractors.
+        inputs: what they read.
+        matched: reference cropped like the set. FID against it is shown beside the default FID as
+            `fid_matched` and never ranks; None leaves it out.
+        readings: diagnostic id -> one reading per image.
+    """
+    scored = close(steps, inputs)
+    for step in steps:
+        if step.metric.id == "fid" and matched is not None:
+            renamed = replace(step, metric=replace(step.metric, id=MATCHED))
+            one = _close(renamed, replace(inputs, reference=matched))
+            # only the default FID has a column in the per-image table
+            scored[MATCHED] = replace(one, outcome=replace(one.outcome, columns={}))
+    for name, values in readings.items():
+        outcome = summarise(DIAGNOSTICS[name], values)
+        score = as_score(DIAGNOSTICS[name], outcome, inputs.n, notes=inputs.notes)
+        scored[name] = ScoredMetric(outcome, score)
+    return scored
 
 
 def _close(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:
-    tables = inputs.tables(step)
+    name, head, reference = step.extractor.id, step.head, None
+    if step.metric.referenced:
+        reference = inputs.reference.reference(step.extractor, head, step.metric.all_pairs)
+    labels = (inputs.labels.classes, inputs.labels.count) if inputs.labels else (None, None)
+    tables = FeatureTables(inputs.outputs[name][head], inputs.originals[name][head], reference, *labels)
     outcome = step.metric.score(tables)
-    original = {} if step.metric.paired else {"original": _original(step, tables)}
-    known = {name: value for name, value in original.items() if value is not None}
+    # The originals taken as outputs give the paper's row "Original images".
+    original: float | None = None
+    if tables.reference is not None and tables.reference.paired:  # the originals against themselves
+        original = 0.0 if tables.reference.n > 1 else None
+    elif tables.reference is not None and step.metric.all_pairs:
+        original = None  # KID's pairs in a whole validation set would cost more than everything else
+    elif not step.metric.paired:
+        original = step.metric.score(replace(tables, outputs=tables.originals)).value
+    notes = (*step.extractor.notes, *inputs.notes)
+    compared = inputs.originals_keys[step.extractor.id] if step.metric.paired else None
+    if step.metric.referenced:
+        compared = inputs.reference.fingerprint(step.extractor)
+        notes = (*step.extractor.notes, *inputs.reference.notes, *inputs.notes)
+    params = outcome.params if original is None else {**outcome.params, "original": original}
     score = as_score(
         step.metric,
-        replace(outcome, params={**outcome.params, **known}),
+        replace(outcome, params=params),
         inputs.n,
         extractor=step.extractor.id,
-        reference=inputs.reference_print(step),
-        notes=(
-            *step.extractor.notes,
-            *(inputs.reference.notes if step.metric.referenced else ()),
-            *inputs.notes,
-        ),
+        reference=compared,
+        notes=notes,
     )
     return ScoredMetric(outcome, score)
-
-
-def _original(step: MetricStep, tables: FeatureTables) -> float | None:
-    """Return the value of the originals taken as outputs, the paper's row "Original images".
-
-    KID against a whole validation set has no such value: its pairs would cost more than everything else.
-    """
-    if tables.reference is not None:
-        if tables.reference.paired:  # the originals against themselves
-            return 0.0 if tables.reference.n > 1 else None
-        if step.metric.all_pairs:
-            return None
-    return step.metric.score(replace(tables, outputs=tables.originals)).value
 
 
 def as_score(
@@ -335,13 +332,12 @@ def as_score(
         reference: fingerprint of what the metric compares with.
         notes: notes of the extractor, the reference and the run.
     """
-    interval = outcome.interval
     return Score(
         value=outcome.value,
-        low=interval.low if interval else None,
-        high=interval.high if interval else None,
-        se=interval.se if interval else None,
-        interval=interval.method if interval else None,
+        low=outcome.low,
+        high=outcome.high,
+        se=outcome.se,
+        interval=outcome.interval.method if outcome.interval else None,
         n=n,
         direction=row.direction,
         unit=row.unit,

@@ -15,21 +15,20 @@ from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import SHOWN_IDS, IncomparableError, InputError, problem
-from palette_bench.core.types import AnyPath, Features, Fingerprint, Image, ImageId
+from palette_bench.core.types import AnyPath, Features, Fingerprint, ImageId
 from palette_bench.scoring.evaluate import (
     PARTIAL_NOTE,
     ImageLabels,
-    MetricInputs,
     check_metrics,
     close,
     needed_extractors,
     plan,
 )
-from palette_bench.scoring.extraction import Extraction, ImageSet, extract
+from palette_bench.scoring.extraction import Extraction, extract
 from palette_bench.scoring.features import open_extractor
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables
 from palette_bench.scoring.reference_resolver import ReferenceResolver
-from palette_bench.scoring.references import ReferenceRequest, own_originals
+from palette_bench.scoring.references import ReferenceRequest
 from palette_bench.scoring.scorecard import Score
 from palette_bench.tasks.degradations.hole import recomposite
 
@@ -98,12 +97,16 @@ class Evaluator:
                 set.
         """
         self._require_images(images, ids)
-        scored = (self._scored(image, i) for image, i in zip(images, ids, strict=True))
+        scored = []
+        for image, image_id in zip(images, ids, strict=True):
+            mask = self.target.mask(image_id)
+            known = None if mask is None else self.target.condition(image_id)
+            scored.append(image if mask is None or known is None else recomposite(image, known, mask))
         extractors = self._extraction.extractors
-        tables = extract(extractors, scored, len(ids), lambda count: None, name=lambda at: ids[at])
-        for at, image_id in enumerate(ids):
+        tables = extract(extractors, scored, len(ids), lambda count: None, name=lambda index: ids[index])
+        for index, image_id in enumerate(ids):
             self._rows[image_id] = {
-                extractor.id: {head: rows[at] for head, rows in table.items()}
+                extractor.id: {head: rows[index] for head, rows in table.items()}
                 for extractor, table in zip(extractors, tables, strict=True)
             }
 
@@ -121,10 +124,6 @@ class Evaluator:
         if unknown:
             raise InputError(_about("PB202", unknown, "ids of the set", "others"))
 
-    def _scored(self, image: Image, image_id: ImageId) -> Image:
-        mask = self.target.mask(image_id)
-        return image if mask is None else recomposite(image, self.target.condition(image_id), mask)
-
     def merge(self, other: Evaluator) -> None:
         """Add the outputs that another evaluator of the same set and networks has collected.
 
@@ -139,7 +138,7 @@ class Evaluator:
         ]
         if differing or self.fingerprints.keys() != other.fingerprints.keys():
             named = ", ".join(differing) or "networks"
-            raise IncomparableError(f"evaluators of different {named} do not merge")
+            raise IncomparableError(f"evaluators with different {named} cannot be merged")
         both = sorted(self._rows.keys() & other._rows.keys())
         if both:
             raise InputError(_about("PB203", both, "disjoint ids", "ids in both evaluators"))
@@ -159,16 +158,9 @@ class Evaluator:
         missing = sorted(set(self.target.ids) - set(ids))
         if missing and not (partial and ids):
             raise InputError(_about("PB201", missing, f"{len(self.target.ids):,} images", f"{len(ids):,}"))
-        digests = {i: self.target.manifest.by_id[i].reference_px for i in ids}
-        originals = self._extraction.tables(ImageSet("originals", digests, self.target.reference))
-        keys, statistics = self._extraction.keys(digests), ArrayCache("statistics")
-        chosen = ReferenceResolver(self.target, self._extraction, statistics, self._steps).choose(
-            self._request
-        )
-        own = own_originals(self.target, keys, originals, len(ids), statistics)
+        resolver = ReferenceResolver(self.target, self._extraction, ArrayCache("statistics"), self._steps)
         notes = (PARTIAL_NOTE,) if missing else ()
-        labels = ImageLabels.of(self.target, ids)
-        inputs = MetricInputs(len(ids), self._tables(ids), originals, keys, chosen or own, labels, notes)
+        inputs = resolver.inputs(self._request, ids, lambda: self._tables(ids), notes)
         return {name: scored.score for name, scored in close(self._steps, inputs).items()}
 
     def _tables(self, ids: Sequence[ImageId]) -> dict[str, HeadTables]:

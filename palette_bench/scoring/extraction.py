@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from palette_bench.core.errors import InputError, StackError, problem
+from palette_bench.core.errors import InputError, StackError
 from palette_bench.core.processes import in_threads
 from palette_bench.core.types import SILENT, Features, Fingerprint, Image, ImageId, Progress
 from palette_bench.runtime.distributed import ProcessGroup
@@ -82,10 +82,6 @@ class Extraction:
     world: ProcessGroup = field(default_factory=ProcessGroup)
     progress: Progress = SILENT
 
-    def only(self, extractors: Sequence[FeatureExtractor]) -> Extraction:
-        """Return a copy with the given extractors."""
-        return replace(self, extractors=extractors)
-
     def keys(self, digests: Mapping[ImageId, Fingerprint]) -> dict[str, Fingerprint]:
         """Return, by extractor id, the cache key of these images' features."""
         return {e.id: cache_key(digests, e.fingerprint) for e in self.extractors}
@@ -111,12 +107,10 @@ class Extraction:
         names = self.world.run_on_main(missing)
         chosen = [e for e in self.extractors if e.id in names]
         for extractor, table in zip(chosen, self._computed(chosen, side), strict=False):  # [] off rank 0
-            self.cache.store(keys[extractor.id], table, self._about(extractor))
+            about = {"batch": str(extractor.micro_batch), "device": self.device}
+            self.cache.store(keys[extractor.id], table, about)
             found[extractor.id] = table
         return found
-
-    def _about(self, extractor: FeatureExtractor) -> dict[str, str]:
-        return {"batch": str(extractor.micro_batch), "device": self.device}
 
     def _computed(self, chosen: Sequence[FeatureExtractor], side: ImageSet) -> list[HeadTables]:
         """Return the tables of these extractors on rank 0; each rank computes its own chunks of images."""
@@ -144,17 +138,12 @@ def _assembled(ids: Sequence[ImageId], parts: Sequence[tuple[Sequence[ImageId], 
     """
     if len(parts) == 1:
         return parts[0][1]
-    told = [image_id for own, _ in parts for image_id in own]
-    if sorted(told) != list(ids):
-        raise StackError(
-            problem(
-                "PB710",
-                "rows of all ranks",
-                expected=f"{len(ids):,} images, each once",
-                found=f"{len(told):,} rows of {len(set(told)):,} images",
-                fix="run again; if it happens again, report it",
-            )
-        )
+    done = [image_id for own, _ in parts for image_id in own]
+    if sorted(done) != list(ids):
+        expected = f"{len(ids):,} images, each once"
+        found = f"{len(done):,} rows of {len(set(done)):,} images"
+        fix = "run again; if it happens again, report it"
+        raise StackError.of("PB710", "rows of all ranks", expected=expected, found=found, fix=fix)
     place = {image_id: at for at, image_id in enumerate(ids)}
     whole: dict[str, Features] = {}
     for own, tables in parts:

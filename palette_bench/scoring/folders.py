@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from palette_bench.core.errors import InputError, Problem, problem
-from palette_bench.core.litter import is_litter
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import Image
 from palette_bench.tasks.image_files import fault_of
 from palette_bench.tasks.preprocess import UNREADABLE
@@ -118,17 +118,14 @@ class FolderImages:
                     turned += image.getexif().get(_EXIF_TURN, 1) != 1
             except UNREADABLE as error:
                 raise InputError(_refused(path.name, "an image", str(error)[:200])) from error
-        self._tell(len(sizes), gray, turned)
-        return list(sizes.values())
-
-    def _tell(self, sizes: int, gray: int, turned: int) -> None:
         folder = self.files[0].parent
-        if sizes > 1:
-            log.warning("%s: images of %s sizes, each resized on its own", folder, sizes)
+        if len(sizes) > 1:
+            log.warning("%s: images of %s sizes, each resized on its own", folder, len(sizes))
         if gray:
             log.warning("%s: %s gray images, repeated in every channel", folder, f"{gray:,}")
         if turned:
-            log.warning("%s: %s EXIF turns, ignored", folder, f"{turned:,}")
+            log.warning("%s: %s EXIF rotations ignored", folder, f"{turned:,}")
+        return list(sizes.values())
 
 
 def find_folder(
@@ -151,17 +148,17 @@ def find_folder(
         InputError: the folder does not exist or holds no images.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder of images")
+        raise InputError(f"{folder} is not a folder")
     inside = [path for path in (folder.rglob("*") if deep else folder.iterdir()) if path.is_file()]
     own = [path for path in inside if not is_litter(path.relative_to(folder).as_posix())]
     chosen = [path for path in own if path.suffix.lower().lstrip(".") in extensions]
     others = Counter(path.suffix.lower() or "without suffix" for path in set(inside) - set(chosen))
-    told = ", ".join(f"{count:,} {what}" for what, count in sorted(others.items()))
+    kinds = ", ".join(f"{count:,} {what}" for what, count in sorted(others.items()))
     if not chosen:
         looked = ", ".join(f"*.{e}" for e in extensions)
-        raise InputError(f"{folder}: no images; looked for {looked}; there are {told or 'no files'}")
+        raise InputError(f"{folder}: no images; looked for {looked}; there are {kinds or 'no files'}")
     if others:
-        log.warning("%s: %s other files, ignored: %s", folder, f"{others.total():,}", told)
+        log.warning("%s: %s other files, ignored: %s", folder, f"{others.total():,}", kinds)
     files = sorted((path.resolve() for path in chosen), key=str)
     return FolderImages(files, alpha, sixteen_bit)
 

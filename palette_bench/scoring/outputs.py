@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from palette_bench.benchset.manifest import BenchSet, input_channels
-from palette_bench.core.errors import BenchSetError, SubmissionError, problem
+from palette_bench.core.errors import SubmissionError
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.png import PngError
 from palette_bench.core.types import Fingerprint, Image, ImageId
@@ -25,108 +26,53 @@ class OutputImages:
     files: Submission
     target: BenchSet
 
-    def raw(self, image_id: ImageId, sample: int = 1) -> Image:
-        """Return an output as submitted.
+    def scored(self, image_id: ImageId, sample: int = 1) -> Image:
+        """Return the image to score: the output, with the input's known pixels if the task has a hole.
 
         Raises:
             SubmissionError: the file passed the check but cannot be read now.
         """
-        try:
-            return read_output(self.files, image_id, self.target.protocol.side, sample)
-        except PngError as error:
-            raise SubmissionError(
-                problem(
-                    error.code,
-                    output_name(image_id, sample),
-                    expected=error.expected,
-                    found=error.found,
-                    fix="leave the submission alone while it is scored",
-                )
-            ) from error
-
-    def scored(self, image_id: ImageId, sample: int = 1) -> Image:
-        """Return the image to score: the output, with the input's known pixels if the task has a hole."""
         mask = self.target.mask(image_id)
-        raw = self.raw(image_id, sample)
+        try:
+            raw = read_output(self.files, image_id, self.target.protocol.side, sample)
+        except PngError as error:
+            where, fix = output_name(image_id, sample), "leave the submission alone while it is scored"
+            raise SubmissionError.of(
+                error.code, where, expected=error.expected, found=error.found, fix=fix
+            ) from error
         return raw if mask is None else recomposite(raw, self.target.condition(image_id), mask)
 
 
-@dataclass(frozen=True)
-class DiagnosticReadings:
-    """The pixel digests and diagnostics of all images, in id order.
+class MeasuredOutput(NamedTuple):
+    """What is measured on the pixels of one output.
 
     Attributes:
-        digests: id -> pixel digest of the scored image, from which the keys of cached features are made.
-        readings: diagnostic id -> one reading per image.
+        image_id: id of the image.
+        digest: pixel digest of the scored image, from which the keys of cached features are made.
+        readings: diagnostic id -> reading.
+        intact: whether the set's own images of this id are those that the manifest names.
     """
 
-    digests: Mapping[ImageId, Fingerprint]
-    readings: Mapping[str, Sequence[DiagnosticReading]]
+    image_id: ImageId
+    digest: Fingerprint
+    readings: Mapping[str, DiagnosticReading]
+    intact: bool
 
 
-class PixelDiagnostics:
-    """Callback that reads every valid output while `check` has it decoded (thread-safe).
+def measure(output: CheckedOutput, target: BenchSet, diagnostics: Sequence[Diagnostic]) -> MeasuredOutput:
+    """Return the pixel diagnostics of one output, and whether the set's own images are intact.
 
-    It computes the digest of the scored image and the pixel diagnostics, and checks that the set's own files
-    are those that the manifest names.
+    Raises:
+        BenchSetError: the set's reference image cannot be read.
     """
-
-    def __init__(self, target: BenchSet, diagnostics: Sequence[Diagnostic]) -> None:
-        """Start without readings."""
-        self._target = target
-        self._diagnostics = diagnostics
-        self._digests: dict[ImageId, Fingerprint] = {}
-        self._readings: dict[ImageId, list[DiagnosticReading]] = {}
-        self._damaged: set[ImageId] = set()
-
-    def __call__(self, answer: CheckedOutput) -> None:
-        """Read one output; several threads may call this, each with its own output.
-
-        Raises:
-            BenchSetError: the set's reference image cannot be read.
-        """
-        image_id = answer.image_id
-        image = _image(answer, self._target.reference(image_id))
-        if not _is_intact(image, self._target, image_id):
-            self._damaged.add(image_id)
-        self._readings[image_id] = [diagnostic.read(image) for diagnostic in self._diagnostics]
-        self._digests[image_id] = pixel_digest(image.scored)
-
-    def measured(self, ids: Sequence[ImageId]) -> DiagnosticReadings:
-        """Return the digests and readings of these images, in this order.
-
-        Raises:
-            BenchSetError: PB602, images of the set are not those that its manifest names; all are listed.
-        """
-        if self._damaged:
-            folder = self._target.folder
-            raise BenchSetError(
-                problem(
-                    "PB602",
-                    str(folder),
-                    expected="the pixels the manifest names",
-                    found="other pixels in reference, input or mask",
-                    fix=f"palette-bench verify {folder}",
-                    ids=sorted(self._damaged),
-                )
-            )
-        readings = {
-            diagnostic.id: [self._readings[i][at] for i in ids]
-            for at, diagnostic in enumerate(self._diagnostics)
-        }
-        return DiagnosticReadings({i: self._digests[i] for i in ids}, readings)
-
-
-def _image(answer: CheckedOutput, reference: Image) -> DiagnosticInput:
-    raw, condition, mask = answer.output, answer.condition, answer.mask
+    raw, condition, mask = output.output, output.condition, output.mask
     scored = raw if mask is None else recomposite(raw, condition, mask)
-    return DiagnosticInput(raw, scored, reference, condition, mask)
-
-
-def _is_intact(image: DiagnosticInput, target: BenchSet, image_id: ImageId) -> bool:
-    item = target.manifest.by_id[image_id]
+    image = DiagnosticInput(raw, scored, target.reference(output.image_id), condition, mask)
+    item = target.manifest.by_id[output.image_id]
     channels = input_channels(target.task.degradation)
-    found = [pixel_digest(image.reference), pixel_digest(image.condition[:, :, :channels])]
-    if image.mask is not None:
-        found.append(pixel_digest(image.mask.astype(np.uint8) * 255))
-    return found == [digest for digest in (item.reference_px, item.input_px, item.mask_px) if digest]
+    found = [pixel_digest(image.reference), pixel_digest(condition[:, :, :channels])]
+    if mask is not None:
+        found.append(pixel_digest(mask.astype(np.uint8) * 255))
+    intact = found == [digest for digest in (item.reference_px, item.input_px, item.mask_px) if digest]
+    readings = {diagnostic.id: diagnostic.read(image) for diagnostic in diagnostics}
+    return MeasuredOutput(output.image_id, pixel_digest(scored), readings, intact)

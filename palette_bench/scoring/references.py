@@ -1,33 +1,40 @@
-"""References of FID and KID: the set's originals, a whole validation set, or imported statistics.
+"""References of FID and KID: what a user requests, and references made from images.
 
 Source: metrics, section 3; protocol, section 8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from pydantic import ValidationError
 
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.core.errors import UsageError
+from palette_bench.core import atomic
+from palette_bench.core.errors import InputError, StorageError, UsageError, problem
 from palette_bench.core.fingerprint import fingerprint
-from palette_bench.core.types import Features, Fingerprint
-from palette_bench.scoring.features.cache import ArrayCache, HeadTables, statistics_key
+from palette_bench.core.records import Part, Sha
+from palette_bench.core.types import Features, Fingerprint, ImageId
+from palette_bench.scoring.features.cache import ArrayCache, HeadTables, cache_folder, statistics_key
 from palette_bench.scoring.features.extractor import FeatureExtractor
 from palette_bench.scoring.metrics import kid
 from palette_bench.scoring.metrics.metric import ReferenceSet
 from palette_bench.scoring.metrics.moments import Moments
-from palette_bench.scoring.statistics_files import StatisticsFile, read_statistics
 from palette_bench.tasks.preprocess import PREPROCESS
+from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
+
+log = logging.getLogger(__name__)
 
 ORIGINALS = "originals"
 FULL = "val-full@"
 DEFAULT_FULL, MATCHED_FULL = f"{FULL}crop-area-v1", f"{FULL}crop256-v1"
-IMPORTED_NOTE = "imported-reference"
 OWN_NOTE = "own-originals"
 
 
@@ -67,7 +74,7 @@ class ReferenceRequest:
         if self.file:
             if self.mode is None or self.n is None:
                 raise UsageError(
-                    f"{self.file.name} does not say how its images were resized, nor how many they were: "
+                    f"{self.file.name} does not state how its images were resized or how many there are: "
                     "give both --mode MODE and --n N"
                 )
             if self.n < 2:
@@ -76,9 +83,8 @@ class ReferenceRequest:
                 )
         elif self.n is not None:
             raise UsageError("--n belongs to --reference FILE.npz; images are counted")
-        elif self.name not in (None, ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)):
-            known = ", ".join([ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)])
-            raise UsageError(f"unknown reference {self.name!r}: {known}, or a FILE.npz")
+        elif self.name not in (None, *(known := [ORIGINALS, *(f"{FULL}{name}" for name in PREPROCESS)])):
+            raise UsageError(f"unknown reference {self.name!r}: {', '.join(known)}, or a FILE.npz")
         if self.images and not self.preprocess:
             raise UsageError(f"--reference-images goes with --reference {DEFAULT_FULL} or {MATCHED_FULL}")
 
@@ -137,41 +143,25 @@ class ImageReference:
             return self._loaded[extractor.id][head]
 
         key = statistics_key(self.keys[extractor.id], head, "moments")
-        moments = self._moments(key, features)
-        paired = self.id == ORIGINALS
-        # with N <= D rows, a Fréchet distance works on the rows themselves
-        needs_features = kernel or self.n <= len(moments.mean) or paired
-        needs_kernel_mean = kernel and not paired and self._is_large(moments)
-        return ReferenceSet(
-            self.id,
-            self.n,
-            features() if needs_features else None,
-            moments,
-            self._kernel_mean(extractor, head, features) if needs_kernel_mean else None,
-            paired,
-        )
-
-    def _moments(self, key: Fingerprint, features: Callable[[], Features]) -> Moments:
         stored = self.statistics.load(key)
-        if stored is not None:
-            return Moments.from_arrays(stored)
-        moments = Moments.of(features())
-        if self._is_large(moments):
+        moments = Moments.of(features()) if stored is None else Moments.from_arrays(stored)
+        # Moments smaller than the features are cached, because that saves reading.
+        is_large = self.n > len(moments.mean)
+        if stored is None and is_large:
             self.statistics.store(key, moments.to_arrays(), {})
-        return moments
-
-    def _is_large(self, moments: Moments) -> bool:
-        """Return whether moments are smaller than the features, so that caching them saves reading."""
-        return self.n > len(moments.mean)
-
-    def _kernel_mean(self, extractor: FeatureExtractor, head: str, features: Callable[[], Features]) -> float:
-        """Return KID's mean over the reference's own pairs; its N^2 products are computed once and cached."""
-        key = statistics_key(self.keys[extractor.id], head, "kernel-mean")
-        stored = self.statistics.load(key)
-        if stored is None:
-            stored = {"mean": np.array([kid.self_mean(features())])}
-            self.statistics.store(key, stored, {})
-        return float(stored["mean"][0])
+        paired = self.id == ORIGINALS
+        kernel_mean = None
+        if kernel and not paired and is_large:
+            # KID's mean over the reference's own pairs: N^2 products, computed once
+            key = statistics_key(self.keys[extractor.id], head, "kernel-mean")
+            mean = self.statistics.load(key)
+            if mean is None:
+                mean = {"mean": np.array([kid.self_mean(features())])}
+                self.statistics.store(key, mean, {})
+            kernel_mean = float(mean["mean"][0])
+        # with N <= D rows, a Fréchet distance works on the rows themselves
+        rows = features() if kernel or paired or not is_large else None
+        return ReferenceSet(self.id, self.n, rows, moments, kernel_mean, paired)
 
 
 def own_originals(
@@ -197,48 +187,129 @@ def own_originals(
     return ImageReference(ORIGINALS, n, keys, originals.__getitem__, statistics, notes)
 
 
-@dataclass(frozen=True)
-class ImportedReference:
-    """A reference read from a statistics file; it has no features and cannot be traced to images."""
+# --- validation sets in the cache ---
 
-    file: StatisticsFile
-    mode: str
-    notes: tuple[str, ...] = (IMPORTED_NOTE,)
+_WHOLE = {"imagenet": 50_000, "places": 36_500}  # images; Palette, Appendix C.5
+
+
+class IndexEntry(Part):
+    """The index entry of one validation set for one extractor."""
+
+    n: int
+    key: Sha  # fingerprint of all images and the extractor
+    parts: tuple[Sha, ...]  # keys of the cached features, in order
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """A validation set: which one, with which preprocessing, at which size.
+
+    An index lists the cached parts of each set, so later runs need neither images nor networks. The index key
+    includes the source files of the benchmark set: another folder of the same name is another reference.
+
+    Attributes:
+        name: `imagenet`, `places`, or the id of a folder source.
+        preprocess: id of the preprocessing.
+        side: side of the protocol's images, pixels.
+        sources: id -> SHA-256 of each source file of the benchmark set that is compared.
+    """
+
+    name: str
+    preprocess: str
+    side: int
+    sources: Mapping[ImageId, Fingerprint] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, target: BenchSet, preprocess: str) -> ValidationSet:
+        """Return the validation set that a benchmark set is compared with."""
+        source = target.manifest.source
+        known = target.protocol.sources.get(source)
+        if isinstance(known, ImageNetSource):
+            source = "imagenet"
+        elif isinstance(known, PlacesSource):
+            source = "places"
+        sources = {item.id: item.source_sha256 for item in target.manifest.items}
+        return cls(source, preprocess, target.protocol.side, sources)
 
     @property
     def id(self) -> str:
-        """Return `imported:` and the first 12 digits of the file's digest."""
-        return f"imported:{self.file.digest[:12]}"
+        """Return the reference's name in scorecards."""
+        return f"{FULL}{self.preprocess}"
 
-    def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
-        """Return the digest of file, count, mode and extractor."""
-        return fingerprint(
-            {
-                "file": self.file.digest,
-                "n": self.file.moments.n,
-                "mode": self.mode,
-                "extractor": extractor.fingerprint,
-            }
-        )
+    @property
+    def size(self) -> int | None:
+        """Return the number of images in the whole set, or None for a folder."""
+        return _WHOLE.get(self.name)
 
-    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
-        """Return the statistics; KID needs features and is None against them."""
-        return ReferenceSet(self.id, self.file.moments.n, None, self.file.moments)
+    def _path(self, extractor: FeatureExtractor) -> Path | None:
+        folder = cache_folder()
+        if folder is None:
+            return None
+        identity = {
+            "set": self.name,
+            "sources": sorted(self.sources.items()),
+            "preprocess": self.preprocess,
+            "side": self.side,
+            "extractor": extractor.fingerprint,
+        }
+        return folder / "references" / f"{fingerprint(identity)}.json"
+
+    def entry(self, extractor: FeatureExtractor) -> IndexEntry | None:
+        """Return the index entry of an extractor, or None if it is absent or damaged (PB808)."""
+        path = self._path(extractor)
+        try:
+            if path is None or not path.is_file():
+                return None
+            return IndexEntry.model_validate_json(path.read_bytes())
+        except OSError:
+            return None  # the feature cache already warns that it cannot be read
+        except ValidationError as error:
+            log.warning("%s", problem("PB808", str(path), expected="an index entry", found=str(error)[:200]))
+            return None
+
+    def remember(self, extractor: FeatureExtractor, entry: IndexEntry) -> None:
+        """Write an index entry; failure is only logged, because the feature cache has already warned."""
+        path = self._path(extractor)
+        if path is None:
+            return
+        try:
+            atomic.write_text(path, json.dumps(entry.model_dump(mode="json")))
+        except StorageError:
+            log.debug("the index of %s is not kept", self.id)
+
+    def remembered(
+        self, extractors: Sequence[FeatureExtractor], features: ArrayCache, statistics: ArrayCache
+    ) -> ImageReference | None:
+        """Return the reference from the cache, or None unless the index has an entry for every extractor."""
+        entries = {e.id: entry for e in extractors if (entry := self.entry(e)) is not None}
+        if len(entries) < len(extractors) or not entries:
+            return None
+        keys = {name: entry.key for name, entry in entries.items()}
+        n = next(iter(entries.values())).n
+        load = partial(_load, entries, features)
+        return ImageReference(self.id, n, keys, load, statistics, self.notes(n))
+
+    def notes(self, n: int) -> tuple[str, ...]:
+        """Return `partial-reference` if n images are not the whole of a published validation set."""
+        return ("partial-reference",) if self.size not in (None, n) else ()
 
 
-def import_reference(request: ReferenceRequest, width: int) -> ImportedReference:
-    """Return the reference from the statistics file that a request names.
-
-    Args:
-        request: the request, with file, mode and n.
-        width: number of features of the extractor that is compared.
+def _load(entries: dict[str, IndexEntry], cache: ArrayCache, name: str) -> HeadTables:
+    """Return the features of one extractor, joined from their cached parts.
 
     Raises:
-        UsageError: the request lacks file, mode or n.
-        RecordError: PB412, the file holds no usable statistics.
-        StorageError: PB801, the file cannot be read.
+        InputError: a part is missing or damaged.
     """
-    path, n, mode = request.file, request.n, request.mode
-    if path is None or n is None or mode is None:
-        raise UsageError("statistics need a file, a mode and a number of images")
-    return ImportedReference(read_statistics(path, n, width, mode), mode)
+    parts = [cache.load(key) for key in entries[name].parts]
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        raise InputError(
+            f"{len(parts) - len(whole):,} of {len(parts):,} cached parts of the validation set are gone or "
+            "damaged: name its images again with --reference-images DIR"
+        )
+    return joined(whole)
+
+
+def joined(parts: Sequence[HeadTables]) -> HeadTables:
+    """Return the feature tables of consecutive parts as one, by head."""
+    return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}

@@ -17,8 +17,8 @@ from pydantic import Field
 from palette_bench.core import atomic
 from palette_bench.core.errors import Problem, RecordError, StorageError, problem
 from palette_bench.core.fingerprint import sha256
-from palette_bench.core.notebook import html_table
 from palette_bench.core.records import Part, Record, Sha, Text, read_file
+from palette_bench.core.text import html_table
 from palette_bench.core.types import AnyPath, Direction
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 
@@ -110,7 +110,7 @@ class Scorecard(Record):
         if card.digest() != card.content_sha256:
             expected, found = card.content_sha256[:12], card.digest()[:12]
             fix = "score the submission again; a card is never edited"
-            raise RecordError(problem("PB407", path.name, expected=expected, found=found, fix=fix))
+            raise RecordError.of("PB407", path.name, expected=expected, found=found, fix=fix)
         return card
 
     def __repr__(self) -> str:
@@ -183,15 +183,10 @@ def table_path(card: Path) -> Path:
     return card.with_name(f"{card.name.removesuffix('.json')}.images.csv.gz")
 
 
-def table_bytes(table: pd.DataFrame) -> bytes:
-    """Return a per-image table as canonical CSV: sorted by id, floats by repr, line ends LF."""
-    text = table.sort_values("image_id").to_csv(index=False, lineterminator="\n")
-    return text.encode()
-
-
 def write_scorecard(card: Scorecard, table: pd.DataFrame, path: Path) -> Scorecard:
     """Write the per-image table, then the scorecard; return it with table link and digest filled in."""
-    data = table_bytes(table)
+    # canonical CSV: sorted by id, floats by repr, line ends LF
+    data = table.sort_values("image_id").to_csv(index=False, lineterminator="\n").encode()
     link = TableLink(file=table_path(path).name, sha256=sha256(data), rows=len(table))
     finished = card.model_copy(update={"per_image": link}).signed()
     atomic.make_folder(path.parent)
@@ -220,9 +215,9 @@ def read_table(card: Scorecard, path: Path) -> pd.DataFrame:
         finding = problem("PB408", file.name, expected="the card's table", found=reason, fix=fix)
         raise RecordError(finding) from error
     if sha256(data) != card.per_image.sha256:
-        fix = "take the table that `score` wrote; a spreadsheet that saves it changes it"
+        fix = "use the table that `score` wrote; saving it in a spreadsheet changes it"
         expected, found = card.per_image.sha256[:12], sha256(data)[:12]
-        raise RecordError(problem("PB408", file.name, expected=expected, found=found, fix=fix))
+        raise RecordError.of("PB408", file.name, expected=expected, found=found, fix=fix)
     return pd.read_csv(io.BytesIO(data), dtype={"image_id": str})
 
 

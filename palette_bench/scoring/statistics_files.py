@@ -15,28 +15,54 @@ import numpy as np
 from scipy import linalg
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import InputError, RecordError, problem
-from palette_bench.core.fingerprint import sha256
+from palette_bench.core.errors import InputError, RecordError
+from palette_bench.core.fingerprint import fingerprint, sha256
 from palette_bench.core.npz import read_npz, read_scalar
 from palette_bench.core.records import read_file
 from palette_bench.core.types import Fingerprint
+from palette_bench.scoring.features.extractor import FeatureExtractor
+from palette_bench.scoring.metrics.metric import ReferenceSet
 from palette_bench.scoring.metrics.moments import Moments
 
+IMPORTED_NOTE = "imported-reference"
 _FLOATS = ("<f8", "<f4")
 # relative to the largest eigenvalue: how far below zero storage in float32 may push an eigenvalue
 _NEGATIVE = 1e-8
 
 
 @dataclass(frozen=True)
-class StatisticsFile:
-    """The moments in a file, and the digest of its bytes."""
+class ImportedReference:
+    """A reference read from a statistics file; it has no features and cannot be traced to images.
+
+    Attributes:
+        moments: mean and covariance in the file.
+        digest: SHA-256 of the file.
+        mode: resize mode of the images behind it.
+        notes: notes that every score against it carries.
+    """
 
     moments: Moments
     digest: Fingerprint
+    mode: str
+    notes: tuple[str, ...] = (IMPORTED_NOTE,)
+
+    @property
+    def id(self) -> str:
+        """Return `imported:` and the first 12 digits of the file's digest."""
+        return f"imported:{self.digest[:12]}"
+
+    def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
+        """Return the digest of file, count, mode and extractor."""
+        identity = {"file": self.digest, "n": self.moments.n, "mode": self.mode}
+        return fingerprint({**identity, "extractor": extractor.fingerprint})
+
+    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
+        """Return the statistics; KID needs features and is None against them."""
+        return ReferenceSet(self.id, self.moments.n, None, self.moments)
 
 
-def read_statistics(path: Path, n: int, width: int, mode: str) -> StatisticsFile:
-    """Return the mean and covariance in a file.
+def read_statistics(path: Path, n: int, width: int, mode: str) -> ImportedReference:
+    """Return the mean and covariance in a file as a reference.
 
     Args:
         path: an .npz with `mu` and `sigma`; nothing in it is unpickled.
@@ -53,33 +79,21 @@ def read_statistics(path: Path, n: int, width: int, mode: str) -> StatisticsFile
     data = read_file(path)
     try:
         given = read_npz(io.BytesIO(data), {"mu": (width,), "sigma": (width, width)}, _FLOATS)
-        _require_statement(data, n, mode)
+        for name, stated_by_user in (("n", str(n)), ("mode", mode)):
+            stated = read_scalar(io.BytesIO(data), name)
+            if stated not in (None, stated_by_user):
+                raise InputError(
+                    f"the file says {name} {stated[:40]}, the command says {name} {stated_by_user}"
+                )
         mean, covariance = (given[name].astype(np.float64) for name in ("mu", "sigma"))
         moments = Moments.from_arrays({"n": np.array([float(n)]), "mean": mean, "covariance": covariance})
         _require_possible(moments)
     except (ValueError, InputError) as error:
-        raise RecordError(
-            problem(
-                "PB412",
-                path.name,
-                expected=f"statistics of {n:,} images: mu ({width:,},) and sigma ({width:,}, {width:,})",
-                found=str(error).strip("'\""),
-                fix="give statistics of this very network, as pytorch-fid or --export-statistics writes them",
-            )
-        ) from error
-    return StatisticsFile(moments, sha256(data))
-
-
-def _require_statement(data: bytes, n: int, mode: str) -> None:
-    """Raise unless the count and mode that the file states, if any, are those that the caller gives.
-
-    Raises:
-        InputError: the file states another count or mode.
-    """
-    for name, given in (("n", str(n)), ("mode", mode)):
-        stated = read_scalar(io.BytesIO(data), name)
-        if stated not in (None, given):
-            raise InputError(f"the file says {name} {stated[:40]}, the command says {name} {given}")
+        expected = f"statistics of {n:,} images: mu ({width:,},) and sigma ({width:,}, {width:,})"
+        found = str(error).strip("'\"")
+        fix = "give statistics of this network, as pytorch-fid or --export-statistics writes them"
+        raise RecordError.of("PB412", path.name, expected=expected, found=found, fix=fix) from error
+    return ImportedReference(moments, sha256(data), mode)
 
 
 def _require_possible(moments: Moments) -> None:

@@ -17,23 +17,8 @@ from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.core.errors import Problem
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
-from palette_bench.submission.files import output_name
-from palette_bench.submission.layout import of_files
-from palette_bench.submission.thumbnails import (
-    CELLS,
-    FAR,
-    LUMA,
-    MIN_CELLS,
-    NEARER,
-    Colours,
-    colour_fault,
-    distances,
-    known_cells,
-    shift,
-    thumbnail,
-    tones,
-    turn,
-)
+from palette_bench.submission import thumbnails
+from palette_bench.submission.files import of_files, output_name
 
 SMALL_ERROR = 8  # levels; JPEG or a resize changes most pixels by no more than this
 ALTERED_SHARE = 0.2  # share of known pixels that changed; blending along the hole's edge changes fewer
@@ -44,8 +29,9 @@ SHOWN_PAIRS = 5  # pairs that the message of PB325 names
 _LOOKED_AT = 64  # outputs tested for a shift: a faulty step shifts all outputs, so a sample is enough
 _BLOCK = 256  # outputs compared with all inputs at once, to bound memory
 
-_Grid = NDArray[np.float32]  # (CELLS * CELLS,) luma of a thumbnail
+_Grid = NDArray[np.float32]  # (thumbnails.CELLS * thumbnails.CELLS,) luma of a thumbnail
 
+# Scorecards record these words, so they stay as they are.
 _FIXES = {
     "PB321": "outputs must come from the inputs; references are for the judge alone",
     "PB322": "the method returned its input: see that its prediction is what gets written",
@@ -98,53 +84,60 @@ class AnomalyCheck:
         self._conditions[image_id] = pixel_digest(condition)
         if (output == output[0, 0]).all():
             self._constant.add(image_id)
-        if mask is not None and _is_lossy(output, condition, mask):
-            self._lossy.add(image_id)
+        if mask is not None and not mask.all():
+            # Known pixels that changed in many places, but only slightly, show JPEG or a resize.
+            samples = np.maximum(output, condition) - np.minimum(output, condition)
+            gaps = np.maximum(np.maximum(samples[..., 0], samples[..., 1]), samples[..., 2])[~mask]
+            if (gaps > 0).mean() >= ALTERED_SHARE and (gaps <= SMALL_ERROR).mean() >= SMALL_SHARE:
+                self._lossy.add(image_id)
         # Tones, channels and orientation are compared on thumbnails, over cells without a hole.
-        colours, given, known = thumbnail(output), thumbnail(condition), known_cells(mask)
-        luma, given_luma = colours @ LUMA, given @ LUMA
+        colours, given = thumbnails.thumbnail(output), thumbnails.thumbnail(condition)
+        known = thumbnails.known_cells(mask)
+        luma, given_luma = colours @ thumbnails.LUMA, given @ thumbnails.LUMA
         self._outputs.append(luma.astype(np.float32))
         self._inputs.append(given_luma.astype(np.float32))
         self._known.append(known)
-        if image_id in self._constant or known.sum() < MIN_CELLS:
+        if image_id in self._constant or known.sum() < thumbnails.MIN_CELLS:
             return
-        model = self._coloured_model(image_id, given)
-        held = None if model is None else colour_fault(colours[known], model[known])
+        # The colours to expect are those of the input, or of the original if the input is gray.
+        model: thumbnails.Colours | None = given
+        if self._target.task.degradation == "gray-v1":
+            whole = self._target if isinstance(self._target, BenchSet) else None
+            model = thumbnails.thumbnail(whole.reference(image_id)) if whole else None
+        held = None if model is None else thumbnails.colour_fault(colours[known], model[known])
         if held is not None:
             self._channels[image_id] = held
-        changed = None if held else tones(luma[known], given_luma[known], of_0_to_1=bool(output.max() <= 1))
+        of_0_to_1 = bool(output.max() <= 1)
+        changed = None if held else thumbnails.tones(luma[known], given_luma[known], of_0_to_1=of_0_to_1)
         if changed is not None:
             self._tones[image_id] = changed
-        elif turned := turn(luma, given_luma, known):
+        elif turned := thumbnails.turn(luma, given_luma, known):
             self._turned[image_id] = turned
         if len(self._shifts) < _LOOKED_AT:
-            self._shifts[image_id] = shift(output, condition, mask)
+            self._shifts[image_id] = thumbnails.shift(output, condition, mask)
 
     def problems(self) -> list[Problem]:
         """Return PB321-PB329 for the outputs added so far."""
-        n = len(self._digests)
+        n, references = len(self._digests), self._references
+        at_target = {i for i, digest in self._digests.items() if digest == references.get(i)}
+        at_input = {i for i, digest in self._digests.items() if digest == self._conditions[i]}
+        # An output is no copy of one of the two if input and reference are equal anyway.
+        leaked, unchanged = at_target - at_input, at_input - at_target
         lossy = self._lossy if 2 * len(self._lossy) > n else set()
         share = f"altered by 1 to {SMALL_ERROR} levels in most known pixels of {len(lossy):,} of {n:,}"
+        swapped = self._most({i: bool(held) for i, held in self._channels.items()})
+        held = Counter(self._channels[i] for i in swapped).most_common(1)
         return [
-            *_about("PB321", self._equal_to_target(), "not the target itself", "equal pixels"),
-            *_about("PB322", self._equal_to_input(), "not the input itself", "equal pixels"),
+            *_about("PB321", leaked, "not the target itself", "equal pixels"),
+            *_about("PB322", unchanged, "not the input itself", "equal pixels"),
             *_about("PB323", self._equal_to_each_other(), "different outputs", "equal pixels"),
             *_about("PB324", lossy, "known pixels as they were given", share),
             *self._permuted(),
-            *_about("PB326", self._dull(), "an image", "one colour"),
+            *_about("PB326", self._constant - at_target, "an image", "one colour"),
             *self._toned(),
-            *self._of_other_channels(),
+            *_about("PB328", swapped, "red, green, blue", held[0][0] if held else ""),
             *self._misplaced(),
         ]
-
-    def _coloured_model(self, image_id: ImageId, given: Colours) -> Colours | None:
-        """Return the colours to expect: those of the input, or of the original if the input is gray.
-
-        None if the input is gray and the originals are not available.
-        """
-        if self._target.task.degradation != "gray-v1":
-            return given
-        return thumbnail(self._target.reference(image_id)) if isinstance(self._target, BenchSet) else None
 
     @staticmethod
     def _most(verdicts: Mapping[ImageId, bool]) -> set[ImageId]:
@@ -169,12 +162,6 @@ class AnomalyCheck:
         )
         return _about("PB327", changed, "tones as in the inputs", found)
 
-    def _of_other_channels(self) -> list[Problem]:
-        """Return PB328 if most of the outputs with a clear verdict hold channels other than R, G, B."""
-        found = self._most({i: bool(held) for i, held in self._channels.items()})
-        held = Counter(self._channels[i] for i in found).most_common(1)
-        return _about("PB328", found, "red, green, blue", held[0][0] if held else "")
-
     def _misplaced(self) -> list[Problem]:
         """Return PB329 for two or more turned or mirrored outputs, or if most outputs share one shift."""
         if len(self._turned) > 1:
@@ -190,18 +177,6 @@ class AnomalyCheck:
         found = f"moved by {down:+} pixels down and {right:+} to the right, in most outputs looked at"
         return _about("PB329", ids, "each pixel at its place", found)
 
-    def _reference(self, image_id: ImageId) -> Fingerprint:
-        return self._references.get(image_id, "")
-
-    def _equal_to_target(self) -> set[ImageId]:
-        """Return the outputs that equal their reference, except where the input already equals it."""
-        equal = {i for i, digest in self._digests.items() if digest == self._reference(i)}
-        return {i for i in equal if self._conditions[i] != self._digests[i]}
-
-    def _equal_to_input(self) -> set[ImageId]:
-        equal = {i for i, digest in self._digests.items() if digest == self._conditions[i]}
-        return {i for i in equal if self._reference(i) != self._digests[i]}
-
     def _equal_to_each_other(self) -> set[ImageId]:
         """Return the outputs that share their pixels although their inputs differ."""
         groups: dict[Fingerprint, list[ImageId]] = defaultdict(list)
@@ -209,10 +184,6 @@ class AnomalyCheck:
             groups[digest].append(image_id)
         inputs = {digest: {self._conditions[i] for i in ids} for digest, ids in groups.items()}
         return {i for digest, ids in groups.items() if len(inputs[digest]) > 1 for i in ids}
-
-    def _dull(self) -> set[ImageId]:
-        """Return the outputs of a single colour that do not equal their reference."""
-        return {i for i in self._constant if self._digests[i] != self._reference(i)}
 
     def _permuted(self) -> list[Problem]:
         """Return PB325 if two or more outputs match the input of another id."""
@@ -227,7 +198,7 @@ class AnomalyCheck:
     def _mix_ups(self) -> list[tuple[int, int]]:
         """Return (output, input) indices of outputs that match another input far better than their own."""
         outputs, inputs, known = (
-            np.asarray(rows, np.float64).reshape(-1, CELLS * CELLS)
+            np.asarray(rows, np.float64).reshape(-1, thumbnails.CELLS * thumbnails.CELLS)
             for rows in (self._outputs, self._inputs, self._known)
         )
         cells = known.sum(axis=1)
@@ -235,14 +206,16 @@ class AnomalyCheck:
         # Only outputs that are far from their own input, and do not even correlate with it, are compared with
         # all inputs.
         rows = zip(outputs, inputs, known, strict=True)
-        fits = np.array([distances(o[None], x[None], k[None], alike=True)[0, 0] for o, x, k in rows])
-        suspects = np.flatnonzero((own > FAR) & np.isinf(fits) & (cells >= MIN_CELLS))
+        fits = np.array(
+            [thumbnails.distances(o[None], x[None], k[None], alike=True)[0, 0] for o, x, k in rows]
+        )
+        suspects = np.flatnonzero((own > thumbnails.FAR) & np.isinf(fits) & (cells >= thumbnails.MIN_CELLS))
         pairs = []
         for start in range(0, len(suspects), _BLOCK):
             block = suspects[start : start + _BLOCK]
-            gaps = distances(outputs[block], inputs, known, alike=True)
+            gaps = thumbnails.distances(outputs[block], inputs, known, alike=True)
             nearest, least = gaps.argmin(axis=1), gaps.min(axis=1)
-            shown = (least < FAR) & (NEARER * least < own[block])
+            shown = (least < thumbnails.FAR) & (thumbnails.NEARER * least < own[block])
             pairs += [(int(i), int(j)) for i, j in zip(block[shown], nearest[shown], strict=True)]
         return pairs
 
@@ -250,12 +223,3 @@ class AnomalyCheck:
 def _about(code: str, ids: Iterable[ImageId], expected: str, found: str) -> list[Problem]:
     names = [output_name(image_id) for image_id in sorted(ids)]
     return of_files(code, names, expected=expected, found=found, fix=_FIXES[code])
-
-
-def _is_lossy(output: Image, condition: Image, mask: Mask) -> bool:
-    """Return whether many known pixels changed, but only slightly, as after JPEG or a resize."""
-    samples = np.maximum(output, condition) - np.minimum(output, condition)
-    gaps = np.maximum(np.maximum(samples[..., 0], samples[..., 1]), samples[..., 2])[~mask]
-    return (
-        len(gaps) > 0 and (gaps > 0).mean() >= ALTERED_SHARE and (gaps <= SMALL_ERROR).mean() >= SMALL_SHARE
-    )

@@ -16,9 +16,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from palette_bench.core.errors import SubmissionError, problem
-from palette_bench.core.litter import is_litter
+from palette_bench.core.errors import SubmissionError
 from palette_bench.core.png import MAX_BYTES, PngError
+from palette_bench.core.text import is_litter
+from palette_bench.submission.files import unsafe
 
 SPARE_ENTRIES = 64  # entries allowed beside the images: the card, folders, journals and litter
 MAX_SAMPLES = 10  # images per id in an archive; a folder has no such cap
@@ -29,7 +30,6 @@ _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # member, strong, masked headers
 _NARROW = 0xFFFFFFFF  # marks a 32-bit field whose value is stored in the 64-bit extra field
 _ENTRY_BYTES = 512  # cap on the average size of a directory entry: twice what the longest id needs
-_DRIVE = re.compile(r"[A-Za-z]:")
 
 _END = struct.Struct("<4s2H2H2LH")
 _LOCATOR64 = struct.Struct("<4sLQL")
@@ -82,7 +82,7 @@ class Archive:
         if count > 2 * most:  # macOS adds a twin to each file
             raise self._over_cap(f"at most {most:,} entries", f"{count:,} entries")
         if length > (count + SPARE_ENTRIES) * _ENTRY_BYTES:
-            raise self._over_cap("names and no long comments", f"a directory of {length:,} bytes")
+            raise self._over_cap("names without long comments", f"a directory of {length:,} bytes")
         members = list(self._members(os.pread(handle, length, offset), count))
         self._check_totals(members, n_ids)
         self.refused = _refusals(members)
@@ -103,30 +103,16 @@ class Archive:
         packed = os.pread(self._handle, member.packed, start)
         data = packed if member.method == _STORED else _inflate(packed, member.size)
         if len(data) != member.size or zlib.crc32(data) != member.crc:
-            raise PngError("PB305", "the size and checksum its archive declares", "others")
+            raise PngError("PB305", "the size and checksum that its archive declares", "others")
         return data
 
     def _damaged(self, found: str) -> SubmissionError:
-        return SubmissionError(
-            problem(
-                "PB104",
-                self._label,
-                expected="a whole .zip archive",
-                found=found,
-                fix="make it again with zip, or give the folder itself",
-            )
-        )
+        fix = "make it again with zip, or give the folder itself"
+        return SubmissionError.of("PB104", self._label, expected="a whole .zip archive", found=found, fix=fix)
 
     def _over_cap(self, expected: str, found: str) -> SubmissionError:
-        return SubmissionError(
-            problem(
-                "PB103",
-                self._label,
-                expected=expected,
-                found=found,
-                fix="keep only submission.toml, outputs/ and samples/, or give the folder itself",
-            )
-        )
+        fix = "keep only submission.toml, outputs/ and samples/, or give the folder itself"
+        return SubmissionError.of("PB103", self._label, expected=expected, found=found, fix=fix)
 
     def _find_directory(self) -> tuple[int, int, int]:
         """Return the number of entries, the offset and the length of the central directory.
@@ -148,18 +134,13 @@ class Archive:
             # Some archivers write 64-bit records although the 32-bit fields suffice, so the presence of the
             # locator decides, not the value of those fields.
             end = min(_LOCATOR64.unpack(locator)[2], end)
-            count, length, offset = self._read_end64(end)
+            record = os.pread(self._handle, _END64.size, end)
+            if len(record) < _END64.size or not record.startswith(b"PK\x06\x06"):
+                raise self._damaged("no 64-bit end record")
+            _, _, count, length, offset = _END64.unpack(record)
         if offset + length != end:
             raise self._damaged("a directory that does not lie before the end record")
         return count, offset, length
-
-    def _read_end64(self, at: int) -> tuple[int, int, int]:
-        """Return the number of entries, length and offset of the directory from the 64-bit end record."""
-        record = os.pread(self._handle, _END64.size, at)
-        if len(record) < _END64.size or not record.startswith(b"PK\x06\x06"):
-            raise self._damaged("no 64-bit end record")
-        _, _, count, length, offset = _END64.unpack(record)
-        return count, length, offset
 
     def _members(self, directory: bytes, count: int) -> Iterator[_Member]:
         at = 0
@@ -215,9 +196,9 @@ class Archive:
         if len(header) < _LOCAL.size:
             return None
         signature, flags, method, n_name, n_extra = _LOCAL.unpack_from(header)
-        told = (signature, flags & _ENCRYPTED, method, n_name, header[_LOCAL.size :])
+        found = (signature, flags & _ENCRYPTED, method, n_name, header[_LOCAL.size :])
         declared = (b"PK\x03\x04", member.flags & _ENCRYPTED, member.method, len(name), name)
-        return member.offset + _LOCAL.size + n_name + n_extra if told == declared else None
+        return member.offset + _LOCAL.size + n_name + n_extra if found == declared else None
 
 
 def _widen(extra: bytes, *values: int) -> list[int]:
@@ -246,7 +227,7 @@ def _refusals(members: list[_Member]) -> dict[str, PngError]:
 
 
 def _faults(member: _Member) -> Iterator[PngError]:
-    if found := _unsafe(member.name):
+    if found := unsafe(member.name):
         yield PngError("PB102", "a relative path of plain names with / between them", found)
     if member.is_folder:
         return
@@ -264,25 +245,6 @@ def _faults(member: _Member) -> Iterator[PngError]:
         yield PngError("PB103", "no archive inside the archive", "one")
 
 
-def is_safe(name: str) -> bool:
-    """Return whether a name is a relative path without empty, `.` or `..` steps, NUL or backslash."""
-    return not _unsafe(name)
-
-
-def _unsafe(name: str) -> str:
-    """Return why a member's name is refused, or an empty string."""
-    parts = name.removesuffix("/").split("/")
-    faults = {
-        "a NUL": "\0" in name,
-        "a backslash": "\\" in name,
-        "an absolute path": name.startswith("/"),
-        "a drive letter": bool(_DRIVE.match(name)),
-        "a step to another folder": ".." in parts,
-        "an empty step": "" in parts or "." in parts,
-    }
-    return next((fault for fault, present in faults.items() if present), "")
-
-
 def _inflate(packed: bytes, size: int) -> bytes:
     """Return the inflated bytes of raw deflate data.
 
@@ -297,5 +259,5 @@ def _inflate(packed: bytes, size: int) -> bytes:
     except zlib.error as error:
         raise PngError("PB305", "a deflated member", "damaged data") from error
     if not inflate.eof or inflate.unused_data:
-        raise PngError("PB305", "the size and checksum its archive declares", "others")
+        raise PngError("PB305", "the size and checksum that its archive declares", "others")
     return data

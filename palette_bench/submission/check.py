@@ -1,28 +1,34 @@
 """Check of a submission against its benchmark set: all problems are reported, and nothing is written.
 
-`score` runs the same check with a callback that receives each decoded output. To extract features, it reads
-the files a second time with `read_output`.
+`score` runs the same check and measures each decoded output on the way. To extract features, it reads the
+files a second time with `read_output`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from palette_bench.benchset.manifest import ContestantSet, open_set
 from palette_bench.core.errors import Problem, RecordError, SubmissionError, errors_of, problem
 from palette_bench.core.fingerprint import pixel_digest, table_digest
-from palette_bench.core.notebook import html_table
 from palette_bench.core.png import PngError, decode_strict
 from palette_bench.core.processes import in_threads
+from palette_bench.core.text import html_table
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, Image, ImageId, Mask, Progress
 from palette_bench.submission.anomalies import AnomalyCheck
 from palette_bench.submission.card import CARD, PLACEHOLDER, PLACEHOLDER_SLUG, SubmissionCard
-from palette_bench.submission.files import Submission, open_submission, output_name
-from palette_bench.submission.layout import Layout, arrange, is_image, of_files
+from palette_bench.submission.files import (
+    Submission,
+    arrange,
+    is_image,
+    of_files,
+    open_submission,
+    output_name,
+)
 from palette_bench.tasks import canary
 
 CARD_BYTES = 1 << 16
@@ -71,15 +77,14 @@ class CheckedOutput:
         output: (S, S, 3) uint8, as submitted.
         condition: (S, S, 3) uint8, the input; gray is repeated in each channel.
         mask: (S, S) bool, True = hole, or None.
+        digest: pixel digest of the output.
     """
 
     image_id: ImageId
     output: Image
     condition: Image
     mask: Mask | None
-
-
-Witness: TypeAlias = Callable[[CheckedOutput], object]  # called once per valid output, from several threads
+    digest: Fingerprint
 
 
 @dataclass(frozen=True)
@@ -134,12 +139,7 @@ class CheckReport:
 
 
 def check(
-    submission: AnyPath,
-    benchset: AnyPath,
-    *,
-    strict: bool = False,
-    progress: Progress = SILENT,
-    on_output: Witness | None = None,
+    submission: AnyPath, benchset: AnyPath, *, strict: bool = False, progress: Progress = SILENT
 ) -> CheckReport:
     """Read every file of a submission and return a report of all errors and anomalies.
 
@@ -149,19 +149,111 @@ def check(
             originals, so copies of them (PB321) are not detected.
         strict: count warnings as errors.
         progress: callback that reports each image.
-        on_output: callback for each valid decoded output of sample 1 (thread-safe).
 
     Raises:
         BenchSetError: the set itself is unfinished or damaged.
         CodecError: PB701-PB703, the image libraries of this machine give wrong results.
     """
     canary.prove()
-    submission, target = Path(submission), open_set(Path(benchset))
+    target = open_set(Path(benchset))
     try:
-        with open_submission(submission, len(target.ids)) as files:
-            return _report(files, submission, target, strict, progress, on_output)
+        with open_submission(Path(submission), len(target.ids)) as files:
+            checking = SubmissionCheck(files, target)
+            for _ in checking.read_outputs(progress):
+                pass
+            return checking.report(strict=strict)
     except SubmissionError as error:  # no file of the submission can be read
         return CheckReport(error.problems)
+
+
+class SubmissionCheck:
+    """Check of an opened submission: `read_outputs` reads its files, then `report` lists all problems."""
+
+    def __init__(self, files: Submission, target: ContestantSet) -> None:
+        """Read the card and assign the files to ids.
+
+        Args:
+            files: the submission.
+            target: the set that it belongs to.
+        """
+        self._files, self._target = files, target
+        self._card, self._problems = _read_card(files, target)
+        if self._card:
+            self._problems += _card_problems(self._card, target)
+        samples = self._card.target.samples_per_image if self._card else None
+        layout = arrange(files.names, files.refused, target.ids, samples)
+        self._problems += layout.problems
+        self._places = [(sample, i) for sample, ids in sorted(layout.answers.items()) for i in ids]
+        self._pixels: dict[ImageId, Fingerprint] = {}
+        self._anomalies = AnomalyCheck(target)
+        # (code, expected, found) -> files with this fault, which become one problem
+        self._faults: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for name, refused in files.refused.items():
+            self._add_fault(refused, name)
+
+    def read_outputs(self, progress: Progress = SILENT) -> Generator[CheckedOutput, None, None]:
+        """Decode every output in a few threads; yield the valid ones of sample 1 in the order of their ids.
+
+        Args:
+            progress: callback that reports each file.
+
+        Raises:
+            BenchSetError: an input or mask of the set cannot be read.
+        """
+        with progress("checking", len(self._places)) as advance:
+            for name, fault, output in in_threads(self._decoded, self._places):
+                advance(1)
+                if fault and name not in self._files.refused:  # refused files are counted already
+                    self._add_fault(fault, name)
+                if output:
+                    self._pixels[output.image_id] = output.digest
+                    self._anomalies.add(
+                        output.image_id, output.output, output.condition, output.mask, output.digest
+                    )
+                    yield output
+
+    def _decoded(self, place: tuple[int, ImageId]) -> tuple[str, PngError | None, CheckedOutput | None]:
+        """Return the name of a file, its fault, if any, and its output if it is valid and of sample 1."""
+        sample, image_id = place
+        name, side = output_name(image_id, sample), self._target.protocol.side
+        try:
+            image, has_metadata = decode_strict(self._files.read(name), side, side, 3)
+        except PngError as error:
+            return name, error, None
+        notice = PngError("PB320", "pixels only", "other chunks, skipped") if has_metadata else None
+        if sample > 1:
+            return name, notice, None
+        condition, mask = self._target.condition(image_id), self._target.mask(image_id)
+        return name, notice, CheckedOutput(image_id, image, condition, mask, pixel_digest(image))
+
+    def _add_fault(self, fault: PngError, name: str) -> None:
+        self._faults[fault.code, fault.expected, fault.found].append(name)
+
+    def report(self, *, strict: bool = False) -> CheckReport:
+        """Return the report on the outputs read so far; if `strict`, warnings are errors."""
+        card, whole = self._card, bool(self._target.reference_digests)
+        problems = list(self._problems)
+        for (code, expected, found), names in sorted(self._faults.items()):
+            fix = _FIXES.get(code, "")
+            problems += of_files(code, sorted(names), expected=expected, found=found, fix=fix)
+        problems += self._anomalies.problems()
+        inherent = _ANCHORS.get(card.method.slug) if card else None
+        for i, finding in enumerate(problems):
+            if finding.severity == "warning" and finding.code == inherent:
+                problems[i] = replace(finding, severity="info")
+            elif finding.severity == "warning" and strict:
+                problems[i] = replace(finding, severity="error")
+        problems.sort(key=lambda p: (_RANK[p.severity], p.code))
+        # A rule holds if it could be checked and no error or warning contradicts it.
+        denied = {p.code for p in problems if p.severity != "info"}
+        holding = tuple(
+            rule
+            for rule, codes in _RULES.items()
+            if not denied & set(codes.split())
+            and (card or rule not in _NEED_CARD)
+            and (whole or rule != _NEEDS_ORIGINALS)
+        )
+        return CheckReport(tuple(problems), card, self._pixels, holding, whole)
 
 
 def read_output(files: Submission, image_id: ImageId, side: int, sample: int = 1) -> Image:
@@ -176,65 +268,14 @@ def read_output(files: Submission, image_id: ImageId, side: int, sample: int = 1
     Raises:
         PngError: PB105, PB201, PB301-PB307, PB801.
     """
-    return _decode(files, output_name(image_id, sample), side)[0]
+    return decode_strict(files.read(output_name(image_id, sample)), side, side, 3)[0]
 
 
-def _decode(files: Submission, name: str, side: int) -> tuple[Image, bool]:
-    return decode_strict(files.read(name), side, side, 3)
-
-
-def _report(
-    files: Submission,
-    place: Path,
-    target: ContestantSet,
-    strict: bool,
-    progress: Progress,
-    on_output: Witness | None,
-) -> CheckReport:
-    card, problems = _read_card(files, place, target)
-    if card:
-        problems += _target_problems(card, target) + _training_problems(card) + _placeholder_problems(card)
-    samples = card.target.samples_per_image if card else None
-    layout = arrange(files.names, files.refused, target.ids, samples)
-    pixels, found = _read_images(_OutputReader(files, target, on_output), layout, progress)
-    problems += layout.problems + found
-    problems = [_weighed(p, card.method.slug if card else "", strict) for p in problems]
-    ordered = tuple(sorted(problems, key=lambda p: (_RANK[p.severity], p.code)))
-    whole = bool(target.reference_digests)
-    return CheckReport(ordered, card, pixels, _holding(ordered, card, whole), whole)
-
-
-def _weighed(finding: Problem, slug: str, strict: bool) -> Problem:
-    """Return the finding with its final severity.
-
-    A warning becomes a notice if it is inherent to the anchor `slug`, and an error if `strict`.
-    """
-    if finding.severity != "warning":
-        return finding
-    if _ANCHORS.get(slug) == finding.code:
-        return replace(finding, severity="info")
-    return replace(finding, severity="error") if strict else finding
-
-
-def _holding(problems: tuple[Problem, ...], card: SubmissionCard | None, whole: bool) -> tuple[str, ...]:
-    # A rule holds if it could be checked and no error or warning contradicts it.
-    denied = {p.code for p in problems if p.severity != "info"}
-    return tuple(
-        rule
-        for rule, codes in _RULES.items()
-        if not denied & set(codes.split())
-        and (card or rule not in _NEED_CARD)
-        and (whole or rule != _NEEDS_ORIGINALS)
-    )
-
-
-def _read_card(
-    files: Submission, place: Path, target: ContestantSet
-) -> tuple[SubmissionCard | None, list[Problem]]:
-    if CARD in files.refused:  # `_read_images` reports all refused files
+def _read_card(files: Submission, target: ContestantSet) -> tuple[SubmissionCard | None, list[Problem]]:
+    if CARD in files.refused:  # all refused files are reported together
         return None, []
     if CARD not in files.names:
-        return None, [_no_card(files, place, target)]
+        return None, [_no_card(files, target)]
     try:
         return SubmissionCard.parse(files.read(CARD, CARD_BYTES), CARD), []
     except PngError as error:
@@ -244,7 +285,7 @@ def _read_card(
         return None, list(error.problems)
 
 
-def _no_card(files: Submission, place: Path, target: ContestantSet) -> Problem:
+def _no_card(files: Submission, target: ContestantSet) -> Problem:
     """Return PB101 for a missing card, with a fix that depends on what the submission contains.
 
     If a deeper folder contains a card, the fix names that folder. If there are only images, the fix names the
@@ -256,11 +297,11 @@ def _no_card(files: Submission, place: Path, target: ContestantSet) -> Problem:
         fix = "give the folder that holds it, or zip that folder's content instead of the folder"
         return problem("PB101", CARD, expected=expected, found=f"one at {deeper[0]}", fix=fix)
     folders = Counter(name.rpartition("/")[0] for name in files.names if is_image(name))
-    if not folders or not place.is_dir():
+    if not folders or not files.path.is_dir():
         fix = f"write {CARD} beside outputs/: who made these outputs, with what, for which set"
         return problem("PB101", CARD, expected=expected, found="none", fix=fix)
     (folder, count), *_ = folders.most_common(1)
-    images = place / folder
+    images = files.path / folder
     words = f"--set {target.folder} --import {images} -o SUB --name NAME"
     fix = (
         f"`palette-bench restore adapter:folder {words}` writes it; or, with scores and a board, "
@@ -269,23 +310,12 @@ def _no_card(files: Submission, place: Path, target: ContestantSet) -> Problem:
     return problem("PB101", CARD, expected=expected, found=f"{count:,} images in {images}", fix=fix)
 
 
-def _placeholder_problems(card: SubmissionCard) -> list[Problem]:
-    """Return PB413 if the card still has placeholder values of an imported tool's outputs."""
-    method = card.method
-    left = {
-        "slug": method.slug == PLACEHOLDER_SLUG,
-        "authors": PLACEHOLDER in method.authors,
-        "license": method.license == PLACEHOLDER,
-    }
-    found = ", ".join(name for name, there in left.items() if there)
-    fix = f"complete {CARD}, or import again with --name --slug --author --license"
-    expected = "who made the outputs, and under which terms"
-    where = f"{CARD}: method"
-    return [problem("PB413", where, expected=expected, found=found, fix=fix)] if found else []
+def _card_problems(card: SubmissionCard, target: ContestantSet) -> list[Problem]:
+    """Return the problems of a valid card.
 
-
-def _target_problems(card: SubmissionCard, target: ContestantSet) -> list[Problem]:
-    """Return PB601 or PB602 for each key of [target] that does not match this set."""
+    PB601 and PB602: keys of [target] that do not match this set. PB410: the method was trained on the test
+    images. PB413: the card still has the placeholder values of an import.
+    """
     public = target.public
     claims = {
         "protocol": (card.target.protocol, public.protocol),
@@ -294,108 +324,26 @@ def _target_problems(card: SubmissionCard, target: ContestantSet) -> list[Proble
         "variant": (card.target.variant or "default", public.variant),
         "set": (card.target.set, public.set_fingerprint),
     }
-    return [
-        problem(
-            "PB601" if key == "protocol" else "PB602",
-            f"{CARD}: target.{key}",
-            expected=known,
-            found=claimed,
-            fix="check against the set these outputs were made from; if it is this one, "
-            f'write {key} = "{known}"',
-        )
-        for key, (claimed, known) in claims.items()
-        if claimed != known and not (key == "set" and known.startswith(claimed))
-    ]
-
-
-def _training_problems(card: SubmissionCard) -> list[Problem]:
-    if card.training.saw_test_images != "yes":
-        return []
-    return [
-        problem(
-            "PB410",
-            f"{CARD}: training.saw_test_images",
-            expected="no",
-            found="yes",
-            fix="train without the test images; such scores are shown, never ranked",
-        )
-    ]
-
-
-@dataclass(frozen=True)
-class _FileReading:
-    """Result of reading one file: the decoded output (sample 1 only) and its digest, or the fault."""
-
-    name: str
-    answer: CheckedOutput | None = None
-    digest: Fingerprint = ""
-    has_metadata: bool = False
-    fault: PngError | None = None
-
-
-@dataclass(frozen=True)
-class _OutputReader:
-    """Decodes the outputs of a submission; `read` can be called from several threads."""
-
-    files: Submission
-    target: ContestantSet
-    on_output: Witness | None
-
-    def read(self, place: tuple[int, ImageId]) -> _FileReading:
-        """Decode the output of a (sample, id) pair; only sample 1 is kept and given to the callback."""
-        sample, image_id = place
-        name = output_name(image_id, sample)
-        if name in self.files.refused:  # `_read_images` reports all refused files
-            return _FileReading(name)
-        try:
-            image, has_metadata = _decode(self.files, name, self.target.protocol.side)
-        except PngError as error:
-            return _FileReading(name, fault=error)
-        if sample > 1:
-            return _FileReading(name, has_metadata=has_metadata)
-        answer = CheckedOutput(image_id, image, self.target.condition(image_id), self.target.mask(image_id))
-        if self.on_output:
-            self.on_output(answer)
-        return _FileReading(name, answer, pixel_digest(image), has_metadata)
-
-
-def _read_images(
-    reader: _OutputReader, layout: Layout, progress: Progress
-) -> tuple[dict[ImageId, Fingerprint], list[Problem]]:
-    """Decode every output; return id -> pixel digest of the valid ones (sample 1), and all problems."""
-    faults = _Faults()
-    for name, refused in reader.files.refused.items():
-        faults.add(refused, name)
-    suspicion = AnomalyCheck(reader.target)
-    pixels: dict[ImageId, Fingerprint] = {}
-    places = [(sample, i) for sample, ids in sorted(layout.answers.items()) for i in ids]
-    with progress("checking", len(places)) as advance:
-        for read in in_threads(reader.read, places):
-            advance(1)
-            if read.fault:
-                faults.add(read.fault, read.name)
-            if read.has_metadata:
-                faults.add(PngError("PB320", "pixels only", "other chunks, skipped"), read.name)
-            if read.answer:
-                one = read.answer
-                pixels[one.image_id] = read.digest
-                suspicion.add(one.image_id, one.output, one.condition, one.mask, read.digest)
-    return pixels, faults.problems() + suspicion.problems()
-
-
-class _Faults:
-    """Collector of faulty files: equal faults become one problem that lists all their files."""
-
-    def __init__(self) -> None:
-        self._names: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-
-    def add(self, fault: PngError, name: str) -> None:
-        self._names[fault.code, fault.expected, fault.found].append(name)
-
-    def problems(self) -> list[Problem]:
-        groups = sorted(self._names.items())
-        return [
-            one
-            for (code, expected, found), names in groups
-            for one in of_files(code, sorted(names), expected=expected, found=found, fix=_FIXES.get(code, ""))
-        ]
+    found = []
+    for key, (claimed, known) in claims.items():
+        if claimed != known and not (key == "set" and known.startswith(claimed)):
+            code, where = "PB601" if key == "protocol" else "PB602", f"{CARD}: target.{key}"
+            fix = (
+                "check against the set these outputs were made from; if it is this one, "
+                f'write {key} = "{known}"'
+            )
+            found.append(problem(code, where, expected=known, found=claimed, fix=fix))
+    if card.training.saw_test_images == "yes":
+        where = f"{CARD}: training.saw_test_images"
+        fix = "train without the test images; such scores are shown, never ranked"
+        found.append(problem("PB410", where, expected="no", found="yes", fix=fix))
+    left = {
+        "slug": card.method.slug == PLACEHOLDER_SLUG,
+        "authors": PLACEHOLDER in card.method.authors,
+        "license": card.method.license == PLACEHOLDER,
+    }
+    if names := ", ".join(name for name, there in left.items() if there):
+        expected = "who made the outputs, and under which terms"
+        fix = f"complete {CARD}, or import again with --name --slug --author --license"
+        found.append(problem("PB413", f"{CARD}: method", expected=expected, found=names, fix=fix))
+    return found

@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -63,14 +64,8 @@ def hardware_name(device: str) -> str:
         import torch  # noqa: PLC0415  # methods without a network run without it
 
         return torch.cuda.get_device_name(device)
-    return _processor() or platform.processor() or platform.machine()
-
-
-def _processor() -> str:
-    """Return the processor's model name from Linux's /proc/cpuinfo, or an empty string."""
-    try:
+    lines: list[str] = []
+    with suppress(OSError):  # Linux alone has this file
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "")
+    return next(names, "") or platform.processor() or platform.machine()

@@ -61,9 +61,5 @@ class FinishedImages:
         return target.relative_to(self.folder).as_posix() if self.folder else target.name
 
     def _entry(self, target: Path, read: bytes, written: bytes) -> dict[str, str]:
-        names = ("file", "run", "read", "written")
-        return dict(
-            zip(
-                names, (self._name(target), fingerprint(self.run), sha256(read), sha256(written)), strict=True
-            )
-        )
+        digests = {"run": fingerprint(self.run), "read": sha256(read), "written": sha256(written)}
+        return {"file": self._name(target), **digests}

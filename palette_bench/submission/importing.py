@@ -58,7 +58,7 @@ def slug_of(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:63]
     if len(slug) < 2:
-        raise UsageError(f"--slug is needed: the name {name!r} holds no letters for one")
+        raise UsageError(f"--slug is needed: the name {name!r} has no letters to make one from")
     return slug
 
 
@@ -113,7 +113,9 @@ def clear_import(out: Path, benchset: ContestantSet) -> None:
     """
     before = _completed(out / CARD)
     if before is not None and not benchset.public.set_fingerprint.startswith(before.target.set):
-        raise UsageError(f"{out} answers another set, {before.target.set[:12]}: name another folder with -o")
+        raise UsageError(
+            f"{out} belongs to another set, {before.target.set[:12]}: name another folder with -o"
+        )
     for path in out.glob("journal.*.jsonl"):
         path.unlink()
 

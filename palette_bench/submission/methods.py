@@ -258,7 +258,9 @@ def load_baseline(name: str) -> Baseline:
     group, prefix = next((g, p) for g, p in reversed(GROUPS.items()) if name.startswith(p))
     bring = {point.value for point in entry_points(group=group, name=name.removeprefix(prefix))}
     if len(bring) > 1:
-        raise UsageError(f"several packages bring the method {name!r}: {', '.join(sorted(bring))}; keep one")
+        raise UsageError(
+            f"several packages provide the method {name!r}: {', '.join(sorted(bring))}; keep one"
+        )
     baseline: Baseline = load_plugin(name, known[name])
     return baseline
 

@@ -32,15 +32,14 @@ def load_plugin(name: str, point: EntryPoint) -> Any:
             raise
         line = _last_line(error, point.module.split(".")[0])
         said = f"{type(error).__name__}: {error}" + (f", at {line}" if line else "")
-        fix = (
-            f"mend or reinstall the package that brings it; python -c 'import {point.module}' shows the same"
-        )
-        raise MethodError(problem("PB613", f"{name} = {point.value}", found=said, fix=fix)) from error
+        shows = f"python -c 'import {point.module}' shows the error"
+        fix = f"repair or reinstall the package that provides it; {shows}"
+        raise MethodError.of("PB613", f"{name} = {point.value}", found=said, fix=fix) from error
     if inspect.isclass(found) or not (hasattr(found, "restorer") or hasattr(found, "export")):
         kind = f"a class, {found.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"
-        fix = "let the entry point name an object: `baseline = Mine()`, with `def restorer(self, options)`"
+        fix = "point the entry point at an object: `baseline = Mine()`, with `def restorer(self, options)`"
         expected = "an object with restorer(options)"
-        raise MethodError(problem("PB613", f"{name} = {point.value}", expected=expected, found=kind, fix=fix))
+        raise MethodError.of("PB613", f"{name} = {point.value}", expected=expected, found=kind, fix=fix)
     return found
 
 
@@ -59,7 +58,7 @@ def require_restorer(restorer: object) -> None:
     missing = [name for name, there in expected.items() if not there]
     if missing:
         fix, found = 'see docs/outside-tools.md, "A model in Python"', f"no {'; no '.join(missing)}"
-        raise MethodError(problem("PB613", kind, expected="; ".join(expected), found=found, fix=fix))
+        raise MethodError.of("PB613", kind, expected="; ".join(expected), found=found, fix=fix)
 
 
 def require_images(returned: object, expected: tuple[int, ...], of: str) -> None:
@@ -83,7 +82,7 @@ def require_images(returned: object, expected: tuple[int, ...], of: str) -> None
         if returned.shape == expected and returned.size and returned.dtype.kind == "f":
             found += f", from {returned.min():.3g} to {returned.max():.3g}"
             fix = "scale to 0..255, round, clip, and convert to uint8"
-    raise MethodError(problem("PB613", of, expected=f"{expected} uint8", found=found, fix=fix))
+    raise MethodError.of("PB613", of, expected=f"{expected} uint8", found=found, fix=fix)
 
 
 def failure_of_plugin(error: BaseException, modules: set[str], crash_file: str) -> Problem | None:
@@ -98,7 +97,7 @@ def failure_of_plugin(error: BaseException, modules: set[str], crash_file: str) 
     line = next((found for module in theirs if (found := _last_line(error, module))), "")
     if not line:
         return None
-    fix = f"mend the method; what was finished is kept: run again to go on. Whole traceback: {crash_file}"
+    fix = f"correct the method and run again: finished outputs are kept. Full traceback: {crash_file}"
     return problem("PB613", line, found=f"{type(error).__name__}: {error}", fix=fix)
 
 

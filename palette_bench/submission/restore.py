@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -136,27 +137,26 @@ class _RestoreRun:
 
     @property
     def header(self) -> dict[str, Any]:
-        """Return the journal header: the values that all outputs of a folder must share."""
+        """Return the journal header: the values that all outputs of a folder must share.
+
+        The digests of the first noise keep machines with different noise from sharing a folder.
+        """
         about = self.restorer.about
+        seed, side = about.sampling.seed, self.benchset.protocol.side
+        first_noise = None
+        if seed is not None:
+            blocks = {
+                i: sampling_noise(seed, i, 0, 0, (3, side, side)) for i in self.benchset.ids[:_WITNESSES]
+            }
+            first_noise = {i: sha256(block.astype("<f4").tobytes())[:16] for i, block in blocks.items()}
         return {
             "set": self.benchset.public.set_fingerprint,
             "method": about.method.slug,
             "version": about.method.version,
             "restorer": self.restorer.identity,
             "samples": self.samples,
-            "first_noise": self._first_noise(about.sampling.seed),
+            "first_noise": first_noise,
         }
-
-    def _first_noise(self, seed: int | None) -> dict[ImageId, str] | None:
-        """Return id -> digest of the noise of sample 0, step 0, for the first ids; None without a seed.
-
-        The digests are part of the journal header, so machines with different noise cannot share a folder.
-        """
-        if seed is None:
-            return None
-        shape = (3, self.benchset.protocol.side, self.benchset.protocol.side)
-        blocks = {i: sampling_noise(seed, i, 0, 0, shape) for i in self.benchset.ids[:_WITNESSES]}
-        return {i: sha256(block.astype("<f4").tobytes())[:16] for i, block in blocks.items()}
 
     def _outputs(self, shard: Shard) -> list[OutputKey]:
         """Return the keys of all outputs of a shard, sample by sample."""
@@ -176,8 +176,9 @@ class _RestoreRun:
                 check_stop()
         if todo and self.device:
             seconds = time.monotonic() - start
-            told = (len(todo), seconds, len(todo) / seconds, peak_memory(self.device) / 1e9)
-            log.info("%d images in %.1f s, %.4g a second, %.1f GB at most", *told)
+            speed, memory = len(todo) / seconds, peak_memory(self.device) / 1e9
+            text = "%d images in %.1f s, %.4g a second, %.1f GB at most"
+            log.info(text, len(todo), seconds, speed, memory)
 
     def _resumed(self, mine: list[OutputKey]) -> tuple[Journal, list[OutputKey]]:
         """Return the journal without entries of missing or changed outputs, and the outputs to restore."""
@@ -185,46 +186,37 @@ class _RestoreRun:
             atomic.make_folder(folder)
             atomic.sweep(folder)
         journal = Journal(self.out, self.header, self.shard)
-        kept = {o.key: e for o in mine if (e := journal.entries.get(o.key)) and self._is_stored(o, e)}
+        kept = {}
+        for output in mine:
+            entry = journal.entries.get(output.key)
+            with suppress(OSError, png.PngError):  # a missing or damaged file is restored again
+                if entry and pixel_digest(self._stored(output)) == entry["px"]:
+                    kept[output.key] = entry
         journal.start(kept.values())
         # Read the journals again: if two shards start at the same time with different settings, one of them
         # now finds the other's header and raises PB605.
         journal = Journal(self.out, self.header, self.shard)
         return journal, [output for output in mine if output.key not in kept]
 
-    def _is_stored(self, output: OutputKey, entry: dict[str, Any]) -> bool:
-        try:
-            return bool(pixel_digest(self._stored(output)) == entry["px"])
-        except (OSError, png.PngError):
-            return False
-
     def _stored(self, output: OutputKey) -> Image:
         side = self.benchset.protocol.side
         return png.decode_strict(png.read_regular(self.out / output.file), side, side, 3)[0]
 
     def _batches(self, outputs: list[OutputKey], size: int) -> Iterator[tuple[list[OutputKey], Batch]]:
-        """Yield groups of outputs of one sample, each with its batch of exactly `size` images."""
+        """Yield groups of outputs of one sample, each with its batch of exactly `size` images.
+
+        A short batch repeats its last image, and the copies are discarded: the same image in a batch of
+        another shape would differ in its last bits, because the libraries choose other kernels.
+        """
         for sample, same in groupby(outputs, key=lambda output: output.sample):
             rest = list(same)
             for start in range(0, len(rest), size):
                 group = rest[start : start + size]
-                yield group, self._batch(sample, [output.image_id for output in group], size)
-
-    def _batch(self, sample: int, ids: list[ImageId], size: int) -> Batch:
-        """Return a batch of `size` images; a short one repeats its last image, and the copies are discarded.
-
-        The same image in a batch of another shape would differ in its last bits, because the libraries choose
-        other kernels.
-        """
-        full = (*ids, *(ids[-1:] * (size - len(ids))))
-        masks: list[Mask] = [mask for i in full if (mask := self.benchset.mask(i)) is not None]
-        return Batch(
-            ids=full,
-            inputs=np.stack([self.benchset.input(i) for i in full]),
-            masks=np.stack(masks) if masks else None,
-            benchset=self.benchset,
-            sample=sample,
-        )
+                ids = [output.image_id for output in group]
+                full = (*ids, *(ids[-1:] * (size - len(ids))))
+                inputs = np.stack([self.benchset.input(i) for i in full])
+                masks: list[Mask] = [mask for i in full if (mask := self.benchset.mask(i)) is not None]
+                yield group, Batch(full, inputs, np.stack(masks) if masks else None, self.benchset, sample)
 
     def _restored(self, group: list[OutputKey], batch: Batch) -> list[dict[str, Any]]:
         """Restore a batch, write its outputs, and return their journal entries."""
@@ -258,8 +250,8 @@ class _RestoreRun:
             for output, again in zip(group, self._images(batch), strict=False):
                 gap = np.abs(again.astype(np.int16) - self._stored(output))
                 largest = max(largest, int(gap.max()))
-        told = (len(chosen), size, largest)
-        log.info("audit: %d outputs in batches of %d: largest difference %d levels", *told)
+        text = "audit: %d outputs in batches of %d: largest difference %d levels"
+        log.info(text, len(chosen), size, largest)
 
     def close(self) -> SubmissionCard | None:
         """Write and return the card if the outputs of all shards are journalled, else return None."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import safetensors
 
-from palette_bench.core.errors import StorageError, UsageError, problem
+from palette_bench.core.errors import StorageError, UsageError
 from palette_bench.core.records import Record, read_file
 from palette_bench.core.text import decode_text
 from palette_bench.submission.methods import TrainOptions
@@ -72,8 +73,8 @@ class RunOptions(Record):
         """
         for name in (OPTIONS, RECIPE):
             if not (run / name).is_file():
-                fix = "give the folder of a run; one of an earlier version goes on by its first command"
-                raise StorageError(problem("PB801", str(run / name), found="no such file", fix=fix))
+                fix = "give the folder of a run; resume a run of an earlier version with its first command"
+                raise StorageError.of("PB801", str(run / name), found="no such file", fix=fix)
         return cls.read(run / OPTIONS)
 
     def again(self, run: Path, given: Mapping[str, Any]) -> TrainOptions:
@@ -110,24 +111,17 @@ def method_of(run: Path) -> str:
         UsageError: the path is none of these.
         StorageError: PB801, the recipe cannot be read.
     """
-    method = _said_by(run).get("method")
+    stated: dict[str, Any] = {}
+    with suppress(ValueError, safetensors.SafetensorError):  # damaged files count as absent
+        if (run / RECIPE).is_file():
+            stated = tomllib.loads(decode_text(read_file(run / RECIPE)))
+        elif file := next((f for f in (run, *(run / name for name in _WEIGHTS)) if f.is_file()), None):
+            with safetensors.safe_open(str(file), "np") as weights:
+                stated = weights.metadata() or {}
+    method = stated.get("method")
     if not isinstance(method, str):
         raise UsageError(
             f"{run} names no method: expected a folder `palette-bench train` wrote ({RECIPE} inside), one of "
             "its checkpoints, or a .safetensors file of one"
         )
     return method
-
-
-def _said_by(run: Path) -> dict[str, Any]:
-    """Return the keys of a run's recipe, or the metadata of its weights, or an empty dict."""
-    try:
-        if (run / RECIPE).is_file():
-            return tomllib.loads(decode_text(read_file(run / RECIPE)))
-        for file in (run, *(run / name for name in _WEIGHTS)):
-            if file.is_file():
-                with safetensors.safe_open(str(file), "np") as weights:
-                    return weights.metadata() or {}
-    except (ValueError, safetensors.SafetensorError):
-        pass  # treated as absent: the caller's message names what is expected
-    return {}

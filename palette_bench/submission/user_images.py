@@ -118,19 +118,6 @@ class DecodedUserImage:
     profile: bytes | None
     data: bytes
 
-    @staticmethod
-    def of(data: bytes) -> DecodedUserImage:
-        """Decode an image.
-
-        Raises:
-            DecodeError: the image cannot be decoded.
-        """
-        pixels = decode_upright(data)
-        with PillowImage.open(io.BytesIO(data)) as image:
-            profile = image.info.get("icc_profile")
-        # bytes 16 to 19 of a profile name its colour space (ICC.1, 7.2.6)
-        return DecodedUserImage(pixels, profile if profile and profile[16:20] == b"RGB " else None, data)
-
 
 class MaskError(DecodeError):
     """A mask cannot be decoded."""
@@ -163,15 +150,21 @@ class UserImageJob:
             DecodeError: the image cannot be decoded.
             MaskError: the mask cannot be decoded.
         """
-        photo = DecodedUserImage.of(self.source.read_bytes())
+        data = self.source.read_bytes()
+        pixels = decode_upright(data)
+        with PillowImage.open(io.BytesIO(data)) as image:
+            profile = image.info.get("icc_profile")
+        # bytes 16 to 19 of a profile name its colour space (ICC.1, 7.2.6)
+        profile = profile if profile and profile[16:20] == b"RGB " else None
+        photo = DecodedUserImage(pixels, profile, data)
         if self.mask is None:
             return photo, None
-        data = self.mask.read_bytes()
+        mask = self.mask.read_bytes()
         try:
-            levels = luma(decode_upright(data))
+            levels = luma(decode_upright(mask))
         except DecodeError as error:
             raise MaskError(str(error)) from error
-        return replace(photo, data=photo.data + data), 255 - levels if self.invert else levels
+        return replace(photo, data=data + mask), 255 - levels if self.invert else levels
 
 
 def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
@@ -187,24 +180,39 @@ def jobs(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
         InputError: PB201, PB203, PB302, PB309; lists all problems.
     """
     wish.require_sense()
-    found = _of_folder(source, out, wish) if source.is_dir() else [_of_file(source, out, wish)]
-    _require_free_places(found, source, out)
-    problems = [*_collisions(found), *(p for job in found for p in _problems(job, wish))]
+    if source.is_dir():
+        found = _of_folder(source, out, wish)
+        if out.resolve().is_relative_to(source.resolve()):
+            raise UsageError(f"{out} lies in {source}: write to another folder, or outputs become inputs")
+    else:
+        target = out / f"{source.stem}.png" if out.is_dir() else out
+        found = [UserImageJob(source.stem, source, target, wish.mask, wish.invert_mask)]
+    read = {path.resolve() for job in found for path in (job.source, job.mask) if path}
+    by_target = defaultdict(list)
+    for job in found:
+        if job.target.resolve() in read:
+            raise UsageError(f"{job.target} would overwrite an input: name another output")
+        if job.target.suffix.lower() != ".png":
+            raise UsageError(f"outputs are PNG: write to {job.target.with_suffix('.png')}")
+        by_target[str(job.target).casefold()].append(str(job.source))
+    # images such as a.jpg and a.png would share an output
+    fix, same = "rename one, or restore them one by one", [s for s in by_target.values() if len(s) > 1]
+    problems = [problem("PB203", ", ".join(s), expected="one output name each", fix=fix) for s in same]
+    problems += [p for job in found for p in _problems(job, wish)]
     if not found:
-        problems = [*no_images(source, fix="give a folder that holds some, or one image").problems]
+        problems = [*no_images(source, fix="give a folder with images, or one image").problems]
     if problems:
         raise InputError(*problems)
     return found
 
 
-def _of_file(source: Path, out: Path, wish: RestoreRequest) -> UserImageJob:
-    target = out / f"{source.stem}.png" if out.is_dir() else out
-    return UserImageJob(source.stem, source, target, wish.mask, wish.invert_mask)
-
-
 def _of_folder(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJob]:
     found = []
-    masks = _masks_by_name(wish.mask) if wish.mask and wish.mask.is_dir() else None
+    masks: dict[str, Path] | None = None
+    if wish.mask and wish.mask.is_dir():  # relative path without suffix -> mask; also in lower case
+        places = walk(wish.mask)
+        masks = {p.file.relative_to(wish.mask).with_suffix("").as_posix(): p.file for p in places}
+        masks = {name.casefold(): file for name, file in masks.items()} | masks
     for place in walk(source):
         path = place.file.relative_to(source)
         name, target = path.with_suffix("").as_posix(), path.with_suffix(".png")
@@ -213,35 +221,6 @@ def _of_folder(source: Path, out: Path, wish: RestoreRequest) -> list[UserImageJ
             mask = masks.get(name) or masks.get(name.casefold(), wish.mask / target)
         found.append(UserImageJob(name, place.file, out / target, mask, wish.invert_mask))
     return found
-
-
-def _masks_by_name(folder: Path) -> dict[str, Path]:
-    """Return relative path without suffix -> mask file of a folder; each path also in lower case."""
-    names = {place.file.relative_to(folder).with_suffix("").as_posix(): place.file for place in walk(folder)}
-    return {name.casefold(): file for name, file in names.items()} | names
-
-
-def _require_free_places(found: list[UserImageJob], source: Path, out: Path) -> None:
-    """Raise if an output would overwrite an image or mask, or if the next run would read it as input."""
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"{out} lies in {source}: write to another folder, or outputs become inputs")
-    read = {path.resolve() for job in found for path in (job.source, job.mask) if path}
-    for job in found:
-        if job.target.resolve() in read:
-            raise UsageError(f"{job.target} would go over an image that is read: name another output")
-        if job.target.suffix.lower() != ".png":
-            raise UsageError(f"outputs are PNG: write to {job.target.with_suffix('.png')}")
-
-
-def _collisions(found: list[UserImageJob]) -> Iterator[Problem]:
-    """Yield PB203 for images whose outputs would have the same name, such as a.jpg and a.png."""
-    by_target = defaultdict(list)
-    for job in found:
-        by_target[str(job.target).casefold()].append(str(job.source))
-    for sources in by_target.values():
-        if len(sources) > 1:
-            fix = "rename one, or restore them one by one"
-            yield problem("PB203", ", ".join(sources), expected="one output name each", fix=fix)
 
 
 def _problems(job: UserImageJob, wish: RestoreRequest) -> Iterator[Problem]:
@@ -268,7 +247,7 @@ def _problems(job: UserImageJob, wish: RestoreRequest) -> Iterator[Problem]:
         yield problem("PB302", str(job.source), expected=expected, found=found, fix=fix)
     if mask is not None and mask.shape != (height, width):
         size = f"{mask.shape[1]} x {mask.shape[0]}"
-        fix = "draw the mask on the image itself, white where it shall be filled"
+        fix = "draw the mask on the image itself, white where it should be filled"
         yield problem("PB302", str(job.mask), expected=f"{width} x {height}", found=size, fix=fix)
     elif mask is not None:
         yield from _mask_problems(str(job.mask), mask, wish)
@@ -288,7 +267,7 @@ def _mask_problems(name: str, mask: Image, wish: RestoreRequest) -> Iterator[Pro
         yield problem("PB309", name, expected="a white hole", found="no white pixel", fix=fix)
     elif hole > _LARGEST_HOLE and not wish.large_hole:
         expected, found = f"at most {_LARGEST_HOLE:.0%} of the image as hole", f"{hole:.0%}"
-        fix = "--invert-mask if black marks the hole; --large-hole if so much is meant"
+        fix = "--invert-mask if black marks the hole; --large-hole if this is intended"
         yield problem("PB309", name, expected=expected, found=found, fix=fix)
 
 

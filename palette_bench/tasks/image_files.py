@@ -11,7 +11,6 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -55,9 +54,9 @@ def kind_of(data: bytes) -> str:
     if not data:
         return "an empty file"
     if not data.strip(b"\0"):
-        return "nothing but zeros: a download that never came"
+        return "only zero bytes: a failed download?"
     if data[4:8] == b"ftyp":
-        return "a HEIC or AVIF image, or a film"
+        return "a HEIC or AVIF image, or a video"
     start = data[:64].lstrip()
     found = next((words for head, words in _KINDS if start[: len(head)].lower() == head.lower()), "")
     return f"{found}: convert it to PNG" if found.endswith("image") else found or "not a JPEG or PNG inside"
@@ -89,28 +88,18 @@ def has_end(data: bytes) -> bool:
 
 
 def _png_fault(data: bytes, *, pixels: bool = True) -> str:
-    header, body = b"", []
-    for kind, content, checksum in _png_chunks(data):
-        if checksum != zlib.crc32(kind + content):
-            return f"damaged: the checksum of {kind.decode('ascii', 'replace')} is another one"
+    at, kind, header, body = len(_PNG), b"", b"", []
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, at) if at + 12 <= len(data) else (len(data), b"")
+        if length > len(data) - at - 12:
+            return "truncated: the end marker is missing"
+        content = data[at + 8 : at + 8 + length]
+        if struct.unpack_from(">I", data, at + 8 + length)[0] != zlib.crc32(kind + content):
+            return f"damaged: the checksum of {kind.decode('ascii', 'replace')} is wrong"
         header = content if kind == b"IHDR" else header
         body += [content] if kind == b"IDAT" else []
-        if kind == b"IEND":
-            break
-    else:
-        return "truncated: the end marker is missing"
-    return _png_stream_fault(header, b"".join(body)) if pixels else ""
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """Yield (kind, content, stored checksum) of each complete chunk."""
-    at = len(_PNG)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if length > len(data) - at - 12:
-            return
-        yield kind, data[at + 8 : at + 8 + length], struct.unpack_from(">I", data, at + 8 + length)[0]
         at += 12 + length
+    return _png_stream_fault(header, b"".join(body)) if pixels else ""
 
 
 def _png_stream_fault(header: bytes, body: bytes) -> str:
@@ -130,7 +119,7 @@ def _png_stream_fault(header: bytes, body: bytes) -> str:
         while found < expected and (piece := inflate.decompress(body, _PIECE)):
             found, body = found + len(piece), inflate.unconsumed_tail
     except zlib.error:
-        return "damaged: its pixels do not inflate"
+        return "damaged: its pixel data cannot be decompressed"
     return f"truncated: {found:,} of {expected:,} bytes of pixels" if found < expected else ""
 
 

@@ -39,14 +39,14 @@ class DecodeError(ValueError):
 def _opened(data: bytes) -> PillowImage.Image:
     """Return an opened image of a supported kind; its pixels are not decoded yet."""
     if data[:4] == b"\x89PNG" and data[_PNG_DEPTH : _PNG_DEPTH + 1] == b"\x10":
-        raise DecodeError("16 bits a channel: save it with 8")
+        raise DecodeError("16 bits per channel: save it with 8")
     try:
         image = PillowImage.open(io.BytesIO(data), formats=["JPEG", "PNG"])
     except UnidentifiedImageError:
         begins = data.startswith((b"\x89PNG", b"\xff\xd8"))
         raise DecodeError((begins and fault_of(data)) or kind_of(data)) from None
     if image.mode not in _MODES | _ALPHA_MODES:
-        raise DecodeError(f"mode {image.mode}: 8-bit gray, palette, RGB and CMYK are taken")
+        raise DecodeError(f"mode {image.mode}: 8-bit gray, palette, RGB and CMYK are accepted")
     if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
         raise DecodeError("more than one frame: an animation")
     return image

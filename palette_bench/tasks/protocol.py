@@ -6,16 +6,17 @@ A published protocol never changes; a correction gets a new id.
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from palette_bench.core.errors import SpecError, problem, suggest
+from palette_bench.core.errors import SpecError, suggest
 from palette_bench.core.fingerprint import fingerprint, sha256
 from palette_bench.core.records import Part, Record, Sha, Slug, Text
 from palette_bench.core.resources import protocol_file
-from palette_bench.core.types import Fingerprint
+from palette_bench.core.types import Fingerprint, Image, Mask
 
 Preprocess = Literal["crop-area-v1", "crop256-v1"]
 DegradationId = Literal["gray-v1", "jpeg-v1", "hole-v1"]
@@ -43,6 +44,21 @@ class VariantSpec(Part):
     kept: Box | None = None
     freeform_pixels: Span | None = None  # both included
     quality: int | None = Field(default=None, ge=1, le=100)
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """The result of a degradation.
+
+    Attributes:
+        input: (S, S, 1 or 3) uint8.
+        mask: (S, S) bool, True = hole, or None if the task has no hole.
+        drawn: details of the degradation that the manifest records, e.g. the number of draws.
+    """
+
+    input: Image
+    mask: Mask | None = None
+    drawn: dict[str, int | str] = field(default_factory=dict)
 
 
 class TaskSpec(Part):
@@ -184,7 +200,7 @@ class ProtocolSpec(Record):
 
 def _unknown(what: str, name: str, expected: str, known: object) -> SpecError:
     names = list(known)  # type: ignore[call-overload]  # a dict of names
-    return SpecError(problem("PB609", what, expected=expected, found=name, fix=suggest(name, names)))
+    return SpecError.of("PB609", what, expected=expected, found=name, fix=suggest(name, names))
 
 
 @cache

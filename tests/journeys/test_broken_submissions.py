@@ -107,7 +107,7 @@ BROKEN: dict[str, tuple[Break, str, str, str]] = {
         "submission.toml",
         "palette-bench restore adapter:folder",
     ),
-    "no TOML": (edited("[target]", "[target"), "PB401", "submission.toml", "mend the syntax"),
+    "no TOML": (edited("[target]", "[target"), "PB401", "submission.toml", "correct the syntax"),
     "misspelt key": (
         edited("license", "licence"),
         "PB402",

@@ -99,7 +99,7 @@ def test_a_refused_submission_ends_all_ranks_with_exit_3_and_no_card(
     done = launch(2, "-m", "palette_bench", *arguments)
     assert done.returncode != 0
     assert "PB201" in done.stderr
-    assert "rank 0 failed and says why (exit 3)" in done.stderr
+    assert "rank 0 failed (exit 3)" in done.stderr
     assert "exitcode  : 3" in done.stderr  # torchrun's own report
     assert not out.exists()
 

@@ -223,7 +223,7 @@ def test_absent_weights_of_all_networks_are_named_before_anything_runs(
 def test_networks_are_opened_before_the_long_check(
     smoke_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "check", None)
+    monkeypatch.setattr(run, "SubmissionCheck", None)
     with pytest.raises(WeightsError, match=r"absent\.npz"):
         score(
             tmp_path / "sub", smoke_sets / "jpeg.qf5", tmp_path / "c.json",
@@ -256,7 +256,7 @@ def test_a_network_that_no_metric_reads_is_said_and_costs_nothing(
         metrics=["kid", "psnr"],
     )  # fmt: skip
     assert list(card.scores) == ["kernel_distance", "psnr"]
-    assert "no metric reads timm:resnet18: left out" in caplog.text
+    assert "no metric uses timm:resnet18: ignored" in caplog.text
     assert list(card.fingerprints.extractors) == ["smoke-random"]
 
 

@@ -229,7 +229,7 @@ def test_mixed_sizes_gray_turns_and_other_files_are_read_and_said(
     with caplog.at_level(logging.WARNING):
         mixed = find_folder(tmp_path, SUFFIXES, deep=False)
         assert mixed.by_size() == [[0, 2], [1, 3]]
-    for said in ("images of 2 sizes", "1 gray images", "1 EXIF turns", "1 other files"):
+    for said in ("images of 2 sizes", "1 gray images", "1 EXIF rotations", "1 other files"):
         assert said in caplog.text
     assert np.array_equal(mixed.read(2), large[1])
     assert np.array_equal(mixed.read(3), small[0][..., :1].repeat(3, axis=2))

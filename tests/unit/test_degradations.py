@@ -11,9 +11,15 @@ from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.tasks.canary import pattern_k
 from palette_bench.tasks.degradations.gray import luma
-from palette_bench.tasks.degradations.hole import HOLE_VALUE, punch, recomposite
+from palette_bench.tasks.degradations.hole import (
+    CANVAS,
+    HOLE_VALUE,
+    draw_mask,
+    freeform_in,
+    punch,
+    recomposite,
+)
 from palette_bench.tasks.degradations.jpeg import fast_jpeg, quantisation_tables, reference_jpeg
-from palette_bench.tasks.degradations.masks import CANVAS, draw_mask, freeform_in
 from palette_bench.tasks.protocol import load
 
 

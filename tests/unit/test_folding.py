@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from palette_bench.scoring.features.folding import fold
+from palette_bench.scoring.features.network import fold
 
 
 class Wrapped(nn.Module):

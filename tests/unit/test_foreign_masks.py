@@ -17,7 +17,7 @@ from palette_bench.benchset.sources import Request, Source, open_source
 from palette_bench.benchset.verify import verify
 from palette_bench.core.errors import SourceError, UsageError
 from palette_bench.core.rng import Stream, stream_key
-from palette_bench.tasks.degradations.masks import freeform_in
+from palette_bench.tasks.degradations.hole import freeform_in
 from palette_bench.tasks.protocol import load
 
 SMOKE = load("smoke")

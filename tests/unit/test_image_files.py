@@ -164,15 +164,15 @@ def test_a_wrong_checksum_is_refused(kind: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (png_of((b"\0" + bytes(96 * 6)) * 96, 96, 96, depth=16), "16 bits a channel"),
-        (png_of((b"\0" + bytes(96 * 2)) * 96, 96, 96, depth=16, colour=0), "16 bits a channel"),
+        (png_of((b"\0" + bytes(96 * 6)) * 96, 96, 96, depth=16), "16 bits per channel"),
+        (png_of((b"\0" + bytes(96 * 2)) * 96, 96, 96, depth=16, colour=0), "16 bits per channel"),
         (encoded(PHOTO, "TIFF"), "a TIFF image"),
         (encoded(PHOTO, "WEBP"), "a WebP image"),
         (encoded(PHOTO, "BMP"), "a BMP image"),
         (encoded(PHOTO, "GIF"), "a GIF image"),
         (encoded(PHOTO, "PNG", save_all=True, append_images=[PHOTO.rotate(90)]), "an animation"),
         (b"", "an empty file"),
-        (bytes(9000), "nothing but zeros"),
+        (bytes(9000), "only zero bytes"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"<!DOCTYPE html><title>404</title>", "a web page"),
         (b"\0\0\0\x18ftypheic", "a HEIC or AVIF image"),

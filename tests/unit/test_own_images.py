@@ -230,15 +230,15 @@ def test_all_problems_are_told_before_a_pixel_is_made(image: Image, tmp_path: Pa
 
 def test_nothing_is_written_over_what_is_read(image: Image, source: Path, tmp_path: Path) -> None:
     for out in (source, tmp_path):
-        with pytest.raises(UsageError, match="go over an image that is read"):
+        with pytest.raises(UsageError, match="overwrite an input"):
             jobs(source, out, RestoreRequest("jpeg"))
-    with pytest.raises(UsageError, match="go over an image that is read"):
+    with pytest.raises(UsageError, match="overwrite an input"):
         jobs(source, tmp_path / "mask.png", RestoreRequest("inpainting", tmp_path / "mask.png"))
     for out in (tmp_path, tmp_path / "inside"):
         with pytest.raises(UsageError, match="outputs become inputs"):
             jobs(tmp_path, out, RestoreRequest("jpeg"))
     (tmp_path / "link.png").symlink_to(source)
-    with pytest.raises(UsageError, match="go over an image that is read"):
+    with pytest.raises(UsageError, match="overwrite an input"):
         jobs(source, tmp_path / "link.png", RestoreRequest("jpeg"))
 
 

@@ -19,8 +19,8 @@ from palette_bench.core.errors import InputError, RecordError, SourceError, Stor
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.processes import Interrupted
 from palette_bench.core.types import SILENT
-from palette_bench.scoring import validation_set
-from palette_bench.scoring.calibration import judge, paper_row, tolerance
+from palette_bench.scoring import references, validation_set
+from palette_bench.scoring.card import judge, paper_row, tolerance
 from palette_bench.scoring.evaluate import plan
 from palette_bench.scoring.extraction import Extraction
 from palette_bench.scoring.features import open_extractor
@@ -29,10 +29,10 @@ from palette_bench.scoring.features.extractor import FeatureExtractor
 from palette_bench.scoring.metrics.frechet import frechet_distance
 from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.reference_resolver import ReferenceResolver
-from palette_bench.scoring.references import ImageReference, ReferenceRequest
+from palette_bench.scoring.references import ImageReference, ReferenceRequest, ValidationSet
 from palette_bench.scoring.scorecard import Score
 from palette_bench.scoring.statistics_files import read_statistics, write_statistics
-from palette_bench.scoring.validation_set import ValidationSet, compute
+from palette_bench.scoring.validation_set import compute
 from palette_bench.tasks.preprocess import crop_area
 
 D = 6
@@ -297,7 +297,7 @@ def test_two_folders_of_one_name_never_share_a_validation_set(
     ("sources", "found"),
     [
         ({"elsewhere": sha256(b"")}, "a folder without them"),
-        ({"val_03": sha256(b"")}, "another under its name"),
+        ({"val_03": sha256(b"")}, "another file of this name"),
     ],
 )
 def test_a_published_validation_set_must_hold_the_source_files_of_the_set(
@@ -360,7 +360,7 @@ def test_the_default_is_the_whole_validation_set_once_it_is_remembered(
     assert asked is not None
     assert asked.id == "val-full@crop-area-v1"
     assert chooser.choose(ReferenceRequest()) is None  # nobody says that ten images are the whole
-    monkeypatch.setitem(validation_set._WHOLE, "photos-64", 10)
+    monkeypatch.setitem(references._WHOLE, "photos-64", 10)
     found = chooser.choose(ReferenceRequest())
     assert found is not None
     assert found.id == asked.id

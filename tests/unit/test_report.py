@@ -290,7 +290,7 @@ def test_a_table_that_was_unpacked_or_saved_by_a_spreadsheet_comes_with_what_hel
     for content, under, said in (
         (data, plain, f"gzip {plain}"),
         (data, packed, f"mv {packed} {plain} && gzip {plain}"),
-        (gzip.compress(data.replace(b",", b";")), packed, "a spreadsheet that saves it changes it"),
+        (gzip.compress(data.replace(b",", b";")), packed, "saving it in a spreadsheet changes it"),
         (whole[:-9], packed, "copy it again"),
     ):
         packed.unlink(missing_ok=True)

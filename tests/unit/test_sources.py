@@ -339,7 +339,7 @@ def test_links_are_followed_and_what_is_passed_over_is_said_once(
     (said,) = caplog.messages
     for words in (
         *("2 hidden files", "2 hidden folders", "1 .webp", "1 .heic", "1 .tif", "1 files without suffix"),
-        *("1 links that lead nowhere", "1 folders met before", "4 images"),
+        *("1 broken links", "1 folders reached twice", "4 images"),
     ):
         assert words in said
 
@@ -350,7 +350,7 @@ def test_links_are_followed_and_what_is_passed_over_is_said_once(
     [
         (lambda p: [(p / f"{i}.webp").touch() for i in range(3)], "none; 3 .webp"),
         (lambda p: None, "nothing at all"),
-        (lambda p: (p / "a.jpg").symlink_to("nowhere"), "links that lead nowhere"),
+        (lambda p: (p / "a.jpg").symlink_to("nowhere"), "broken links"),
     ],
 )
 def test_a_folder_without_images_tells_what_lies_there(
@@ -466,7 +466,7 @@ def test_labels_are_read_as_a_spreadsheet_saves_them(
     with caplog.at_level("INFO"):
         source = folder("palette-2022", tmp_path / "in", labels=tmp_path / "l.csv")
     assert [p.label for p in source.images] == [7, 8]
-    assert "1 rows name files that are not there, line 8 first: gone.jpg" in caplog.text
+    assert "1 rows name missing files, first in line 8: gone.jpg" in caplog.text
 
 
 @pytest.mark.trust("images: lists")
@@ -505,7 +505,7 @@ def test_a_path_in_a_list_is_never_cut_to_its_file_name(line: str, taken: str | 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "none beside the ground truth"),
+        (None, "no such file beside the ground truth"),
         (b"MATLAB 5.0 MAT-file" + bytes(99), "damaged"),
         (b"", "damaged"),
     ],

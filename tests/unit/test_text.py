@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from palette_bench.core.litter import is_litter
-from palette_bench.core.text import decode_text, table_rows
+from palette_bench.core.text import decode_text, is_litter, table_rows
 
 ROWS = [(1, ["file", "label"]), (2, ["a.png", "3"]), (3, ["b, c.png", "4"])]
 

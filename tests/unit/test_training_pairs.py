@@ -30,8 +30,8 @@ from palette_bench.baselines.training.loader import to_examples
 from palette_bench.baselines.training.recipe import Task
 from palette_bench.core.types import Image
 from palette_bench.tasks.degradations.gray import luma
+from palette_bench.tasks.degradations.hole import box_mask
 from palette_bench.tasks.degradations.jpeg import reference_jpeg
-from palette_bench.tasks.degradations.masks import box_mask
 from palette_bench.tasks.preprocess import crop_area
 from palette_bench.tasks.protocol import load
 

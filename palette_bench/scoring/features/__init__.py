@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from palette_bench.core.errors import UsageError, suggest
+from palette_bench.core.errors import UsageError, WeightsError, suggest
 
 if TYPE_CHECKING:
     from palette_bench.scoring.features.extractor import FeatureExtractor
     from palette_bench.scoring.features.pairs import PairDistance
 
+Weights: TypeAlias = Mapping[str, str]  # extractor id -> path, or random:SEED
+
 TIMM_PREFIX = "timm:"
 FID_NETWORK = "inception-v3-fid"
+DEFAULT_MODE = "tf1"  # resize mode of the FID network
+PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads")  # files of the pair distances of diversity
 IMAGENET = "imagenet-1k"  # label space of classifiers whose classes are the labels of ImageNet sets
 
-_INCEPTION = "palette_bench.scoring.features.inception"
 _TORCHVISION = "palette_bench.scoring.features.torchvision_models"
 _TIMM = "palette_bench.scoring.features.timm_models"
-_SMOKE_RANDOM = "palette_bench.scoring.features.smoke_random"
 
 # id -> module whose `open_network(wanted)` builds the extractor
 EXTRACTORS: Mapping[str, str] = MappingProxyType(
     {
-        FID_NETWORK: _INCEPTION,
+        FID_NETWORK: "palette_bench.scoring.features.inception",
         "resnet50-v1": _TORCHVISION,
         "efficientnet-b0-v1": _TORCHVISION,
         "efficientnet-b0-tf": _TIMM,
         "efficientnet-lite0": _TIMM,
         "efficientnet-lite2": _TIMM,
         "googlenet-v1": _TORCHVISION,
-        "smoke-random": _SMOKE_RANDOM,
+        "smoke-random": "palette_bench.scoring.features.smoke_random",
     }
 )
 
@@ -70,12 +72,7 @@ def check_name(name: str) -> None:
 
 
 def open_extractor(
-    name: str,
-    weights: str | None,
-    crop: str,
-    device: str,
-    precision: str = "fp32",
-    mode: str = "tf1",
+    name: str, weights: str | None, crop: str, device: str, precision: str = "fp32", mode: str = "tf1"
 ) -> FeatureExtractor:
     """Return an extractor, ready to run, with its weights loaded and verified.
 
@@ -107,8 +104,28 @@ def open_extractor(
     return extractor
 
 
+def open_extractors(
+    names: Sequence[str], weights: Weights, crop: str, device: str, precision: str, mode: str
+) -> list[FeatureExtractor]:
+    """Return several extractors, opened; the options are those of `open_extractor`.
+
+    Raises:
+        WeightsError: PB705, extractors lack their weights; one error names all of them.
+        UsageError, DeviceError: as in `open_extractor`.
+    """
+    opened, missing = [], []
+    for name in names:
+        try:
+            opened.append(open_extractor(name, weights.get(name), crop, device, precision, mode))
+        except WeightsError as error:
+            missing.append(error)
+    if missing:
+        raise WeightsError(*(finding for error in missing for finding in error.problems or (str(error),)))
+    return opened
+
+
 def open_pair_distance(
-    name: str, weights: Mapping[str, str] = MappingProxyType({}), device: str = "cpu"
+    name: str, weights: Weights = MappingProxyType({}), device: str = "cpu"
 ) -> PairDistance:
     """Return a distance between two images, for diversity metrics.
 

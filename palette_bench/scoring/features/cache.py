@@ -25,7 +25,7 @@ from palette_bench.core.types import Features, Fingerprint, ImageId
 
 log = logging.getLogger(__name__)
 
-_told = False  # whether the user was warned that there is no cache
+_warned = False  # whether the user was warned that there is no cache
 
 CACHE_VARIABLE = "PALETTE_BENCH_CACHE"
 
@@ -87,19 +87,16 @@ class ArrayCache:
             with safe_open(path, framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
                 payload = (file.metadata() or {}).get("payload")
+            if payload == _payload_digest(arrays):
+                return arrays
+            damage = "another payload digest"
+        except (SafetensorError, ValueError) as error:
+            damage = str(error)
         except OSError as error:
             self._go_on_without(f"{path}: {error.strerror or error}")
             return None
-        except (SafetensorError, ValueError) as error:
-            self._report_damage(path, str(error))
-            return None
-        if payload != _payload_digest(arrays):
-            self._report_damage(path, "another payload digest")
-            return None
-        return arrays
-
-    def _report_damage(self, path: Path, found: str) -> None:
-        log.warning("%s", problem("PB808", str(path), expected="an intact entry", found=found))
+        log.warning("%s", problem("PB808", str(path), expected="an intact entry", found=damage))
+        return None
 
     def store(self, key: Fingerprint, arrays: Arrays, about: Mapping[str, str]) -> None:
         """Write arrays under a key, completely or not at all; if that fails, warn once.
@@ -124,9 +121,9 @@ class ArrayCache:
 
     def _go_on_without(self, reason: str) -> None:
         """Warn, once per process, that nothing is kept for the next run, and say how to keep a cache."""
-        global _told  # noqa: PLW0603  # once in the life of a process, for all kinds
-        if not _told:
+        global _warned  # noqa: PLW0603  # once in the life of a process, for all kinds
+        if not _warned:
             log.warning(
                 "scored without a cache: %s\n  set %s to a folder to keep one", reason, CACHE_VARIABLE
             )
-        _told = True
+        _warned = True

@@ -1,9 +1,11 @@
-"""The base class of feature networks, and functions that fill them with stored or random weights."""
+"""The base class of feature networks; filling them with stored or random weights; folding of batch norms."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import fuse_conv_bn_eval
 
-from palette_bench.core.errors import UsageError, WeightsError, problem
+from palette_bench.core.errors import UsageError, WeightsError
 from palette_bench.runtime.tensors import counted, load_strictly, parse_tensors
 from palette_bench.scoring.features import ExtractorConfig
 from palette_bench.scoring.features import weights as store
@@ -59,6 +62,7 @@ def he_normal(model: nn.Module, seed: int) -> None:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
 
+@torch.no_grad()
 def randomise(network: FeatureNetwork, model: nn.Module, seed: int) -> None:
     """Fill a model with He-normal weights and calibrate its batch norms on 16 generated images.
 
@@ -70,11 +74,6 @@ def randomise(network: FeatureNetwork, model: nn.Module, seed: int) -> None:
         seed: >= 0.
     """
     he_normal(model, seed)
-    _calibrate(network)
-
-
-@torch.no_grad()
-def _calibrate(network: FeatureNetwork) -> None:
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
     if not norms:
         return
@@ -136,11 +135,14 @@ def load_weights(
         randomise(network, model, seed)
         return (RANDOM_NOTE,)
     is_pinned = wanted.name in store.pinned()
-    data = (
-        store.read_pinned(wanted.name, wanted.weights)
-        if is_pinned
-        else store.read_given(wanted.name, _required(wanted.name, wanted.weights))
-    )
+    if is_pinned:
+        data = store.read_pinned(wanted.name, wanted.weights)
+    elif wanted.weights is not None:
+        data = store.read_given(wanted.name, wanted.weights)
+    else:
+        expected = "its weights: nothing is downloaded while scoring"
+        fix = f"--weights {wanted.name}=FILE, a safetensors or torch state dictionary"
+        raise WeightsError.of("PB705", wanted.name, expected=expected, found="--weights: not given", fix=fix)
     tensors = parse_tensors(data, wanted.name)
     if in_order and is_pinned:
         tensors = dict(zip(counted(model.state_dict()), counted(tensors).values(), strict=True))
@@ -148,15 +150,69 @@ def load_weights(
     return () if is_pinned else (UNPINNED,)
 
 
-def _required(name: str, weights: str | None) -> str:
-    if weights is None:
-        raise WeightsError(
-            problem(
-                "PB705",
-                name,
-                expected="its weights: nothing is downloaded while scoring",
-                found="--weights: not given",
-                fix=f"--weights {name}=FILE, a safetensors or torch state dictionary",
-            )
-        )
-    return weights
+# --- folding ---
+
+# relative to the largest value of a head: a wrong fold is off by about 1, rounding by 1e-4
+_TOLERANCE = 1e-2
+
+
+def fold(network: nn.Module, inputs: Tensor) -> None:
+    """Fold all batch norms that can be folded, in place: the same function in a third less time.
+
+    A batch norm is folded into the convolution before it if one forward pass shows that its input is the
+    output of that convolution and that both run once. Products are computed in float64. If the folded network
+    does not agree with the original one, the original is restored. Source: metrics, section 2.3.
+
+    Args:
+        network: in evaluation mode, maps inputs to {head: (N, D)}.
+        inputs: a batch that the network accepts, in the network's dtype.
+    """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return
+    pairs, expected = _trace(network, inputs)
+    before = {name: network.get_submodule(name) for pair in pairs for name in pair}
+    for convolution, norm in pairs:
+        network.set_submodule(convolution, _folded(before[convolution], before[norm]))
+        # what a norm does besides normalising: timm's norms hold a dropout and an activation
+        network.set_submodule(norm, nn.Sequential(*before[norm].children()))
+    found, tiny = network(inputs), torch.finfo().tiny
+    agree = [
+        bool((found[head] - table).abs().max() <= _TOLERANCE * table.abs().max().clamp(min=tiny))
+        for head, table in expected.items()
+    ]
+    if not all(agree):
+        for name, module in before.items():
+            network.set_submodule(name, module)
+
+
+def _trace(network: nn.Module, inputs: Tensor) -> tuple[list[tuple[str, str]], dict[str, Tensor]]:
+    """Return the names of all (convolution, norm) that can be folded, and the network's outputs."""
+    outputs: dict[int, tuple[str, Tensor]] = {}  # tensors are kept alive so that no id is reused
+    pairs: list[tuple[str, str]] = []
+    ran: list[str] = []
+
+    def after_convolution(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        ran.append(name)
+        outputs[id(output)] = (name, output)
+
+    def before_norm(name: str, module: nn.Module, args: Any) -> None:
+        ran.append(name)
+        if id(args[0]) in outputs:
+            pairs.append((outputs[id(args[0])][0], name))
+
+    handles = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(partial(after_convolution, name)))
+        elif isinstance(module, nn.BatchNorm2d):
+            handles.append(module.register_forward_pre_hook(partial(before_norm, name)))
+    expected = network(inputs)
+    for handle in handles:
+        handle.remove()
+    return [pair for pair in pairs if all(ran.count(name) == 1 for name in pair)], expected
+
+
+def _folded(convolution: Any, norm: Any) -> nn.Module:
+    dtype = convolution.weight.dtype
+    exact: nn.Module = fuse_conv_bn_eval(deepcopy(convolution).double(), deepcopy(norm).double())
+    return exact.to(dtype)

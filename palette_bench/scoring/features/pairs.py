@@ -125,7 +125,13 @@ def _open_lpips(weights: Mapping[str, str], device: str) -> PairDistance:
         load_strictly(heads, files[LPIPS_HEADS], LPIPS_HEADS)
     else:
         he_normal(model.features, seed)
-        _load_or_draw_heads(heads, weights.get(LPIPS_HEADS), seed)
+        given = weights.get(LPIPS_HEADS)
+        if given is not None:
+            load_strictly(heads, parse_tensors(read_pinned(LPIPS_HEADS, given), LPIPS_HEADS), LPIPS_HEADS)
+        else:  # random heads are non-negative, as the learned ones are
+            for name, parameter in heads.named_parameters():
+                drawn = np.abs(normals(seed, name, tuple(parameter.shape)))
+                parameter.data.copy_(torch.from_numpy(drawn))
     module = _Lpips(model.features, heads).eval().requires_grad_(False).to(where)
     identity = {"id": LPIPS, "weights": tensor_digest(module.state_dict()), "forward": _REVISION}
     notes = () if seed is None else (RANDOM_NOTE,)
@@ -143,16 +149,6 @@ def _read_both(weights: Mapping[str, str]) -> dict[str, Tensors]:
     if faults:
         raise WeightsError(*faults)
     return tensors
-
-
-def _load_or_draw_heads(heads: _Heads, given: str | None, seed: int) -> None:
-    """Load the given heads, or draw random ones that are non-negative, as the learned ones are."""
-    if given is not None:
-        load_strictly(heads, parse_tensors(read_pinned(LPIPS_HEADS, given), LPIPS_HEADS), LPIPS_HEADS)
-        return
-    for name, parameter in heads.named_parameters():
-        drawn = np.abs(normals(seed, name, tuple(parameter.shape)))
-        parameter.data.copy_(torch.from_numpy(drawn))
 
 
 # --- MS-SSIM ---

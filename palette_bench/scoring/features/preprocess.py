@@ -122,8 +122,8 @@ class Preprocess:
     """A crop, followed by (x / 255 - mean) / std per channel."""
 
     crop: Crop
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
     @property
     def words(self) -> str:

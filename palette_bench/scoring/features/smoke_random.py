@@ -71,12 +71,17 @@ class SmokeNetwork(FeatureNetwork):
         self.register_buffer("scales", _constants(_SCALES))
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Return the images reduced to (N, 3, 64, 64), in [-2, 2].
+        """Return the images reduced to (N, 3, 64, 64) by means of blocks, in [-2, 2].
 
         Raises:
             InputError: the images are not square, or their side is not a multiple of 64.
         """
-        return (_reduced(pixels) - 128) / 64
+        height, width = pixels.shape[2:]
+        if height != width or height % _SIDE:
+            raise InputError(
+                f"smoke-random needs squares of a multiple of {_SIDE} pixels, not {width} x {height}"
+            )
+        return (functional.avg_pool2d(pixels, height // _SIDE) - 128) / 64
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Return both heads."""
@@ -93,16 +98,6 @@ class SmokeNetwork(FeatureNetwork):
 
 def _activate(maps: Tensor) -> Tensor:
     return functional.leaky_relu(maps, _SLOPE)
-
-
-def _reduced(pixels: Tensor) -> Tensor:
-    """Return images at 64 x 64; larger images are reduced by the means of blocks."""
-    height, width = pixels.shape[2:]
-    if height != width or height % _SIDE:
-        raise InputError(
-            f"smoke-random needs squares of a multiple of {_SIDE} pixels, not {width} x {height}"
-        )
-    return functional.avg_pool2d(pixels, height // _SIDE)
 
 
 def open_network(wanted: ExtractorConfig) -> FeatureExtractor:

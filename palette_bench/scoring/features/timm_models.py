@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -69,8 +67,13 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     config = timm.get_pretrained_cfg(name) or PretrainedCfg()
     crop = _own(config) if wanted.crop == OWN_CROP else find_crop(wanted.crop, (OWN_CROP,))
     preprocess = Preprocess(crop, tuple(config.mean), tuple(config.std))
-    with _usual_attention():
+    # Models have timm's default, fused attention, whatever the process or TIMM_FUSED_ATTN has set.
+    chosen = use_fused_attn(), use_fused_attn(experimental=True)
+    set_fused_attn()
+    try:
         network = TimmNetwork(_create(name, config, crop.side), preprocess)
+    finally:
+        set_fused_attn(chosen[0], experimental=chosen[1])
     notes = load_weights(network, network.model, wanted, in_order=wanted.name in _IN_ORDER)
     classes = network.model.num_classes
     heads: dict[Role, str] = {"features": "avgpool"}
@@ -83,17 +86,6 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
         notes=notes,
     )
     return assemble(wanted, network, tensor_digest(network.model.state_dict()), about)
-
-
-@contextmanager
-def _usual_attention() -> Iterator[None]:
-    """Build models with timm's default, fused attention, whatever the process or TIMM_FUSED_ATTN has set."""
-    chosen = use_fused_attn(), use_fused_attn(experimental=True)
-    set_fused_attn()
-    try:
-        yield
-    finally:
-        set_fused_attn(chosen[0], experimental=chosen[1])
 
 
 def _own(config: PretrainedCfg) -> Crop:

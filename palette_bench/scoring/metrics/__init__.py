@@ -16,7 +16,7 @@ from palette_bench.scoring.metrics.diversity import DIVERSITIES
 from palette_bench.scoring.metrics.frechet import frechet
 from palette_bench.scoring.metrics.kid import kernel
 from palette_bench.scoring.metrics.metric import Metric, MetricRow
-from palette_bench.scoring.metrics.perceptual import perceptual_distance, perceptual_distance_googlenet
+from palette_bench.scoring.metrics.perceptual import perceptual_distance
 
 _frechet = partial(
     Metric, direction="lower", unit="squared feature units", head="features", score=frechet, referenced=True,
@@ -95,7 +95,8 @@ FEATURE_METRICS: dict[str, Metric] = {
         _perceptual(
             "perceptual_distance_googlenet", "Perceptual distance, GoogLeNet",
             "squared feature distance to the original, other network", "the same on torchvision's GoogLeNet",
-            score=perceptual_distance_googlenet, extractor="googlenet-v1",
+            score=partial(perceptual_distance, name="perceptual_distance_googlenet"),
+            extractor="googlenet-v1",
         ),
     )
 }  # fmt: skip

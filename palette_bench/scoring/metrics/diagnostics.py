@@ -25,17 +25,13 @@ _STEP = 41  # rows per block; short, so that most of the band matrix is not zero
 def structural_similarity(one: Image, other: Image) -> float:
     """Return the mean SSIM of two (S, S, 3) uint8 images, S >= 11; 1 for equal images, below 1 for others."""
     x, y = (image.transpose(2, 0, 1).astype(np.float64) for image in (one, other))
-    moments = _windowed(np.concatenate([x, y, x * x + y * y, x * y]))
+    planes = np.concatenate([x, y, x * x + y * y, x * y])
+    moments = _along_rows(_along_rows(planes).transpose(0, 2, 1))  # rows and columns exchanged
     mean_x, mean_y, squares, products = np.split(moments, 4)
     mean_product, mean_squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     luminance = (2 * mean_product + _C1) / (mean_squares + _C1)
     structure = (2 * (products - mean_product) + _C2) / (squares - mean_squares + _C2)
     return float((luminance * structure).mean())
-
-
-def _windowed(planes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return window means of (P, S, S) planes, (P, S - 10, S - 10), with rows and columns exchanged."""
-    return _along_rows(_along_rows(planes).transpose(0, 2, 1))
 
 
 def _along_rows(planes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,10 +89,6 @@ class DiagnosticReading(NamedTuple):
     detail: tuple[float, ...] = ()
 
 
-def _no_params(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
-    return {}
-
-
 @dataclass(frozen=True)
 class Diagnostic(MetricRow):
     """A row of the table of diagnostics; its id is also its column of the per-image table.
@@ -109,7 +101,7 @@ class Diagnostic(MetricRow):
 
     degradation: str | None
     read: Callable[[DiagnosticInput], DiagnosticReading]
-    explain: Callable[[Sequence[DiagnosticReading]], dict[str, Any]] = _no_params
+    explain: Callable[[Sequence[DiagnosticReading]], dict[str, Any]] = lambda readings: {}
 
 
 def _levels(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -164,11 +156,6 @@ def colour_shift(image: DiagnosticInput) -> DiagnosticReading:
     return DiagnosticReading(float(np.abs(shift).mean()), int(np.abs(rows).max()), tuple(map(float, shift)))
 
 
-def _tint(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
-    """Return the signed shift of red, green and blue, averaged over images, in levels."""
-    return {"signed": [float(mean) for mean in np.mean([r.detail for r in readings], axis=0)]}
-
-
 def known_region_error(image: DiagnosticInput) -> DiagnosticReading:
     """Return the mean absolute difference between raw output and input outside the hole, in levels.
 
@@ -210,7 +197,9 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
         ),
         Diagnostic(
             "colour_shift", "Colour shift", "change of each channel's mean against the original",
-            "tint against the original", "lower", "levels", None, colour_shift, _tint,
+            "tint against the original", "lower", "levels", None, colour_shift,
+            # the signed shift of red, green and blue, averaged over images, in levels
+            lambda found: {"signed": [float(mean) for mean in np.mean([r.detail for r in found], axis=0)]},
         ),
     )
 }  # fmt: skip

@@ -19,13 +19,7 @@ from scipy.linalg import lapack
 
 from palette_bench.core.errors import InputError
 from palette_bench.core.intervals import Estimate, Interval
-from palette_bench.scoring.metrics.metric import (
-    FeatureTables,
-    MetricOutcome,
-    ReferenceSet,
-    check_finite,
-    require_pairs,
-)
+from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, check_finite, require_pairs
 from palette_bench.scoring.metrics.moments import Influence, Moments, distance_influence, rounding
 
 SMALL_N = 2048
@@ -89,7 +83,9 @@ class _Side:
             assert self.moments.factor is not None
             return self.moments.factor
         if self.method == "eigh":
-            return _spectral_factor(self.moments.covariance)
+            values, vectors = linalg.eigh(self.moments.covariance, check_finite=False)
+            kept = values > len(values) * _EPS * values[-1]
+            return np.asarray(np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
         rows = (self._given - self.mean) / np.sqrt(self.n - 1)
         return rows if self.method == "rows" else np.asarray(np.linalg.qr(rows, mode="r"))
 
@@ -114,12 +110,6 @@ class _Side:
         if self.features is not None and other.features is not None:
             return np.array_equal(self.features, other.features)
         return self.moments.equals(other.moments)
-
-
-def _spectral_factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    values, vectors = linalg.eigh(covariance, check_finite=False)
-    kept = values > len(values) * _EPS * values[-1]
-    return np.asarray(np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
 
 
 @dataclass(frozen=True)
@@ -244,7 +234,9 @@ def _root(one: _Side, two: _Side) -> _Root:
         root = _root_by_eigenvalues(one.moments.covariance, two.factor)
         if root.bound <= _BOUND * max(1.0, _apart(one, two) - 2 * root.value):
             return root
-    return _root_by_singular_values(one.factor, two.factor)
+    values = linalg.svdvals(one.factor @ two.factor.T, overwrite_a=True, check_finite=False)
+    bound = values.size * one.factor.shape[1] * _EPS * float(values.max(initial=0.0))
+    return _Root(float(values.sum()), bound, "svdvals")
 
 
 def _root_by_eigenvalues(covariance: NDArray[np.float64], factor: NDArray[np.float64]) -> _Root:
@@ -259,12 +251,6 @@ def _root_by_eigenvalues(covariance: NDArray[np.float64], factor: NDArray[np.flo
     with np.errstate(divide="ignore"):
         moved = np.minimum(np.sqrt(error), error / (2 * roots))
     return _Root(float(roots.sum()), float(moved.sum()), "eigvalsh")
-
-
-def _root_by_singular_values(one: NDArray[np.float64], two: NDArray[np.float64]) -> _Root:
-    values = linalg.svdvals(one @ two.T, overwrite_a=True, check_finite=False)
-    bound = values.size * one.shape[1] * _EPS * float(values.max(initial=0.0))
-    return _Root(float(values.sum()), bound, "svdvals")
 
 
 def _value(one: _Side, two: _Side, root: _Root) -> tuple[float | None, tuple[str, ...]]:
@@ -285,17 +271,7 @@ def frechet(tables: FeatureTables) -> MetricOutcome:
     sides = _Side(tables.outputs), _Side(reference.features, reference.moments)
     result = _distance(*sides, reference.paired)
     influence = result.influence
-    return MetricOutcome(
-        result.value,
-        result.interval,
-        params=_params(result, reference),
-        notes=tuple(dict.fromkeys((*result.notes, *(influence.notes if influence else ("rank-deficient",))))),
-        columns=influence.columns("fid_influence") if influence else {},
-    )
-
-
-def _params(result: FrechetResult, reference: ReferenceSet) -> dict[str, Any]:
-    return {
+    params = {
         "reference": reference.id,
         "reference_n": reference.n,
         "method": list(result.method),
@@ -303,3 +279,10 @@ def _params(result: FrechetResult, reference: ReferenceSet) -> dict[str, Any]:
         "rank": list(result.rank),
         "bound": result.bound,
     }
+    return MetricOutcome(
+        result.value,
+        result.interval,
+        params=params,
+        notes=tuple(dict.fromkeys((*result.notes, *(influence.notes if influence else ("rank-deficient",))))),
+        columns=influence.columns("fid_influence") if influence else {},
+    )

@@ -80,16 +80,6 @@ def _self_sums(rows: _Rows) -> _Rows:
     return _symmetric_sums(len(rows), lambda one, two: _kernel(rows[one], rows[two]))
 
 
-def _paired_sums(outputs: _Rows, originals: _Rows) -> _Rows:
-    """Return `_symmetric_sums` of k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j)."""
-
-    def block(one: slice, two: slice) -> _Rows:
-        within = _kernel(outputs[one], outputs[two]) + _kernel(originals[one], originals[two])
-        return within - _kernel(outputs[one], originals[two]) - _kernel(originals[one], outputs[two])
-
-    return _symmetric_sums(len(outputs), block)
-
-
 def _cross_means(rows: _Rows, others: _Rows) -> _Rows:
     """Return (N,): the mean over j of k(x_i, y_j), for each of (N, D) rows against (M, D) others."""
     sums = np.zeros(len(rows))
@@ -158,8 +148,14 @@ def kernel_distance(
     if min(sizes) < 2:
         return KernelResult(None, None, None, sizes, ("n<2",))
     if paired:
+
+        def block(i: slice, j: slice) -> _Rows:
+            within = _kernel(one[i], one[j]) + _kernel(two[i], two[j])
+            return within - _kernel(one[i], two[j]) - _kernel(two[i], one[j])
+
         # equal sides give exactly 0 instead of a rounding error
-        sums = np.zeros((2, len(one))) if np.array_equal(one, two) else _paired_sums(one, two)
+        equal = np.array_equal(one, two)
+        sums = np.zeros((2, len(one))) if equal else _symmetric_sums(len(one), block)
         whole, halves = _means(sums)
         value, method = float(whole.mean()), "paired-ustat-v1"
     else:

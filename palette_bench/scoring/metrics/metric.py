@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError
-from palette_bench.core.intervals import Interval
+from palette_bench.core.intervals import Estimate, Interval
 from palette_bench.core.types import Direction, Features
 from palette_bench.scoring.metrics.moments import Moments
 
@@ -70,7 +70,7 @@ class FeatureTables:
 
 
 @dataclass(frozen=True)
-class MetricOutcome:
+class MetricOutcome(Estimate):
     """The value of a metric, its interval, and its columns of the per-image table, (N,) each in id order.
 
     If the value or the interval is None, a note says why.

@@ -59,7 +59,9 @@ class Moments:
             squares = blas.dsyrk(1.0, rows.T, beta=1.0, c=squares, overwrite_c=1)
         # the pilot is not yet the mean of all rows: subtract total total' / n
         squares = blas.dsyr(-1.0 / n, total, a=squares, overwrite_a=1)
-        return cls(n, pilot + total / n, _mirrored(squares) / max(n - 1, 1))
+        # only the upper triangle is filled
+        symmetric = np.asarray(np.triu(squares) + np.triu(squares, 1).T)
+        return cls(n, pilot + total / n, symmetric / max(n - 1, 1))
 
     @cached_property
     def factor(self) -> NDArray[np.float64] | None:
@@ -112,11 +114,6 @@ class Moments:
         if "factor" in arrays:
             vars(found)["factor"] = np.asfortranarray(arrays["factor"])  # fills the cached property
         return found
-
-
-def _mirrored(upper: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the symmetric matrix with the given upper triangle; the lower triangle is not read."""
-    return np.asarray(np.triu(upper) + np.triu(upper, 1).T)
 
 
 def rounding(gram: NDArray[np.float64]) -> float:

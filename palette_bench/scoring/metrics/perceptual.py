@@ -36,17 +36,8 @@ def squared_distances(outputs: Features, originals: Features) -> NDArray[np.floa
     return np.asarray(np.einsum("nd,nd->n", gap, gap))
 
 
-def perceptual_distance(tables: FeatureTables) -> MetricOutcome:
-    """Return the mean squared distance, with a t interval over the images."""
-    return _outcome(tables, "perceptual_distance")
-
-
-def perceptual_distance_googlenet(tables: FeatureTables) -> MetricOutcome:
-    """Return the mean squared distance on torchvision's GoogLeNet, with columns of its own names."""
-    return _outcome(tables, "perceptual_distance_googlenet")
-
-
-def _outcome(tables: FeatureTables, name: str) -> MetricOutcome:
+def perceptual_distance(tables: FeatureTables, name: str = "perceptual_distance") -> MetricOutcome:
+    """Return the mean squared distance, with a t interval over the images; `name` names the columns."""
     values = squared_distances(tables.outputs, tables.originals)
     interval = mean_t(values)
     return MetricOutcome(

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from palette_bench.core.rng import Stream
 from palette_bench.core.types import Image
-from palette_bench.tasks.degradations.degraded import Degraded
-from palette_bench.tasks.protocol import VariantSpec
+from palette_bench.tasks.protocol import Degraded, VariantSpec
 
 
 def luma(pixels: Image) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ times as fast. Source: protocol, section 5.2.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,8 @@ from PIL import Image as PillowImage
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.rng import Stream
 from palette_bench.core.types import Image
-from palette_bench.tasks.degradations.degraded import Degraded
 from palette_bench.tasks.degradations.gray import luma
-from palette_bench.tasks.protocol import VariantSpec
+from palette_bench.tasks.protocol import Degraded, VariantSpec
 
 _Ints = NDArray[np.int64]
 
@@ -45,26 +43,21 @@ _CHROMINANCE = """
 """
 
 
-def _cosines() -> _Ints:
-    """Return A, the 8x8 integer transform; its right half mirrors the left, negated in odd rows."""
-    left = np.array(
-        [
-            [8192, 8192, 8192, 8192],
-            [11363, 9633, 6437, 2260],
-            [10703, 4433, -4433, -10703],
-            [9633, -2259, -11362, -6436],
-            [8192, -8192, -8192, 8192],
-            [6437, -11362, 2261, 9633],
-            [4433, -10704, 10704, -4433],
-            [2260, -6436, 9633, -11363],
-        ],
-        np.int64,
-    )
-    sign = np.where(np.arange(8) % 2 == 0, 1, -1)[:, None]
-    return np.hstack([left, sign * left[:, ::-1]])
-
-
-_A = _cosines()
+# the 8x8 integer transform A: its right half mirrors the left, negated in odd rows
+_LEFT = np.array(
+    [
+        [8192, 8192, 8192, 8192],
+        [11363, 9633, 6437, 2260],
+        [10703, 4433, -4433, -10703],
+        [9633, -2259, -11362, -6436],
+        [8192, -8192, -8192, 8192],
+        [6437, -11362, 2261, 9633],
+        [4433, -10704, 10704, -4433],
+        [2260, -6436, 9633, -11363],
+    ],
+    np.int64,
+)
+_A = np.hstack([_LEFT, np.array([[1], [-1]] * 4) * _LEFT[:, ::-1]])
 
 
 def quantisation_tables(quality: int) -> tuple[_Ints, _Ints]:
@@ -154,16 +147,10 @@ def fast_jpeg(pixels: Image, quality: int) -> Image:
         return np.asarray(image)
 
 
-def _table_digest(tables: Iterable[_Ints]) -> str:
-    return sha256(b"".join(table.astype(np.uint8).tobytes() for table in tables))
-
-
 def jpeg_v1(reference: Image, variant: VariantSpec, stream: Stream) -> Degraded:
     """Return the reference after JPEG compression at the variant's quality factor."""
     quality = variant.quality
     assert quality is not None, "a jpeg variant has a quality"
-    drawn: dict[str, int | str] = {
-        "qf": quality,
-        "quant_sha256": _table_digest(quantisation_tables(quality)),
-    }
+    tables = b"".join(table.astype(np.uint8).tobytes() for table in quantisation_tables(quality))
+    drawn: dict[str, int | str] = {"qf": quality, "quant_sha256": sha256(tables)}
     return Degraded(fast_jpeg(reference, quality), drawn=drawn)
