@@ -201,7 +201,9 @@ class TrainedModel:
         self._accept(task, batch.inputs.shape[1], "the batch")
         with self._computing():
             if policy is None:
-                fill = None if batch.masks is None else torch.from_numpy(batch.fill()).permute(0, 3, 1, 2)
+                fill = (
+                    None if batch.masks is None else torch.from_numpy(batch.hole_noise()).permute(0, 3, 1, 2)
+                )
                 model_input = ModelInput(batch.ids, batch.sample, batch.inputs, batch.masks, fill)
                 return self._restored(model_input, self.network)
             masks = [None] * len(batch.ids) if batch.masks is None else batch.masks

@@ -92,7 +92,7 @@ def normals(key: str, shape: tuple[int, ...]) -> NDArray[np.int16]:
     return np.take(normal_table(), words).reshape(shape)
 
 
-def fill(key: str, side: int) -> NDArray[np.float32]:
+def hole_noise(key: str, side: int) -> NDArray[np.float32]:
     """Return Gaussian noise that a model may fill the hole with.
 
     Returns:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core.errors import UsageError, suggest
-from palette_bench.core.rng import fill, sampling_noise, stream_key
+from palette_bench.core.rng import hole_noise, sampling_noise, stream_key
 from palette_bench.core.types import SILENT, Image, ImageId, Mask, Progress
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.submission.plugins import load_plugin
@@ -58,7 +58,7 @@ class Batch:
     benchset: ContestantSet
     sample: int = 0
 
-    def fill(self) -> NDArray[np.float32]:
+    def hole_noise(self) -> NDArray[np.float32]:
         """Return Gaussian noise to fill the holes with, (N, S, S, 3) float32 in the [-1, 1] pixel scale.
 
         The noise depends only on the image id and the public set. Source: protocol, section 2.
@@ -70,7 +70,7 @@ class Batch:
             )
             for image_id in self.ids
         )
-        return np.stack([fill(key, self.benchset.protocol.side) for key in keys])
+        return np.stack([hole_noise(key, self.benchset.protocol.side) for key in keys])
 
     def noise(self, seed: int, step: int) -> NDArray[np.float32]:
         """Return standard normal noise, (N, 3, S, S) float32, keyed per image by seed, id, sample and step.

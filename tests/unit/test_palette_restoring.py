@@ -158,7 +158,7 @@ def test_the_hole_of_the_source_holds_the_items_fill(run: Path, monkeypatch: pyt
     model(run).restore(some)
     assert some.masks is not None
     source = seen[0].permute(0, 2, 3, 1).numpy()
-    assert (source[some.masks] == some.fill()[some.masks]).all()
+    assert (source[some.masks] == some.hole_noise()[some.masks]).all()
     assert source[~some.masks] == pytest.approx(some.inputs[~some.masks] / 127.5 - 1, abs=1e-6)
 
 

@@ -16,7 +16,7 @@ from palette_bench.benchset.manifest import ContestantSet, export_public
 from palette_bench.core.errors import BenchSetError, InputError, MethodError, UsageError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.journal import Journal, Shard
-from palette_bench.core.rng import fill, sampling_noise, stream_key
+from palette_bench.core.rng import hole_noise, sampling_noise, stream_key
 from palette_bench.submission.card import SubmissionCard
 from palette_bench.submission.check import check
 from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, baselines, load_baseline
@@ -268,7 +268,9 @@ def test_a_batch_holds_the_protocol_s_fill_and_keyed_noise(smoke: ContestantSet,
     model = Noisy()
     restore(model, smoke, tmp_path / "sub", samples=2)
     key = stream_key("smoke", "inpainting", "center128", "smoke-photos", smoke.ids[0], "fill")
-    np.testing.assert_array_equal(model.batches[0].fill()[0], fill(key, 256))
-    np.testing.assert_array_equal(model.batches[1].fill()[0], fill(key, 256))  # one fill whatever the sample
+    np.testing.assert_array_equal(model.batches[0].hole_noise()[0], hole_noise(key, 256))
+    np.testing.assert_array_equal(
+        model.batches[1].hole_noise()[0], hole_noise(key, 256)
+    )  # one fill whatever the sample
     second = model.batches[1].noise(SEED, 3)
     np.testing.assert_array_equal(second[5], sampling_noise(SEED, smoke.ids[5], 1, 3, (3, 256, 256)))

@@ -11,7 +11,7 @@ from palette_bench.core.fingerprint import sha256
 from palette_bench.core.rng import (
     Stream,
     cosine_table,
-    fill,
+    hole_noise,
     normal_table,
     normals,
     sampling_noise,
@@ -41,7 +41,7 @@ def test_words_bounded_integers_and_normals_are_the_published_ones() -> None:
 
 def test_the_fill_is_the_published_one_and_exact_in_float32() -> None:
     key = KEY.replace("|mask|", "|fill|")
-    content = fill(key, 256)
+    content = hole_noise(key, 256)
     assert content.dtype == np.float32
     assert content[0, 0] == pytest.approx([-0.32788086, 0.13598633, -1.5795898], abs=1e-8)
     assert sha256((content * 4096).astype("<i2").tobytes())[:16] == "a3f176712be6b724"
