@@ -2,10 +2,10 @@
 
 Torch's fake tensors have a device, a shape and a dtype and hold no numbers. Under them the product's own
 code runs on device "cuda": an operation that mixes devices, or that asks a GPU tensor for NumPy's view, fails
-as it would on a GPU. What a GPU computes is not shown, nor what its driver says: torch.cuda gives the answers
-of a pretended device, extractors are opened on the CPU and moved, nothing is compiled, and a number read from
-a tensor is 1. Every line of a function that names "cuda" is a branch; it tells those that ran from those that
-did not.
+as it would on a GPU, and so does one without a deterministic kernel. What a GPU computes is not shown, nor
+what its driver says: torch.cuda gives the answers of a pretended device, extractors are opened on the CPU and
+moved, nothing is compiled, and a number read from a tensor is 1. Every line of a function that names "cuda" is
+a branch; it tells those that ran from those that did not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -65,14 +65,32 @@ SIDE, BATCH = 16, 2  # of palette-toy
 PINNED = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
 
 
+# Operations that raise on a GPU under `torch.use_deterministic_algorithms`, whose documentation lists them.
+UNDETERMINED = {
+    *("avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward"),
+    *("adaptive_max_pool2d_backward", "max_unpool2d", "max_unpool3d"),
+    *("fractional_max_pool2d_backward", "fractional_max_pool3d_backward", "grid_sampler_2d_backward"),
+    *("upsample_linear1d_backward", "upsample_bilinear2d_backward", "upsample_bicubic2d_backward"),
+    *("upsample_trilinear3d_backward", "reflection_pad1d_backward", "reflection_pad3d_backward"),
+    *("nll_loss2d_forward", "_ctc_loss_backward", "put_", "histc", "kthvalue"),
+}
+
+
 # a pretended GPU
 
 
 class NumbersOfFakes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Answers what a fake tensor cannot: 1 for a number, False for a truth value (nothing is broken)."""
+    """Answers what a fake tensor cannot: 1 for a number, False for a truth value (nothing is broken).
+
+    It also refuses, as a GPU's kernels do, what has no deterministic kernel where only such are allowed.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, or answer for it."""
+        name = func.overloadpacket.__name__
+        on_gpu = any(isinstance(a, torch.Tensor) and a.device.type == "cuda" for a in args)
+        if name in UNDETERMINED and on_gpu and torch.are_deterministic_algorithms_enabled():
+            raise RuntimeError(f"{name} has no deterministic kernel on cuda")
         if func is torch.ops.aten._local_scalar_dense.default:
             dtype = args[0].dtype
             return False if dtype is torch.bool else 1.0 if dtype.is_floating_point else 1
@@ -296,14 +314,14 @@ def use_fidelity_keys() -> None:
 
     def opened(name: str, weights: str | None, crop: str, device: str) -> Any:
         asked.append(device)
-        network = open_extractor("smoke-random", None, crop, "cpu")
+        network = open_extractor("smoke-random", None, crop, "cpu")  # it has logits, too
         network.network.to(GPU)
-        found = replace(network, device=torch.device(device))
-        return lambda images: {"logits": found(images)["pool"]}
+        return replace(network, device=torch.device(device))
 
     images = np.zeros((BATCH, 64, 64, 3), np.uint8)
-    with fakes(), mock.patch.object(compat, "open_extractor", opened), suppress(AttributeError):
-        compat.calculate_metrics(images, isc=True, isc_splits=1)
+    with fakes(), mock.patch.object(compat, "open_extractor", opened):
+        found = compat.calculate_metrics(images, isc=True, isc_splits=1)
+    assert found["inception_score_mean"] == 1  # of equal logits
     assert asked == ["cuda"], asked
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.unet import UNet, sinusoids
+from palette_bench.runtime.device import reproducible_arithmetic
 
 pytestmark = pytest.mark.filterwarnings("default")  # torch's own, about a GPU that is not there
 
@@ -57,8 +58,17 @@ def forgets_a_layer(fake: ModuleType) -> None:
     network(torch.zeros(1, 3, device=fake.GPU))
 
 
-@pytest.mark.parametrize("fault", [mixes_devices, asks_the_gpu_for_numpy, forgets_a_layer])
-def test_a_device_mismatch_is_found(fault: object, fake: ModuleType) -> None:
+def needs_a_kernel_that_there_is_not(fake: ModuleType) -> None:
+    images = torch.zeros(1, 3, 5, 5, device=fake.GPU, requires_grad=True)
+    with reproducible_arithmetic():
+        nn.functional.adaptive_avg_pool2d(images, 2).sum().backward()  # type: ignore[no-untyped-call]
+
+
+FAULTS = [mixes_devices, asks_the_gpu_for_numpy, forgets_a_layer, needs_a_kernel_that_there_is_not]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_would_fail_on_a_gpu_fails(fault: object, fake: ModuleType) -> None:
     with fake.pretended_gpu(), fake.fakes(), pytest.raises((RuntimeError, TypeError), match="cuda"):
         fault(fake)  # type: ignore[operator]
 
