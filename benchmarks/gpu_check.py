@@ -546,6 +546,8 @@ def main() -> None:
     if options.collectives:
         collectives(options.device)
         return
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("no GPU that torch can use: --device cpu --small or --fake run without one")
     print(machine(options), flush=True)
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         rows, seconds = checked(Path(folder), options)

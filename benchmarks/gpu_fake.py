@@ -4,8 +4,8 @@ Torch's fake tensors have a device, a shape and a dtype and hold no numbers. Und
 code runs on device "cuda": an operation that mixes devices, or that asks a GPU tensor for NumPy's view, fails
 as it would on a GPU, and so does one without a deterministic kernel. What a GPU computes is not shown, nor
 what its driver says: torch.cuda gives the answers of a pretended device, extractors are opened on the CPU and
-moved, nothing is compiled, and a number read from a tensor is 1. Every line of a function that names "cuda" is
-a branch; it tells those that ran from those that did not.
+moved, nothing is compiled, and a number read from a tensor is 1. Every line of a function that names "cuda"
+is a branch; it tells those that ran from those that did not.
 """
 
 from __future__ import annotations
