@@ -248,8 +248,9 @@ def stages(folder: Path, pictures: Path, options: argparse.Namespace, n: int) ->
     for extractor in options.extractors:
         yield scoring(extractor, folder, names, every)
     cards = [folder / "cards" / options.extractors[0] / f"{name}.json" for name in names]
+    # with images, which `auto` leaves out: nobody said that those of a folder may be passed on
     shown = [
-        ("report", card, "--set", sets / name, "--submission", subs / name)
+        ("report", card, "--set", sets / name, "--submission", subs / name, "--images", "full")
         for card, name in zip(cards, names, strict=True)
     ]
     for form, suffix in (("file", ".html"), ("dir", "")):
