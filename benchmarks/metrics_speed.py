@@ -129,13 +129,19 @@ def make_work(folder: Path, options: argparse.Namespace) -> None:
     """Write images, features, weights and options where the contenders look for them."""
     make_images(folder / "outputs", options.images, 1)
     make_images(folder / "originals", options.images, 2)
-    for n in (SMALL, MIDDLE, LARGE):
-        make_features(folder, n)
+    if any(", N = " in stage.name for stage in chosen(options)) or not options.only:
+        for n in (SMALL, MIDDLE, LARGE):
+            make_features(folder, n)
     if options.weights is None:
         torch.save(dict(random_tensors(0)), folder / "weights.pth")
     given = options.weights or folder / "weights.pth"
     shared = {name: getattr(options, name) for name in ("images", "batch", "threads", "device")}
     (folder / "options.json").write_text(json.dumps(shared | {"weights": str(given)}))
+
+
+def chosen(options: argparse.Namespace) -> list[Stage]:
+    """Return the stages that --only asks for; all of them without it."""
+    return [stage for stage in STAGES if options.only in stage.name]
 
 
 # processes
@@ -300,7 +306,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--quick", action="store_true", help="16 images, one repeat, no slow contenders")
-    parser.add_argument("--only", default="", help="stages whose name holds this text")
+    parser.add_argument("--only", default="", help="stages whose name holds this text, no memory")
     options = parser.parse_args()
     if options.quick:
         options.images, options.repeats = min(options.images, 16), 1
@@ -316,15 +322,16 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="metrics-speed-"))
     try:
         make_work(folder, options)
-        for stage in (stage for stage in STAGES if options.only in stage.name):
+        for stage in chosen(options):
             found = measure(stage, folder, options)
             rows = {name: row(stage, name, found, clock) for name in found}
             figures["stages"][stage.name] = rows
             print(stage.name, *(described(name, r) for name, r in rows.items()), sep="\n", flush=True)
-        figures["peak memory of the closing step, MB"] = memory(folder, options)
+        if not options.only:
+            figures["peak memory of the closing step, MB"] = found_memory = memory(folder, options)
+            print("peak memory of the closing step, MB:", found_memory)
     finally:
         shutil.rmtree(folder)
-    print("peak memory of the closing step, MB:", figures["peak memory of the closing step, MB"])
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     missed = [

@@ -2,8 +2,9 @@
 
     python benchmarks/model_contenders.py SIDE FOLDER [WORK]
 
-SIDE is `diffusers`, or `ours` with levers: ours, ours+bf16, ours+bf16+compile. A process makes ready, says
-so, and does one piece of work per line read from stdin, or the one WORK at once; it answers in JSON lines.
+SIDE is `diffusers` or `ours` with levers: ours, ours+bf16, diffusers+bf16+compile. A process makes ready,
+says so, and does one piece of work per line read from stdin, or the one WORK at once; it answers in lines of
+JSON.
 """
 
 # ruff: noqa: PLC0415  # a side imports its own packages: that is part of what is measured
@@ -26,7 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LEVERS = ("bf16", "compile", "channels_last", "fused_adam", "device_noise")
+THEIR_LEVERS = ("bf16", "compile", "channels_last")
+LEVERS = (*THEIR_LEVERS, "fused_adam", "device_noise")
 POSITIONS = 500.0  # of the forward passes that are compared
 SEED = 0
 
@@ -75,7 +77,13 @@ class Work:
 
 
 class Side(Protocol):
-    """One way to train and sample the network."""
+    """One way to train and sample the network.
+
+    Attributes:
+        levers: what it was asked to do otherwise.
+    """
+
+    levers: set[str]
 
     def load(self, weights: dict[str, Tensor]) -> None:
         """Take the weights of our network."""
@@ -91,16 +99,22 @@ class Side(Protocol):
 
 
 class Diffusers:
-    """diffusers as its training example uses it: eager, float32, TF32 off."""
+    """diffusers as its training example uses it: without levers eager, float32, TF32 off."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, levers: set[str]) -> None:
         from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
         from diffusers.training_utils import EMAModel
         from PIL.Image import fromarray
 
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self.work = work
+        if "bf16" not in levers:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        self.work, self.levers = work, levers
         self.model = UNet2DModel(**work.unet2d).to(work.device)
+        self.reduced = torch.autocast(work.device, torch.bfloat16, enabled="bf16" in levers)
+        if "channels_last" in levers:
+            self.model.to(memory_format=torch.channels_last)
+        if "compile" in levers:
+            self.model.compile()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
         self.average = EMAModel(self.model.parameters(), decay=0.9999)
         self.chain = DDPMScheduler(num_train_timesteps=2000, beta_start=1e-6, beta_end=0.01)
@@ -123,16 +137,18 @@ class Diffusers:
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the prediction."""
-        prediction: Tensor = self.model(images, POSITIONS).sample
-        return prediction
+        with self.reduced:
+            prediction: Tensor = self.model(images, POSITIONS).sample
+        return prediction.float()
 
     def step(self, number: int) -> None:
         """Train on the batch."""
         noise = torch.randn_like(self.references)
         levels = torch.randint(0, 2000, (len(noise),), device=noise.device)
         noisy = self.chain.add_noise(self.references, noise, levels)
-        predicted = self.model(torch.cat([noisy, self.inputs], dim=1), levels).sample
-        loss = torch.nn.functional.mse_loss(predicted, noise)
+        with self.reduced:
+            predicted = self.model(torch.cat([noisy, self.inputs], dim=1), levels).sample
+        loss = torch.nn.functional.mse_loss(predicted.float(), noise)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -146,7 +162,8 @@ class Diffusers:
         noisy = torch.randn_like(source)
         self.sampler.set_timesteps(self.work.evaluations)
         for t in self.sampler.timesteps:
-            predicted = self.model(torch.cat([noisy, source], dim=1), t).sample
+            with self.reduced:
+                predicted = self.model(torch.cat([noisy, source], dim=1), t).sample.float()
             noisy = self.sampler.step(predicted, t, noisy).prev_sample
         pixels = noisy.add(1).mul(127.5).round().clamp(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1)
         for i, image in enumerate(pixels.numpy(), start=first):
@@ -247,11 +264,12 @@ class Ours:
 def make_side(name: str, work: Work) -> Side:
     """Return a side, ready."""
     kind, *levers = name.split("+")
-    if kind == "diffusers" and not levers:
-        return Diffusers(work)
+    if kind == "diffusers" and set(levers) <= set(THEIR_LEVERS):
+        return Diffusers(work, set(levers))
     if kind == "ours" and set(levers) <= set(LEVERS):
         return Ours(work, set(levers))
-    raise ValueError(f"no side {name!r}: write diffusers, or ours with any of {', '.join(LEVERS)}")
+    theirs, ours = ", ".join(THEIR_LEVERS), ", ".join(LEVERS)
+    raise ValueError(f"no side {name!r}: write diffusers with any of {theirs}, or ours with any of {ours}")
 
 
 # work and clock
@@ -317,7 +335,7 @@ def whole(side: Side, work: Work) -> dict[str, Any]:
 
 def product(side: Side, work: Work) -> dict[str, Any]:
     """Return the FLOP/s of a square matrix product in this side's precision: what the device can give."""
-    reduced = isinstance(side, Ours) and "bf16" in side.levers
+    reduced = "bf16" in side.levers
     n = 8192 if work.device == "cuda" else 1024
     square = torch.randn(n, n, device=work.device, dtype=torch.bfloat16 if reduced else torch.float32)
     seconds = [elapsed(work, lambda: square @ square) for _ in range(12)]

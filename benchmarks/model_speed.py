@@ -8,8 +8,8 @@ Every side runs in a process of its own with pinned threads, repeats interleaved
 weights; after warming up it tells images per second of forward passes, of training steps (forward, L2,
 backward, Adam, moving average; median step) and of restoring (noise and PNG files included; times network
 evaluations per image). A whole run is a fresh process that imports, builds, trains and restores; pairs
-alternate who begins. A side is `diffusers` or `ours` with levers: ours+bf16+compile. A float32 side that
-does not predict what diffusers does to 1e-4 voids the run: exit 1.
+alternate who begins. A side is `diffusers` or `ours`, with levers: ours+bf16+compile; ratios are to
+`diffusers` without levers. A float32 side that does not predict what it does to 1e-4 voids the run: exit 1.
 """
 
 from __future__ import annotations
