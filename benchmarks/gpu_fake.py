@@ -51,11 +51,11 @@ from palette_bench.baselines.training.restorer import open_trained
 from palette_bench.baselines.training.unet import UNet, sinusoids
 from palette_bench.runtime import device as arithmetic
 from palette_bench.runtime import distributed
+from palette_bench.scoring import card as scorecards
 from palette_bench.scoring import compat
 from palette_bench.scoring.features import canary, open_extractor, open_pair_distance
-from palette_bench.scoring.features.precision import find_precision
+from palette_bench.scoring.features.extractor import find_precision
 from palette_bench.scoring.features.preprocess import MODES
-from palette_bench.scoring.networks import Networks
 from palette_bench.submission import cost
 from palette_bench.submission.methods import Batch, RestoreOptions, UserImage
 
@@ -264,8 +264,7 @@ def use_device() -> None:
     assert cost.peak_memory("cuda") == 1 << 30
     assert "pretended" in cost.hardware_name("cuda")
     assert "cuda" in canary.devices()
-    environment = Networks(("smoke-random",), {}, "center224", "cuda", "fp32", "tf1").environment()
-    assert "pretended" in str(environment["device"])
+    assert "pretended" in str(scorecards.environment("cuda", "fp32")["device"])
     for precision in ("fp32", "tf32", "bf16", "fp64"):
         find_precision(precision, GPU)
 
