@@ -6,7 +6,7 @@ PIP_ARGS ?=
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types check wheel clean
+.PHONY: demo test test-all light lint types check wheel clean
 
 demo: $(ready)        ## the main job on bundled photographs, offline: ends with the path of a report
 	$(bin)/palette-bench demo -o demo
@@ -16,6 +16,12 @@ test: $(ready)        ## the tests to run while working; minutes
 
 test-all: $(ready)    ## every test that needs no download, as in CI
 	$(bin)/python -m pytest -n auto -q
+
+light:                ## the base installation in an empty environment; OLDEST=1 takes the oldest packages it allows
+	$(PYTHON) -m venv --clear $(VENV)-light
+	$(PYTHON) tests/light_install.py --oldest > $(VENV)-light/oldest.txt
+	$(VENV)-light/bin/python -m pip install -q $(PIP_ARGS) $(if $(OLDEST),-c $(VENV)-light/oldest.txt) .
+	$(VENV)-light/bin/python tests/light_install.py
 
 lint: $(ready)
 	$(bin)/ruff format --check .
@@ -30,7 +36,7 @@ wheel: $(ready)
 	$(bin)/pip wheel --no-deps -q -w dist .
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) $(VENV)-light build dist demo
 
 $(ready): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

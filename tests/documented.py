@@ -160,7 +160,8 @@ def parse(words: list[str]) -> None:
                 raise ValueError(f"the Makefile has no target {target}")
         case ("pip", "install", requirement):
             extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-            known = {f"palette-bench[{extra}]" for extra in extras["optional-dependencies"]}
+            names = extras["optional-dependencies"]
+            known = {".", *(f"{place}[{extra}]" for extra in names for place in (".", "palette-bench"))}
             if requirement not in known:
                 raise ValueError(f"{requirement} is none of {sorted(known)}")
         case _:
