@@ -1,7 +1,7 @@
-"""The base installation, in the environment of the Python that runs this: sizes, and every verb without torch.
+"""The base installation, in the environment of the Python that runs this: its size, and verbs without torch.
 
-    python tests/light_install.py          # run the verbs in a temporary folder; exit 1 at the first that fails
-    python tests/light_install.py --oldest # print the lower bounds of the base as pip constraints
+python tests/light_install.py          # run the verbs in a temporary folder; exit 1 at the first that fails
+python tests/light_install.py --oldest # print the lower bounds of the base as pip constraints
 """
 
 from __future__ import annotations

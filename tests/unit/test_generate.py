@@ -138,6 +138,14 @@ def test_damaged_items_are_named_by_verify_and_exactly_they_are_redone(
     assert verify(tmp_path / "set") == []
 
 
+def test_verify_names_what_does_not_belong(images: Path, tmp_path: Path) -> None:
+    make(images, tmp_path / "set", "jpeg/qf5")
+    (tmp_path / "set" / "mask").mkdir()  # a task without holes has none
+    (tmp_path / "set" / "input" / "stray.png").touch()
+    [found] = verify(tmp_path / "set")
+    assert (found.code, found.ids) == ("PB106", ("input/stray.png", "mask"))
+
+
 def test_a_torn_journal_line_is_redone(images: Path, straight: dict[str, str], tmp_path: Path) -> None:
     make(images, tmp_path / "set", "jpeg/qf5")
     (tmp_path / "set" / "manifest.json").unlink()

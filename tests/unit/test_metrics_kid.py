@@ -58,6 +58,14 @@ def test_distance_and_influence_equal_the_double_loop(block: int, monkeypatch: p
     assert found.interval.method == "ustat-v2"
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_two_and_three_images_have_a_distance_too(n: int) -> None:
+    outputs, originals = drawn(1, n, 5), drawn(2, n, 5) + 0.25
+    assert kernel_distance(outputs, originals).value == pytest.approx(by_double_loop(outputs, originals)[0])
+    paired = kernel_distance(outputs, originals, paired=True).value
+    assert paired == pytest.approx(by_pairs(outputs, originals)[0])
+
+
 @pytest.mark.parametrize("block", [2, 4, 18, 1000])
 def test_paired_distance_and_influence_equal_the_double_loop(
     block: int, monkeypatch: pytest.MonkeyPatch

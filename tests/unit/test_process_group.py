@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+
+from palette_bench.core.errors import StackError
+from palette_bench.runtime import distributed
 
 TASKS = Path("/proc/self/task")
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
@@ -26,6 +30,19 @@ with {group}({arguments}):
 gc.collect()
 print(during > 0, threads())
 """
+
+
+@pytest.mark.parametrize(("others", "refused"), [("same", False), ("other", True)])
+def test_ranks_with_different_fingerprints_are_refused(
+    others: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_gather(found: list[str], value: str) -> None:
+        found[:] = [value, others]
+
+    monkeypatch.setattr(distributed.dist, "all_gather_object", all_gather)
+    group = distributed.ProcessGroup(rank=0, size=2)
+    with pytest.raises(StackError, match="PB710") if refused else nullcontext():
+        group.require_equal("set", "same")
 
 
 @pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux names its threads there")
