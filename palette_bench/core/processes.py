@@ -128,18 +128,18 @@ def scheduled_shard(variables: Mapping[str, str]) -> tuple[int, int]:
         known = [name for name in (row.first, row.last, row.count) if name and not name.isdecimal()]
         wanted = ", ".join([*known, SHARDS])
         raise UsageError(
-            f"--shard auto: {row.scheduler} says {row.index}={index} and not of how many: looked for {wanted}; "
-            f"set {SHARDS} to the size of an array that counts from 0"
+            f"--shard auto: {row.scheduler} says {row.index}={index} and not of how many: looked for "
+            f"{wanted}; set {SHARDS} to the size of an array that counts from 0"
         )
     assert index is not None, "a scheduler was found by its index"
     at, rest = divmod(index - first, step or 1)
     whole = last is None or (last - first) // (step or 1) + 1 == count
     if rest or not 0 <= at < count or not whole:
-        names = (row.index, row.first, row.last, row.step, row.count, SHARDS)
-        said = ", ".join(f"{name}={variables[name]}" for name in names if name in variables)
+        asked = (row.index, row.first, row.last, row.step, row.count, SHARDS)
+        said = ", ".join(f"{name}={variables[name]}" for name in asked if name in variables)
         raise UsageError(
-            f"--shard auto: {row.scheduler} says {said}: not a place in an array; use a range of indices such "
-            f"as 0-7, or set {SHARDS} to the size of an array that counts from 0"
+            f"--shard auto: {row.scheduler} says {said}: not a place in an array; use a range of "
+            f"indices such as 0-7, or set {SHARDS} to the size of an array that counts from 0"
         )
     return at, count
 
