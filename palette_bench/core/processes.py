@@ -155,6 +155,7 @@ _AHEAD = 32  # pieces in flight: two micro-batches of a CPU
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # srun signals every process of a step
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker has a parent"
@@ -224,20 +225,22 @@ def _in_order(
 # seconds within which two signals count as one, because timeout(1) signals both the child and its group
 _ONE_STOP = 1.0
 _HEARD = b"stopping after the current item; Ctrl-C again ends at once, without it\n"
+REQUEUE = os.EX_TEMPFAIL  # 75: exit code after SIGUSR1, by which schedulers announce the end of the time
 
 
 class Interrupted(BaseException):
     """A signal asked the run to stop; finished items are journalled."""
 
     def __init__(self, signum: int) -> None:
-        """Store the exit code: 130 for SIGINT, 143 for SIGTERM."""
-        self.exit_code = 128 + signum
+        """Store the signal and the exit code: 130 for SIGINT, 143 for SIGTERM, 75 for SIGUSR1."""
+        self.signum = signum
+        self.exit_code = REQUEUE if signum == signal.SIGUSR1 else 128 + signum
         super().__init__(signal.Signals(signum).name)
 
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], None]]:
-    """Yield a function `check()` that raises `Interrupted` after SIGINT or SIGTERM arrived.
+    """Yield a function `check()` that raises `Interrupted` after SIGINT, SIGTERM or SIGUSR1 arrived.
 
     A second Ctrl-C ends the process at once with exit code 130. Under torchrun it does not, because torchrun
     forwards every Ctrl-C twice. Outside the main thread signals cannot be caught, so `check` never raises.
@@ -254,13 +257,22 @@ def stoppable() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     with _second_ends():
         try:
             yield check
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
+
+
+def end_on_requeue() -> None:
+    """Let SIGUSR1 end this process with `Interrupted` wherever nothing has to be finished first."""
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    signal.signal(signal.SIGUSR1, end)
 
 
 @contextmanager
