@@ -155,6 +155,7 @@ class _RestoreRun:
             "version": about.method.version,
             "restorer": self.restorer.identity,
             "samples": self.samples,
+            "n": len(self.benchset.ids),
             "first_noise": first_noise,
         }
 
