@@ -27,7 +27,7 @@ def command(paths: tuple[Path, ...], as_json: bool) -> None:
     file is gone; the next run makes them again. CARD.json stands for its parts, CARD.parts.
 
     \b
-    palette-bench status SUB
+    palette-bench status SET
     palette-bench status RUN --json
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.submission.run_status import run_status
