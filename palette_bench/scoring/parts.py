@@ -19,6 +19,7 @@ from palette_bench.scoring.features.extractor import MICRO_BATCH
 from palette_bench.scoring.metrics.diagnostics import DiagnosticReading
 from palette_bench.scoring.outputs import MeasuredOutput
 from palette_bench.scoring.scoring_plan import ScoringPlan
+from palette_bench.tasks import canary
 
 
 def parts_folder(out: Path) -> Path:
@@ -64,6 +65,7 @@ class ScoreParts:
         kind = plan.device.partition(":")[0]
         batch = next((e.micro_batch for e in plan.used), MICRO_BATCH["cpu"])
         header = {
+            "palette_bench": canary.environment()["palette_bench"],  # readings are of its definitions
             "set": plan.target.manifest.set_fingerprint,
             "n": plan.target.manifest.n,
             "extractors": fingerprint(sorted(e.fingerprint for e in plan.used)),

@@ -34,7 +34,7 @@ from palette_bench.scoring.parts import NO_PARTS, FinishedParts, ScoreParts
 from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import ReferenceRequest
 from palette_bench.scoring.scorecard import Score, Scorecard, write_scorecard
-from palette_bench.scoring.scoring_plan import ScoringPlan, choose
+from palette_bench.scoring.scoring_plan import ScoringChoice, ScoringPlan
 from palette_bench.submission.check import CheckedOutput, CheckReport, SubmissionCheck
 from palette_bench.submission.files import open_submission
 from palette_bench.tasks import canary
@@ -110,14 +110,13 @@ def score(
     request = ReferenceRequest(reference, folder, mode, n)
     request.require_sense()
     target = BenchSet.open(benchset)
-    selection, names = choose(target, out, extractors, metrics, weights)
+    choice = ScoringChoice.of(target, out, extractors, metrics, weights)
+    selection = choice.selection
     with distributed.scoring_group() as world, stoppable() as stop:
         world.require_equal("set", target.manifest.set_fingerprint)
         progress = obeying(progress if world.is_main else SILENT, stop)
         # Networks are opened before the long check, so that missing weights are reported first.
-        plan = ScoringPlan.open(
-            target, selection, names, weights, device, precision, mode, bool(metrics), world
-        )
+        plan = ScoringPlan.open(choice, device, precision, mode, world)
         done = ScoreParts.of(plan, Path(parts)).finished() if parts else NO_PARTS
         checked = world.run_on_main(
             lambda: _check(submission, target, selection.diagnostics, partial, progress, done.outputs)

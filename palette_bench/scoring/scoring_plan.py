@@ -26,19 +26,38 @@ from palette_bench.scoring.features.extractor import FeatureExtractor
 log = logging.getLogger(__name__)
 
 
-def choose(
-    target: BenchSet, out: Path, extractors: Sequence[str], metrics: Sequence[str], weights: Weights
-) -> tuple[MetricSelection, list[str]]:
-    """Return the metrics to compute and the extractors to open.
+@dataclass(frozen=True)
+class ScoringChoice:
+    """What the user wants of a set, before a network is opened.
 
-    Raises:
-        UsageError: unknown metrics or extractors, weights without a network, or `out` is a folder.
+    Attributes:
+        target: the benchmark set.
+        selection: the metrics.
+        named: whether the user named them; if not, they are all that can be had.
+        extractors: ids of the networks.
+        weights: extractor id -> path of its weights, or `random:SEED`.
     """
-    available = tuple(extractors) or target.protocol.extractors
-    selection = select_metrics(target, available, metrics)
-    if metrics and not extractors:
-        available = needed_extractors(selection.features, available) if selection.features else ()
-    return selection, _names(available, weights, out)
+
+    target: BenchSet
+    selection: MetricSelection
+    named: bool
+    extractors: Sequence[str]
+    weights: Weights
+
+    @classmethod
+    def of(
+        cls, target: BenchSet, out: Path, extractors: Sequence[str], metrics: Sequence[str], weights: Weights
+    ) -> ScoringChoice:
+        """Return the choice that options make.
+
+        Raises:
+            UsageError: unknown metrics or extractors, weights without a network, or `out` is a folder.
+        """
+        available = tuple(extractors) or target.protocol.extractors
+        selection = select_metrics(target, available, metrics)
+        if metrics and not extractors:
+            available = needed_extractors(selection.features, available) if selection.features else ()
+        return cls(target, selection, bool(metrics), _names(available, weights, out), weights)
 
 
 def _names(extractors: Sequence[str], weights: Weights, out: Path) -> list[str]:
@@ -65,7 +84,6 @@ class ScoringPlan:
         used: the networks that some metric uses.
         unserved: a finding for each metric that no network serves.
         device: device of the networks.
-        precision: their arithmetic.
     """
 
     target: BenchSet
@@ -74,28 +92,27 @@ class ScoringPlan:
     used: Sequence[FeatureExtractor]
     unserved: Sequence[Problem]
     device: str
-    precision: str
 
     @classmethod
     def open(
-        cls,
-        target: BenchSet,
-        selection: MetricSelection,
-        names: Sequence[str],
-        weights: Weights,
-        device: str,
-        precision: str,
-        mode: str | None,
-        named: bool,
-        world: ProcessGroup,
+        cls, choice: ScoringChoice, device: str, precision: str, mode: str | None, world: ProcessGroup
     ) -> ScoringPlan:
-        """Open the networks and plan the metrics; `named` says that the user named the metrics."""
+        """Open the networks and plan the metrics.
+
+        Raises:
+            WeightsError: PB705, networks lack their weights; all are named.
+            DeviceError: PB707, this machine lacks the device.
+            StackError: PB710, ranks have other networks.
+        """
+        target, selection, names, weights = choice.target, choice.selection, choice.extractors, choice.weights
         crop, resize = target.protocol.classifier_crop, mode or DEFAULT_MODE
         opened = world.run_on_all(lambda: open_extractors(names, weights, crop, device, precision, resize))
         world.require_equal("extractors", fingerprint([e.fingerprint for e in opened]))
-        features, unserved = (selection.features, []) if named else servable(selection.features, opened)
+        features, unserved = selection.features, list[Problem]()
+        if not choice.named:
+            features, unserved = servable(selection.features, opened)
         steps = plan(features, opened, ImageLabels.of(target, target.ids) is not None)
         used = [e for e in opened if any(step.extractor is e for step in steps)]
         if idle := [e.id for e in opened if e not in used]:
             log.warning("no metric uses %s: ignored", ", ".join(idle))
-        return cls(target, selection, steps, used, unserved, device, precision)
+        return cls(target, selection, steps, used, unserved, device)

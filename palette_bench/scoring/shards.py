@@ -7,9 +7,10 @@ Hence a lost, repeated or late shard costs time and changes no number.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from palette_bench.core.errors import (
     problem,
 )
 from palette_bench.core.fingerprint import pixel_digest
-from palette_bench.core.journal import Journal, Shard, locked
+from palette_bench.core.journal import Shard, locked
 from palette_bench.core.png import PngError
 from palette_bench.core.processes import in_threads, launched, stoppable
 from palette_bench.core.types import SILENT, AnyPath, ImageId, Progress
@@ -40,12 +41,10 @@ from palette_bench.scoring.outputs import OutputImages, measure
 from palette_bench.scoring.parts import ScoreParts, entry_of, parts_folder
 from palette_bench.scoring.score import FORGIVEN, require_intact, score
 from palette_bench.scoring.scorecard import Scorecard
-from palette_bench.scoring.scoring_plan import ScoringPlan, choose
+from palette_bench.scoring.scoring_plan import ScoringChoice, ScoringPlan
 from palette_bench.submission.check import CheckedOutput, SubmissionCheck, read_output
 from palette_bench.submission.files import Submission, open_submission, output_name
 from palette_bench.tasks import canary
-
-log = logging.getLogger(__name__)
 
 
 def score_shard(
@@ -97,9 +96,8 @@ def score_shard(
         raise UsageError("leave out --shard under torchrun: its ranks share the work already")
     submission, out, weights = Path(submission), Path(out), weights or {}
     target = BenchSet.open(benchset)
-    selection, names = choose(target, out, extractors, metrics, weights)
-    world = ProcessGroup()
-    plan = ScoringPlan.open(target, selection, names, weights, device, precision, mode, bool(metrics), world)
+    choice = ScoringChoice.of(target, out, extractors, metrics, weights)
+    plan = ScoringPlan.open(choice, device, precision, mode, ProcessGroup())
     parts = ScoreParts.of(plan, parts_folder(out))
     canary.prove()
     with locked(parts.folder, shard):
@@ -162,7 +160,7 @@ def _answered(files: Submission, target: BenchSet, some: bool) -> tuple[list[Ima
     return sorted(i for i in target.ids if output_name(i) in names), samples if complete else 1
 
 
-@dataclass(frozen=True)
+@dataclass
 class _ShardRun:
     """One call of `score_shard`, after the submission is opened."""
 
@@ -175,6 +173,7 @@ class _ShardRun:
     weights: Weights
     fresh: bool
     faults: list[Problem] = field(default_factory=list)
+    damaged: list[ImageId] = field(default_factory=list)
 
     def work(self, progress: Progress, stop: Callable[[], None]) -> None:
         """Measure the micro-batches of this shard that are not measured yet; stop signals wait for one.
@@ -184,28 +183,27 @@ class _ShardRun:
             BenchSetError: PB602, images of the set are not those of its manifest.
             Interrupted: a stop signal came; finished micro-batches are kept.
         """
-        journal, size = self.parts.journal(self.shard), self.parts.batch
+        size = self.parts.batch
         mine = ProcessGroup(self.shard.index, self.shard.count).shard(self.ids, size)
+        journal = self.parts.journal(self.shard)
         kept = {} if self.fresh else {i: journal.entries[i] for i in mine if i in journal.entries}
         journal.start(kept.values())
         # Read the journals again: of two shards that start together with different settings, one finds the
         # other's header and raises PB605.
         journal = self.parts.journal(self.shard)
-        measuring, originals = self._extraction(), self._unknown_originals()
-        rows = self._distances()
-        damaged: list[ImageId] = []
         with progress("measuring", len(mine)) as advance:
             for start in range(0, len(mine), size):
                 chunk = mine[start : start + size]
                 outputs = self._read(chunk)
                 if len(outputs) == len(chunk):
-                    done = all(i in kept and kept[i]["px"] == outputs[i].digest for i in chunk)
-                    damaged += self._measured(outputs, journal, measuring, originals, rows, done)
+                    known = [kept[i] for i in chunk if i in kept and kept[i]["px"] == outputs[i].digest]
+                    if entries := self._measured(outputs, known):
+                        journal.add(entries)
                 advance(len(chunk))
                 stop()
         if self.faults:
             raise SubmissionError(*self.faults)
-        require_intact(self.plan.target, damaged)
+        require_intact(self.plan.target, self.damaged)
 
     def _read(self, chunk: Sequence[ImageId]) -> dict[ImageId, CheckedOutput]:
         """Return the outputs of a micro-batch that are valid; note the faults of the others."""
@@ -224,78 +222,73 @@ class _ShardRun:
                 found[image_id] = output
                 continue
             fix = f"palette-bench check {self.files.path} --set {target.folder} says what to do"
-            expected, broken = output.expected, output.found
-            where = output_name(image_id)
-            self.faults.append(problem(output.code, where, expected=expected, found=broken, fix=fix))
+            where, wrong = output_name(image_id), output.found
+            self.faults.append(problem(output.code, where, expected=output.expected, found=wrong, fix=fix))
         return found
 
     def _measured(
-        self,
-        outputs: Mapping[ImageId, CheckedOutput],
-        journal: Journal,
-        extraction: Extraction,
-        originals: Extraction,
-        rows: Sequence[tuple[Diversity, PairDistance]],
-        done: bool,
-    ) -> list[ImageId]:
-        """Measure and journal a micro-batch; return the ids whose images in the set are damaged.
+        self, outputs: Mapping[ImageId, CheckedOutput], known: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Store the features of a micro-batch, and return its journal entries.
 
         Args:
             outputs: the outputs of the micro-batch.
-            journal: the shard's journal.
-            extraction: networks for the outputs.
-            originals: networks for the originals.
-            rows: diversities with their distances.
-            done: whether the journal holds these outputs; features that are lost are still made again.
+            known: their entries in the journal. If all are there, only features that were lost are made.
+
+        Returns:
+            New entries; none if all are known, or if images of the set are damaged, which is noted.
         """
         target, ids = self.plan.target, list(outputs)
-        images = OutputImages(self.files, target)
-        if done:
-            digests = {i: journal.entries[i]["scored"] for i in ids}
+        whole = len(known) == len(ids)
+        if whole:
+            digests = {entry["id"]: entry["scored"] for entry in known}
         else:
-            diagnostics = self.plan.selection.diagnostics
-            read = in_threads(lambda output: measure(output, target, diagnostics), outputs.values())
-            measured = {one.image_id: one for one in read}
+            rows = self.plan.selection.diagnostics
+            found = in_threads(lambda output: measure(output, target, rows), outputs.values())
+            measured = {one.image_id: one for one in found}
             if damaged := [i for i in ids if not measured[i].intact]:
-                return damaged
+                self.damaged += damaged
+                return []
             digests = {i: measured[i].digest for i in ids}
-        extraction.store_part(ImageSet("outputs", digests, images.scored))
+        self._networks.store_part(ImageSet("outputs", digests, self._images.scored))
         pixels = {i: target.manifest.by_id[i].reference_px for i in ids}
-        originals.store_part(ImageSet("originals", pixels, target.reference))
-        if not done:
-            compared = {i: dict(self._compared(images, i, rows)) for i in ids} if rows else {}
-            journal.add([entry_of(outputs[i].digest, measured[i], compared.get(i, {})) for i in ids])
-        return []
+        self._networks_for_originals.store_part(ImageSet("originals", pixels, target.reference))
+        if whole:
+            return []
+        return [entry_of(outputs[i].digest, measured[i], dict(self._compared(i))) for i in ids]
 
-    def _extraction(self) -> Extraction:
-        cache, parts = ArrayCache("features"), self.parts.features(fresh=self.fresh)
-        return Extraction(self.plan.used, cache, self.plan.device, parts=parts)
+    def _compared(self, image_id: ImageId) -> Iterator[tuple[str, list[float]]]:
+        """Yield (key, distances) of the samples of an image, for each diversity that knows this size."""
+        if not self._diversities:
+            return
+        samples = [self._images.scored(image_id, k) for k in range(1, self.samples + 1)]
+        for row, distance in self._diversities:
+            with suppress(InputError):  # the images are too small; the card says so
+                yield distances_key(row, distance, samples), distances(row, distance, samples).tolist()
 
-    def _unknown_originals(self) -> Extraction:
-        """Return the extraction with the networks whose features of the set's originals are not cached."""
-        whole = self._extraction()
-        keys = whole.keys({i: self.plan.target.manifest.by_id[i].reference_px for i in self.ids})
-        lacking = [e for e in whole.extractors if self.fresh or whole.cache.load(keys[e.id]) is None]
-        return Extraction(lacking, whole.cache, whole.device, parts=whole.parts)
+    @cached_property
+    def _images(self) -> OutputImages:
+        return OutputImages(self.files, self.plan.target)
 
-    def _distances(self) -> list[tuple[Diversity, PairDistance]]:
+    @cached_property
+    def _networks(self) -> Extraction:
+        features = self.parts.features(fresh=self.fresh)
+        return Extraction(self.plan.used, ArrayCache("features"), self.plan.device, parts=features)
+
+    @cached_property
+    def _networks_for_originals(self) -> Extraction:
+        """Return the networks whose features of the set's originals are not in this machine's cache."""
+        cache = self._networks.cache
+        keys = self._networks.keys({i: self.plan.target.manifest.by_id[i].reference_px for i in self.ids})
+        lacking = [e for e in self.plan.used if self.fresh or cache.load(keys[e.id]) is None]
+        return replace(self._networks, extractors=lacking)
+
+    @cached_property
+    def _diversities(self) -> list[tuple[Diversity, PairDistance]]:
         """Return the diversities that can be computed here, with their distances."""
         own = {name: path for name, path in self.weights.items() if name in PAIR_WEIGHTS}
         found = []
         for row in self.plan.selection.diversities if self.samples > 1 else ():
-            try:
+            with suppress(WeightsError):  # the card says so; it is written without this score
                 found.append((row, open_pair_distance(row.distance, own, self.plan.device)))
-            except WeightsError:  # the card says so; it is written without this score
-                log.debug("no weights for %s", row.distance)
         return found
-
-    def _compared(
-        self, images: OutputImages, image_id: ImageId, rows: Sequence[tuple[Diversity, PairDistance]]
-    ) -> Iterator[tuple[str, list[float]]]:
-        """Yield (key, distances) of the samples of an image, for each diversity that knows this size."""
-        samples = [images.scored(image_id, k) for k in range(1, self.samples + 1)]
-        for row, distance in rows:
-            try:
-                yield distances_key(row, distance, samples), distances(row, distance, samples).tolist()
-            except InputError:  # the images are too small; the card says so
-                return

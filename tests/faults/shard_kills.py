@@ -3,8 +3,8 @@
     python tests/faults/shard_kills.py --shards 8 --kills 20
     python tests/faults/shard_kills.py --shards 3 --kills 6 --images 32
 
-A set is generated, restored and scored by shards. Each kill is a `kill -9` at a write, a sync or a rename that
-a seed draws, half of the bytes written. Then the shards run in a drawn order, two at a time, some of them
+A set is generated, restored and scored by shards. A kill is a `kill -9` at a write, a sync or a rename that a
+seed draws, half of the bytes written. Then the shards run in a drawn order, two at a time, some of them
 twice and one late. Every final file must equal that of a single process.
 """
 
@@ -33,7 +33,13 @@ VERBS = {
     "score": "score {sub} --set {set} -o {out}/card.json --extractor smoke-random",
 }
 VOLATILE = {"submission.toml"}  # names the seconds an image took
-MODULES = ("palette_bench.scoring.shards", "palette_bench.scoring.features.smoke_random")
+# what the verbs import, done once before the children are forked
+MODULES = (
+    *(f"palette_bench.cli.{verb}" for verb in VERBS),
+    *("palette_bench.benchset.generate", "palette_bench.submission.restore"),
+    *("palette_bench.baselines.copy_input", "palette_bench.pages.text"),
+    *("palette_bench.scoring.shards", "palette_bench.scoring.features.smoke_random"),
+)
 
 
 def start(words: list[str], at: int = 0) -> int:
@@ -127,10 +133,8 @@ def run() -> int:
             left = [path.name for path in out.rglob("*") if atomic.is_temporary(path.name)]
             faults += [f"{name} left behind" for name in left]
             ended, struck = codes.count(0), codes.count(-9)
-            print(
-                f"{verb:<9} {given.shards} shards, {struck} kills, {ended} runs ended, {len(expected)} files: "
-                f"{len(faults)} faults"
-            )
+            said = f"{given.shards} shards, {struck} kills, {ended} runs ended, {len(expected)} files"
+            print(f"{verb:<9} {said}: {len(faults)} faults")
             for fault in sorted(set(faults)):
                 print(f"  {fault}")
             failed += len(faults)

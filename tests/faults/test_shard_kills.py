@@ -12,7 +12,7 @@ import pytest
 
 @pytest.mark.trust("all: job arrays")
 @pytest.mark.parametrize(
-    ("shards", "kills", "images"), [(3, 3, 48), pytest.param(8, 20, 128, marks=pytest.mark.long)]
+    ("shards", "kills", "images"), [(3, 3, 33), pytest.param(8, 20, 128, marks=pytest.mark.long)]
 )
 def test_a_job_array_killed_repeated_and_reordered_gives_what_one_process_gives(
     shards: int, kills: int, images: int, tmp_path: Path

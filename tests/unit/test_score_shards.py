@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from submissions import submit
 
 from palette_bench.core import png
 from palette_bench.core.errors import InputError, SubmissionError, UsageError
-from palette_bench.core.journal import Shard
+from palette_bench.core.journal import Shard, read_journal
+from palette_bench.core.processes import Interrupted
 from palette_bench.scoring import extraction
 from palette_bench.scoring.score import score
 from palette_bench.scoring.shards import merge_shards, score_shard
@@ -143,6 +147,48 @@ def test_what_a_shard_cannot_score_is_told_and_leaves_no_card(
     with pytest.raises(SubmissionError, match="PB201"):  # told by every shard, before it measures anything
         score_shard(*arguments, Shard(1, 2), **OPTIONS)
     assert not card_in(tmp_path)
+
+
+def test_a_shard_that_runs_out_of_time_keeps_what_it_has_measured(
+    outputs: Path, mini_jpeg: Path, straight: dict[str, bytes], tmp_path: Path
+) -> None:
+    @contextmanager
+    def short_of_time(label: str, total: int) -> Iterator[Callable[[int], None]]:
+        yield lambda count: signal.raise_signal(signal.SIGUSR1)
+
+    arguments = (outputs, mini_jpeg, tmp_path / "card.json")
+    for number in (1, 2):
+        with pytest.raises(Interrupted) as caught:
+            score_shard(*arguments, Shard(0, 2), progress=short_of_time, **OPTIONS)
+        assert caught.value.exit_code == 75
+        (journal,) = (tmp_path / "card.parts").glob("journal.*")
+        assert len({entry["id"] for entry in read_journal(journal).entries}) == 16
+        if number == 1:  # damaged behind the micro-batch: it is measured again
+            journal.write_bytes(journal.read_bytes()[:-9])
+    assert score_shard(*arguments, Shard(0, 2), **OPTIONS) is None
+    assert score_shard(*arguments, Shard(1, 2), **OPTIONS) is not None
+    assert card_in(tmp_path) == straight
+
+
+def test_shards_of_a_partial_submission_write_its_partial_card(
+    outputs: Path, mini_jpeg: Path, tmp_path: Path
+) -> None:
+    some = Path(shutil.copytree(outputs, tmp_path / "sub"))
+    for path in sorted((some / "outputs").iterdir())[5:60]:
+        path.unlink()
+    for index in range(3):
+        score_shard(some, mini_jpeg, tmp_path / "card.json", Shard(index, 3), partial=True, **OPTIONS)
+    score(some, mini_jpeg, tmp_path / "one" / "card.json", partial=True, fresh=True, **OPTIONS)
+    assert card_in(tmp_path) == card_in(tmp_path / "one")
+
+
+def test_shards_and_ranks_of_torchrun_do_not_mix(
+    outputs: Path, mini_jpeg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(UsageError, match="under torchrun"):
+        score_shard(outputs, mini_jpeg, tmp_path / "card.json", Shard(0, 2), **OPTIONS)
 
 
 def test_parts_of_another_run_are_refused(outputs: Path, mini_jpeg: Path, tmp_path: Path) -> None:
