@@ -194,10 +194,10 @@ def write_scorecard(
     data = table.sort_values("image_id").to_csv(index=False, lineterminator="\n").encode()
     link = TableLink(file=table_path(path).name, sha256=sha256(data), rows=len(table))
     finished = card.model_copy(update={"per_image": link}).signed()
-    if keep_equal and (there := _equal_card(finished, path)):
-        return there
     atomic.make_folder(path.parent)
     atomic.sweep(path.parent)
+    if keep_equal and (there := _equal_card(finished, path)):
+        return there
     atomic.write_gzip(table_path(path), data)
     finished.write(path)
     return finished

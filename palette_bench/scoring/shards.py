@@ -101,7 +101,8 @@ def score_shard(
     parts = ScoreParts.of(plan, parts_folder(out))
     canary.prove()
     with locked(parts.folder, shard):
-        atomic.sweep(parts.folder)
+        for folder in (parts.folder, parts.folder / "features"):
+            atomic.sweep(folder)
         with open_submission(submission, len(target.ids)) as files, stoppable() as stop:
             ids, samples = _answered(files, target, partial)
             run = _ShardRun(plan, parts, files, shard, ids, samples, weights, fresh)
