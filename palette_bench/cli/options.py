@@ -121,6 +121,7 @@ WORKERS = click.option(
 )
 SHARD = click.option(
     "--shard",
+    metavar="I/N|auto",
     type=ShardType(),
     default="0/1",
     show_default=True,
