@@ -8,7 +8,7 @@ Hence a lost, repeated or late shard costs time and changes no number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from palette_bench.core.errors import (
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.journal import Shard, locked
 from palette_bench.core.png import PngError
-from palette_bench.core.processes import in_threads, launched, stoppable
+from palette_bench.core.processes import in_threads, is_main_process, launched, stoppable
 from palette_bench.core.types import SILENT, AnyPath, ImageId, Progress
 from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.scoring.diversity import distances, distances_key
@@ -136,7 +136,7 @@ def merge_shards(submission: AnyPath, benchset: AnyPath, out: AnyPath, **options
     folder = parts_folder(Path(out))
     if not folder.is_dir():
         raise UsageError(f"--merge: there is no {folder}; `score --shard I/N` with the same -o makes it")
-    with locked(folder):
+    with locked(folder) if is_main_process() else nullcontext():
         return score(submission, benchset, out, parts=folder, **options)
 
 
