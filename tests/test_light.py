@@ -83,6 +83,7 @@ def test_generate_verify_restore_and_check_work_without_torch(tmp_path: Path) ->
         ("verify", "set"),
         ("restore", "copy-input", "--set", "set", "-o", "sub"),
         ("check", "sub", "--set", "set"),
+        ("status", "set", "sub"),
         ("ls", "tasks"),
         ("ls", "metrics"),
         ("ls", "baselines"),

@@ -12,9 +12,9 @@ import torch
 
 from palette_bench.core.atomic import in_bytes, require_space
 from palette_bench.core.errors import DeviceError, problem
+from palette_bench.core.text import duration
 
 from . import checkpoint
-from .log import duration
 from .machine import memory_available
 from .objective import TrainedMethod
 from .recipe import Recipe

@@ -69,6 +69,7 @@ def _quiet_worker(number: int) -> None:
     """Ignore stop signals in a worker, as the parent handles them; torch ends workers whose parent died."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 @contextmanager

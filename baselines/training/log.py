@@ -20,6 +20,7 @@ import torch
 
 from palette_bench.core import atomic, png
 from palette_bench.core.records import read_file
+from palette_bench.core.text import duration
 from palette_bench.runtime.tensors import to_pixels
 
 logger = logging.getLogger(__name__)
@@ -198,15 +199,3 @@ def _tensorboard(run: Path, step: int) -> Any:
 
     board: Any = SummaryWriter  # untyped in older torch
     return board(str(run / "tensorboard"), purge_step=step + 1)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in readable units: 45 s, 12 min, 3 h 20 min, 5 d 2 h, 3 years."""
-    minutes, hours, days = round(seconds / 60), int(seconds // 3600), int(seconds // 86400)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{days} d {hours % 24} h" if days < 730 else f"{days // 365:,} years"

@@ -233,7 +233,7 @@ class Trainer:
         try:
             check()
         except Interrupted as stop:
-            signal = stop.exit_code - 128
+            signal = stop.signum
         if self.plan.world.size == 1:
             return signal
         signals = torch.zeros(self.plan.world.size, dtype=torch.int64, device=self.plan.world.device)

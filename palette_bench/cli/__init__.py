@@ -25,7 +25,7 @@ from palette_bench.core.errors import (
     problem,
     suggest,
 )
-from palette_bench.core.processes import Interrupted
+from palette_bench.core.processes import Interrupted, end_on_requeue
 
 # verb -> one-line help; the command is `command` in the module palette_bench.cli.VERB
 VERBS: dict[str, str] = {
@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "evaluate": "Check, score, report and rank a folder of outputs, in one command.",
     "check": "Check a submission against its set; list every problem at once.",
     "score": "Score a submission into a scorecard.",
+    "status": "Say how far a run is, over all its shards.",
     "report": "Write a scorecard as an HTML page, or compare two.",
     "board": "Collect scorecards and build the leaderboard site.",
     "study": "Measure the fool rate: design, run and analyse a human study.",
@@ -115,6 +116,7 @@ def run() -> None:
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
     words = io.BufferedWriter(_Words(2, "wb", closefd=False))
     sys.stderr = io.TextIOWrapper(words, encoding, errors="backslashreplace", line_buffering=True)
+    end_on_requeue()
     sys.exit(exit_code())
 
 
@@ -129,7 +131,7 @@ class _Words(io.FileIO):
 
 
 def exit_code(command: click.Command = main) -> int:
-    """Run a command and return its exit code: 0, 2-6, 130, 141 or 143."""
+    """Run a command and return its exit code: 0, 2-6, 75, 130, 141 or 143."""
     try:
         code = command(standalone_mode=False)  # without standalone mode, this is the argument of ctx.exit()
         sys.stdout.flush()  # flushed here, where the failure on a full disk is still caught

@@ -20,19 +20,22 @@ NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 class ShardType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
-    """Parameter type for a shard `i/n`: part i of n, counted from 0."""
+    """Parameter type for a shard `i/n`: part i of n, counted from 0; `auto` asks the scheduler."""
 
     name = "i/n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the Shard."""
         from palette_bench.core.journal import Shard
+        from palette_bench.core.processes import scheduled_shard
 
         if isinstance(value, Shard):
             return value
+        if value == "auto":
+            return Shard(*scheduled_shard(os.environ))
         index, _, count = str(value).partition("/")
         if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-            self.fail(f"{value!r} is not i/n with 0 <= i < n", param, ctx)
+            self.fail(f"{value!r} is neither auto nor i/n with 0 <= i < n", param, ctx)
         return Shard(int(index), int(count))
 
 
@@ -118,8 +121,9 @@ WORKERS = click.option(
 )
 SHARD = click.option(
     "--shard",
+    metavar="I/N|auto",
     type=ShardType(),
     default="0/1",
     show_default=True,
-    help="Make part i of n; the last one closes the set.",
+    help="Make part i of n, or with `auto` this task's part of a job array; the last one closes the whole.",
 )

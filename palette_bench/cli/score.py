@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palette_bench.cli import terminal
-from palette_bench.cli.options import DEVICE, EXISTING, NEW_FILE, PATH, SET, WEIGHTS
+from palette_bench.cli.options import DEVICE, EXISTING, NEW_FILE, PATH, SET, SHARD, WEIGHTS
 
 if TYPE_CHECKING:
+    from palette_bench.core.journal import Shard
     from palette_bench.scoring.scorecard import Scorecard
 
 
@@ -75,6 +76,10 @@ if TYPE_CHECKING:
     type=NEW_FILE,
     help="Also write mean and covariance of the outputs' features, as pytorch-fid reads them.",
 )
+@SHARD
+@click.option(
+    "--merge", is_flag=True, help="Write the card from the parts of shards; measure what they lack."
+)
 @click.option("--fresh", is_flag=True, help="Compute features anew even if they are cached.")
 def command(
     submission: Path,
@@ -83,6 +88,8 @@ def command(
     calibrate: bool,
     explain: int | None,
     metrics: str,
+    shard: Shard,
+    merge: bool,
     **options: Any,
 ) -> None:
     """Score a submission into a scorecard.
@@ -90,7 +97,7 @@ def command(
     The submission is checked first: any error stops before a number is computed. Nothing is downloaded;
     `palette-bench weights fetch` does that. On several GPUs or machines:
     `torchrun --nproc-per-node W -m palette_bench -- score ...` gives the same card; `--` ends torchrun's
-    options.
+    options. In a job array: `--shard auto`; the last shard writes the same card.
 
     \b
     palette-bench score SUB --set SET -o CARD.json --extractor smoke-random
@@ -100,11 +107,20 @@ def command(
     from palette_bench.core.processes import is_main_process
     from palette_bench.pages.text import score_rows
     from palette_bench.scoring.score import score
+    from palette_bench.scoring.shards import merge_shards, score_shard
 
-    chosen = metrics.replace(",", " ").split()
-    card = score(
-        submission, out=out, weights=dict(weights), metrics=chosen, progress=terminal.progress, **options
-    )
+    given = {**options, "weights": dict(weights), "metrics": metrics.replace(",", " ").split()}
+    given["progress"] = terminal.progress
+    if merge and shard.count > 1:
+        raise click.UsageError("--merge closes what shards have made: leave out --shard")
+    card: Scorecard | None
+    if shard.count > 1:
+        card = score_shard(submission, out=out, shard=shard, **given)
+    else:
+        card = (merge_shards if merge else score)(submission, out=out, **given)
+    if card is None:
+        terminal.say("waiting for other shards; the card is written when the last one ends")
+        return
     if not is_main_process():
         return
     terminal.show_problems(p for p in card.problems if p.severity == "warning")

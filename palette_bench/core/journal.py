@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import socket
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 LOCK = ".pb-lock"
 _CHECK = "crc"  # key of the checksum in each line
+_AT = "at"  # key of the time at which a run added an entry; entries that a run has kept have none
 _JOURNAL = re.compile(r"journal\.\d+-of-\d+\.jsonl")
 
 
@@ -76,14 +78,32 @@ def _load(line: bytes) -> dict[str, Any] | None:
     return value if whole else None
 
 
-def _read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Return the header and entries of a journal, up to the first damaged line.
+@dataclass(frozen=True)
+class JournalFile:
+    """The content of a journal, up to the first damaged line; items after that line are made again.
 
-    Items after that line are made again. The header is None if the first line is damaged.
+    Attributes:
+        header: the configuration; None if the first line is damaged.
+        entries: the finished items.
+        times: seconds since 1970 at which the last run added its items; it may have kept more.
+    """
+
+    header: dict[str, Any] | None
+    entries: list[dict[str, Any]]
+    times: list[float]
+
+
+def read_journal(path: Path) -> JournalFile:
+    """Return the content of a journal file.
+
+    Raises:
+        StorageError: PB801, the file cannot be read.
     """
     lines = list(takewhile(lambda value: value is not None, map(_load, read_file(path).splitlines())))
-    header, *entries = lines or [None]
-    return header, [entry for entry in entries if entry]
+    header, *found = lines or [None]
+    entries = [entry for entry in found if entry]
+    times = [float(at) for entry in entries if (at := entry.pop(_AT, None)) is not None]
+    return JournalFile(header, entries, times)
 
 
 class Journal:
@@ -99,14 +119,14 @@ class Journal:
         self.header = header
         self.entries: dict[str, dict[str, Any]] = {}
         for path in sorted(folder.glob("journal.*.jsonl")):
-            found, entries = _read(path)
-            if found not in (None, header):
-                other = found or {}
+            found = read_journal(path)
+            if found.header not in (None, header):
+                other = found.header or {}
                 keys = sorted(k for k in header.keys() | other.keys() if header.get(k) != other.get(k))
                 expected, stated = (", ".join(f"{k}={h.get(k)}" for k in keys) for h in (header, other))
                 fix = "use another output folder, or repeat the first command"
                 raise InputError.of("PB605", str(path), expected=expected, found=stated, fix=fix)
-            self.entries.update((entry["id"], entry) for entry in entries)
+            self.entries.update((entry["id"], entry) for entry in found.entries)
 
     def start(self, kept: Iterable[dict[str, Any]]) -> None:
         """Rewrite this shard's journal with the header and the entries that are still valid."""
@@ -115,7 +135,8 @@ class Journal:
 
     def add(self, entries: list[dict[str, Any]]) -> None:
         """Append finished items; they are synced to the disk when the call returns."""
-        atomic.append_lines(self.path, map(_dump, entries))
+        now = round(time.time(), 2)
+        atomic.append_lines(self.path, (_dump({**entry, _AT: now}) for entry in entries))
         self.entries.update((entry["id"], entry) for entry in entries)
 
 

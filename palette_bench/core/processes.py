@@ -1,4 +1,4 @@
-"""Ranks of torchrun, ordered work in several processes or threads, and orderly stops on signals.
+"""Ranks of torchrun, shards of schedulers, ordered work in processes or threads, and orderly stops.
 
 Worker processes ignore Ctrl-C, which the parent handles, and end when the parent dies. Hence a killed run
 leaves no process behind that still writes.
@@ -13,15 +13,16 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from types import FrameType
 from typing import TypeVar
 
-from palette_bench.core.errors import StorageError
+from palette_bench.core.errors import StorageError, UsageError
 
 # --- ranks --------------------------------------------------------------------------------------
 
@@ -48,6 +49,101 @@ def own_device(name: str) -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and launched() else name
 
 
+# --- shards of schedulers -----------------------------------------------------------------------
+
+SHARDS = "PALETTE_BENCH_SHARDS"  # the number of shards, where a scheduler does not tell it
+
+
+@dataclass(frozen=True)
+class ArrayVariables:
+    """Variables by which a scheduler tells a process its place in a job array.
+
+    Attributes:
+        scheduler: name, for messages.
+        index: index of this process in the array.
+        first: first index, as a variable or a number.
+        last: variable of the last index; empty if the scheduler does not tell it.
+        step: variable of the step between indices.
+        count: variable of the number of indices.
+        alone: value of `index` in a job that is no array.
+    """
+
+    scheduler: str
+    index: str
+    first: str = "0"
+    last: str = ""
+    step: str = ""
+    count: str = ""
+    alone: str = ""
+
+
+# docs/clusters.md prints this table
+SCHEDULERS = (
+    ArrayVariables(
+        "Slurm",
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_ARRAY_TASK_MIN",
+        "SLURM_ARRAY_TASK_MAX",
+        "SLURM_ARRAY_TASK_STEP",
+        "SLURM_ARRAY_TASK_COUNT",
+    ),
+    ArrayVariables("LSF", "LSB_JOBINDEX", "1", "LSB_JOBINDEX_END", "LSB_JOBINDEX_STEP", alone="0"),
+    ArrayVariables("PBS", "PBS_ARRAY_INDEX"),
+    ArrayVariables("Torque", "PBS_ARRAYID"),
+    ArrayVariables("Kubernetes", "JOB_COMPLETION_INDEX"),
+)
+
+
+def scheduled_shard(variables: Mapping[str, str]) -> tuple[int, int]:
+    """Return (index, count) of this process's shard from the variables of its scheduler.
+
+    Args:
+        variables: the environment. If it has `PALETTE_BENCH_SHARDS`, that is the count, and the index of the
+            array counts from 0; so a single task of an array can run again.
+
+    Raises:
+        UsageError: no scheduler has set its variables, several have, or they are incomplete or contradict
+            each other.
+    """
+    found = [row for row in SCHEDULERS if variables.get(row.index) not in (None, "", row.alone or None)]
+    if len(found) != 1:
+        names = ", ".join(row.index for row in found or SCHEDULERS)
+        reason = "several job arrays at once" if found else "this process belongs to no job array"
+        raise UsageError(f"--shard auto: {reason}: looked for {names}; outside a scheduler give --shard I/N")
+    row = found[0]
+
+    def number(name: str, default: int | None = None) -> int | None:
+        text = name if name.isdecimal() else variables.get(name, "")
+        if text and not text.isdecimal():
+            raise UsageError(f"--shard auto: {row.scheduler} says {name}={text!r}, which is no number")
+        return int(text) if text else default
+
+    index, first, step = number(row.index), number(row.first), number(row.step, 1)
+    last, count = number(row.last), number(row.count)
+    if (given := number(SHARDS)) is not None:
+        first, step, last, count = 0, 1, None, given
+    elif count is None and last is not None and first is not None and step:
+        count = (last - first) // step + 1
+    if count is None or first is None:
+        known = [name for name in (row.first, row.last, row.count) if name and not name.isdecimal()]
+        wanted = ", ".join([*known, SHARDS])
+        raise UsageError(
+            f"--shard auto: {row.scheduler} says {row.index}={index} and not of how many: looked for "
+            f"{wanted}; set {SHARDS} to the size of an array that counts from 0"
+        )
+    assert index is not None, "a scheduler was found by its index"
+    at, rest = divmod(index - first, step or 1)
+    whole = last is None or (last - first) // (step or 1) + 1 == count
+    if rest or not 0 <= at < count or not whole:
+        asked = (row.index, row.first, row.last, row.step, row.count, SHARDS)
+        said = ", ".join(f"{name}={variables[name]}" for name in asked if name in variables)
+        raise UsageError(
+            f"--shard auto: {row.scheduler} says {said}: not a place in an array; use a range of "
+            f"indices such as 0-7, or set {SHARDS} to the size of an array that counts from 0"
+        )
+    return at, count
+
+
 # --- ordered work -------------------------------------------------------------------------------
 
 Chunk = TypeVar("Chunk")
@@ -59,6 +155,7 @@ _AHEAD = 32  # pieces in flight: two micro-batches of a CPU
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # srun signals every process of a step
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker has a parent"
@@ -128,20 +225,22 @@ def _in_order(
 # seconds within which two signals count as one, because timeout(1) signals both the child and its group
 _ONE_STOP = 1.0
 _HEARD = b"stopping after the current item; Ctrl-C again ends at once, without it\n"
+REQUEUE = os.EX_TEMPFAIL  # 75: exit code after SIGUSR1, by which schedulers announce the end of the time
 
 
 class Interrupted(BaseException):
     """A signal asked the run to stop; finished items are journalled."""
 
     def __init__(self, signum: int) -> None:
-        """Store the exit code: 130 for SIGINT, 143 for SIGTERM."""
-        self.exit_code = 128 + signum
+        """Store the signal and the exit code: 130 for SIGINT, 143 for SIGTERM, 75 for SIGUSR1."""
+        self.signum = signum
+        self.exit_code = REQUEUE if signum == signal.SIGUSR1 else 128 + signum
         super().__init__(signal.Signals(signum).name)
 
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], None]]:
-    """Yield a function `check()` that raises `Interrupted` after SIGINT or SIGTERM arrived.
+    """Yield a function `check()` that raises `Interrupted` after SIGINT, SIGTERM or SIGUSR1 arrived.
 
     A second Ctrl-C ends the process at once with exit code 130. Under torchrun it does not, because torchrun
     forwards every Ctrl-C twice. Outside the main thread signals cannot be caught, so `check` never raises.
@@ -158,13 +257,22 @@ def stoppable() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     with _second_ends():
         try:
             yield check
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
+
+
+def end_on_requeue() -> None:
+    """Let SIGUSR1 end this process with `Interrupted` wherever nothing has to be finished first."""
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    signal.signal(signal.SIGUSR1, end)
 
 
 @contextmanager

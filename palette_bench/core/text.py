@@ -108,3 +108,15 @@ def html_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     top = f"<thead><tr>{head}</tr></thead>" if heads else ""
     return f"<table><caption>{escape(title)}</caption>{top}<tbody>{body}</tbody></table>"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in readable units: 45 s, 12 min, 3 h 20 min, 5 d 2 h, 3 years."""
+    minutes, hours, days = round(seconds / 60), int(seconds // 3600), int(seconds // 86400)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h" if days < 730 else f"{days // 365:,} years"

@@ -61,9 +61,24 @@ def environment(device: str, precision: str) -> dict[str, str | bool | None]:
         "level": level,
         "git": commit,
         "dirty": bool(commit and _git("status", "--porcelain")),
-        # paths are reduced to base names; `ID=PATH` keeps its id
-        "command": " ".join("=".join(Path(part).name for part in word.split("=")) for word in sys.argv),
+        "command": _command(sys.argv),
     }
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return a command line as cards state it: without folders, and without the place of a shard.
+
+    All shards and a run of one process write the same card, so the card names the command without them.
+    """
+    rest = iter(words)
+    kept = []
+    for word in rest:
+        if word == "--shard":
+            next(rest, None)
+        elif word != "--merge" and not word.startswith("--shard="):
+            # paths are reduced to base names; `ID=PATH` keeps its id
+            kept.append("=".join(Path(part).name for part in word.split("=")))
+    return " ".join(kept)
 
 
 def _git(*arguments: str) -> str | None:

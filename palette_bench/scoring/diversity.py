@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError, WeightsError
+from palette_bench.core.fingerprint import fingerprint, pixel_digest
 from palette_bench.core.processes import in_threads
-from palette_bench.core.types import ImageId, Progress
+from palette_bench.core.types import Image, ImageId, Progress
 from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.scoring.evaluate import as_score
 from palette_bench.scoring.features import open_pair_distance
@@ -33,13 +34,17 @@ _UNIT = 16  # consecutive images per chunk that goes to one rank
 
 @dataclass(frozen=True)
 class SampledOutputs:
-    """The samples of a submission, `count` >= 2 per image, and the ranks that compare them."""
+    """The samples of a submission, `count` >= 2 per image, and the ranks that compare them.
+
+    `stored` holds the distances that shards have computed, by `distances_key`.
+    """
 
     images: OutputImages
     ids: Sequence[ImageId]
     count: int
     world: ProcessGroup
     progress: Progress
+    stored: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def scores(
         self, rows: Sequence[Diversity], weights: Mapping[str, str], device: str, notes: tuple[str, ...]
@@ -84,8 +89,23 @@ class SampledOutputs:
         read = in_threads(lambda image_id: [self.images.scored(image_id, k) for k in numbers], mine)
         with self.progress(row.id, len(mine)) as advance, closing(read):
             for image_id, samples in zip(mine, read, strict=True):
-                one, other = zip(*row.pairs(self.count), strict=True)
-                sides = [as_images([samples[k - 1] for k in side]) for side in (one, other)]
-                found[image_id] = distance(*sides)
+                key = distances_key(row, distance, samples) if self.stored else ""
+                if key in self.stored:
+                    found[image_id] = np.array(self.stored[key], np.float64)
+                else:
+                    found[image_id] = distances(row, distance, samples)
                 advance(1)
         return found
+
+
+def distances(row: Diversity, distance: PairDistance, samples: Sequence[Image]) -> NDArray[np.float64]:
+    """Return the (K - 1,) distances between the K >= 2 samples of one image."""
+    one, other = zip(*row.pairs(len(samples)), strict=True)
+    sides = [as_images([samples[k - 1] for k in side]) for side in (one, other)]
+    return distance(*sides)
+
+
+def distances_key(row: Diversity, distance: PairDistance, samples: Sequence[Image]) -> str:
+    """Return the key of the distances of one image: which pairs, by what measure, of which pixels."""
+    digests = [pixel_digest(sample) for sample in samples]
+    return fingerprint({"row": row.id, "distance": distance.fingerprint, "samples": digests})

@@ -74,13 +74,17 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Extraction:
-    """Extractors, together with the cache, device, ranks and progress display that they use."""
+    """Extractors, together with the cache, device, ranks and progress display that they use.
+
+    `parts` holds the features of single micro-batches, which the shards of a run have computed; or is None.
+    """
 
     extractors: Sequence[FeatureExtractor]
     cache: ArrayCache
     device: str
     world: ProcessGroup = field(default_factory=ProcessGroup)
     progress: Progress = SILENT
+    parts: ArrayCache | None = None
 
     def keys(self, digests: Mapping[ImageId, Fingerprint]) -> dict[str, Fingerprint]:
         """Return, by extractor id, the cache key of these images' features."""
@@ -119,15 +123,53 @@ class Extraction:
         ids = sorted(side.digests)
         mine = self.world.shard(ids, micro_batch(chosen))
 
-        def work() -> tuple[list[ImageId], list[HeadTables]]:
-            images = in_threads(side.read, mine)
-            with self.progress(side.label, len(mine)) as advance, closing(images):
-                return mine, extract(chosen, images, len(mine), advance, name=lambda at: mine[at])
+        def work() -> list[tuple[list[ImageId], list[HeadTables]]]:
+            stored = self._stored(chosen, side, mine)
+            known = {image_id for own, _ in stored for image_id in own}
+            rest = [image_id for image_id in mine if image_id not in known]
+            if stored and not rest:
+                return stored
+            images = in_threads(side.read, rest)
+            with self.progress(side.label, len(rest)) as advance, closing(images):
+                tables = extract(chosen, images, len(rest), advance, name=lambda at: rest[at])
+            return [*stored, (rest, tables)]
 
-        parts = self.world.gather(work)
+        parts = [part for of_rank in self.world.gather(work) for part in of_rank]
         if not parts:
             return []
         return [_assembled(ids, [(own, done[at]) for own, done in parts]) for at in range(len(chosen))]
+
+    def _stored(
+        self, chosen: Sequence[FeatureExtractor], side: ImageSet, mine: Sequence[ImageId]
+    ) -> list[tuple[list[ImageId], list[HeadTables]]]:
+        """Return the micro-batches of `mine` whose features shards have stored for all these extractors."""
+        if self.parts is None:
+            return []
+        found, size = [], micro_batch(chosen)
+        for start in range(0, len(mine), size):
+            own = list(mine[start : start + size])
+            keys = self.keys({image_id: side.digests[image_id] for image_id in own})
+            tables = [table for e in chosen if (table := self.parts.load(keys[e.id])) is not None]
+            if len(tables) == len(chosen):
+                found.append((own, tables))
+        return found
+
+    def store_part(self, side: ImageSet) -> None:
+        """Store the features of one micro-batch in `parts`, if they are not there.
+
+        Args:
+            side: the images of the micro-batch, which are few enough to be read at once.
+        """
+        assert self.parts is not None, "only a shard stores parts"
+        keys = self.keys(side.digests)
+        lacking = [e for e in self.extractors if self.parts.load(keys[e.id]) is None]
+        if not lacking:
+            return
+        ids = sorted(side.digests)
+        tables = extract(lacking, map(side.read, ids), len(ids), lambda _: None, name=lambda at: ids[at])
+        for extractor, table in zip(lacking, tables, strict=True):
+            about = {"batch": str(extractor.micro_batch), "device": self.device}
+            self.parts.store(keys[extractor.id], table, about)
 
 
 def _assembled(ids: Sequence[ImageId], parts: Sequence[tuple[Sequence[ImageId], HeadTables]]) -> HeadTables:

@@ -5,9 +5,8 @@ Every rank of a distributed run goes through the same steps. Rank 0 checks, comp
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,37 +15,33 @@ from types import MappingProxyType
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError, Problem, SubmissionError, UsageError, errors_of, problem
-from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.processes import in_threads, stoppable
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, ImageId, Progress
 from palette_bench.runtime import distributed
 from palette_bench.scoring.card import environment, make_card, make_table
 from palette_bench.scoring.evaluate import (
     PARTIAL_NOTE,
-    ImageLabels,
-    needed_extractors,
-    plan,
     score_all,
-    select_metrics,
-    servable,
 )
 from palette_bench.scoring.extraction import Extraction, ImageSet, obeying
-from palette_bench.scoring.features import DEFAULT_MODE, PAIR_WEIGHTS, Weights, check_name, open_extractors
+from palette_bench.scoring.features import DEFAULT_MODE, PAIR_WEIGHTS, Weights
 from palette_bench.scoring.features.cache import ArrayCache
 from palette_bench.scoring.metrics.diagnostics import Diagnostic, DiagnosticReading
 from palette_bench.scoring.metrics.diversity import Diversity
 from palette_bench.scoring.metrics.moments import Moments
-from palette_bench.scoring.outputs import OutputImages, measure
+from palette_bench.scoring.outputs import MeasuredOutput, OutputImages, measure
+from palette_bench.scoring.parts import NO_PARTS, FinishedParts, ScoreParts
 from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import ReferenceRequest
 from palette_bench.scoring.scorecard import Score, Scorecard, write_scorecard
-from palette_bench.submission.check import CheckReport, SubmissionCheck
+from palette_bench.scoring.scoring_plan import ScoringChoice, ScoringPlan
+from palette_bench.submission.check import CheckedOutput, CheckReport, SubmissionCheck
 from palette_bench.submission.files import open_submission
 from palette_bench.tasks import canary
 
 log = logging.getLogger(__name__)
 
-_BY_ID = frozenset({"PB201", "PB202", "PB206"})  # findings that leave some ids to score
+FORGIVEN = frozenset({"PB201", "PB202", "PB206"})  # findings that leave some ids to score
 
 
 def score(
@@ -66,6 +61,7 @@ def score(
     partial: bool = False,
     fresh: bool = False,
     export_statistics: AnyPath | None = None,
+    parts: AnyPath | None = None,
     progress: Progress = SILENT,
 ) -> Scorecard:
     """Score a submission; write its scorecard, with the per-image table beside it.
@@ -91,6 +87,8 @@ def score(
             marked and never ranks.
         fresh: whether to compute features anew even if they are cached.
         export_statistics: .npz to write, with mean and covariance of the outputs' FID features.
+        parts: folder in which shards have left what they measured; what it lacks is measured here. An equal
+            card that is there already is kept.
         progress: progress display.
 
     Returns:
@@ -112,30 +110,23 @@ def score(
     request = ReferenceRequest(reference, folder, mode, n)
     request.require_sense()
     target = BenchSet.open(benchset)
-    available = tuple(extractors) or target.protocol.extractors
-    selection = select_metrics(target, available, metrics)
-    if metrics and not extractors:
-        available = needed_extractors(selection.features, available) if selection.features else ()
-    names = _names(available, weights, out)
-    crop, resize = target.protocol.classifier_crop, mode or DEFAULT_MODE
+    choice = ScoringChoice.of(target, out, extractors, metrics, weights)
+    selection = choice.selection
     with distributed.scoring_group() as world, stoppable() as stop:
         world.require_equal("set", target.manifest.set_fingerprint)
         progress = obeying(progress if world.is_main else SILENT, stop)
         # Networks are opened before the long check, so that missing weights are reported first.
-        opened = world.run_on_all(lambda: open_extractors(names, weights, crop, device, precision, resize))
-        world.require_equal("extractors", fingerprint([e.fingerprint for e in opened]))
-        features, unserved = (selection.features, []) if metrics else servable(selection.features, opened)
-        steps = plan(features, opened, ImageLabels.of(target, target.ids) is not None)
-        used = [e for e in opened if any(step.extractor is e for step in steps)]
-        if idle := [e.id for e in opened if e not in used]:
-            log.warning("no metric uses %s: ignored", ", ".join(idle))
+        plan = ScoringPlan.open(choice, device, precision, mode, world)
+        done = ScoreParts.of(plan, Path(parts)).finished() if parts else NO_PARTS
         checked = world.run_on_main(
-            lambda: _check(submission, target, selection.diagnostics, partial, progress)
+            lambda: _check(submission, target, selection.diagnostics, partial, progress, done.outputs)
         )
         world.run_on_main(lambda: atomic.make_folder(out.parent))
+        steps, used = plan.steps, plan.used
         if export and not any(step.metric.referenced for step in steps):
             raise UsageError("--export-statistics needs a Fréchet distance among the metrics; there is none")
-        extraction = Extraction(used, ArrayCache("features", fresh=fresh), device, world, progress)
+        cache = ArrayCache("features", fresh=fresh)
+        extraction = Extraction(used, cache, device, world, progress, done.features)
         statistics = ArrayCache("statistics", fresh=fresh)
         resolver = ReferenceResolver(target, extraction, statistics, steps, fresh)
         notes = (PARTIAL_NOTE,) if len(checked.ids) < target.manifest.n else ()
@@ -143,7 +134,9 @@ def score(
             images = OutputImages(files, target)
             outputs = ImageSet("outputs", checked.digests, images.scored)
             inputs = resolver.inputs(request, checked.ids, lambda: extraction.tables(outputs), notes)
-            diversities = _diversities(images, checked, selection.diversities, weights, extraction, notes)
+            diversities = _diversities(
+                images, checked, selection.diversities, weights, extraction, notes, done
+            )
 
         def finish() -> Scorecard:
             scored = score_all(steps, inputs, resolver.matched(inputs.reference), checked.readings)
@@ -152,33 +145,21 @@ def score(
 
                 step = next(s for s in steps if s.metric.referenced)
                 moments = Moments.of(inputs.outputs[step.extractor.id][step.head])
-                write_statistics(export, moments, resize, extraction.keys(checked.digests)[step.extractor.id])
+                key = extraction.keys(checked.digests)[step.extractor.id]
+                write_statistics(export, moments, mode or DEFAULT_MODE, key)
             card = make_card(
                 target,
                 checked.report,
                 {**{name: one.score for name, one in scored.items()}, **diversities},
                 {e.id: e.fingerprint for e in used},
-                (*checked.problems, *unserved),
+                (*checked.problems, *plan.unserved),
                 environment(device, precision),
             )
             outcomes = [one.outcome for one in scored.values()]
             table = make_table(target, checked.ids, checked.report.pixels, outcomes)
-            return write_scorecard(card, table, out)
+            return write_scorecard(card, table, out, keep_equal=bool(parts))
 
         return world.run_on_main(finish)
-
-
-def _names(extractors: Sequence[str], weights: Weights, out: Path) -> list[str]:
-    """Return the extractors to open, each once; raise on unusable names or options before any work."""
-    names = list(dict.fromkeys(extractors))
-    for name in names:
-        check_name(name)
-    idle = sorted(set(weights) - {*names, *PAIR_WEIGHTS})
-    if idle:
-        raise UsageError(f"--weights for {', '.join(idle)}, but the extractors are {', '.join(names)}")
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; name the card to write, e.g. {out / 'scorecard.json'}")
-    return names
 
 
 @dataclass(frozen=True)
@@ -201,9 +182,16 @@ class _CheckedSubmission:
 
 
 def _check(
-    submission: Path, target: BenchSet, rows: Sequence[Diagnostic], partial: bool, progress: Progress
+    submission: Path,
+    target: BenchSet,
+    rows: Sequence[Diagnostic],
+    partial: bool,
+    progress: Progress,
+    known: Mapping[tuple[ImageId, Fingerprint], MeasuredOutput],
 ) -> _CheckedSubmission:
     """Check a submission and compute its pixel diagnostics from the same decoded images.
+
+    Outputs that a shard has measured, by id and pixel digest, are checked and not measured again.
 
     Raises:
         SubmissionError: the check found errors; if `partial`, errors other than PB201, PB202 and PB206.
@@ -213,11 +201,14 @@ def _check(
     with open_submission(submission, len(target.ids)) as files:
         checking = SubmissionCheck(files, target)
         with closing(checking.read_outputs(progress)) as outputs:
-            function = functools.partial(measure, target=target, diagnostics=rows)
-            measured = {one.image_id: one for one in in_threads(function, outputs)}
+
+            def read(output: CheckedOutput) -> MeasuredOutput:
+                return known.get((output.image_id, output.digest)) or measure(output, target, rows)
+
+            measured = {one.image_id: one for one in in_threads(read, outputs)}
         report = checking.report()
     problems = report.problems
-    if partial and measured and report.card and {p.code for p in errors_of(problems)} <= _BY_ID:
+    if partial and measured and report.card and {p.code for p in errors_of(problems)} <= FORGIVEN:
         # errors become warnings, and PB205 says how many images are missing
         findings = [replace(p, severity="warning") if p.severity == "error" else p for p in problems]
         if len(measured) < len(target.ids):
@@ -228,7 +219,18 @@ def _check(
     elif not report.ok:
         raise SubmissionError(*problems)
     ids = sorted(measured)
-    if damaged := [i for i in ids if not measured[i].intact]:
+    require_intact(target, [i for i in ids if not measured[i].intact])
+    readings = {row.id: [measured[i].readings[row.id] for i in ids] for row in rows}
+    return _CheckedSubmission(ids, report, {i: measured[i].digest for i in ids}, readings, problems)
+
+
+def require_intact(target: BenchSet, damaged: Sequence[ImageId]) -> None:
+    """Raise if images of the set are not those that its manifest names.
+
+    Raises:
+        BenchSetError: PB602, lists all of them.
+    """
+    if damaged:
         raise BenchSetError.of(
             "PB602",
             str(target.folder),
@@ -237,8 +239,6 @@ def _check(
             fix=f"palette-bench verify {target.folder}",
             ids=damaged,
         )
-    readings = {row.id: [measured[i].readings[row.id] for i in ids] for row in rows}
-    return _CheckedSubmission(ids, report, {i: measured[i].digest for i in ids}, readings, problems)
 
 
 def _diversities(
@@ -248,6 +248,7 @@ def _diversities(
     weights: Weights,
     extraction: Extraction,
     notes: tuple[str, ...],
+    done: FinishedParts,
 ) -> dict[str, Score]:
     """Return the diversity scores; none unless every image has several samples."""
     assert checked.report.card is not None, "a report without errors has a card"
@@ -256,6 +257,8 @@ def _diversities(
         return {}
     from palette_bench.scoring.diversity import SampledOutputs  # noqa: PLC0415  # few submissions need it
 
-    samples = SampledOutputs(images, checked.ids, count, extraction.world, extraction.progress)
+    samples = SampledOutputs(
+        images, checked.ids, count, extraction.world, extraction.progress, done.distances
+    )
     own = {name: path for name, path in weights.items() if name in PAIR_WEIGHTS}
     return samples.scores(rows, own, extraction.device, notes)

@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import Field
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import Problem, RecordError, StorageError, problem
+from palette_bench.core.errors import PaletteBenchError, Problem, RecordError, StorageError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Part, Record, Sha, Text, read_file
 from palette_bench.core.text import html_table
@@ -183,17 +183,36 @@ def table_path(card: Path) -> Path:
     return card.with_name(f"{card.name.removesuffix('.json')}.images.csv.gz")
 
 
-def write_scorecard(card: Scorecard, table: pd.DataFrame, path: Path) -> Scorecard:
-    """Write the per-image table, then the scorecard; return it with table link and digest filled in."""
+def write_scorecard(
+    card: Scorecard, table: pd.DataFrame, path: Path, *, keep_equal: bool = False
+) -> Scorecard:
+    """Write the per-image table, then the scorecard; return it with table link and digest filled in.
+
+    With `keep_equal`, a card at `path` that differs only in its day and machine is kept and returned.
+    """
     # canonical CSV: sorted by id, floats by repr, line ends LF
     data = table.sort_values("image_id").to_csv(index=False, lineterminator="\n").encode()
     link = TableLink(file=table_path(path).name, sha256=sha256(data), rows=len(table))
     finished = card.model_copy(update={"per_image": link}).signed()
     atomic.make_folder(path.parent)
     atomic.sweep(path.parent)
+    if keep_equal and (there := _equal_card(finished, path)):
+        return there
     atomic.write_gzip(table_path(path), data)
     finished.write(path)
     return finished
+
+
+def _equal_card(card: Scorecard, path: Path) -> Scorecard | None:
+    """Return the card at `path` if it and its table hold what `card` and its table hold, else None."""
+    try:
+        there = Scorecard.read(path)
+        read_table(there, path)
+    except PaletteBenchError:
+        return None
+    same = ("date", "environment", "content_sha256")
+    copied = card.model_copy(update={name: getattr(there, name) for name in same})
+    return there if copied == there else None
 
 
 def read_scorecard(path: Path) -> Scorecard:

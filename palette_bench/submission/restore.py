@@ -155,6 +155,7 @@ class _RestoreRun:
             "version": about.method.version,
             "restorer": self.restorer.identity,
             "samples": self.samples,
+            "n": len(self.benchset.ids),
             "first_noise": first_noise,
         }
 
@@ -182,6 +183,7 @@ class _RestoreRun:
 
     def _resumed(self, mine: list[OutputKey]) -> tuple[Journal, list[OutputKey]]:
         """Return the journal without entries of missing or changed outputs, and the outputs to restore."""
+        atomic.sweep(self.out)
         for folder in {self.out / "outputs", *((self.out / output.file).parent for output in mine)}:
             atomic.make_folder(folder)
             atomic.sweep(folder)

@@ -148,8 +148,12 @@ def test_a_real_limit_on_file_sizes_is_pb802_and_the_rerun_ends_well(photos: Pat
 
 
 @pytest.mark.trust("all: Ctrl-C, SIGTERM")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_generate_stopped_at_any_write_keeps_what_is_done(stop: int, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 75)]
+)
+def test_generate_stopped_at_any_write_keeps_what_is_done(
+    stop: int, code: int, photos: Path, tmp_path: Path
+) -> None:
     make(photos, tmp_path / "straight")
     with standing_in(FaultyOs()) as shim:
         make(photos, tmp_path / "count")
@@ -157,7 +161,7 @@ def test_generate_stopped_at_any_write_keeps_what_is_done(stop: int, photos: Pat
     struck = FaultyOs(lambda path: signal.raise_signal(stop), journal)
     with standing_in(struck), pytest.raises(Interrupted) as caught:
         make(photos, tmp_path / "set")
-    assert caught.value.exit_code == 128 + stop
+    assert caught.value.exit_code == code
     assert (
         len(next((tmp_path / "set").glob("journal.*")).read_text().splitlines()) == 4
     )  # header, three items

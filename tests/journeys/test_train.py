@@ -89,7 +89,12 @@ def resumed(folder: Path, run: Path, steps: int) -> TrainedRun:
     return open_run(run)
 
 
-def test_a_stopped_run_resumes_to_the_very_weights(folder: Path, straight: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGUSR1, 75, marks=pytest.mark.long)]
+)
+def test_a_stopped_run_resumes_to_the_very_weights(
+    stop: int, code: int, folder: Path, straight: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "palette_bench", *map(str, arguments(folder, run, "--steps", 400))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -97,9 +102,9 @@ def test_a_stopped_run_resumes_to_the_very_weights(folder: Path, straight: Path,
         assert child.stderr is not None
         while "step 1 of" not in (said := child.stderr.readline()):
             assert said, "ended before its first step"
-        child.send_signal(signal.SIGTERM)
+        child.send_signal(stop)
         rest = child.stderr.read()
-    assert child.returncode == 143, rest
+    assert child.returncode == code, rest
     assert "run the same command again" in rest
     # the pace decided at which step the signal came: go on to where both can meet
     steps = max(4, open_run(run).step + 1)

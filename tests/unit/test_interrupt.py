@@ -51,6 +51,18 @@ def test_a_second_ctrl_c_ends_at_once_with_130_whatever_is_under_way() -> None:
     assert "Interrupted" not in said
 
 
+@pytest.mark.trust("all: time limit")
+def test_the_signal_before_a_time_limit_ends_with_the_requeue_code_also_where_nothing_is_at_work() -> None:
+    code = (
+        "import os, signal, sys; from palette_bench import cli\n"
+        "cli.exit_code = lambda: os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "try: cli.run()\n"
+        "except BaseException as error: sys.exit(error.exit_code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 75, done.stderr
+
+
 RANK = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
 
 
@@ -61,14 +73,15 @@ def test_what_sends_every_signal_twice_is_one_stop(one_stop: int, environment: d
     assert "Interrupted: SIGINT" in said  # raised by check(), after the item
 
 
-def test_a_stop_signal_is_told_at_the_next_check_and_handlers_come_back() -> None:
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
+def test_a_stop_signal_is_told_at_the_next_check_and_handlers_come_back(signum: int, code: int) -> None:
     before = signal.getsignal(signal.SIGINT), signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before[1])
     with stoppable() as check:
         check()
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signum)
         with pytest.raises(Interrupted) as caught:
             check()
-    assert caught.value.exit_code == 143
+    assert caught.value.exit_code == code
     assert (signal.getsignal(signal.SIGINT), signal.set_wakeup_fd(-1)) == before
     signal.set_wakeup_fd(before[1])

@@ -64,14 +64,15 @@ def _payload_digest(arrays: Arrays) -> Fingerprint:
 class ArrayCache:
     """Named arrays on disk under a key; with `fresh`, entries of earlier runs are ignored and replaced."""
 
-    def __init__(self, kind: str, *, fresh: bool = False) -> None:
-        """Use a sub-folder of `cache_folder()`.
+    def __init__(self, kind: str, *, fresh: bool = False, folder: Path | None = None) -> None:
+        """Use a sub-folder of a folder.
 
         Args:
             kind: `features`, head -> (N, D) float32; or `statistics`, float64.
             fresh: whether to ignore entries of earlier runs.
+            folder: None for `cache_folder()`.
         """
-        folder = cache_folder()
+        folder = folder or cache_folder()
         self._folder = folder and folder / kind
         self._fresh = fresh
         self._made: set[Fingerprint] = set()
