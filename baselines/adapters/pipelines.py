@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from palette_bench.benchset.sources import file_sha256
-from palette_bench.core.errors import StackError, UsageError, WeightsError, problem, suggest
+from palette_bench.core.errors import StackError, UsageError, WeightsError, suggest
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.rng import noise_key
 from palette_bench.core.types import Image, ImageId, Mask
@@ -78,7 +78,7 @@ class Diffusers:
             import diffusers as library  # noqa: PLC0415  # optional, and seconds to import
         except ImportError as error:
             fix = "pip install 'palette-bench[diffusers]'"
-            raise StackError(problem("PB711", "diffusers", found=str(error)[:200], fix=fix)) from error
+            raise StackError.of("PB711", "diffusers", found=str(error)[:200], fix=fix) from error
         from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # imports torch
 
         with reproducible_arithmetic(deterministic=False):
@@ -94,16 +94,14 @@ def _loaded(library: Any, name: str, folder: Path) -> Any:
         )
     except ImportError as error:  # text encoders come from the package transformers
         fix = "pip install transformers"
-        raise StackError(problem("PB711", name, found=str(error)[:200], fix=fix)) from error
+        raise StackError.of("PB711", name, found=str(error)[:200], fix=fix) from error
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            problem(
-                "PB705",
-                str(folder),
-                expected=f"model_index.json and safetensors of {name}",
-                found=str(error)[:200],
-                fix="save the pipeline with save_pretrained(DIR), then give --weights DIR",
-            )
+        raise WeightsError.of(
+            "PB705",
+            str(folder),
+            expected=f"model_index.json and safetensors of {name}",
+            found=str(error)[:200],
+            fix="save the pipeline with save_pretrained(DIR), then give --weights DIR",
         ) from error
 
 

@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core import atomic, png
-from palette_bench.core.errors import InputError, UsageError, problem
+from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.text import is_litter
 from palette_bench.core.types import SILENT, Image, ImageId, Progress
 from palette_bench.submission.card import Declared, Method, Sampling, Training
@@ -133,15 +133,13 @@ def _require_distinct(title: str, files: Sequence[str]) -> None:
     """Raise PB203 if two files share a name, e.g. the mask of `a` and the image of `a_mask`."""
     count = Counter(name.casefold() for name in files)
     if twins := sorted({name for name in files if count[name.casefold()] > 1}):
-        raise InputError(
-            problem(
-                "PB203",
-                f"files for {title}",
-                expected="a file of its own for every image and mask",
-                found=f"{len(twins):,} names twice: an id ends like the tool's masks",
-                fix="use another adapter, or make the set from files of other names",
-                ids=twins,
-            )
+        raise InputError.of(
+            "PB203",
+            f"files for {title}",
+            expected="a file of its own for every image and mask",
+            found=f"{len(twins):,} names twice: an id ends like the tool's masks",
+            fix="use another adapter, or make the set from files of other names",
+            ids=twins,
         )
 
 
@@ -150,13 +148,11 @@ def _require_free(folder: Path, names: set[str]) -> None:
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     foreign = sorted(name for name in there - names if not is_litter(name))
     if foreign:
-        raise InputError(
-            problem(
-                "PB809",
-                str(folder),
-                expected="an empty folder, or an earlier export of this set",
-                found="other files, which the tool would read too",
-                fix="export into a folder of its own",
-                ids=foreign,
-            )
+        raise InputError.of(
+            "PB809",
+            str(folder),
+            expected="an empty folder, or an earlier export of this set",
+            found="other files, which the tool would read too",
+            fix="export into a folder of its own",
+            ids=foreign,
         )

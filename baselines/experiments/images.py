@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 
 from palette_bench.core import atomic, png
-from palette_bench.core.errors import InputError, SourceError, problem
+from palette_bench.core.errors import InputError, SourceError
 from palette_bench.core.fingerprint import lines_digest, pixel_digest, sha256
 from palette_bench.core.processes import in_threads
 from palette_bench.core.records import Record, Sha
@@ -73,14 +73,12 @@ def split_images(data: Sequence[Path], out: Path, wanted: ImageBudget, progress:
     if (out / RECORD).is_file():
         split = Split.read(out / RECORD)
         if split.source != images.fingerprint or split.held_out != wanted.held_out:
-            raise InputError(
-                problem(
-                    "PB605",
-                    RECORD,
-                    expected=f"{split.held_out:,} held out of images {split.source[:12]}",
-                    found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
-                    fix="give the images and the scale this folder was begun with, or another folder",
-                )
+            raise InputError.of(
+                "PB605",
+                RECORD,
+                expected=f"{split.held_out:,} held out of images {split.source[:12]}",
+                found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
+                fix="give the images and the scale this folder was begun with, or another folder",
             )
         return split
     held_out, training = _squares(images, wanted, progress)
@@ -129,7 +127,7 @@ def _squares(
         expected = f"{wanted.held_out:,} images to hold out and {wanted.training:,} others to train on"
         found = f"{len(held_out):,} and {len(training):,}"
         fix = "give more images, or a smaller study with --scale"
-        raise SourceError(problem("PB201", "--data", expected=expected, found=found, fix=fix))
+        raise SourceError.of("PB201", "--data", expected=expected, found=found, fix=fix)
     return held_out, training
 
 

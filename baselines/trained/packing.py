@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import InputError, UsageError, problem
+from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import today
 
@@ -75,10 +75,8 @@ def half_precision(run: TrainedRun) -> bytes:
     tensors = {name: tensor.half().contiguous() for name, tensor in run.tensors.items()}
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise InputError(
-                problem(
-                    "PB712", name, expected="weights within +-65504", found="larger ones", fix="train anew"
-                )
+            raise InputError.of(
+                "PB712", name, expected="weights within +-65504", found="larger ones", fix="train anew"
             )
     metadata = {"recipe": run.recipe, "method": run.method, "step": str(run.step)}
     return ordered(safetensors.torch.save(tensors, metadata))

@@ -124,10 +124,10 @@ def read_state(folder: Path) -> CheckpointState:
         try:
             found = file_sha256(folder / name)
         except OSError as error:
-            raise StorageError(problem("PB801", where, found=error.strerror or str(error))) from error
+            raise StorageError.of("PB801", where, found=error.strerror or str(error)) from error
         if found != expected:
             fix = "use another checkpoint; this file changed after it was written"
-            raise StorageError(problem("PB801", where, expected=expected[:12], found=found[:12], fix=fix))
+            raise StorageError.of("PB801", where, expected=expected[:12], found=found[:12], fix=fix)
     return state
 
 
@@ -208,13 +208,11 @@ def accept_configuration(
     if not changes:
         return state.resumptions
     if not override and not (resized and all(change.startswith(_SCHEDULE) for change in changes)):
-        raise InputError(
-            problem(
-                "PB605",
-                f"checkpoint of step {state.step:,}",
-                expected="the configuration it was trained with",
-                found="; ".join(changes),
-                fix="repeat the first command, use another -o folder, or go on with --override (recorded)",
-            )
+        raise InputError.of(
+            "PB605",
+            f"checkpoint of step {state.step:,}",
+            expected="the configuration it was trained with",
+            found="; ".join(changes),
+            fix="repeat the first command, use another -o folder, or go on with --override (recorded)",
         )
     return (*state.resumptions, Resumption(step=state.step, differing=tuple(changes)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from palette_bench.core.atomic import in_bytes, require_space
-from palette_bench.core.errors import DeviceError, problem
+from palette_bench.core.errors import DeviceError
 
 from . import checkpoint
 from .log import duration
@@ -142,14 +142,12 @@ def report_and_check(
         )
     if available is not None and needed > _CLEARLY * available and not force:
         less = "a smaller [training] micro_batch or [network] preset, checkpointing, or another --device"
-        raise DeviceError(
-            problem(
-                "PB707",
-                f"memory of --device {device}",
-                expected=f"about {in_bytes(needed)}: {parts}",
-                found=f"{there} available",
-                fix=f"take {mini}{', ' if mini else ''}{less}; --force goes on all the same",
-            )
+        raise DeviceError.of(
+            "PB707",
+            f"memory of --device {device}",
+            expected=f"about {in_bytes(needed)}: {parts}",
+            found=f"{there} available",
+            fix=f"take {mini}{', ' if mini else ''}{less}; --force goes on all the same",
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from palette_bench.core.errors import StackError, problem
+from palette_bench.core.errors import StackError
 
 _CGROUP = Path("/sys/fs/cgroup")  # a container sees its own limits here
 
@@ -88,7 +88,7 @@ def require_compiler(device: torch.device) -> None:
     if not any(shutil.which(name) for name in names if name):
         fix = "install a compiler, or set compile = false: only the speed differs"
         expected = f"one of {', '.join(known[1])}"
-        raise StackError(problem("PB711", "[speed] compile = true", expected=expected, found="none", fix=fix))
+        raise StackError.of("PB711", "[speed] compile = true", expected=expected, found="none", fix=fix)
 
 
 def _text(path: Path) -> str:

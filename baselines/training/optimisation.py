@@ -305,4 +305,4 @@ def require_matching_tensors(module: nn.Module, tensors: Mapping[str, torch.Tens
 
 def _contradiction(where: str, expected: str, found: str) -> WeightsError:
     fix = "give the recipe and the checkpoint of one run"
-    return WeightsError(problem("PB712", where, expected=expected, found=found, fix=fix))
+    return WeightsError.of("PB712", where, expected=expected, found=found, fix=fix)

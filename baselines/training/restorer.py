@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import ContestantSet
-from palette_bench.core.errors import InputError, UsageError, problem
+from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.rng import sampling_noise
 from palette_bench.core.types import Image, ImageId
@@ -185,7 +185,7 @@ class TrainedModel:
         else:
             expected = f"another size than the run's, for --size-policy {policy}"
             fix = "leave --size-policy out"
-        raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
+        raise UsageError.of("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix)
 
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         """Return restored images, (N, S, S, 3) uint8; known pixels equal the input bit for bit.
@@ -250,14 +250,12 @@ class TrainedModel:
             images[broken] = self._restore_batch(network, model_input)[broken]
             broken = _diverged(images)
         if broken.any():
-            raise InputError(
-                problem(
-                    "PB612",
-                    self._sampler,
-                    expected=f"finite values within {LARGEST}",
-                    fix="sample with clip static or more steps, where the method samples; else train on",
-                    ids=[name for name, bad in zip(model_input.names, broken.tolist(), strict=True) if bad],
-                )
+            raise InputError.of(
+                "PB612",
+                self._sampler,
+                expected=f"finite values within {LARGEST}",
+                fix="sample with clip static or more steps, where the method samples; else train on",
+                ids=[name for name, bad in zip(model_input.names, broken.tolist(), strict=True) if bad],
             )
         output = to_pixels(images)
         if model_input.masks is not None:

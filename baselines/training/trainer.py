@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from palette_bench.core.errors import InputError, Problem, SourceError, problem
+from palette_bench.core.errors import InputError, Problem, SourceError
 from palette_bench.core.processes import Interrupted
 from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.submission.cost import peak_memory
@@ -211,14 +211,12 @@ class Trainer:
         now.skipped += not finite
         now.skipped_in_a_row = 0 if finite else now.skipped_in_a_row + 1
         if now.skipped_in_a_row >= _MOST_SKIPPED:
-            raise InputError(
-                problem(
-                    "PB610",
-                    f"steps {now.step - _MOST_SKIPPED + 1:,} to {now.step:,}",
-                    expected="a finite loss and gradient",
-                    found="infinity or not a number",
-                    fix="lower learning_rate or switch autocast off; the last checkpoint is kept",
-                )
+            raise InputError.of(
+                "PB610",
+                f"steps {now.step - _MOST_SKIPPED + 1:,} to {now.step:,}",
+                expected="a finite loss and gradient",
+                found="infinity or not a number",
+                fix="lower learning_rate or switch autocast off; the last checkpoint is kept",
             )
 
     def _examples(self, host_batch: HostBatch) -> TrainingBatch:

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from pydantic import Field
 
-from palette_bench.core.errors import StorageError, UsageError, WeightsError, problem
+from palette_bench.core.errors import StorageError, UsageError, WeightsError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Record, Sha, Text, read_file
 from palette_bench.core.types import Fingerprint
@@ -108,7 +108,7 @@ def open_run(path: Path) -> TrainedRun:
         folder = checkpoint.newest(path)
     if folder is None:
         if not path.exists():
-            raise StorageError(problem("PB801", str(path), found="no such file or folder", fix="check --run"))
+            raise StorageError.of("PB801", str(path), found="no such file or folder", fix="check --run")
         raise UsageError(f"{path}: expected a run, a checkpoint folder or a .safetensors file")
     state = checkpoint.read_state(folder)
     # networks without an average restore with their weights
@@ -121,14 +121,12 @@ def _opened(file: Path, state: checkpoint.CheckpointState | None) -> TrainedRun:
     if card_path(file).is_file():
         card = WeightsCard.read(card_path(file))
         if sha256(data) != card.sha256:
-            raise WeightsError(
-                problem(
-                    "PB705",
-                    str(file),
-                    expected=f"{card.bytes:,} bytes, sha256 {card.sha256}, as its card says",
-                    found=f"{len(data):,} bytes, sha256 {sha256(data)}",
-                    fix="install the package again, or take the card away from weights of your own",
-                )
+            raise WeightsError.of(
+                "PB705",
+                str(file),
+                expected=f"{card.bytes:,} bytes, sha256 {card.sha256}, as its card says",
+                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
+                fix="install the package again, or take the card away from weights of your own",
             )
     try:
         with safetensors.safe_open(str(file), "pt") as opened:
@@ -137,12 +135,10 @@ def _opened(file: Path, state: checkpoint.CheckpointState | None) -> TrainedRun:
         recipe, method, step = metadata["recipe"], metadata["method"], int(metadata["step"])
         return TrainedRun(recipe, method, step, tensors, sha256(data), state, card)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise WeightsError(
-            problem(
-                "PB705",
-                str(file),
-                expected="a .safetensors file written by palette-bench train, its recipe inside",
-                found=str(error)[:200],
-                fix="give the run folder, a checkpoint folder, or ema.safetensors of one",
-            )
+        raise WeightsError.of(
+            "PB705",
+            str(file),
+            expected="a .safetensors file written by palette-bench train, its recipe inside",
+            found=str(error)[:200],
+            fix="give the run folder, a checkpoint folder, or ema.safetensors of one",
         ) from error
