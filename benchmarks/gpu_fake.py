@@ -38,15 +38,14 @@ from palette_bench.baselines.palette import restore as palette_restore
 from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion
 from palette_bench.baselines.palette.recipe import PaletteRecipe
 from palette_bench.baselines.palette.samplers import SAMPLERS, plan_for
-from palette_bench.baselines.regression.method import RegressionObjective
-from palette_bench.baselines.regression.recipe import RegressionRecipe
-from palette_bench.baselines.training import machine
+from palette_bench.baselines.regression.method import RegressionObjective, RegressionRecipe
 from palette_bench.baselines.training.dataset import HostBatch
 from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.loader import to_examples
 from palette_bench.baselines.training.optimisation import NetworkTrainer
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import read_recipe
+from palette_bench.baselines.training.resources import memory_available
 from palette_bench.baselines.training.restorer import open_trained
 from palette_bench.baselines.training.unet import UNet, sinusoids
 from palette_bench.runtime import device as arithmetic
@@ -260,7 +259,7 @@ def use_device() -> None:
     for tf32 in (False, True):
         with arithmetic.reproducible_arithmetic(tf32=tf32):
             pass
-    assert machine.memory_available(GPU) == 1 << 36
+    assert memory_available(GPU) == 1 << 36
     assert cost.peak_memory("cuda") == 1 << 30
     assert "pretended" in cost.hardware_name("cuda")
     assert "cuda" in canary.devices()

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from palette_bench.benchset.manifest import ContestantSet
 from palette_bench.core import atomic, png
-from palette_bench.core.errors import InputError, UsageError
+from palette_bench.core.errors import InputError, SubmissionError, UsageError, problem
+from palette_bench.core.fingerprint import pixel_digest, table_digest
 from palette_bench.core.text import is_litter
-from palette_bench.core.types import SILENT, Image, ImageId, Progress
+from palette_bench.core.types import SILENT, Fingerprint, Image, ImageId, Progress
 from palette_bench.submission.card import Declared, Method, Sampling, Training
-from palette_bench.submission.methods import MethodInfo, Restorer, ToolOptions
-
-from .results import ToolResults, read_results
+from palette_bench.submission.methods import Batch, MethodInfo, Restorer, ToolOptions
+from palette_bench.tasks.preprocess import DecodeError, crop_area, decode
 
 _UNKNOWN = "unknown"  # the owner of the results fills it in on the card
 _TOGETHER = 64  # images that share one fsync round
@@ -156,3 +159,149 @@ def _require_free(folder: Path, names: set[str]) -> None:
             fix="export into a folder of its own",
             ids=foreign,
         )
+
+
+# --- results: all files are checked before any is used; conversions are declared ---
+
+log = logging.getLogger(__name__)
+
+_JPEG = b"\xff\xd8\xff"
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_FIXES = {
+    "PB201": "run the tool on every exported input; name its results with --template if they differ",
+    "PB202": "remove what does not answer this set, or give a --template that tells results apart",
+    "PB203": "keep one result per id",
+    "PB301": "let the tool write PNG; --accept-lossy takes JPEG, and the card says so",
+    "PB302": "give the tool's side with --tool-size; other sizes are refused",
+    "PB303": "let the tool write 8-bit RGB",
+}
+
+
+@dataclass(frozen=True)
+class ToolResults:
+    """A restorer that returns the results of an outside tool."""
+
+    about: MethodInfo
+    identity: str
+    read: Callable[[ImageId], Image]
+
+    def restore(self, batch: Batch) -> NDArray[np.uint8]:
+        """Return the results, (N, S, S, 3) uint8."""
+        return np.stack([self.read(image_id) for image_id in batch.ids])
+
+
+def _read(file: Path, side: int, options: ToolOptions) -> tuple[Image, bool]:
+    """Return a result at the set's size, (S, S, 3) uint8, and whether its file is lossy (JPEG).
+
+    Raises:
+        PngError: PB105, PB301-PB307.
+        OSError: the file cannot be read.
+    """
+    size = options.tool_size or side
+    limit = max(png.MAX_BYTES, 4 * size * size)  # above the uncompressed size, 3 bytes per pixel
+    data = png.read_regular(file, limit)
+    lossy = data.startswith(_JPEG)
+    if not lossy:
+        image, _ = png.decode_strict(data, size, size, 3, limit)
+    elif options.accept_lossy:
+        try:
+            image = decode(data)
+        except DecodeError as error:
+            raise png.PngError("PB306", "a whole JPEG", str(error)) from error
+        if image.shape[:2] != (size, size):
+            raise png.PngError("PB302", f"{size} x {size}", f"{image.shape[1]} x {image.shape[0]}")
+    else:
+        raise png.PngError("PB301", "a lossless PNG", "a JPEG")
+    return (image if size == side else crop_area(image, side)), lossy
+
+
+def read_results(
+    benchset: ContestantSet, folder: Path, template: str, options: ToolOptions, progress: Progress
+) -> tuple[Callable[[ImageId], Image], str, str | None]:
+    """Return the results of a folder, one per id of the set, all valid.
+
+    Args:
+        benchset: set that the results belong to.
+        folder: where the tool wrote.
+        template: name of a result below `folder`, with `{id}` for the id; files with other names are ignored.
+        options: how the results are read.
+        progress: where to report progress.
+
+    Returns:
+        A function that returns one result at the set's size, (S, S, 3) uint8; a digest of all pixels as they
+        will be submitted; and the conversions applied (resizing, JPEG decoding), for the card, None if none.
+
+    Raises:
+        UsageError: the template is not a relative PNG name with exactly one `{id}`.
+        SubmissionError: PB105, PB201-PB203, PB301-PB307, PB801; reports all problems at once.
+    """
+    by_id = _by_id(folder, template)
+    kept = {i: by_id[i][0] for i in benchset.ids if i in by_id}
+    side = benchset.protocol.side
+    digests: dict[ImageId, Fingerprint] = {}
+    lossy = 0
+    faults: dict[tuple[str, str, str], list[ImageId]] = defaultdict(list)
+    with progress("reading", len(kept)) as advance:
+        for image_id, file in kept.items():
+            try:
+                image, was_lossy = _read(file, side, options)
+                digests[image_id], lossy = pixel_digest(image), lossy + was_lossy
+            except png.PngError as error:
+                faults[error.code, error.expected, error.found].append(image_id)
+            except OSError as error:
+                faults["PB801", "a readable file", error.strerror or str(error)].append(image_id)
+            advance(1)
+    where, again = str(folder / template), "let the tool write these files again"
+    problems = [
+        problem(code, where, expected=expected, found=found, fix=_FIXES.get(code, again), ids=ids)
+        for (code, expected, found), ids in sorted({**_name_faults(benchset, by_id), **faults}.items())
+    ]
+    if problems:
+        raise SubmissionError(*problems)
+    size = options.tool_size or side
+    said = [f"worked at {size} x {size}: inputs enlarged bicubically, results averaged over areas"]
+    said = said if size != side else []
+    said += [f"{lossy} results decoded from JPEG"] if lossy else []
+    return lambda i: _read(kept[i], side, options)[0], table_digest(digests), "; ".join(said) or None
+
+
+def _name_faults(
+    benchset: ContestantSet, by_id: dict[ImageId, list[Path]]
+) -> dict[tuple[str, str, str], list[ImageId]]:
+    """Return the faults visible from file names alone: (code, expected, found) -> ids."""
+    ids = set(benchset.ids)
+    rows = {
+        ("PB201", f"{len(ids):,} results", f"{len(ids & by_id.keys()):,}"): ids - by_id.keys(),
+        ("PB202", f"the {len(ids):,} ids of the set", "other ids"): by_id.keys() - ids,
+        ("PB203", "one file per id", "several"): {i for i in ids & by_id.keys() if len(by_id[i]) > 1},
+    }
+    return {fault: sorted(found) for fault, found in rows.items() if found}
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder that holds the results: descend as long as a folder contains only one folder."""
+    place = folder
+    while place.is_dir():
+        inside = [path for path in place.iterdir() if not is_litter(path.name)]
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        place = inside[0]
+    if place != folder:
+        log.info("results are read in %s", place)
+    return place
+
+
+def _by_id(folder: Path, template: str) -> dict[ImageId, list[Path]]:
+    """Return id -> PNG and JPEG files whose names match the template."""
+    name = Path(template)
+    parts = name.name.removesuffix(".png").split("{id}")
+    if len(parts) != 2 or name.suffix != ".png" or name.is_absolute() or ".." in name.parts:
+        raise UsageError(f"--template {template!r}: expected a relative name such as results/{{id}}_out.png")
+    pattern = re.compile(f"{re.escape(parts[0])}([A-Za-z0-9_-]{{1,64}}){re.escape(parts[1])}")
+    found: dict[ImageId, list[Path]] = defaultdict(list)
+    places = _unwrapped(folder / name.parent)
+    for path in sorted(places.iterdir()) if places.is_dir() else ():
+        match = pattern.fullmatch(path.stem) if path.suffix.lower() in _SUFFIXES else None
+        if match:
+            found[match[1]].append(path)
+    return found

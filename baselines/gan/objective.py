@@ -1,4 +1,4 @@
-"""Training objective of the GAN: in the shared trainer, the discriminator takes its step, then the generator.
+"""The GAN baseline. In training the discriminator takes its step, then the generator; restoring is one pass.
 
 Tensors: y, the reference; x, the source (input, N(0, 1) in its hole); m, the pixels to produce; z, the code
 that the generator gets in place of a noise level's; G = tanh(network(0, x; z)).
@@ -10,15 +10,29 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
+
+from palette_bench.core.rng import sampling_noise
+from palette_bench.submission.card import Sampling
+from palette_bench.submission.methods import RestoreOptions
 
 from ..training.draws import KeyedDraws
 from ..training.objective import BatchLosses, TrainableNetwork, TrainedMethod, TrainingBatch, masked_loss
 from ..training.presets import known_parameters
+from ..training.restorer import TAKEN, ModelInput, TrainedModel, open_trained
 from ..training.unet import Predictor, UNet
-from .discriminator import PARAMETERS, Discriminator, Judgement
-from .losses import ADVERSARIAL, accuracy, feature_gap, mean_score, squared_slope
+from .discriminator import (
+    ADVERSARIAL,
+    PARAMETERS,
+    Discriminator,
+    Judgement,
+    accuracy,
+    feature_gap,
+    mean_score,
+    squared_slope,
+)
 from .recipe import GanRecipe
 
 WINS = 0.99  # discriminator accuracy above which the generator learns little
@@ -173,3 +187,36 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 def method(recipes: Mapping[str, str]) -> TrainedMethod:
     """Return the GAN baseline with the given recipes, name -> TOML text."""
     return TrainedMethod("gan", GanRecipe, recipes, GanObjective)
+
+
+# --- restoring ---
+
+
+def open_model(options: RestoreOptions) -> TrainedModel:
+    """Return the generator of a training run, with its weights verified.
+
+    Raises:
+        UsageError: no run is given, the run belongs to another method, a sampling option is given, or a seed
+            is given for a generator that draws nothing.
+        StorageError: PB801; WeightsError: PB705, PB712; DeviceError: PB707.
+    """
+    options.refuse_all_but(*TAKEN, "seed")
+    opened = open_trained("gan", GanRecipe, options)
+    draws = opened.recipe.network.z == "normal"
+    if not draws:
+        options.refuse_all_but(*TAKEN)
+    width = opened.network.spec.width
+
+    def restore_batch(network: Predictor, model_input: ModelInput) -> torch.Tensor:
+        source, _ = model_input.tensors(opened.device)
+        z = keyed_z(options.seed, model_input, width) if draws else torch.zeros(len(source), width)
+        return generate(network, source, z.to(opened.device))
+
+    sampler, seed = ("z from N(0, 1)", options.seed) if draws else ("none", None)
+    return TrainedModel(opened, "GAN", Sampling(sampler=sampler, steps=1, seed=seed), restore_batch)
+
+
+def keyed_z(seed: int, model_input: ModelInput, width: int) -> torch.Tensor:
+    """Return z of each image, (N, width) float32 normals that do not depend on the batch."""
+    drawn = [sampling_noise(seed, name, model_input.sample, 0, (width,)) for name in model_input.names]
+    return torch.from_numpy(np.stack(drawn))

@@ -1,11 +1,14 @@
 """Regression baseline: the denoising network with a noisy image of zeros and position 0 as its noise level.
 
+The defaults of the recipe are those of the paper's model.
+
 Source: Palette, section 4 (baselines): "the same architecture", trained with an L2 loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import nn
@@ -23,9 +26,29 @@ from ..training.objective import (
     weights,
 )
 from ..training.presets import known_parameters
+from ..training.recipe import Network, PaperTraining, Recipe
 from ..training.restorer import TAKEN, ModelInput, TrainedModel, open_trained
 from ..training.unet import Predictor, UNet, sinusoids
-from .recipe import RegressionRecipe
+
+
+class RegressionNetwork(Network):
+    """The network; by default the paper's."""
+
+    preset: str = "palette-256"
+
+
+class RegressionTraining(PaperTraining):
+    """Optimiser options; the loss is L2 (Palette, section 4)."""
+
+    reduction: Literal["image", "pixel"] = "image"  # mean of images' means, or over all images' pixels
+
+
+class RegressionRecipe(Recipe):
+    """A recipe of the regression baseline."""
+
+    method: str = "regression"
+    network: RegressionNetwork = RegressionNetwork()
+    training: RegressionTraining = RegressionTraining()
 
 
 def regress(network: Predictor, source: torch.Tensor, width: int) -> torch.Tensor:

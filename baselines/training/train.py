@@ -29,13 +29,12 @@ from . import checkpoint
 from .adm import load_adm
 from .data import open_images
 from .dataset import TrainingPairs
-from .forecast import check_space, forecast, report_and_check
 from .loader import BatchShard
 from .log import Heartbeat, RunLog
-from .machine import require_compiler, threads
 from .objective import TrainedMethod
 from .optimisation import require_matching_tensors
 from .recipe import Recipe, inherited, read_recipe, to_toml
+from .resources import check_space, forecast, report_and_check, require_compiler, threads
 from .trainer import RunConfig, Trainer
 from .unreadable import UNREADABLE_SHARE, check_headers
 from .weights import open_run
