@@ -441,7 +441,7 @@ def use_restoring(folder: Path, fast: bool) -> None:
     opened.network.compile = mock.Mock()  # type: ignore[method-assign]
     with (
         fakes(),
-        mock.patch.object(Batch, "fill", return_value=fill),
+        mock.patch.object(Batch, "hole_noise", return_value=fill),
         mock.patch.object(palette_restore, "open_trained", return_value=opened),
     ):
         model = palette_restore.open_model(options)
