@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,13 +106,23 @@ def _squares(
     images: JoinedImages, wanted: ImageBudget, progress: Progress
 ) -> tuple[dict[str, Image], dict[str, Image]]:
     """Return held-out and training squares by id, each (64, 64, 3) uint8."""
+
+    def read(entry: tuple[str, int]) -> Image | None:
+        try:
+            return crop_area(images.pixels(entry[1]), SIDE)
+        except DecodeError:
+            return None
+
+    order, total = hashed_order(images), min(len(images), wanted.held_out + wanted.most)
     held_out: dict[str, Image] = {}
     training: dict[str, Image] = {}
     shown: set[str] = set()
-    total = min(len(images), wanted.held_out + wanted.most)
     broken: set[int] = set()
-    with progress("reading images", total) as advance, closing(_read(images, broken)) as read:
-        for name, square in read:
+    with progress("reading images", total) as advance, closing(in_threads(read, order)) as squares:
+        for (name, index), square in zip(order, squares, strict=True):
+            if square is None:
+                broken.add(index)
+                continue
             if len(held_out) < wanted.held_out:
                 held_out[name] = square
                 shown.add(pixel_digest(square))
@@ -129,24 +139,6 @@ def _squares(
         fix = "give more images, or a smaller study with --scale"
         raise SourceError.of("PB201", "--data", expected=expected, found=found, fix=fix)
     return held_out, training
-
-
-def _read(images: JoinedImages, broken: set[int]) -> Generator[tuple[str, Image], None, None]:
-    """Yield (id, square) in the order of the names' digests; add unreadable indices to `broken`."""
-
-    def square(entry: tuple[str, int]) -> Image | None:
-        try:
-            return crop_area(images.pixels(entry[1]), SIDE)
-        except DecodeError:
-            return None
-
-    order = hashed_order(images)
-    with closing(in_threads(square, order)) as squares:
-        for (name, index), found in zip(order, squares, strict=True):
-            if found is None:
-                broken.add(index)
-            else:
-                yield name, found
 
 
 def hashed_order(images: JoinedImages) -> list[tuple[str, int]]:
