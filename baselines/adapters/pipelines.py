@@ -105,12 +105,6 @@ def _loaded(library: Any, name: str, folder: Path) -> Any:
         ) from error
 
 
-def _digest(folder: Path) -> str:
-    """Return one digest of the configuration and weight files in a pipeline's folder."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"})
-    return fingerprint({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
-
-
 class InpaintingPipeline:
     """A loaded pipeline as a restorer; it counts the evaluations of its network."""
 
@@ -134,7 +128,11 @@ class InpaintingPipeline:
             declared=Declared(uses_mask=True, uses_label=False),
         )
         steps = "its own" if options.steps is None else options.steps
-        self.identity = f"{name} {_digest(options.run)} steps {steps} diffusers {version}"
+        # configuration and weights of the pipeline
+        suffixes, folder = {".json", ".safetensors", ".txt", ".model"}, options.run
+        files = sorted(p for p in folder.rglob("*") if p.suffix in suffixes)
+        digest = fingerprint({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
+        self.identity = f"{name} {digest} steps {steps} diffusers {version}"
 
     def _count(self, network: Any, inputs: Any, output: Any) -> None:
         self._evaluations += len(output[0])  # with guidance, one call evaluates each image twice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +66,27 @@ class Tool:
         if self.image is None:
             raise UsageError(f"{self.title} reads no mask files: give it the set by its own code")
         files = [name for i in benchset.ids for name in self._names(benchset, i)]
-        _require_distinct(self.title, files)
-        _require_free(folder, set(files))
+        count = Counter(name.casefold() for name in files)
+        # e.g. the mask of `a` and the image of `a_mask`
+        if twins := sorted({name for name in files if count[name.casefold()] > 1}):
+            raise InputError.of(
+                "PB203",
+                f"files for {self.title}",
+                expected="a file of its own for every image and mask",
+                found=f"{len(twins):,} names twice: an id ends like the tool's masks",
+                fix="use another adapter, or make the set from files of other names",
+                ids=twins,
+            )
+        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        if foreign := sorted(name for name in present - set(files) if not is_litter(name)):
+            raise InputError.of(
+                "PB809",
+                str(folder),
+                expected="an empty folder, or an earlier export of this set",
+                found="other files, which the tool would read too",
+                fix="export into a folder of its own",
+                ids=foreign,
+            )
         with progress("exporting", len(benchset.ids)) as advance:
             for start in range(0, len(benchset.ids), _TOGETHER):
                 ids = benchset.ids[start : start + _TOGETHER]
@@ -130,35 +149,6 @@ class Tool:
             declared=Declared(uses_mask=benchset.has_masks, uses_label=False, postprocess=liberties),
         )
         return ToolResults(about, identity, read)
-
-
-def _require_distinct(title: str, files: Sequence[str]) -> None:
-    """Raise PB203 if two files share a name, e.g. the mask of `a` and the image of `a_mask`."""
-    count = Counter(name.casefold() for name in files)
-    if twins := sorted({name for name in files if count[name.casefold()] > 1}):
-        raise InputError.of(
-            "PB203",
-            f"files for {title}",
-            expected="a file of its own for every image and mask",
-            found=f"{len(twins):,} names twice: an id ends like the tool's masks",
-            fix="use another adapter, or make the set from files of other names",
-            ids=twins,
-        )
-
-
-def _require_free(folder: Path, names: set[str]) -> None:
-    """Raise PB809 if the folder holds files that this export does not write."""
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    foreign = sorted(name for name in there - names if not is_litter(name))
-    if foreign:
-        raise InputError.of(
-            "PB809",
-            str(folder),
-            expected="an empty folder, or an earlier export of this set",
-            found="other files, which the tool would read too",
-            fix="export into a folder of its own",
-            ids=foreign,
-        )
 
 
 # --- results: all files are checked before any is used; conversions are declared ---
@@ -240,7 +230,12 @@ def read_results(
     side = benchset.protocol.side
     digests: dict[ImageId, Fingerprint] = {}
     lossy = 0
+    # faults by (code, expected, found); these are visible from file names alone
+    ids, others = set(benchset.ids), by_id.keys() - set(benchset.ids)
     faults: dict[tuple[str, str, str], list[ImageId]] = defaultdict(list)
+    faults["PB201", f"{len(ids):,} results", f"{len(kept):,}"] = sorted(ids - by_id.keys())
+    faults["PB202", f"the {len(ids):,} ids of the set", "other ids"] = sorted(others)
+    faults["PB203", "one file per id", "several"] = sorted(i for i in kept if len(by_id[i]) > 1)
     with progress("reading", len(kept)) as advance:
         for image_id, file in kept.items():
             try:
@@ -253,42 +248,17 @@ def read_results(
             advance(1)
     where, again = str(folder / template), "let the tool write these files again"
     problems = [
-        problem(code, where, expected=expected, found=found, fix=_FIXES.get(code, again), ids=ids)
-        for (code, expected, found), ids in sorted({**_name_faults(benchset, by_id), **faults}.items())
+        problem(code, where, expected=expected, found=found, fix=_FIXES.get(code, again), ids=faulty)
+        for (code, expected, found), faulty in sorted(faults.items())
+        if faulty
     ]
     if problems:
         raise SubmissionError(*problems)
     size = options.tool_size or side
-    said = [f"worked at {size} x {size}: inputs enlarged bicubically, results averaged over areas"]
-    said = said if size != side else []
-    said += [f"{lossy} results decoded from JPEG"] if lossy else []
-    return lambda i: _read(kept[i], side, options)[0], table_digest(digests), "; ".join(said) or None
-
-
-def _name_faults(
-    benchset: ContestantSet, by_id: dict[ImageId, list[Path]]
-) -> dict[tuple[str, str, str], list[ImageId]]:
-    """Return the faults visible from file names alone: (code, expected, found) -> ids."""
-    ids = set(benchset.ids)
-    rows = {
-        ("PB201", f"{len(ids):,} results", f"{len(ids & by_id.keys()):,}"): ids - by_id.keys(),
-        ("PB202", f"the {len(ids):,} ids of the set", "other ids"): by_id.keys() - ids,
-        ("PB203", "one file per id", "several"): {i for i in ids & by_id.keys() if len(by_id[i]) > 1},
-    }
-    return {fault: sorted(found) for fault, found in rows.items() if found}
-
-
-def _unwrapped(folder: Path) -> Path:
-    """Return the folder that holds the results: descend as long as a folder contains only one folder."""
-    place = folder
-    while place.is_dir():
-        inside = [path for path in place.iterdir() if not is_litter(path.name)]
-        if len(inside) != 1 or not inside[0].is_dir():
-            break
-        place = inside[0]
-    if place != folder:
-        log.info("results are read in %s", place)
-    return place
+    enlarged = f"worked at {size} x {size}: inputs enlarged bicubically, results averaged over areas"
+    liberties = [enlarged] if size != side else []
+    liberties += [f"{lossy} results decoded from JPEG"] if lossy else []
+    return lambda i: _read(kept[i], side, options)[0], table_digest(digests), "; ".join(liberties) or None
 
 
 def _by_id(folder: Path, template: str) -> dict[ImageId, list[Path]]:
@@ -299,8 +269,16 @@ def _by_id(folder: Path, template: str) -> dict[ImageId, list[Path]]:
         raise UsageError(f"--template {template!r}: expected a relative name such as results/{{id}}_out.png")
     pattern = re.compile(f"{re.escape(parts[0])}([A-Za-z0-9_-]{{1,64}}){re.escape(parts[1])}")
     found: dict[ImageId, list[Path]] = defaultdict(list)
-    places = _unwrapped(folder / name.parent)
-    for path in sorted(places.iterdir()) if places.is_dir() else ():
+    # the results lie deeper if a folder contains nothing but one folder
+    start = place = folder / name.parent
+    while place.is_dir():
+        inside = [path for path in place.iterdir() if not is_litter(path.name)]
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        place = inside[0]
+    if place != start:
+        log.info("results are read in %s", place)
+    for path in sorted(place.iterdir()) if place.is_dir() else ():
         match = pattern.fullmatch(path.stem) if path.suffix.lower() in _SUFFIXES else None
         if match:
             found[match[1]].append(path)
