@@ -289,8 +289,13 @@ def _pack(path: Path) -> ImagePack:
         except ValueError:
             header = {}
     tensors = [value for value in header.values() if isinstance(value, _Tensor)]
-    available = path.stat().st_size - 8 - size
-    if len(tensors) != 1 or not _is_pack(tensors[0], available):
+    is_pack = False
+    if len(tensors) == 1:  # of square images, within the file
+        shape, (first, end) = tensors[0].shape, tensors[0].data_offsets
+        square = len(shape) == 4 and min(shape) >= 1 and shape[1] == shape[2] and shape[3] == 3
+        inside = 0 <= first <= end <= path.stat().st_size - 8 - size and end - first == math.prod(shape)
+        is_pack = tensors[0].dtype == "U8" and square and inside
+    if not is_pack:
         raise SourceError.of(
             "PB412",
             str(path),
@@ -298,15 +303,7 @@ def _pack(path: Path) -> ImagePack:
             found=", ".join(f"{list(t.shape)[:9]} {t.dtype[:9]}" for t in tensors[:9]) or "no tensor",
             fix="write the images with safetensors.numpy.save_file",
         )
-    return ImagePack(path.absolute(), 8 + size + tensors[0].data_offsets[0], tensors[0].shape)
-
-
-def _is_pack(tensor: _Tensor, available: int) -> bool:
-    """Return whether a tensor holds square images and lies within the file."""
-    shape, (first, end) = tensor.shape, tensor.data_offsets
-    square = len(shape) == 4 and min(shape) >= 1 and shape[1] == shape[2] and shape[3] == 3
-    inside = 0 <= first <= end <= available and end - first == math.prod(shape)
-    return tensor.dtype == "U8" and square and inside
+    return ImagePack(path.absolute(), 8 + size + first, shape)
 
 
 def _of_benchmarks(parts: Sequence[TrainingImages]) -> Iterator[Problem]:

@@ -207,8 +207,8 @@ def report_and_check(
         f"activations of {micro:,} images {in_bytes(micro * found.activations)}; "
         f"writing a checkpoint {in_bytes(found.checkpoint)}"
     )
-    there = "unknown" if available is None else in_bytes(available)
-    logger.info("memory: about %s (%s), available %s", in_bytes(needed), parts, there)
+    free = "unknown" if available is None else in_bytes(available)
+    logger.info("memory: about %s (%s), available %s", in_bytes(needed), parts, free)
     mini, text = "", recipes.get(_FOR_CPU, "")
     if device.type == "cpu" and text:
         task = tomllib.loads(text).get("task", recipe.task)
@@ -227,7 +227,7 @@ def report_and_check(
             "PB707",
             f"memory of --device {device}",
             expected=f"about {in_bytes(needed)}: {parts}",
-            found=f"{there} available",
+            found=f"{free} available",
             fix=f"take {mini}{', ' if mini else ''}{less}; --force goes on all the same",
         )
 
@@ -243,8 +243,7 @@ def check_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -
     kept = steps // keep - done // keep if keep else 0
     count = min(to_come, kept + checkpoint.KEPT + 1)
     fix = "free space, give another folder with -o, or a larger [checkpoints] keep_every; --force goes on"
-    needed = count * found.checkpoint
-    free = require_space(run, needed, fix)
+    free = require_space(run, count * found.checkpoint, fix)
     if count:
-        size = in_bytes(found.checkpoint)
-        logger.info("space: %d x %s of checkpoints, %s free", count, size, in_bytes(free))
+        sizes = in_bytes(found.checkpoint), in_bytes(free)
+        logger.info("space: %d x %s of checkpoints, %s free", count, *sizes)
