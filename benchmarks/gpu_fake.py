@@ -32,11 +32,9 @@ from torch import nn
 from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from palette_bench.baselines.gan.objective import GanObjective
-from palette_bench.baselines.gan.recipe import GanRecipe
+from palette_bench.baselines.gan.objective import GanObjective, GanRecipe
 from palette_bench.baselines.palette import restore as palette_restore
-from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion
-from palette_bench.baselines.palette.recipe import PaletteRecipe
+from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion, PaletteRecipe
 from palette_bench.baselines.palette.samplers import SAMPLERS, plan_for
 from palette_bench.baselines.regression.method import RegressionObjective, RegressionRecipe
 from palette_bench.baselines.training.dataset import HostBatch
@@ -408,7 +406,7 @@ def use_training(method: str, speed: str, more: str = "") -> None:
 def use_samplers(noise: str) -> None:
     """Sample with every sampler."""
     recipe = recipe_of("palette", f'noise = "{noise}"')
-    diffusion = Diffusion.of(recipe)
+    diffusion = Diffusion(recipe)
     with fakes(), torch.no_grad():
         network = UNet(recipe.network.spec).to(GPU)
         source, mask = torch.zeros(BATCH, 3, SIDE, SIDE, device=GPU), torch.ones(

@@ -21,7 +21,7 @@ from palette_bench.core.types import SILENT, Image, Progress
 from palette_bench.tasks.preprocess import DecodeError, crop_area
 
 from ..training.data import JoinedImages, open_images
-from ..training.unreadable import UNREADABLE_SHARE, unreadable
+from ..training.dataset import UNREADABLE_SHARE, unreadable
 
 SIDE = 64  # pixels
 PACK, HELD_OUT, RECORD = "training.safetensors", "held-out", "split.json"

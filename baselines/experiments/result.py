@@ -24,7 +24,7 @@ from palette_bench.pages.render import data_uri, render
 from palette_bench.pages.text import NOTHING, MetricWords, metric_words
 from palette_bench.scoring.scorecard import BARRING
 
-from ..training.weights import open_run
+from ..training.checkpoint import open_run
 from .evaluation import SystemReading
 from .runs import PlannedRun
 from .study import Claim, Sign, StudyDeclaration

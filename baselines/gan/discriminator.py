@@ -123,8 +123,8 @@ def feature_gap(real: Sequence[Judgement], made: Sequence[Judgement]) -> torch.T
     """
     gaps = [
         (ours.float() - goal.float().detach()).abs().mean((1, 2, 3))
-        for there, here in zip(real, made, strict=True)
-        for goal, ours in zip(there[:-1], here[:-1], strict=True)
+        for on_real, on_made in zip(real, made, strict=True)
+        for goal, ours in zip(on_real[:-1], on_made[:-1], strict=True)
     ]
     return torch.stack(gaps).mean(0)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,9 +28,8 @@ from ..training.draws import device_normals
 from ..training.recipe import Task
 from ..training.restorer import TAKEN, ModelInput, TrainedModel, open_trained
 from ..training.unet import Predictor
-from .diffusion import Diffusion
-from .recipe import PaletteRecipe
-from .samplers import SamplerConfig, plan_for, read_name
+from .diffusion import Diffusion, PaletteRecipe
+from .samplers import plan_for, read_name
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,16 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     options.refuse_all_but(*TAKEN, "seed", "sampler", "steps", "noise")
     opened = open_trained("palette", PaletteRecipe, options)
     recipe, device = opened.recipe, opened.device
-    diffusion = Diffusion.of(recipe)
-    plan = choose_plan(recipe, diffusion, options)
+    diffusion = Diffusion(recipe)
+    # A sampler or grid in the recipe applies only to the recipe's own number of steps; for other numbers,
+    # both follow from the number.
+    own = recipe.sampling
+    steps, chosen = options.steps or own.steps, dict[str, Any](clip=own.clip)
+    if options.sampler is not None:
+        chosen |= read_name(options.sampler)
+    elif steps == own.steps:
+        chosen |= {"sampler": own.sampler, "grid": own.grid}
+    plan = plan_for(diffusion.sampled, diffusion.trained, steps, **chosen)
     if expected_to_denoise(opened.run.step, recipe.training.warmup_steps, recipe.side):
         require_denoising(diffusion, opened.network, recipe.tasks, recipe.side, str(options.run))
     else:
@@ -120,23 +127,6 @@ def open_model(options: RestoreOptions) -> TrainedModel:
     embedding = recipe.network.gamma_embedding
     choices = {"diffusion": recipe.noise.model_dump(mode="json"), "gamma_embedding": embedding}
     return TrainedModel(opened, "Palette", sampling, restore_batch, choices, paper="arXiv:2111.05826")
-
-
-def choose_plan(recipe: PaletteRecipe, diffusion: Diffusion, options: RestoreOptions) -> SamplerConfig:
-    """Return the sampler configuration: from the options, else the recipe, else the number of steps.
-
-    A sampler or grid in the recipe applies only to the recipe's own number of steps; for other numbers, both
-    follow from the number.
-    """
-    own = recipe.sampling
-    steps = options.steps or own.steps
-    if options.sampler is not None:
-        chosen = {"clip": own.clip, **read_name(options.sampler)}
-    elif steps == own.steps:
-        chosen = {"sampler": own.sampler, "grid": own.grid, "clip": own.clip}
-    else:
-        chosen = {"clip": own.clip}
-    return plan_for(diffusion.sampled, diffusion.trained, steps, **chosen)
 
 
 # --- self-check: do the loaded weights denoise? ---

@@ -17,18 +17,10 @@ from palette_bench.submission.card import Sampling
 from palette_bench.submission.methods import RestoreOptions
 
 from ..training.draws import KeyedDraws
-from ..training.objective import (
-    BatchLosses,
-    TrainableNetwork,
-    TrainedMethod,
-    TrainingBatch,
-    masked_loss,
-    weights,
-)
-from ..training.presets import known_parameters
+from ..training.objective import BatchLosses, TrainedMethod, TrainingBatch, restoring_network
 from ..training.recipe import Network, PaperTraining, Recipe
 from ..training.restorer import TAKEN, ModelInput, TrainedModel, open_trained
-from ..training.unet import Predictor, UNet, sinusoids
+from ..training.unet import Predictor, sinusoids
 
 
 class RegressionNetwork(Network):
@@ -73,19 +65,13 @@ class RegressionObjective:
 
     def __init__(self, recipe: RegressionRecipe, device: torch.device) -> None:
         self._training = recipe.training
-        spec = recipe.network.spec
-        self._width = spec.width
-        network = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
-        rates = recipe.training.learning_rate, recipe.training.betas
-        self.trainables: tuple[TrainableNetwork, ...] = (
-            TrainableNetwork("network", network, *rates, self.loss, parameters=known_parameters(spec)),
-        )
+        self._width = recipe.network.spec.width
+        self.trainables = (restoring_network(recipe, device, self.loss),)
 
     def loss(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
         """Return the squared error of each example; no random numbers are drawn."""
         predicted = regress(network, batch.source, self._width)
-        values = masked_loss(predicted, batch.reference, batch.mask, "l2")
-        return BatchLosses(values, weights(batch.mask, self._training.reduction))
+        return BatchLosses.over_mask(predicted, batch, batch.reference, "l2", self._training.reduction)
 
     @torch.no_grad()
     def preview(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:

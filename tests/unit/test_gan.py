@@ -29,11 +29,11 @@ from palette_bench.baselines.gan.objective import (
     PATIENCE,
     DiscriminatorMonitor,
     GanObjective,
+    GanRecipe,
     generate,
     keyed_z,
     shown,
 )
-from palette_bench.baselines.gan.recipe import GanRecipe
 from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.objective import TrainingBatch
 from palette_bench.baselines.training.recipe import read_recipe

@@ -14,8 +14,7 @@ import torch
 from questions import part
 
 from palette_bench.baselines.palette import baseline
-from palette_bench.baselines.palette.diffusion import Diffusion
-from palette_bench.baselines.palette.recipe import PaletteRecipe
+from palette_bench.baselines.palette.diffusion import Diffusion, PaletteRecipe
 from palette_bench.baselines.palette.restore import (
     GAMMA,
     KeyedNoise,
@@ -354,7 +353,7 @@ def test_the_self_check_waits_for_warm_up_and_says_that_it_did(
 def test_the_gain_is_that_of_the_networks_answer(task: Any, predicts: str) -> None:
     text = ALL.replace("palette-toy", "palette-64xs") + f'\n[noise]\npredicts = "{predicts}"\n'
     recipe = read_recipe(PaletteRecipe, text)
-    diffusion = Diffusion.of(recipe)
+    diffusion = Diffusion(recipe)
     shown: list[torch.Tensor] = []
 
     def standing_for(noise: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
