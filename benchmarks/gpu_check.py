@@ -44,9 +44,9 @@ from model_speed import THEIRS, make_images, make_work, row, started
 from PIL import Image as PillowImage
 from torch import nn
 
+from palette_bench.baselines.training.checkpoint import TrainedRun, open_run
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.unet import flop
-from palette_bench.baselines.training.weights import TrainedRun, open_run
 from palette_bench.runtime.distributed import ProcessGroup, training_group
 
 HERE = Path(__file__).resolve().parent

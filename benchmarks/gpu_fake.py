@@ -32,21 +32,18 @@ from torch import nn
 from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from palette_bench.baselines.gan.objective import GanObjective
-from palette_bench.baselines.gan.recipe import GanRecipe
+from palette_bench.baselines.gan.objective import GanObjective, GanRecipe
 from palette_bench.baselines.palette import restore as palette_restore
-from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion
-from palette_bench.baselines.palette.recipe import PaletteRecipe
+from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion, PaletteRecipe
 from palette_bench.baselines.palette.samplers import SAMPLERS, plan_for
-from palette_bench.baselines.regression.method import RegressionObjective
-from palette_bench.baselines.regression.recipe import RegressionRecipe
-from palette_bench.baselines.training import machine
+from palette_bench.baselines.regression.method import RegressionObjective, RegressionRecipe
 from palette_bench.baselines.training.dataset import HostBatch
 from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.loader import to_examples
 from palette_bench.baselines.training.optimisation import NetworkTrainer
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import read_recipe
+from palette_bench.baselines.training.resources import memory_available
 from palette_bench.baselines.training.restorer import open_trained
 from palette_bench.baselines.training.unet import UNet, sinusoids
 from palette_bench.runtime import device as arithmetic
@@ -260,7 +257,7 @@ def use_device() -> None:
     for tf32 in (False, True):
         with arithmetic.reproducible_arithmetic(tf32=tf32):
             pass
-    assert machine.memory_available(GPU) == 1 << 36
+    assert memory_available(GPU) == 1 << 36
     assert cost.peak_memory("cuda") == 1 << 30
     assert "pretended" in cost.hardware_name("cuda")
     assert "cuda" in canary.devices()
@@ -409,7 +406,7 @@ def use_training(method: str, speed: str, more: str = "") -> None:
 def use_samplers(noise: str) -> None:
     """Sample with every sampler."""
     recipe = recipe_of("palette", f'noise = "{noise}"')
-    diffusion = Diffusion.of(recipe)
+    diffusion = Diffusion(recipe)
     with fakes(), torch.no_grad():
         network = UNet(recipe.network.spec).to(GPU)
         source, mask = torch.zeros(BATCH, 3, SIDE, SIDE, device=GPU), torch.ones(
@@ -442,7 +439,7 @@ def use_restoring(folder: Path, fast: bool) -> None:
     opened.network.compile = mock.Mock()  # type: ignore[method-assign]
     with (
         fakes(),
-        mock.patch.object(Batch, "fill", return_value=fill),
+        mock.patch.object(Batch, "hole_noise", return_value=fill),
         mock.patch.object(palette_restore, "open_trained", return_value=opened),
     ):
         model = palette_restore.open_model(options)

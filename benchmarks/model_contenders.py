@@ -176,8 +176,7 @@ class Ours:
     def __init__(self, work: Work, levers: set[str]) -> None:
         from safetensors.torch import save_file
 
-        from palette_bench.baselines.palette.diffusion import DenoisingObjective
-        from palette_bench.baselines.palette.recipe import PaletteRecipe
+        from palette_bench.baselines.palette.diffusion import DenoisingObjective, PaletteRecipe
         from palette_bench.baselines.palette.restore import open_model
         from palette_bench.baselines.training.draws import KeyedDraws
         from palette_bench.baselines.training.objective import TrainingBatch

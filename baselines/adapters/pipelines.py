@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from palette_bench.benchset.sources import file_sha256
-from palette_bench.core.errors import StackError, UsageError, WeightsError, problem, suggest
+from palette_bench.core.errors import StackError, UsageError, WeightsError, suggest
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.rng import noise_key
 from palette_bench.core.types import Image, ImageId, Mask
@@ -78,7 +78,7 @@ class Diffusers:
             import diffusers as library  # noqa: PLC0415  # optional, and seconds to import
         except ImportError as error:
             fix = "pip install 'palette-bench[diffusers]'"
-            raise StackError(problem("PB711", "diffusers", found=str(error)[:200], fix=fix)) from error
+            raise StackError.of("PB711", "diffusers", found=str(error)[:200], fix=fix) from error
         from palette_bench.runtime.device import reproducible_arithmetic  # noqa: PLC0415  # imports torch
 
         with reproducible_arithmetic(deterministic=False):
@@ -94,23 +94,15 @@ def _loaded(library: Any, name: str, folder: Path) -> Any:
         )
     except ImportError as error:  # text encoders come from the package transformers
         fix = "pip install transformers"
-        raise StackError(problem("PB711", name, found=str(error)[:200], fix=fix)) from error
+        raise StackError.of("PB711", name, found=str(error)[:200], fix=fix) from error
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            problem(
-                "PB705",
-                str(folder),
-                expected=f"model_index.json and safetensors of {name}",
-                found=str(error)[:200],
-                fix="save the pipeline with save_pretrained(DIR), then give --weights DIR",
-            )
+        raise WeightsError.of(
+            "PB705",
+            str(folder),
+            expected=f"model_index.json and safetensors of {name}",
+            found=str(error)[:200],
+            fix="save the pipeline with save_pretrained(DIR), then give --weights DIR",
         ) from error
-
-
-def _digest(folder: Path) -> str:
-    """Return one digest of the configuration and weight files in a pipeline's folder."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"})
-    return fingerprint({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
 
 
 class InpaintingPipeline:
@@ -136,7 +128,11 @@ class InpaintingPipeline:
             declared=Declared(uses_mask=True, uses_label=False),
         )
         steps = "its own" if options.steps is None else options.steps
-        self.identity = f"{name} {_digest(options.run)} steps {steps} diffusers {version}"
+        # configuration and weights of the pipeline
+        suffixes, folder = {".json", ".safetensors", ".txt", ".model"}, options.run
+        files = sorted(p for p in folder.rglob("*") if p.suffix in suffixes)
+        digest = fingerprint({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
+        self.identity = f"{name} {digest} steps {steps} diffusers {version}"
 
     def _count(self, network: Any, inputs: Any, output: Any) -> None:
         self._evaluations += len(output[0])  # with guidance, one call evaluates each image twice

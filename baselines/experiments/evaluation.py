@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from palette_bench.board.record import read_proven
 from palette_bench.core import png
 from palette_bench.core.intervals import mean_t
-from palette_bench.core.types import Image, ImageId
+from palette_bench.core.types import ImageId
 from palette_bench.scoring.metrics import FEATURE_METRICS, RESERVED_FORM
 from palette_bench.scoring.metrics.diagnostics import structural_similarity
-from palette_bench.scoring.scorecard import BARRING
 from palette_bench.submission.card import Method
 from palette_bench.submission.files import output_name
 from palette_bench.submission.methods import Restorer
@@ -72,11 +71,6 @@ class SystemReading:
     column: NDArray[np.float64] | None = None
     halves: NDArray[np.float64] | None = None
 
-    @property
-    def barred(self) -> tuple[str, ...]:
-        """Return the notes that forbid a conclusion."""
-        return tuple(note for note in self.notes if note in BARRING)
-
 
 Readings = dict[str, SystemReading]  # metric id -> reading; general forms are under their reserved names
 
@@ -121,20 +115,18 @@ def of_samples(submission: Path, ids: list[ImageId], samples: int, side: int) ->
     """
     if samples < 2:
         return {}
-    gaps, likenesses = [], []
+    gaps, similarities = [], []
+    sides = [side // scale for scale in _SCALES]  # 64 px are too few for the five scales of MS-SSIM
     for image_id in sorted(ids):
         files = [submission / output_name(image_id, k + 1) for k in range(samples)]
         images = [png.decode_strict(png.read_regular(file), side, side, 3)[0] for file in files]
         pairs = list(pairwise(images))
         gaps.append(np.mean([np.sqrt(np.mean((one.astype(np.float64) - two) ** 2)) for one, two in pairs]))
-        likenesses.append(np.mean([_likeness(*pair) for pair in pairs]))
+        scales = [[(crop_area(one, s), crop_area(two, s)) for s in sides] for one, two in pairs]
+        similarities.append(
+            np.mean([np.mean([structural_similarity(*pair) for pair in scaled]) for scaled in scales])
+        )
     return {
         "pairwise_rmse": of_values("pairwise_rmse", np.array(gaps), "higher"),
-        "pairwise_ssim": of_values("pairwise_ssim", np.array(likenesses), "lower"),
+        "pairwise_ssim": of_values("pairwise_ssim", np.array(similarities), "lower"),
     }
-
-
-def _likeness(one: Image, other: Image) -> float:
-    """Return SSIM averaged over three scales: 64 px are too few for the five scales of MS-SSIM."""
-    sides = [len(one) // scale for scale in _SCALES]
-    return float(np.mean([structural_similarity(crop_area(one, s), crop_area(other, s)) for s in sides]))

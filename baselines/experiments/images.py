@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 
 from palette_bench.core import atomic, png
-from palette_bench.core.errors import InputError, SourceError, problem
+from palette_bench.core.errors import InputError, SourceError
 from palette_bench.core.fingerprint import lines_digest, pixel_digest, sha256
 from palette_bench.core.processes import in_threads
 from palette_bench.core.records import Record, Sha
@@ -21,7 +21,7 @@ from palette_bench.core.types import SILENT, Image, Progress
 from palette_bench.tasks.preprocess import DecodeError, crop_area
 
 from ..training.data import JoinedImages, open_images
-from ..training.unreadable import UNREADABLE_SHARE, unreadable
+from ..training.dataset import UNREADABLE_SHARE, unreadable
 
 SIDE = 64  # pixels
 PACK, HELD_OUT, RECORD = "training.safetensors", "held-out", "split.json"
@@ -73,14 +73,12 @@ def split_images(data: Sequence[Path], out: Path, wanted: ImageBudget, progress:
     if (out / RECORD).is_file():
         split = Split.read(out / RECORD)
         if split.source != images.fingerprint or split.held_out != wanted.held_out:
-            raise InputError(
-                problem(
-                    "PB605",
-                    RECORD,
-                    expected=f"{split.held_out:,} held out of images {split.source[:12]}",
-                    found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
-                    fix="give the images and the scale this folder was begun with, or another folder",
-                )
+            raise InputError.of(
+                "PB605",
+                RECORD,
+                expected=f"{split.held_out:,} held out of images {split.source[:12]}",
+                found=f"{wanted.held_out:,} of {images.fingerprint[:12]}",
+                fix="give the images and the scale this folder was begun with, or another folder",
             )
         return split
     held_out, training = _squares(images, wanted, progress)
@@ -108,13 +106,23 @@ def _squares(
     images: JoinedImages, wanted: ImageBudget, progress: Progress
 ) -> tuple[dict[str, Image], dict[str, Image]]:
     """Return held-out and training squares by id, each (64, 64, 3) uint8."""
+
+    def read(entry: tuple[str, int]) -> Image | None:
+        try:
+            return crop_area(images.pixels(entry[1]), SIDE)
+        except DecodeError:
+            return None
+
+    order, total = hashed_order(images), min(len(images), wanted.held_out + wanted.most)
     held_out: dict[str, Image] = {}
     training: dict[str, Image] = {}
     shown: set[str] = set()
-    total = min(len(images), wanted.held_out + wanted.most)
     broken: set[int] = set()
-    with progress("reading images", total) as advance, closing(_read(images, broken)) as read:
-        for name, square in read:
+    with progress("reading images", total) as advance, closing(in_threads(read, order)) as squares:
+        for (name, index), square in zip(order, squares, strict=True):
+            if square is None:
+                broken.add(index)
+                continue
             if len(held_out) < wanted.held_out:
                 held_out[name] = square
                 shown.add(pixel_digest(square))
@@ -129,26 +137,8 @@ def _squares(
         expected = f"{wanted.held_out:,} images to hold out and {wanted.training:,} others to train on"
         found = f"{len(held_out):,} and {len(training):,}"
         fix = "give more images, or a smaller study with --scale"
-        raise SourceError(problem("PB201", "--data", expected=expected, found=found, fix=fix))
+        raise SourceError.of("PB201", "--data", expected=expected, found=found, fix=fix)
     return held_out, training
-
-
-def _read(images: JoinedImages, broken: set[int]) -> Generator[tuple[str, Image], None, None]:
-    """Yield (id, square) in the order of the names' digests; add unreadable indices to `broken`."""
-
-    def square(entry: tuple[str, int]) -> Image | None:
-        try:
-            return crop_area(images.pixels(entry[1]), SIDE)
-        except DecodeError:
-            return None
-
-    order = hashed_order(images)
-    with closing(in_threads(square, order)) as squares:
-        for (name, index), found in zip(order, squares, strict=True):
-            if found is None:
-                broken.add(index)
-            else:
-                yield name, found
 
 
 def hashed_order(images: JoinedImages) -> list[tuple[str, int]]:

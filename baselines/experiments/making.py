@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 from palette_bench.benchset.generate import generate
@@ -25,9 +26,8 @@ from palette_bench.tasks.protocol import set_folder
 
 from .evaluation import NamedRestorer, of_card, of_samples
 from .images import HELD_OUT, PACK, SIDE, ImageBudget, Split, split_images
-from .page import write_page
-from .result import Experiment, Found, experiment
-from .runs import PlannedRun, SamplingDemand, advice, batch_of, estimate_cost, recipe_of
+from .result import Experiment, experiment, write_page
+from .runs import PlannedRun, batch_of, recipe_of, train_all
 from .study import ExperimentStudy, StudyRun, keep_plan, read_presets, read_study, runs_of
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ class _ExperimentRun:
 
     def make(self) -> Path:
         """Run every step that is not done; return the path of the page."""
+        out = self.order.out
         least = max(1, round(self.preset.training_pictures * min(1.0, self.order.scale)))
         wanted = ImageBudget(self.inputs, least, self.preset.most_pictures)
         split = split_images(self.order.data, self.images, wanted, self.progress)
@@ -105,18 +106,23 @@ class _ExperimentRun:
             if not (folder / MANIFEST).is_file():
                 request = Request(SOURCE, self.images / HELD_OUT, limit=self.inputs)
                 generate(PROTOCOL, target, folder, request=request, progress=self.progress)
-        self._foretell()
-        for trainee in self.trainees.values():
-            logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
-            trainee.train(self.images / PACK, progress=self.progress)
-        self._answer()
-        record = self.order.out / "record"
-        for card in sorted((self.order.out / "cards").glob("*.json")):
+        demands = {}
+        for name, trainee in self.trainees.items():
+            targets = self._targets(trainee.run)
+            evaluations = len(targets) * self.inputs * self.size.samples * trainee.evaluations
+            batch = batch_of(self._set(targets[0]), self.preset.restore_batch)
+            demands[name] = evaluations, batch
+        pack, trial = self.images / PACK, self.preset.trial_steps
+        train_all(out, self.trainees, demands, pack, trial, self.order.scale, self.progress)
+        self._restore_and_score()
+        record = out / "record"
+        for card in sorted((out / "cards").glob("*.json")):
             add_card(card, record)
-        build_site(record, self.order.out / "site")
-        result = self._result(split)
-        result.write(self.order.out / RESULT)
-        return write_page(self.order.out, self.study, result, self.caveats, self._panels())
+        build_site(record, out / "site")
+        benchsets = {target: BenchSet.open(self._set(target)) for target in self.study.sets}
+        result = self._result(split, benchsets)
+        result.write(out / RESULT)
+        return write_page(out, self.study, result, self.caveats, self._panels(benchsets))
 
     @cached_property
     def trainees(self) -> dict[str, PlannedRun]:
@@ -143,53 +149,26 @@ class _ExperimentRun:
         return self.order.out / "cards" / f"{self._set(target).name}.{name}.json"
 
     def _targets(self, run: StudyRun) -> list[str]:
+        """Return the sets of the tasks that a run is trained for."""
         return [target for target in self.study.sets if run.answers(target)]
 
-    def _foretell(self) -> None:
-        asked = {name: self._asked(trainee) for name, trainee in self.trainees.items()}
-        pack, trial = self.images / PACK, self.preset.trial_steps
-        forecast = estimate_cost(self.order.out, self.trainees, asked, pack, trial, self.progress)
-        logger.info("%s", advice(forecast, self.order.scale))
-
-    def _asked(self, trainee: PlannedRun) -> SamplingDemand:
-        targets = self._targets(trainee.run)
-        outputs = len(targets) * self.inputs * self.size.samples
-        batch = batch_of(self._set(targets[0]), self.preset.restore_batch)
-        return SamplingDemand(outputs * trainee.evaluations, batch)
-
-    # --- sets answered and scored -------------------------------------------------------------
-
-    def _answer(self) -> None:
-        for target in self.study.sets:
-            for name in ANCHORS:
-                submission = self._submission(name, target)
-                if not (submission / CARD).is_file():
-                    restorer = load_baseline(name).restorer(RestoreOptions())
-                    restore(restorer, ContestantSet.open(self._set(target)), submission, device="cpu")
-                self._score(name, target)
+    def _restore_and_score(self) -> None:
+        """Let the anchors and all trained runs restore the sets, and score their outputs."""
+        for target, name in product(self.study.sets, ANCHORS):
+            submission = self._submission(name, target)
+            if not (submission / CARD).is_file():
+                restorer = load_baseline(name).restorer(RestoreOptions())
+                restore(restorer, ContestantSet.open(self._set(target)), submission, device="cpu")
+            self._score(name, target)
         for trainee in self.trainees.values():
-            targets = self._targets(trainee.run)
-            self._restore(trainee, targets)
-            for target in targets:
+            self._restore(trainee)
+            for target in self._targets(trainee.run):
                 self._score(trainee.run.name, target)
 
-    def _score(self, name: str, target: str) -> None:
-        """Score a submission, unless its scorecard exists: a new one would have another date."""
-        card = self._card(name, target)
-        if not card.is_file():
-            score(
-                self._submission(name, target),
-                self._set(target),
-                card,
-                extractors=self.extractors,
-                weights=self.order.weights,
-                device=self.order.device.partition(":")[0],
-                progress=self.progress,
-            )
-
-    def _restore(self, trainee: PlannedRun, targets: list[str]) -> None:
+    def _restore(self, trainee: PlannedRun) -> None:
+        """Restore the sets of a run that have no submission yet; its model is let go before scoring."""
         run = trainee.run
-        missing = [t for t in targets if not (self._submission(run.name, t) / CARD).is_file()]
+        missing = [t for t in self._targets(run) if not (self._submission(run.name, t) / CARD).is_file()]
         if not missing:
             return
         title = f"{run.system.title}, {self.study.name} study, seed {run.seed}"
@@ -206,37 +185,37 @@ class _ExperimentRun:
                 progress=self.progress,
             )
 
-    # --- results ------------------------------------------------------------------------------
+    def _score(self, name: str, target: str) -> None:
+        """Score a submission, unless its scorecard exists: a new one would have another date."""
+        card = self._card(name, target)
+        if not card.is_file():
+            score(
+                self._submission(name, target),
+                self._set(target),
+                card,
+                extractors=self.extractors,
+                weights=self.order.weights,
+                device=self.order.device.partition(":")[0],
+                progress=self.progress,
+            )
 
-    def _found(self) -> Found:
+    def _result(self, split: Split, benchsets: Mapping[str, BenchSet]) -> Experiment:
+        """Return the record: every reading of every run, on all sets."""
         found = {}
         for run in (trainee.run for trainee in self.trainees.values()):
             for target in self._targets(run):
-                ids = BenchSet.open(self._set(target)).ids
-                own = of_samples(self._submission(run.name, target), ids, self.size.samples, SIDE)
-                readings = of_card(self._card(run.name, target)) | own
-                found[run.system.name, target, run.seed] = readings
-        return found
+                outputs = self._submission(run.name, target)
+                own = of_samples(outputs, benchsets[target].ids, self.size.samples, SIDE)
+                found[run.system.name, target, run.seed] = of_card(self._card(run.name, target)) | own
+        sets = {target: benchset.manifest.set_fingerprint for target, benchset in benchsets.items()}
+        extractors = read_scorecard(self._card(ANCHORS[0], self.study.sets[0])).fingerprints.extractors
+        size, scale, data = self.order.size, self.order.scale, (split.pixels, split.training)
+        return experiment(self.study, size, scale, self.trainees, found, data, sets, extractors)
 
-    def _result(self, split: Split) -> Experiment:
-        sets = {t: BenchSet.open(self._set(t)).manifest.set_fingerprint for t in self.study.sets}
-        first = self._card(ANCHORS[0], self.study.sets[0])
-        return experiment(
-            self.study.name,
-            self.order.size,
-            self.order.scale,
-            self.trainees,
-            (split.pixels, split.training),
-            (read_scorecard(first).fingerprints.extractors, sets),
-            self._found(),
-            self.study.claims,
-        )
-
-    def _panels(self) -> dict[str, dict[str, list[Path]]]:
+    def _panels(self, benchsets: Mapping[str, BenchSet]) -> dict[str, dict[str, list[Path]]]:
         """Return set -> caption -> images on the page: inputs, each system's outputs, originals."""
         panels = {}
-        for target in self.study.sets:
-            benchset = BenchSet.open(self._set(target))
+        for target, benchset in benchsets.items():
             ids = benchset.ids[:_SHOWN]
             rows = {"input": [benchset.path("input", i) for i in ids]}
             for run in (trainee.run for trainee in self.trainees.values()):

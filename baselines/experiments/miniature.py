@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from itertools import product
@@ -21,17 +20,17 @@ from palette_bench.core.intervals import wilson
 from palette_bench.core.journal import locked
 from palette_bench.core.records import Part, Text, read_file
 from palette_bench.core.rng import Stream
-from palette_bench.core.types import SILENT, Fingerprint, Progress
+from palette_bench.core.types import SILENT, Progress
 from palette_bench.submission.methods import Batch
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.protocol import load
 
+from ..training.recipe import Count
 from .evaluation import Readings, SystemReading, of_values
 from .images import PACK
-from .page import write_page
-from .result import Experiment, Found, experiment
-from .runs import PlannedRun, SamplingDemand, advice, estimate_cost, recipe_of
-from .study import Count, Sections, StudyDeclaration, StudyRun, keep_plan
+from .result import experiment, write_page
+from .runs import PlannedRun, recipe_of, train_all
+from .study import Sections, StudyDeclaration, StudyRun, keep_plan
 
 # --- squares ---
 
@@ -104,8 +103,6 @@ def _share(key: str, hits: NDArray[np.bool_]) -> SystemReading:
     return SystemReading(key, value, reach.low, reach.high, reach.se, len(hits), column=column)
 
 
-logger = logging.getLogger(__name__)
-
 # --- the study ---
 
 RESULT, SIZE = "experiment.json", "cpu"
@@ -148,6 +145,7 @@ class MiniatureRun:
         seeds: training runs per system.
         device: device that trains and samples.
         progress: where to report progress.
+        study: declaration of the miniature.
     """
 
     out: Path
@@ -155,6 +153,7 @@ class MiniatureRun:
     seeds: int = 1
     device: str = "cpu"
     progress: Progress = SILENT
+    study: Miniature = field(default_factory=read_miniature)
 
     def make(self) -> Path:
         """Run every step that is not done; return the path of the page.
@@ -164,22 +163,33 @@ class MiniatureRun:
         """
         with locked(self.out):
             keep_plan(self.out, self.study.name, SIZE, self.scale)
-            data = self._draw()
-            asked = {name: self._asked(trainee) for name, trainee in self.trainees.items()}
-            pack, trial = self.out / PACK, self.study.trial_steps
-            forecast = estimate_cost(self.out, self.trainees, asked, pack, trial, self.progress)
-            logger.info("%s", advice(forecast, self.scale))
-            for trainee in self.trainees.values():
-                logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
-                trainee.train(pack, progress=self.progress)
-            result = self._result(data)
+            study, pack = self.study, self.out / PACK
+            # a larger number of squares includes those of a smaller number
+            count = max(study.recipe["training"]["batch"], round(study.pictures * min(1, self.scale)))
+            images = draw(count, "training").images
+            if not pack.is_file():
+                atomic.write_bytes(pack, safetensors.numpy.save({"pictures": images}))
+            tests = {
+                query.name: draw(max(2, round(query.squares * self.scale)), "test") for query in study.answers
+            }
+            batch = batch_of(tests[study.answers[0].name].inputs[: study.batch], 0)
+            demands = {}
+            for name, trainee in self.trainees.items():
+                steps = {q.name: q.steps if trainee.samples else 1 for q in study.answers}
+                demands[name] = sum(len(tests[query].images) * n for query, n in steps.items()), batch
+            trial = study.trial_steps
+            train_all(self.out, self.trainees, demands, pack, trial, self.scale, self.progress)
+            found = {
+                (trainee.run.system.name, query.name, trainee.run.seed): measure(
+                    self._outputs(trainee, query, tests[query.name].inputs), tests[query.name]
+                )
+                for trainee, query in product(self.trainees.values(), study.answers)
+            }
+            data = lines_digest(map(pixel_digest, images)), len(images)
+            sets = {name: lines_digest(map(pixel_digest, test.images)) for name, test in tests.items()}
+            result = experiment(study, SIZE, self.scale, self.trainees, found, data, sets, {})
             result.write(self.out / RESULT)
-            return write_page(self.out, self.study, result, self.study.caveats, {}, site=False)
-
-    @cached_property
-    def study(self) -> Miniature:
-        """Return the declaration."""
-        return read_miniature()
+            return write_page(self.out, study, result, study.caveats, {}, site=False)
 
     @cached_property
     def trainees(self) -> dict[str, PlannedRun]:
@@ -191,46 +201,18 @@ class MiniatureRun:
             trainees[run.name] = PlannedRun(run, recipe, self.out / "runs" / run.name, self.device)
         return trainees
 
-    def _draw(self) -> tuple[Fingerprint, int]:
-        """Write the training squares; return their digest and number.
-
-        A larger number of squares includes those of a smaller number.
-        """
-        count = max(self.study.recipe["training"]["batch"], round(self.study.pictures * min(1, self.scale)))
-        images = draw(count, "training").images
-        if not (self.out / PACK).is_file():
-            atomic.write_bytes(self.out / PACK, safetensors.numpy.save({"pictures": images}))
-        return lines_digest(map(pixel_digest, images)), len(images)
-
-    # --- answers ------------------------------------------------------------------------------
-
-    def _squares(self, answer: SquaresQuery) -> Squares:
-        return draw(max(2, round(answer.squares * self.scale)), "test")
-
-    def _asked(self, trainee: PlannedRun) -> SamplingDemand:
-        outputs = [(len(self._squares(a).images), a.steps) for a in self.study.answers]
-        evaluations = sum(n * (steps if trainee.samples else 1) for n, steps in outputs)
-        inputs = self._squares(self.study.answers[0]).inputs[: self.study.batch]
-        return SamplingDemand(evaluations, batch_of(inputs, 0))
-
-    def _found(self) -> Found:
-        return {
-            (trainee.run.system.name, answer.name, trainee.run.seed): measure(
-                self._outputs(trainee, answer), self._squares(answer)
-            )
-            for trainee in self.trainees.values()
-            for answer in self.study.answers
-        }
-
-    def _outputs(self, trainee: PlannedRun, answer: SquaresQuery) -> NDArray[np.uint8]:
+    def _outputs(
+        self, trainee: PlannedRun, query: SquaresQuery, inputs: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
         """Return the outputs of a run, (N, 16, 16, 3) uint8; sample them unless they are stored."""
-        file = self.out / "answers" / f"{trainee.run.name}.{answer.sampler}-{answer.steps}.safetensors"
+        file = self.out / "answers" / f"{trainee.run.name}.{query.sampler}-{query.steps}.safetensors"
         if file.is_file():
             return safetensors.numpy.load(read_file(file))["outputs"]
-        choices = {"steps": answer.steps, "sampler": answer.sampler} if trainee.samples else {}
-        restorer, inputs = trainee.restorer(**choices), self._squares(answer).inputs
+        restorer = trainee.restorer(
+            **({"steps": query.steps, "sampler": query.sampler} if trainee.samples else {})
+        )
         parts = []
-        with self.progress(f"{trainee.run.name}: {answer.name}", len(inputs)) as advance:
+        with self.progress(f"{trainee.run.name}: {query.name}", len(inputs)) as advance:
             for start in range(0, len(inputs), self.study.batch):
                 batch = batch_of(inputs[start : start + self.study.batch], start)
                 parts.append(restorer.restore(batch))
@@ -238,19 +220,6 @@ class MiniatureRun:
         outputs = np.concatenate(parts)
         atomic.write_bytes(file, safetensors.numpy.save({"outputs": outputs}))
         return outputs
-
-    def _result(self, data: tuple[Fingerprint, int]) -> Experiment:
-        sets = {a.name: lines_digest(map(pixel_digest, self._squares(a).images)) for a in self.study.answers}
-        return experiment(
-            self.study.name,
-            SIZE,
-            self.scale,
-            self.trainees,
-            data,
-            ({}, sets),
-            self._found(),
-            self.study.claims,
-        )
 
 
 def batch_of(inputs: NDArray[np.uint8], first: int) -> Batch:

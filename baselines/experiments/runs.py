@@ -152,19 +152,6 @@ RECORD = "forecast.json"
 _TRIED_STEPS = 2  # sampling steps of the trial
 
 
-@dataclass(frozen=True)
-class SamplingDemand:
-    """Sampling that a run is needed for after training.
-
-    Attributes:
-        evaluations: network evaluations for all outputs together.
-        batch: images for the timed trial.
-    """
-
-    evaluations: int
-    batch: Batch
-
-
 class RunCost(Part):
     """Expected cost of one run, seconds."""
 
@@ -184,52 +171,55 @@ class Forecast(Record):
         return sum(cost.training + cost.sampling for cost in self.costs.values()) / 60
 
 
-def estimate_cost(
+def train_all(
     out: Path,
     trainees: Mapping[str, PlannedRun],
-    asked: Mapping[str, SamplingDemand],
+    demands: Mapping[str, tuple[int, Batch]],
     data: Path,
     trial: int,
-    progress: Progress = SILENT,
-) -> Forecast:
-    """Train every run for `trial` steps, restore a batch with each, and return the predicted cost.
+    scale: float,
+    progress: Progress,
+) -> None:
+    """Predict the cost of a study from a trial of every run, log it, then train all runs to the end.
 
     The trial steps are kept: runs continue from them. Further seeds are assumed to cost as much as the first.
 
     Args:
         out: folder of the study; an existing forecast of the same runs is kept.
         trainees: runs by name.
-        asked: sampling demand by name of the run.
+        demands: by name of the run, network evaluations for all its outputs, and a batch to time it on.
         data: training images.
-        trial: number of steps.
+        trial: number of steps of the trial.
+        scale: factor for the numbers of images and inputs.
         progress: where to report progress.
     """
-    if (out / RECORD).is_file():
-        known = Forecast.read(out / RECORD)
-        if known.costs.keys() == trainees.keys():
-            return known
-    costs: dict[str, RunCost] = {}
-    for name, trainee in trainees.items():
-        # runs are named SYSTEM.SEED
-        first = name.rpartition(".")[0] + ".0"
-        costs[name] = costs.get(first) or _cost(trainee, asked[name], data, trial, progress)
-    forecast = Forecast(schema=Forecast.schema_name(), costs=costs)
-    forecast.write(out / RECORD)
-    return forecast
-
-
-def _cost(trainee: PlannedRun, asked: SamplingDemand, data: Path, trial: int, progress: Progress) -> RunCost:
-    trainee.train(data, min(trial, trainee.steps), progress)
-    training = trainee.images / trainee.log()[-1]["images_per_second"]
-    # one evaluation of one image is timed on a batch with few steps
-    tried = trainee.restorer(**({"steps": _TRIED_STEPS} if trainee.samples else {}))
-    tried.restore(asked.batch)  # the first call also warms up
-    began = time.monotonic()
-    tried.restore(asked.batch)
-    images = len(asked.batch.ids) * (_TRIED_STEPS if trainee.samples else 1)
-    sampling = asked.evaluations * ((time.monotonic() - began) / images)
-    logger.info("%s: about %.0f s of training, %.0f s of sampling", trainee.run.name, training, sampling)
-    return RunCost(training=training, sampling=sampling)
+    forecast = Forecast.read(out / RECORD) if (out / RECORD).is_file() else None
+    if forecast is None or forecast.costs.keys() != trainees.keys():
+        costs: dict[str, RunCost] = {}
+        for name, trainee in trainees.items():
+            # runs are named SYSTEM.SEED
+            first = name.rpartition(".")[0] + ".0"
+            if first in costs:
+                costs[name] = costs[first]
+                continue
+            trainee.train(data, min(trial, trainee.steps), progress)
+            training = trainee.images / trainee.log()[-1]["images_per_second"]
+            # one evaluation of one image is timed on a batch with few steps
+            restorer = trainee.restorer(**({"steps": _TRIED_STEPS} if trainee.samples else {}))
+            evaluations, batch = demands[name]
+            restorer.restore(batch)  # the first call also warms up
+            began = time.monotonic()
+            restorer.restore(batch)
+            timed = len(batch.ids) * (_TRIED_STEPS if trainee.samples else 1)
+            sampling = evaluations * ((time.monotonic() - began) / timed)
+            logger.info("%s: about %.0f s of training, %.0f s of sampling", name, training, sampling)
+            costs[name] = RunCost(training=training, sampling=sampling)
+        forecast = Forecast(schema=Forecast.schema_name(), costs=costs)
+        forecast.write(out / RECORD)
+    logger.info("%s", advice(forecast, scale))
+    for trainee in trainees.values():
+        logger.info("training %s: %d of %d steps done", trainee.run.name, trainee.done, trainee.steps)
+        trainee.train(data, progress=progress)
 
 
 def batch_of(folder: Path, most: int) -> Batch:

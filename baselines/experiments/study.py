@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from palette_bench.core.errors import InputError, UsageError, problem, suggest
+from palette_bench.core.errors import InputError, UsageError, suggest
 from palette_bench.core.records import Part, Record, Slug, Text
 
-from ..training.recipe import Task
+from ..training.recipe import Count, Task
 from . import NAMES
 
-Count = Annotated[int, Field(ge=1)]
 Sections = dict[str, dict[str, Any]]  # sections of a recipe: name -> key -> value
 Sign = Literal["lower", "higher"]
 
@@ -192,12 +191,10 @@ def keep_plan(out: Path, study: str, size: str, scale: float, extractors: tuple[
         plan.write(path)
     elif (begun := ExperimentPlan.read(path)) != plan:
         differing = [name for name, value in plan if getattr(begun, name) != value]
-        raise InputError(
-            problem(
-                "PB605",
-                str(path),
-                expected=", ".join(f"{name} {getattr(begun, name)}" for name in differing),
-                found=", ".join(f"{name} {getattr(plan, name)}" for name in differing),
-                fix="give what this folder was begun with, or another folder",
-            )
+        raise InputError.of(
+            "PB605",
+            str(path),
+            expected=", ".join(f"{name} {getattr(begun, name)}" for name in differing),
+            found=", ".join(f"{name} {getattr(plan, name)}" for name in differing),
+            fix="give what this folder was begun with, or another folder",
         )

@@ -2,4 +2,4 @@
 
 from ..training.method import PackagedMethod
 
-baseline = PackagedMethod(__name__, training="objective", restoring="restore")
+baseline = PackagedMethod(__name__, training="objective", restoring="objective")

@@ -1,4 +1,6 @@
-"""Palette's diffusion: the training loss, and restoring with a trained network.
+"""Palette's recipe and diffusion: the training loss, and restoring with a trained network.
+
+The defaults of the recipe are the paper's.
 
 Tensors, named as in the paper: y, the reference; x, the source (input, N(0, 1) in its hole); m, the pixels to
 produce; gamma, the noise level; f, the noise predicted from (y_t, x, gamma).
@@ -8,27 +10,95 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import field_validator
 from torch import nn
 
+from palette_bench.core.errors import suggest
+from palette_bench.core.records import Part
+
 from ..training.draws import KeyedDraws
-from ..training.objective import (
-    BatchLosses,
-    TrainableNetwork,
-    TrainedMethod,
-    TrainingBatch,
-    masked_loss,
-    weights,
-)
-from ..training.presets import known_parameters
-from ..training.unet import Predictor, UNet, sinusoids
-from .recipe import PaletteRecipe, PaletteTraining
-from .samplers import SAMPLERS, SamplerConfig, SamplerInputs, plan_for
-from .schedule import Levels, Schedule, log_snr, positions
+from ..training.objective import BatchLosses, TrainedMethod, TrainingBatch, restoring_network
+from ..training.recipe import Count, Network, PaperTraining, Recipe, Share
+from ..training.unet import Predictor, sinusoids
+from .samplers import DEFAULT_STEPS, SAMPLERS, Clip, Grid, Sampler, SamplerConfig, SamplerInputs, plan_for
+from .schedule import FORMS, Levels, Schedule, log_snr, positions
+
+# --- recipe ---
+
+
+class LinearChain(Part):
+    """A noise schedule whose beta = 1 - alpha rises linearly.
+
+    The paper gives both pairs of end values; that they are values of beta is inferred.
+    """
+
+    steps: Count
+    beta_first: Share
+    beta_last: Share
+
+    def schedule(self) -> Schedule:
+        """Return the schedule's levels."""
+        return Schedule.linear(self.steps, self.beta_first, self.beta_last)
+
+
+class NoiseOptions(Part):
+    """The noise schedules (Palette, Appendix B), and the treatment of known pixels in tasks with holes."""
+
+    training: LinearChain = LinearChain(steps=2000, beta_first=1e-6, beta_last=0.01)
+    sampling: LinearChain = LinearChain(steps=1000, beta_first=1e-4, beta_last=0.09)
+    known: Literal["clean", "noised"] = "clean"  # known pixels in y_t: unchanged, or as noisy as the hole
+    predicts: Literal["noise", "velocity"] = "noise"  # "velocity" is ours, for networks that see few images
+
+
+class PaletteNetwork(Network):
+    """The network, and how the noise level is encoded for it."""
+
+    preset: str = "palette-256"
+    gamma_embedding: str = "sqrt-gamma"
+
+    @field_validator("gamma_embedding")
+    @classmethod
+    def _known_form(cls, form: str) -> str:
+        if form not in FORMS:
+            raise ValueError(f"a form of gamma embedding: {suggest(form, FORMS)}")
+        return form
+
+
+class PaletteTraining(PaperTraining):
+    """Optimiser options and the loss."""
+
+    loss: Literal["l2", "l1"] = "l2"  # of the noise, over pixels to produce; l1: Palette, Table 6
+    reduction: Literal["image", "pixel"] = "image"  # mean of images' means, or over all images' pixels
+
+
+class SamplingOptions(Part):
+    """How the model restores by default."""
+
+    steps: Count = DEFAULT_STEPS  # network evaluations per image
+    sampler: Sampler | None = None  # None: chosen from the number of steps
+    grid: Grid | None = None  # None: "paper" for the sampling schedule's own steps, else "log-snr"
+    clip: Clip = "static"
+
+
+class PaletteRecipe(Recipe):
+    """A recipe of the reference model."""
+
+    method: str = "palette"
+    network: PaletteNetwork = PaletteNetwork()
+    training: PaletteTraining = PaletteTraining()
+    noise: NoiseOptions = NoiseOptions()
+    sampling: SamplingOptions = SamplingOptions()
+
+    def choices(self) -> dict[str, Any]:
+        """Return every key that can change a weight: all except those of restoring and bookkeeping."""
+        return {key: value for key, value in super().choices().items() if key != "sampling"}
+
+
+# --- diffusion ---
 
 Normal = Callable[[int], torch.Tensor]  # step -> (N, 3, H, W) float32 standard normals
 
@@ -36,7 +106,6 @@ PREVIEW_STEPS = 25
 FIRST_LOSS = {"l2": 1.0, "l1": math.sqrt(2 / math.pi)}  # mean |eps|^p, as an untrained network predicts 0
 
 
-@dataclass(frozen=True)
 class Diffusion:
     """The diffusion process, shared by training and restoring.
 
@@ -49,24 +118,12 @@ class Diffusion:
         predicts: whether the network's output is the noise or the velocity.
     """
 
-    trained: Schedule
-    sampled: Schedule
-    embedding: str
-    width: int
-    known: Literal["clean", "noised"]
-    predicts: Literal["noise", "velocity"]
-
-    @classmethod
-    def of(cls, recipe: PaletteRecipe) -> Diffusion:
-        """Return the diffusion process that a recipe describes."""
-        return cls(
-            trained=recipe.noise.training.schedule(),
-            sampled=recipe.noise.sampling.schedule(),
-            embedding=recipe.network.gamma_embedding,
-            width=recipe.network.spec.width,
-            known=recipe.noise.known,
-            predicts=recipe.noise.predicts,
-        )
+    def __init__(self, recipe: PaletteRecipe) -> None:
+        """Take the diffusion process that a recipe describes."""
+        noise = recipe.noise
+        self.trained, self.sampled = noise.training.schedule(), noise.sampling.schedule()
+        self.embedding, self.width = recipe.network.gamma_embedding, recipe.network.spec.width
+        self.known, self.predicts = noise.known, noise.predicts
 
     def code(self, gammas: Levels, device: torch.device) -> torch.Tensor:
         """Return the network's code for noise levels, (N, width) float32."""
@@ -175,15 +232,10 @@ class DenoisingObjective:
     """
 
     def __init__(self, recipe: PaletteRecipe, device: torch.device) -> None:
-        self._diffusion = Diffusion.of(recipe)
+        self._diffusion = Diffusion(recipe)
         self._training: PaletteTraining = recipe.training
-        spec, rates = recipe.network.spec, (recipe.training.learning_rate, recipe.training.betas)
-        network = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
-        known = known_parameters(spec)
         first = FIRST_LOSS[recipe.training.loss] if recipe.noise.predicts == "noise" else None
-        self.trainables: tuple[TrainableNetwork, ...] = (
-            TrainableNetwork("network", network, *rates, self.loss, parameters=known, first_loss=first),
-        )
+        self.trainables = (restoring_network(recipe, device, self.loss, first),)
         self._plan = plan_for(self._diffusion.sampled, self._diffusion.trained, PREVIEW_STEPS)
 
     def loss(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
@@ -196,9 +248,8 @@ class DenoisingObjective:
         code = self._diffusion.code(gammas, device)
         predicted = network(torch.cat([noisy, batch.source], dim=1), code)
         target = self._diffusion.target(batch.reference, noise, levels)
-        values = masked_loss(predicted, target, batch.mask, self._training.loss)
-        counted = weights(batch.mask, self._training.reduction)
-        return BatchLosses(values, counted, torch.from_numpy(log_snr(gammas)).to(device))
+        snr, options = torch.from_numpy(log_snr(gammas)).to(device), self._training
+        return BatchLosses.over_mask(predicted, batch, target, options.loss, options.reduction, snr)
 
     @torch.no_grad()
     def preview(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:

@@ -1,11 +1,14 @@
 """Regression baseline: the denoising network with a noisy image of zeros and position 0 as its noise level.
 
+The defaults of the recipe are those of the paper's model.
+
 Source: Palette, section 4 (baselines): "the same architecture", trained with an L2 loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import nn
@@ -14,18 +17,30 @@ from palette_bench.submission.card import Sampling
 from palette_bench.submission.methods import RestoreOptions
 
 from ..training.draws import KeyedDraws
-from ..training.objective import (
-    BatchLosses,
-    TrainableNetwork,
-    TrainedMethod,
-    TrainingBatch,
-    masked_loss,
-    weights,
-)
-from ..training.presets import known_parameters
+from ..training.objective import BatchLosses, TrainedMethod, TrainingBatch, restoring_network
+from ..training.recipe import Network, PaperTraining, Recipe
 from ..training.restorer import TAKEN, ModelInput, TrainedModel, open_trained
-from ..training.unet import Predictor, UNet, sinusoids
-from .recipe import RegressionRecipe
+from ..training.unet import Predictor, sinusoids
+
+
+class RegressionNetwork(Network):
+    """The network; by default the paper's."""
+
+    preset: str = "palette-256"
+
+
+class RegressionTraining(PaperTraining):
+    """Optimiser options; the loss is L2 (Palette, section 4)."""
+
+    reduction: Literal["image", "pixel"] = "image"  # mean of images' means, or over all images' pixels
+
+
+class RegressionRecipe(Recipe):
+    """A recipe of the regression baseline."""
+
+    method: str = "regression"
+    network: RegressionNetwork = RegressionNetwork()
+    training: RegressionTraining = RegressionTraining()
 
 
 def regress(network: Predictor, source: torch.Tensor, width: int) -> torch.Tensor:
@@ -50,19 +65,13 @@ class RegressionObjective:
 
     def __init__(self, recipe: RegressionRecipe, device: torch.device) -> None:
         self._training = recipe.training
-        spec = recipe.network.spec
-        self._width = spec.width
-        network = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
-        rates = recipe.training.learning_rate, recipe.training.betas
-        self.trainables: tuple[TrainableNetwork, ...] = (
-            TrainableNetwork("network", network, *rates, self.loss, parameters=known_parameters(spec)),
-        )
+        self._width = recipe.network.spec.width
+        self.trainables = (restoring_network(recipe, device, self.loss),)
 
     def loss(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> BatchLosses:
         """Return the squared error of each example; no random numbers are drawn."""
         predicted = regress(network, batch.source, self._width)
-        values = masked_loss(predicted, batch.reference, batch.mask, "l2")
-        return BatchLosses(values, weights(batch.mask, self._training.reduction))
+        return BatchLosses.over_mask(predicted, batch, batch.reference, "l2", self._training.reduction)
 
     @torch.no_grad()
     def preview(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:

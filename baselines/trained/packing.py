@@ -9,13 +9,12 @@ import safetensors.torch
 import torch
 
 from palette_bench.core import atomic
-from palette_bench.core.errors import InputError, UsageError, problem
+from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import today
 
-from ..training.checkpoint import ordered
+from ..training.checkpoint import WeightsCard, card_path, open_run, ordered
 from ..training.recipe import DataOptions, Recipe, to_toml
-from ..training.weights import TrainedRun, WeightsCard, card_path, open_run
 
 
 def pack(
@@ -37,7 +36,15 @@ def pack(
     opened = open_run(run)
     if opened.state is None:
         raise UsageError(f"{run}: expected a run folder or a checkpoint, which say what the weights saw")
-    content, state, configuration = half_precision(opened), opened.state, opened.state.configuration
+    tensors = {name: tensor.half().contiguous() for name, tensor in opened.tensors.items()}
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            limit = "weights within +-65504"
+            raise InputError.of("PB712", name, expected=limit, found="larger ones", fix="train anew")
+    # the metadata make the file complete; equal weights give equal bytes
+    metadata = {"recipe": opened.recipe, "method": opened.method, "step": str(opened.step)}
+    content = ordered(safetensors.torch.save(tensors, metadata))
+    state, configuration = opened.state, opened.state.configuration
     card = WeightsCard(
         schema=WeightsCard.schema_name(),
         sha256=sha256(content),
@@ -62,26 +69,6 @@ def pack(
         batch.write(weights, content)
         batch.write(card_path(weights), to_toml(cast(Recipe, card)).encode())  # `to_toml` takes any record
     return card
-
-
-def half_precision(run: TrainedRun) -> bytes:
-    """Return a run's weights as float16 safetensors bytes, with the recipe in the metadata.
-
-    Equal weights give equal bytes.
-
-    Raises:
-        InputError: PB712, a weight exceeds the float16 range.
-    """
-    tensors = {name: tensor.half().contiguous() for name, tensor in run.tensors.items()}
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise InputError(
-                problem(
-                    "PB712", name, expected="weights within +-65504", found="larger ones", fix="train anew"
-                )
-            )
-    metadata = {"recipe": run.recipe, "method": run.method, "step": str(run.step)}
-    return ordered(safetensors.torch.save(tensors, metadata))
 
 
 def stated(value: Any) -> Any:

@@ -110,7 +110,21 @@ def load_adm(
         shapes = {name: tensor.shape for name, tensor in UNet(spec).state_dict().items()}
     if misfits := list(_misfits(file, theirs, shapes, spec, row)):
         raise WeightsError(*misfits)
-    ours = {name: _ours(name, theirs[_their_name(name)].float(), spec, row) for name in shapes}
+    ours = {}
+    for name in shapes:
+        tensor = theirs[_their_name(name)].float()
+        if name == "stem.weight":
+            # weights of 0 for the input channels that ADM does not have
+            tensor = functional.pad(tensor, (0, 0, 0, 0, 0, 2 * COLOURS - row.inputs))
+        elif name.startswith("head."):
+            tensor = tensor[:COLOURS].clone()
+        elif name.endswith((".qkv.weight", ".out.weight")):
+            tensor = tensor.squeeze(2)
+        if ".qkv." in name and row.qkv_rows == "head":
+            # rows ordered (head, qkv, channel) -> (qkv, head, channel)
+            heads = spec.heads_of(len(tensor) // 3)
+            tensor = tensor.reshape(heads, 3, -1, *tensor.shape[1:]).transpose(0, 1).flatten(0, 2)
+        ours[name] = tensor.contiguous()
     if row.classes and label == "mean":
         ours["embed.2.bias"] = ours["embed.2.bias"] + theirs[_CLASSES].float().mean(dim=0)
     return ours
@@ -129,20 +143,13 @@ def _read(file: Path, row: AdmKind) -> dict[str, Tensor]:
         if digest != row.sha256:
             raise ValueError(f"sha256 {digest}")
         tensors = torch.load(file, map_location="cpu", weights_only=True)
-        if not isinstance(tensors, dict) or not all(
-            isinstance(tensor, Tensor) for tensor in tensors.values()
-        ):
+        if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
             raise TypeError("something else than a dictionary of tensors")
     except Exception as error:  # a damaged pickle may raise any exception
         known = f", sha256 {row.sha256}" if row.sha256 else ""
-        finding = problem(
-            "PB705",
-            str(file),
-            expected=row.file + known,
-            found=str(error).partition("\n")[0][:200],
-            fix="give the published file, or its tensors as safetensors",
-        )
-        raise WeightsError(finding) from error
+        found = str(error).partition("\n")[0][:200]
+        fix = "give the published file, or its tensors as safetensors"
+        raise WeightsError.of("PB705", str(file), expected=row.file + known, found=found, fix=fix) from error
     return tensors
 
 
@@ -154,13 +161,21 @@ def _misfits(
     published = PRESETS[row.preset]
     if (spec.heads, spec.head_width) != (published.heads, published.head_width):
         expected_heads, found = (
-            f"{shape.heads} heads" if shape.heads else f"heads of {shape.head_width} channels"
-            for shape in (published, spec)
+            f"{s.heads} heads" if s.heads else f"heads of {s.head_width} channels" for s in (published, spec)
         )
         yield problem("PB712", f"{file}: heads", expected=expected_heads, found=found, fix=fix)
     if spec.fold > 1:
         yield problem("PB712", f"{file}: fold", expected="1", found=str(spec.fold), fix=fix)
-    expected = {_their_name(name): _their_shape(name, shape, row) for name, shape in shapes.items()}
+    expected: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        their_shape = tuple(shape)
+        if name == "stem.weight":
+            their_shape = (shape[0], row.inputs, *shape[2:])
+        elif name.startswith("head."):
+            their_shape = (_HEAD_ROWS, *shape[1:])
+        elif name.endswith((".qkv.weight", ".out.weight")):
+            their_shape = (*shape, 1)  # one-dimensional convolutions of width 1
+        expected[_their_name(name)] = their_shape
     if row.classes:
         expected[_CLASSES] = (row.classes, 4 * spec.width)
     missing = sorted(expected.keys() - theirs.keys())
@@ -170,12 +185,10 @@ def _misfits(
     if surplus:
         yield problem("PB712", f"{file}: tensors without a place", fix=fix, ids=surplus)
     for name in sorted(expected.keys() & theirs.keys()):
-        shape, dtype, layout = tuple(theirs[name].shape), theirs[name].dtype, theirs[name].layout
-        if shape != expected[name] or not dtype.is_floating_point or layout != torch.strided:
-            found = f"{shape} {dtype} {layout}"
-            yield problem(
-                "PB712", f"{file}: {name}", expected=f"{expected[name]}, real", found=found, fix=fix
-            )
+        own, dtype, layout = tuple(theirs[name].shape), theirs[name].dtype, theirs[name].layout
+        if own != expected[name] or not dtype.is_floating_point or layout != torch.strided:
+            wanted, found = f"{expected[name]}, real", f"{own} {dtype} {layout}"
+            yield problem("PB712", f"{file}: {name}", expected=wanted, found=found, fix=fix)
 
 
 def _their_name(name: str) -> str:
@@ -185,29 +198,3 @@ def _their_name(name: str) -> str:
     parts[-2] = _LAYERS.get(parts[-2], parts[-2])
     parts[0] = _PLACES[parts[0]]
     return ".".join(parts)
-
-
-def _their_shape(name: str, shape: torch.Size, row: AdmKind) -> tuple[int, ...]:
-    if name == "stem.weight":
-        return (shape[0], row.inputs, *shape[2:])
-    if name.startswith("head."):
-        return (_HEAD_ROWS, *shape[1:])
-    if name.endswith((".qkv.weight", ".out.weight")):
-        return (*shape, 1)  # one-dimensional convolutions of width 1
-    return tuple(shape)
-
-
-def _ours(name: str, tensor: Tensor, spec: UNetSpec, row: AdmKind) -> Tensor:
-    """Return the tensor of one of our names, converted from theirs, float32."""
-    if name == "stem.weight":
-        # weights of 0 for the input channels that ADM does not have
-        return functional.pad(tensor, (0, 0, 0, 0, 0, 2 * COLOURS - row.inputs))
-    if name.startswith("head."):
-        return tensor[:COLOURS].clone()
-    if name.endswith((".qkv.weight", ".out.weight")):
-        tensor = tensor.squeeze(2)
-    if ".qkv." in name and row.qkv_rows == "head":
-        # rows ordered (head, qkv, channel) -> (qkv, head, channel)
-        heads = spec.heads_of(len(tensor) // 3)
-        tensor = tensor.reshape(heads, 3, -1, *tensor.shape[1:]).transpose(0, 1).flatten(0, 2)
-    return tensor.contiguous()

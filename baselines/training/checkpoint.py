@@ -1,5 +1,6 @@
-"""Checkpoints: folders that appear complete and are verified before an older one is removed.
+"""Checkpoints and trained weights.
 
+A checkpoint is a folder that appears complete and is verified before an older one is removed:
 RUN/checkpoints/step-00010000/{weights,ema,optimizer}.safetensors, state.json. Source: trust, section 2.
 """
 
@@ -8,18 +9,29 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
+import safetensors
 import safetensors.torch
 import torch
 from pydantic import Field
 
 from palette_bench.benchset.sources import file_sha256
 from palette_bench.core import atomic
-from palette_bench.core.errors import InputError, PaletteBenchError, StorageError, problem
+from palette_bench.core.errors import (
+    InputError,
+    PaletteBenchError,
+    StorageError,
+    UsageError,
+    WeightsError,
+    problem,
+)
 from palette_bench.core.fingerprint import canonical_json, sha256
-from palette_bench.core.records import Part, Record, Sha, read_file
+from palette_bench.core.records import Part, Record, Sha, Text, read_file
+from palette_bench.core.types import Fingerprint
+from palette_bench.submission.card import SawTestImages
 
 logger = logging.getLogger(__name__)
 
@@ -124,10 +136,10 @@ def read_state(folder: Path) -> CheckpointState:
         try:
             found = file_sha256(folder / name)
         except OSError as error:
-            raise StorageError(problem("PB801", where, found=error.strerror or str(error))) from error
+            raise StorageError.of("PB801", where, found=error.strerror or str(error)) from error
         if found != expected:
             fix = "use another checkpoint; this file changed after it was written"
-            raise StorageError(problem("PB801", where, expected=expected[:12], found=found[:12], fix=fix))
+            raise StorageError.of("PB801", where, expected=expected[:12], found=found[:12], fix=fix)
     return state
 
 
@@ -208,13 +220,137 @@ def accept_configuration(
     if not changes:
         return state.resumptions
     if not override and not (resized and all(change.startswith(_SCHEDULE) for change in changes)):
-        raise InputError(
-            problem(
-                "PB605",
-                f"checkpoint of step {state.step:,}",
-                expected="the configuration it was trained with",
-                found="; ".join(changes),
-                fix="repeat the first command, use another -o folder, or go on with --override (recorded)",
-            )
+        raise InputError.of(
+            "PB605",
+            f"checkpoint of step {state.step:,}",
+            expected="the configuration it was trained with",
+            found="; ".join(changes),
+            fix="repeat the first command, use another -o folder, or go on with --override (recorded)",
         )
     return (*state.resumptions, Resumption(step=state.step, differing=tuple(changes)))
+
+
+# --- trained weights: of a run, one of its checkpoints, or a single file ---
+
+
+class WeightsCard(Record):
+    """Card of a single weights file.
+
+    Attributes:
+        sha256: digest of the file.
+        bytes: size of the file.
+        method: method that restores with the weights.
+        parameters: number of parameters of the network.
+        licence: licence of the weights, and what the licences of the training images require.
+        date: date of the file.
+        data: description of the training images.
+        saw_test_images: whether images of test sets are among them.
+        pictures: number of training images.
+        data_sha256: digest of the names of the training images.
+        started_from: SHA-256 of the weights the run began with; none if it began anew.
+        started_from_note: what those weights are, and whether they are available.
+        seed: seed of the run.
+        steps: optimiser steps done.
+        images_seen: batch x steps.
+        recipe: every choice that can change a weight.
+        environment: versions and device of the training.
+    """
+
+    kind: ClassVar[str] = "weights-card"
+    added: ClassVar[Mapping[str, int]] = {"started_from_note": 1}
+    sha256: Sha
+    bytes: int = Field(ge=1)
+    method: Text
+    parameters: int = Field(ge=1)
+    licence: Text
+    date: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
+    data: Text
+    saw_test_images: SawTestImages = "unknown"
+    pictures: int = Field(ge=1)
+    data_sha256: Sha
+    started_from: Sha | None = None
+    started_from_note: Text | None = None
+    seed: int
+    steps: int = Field(ge=1)
+    images_seen: int = Field(ge=1)
+    recipe: dict[str, Any]
+    environment: dict[str, str]
+
+
+def card_path(weights: Path) -> Path:
+    """Return the path of a weights file's card: beside the file, with suffix .toml."""
+    return weights.with_suffix(".toml")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """Trained weights, and where they come from.
+
+    Attributes:
+        recipe: the resolved recipe, TOML.
+        method: trained method.
+        step: optimiser steps done.
+        tensors: averaged weights, float32, on the host.
+        sha256: digest of the file that holds them.
+        state: state of the checkpoint; None for a single file.
+        card: card beside a single file; None without one.
+    """
+
+    recipe: str
+    method: str
+    step: int
+    tensors: Mapping[str, torch.Tensor]
+    sha256: Fingerprint
+    state: CheckpointState | None = None
+    card: WeightsCard | None = None
+
+
+def open_run(path: Path) -> TrainedRun:
+    """Return the averaged weights of a RUN folder, a checkpoint folder or a .safetensors file.
+
+    Raises:
+        UsageError: the path is none of these.
+        StorageError: PB801, missing or damaged.
+        WeightsError: PB705, the file was not written by `train`, or differs from its card.
+    """
+    if path.is_file():
+        return _opened(path, None)
+    folder = path if (path / STATE).is_file() else None
+    if folder is None and (path / FOLDER).is_dir():
+        folder = newest(path)
+    if folder is None:
+        if not path.exists():
+            raise StorageError.of("PB801", str(path), found="no such file or folder", fix="check --run")
+        raise UsageError(f"{path}: expected a run, a checkpoint folder or a .safetensors file")
+    state = read_state(folder)
+    # networks without an average restore with their weights
+    stem = "ema" if "ema.safetensors" in state.files else "weights"
+    return _opened(folder / f"{stem}.safetensors", state)
+
+
+def _opened(file: Path, state: CheckpointState | None) -> TrainedRun:
+    data, card = read_file(file), None
+    if card_path(file).is_file():
+        card = WeightsCard.read(card_path(file))
+        if sha256(data) != card.sha256:
+            raise WeightsError.of(
+                "PB705",
+                str(file),
+                expected=f"{card.bytes:,} bytes, sha256 {card.sha256}, as its card says",
+                found=f"{len(data):,} bytes, sha256 {sha256(data)}",
+                fix="install the package again, or take the card away from weights of your own",
+            )
+    try:
+        with safetensors.safe_open(str(file), "pt") as opened:
+            metadata = opened.metadata() or {}
+        tensors = {name: t.float() for name, t in safetensors.torch.load(data).items()}
+        recipe, method, step = metadata["recipe"], metadata["method"], int(metadata["step"])
+        return TrainedRun(recipe, method, step, tensors, sha256(data), state, card)
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise WeightsError.of(
+            "PB705",
+            str(file),
+            expected="a .safetensors file written by palette-bench train, its recipe inside",
+            found=str(error)[:200],
+            fix="give the run folder, a checkpoint folder, or ema.safetensors of one",
+        ) from error

@@ -216,7 +216,7 @@ def _opened(path: Path) -> TrainingImages:
         found: TrainingImages = _listed(path, [str(place.file.relative_to(path)) for place in walk(path)])
     elif not path.is_file():
         fix = "check --data; if the images have moved, it names their new place, for --resume too"
-        raise SourceError(problem("PB801", str(path), found="no such file or folder", fix=fix))
+        raise SourceError.of("PB801", str(path), found="no such file or folder", fix=fix)
     elif path.suffix == ".safetensors":
         found = _pack(path)
     elif path.suffix == ".tar":
@@ -246,9 +246,7 @@ def _list_of(path: Path) -> list[str]:
         lines = [line.strip() for line in decode_text(read_file(path)).splitlines()]
     except ValueError as error:
         fix = "give a folder, a .txt list, a .tar or a .safetensors pack"
-        raise SourceError(
-            problem("PB201", str(path), expected=expected, found=str(error), fix=fix)
-        ) from error
+        raise SourceError.of("PB201", str(path), expected=expected, found=str(error), fix=fix) from error
     names, absent = [], []
     for number, line in enumerate(lines, 1):
         if not line or line.startswith("#"):
@@ -262,7 +260,7 @@ def _list_of(path: Path) -> list[str]:
     if absent:
         found = f"{len(absent):,} of {len(names):,} files do not exist"
         fix = f"paths are relative to {path.parent.absolute()}"
-        raise SourceError(problem("PB201", str(path), expected=expected, found=found, fix=fix, ids=absent))
+        raise SourceError.of("PB201", str(path), expected=expected, found=found, fix=fix, ids=absent)
     return names
 
 
@@ -291,26 +289,21 @@ def _pack(path: Path) -> ImagePack:
         except ValueError:
             header = {}
     tensors = [value for value in header.values() if isinstance(value, _Tensor)]
-    available = path.stat().st_size - 8 - size
-    if len(tensors) != 1 or not _is_pack(tensors[0], available):
-        raise SourceError(
-            problem(
-                "PB412",
-                str(path),
-                expected="one tensor (N, S, S, 3) uint8",
-                found=", ".join(f"{list(t.shape)[:9]} {t.dtype[:9]}" for t in tensors[:9]) or "no tensor",
-                fix="write the images with safetensors.numpy.save_file",
-            )
+    is_pack = False
+    if len(tensors) == 1:  # of square images, within the file
+        shape, (first, end) = tensors[0].shape, tensors[0].data_offsets
+        square = len(shape) == 4 and min(shape) >= 1 and shape[1] == shape[2] and shape[3] == 3
+        inside = 0 <= first <= end <= path.stat().st_size - 8 - size and end - first == math.prod(shape)
+        is_pack = tensors[0].dtype == "U8" and square and inside
+    if not is_pack:
+        raise SourceError.of(
+            "PB412",
+            str(path),
+            expected="one tensor (N, S, S, 3) uint8",
+            found=", ".join(f"{list(t.shape)[:9]} {t.dtype[:9]}" for t in tensors[:9]) or "no tensor",
+            fix="write the images with safetensors.numpy.save_file",
         )
-    return ImagePack(path.absolute(), 8 + size + tensors[0].data_offsets[0], tensors[0].shape)
-
-
-def _is_pack(tensor: _Tensor, available: int) -> bool:
-    """Return whether a tensor holds square images and lies within the file."""
-    shape, (first, end) = tensor.shape, tensor.data_offsets
-    square = len(shape) == 4 and min(shape) >= 1 and shape[1] == shape[2] and shape[3] == 3
-    inside = 0 <= first <= end <= available and end - first == math.prod(shape)
-    return tensor.dtype == "U8" and square and inside
+    return ImagePack(path.absolute(), 8 + size + first, shape)
 
 
 def _of_benchmarks(parts: Sequence[TrainingImages]) -> Iterator[Problem]:

@@ -1,5 +1,7 @@
 """Training pairs and micro-batches: random crops of images, degraded by the functions that make test sets.
 
+Images that cannot be read are found by their headers before the first step, passed over, and named.
+
 Source: Palette, section 4 and Appendix B; protocol, section 5; the mixes of masks are the paper's, the
 distribution of the rectangles' sides is our choice.
 """
@@ -7,25 +9,31 @@ distribution of the rectangles' sides is our choice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from palette_bench.core.errors import Problem, SourceError, problem
+from palette_bench.core.processes import in_threads
 from palette_bench.core.rng import Stream
-from palette_bench.core.types import Image, Mask
+from palette_bench.core.types import Image, Mask, Progress
+from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.degradations.hole import CANVAS, draw_mask, freeform, punch, reduced
 from palette_bench.tasks.degradations.jpeg import fast_jpeg
-from palette_bench.tasks.preprocess import crop_area
+from palette_bench.tasks.preprocess import DecodeError, crop_area
 from palette_bench.tasks.protocol import load
 
 from .data import TrainingImages
 from .draws import stream
 from .recipe import Task
-from .unreadable import read_next
+
+logger = logging.getLogger(__name__)
 
 FIRST_QUALITY = 5
 # 10,000 exp(-(q - 5) / 10), rounded, for the quality factors q = 5..30
@@ -221,3 +229,96 @@ class MicroBatches:
             mask=torch.from_numpy(np.stack([pair.mask for pair in found])),
             passed=tuple(index for pair in found for index in pair.passed),
         )
+
+
+# --- unreadable images ---
+
+UNREADABLE_SHARE = 0.001  # of all images, allowed by default; more stop the run
+_AT_ONCE = 64  # images per task of a thread
+_TRIES = 64  # consecutive unreadable images, after which the file system is suspected
+
+
+def check_headers(images: TrainingImages, allowed: int, world: ProcessGroup, progress: Progress) -> set[int]:
+    """Return the indices of images with an unreadable header or of a refused kind; each rank checks a part.
+
+    Args:
+        images: training images of the run.
+        allowed: how many such images may be skipped.
+        world: process group of the run.
+        progress: where rank 0 reports progress.
+
+    Raises:
+        SourceError: PB309, there are more than `allowed`; names all of them, by reason.
+    """
+    own = range(world.rank, len(images), world.size)
+    parts = [own[start : start + _AT_ONCE] for start in range(0, len(own), _AT_ONCE)]
+
+    def broken(part: range) -> list[tuple[int, str]]:
+        found = []
+        for index in part:
+            try:
+                images.prove(index)
+            except DecodeError as error:
+                found.append((index, str(error)))
+        return found
+
+    mine: set[tuple[int, str]] = set()
+    with progress("checking headers", len(own)) as advance:
+        for part, found in zip(parts, in_threads(broken, parts), strict=True):
+            mine.update(found)
+            advance(len(part))
+    reasons = dict(world.union(mine))
+    if len(reasons) > allowed:
+        by_reason: dict[str, list[int]] = defaultdict(list)
+        for index, reason in sorted(reasons.items()):
+            by_reason[reason].append(index)
+        over = f", or pass over them: --unreadable {len(reasons)}"
+        raise SourceError(*(unreadable(images, i, allowed, reason, over) for reason, i in by_reason.items()))
+    for index, reason in sorted(reasons.items()):
+        logger.warning("unreadable, passed over: %s (%s)", images.name(index), reason)
+    return set(reasons)
+
+
+def read_next(images: TrainingImages, index: int) -> tuple[Image, tuple[int, ...]]:
+    """Return the image at `index`, or the next readable one, and the indices that were skipped.
+
+    Raises:
+        SourceError: PB309, too many consecutive images are unreadable.
+    """
+    passed: list[int] = []
+    for step in range(min(_TRIES, len(images))):
+        found = (index + step) % len(images)
+        try:
+            return images.pixels(found), tuple(passed)
+        except DecodeError:
+            passed.append(found)
+    raise SourceError(unreadable(images, passed))
+
+
+def unreadable(
+    images: TrainingImages,
+    indices: Collection[int],
+    allowed: int | None = None,
+    found: str = "not a JPEG or PNG inside, truncated, 16-bit, transparent or animated",
+    over: str | None = None,
+) -> Problem:
+    """Return PB309 with the names of unreadable images.
+
+    Args:
+        images: training images of the run.
+        indices: the unreadable ones.
+        allowed: how many a run may have; None for the default share.
+        found: what is wrong with them.
+        over: how to pass over them; None for the option, where a number is allowed.
+    """
+    most = f"{UNREADABLE_SHARE:.1%}" if allowed is None else f"{allowed:,}"
+    if over is None:
+        over = "" if allowed is None else f" or pass over them: --unreadable {len(indices)}"
+    return problem(
+        "PB309",
+        "training images",
+        expected=f"at most {most} of {len(images):,} unreadable",
+        found=found,
+        fix=f"replace or remove these files{over}",
+        ids=[images.name(index) for index in sorted(indices)],
+    )

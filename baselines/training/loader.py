@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import queue
 import signal
-import threading
+from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -20,8 +19,7 @@ from .dataset import HostBatch, MicroBatches, TrainingPairs
 from .draws import KeyedDraws
 from .objective import HOLED, TrainingBatch
 
-T = TypeVar("T")
-_AHEAD = 2  # prepared micro-batches in the queue
+_AHEAD = 3  # micro-batches prepared or in preparation
 
 
 @dataclass(frozen=True)
@@ -85,47 +83,20 @@ def micro_batches(
         multiprocessing_context="spawn" if workers else None,  # torch's threads do not survive a fork
         worker_init_fn=_quiet_worker if workers else None,
     )
-    with closing(_Ahead(iter(loader))) as ahead:
-        yield ahead
+    batches = iter(loader)
+    with ThreadPoolExecutor(1) as thread:
+        # a few micro-batches are prepared in the thread, so that preparation overlaps with the steps
+        ready = deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
 
+        def prepared() -> Iterator[HostBatch]:
+            while (batch := ready.popleft().result()) is not None:
+                ready.append(thread.submit(next, batches, None))
+                yield batch
 
-class _Ahead(Iterator[T]):
-    """An iterator computed a few items ahead in a thread, so that preparation overlaps with the step."""
-
-    def __init__(self, source: Iterator[T]) -> None:
-        self._source = source
-        self._ready: queue.Queue[T | BaseException | None] = queue.Queue(_AHEAD)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._fill, daemon=True)
-        self._thread.start()
-
-    def _fill(self) -> None:
         try:
-            for item in self._source:
-                self._ready.put(item)
-                if self._closed.is_set():
-                    return
-            self._ready.put(None)
-        except BaseException as error:  # `__next__` raises it in the consumer
-            self._ready.put(error)
-
-    def __next__(self) -> T:
-        item = self._ready.get()
-        if item is None:
-            raise StopIteration
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def close(self) -> None:
-        """Stop the thread and discard what it prepared."""
-        self._closed.set()
-        # emptying the queue unblocks a thread that is waiting to put an item
-        while self._thread.is_alive():
-            try:
-                self._ready.get(timeout=0.05)
-            except queue.Empty:
-                continue
+            yield prepared()
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 def to_examples(

@@ -119,7 +119,7 @@ class Heartbeat:
 class RunLog:
     """Writes the log of one run, on rank 0."""
 
-    def __init__(self, run: Path, step: int, heartbeat: Heartbeat | None = None) -> None:
+    def __init__(self, run: Path, step: int, heartbeat: Heartbeat) -> None:
         """Continue after `step`; later lines, of steps that were lost, are dropped."""
         self._run = run
         self._heartbeat = heartbeat
@@ -156,16 +156,14 @@ class RunLog:
 
     def begin(self, doing: str) -> None:
         """Set the current activity, which is logged if it takes long."""
-        if self._heartbeat:
-            self._heartbeat.begin(doing)
+        self._heartbeat.begin(doing)
 
     def say(self, line: dict[str, Any], steps: int, seconds: float) -> None:
         """Log a progress message, at most every ten seconds and always after the last step."""
         if not self.is_due() and line["step"] < steps:
             return
         self._spoke = time.monotonic()
-        if self._heartbeat:
-            self._heartbeat.spoke()
+        self._heartbeat.spoke()
         logger.info(
             "step %s of %s  loss %s  rate %.1e  %.2f images/s  data %.1f %%  %.1f GB  %s left",
             f"{line['step']:,}",

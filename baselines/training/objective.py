@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from .presets import known_parameters
 from .recipe import Recipe, Task
+from .unet import UNet
 
 if TYPE_CHECKING:
     from .draws import KeyedDraws
@@ -35,11 +37,6 @@ def masked_loss(
     gap = (predicted.float() - target).abs()
     penalty = gap if norm == "l1" else gap.square()
     return (penalty * mask).sum((1, 2, 3)) / (predicted.shape[1] * _pixels(mask)).clamp(min=1)
-
-
-def weights(mask: torch.Tensor, reduction: Literal["image", "pixel"]) -> torch.Tensor:
-    """Return each image's weight in the mean over images, (N,) float32: 1, or its pixels to produce."""
-    return _pixels(mask) if reduction == "pixel" else torch.ones_like(_pixels(mask))
 
 
 def _pixels(mask: torch.Tensor) -> torch.Tensor:
@@ -92,6 +89,23 @@ class BatchLosses:
     weights: torch.Tensor
     log_snr: torch.Tensor | None = None
 
+    @classmethod
+    def over_mask(
+        cls,
+        predicted: torch.Tensor,
+        batch: TrainingBatch,
+        target: torch.Tensor,
+        norm: Norm,
+        reduction: Literal["image", "pixel"],
+        log_snr: torch.Tensor | None = None,
+    ) -> BatchLosses:
+        """Return the `masked_loss` of each image; it weighs 1, or its number of pixels to produce."""
+        values, pixels = masked_loss(predicted, target, batch.mask, norm), _pixels(batch.mask)
+        return cls(values, pixels if reduction == "pixel" else torch.ones_like(pixels), log_snr)
+
+
+Loss: TypeAlias = "Callable[[nn.Module, TrainingBatch, KeyedDraws], BatchLosses]"
+
 
 @dataclass(frozen=True)
 class TrainableNetwork:
@@ -113,16 +127,28 @@ class TrainableNetwork:
     module: nn.Module
     learning_rate: float
     betas: tuple[float, float]
-    loss: Callable[[nn.Module, TrainingBatch, KeyedDraws], BatchLosses]
+    loss: Loss
     averaged: bool = True
     parameters: int | None = None
     first_loss: float | None = None
 
 
+def restoring_network(
+    recipe: Recipe, device: torch.device, loss: Loss, first_loss: float | None = None
+) -> TrainableNetwork:
+    """Return a recipe's new U-Net with the recipe's optimiser: the network that restores."""
+    spec, training = recipe.network.spec, recipe.training
+    module = UNet(spec, checkpointing=recipe.speed.checkpointing).to(device)
+    options = module, training.learning_rate, training.betas, loss
+    return TrainableNetwork("network", *options, parameters=known_parameters(spec), first_loss=first_loss)
+
+
 class Objective(Protocol):
     """Training objective of a method; its networks, `trainables`, take their steps in order."""
 
-    trainables: tuple[TrainableNetwork, ...]
+    @property
+    def trainables(self) -> tuple[TrainableNetwork, ...]:
+        """Return the networks."""
 
     def preview(self, network: nn.Module, batch: TrainingBatch, draws: KeyedDraws) -> torch.Tensor:
         """Return restored images for the strips, (N, 3, S, S) float32 in [-1, 1], with known pixels kept."""

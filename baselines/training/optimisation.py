@@ -68,6 +68,7 @@ class WeightAverage:
 
 
 BINS = 10
+_ONE_RUN = "give the recipe and the checkpoint of one run"
 _TOLERANCE = 0.02  # allowed error of the first loss
 _FIRST_LAMBDA, _LAST_LAMBDA = -5.0, 7.0  # about the range of the paper's training schedule
 
@@ -274,8 +275,9 @@ class NetworkTrainer:
             if name in self.names:
                 state.setdefault(self.names.index(name), {})[part] = value
         if len(state) != (len(self.names) if moved else 0):
-            moments = f"moments of {len(self.names):,} parameters"
-            raise _contradiction(f"{stem}.safetensors", moments, f"{len(state):,}")
+            where, found = f"{stem}.safetensors", f"{len(state):,}"
+            expected = f"moments of {len(self.names):,} parameters"
+            raise WeightsError.of("PB712", where, expected=expected, found=found, fix=_ONE_RUN)
         self.trainable.module.load_state_dict(dict(tensors[f"{prefix}weights"]))
         if self.average:
             self.average.load(tensors[f"{prefix}ema"])
@@ -300,9 +302,5 @@ def require_matching_tensors(module: nn.Module, tensors: Mapping[str, torch.Tens
     ]
     if faults:
         found = f"{len(faults):,} differences, first: {'; '.join(faults[:3])}"
-        raise _contradiction(where, f"the {len(wanted):,} tensors of the recipe's network", found)
-
-
-def _contradiction(where: str, expected: str, found: str) -> WeightsError:
-    fix = "give the recipe and the checkpoint of one run"
-    return WeightsError(problem("PB712", where, expected=expected, found=found, fix=fix))
+        expected = f"the {len(wanted):,} tensors of the recipe's network"
+        raise WeightsError.of("PB712", where, expected=expected, found=found, fix=_ONE_RUN)

@@ -244,7 +244,7 @@ def _with_parent(text: str, known: Mapping[str, str], names: tuple[str, ...]) ->
     if not known_parent or parent in names:
         fix = "remove one of the two `extends`" if known_parent else suggest(str(parent), known)
         where, found = f"{names[-1]}: extends", repr(parent)
-        raise RecordError(problem("PB403", where, expected="another recipe", found=found, fix=fix))
+        raise RecordError.of("PB403", where, expected="another recipe", found=found, fix=fix)
     merged = tomllib.loads(_with_parent(known[parent], known, (*names, parent)))
     for key, value in own.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)

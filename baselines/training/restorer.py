@@ -6,8 +6,7 @@ makes an image from a source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Generic, TypeVar
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from palette_bench.benchset.manifest import ContestantSet
-from palette_bench.core.errors import InputError, UsageError, problem
+from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.rng import sampling_noise
 from palette_bench.core.types import Image, ImageId
@@ -28,11 +27,11 @@ from palette_bench.submission.methods import Batch, MethodInfo, RestoreOptions, 
 from palette_bench.submission.training_runs import trained_models
 
 from .any_size import POLICIES, TiledNetwork, restore_any_size
+from .checkpoint import TrainedRun, open_run
 from .objective import HOLED
 from .optimisation import require_matching_tensors
 from .recipe import Recipe, read_recipe
 from .unet import Predictor, UNet, flop
-from .weights import TrainedRun, open_run
 
 R = TypeVar("R", bound=Recipe)
 
@@ -143,14 +142,40 @@ class TrainedModel:
         self.network = opened.network.to(opened.device)
         if opened.options.fast:
             self.network.compile()
-        self._tasks, self._side = opened.recipe.tasks, opened.recipe.side
         self._device, self._options = opened.device, opened.options
         self._restore_batch, self._sampler = restore_batch, sampling.sampler
-        self.about = _about(opened, title, sampling, paper)
-        policy = opened.options.size_policy
+        run, recipe, policy = opened.run, opened.recipe, opened.options.size_policy
+        self._tasks, self._side = recipe.tasks, recipe.side
+        # what it was trained on is told by the weights' card, else by the recipe
+        name = run.card.data if run.card else recipe.data.name
+        # of forward passes at the trained size, so unknown with a size policy
+        operations = None if policy else float(flop(opened.network.spec) * (sampling.steps or 1))
+        tasks = "multi-task" if len(recipe.tasks) > 1 else recipe.tasks[0]
+        self.about = MethodInfo(
+            method=Method(
+                slug=run.method,
+                name=f"{title}, {tasks}, {recipe.network.preset}, {run.step:,} steps",
+                version=run.sha256[:12],
+                authors=("palette-bench",),
+                license="Apache-2.0",
+                paper=paper,
+            ),
+            training=Training(
+                datasets=(name,) if name else (),
+                saw_test_images=(run.card or recipe.data).saw_test_images,
+                parameters=sum(p.numel() for p in self.network.parameters()),
+                task_specific=len(recipe.tasks) == 1,
+            ),
+            sampling=sampling.model_copy(update={"flop_per_image": operations}),
+            declared=Declared(
+                uses_mask=bool(set(HOLED) & set(recipe.tasks)),
+                uses_label=False,
+                postprocess=policy and f"size policy {policy}: trained at {recipe.side} px",
+            ),
+        )
         self.identity = fingerprint(
             {
-                "weights": opened.run.sha256,
+                "weights": run.sha256,
                 **(choices or {}),
                 "sampler": sampling.sampler,
                 "steps": sampling.steps,
@@ -185,8 +210,9 @@ class TrainedModel:
         else:
             expected = f"another size than the run's, for --size-policy {policy}"
             fix = "leave --size-policy out"
-        raise UsageError(problem("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix))
+        raise UsageError.of("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix)
 
+    @torch.no_grad()
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         """Return restored images, (N, S, S, 3) uint8; known pixels equal the input bit for bit.
 
@@ -199,7 +225,7 @@ class TrainedModel:
         """
         task, policy = batch.benchset.public.task, self._options.size_policy
         self._accept(task, batch.inputs.shape[1], "the batch")
-        with self._computing():
+        with reproducible_arithmetic(deterministic=not self._options.fast):
             if policy is None:
                 fill = (
                     None if batch.masks is None else torch.from_numpy(batch.hole_noise()).permute(0, 3, 1, 2)
@@ -211,17 +237,12 @@ class TrainedModel:
             images = map(UserImage, batch.ids, repeat(task), inputs, masks)
             return np.stack([self._any_size(image, policy, batch.sample, warns=False) for image in images])
 
+    @torch.no_grad()
     def restore_image(self, image: UserImage, policy: str | None) -> Image:
         """Return an image restored at any size from 16 px, (H, W, 3) uint8; see `restore_any_size`."""
         self._accept(image.task, None, image.name)
-        with self._computing():
+        with reproducible_arithmetic(deterministic=not self._options.fast):
             return self._any_size(image, policy, sample=0, warns=True)
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Disable gradients; unless --fast was given, use kernels with reproducible bits."""
-        with reproducible_arithmetic(deterministic=not self._options.fast), torch.no_grad():
-            yield
 
     def _any_size(self, image: UserImage, policy: str | None, sample: int, warns: bool) -> Image:
         """Return a restored image; its name and the run's seed key the noise that fills its hole."""
@@ -250,14 +271,12 @@ class TrainedModel:
             images[broken] = self._restore_batch(network, model_input)[broken]
             broken = _diverged(images)
         if broken.any():
-            raise InputError(
-                problem(
-                    "PB612",
-                    self._sampler,
-                    expected=f"finite values within {LARGEST}",
-                    fix="sample with clip static or more steps, where the method samples; else train on",
-                    ids=[name for name, bad in zip(model_input.names, broken.tolist(), strict=True) if bad],
-                )
+            raise InputError.of(
+                "PB612",
+                self._sampler,
+                expected=f"finite values within {LARGEST}",
+                fix="sample with clip static or more steps, where the method samples; else train on",
+                ids=[name for name, bad in zip(model_input.names, broken.tolist(), strict=True) if bad],
             )
         output = to_pixels(images)
         if model_input.masks is not None:
@@ -269,37 +288,3 @@ def _diverged(images: torch.Tensor) -> torch.Tensor:
     """Return which images hold a value that is not finite or beyond `LARGEST`, (N,) bool."""
     # negated, because every comparison with NaN is False
     return ~(images.abs() <= LARGEST).flatten(1).all(1)
-
-
-def _about(opened: OpenedRun[Any], title: str, sampling: Sampling, paper: str | None) -> MethodInfo:
-    """Return the card entries of a model.
-
-    What it was trained on is told by the weights' card, else by the recipe. The FLOP per image are those of
-    forward passes at the trained size, so they are unknown with a size policy.
-    """
-    run, recipe, policy = opened.run, opened.recipe, opened.options.size_policy
-    name = run.card.data if run.card else recipe.data.name
-    operations = None if policy else float(flop(opened.network.spec) * (sampling.steps or 1))
-    tasks = "multi-task" if len(recipe.tasks) > 1 else recipe.tasks[0]
-    return MethodInfo(
-        method=Method(
-            slug=run.method,
-            name=f"{title}, {tasks}, {recipe.network.preset}, {run.step:,} steps",
-            version=run.sha256[:12],
-            authors=("palette-bench",),
-            license="Apache-2.0",
-            paper=paper,
-        ),
-        training=Training(
-            datasets=(name,) if name else (),
-            saw_test_images=(run.card or recipe.data).saw_test_images,
-            parameters=sum(p.numel() for p in opened.network.parameters()),
-            task_specific=len(recipe.tasks) == 1,
-        ),
-        sampling=sampling.model_copy(update={"flop_per_image": operations}),
-        declared=Declared(
-            uses_mask=bool(set(HOLED) & set(recipe.tasks)),
-            uses_label=False,
-            postprocess=policy and f"size policy {policy}: trained at {recipe.side} px",
-        ),
-    )

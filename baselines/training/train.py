@@ -27,18 +27,16 @@ from palette_bench.tasks import canary
 
 from . import checkpoint
 from .adm import load_adm
+from .checkpoint import open_run
 from .data import open_images
-from .dataset import TrainingPairs
-from .forecast import check_space, forecast, report_and_check
+from .dataset import UNREADABLE_SHARE, TrainingPairs, check_headers
 from .loader import BatchShard
 from .log import Heartbeat, RunLog
-from .machine import require_compiler, threads
 from .objective import TrainedMethod
 from .optimisation import require_matching_tensors
 from .recipe import Recipe, inherited, read_recipe, to_toml
+from .resources import check_space, forecast, report_and_check, require_compiler, threads
 from .trainer import RunConfig, Trainer
-from .unreadable import UNREADABLE_SHARE, check_headers
-from .weights import open_run
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
     Raises:
         UsageError: the options contradict each other or the recipe.
         InputError: PB309, PB605, PB610, PB611 and errors of recipe or data.
-        StackError: PB707, PB708, PB710, PB712. StorageError: PB804.
+        StackError: PB707, PB708, PB710-PB712. StorageError: PB804.
         Interrupted: a stop signal came; the step is finished and saved.
     """
     recipe = choose_recipe(method, options)
@@ -70,7 +68,14 @@ def train(method: TrainedMethod, options: TrainOptions, progress: Progress = SIL
             atomic.sweep(options.run / checkpoint.FOLDER)
         steps, last = recipe.training.steps, checkpoint.newest(options.run)
         plan = _plan(recipe, options, processes, progress)
-        _report_forecast(method, plan, options, last)
+        # what the run needs must be there before memory is allocated
+        if recipe.speed.compile:
+            require_compiler(processes.device)
+        needs = forecast(method, recipe)
+        report_and_check(needs, recipe, plan.share.micro, processes.device, method.texts, options.force)
+        if processes.is_main and not options.force:
+            done = checkpoint.read_state(last).step if last else 0
+            check_space(options.run, needs, recipe, done)
         found = set() if last else check_headers(plan.pairs.images, plan.unreadable, processes, progress)
         check()
         heartbeat.begin("preparing the network")
@@ -146,28 +151,9 @@ def _plan(recipe: Recipe, options: TrainOptions, processes: ProcessGroup, progre
         "threads": str(torch.get_num_threads()),
         "deterministic": str(options.deterministic).lower(),
     }
-    allowed = options.unreadable
-    if allowed is None:
-        allowed = int(UNREADABLE_SHARE * len(images))
+    default = int(UNREADABLE_SHARE * len(images))
+    allowed = default if options.unreadable is None else options.unreadable
     return RunConfig(options.run, recipe, pairs, processes, share, configuration, environment, allowed)
-
-
-def _report_forecast(
-    method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None
-) -> None:
-    """Log what the run needs, and raise if it is not available, before memory is allocated.
-
-    Raises:
-        DeviceError: PB707, too little memory. StorageError: PB804, too little space.
-        StackError: PB711, no compiler.
-    """
-    if plan.recipe.speed.compile:
-        require_compiler(plan.world.device)
-    found = forecast(method, plan.recipe)
-    report_and_check(found, plan.recipe, plan.share.micro, plan.world.device, method.texts, options.force)
-    if plan.world.is_main and not options.force:
-        done = checkpoint.read_state(last).step if last else 0
-        check_space(options.run, found, plan.recipe, done)
 
 
 def _begin(method: TrainedMethod, plan: RunConfig, options: TrainOptions, last: Path | None) -> Trainer:

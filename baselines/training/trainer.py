@@ -5,27 +5,26 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from palette_bench.core.errors import InputError, Problem, SourceError, problem
+from palette_bench.core.errors import InputError, Problem, SourceError
 from palette_bench.core.processes import Interrupted
 from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.submission.cost import peak_memory
 
 from . import checkpoint
-from .dataset import HostBatch, MicroBatches, TrainingPairs
+from .dataset import HostBatch, MicroBatches, TrainingPairs, unreadable
 from .draws import KeyedDraws
 from .loader import BatchShard, micro_batches, to_examples
 from .log import RunLog, StepClock
 from .objective import Objective, TrainingBatch
 from .optimisation import LossSums, NetworkTrainer
 from .recipe import Recipe, to_toml
-from .unreadable import unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ class Trainer:
         speed = plan.recipe.speed
         self._draws = KeyedDraws(plan.pairs.seed, speed.noise or "host")
         self._memory_format = torch.channels_last if speed.channels_last else torch.contiguous_format
-        self._tallies = self._no_tallies()
+        self._tallies = {name: LossSums.empty(plan.world.device) for name in self._trainers}
         self._norm = math.nan
         self._clock = StepClock()
 
@@ -158,7 +157,17 @@ class Trainer:
             for step in range(first, until):
                 if log:
                     log.begin(f"step {step + 1:,} of {steps:,}")
-                self._step(step, self._next_or_save(feed))
+                began = time.monotonic()
+                try:
+                    host_batch = [next(feed) for _ in range(self.plan.share.accumulation)]
+                except SourceError:
+                    # other ranks could not join in saving
+                    if self.plan.world.size == 1 and self.progress.step:
+                        self.save()
+                    raise
+                self._clock.waited(time.monotonic() - began)
+                self._name_unreadable({index for part in host_batch for index in part.passed})
+                self._step(step, host_batch)
                 self._clock.tick()
                 signal = self._stop_signal(check)
                 ends = bool(signal) or step + 1 == until
@@ -171,19 +180,6 @@ class Trainer:
                         raise SourceError(unreadable(images, broken, self.plan.unreadable))
                 if signal:
                     raise Interrupted(signal)
-
-    def _next_or_save(self, feed: Iterator[HostBatch]) -> list[HostBatch]:
-        """Return this rank's micro-batches of the next step; if images fail, save first and raise."""
-        began = time.monotonic()
-        try:
-            host_batch = [next(feed) for _ in range(self.plan.share.accumulation)]
-        except SourceError:
-            if self.plan.world.size == 1 and self.progress.step:  # other ranks could not join in saving
-                self.save()
-            raise
-        self._clock.waited(time.monotonic() - began)
-        self._name_unreadable({index for part in host_batch for index in part.passed})
-        return host_batch
 
     def _name_unreadable(self, found: set[int]) -> None:
         """Log each skipped image once, and record it."""
@@ -211,14 +207,12 @@ class Trainer:
         now.skipped += not finite
         now.skipped_in_a_row = 0 if finite else now.skipped_in_a_row + 1
         if now.skipped_in_a_row >= _MOST_SKIPPED:
-            raise InputError(
-                problem(
-                    "PB610",
-                    f"steps {now.step - _MOST_SKIPPED + 1:,} to {now.step:,}",
-                    expected="a finite loss and gradient",
-                    found="infinity or not a number",
-                    fix="lower learning_rate or switch autocast off; the last checkpoint is kept",
-                )
+            raise InputError.of(
+                "PB610",
+                f"steps {now.step - _MOST_SKIPPED + 1:,} to {now.step:,}",
+                expected="a finite loss and gradient",
+                found="infinity or not a number",
+                fix="lower learning_rate or switch autocast off; the last checkpoint is kept",
             )
 
     def _examples(self, host_batch: HostBatch) -> TrainingBatch:
@@ -242,9 +236,6 @@ class Trainer:
 
     # --- records ------------------------------------------------------------------------------
 
-    def _no_tallies(self) -> dict[str, LossSums]:
-        return {name: LossSums.empty(self.plan.world.device) for name in self._trainers}
-
     def _record(self, log: RunLog | None, steps: int, ends: bool) -> None:
         """Write what is due after a step; warn if the loss has not halved by the end of the warm-up."""
         if ends or self._is_due(self.plan.recipe.log.every):
@@ -259,7 +250,7 @@ class Trainer:
                 just_ended = step - self.plan.recipe.log.every < ended <= step
                 if first is not None and just_ended and loss > first / 2:
                     logger.warning(_NOT_HALVED, loss, first / 2)
-            self._tallies = self._no_tallies()
+            self._tallies = {name: LossSums.empty(self.plan.world.device) for name in self._trainers}
         elif log and log.is_due():
             log.say(self._line(self._tallies["network"].binned), steps, self._clock.seconds)
         if log and self._is_due(self.plan.recipe.log.strip_every):

@@ -183,9 +183,30 @@ class UNet(nn.Module):
         code = 4 * spec.width
         self.embed = nn.Sequential(nn.Linear(spec.width, code), nn.SiLU(), nn.Linear(code, code))
         self.stem = nn.Conv2d(2 * COLOURS * spec.fold**2, spec.channels[0], 3, padding=1)
-        self.down = nn.ModuleList(_encoder(spec, code))
-        self.mid = _middle(spec, code)
-        self.up = nn.ModuleList(_decoder(spec, code))
+        self.down, in_channels = nn.ModuleList(), spec.channels[0]
+        for level, width in enumerate(spec.channels):
+            for k in range(spec.blocks):
+                block = ResBlock(in_channels, width, code, dilation=spec.dilation(level, k))
+                self.down.append(Stage([block, *_attention(spec, level)]))
+                in_channels = width
+            if level < spec.levels - 1:
+                self.down.append(Stage([*_extra(spec, level, code), ResBlock(width, width, code, "down")]))
+        # two blocks around the attention of the coarsest level, if it has any, after its extra blocks
+        last, width = spec.levels - 1, spec.channels[-1]
+        first, second = (ResBlock(width, width, code) for _ in range(2))
+        self.mid = Stage([*_extra(spec, last, code), first, *_attention(spec, last), second])
+        # channels of the encoder's skips: stem, blocks, and the end of each level but the last
+        skips = [spec.channels[0]]
+        for level, width in enumerate(spec.channels):
+            skips += [width] * (spec.blocks + (level < spec.levels - 1))
+        self.up, in_channels = nn.ModuleList(), spec.channels[-1]
+        for level, width in reversed(list(enumerate(spec.channels))):
+            for k in range(spec.blocks + 1):
+                blocks = [ResBlock(in_channels + skips.pop(), width, code), *_attention(spec, level)]
+                if level and k == spec.blocks:
+                    blocks.append(ResBlock(width, width, code, "up"))
+                self.up.append(Stage(blocks))
+                in_channels = width
         self.norm = Norm(spec.channels[0])
         self.head = nn.Conv2d(spec.channels[0], COLOURS * spec.fold**2, 3, padding=1)
         zero(self.head)
@@ -243,18 +264,6 @@ def flop(spec: UNetSpec) -> int:
     return int(counter.get_total_flops())
 
 
-def _encoder(spec: UNetSpec, code: int) -> list[Stage]:
-    stages, in_channels = [], spec.channels[0]
-    for level, width in enumerate(spec.channels):
-        for k in range(spec.blocks):
-            block = ResBlock(in_channels, width, code, dilation=spec.dilation(level, k))
-            stages.append(Stage([block, *_attention(spec, level)]))
-            in_channels = width
-        if level < spec.levels - 1:
-            stages.append(Stage([*_extra(spec, level, code), ResBlock(width, width, code, "down")]))
-    return stages
-
-
 def _extra(spec: UNetSpec, level: int, code: int) -> list[ResBlock]:
     """Return the encoder blocks that replace attention at a level."""
     width, first = spec.channels[level], spec.blocks
@@ -267,26 +276,3 @@ def _attention(spec: UNetSpec, level: int) -> list[Attention]:
     split = 2 if spec.attention_kind == "local" else 1
     width = spec.channels[level]
     return [Attention(width, spec.heads_of(width), split)] if spec.attends(level) else []
-
-
-def _middle(spec: UNetSpec, code: int) -> Stage:
-    """Return the extra blocks of the coarsest level, then two blocks around its attention, if it has any."""
-    last, width = spec.levels - 1, spec.channels[-1]
-    first, second = (ResBlock(width, width, code) for _ in range(2))
-    return Stage([*_extra(spec, last, code), first, *_attention(spec, last), second])
-
-
-def _decoder(spec: UNetSpec, code: int) -> list[Stage]:
-    # channels of the encoder's skips: stem, blocks, and the end of each level but the last
-    skips = [spec.channels[0]]
-    for level, width in enumerate(spec.channels):
-        skips += [width] * (spec.blocks + (level < spec.levels - 1))
-    stages, in_channels = [], spec.channels[-1]
-    for level, width in reversed(list(enumerate(spec.channels))):
-        for k in range(spec.blocks + 1):
-            blocks = [ResBlock(in_channels + skips.pop(), width, code), *_attention(spec, level)]
-            if level and k == spec.blocks:
-                blocks.append(ResBlock(width, width, code, "up"))
-            stages.append(Stage(blocks))
-            in_channels = width
-    return stages

@@ -96,7 +96,7 @@ def _run() -> bytes:
 
 
 def _read_run(path: Path) -> Any:
-    from palette_bench.baselines.training.weights import open_run
+    from palette_bench.baselines.training.checkpoint import open_run
     from palette_bench.submission.training_runs import method_of
 
     with suppress(UsageError):  # a damaged file names no method

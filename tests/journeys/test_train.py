@@ -16,7 +16,7 @@ from common import RunCli
 from toy_method import write_images
 
 from palette_bench.baselines.palette import baseline
-from palette_bench.baselines.training.weights import TrainedRun, open_run
+from palette_bench.baselines.training.checkpoint import TrainedRun, open_run
 from palette_bench.submission.methods import TrainOptions
 
 RECIPE = """\

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from palette_bench.baselines.palette import baseline
-from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion
-from palette_bench.baselines.palette.recipe import PaletteRecipe
+from palette_bench.baselines.palette.diffusion import DenoisingObjective, Diffusion, PaletteRecipe
 from palette_bench.baselines.palette.samplers import plan_for, read_name
 from palette_bench.baselines.palette.schedule import log_snr
 from palette_bench.baselines.training.draws import KeyedDraws
@@ -58,7 +57,7 @@ def test_every_recipe_reads_and_its_resolved_copy_reads_back(name: str) -> None:
     found = recipe(name)
     resolved = found.resolved("palette", found.task or "inpainting", "host")
     assert read_recipe(PaletteRecipe, to_toml(resolved), name) == resolved
-    Diffusion.of(resolved)
+    Diffusion(resolved)
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -113,7 +112,7 @@ def test_the_way_of_restoring_is_no_part_of_what_decides_weights() -> None:
 
 
 def test_levels_are_drawn_uniformly_by_step_and_between_its_ends() -> None:
-    diffusion = Diffusion.of(recipe())
+    diffusion = Diffusion(recipe())
     many = examples(20_000, side=1, hole=False)
     gammas = diffusion.draw_gammas(many, DRAWS)
     assert diffusion.trained.lowest <= gammas.min()
@@ -127,7 +126,7 @@ def test_levels_are_drawn_uniformly_by_step_and_between_its_ends() -> None:
 
 @pytest.mark.parametrize("known", ["clean", "noised"])
 def test_y_t_is_noised_in_the_hole_and_outside_as_the_recipe_says(known: str) -> None:
-    diffusion = Diffusion.of(recipe(noise={"known": known}))
+    diffusion = Diffusion(recipe(noise={"known": known}))
     some = examples(2)
     noise = torch.ones_like(some.reference)
     levels = torch.tensor([0.64, 1.0], dtype=torch.float64)[:, None, None, None]
@@ -189,7 +188,7 @@ def test_the_network_sees_the_noisy_image_first_then_the_source_and_its_level() 
     (shown,) = blind.images
     assert torch.equal(shown[:, 3:], some.source)
     assert torch.equal(shown[:, :3, :8], some.reference[:, :, :8])
-    diffusion = Diffusion.of(recipe(**TOY))
+    diffusion = Diffusion(recipe(**TOY))
     gammas = diffusion.draw_gammas(some, DRAWS)
     assert torch.equal(blind.codes[0], diffusion.code(gammas, CPU))
     assert losses.log_snr is not None
@@ -226,7 +225,7 @@ def test_equal_draws_give_equal_losses_whatever_the_batch() -> None:
 
 
 def test_a_velocity_is_the_noise_near_the_image_and_the_negative_image_in_noise() -> None:
-    diffusion = Diffusion.of(recipe(noise={"predicts": "velocity"}))
+    diffusion = Diffusion(recipe(noise={"predicts": "velocity"}))
     some, noise = examples(), torch.ones(4, 3, 16, 16)
     gammas = torch.tensor([0.0, 0.36, 0.99, 1.0], dtype=torch.float64)[:, None, None, None]
     target = diffusion.target(some.reference, noise, gammas)
@@ -243,7 +242,7 @@ def test_the_loss_of_a_velocity_is_that_of_its_target() -> None:
     (player,) = DenoisingObjective(told, CPU).trainables
     assert player.first_loss is None  # it depends on the images
     some, blind = examples(200), Blind(0.0)
-    gammas = Diffusion.of(told).draw_gammas(some, DRAWS)
+    gammas = Diffusion(told).draw_gammas(some, DRAWS)
     energy = float((some.reference.square() * some.mask).sum() / (3 * some.mask.sum()))
     expected = float(np.mean(gammas + (1 - gammas) * energy))
     assert float(player.loss(blind, some, DRAWS).values.mean()) == pytest.approx(expected, rel=0.02)
@@ -272,7 +271,7 @@ class Knows(nn.Module):
 def test_the_preview_restores_with_the_network_and_keeps_known_pixels(predicts: str) -> None:
     told = recipe(noise={"predicts": predicts}, **TOY)
     objective = DenoisingObjective(told, CPU)
-    diffusion = Diffusion.of(told)
+    diffusion = Diffusion(told)
     some = examples()
     plan = plan_for(diffusion.sampled, diffusion.trained, 25)
     network = Knows(diffusion, plan.levels, some.reference)
@@ -284,7 +283,7 @@ def test_the_preview_restores_with_the_network_and_keeps_known_pixels(predicts: 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "dpmpp-2m"])
 def test_noised_known_pixels_follow_the_law_of_training_at_every_level(sampler: Any) -> None:
-    diffusion = Diffusion.of(recipe(noise={"known": "noised"}, **TOY))
+    diffusion = Diffusion(recipe(noise={"known": "noised"}, **TOY))
     some = examples()
     plan = plan_for(diffusion.sampled, diffusion.trained, 25, sampler=sampler)
     network = Knows(diffusion, plan.levels, some.reference)
@@ -300,7 +299,7 @@ def test_noised_known_pixels_follow_the_law_of_training_at_every_level(sampler: 
 
 
 def test_plans_take_the_bold_default_of_their_number_of_steps() -> None:
-    diffusion = Diffusion.of(recipe())
+    diffusion = Diffusion(recipe())
     names = {n: str(plan_for(diffusion.sampled, diffusion.trained, n)) for n in (1000, 250, 50, 25, 10)}
     assert names == {
         1000: "ancestral/paper/static",
@@ -312,7 +311,7 @@ def test_plans_take_the_bold_default_of_their_number_of_steps() -> None:
 
 
 def test_the_name_on_a_card_reads_back_as_its_plan() -> None:
-    diffusion = Diffusion.of(recipe())
+    diffusion = Diffusion(recipe())
     plan = plan_for(diffusion.sampled, diffusion.trained, 468, sampler="ddim", grid="paper-468", clip="off")
     assert str(plan) == "ddim/paper-468/off"
     assert plan_for(diffusion.sampled, diffusion.trained, 468, **read_name(str(plan))) == plan

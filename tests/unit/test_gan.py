@@ -15,9 +15,11 @@ from questions import batch, part
 from toy_method import files_of, run_toy, write_pack
 
 from palette_bench.baselines.gan import baseline
-from palette_bench.baselines.gan.discriminator import PARAMETERS, Discriminator, PatchDiscriminator
-from palette_bench.baselines.gan.losses import (
+from palette_bench.baselines.gan.discriminator import (
     ADVERSARIAL,
+    PARAMETERS,
+    Discriminator,
+    PatchDiscriminator,
     accuracy,
     feature_gap,
     mean_score,
@@ -27,11 +29,11 @@ from palette_bench.baselines.gan.objective import (
     PATIENCE,
     DiscriminatorMonitor,
     GanObjective,
+    GanRecipe,
     generate,
+    keyed_z,
     shown,
 )
-from palette_bench.baselines.gan.recipe import GanRecipe
-from palette_bench.baselines.gan.restore import keyed_z
 from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.objective import TrainingBatch
 from palette_bench.baselines.training.recipe import read_recipe

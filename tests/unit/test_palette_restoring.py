@@ -13,10 +13,15 @@ import questions
 import torch
 from questions import part
 
-from palette_bench.baselines.palette import baseline, selfcheck
-from palette_bench.baselines.palette.diffusion import Diffusion
-from palette_bench.baselines.palette.recipe import PaletteRecipe
-from palette_bench.baselines.palette.restore import KeyedNoise, ahead
+from palette_bench.baselines.palette import baseline
+from palette_bench.baselines.palette.diffusion import Diffusion, PaletteRecipe
+from palette_bench.baselines.palette.restore import (
+    GAMMA,
+    KeyedNoise,
+    ahead,
+    denoising_gain,
+    expected_to_denoise,
+)
 from palette_bench.baselines.training import checkpoint
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import read_recipe, to_toml
@@ -336,8 +341,8 @@ def test_a_settled_run_that_does_not_denoise_is_refused(tmp_path: Path) -> None:
 def test_the_self_check_waits_for_warm_up_and_says_that_it_did(
     run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert selfcheck.applies(10_000, 10_000, 256)
-    assert not selfcheck.applies(9_999, 10_000, 256)
+    assert expected_to_denoise(10_000, 10_000, 256)
+    assert not expected_to_denoise(9_999, 10_000, 256)
     with caplog.at_level(logging.INFO):
         model(run)
     assert "not checked whether" in caplog.text
@@ -348,20 +353,20 @@ def test_the_self_check_waits_for_warm_up_and_says_that_it_did(
 def test_the_gain_is_that_of_the_networks_answer(task: Any, predicts: str) -> None:
     text = ALL.replace("palette-toy", "palette-64xs") + f'\n[noise]\npredicts = "{predicts}"\n'
     recipe = read_recipe(PaletteRecipe, text)
-    diffusion = Diffusion.of(recipe)
+    diffusion = Diffusion(recipe)
     shown: list[torch.Tensor] = []
 
     def standing_for(noise: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Return the output that `noise_of` takes for this noise."""
         if predicts == "noise":
             return noise
-        return (noise - math.sqrt(1 - selfcheck.GAMMA) * images[:, :3]) / math.sqrt(selfcheck.GAMMA)
+        return (noise - math.sqrt(1 - GAMMA) * images[:, :3]) / math.sqrt(GAMMA)
 
     def answers(images: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         shown.append(images)
         return standing_for(torch.zeros_like(images[:, :3]), images)
 
-    assert selfcheck.gain(diffusion, answers, task, 64) == pytest.approx(0, abs=1e-5)
+    assert denoising_gain(diffusion, answers, task, 64) == pytest.approx(0, abs=1e-5)
     seen = shown[0]
     assert seen.shape == (1, 6, 64, 64)
 
@@ -370,7 +375,7 @@ def test_the_gain_is_that_of_the_networks_answer(task: Any, predicts: str) -> No
         noise = torch.from_numpy(sampling_noise(0, "self-check", 0, 0, (1, 3, 64, 64)))
         return standing_for(noise / 2, images)
 
-    assert selfcheck.gain(diffusion, halves, task, 64) == pytest.approx(6.02, abs=0.01)
+    assert denoising_gain(diffusion, halves, task, 64) == pytest.approx(6.02, abs=0.01)
 
 
 # --- own images ---------------------------------------------------------------------------------

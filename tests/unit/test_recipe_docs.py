@@ -10,7 +10,7 @@ import pytest
 from common import REPOSITORY, RunCli
 from pydantic import BaseModel
 
-from palette_bench.baselines.palette.recipe import LinearChain
+from palette_bench.baselines.palette.diffusion import LinearChain
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import _toml, read_recipe, spelled_out
 from palette_bench.submission.methods import load_baseline

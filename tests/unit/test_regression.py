@@ -11,8 +11,7 @@ from questions import batch
 from toy_method import run_toy
 
 from palette_bench.baselines.regression import baseline
-from palette_bench.baselines.regression.method import RegressionObjective, regress
-from palette_bench.baselines.regression.recipe import RegressionRecipe
+from palette_bench.baselines.regression.method import RegressionObjective, RegressionRecipe, regress
 from palette_bench.baselines.training.draws import KeyedDraws
 from palette_bench.baselines.training.objective import TrainingBatch
 from palette_bench.baselines.training.recipe import read_recipe

@@ -9,9 +9,9 @@ import torch
 from toy_method import Toy, run_toy, write_pack
 
 from palette_bench.baselines.trained.packing import pack, stated
+from palette_bench.baselines.training.checkpoint import WeightsCard, card_path, open_run
 from palette_bench.baselines.training.method import PackagedMethod
 from palette_bench.baselines.training.recipe import DataOptions, read_recipe
-from palette_bench.baselines.training.weights import WeightsCard, card_path, open_run
 from palette_bench.core.errors import UsageError, WeightsError
 from palette_bench.submission.methods import RestoreOptions, load_baseline
 from palette_bench.submission.training_runs import find_run, method_of, trained_models

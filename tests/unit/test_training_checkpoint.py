@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from palette_bench.baselines.training import checkpoint
-from palette_bench.baselines.training.weights import open_run
+from palette_bench.baselines.training.checkpoint import open_run
 from palette_bench.core import atomic
 from palette_bench.core.errors import PaletteBenchError, StorageError, UsageError, WeightsError
 

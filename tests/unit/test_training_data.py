@@ -13,9 +13,8 @@ from common import SHARED
 from toy_method import Toy, run_toy, write_images, write_pack
 
 from palette_bench.baselines.training.data import JoinedImages, open_images
-from palette_bench.baselines.training.dataset import TrainingPairs
+from palette_bench.baselines.training.dataset import TrainingPairs, read_next
 from palette_bench.baselines.training.loader import BatchShard, micro_batches
-from palette_bench.baselines.training.unreadable import read_next
 from palette_bench.core.errors import SourceError, UsageError
 from palette_bench.tasks.preprocess import decode
 

@@ -10,11 +10,16 @@ import pytest
 import torch
 from toy_method import Toy, run_toy, write_pack
 
-from palette_bench.baselines.training import forecast as module
-from palette_bench.baselines.training.forecast import activation_bytes, forecast
-from palette_bench.baselines.training.machine import memory_available, processors, threads
+from palette_bench.baselines.training import resources as module
 from palette_bench.baselines.training.presets import PRESETS
 from palette_bench.baselines.training.recipe import Recipe, _toml, read_recipe
+from palette_bench.baselines.training.resources import (
+    activation_bytes,
+    forecast,
+    memory_available,
+    processors,
+    threads,
+)
 from palette_bench.baselines.training.unet import UNet
 from palette_bench.core.errors import DeviceError, RecordError, StackError, StorageError
 from palette_bench.submission.methods import load_baseline

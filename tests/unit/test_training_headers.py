@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toy_method import Toy, run_toy, write_images
 
-from palette_bench.baselines.training.weights import open_run
+from palette_bench.baselines.training.checkpoint import open_run
 from palette_bench.core.errors import SourceError
 
 

@@ -20,10 +20,9 @@ from toy_method import Toy, files_of, run_toy, weights_of, write_images, write_p
 from palette_bench.baselines.training import log
 from palette_bench.baselines.training import train as loop
 from palette_bench.baselines.training import trainer as steps
-from palette_bench.baselines.training.checkpoint import CheckpointState
+from palette_bench.baselines.training.checkpoint import CheckpointState, open_run
 from palette_bench.baselines.training.optimisation import NetworkTrainer, WeightAverage, decay_at
 from palette_bench.baselines.training.recipe import Recipe, read_recipe
-from palette_bench.baselines.training.weights import open_run
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.processes import Interrupted
 from palette_bench.runtime.distributed import ProcessGroup

@@ -1,26 +1,107 @@
-"""Forecast of a run's memory, disk space and time, before its first step."""
+"""Resources: what the machine grants this process, and what a run needs, before its first step."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from palette_bench.core.atomic import in_bytes, require_space
-from palette_bench.core.errors import DeviceError, problem
+from palette_bench.core.errors import DeviceError, StackError
 from palette_bench.core.text import duration
 
 from . import checkpoint
-from .machine import memory_available
 from .objective import TrainedMethod
 from .recipe import Recipe
 from .unet import UNet, flop
 
 logger = logging.getLogger(__name__)
+
+# --- the machine: memory, processors, threads, a compiler ---
+
+_CGROUP = Path("/sys/fs/cgroup")  # a container sees its own limits here
+
+
+def memory_available(device: torch.device, cgroup: Path = _CGROUP) -> int | None:
+    """Return the bytes still available on a device; None if they are unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type not in ("cpu", "mps"):
+        return None
+    lines = _text(Path("/proc/meminfo")).splitlines()
+    known = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    if not known:
+        with contextlib.suppress(ValueError, OSError):  # macOS: only the total is known
+            known.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    # what is left of a container's memory limit; inactive file cache is reclaimable and counts
+    limit, used = _text(cgroup / "memory.max").strip(), _text(cgroup / "memory.current").strip()
+    if limit.isdecimal() and used.isdecimal():
+        stat = dict(line.split() for line in _text(cgroup / "memory.stat").splitlines())
+        known.append(int(limit) - int(used) + int(stat.get("inactive_file", 0)))
+    return min(known, default=None)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def processors(cgroup: Path = _CGROUP) -> int:
+    """Return how many processors this process may use: its affinity, limited by a container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota, _, period = _text(cgroup / "cpu.max").strip().partition(" ")
+    granted = round(int(quota) / int(period)) if quota.isdecimal() and period.isdecimal() else count
+    return max(1, min(count, granted))
+
+
+@contextlib.contextmanager
+def threads(wanted: int | None, fixed: bool = False) -> Iterator[int]:
+    """Set torch's number of threads and yield it; restore the previous number on exit.
+
+    By default torch's number is limited to the processors that are granted and idle: a thread that waits for
+    a processor makes all others wait at the end of every operation. Beside one busy process, two threads on
+    two cores took up to three times as long as one.
+
+    Args:
+        wanted: number of threads; None chooses.
+        fixed: whether the choice must not depend on the load of the machine.
+    """
+    before, free = torch.get_num_threads(), processors()
+    if not fixed and "OMP_NUM_THREADS" not in os.environ:
+        with contextlib.suppress(OSError):  # no load average: all count as idle
+            free = min(free, max(1, (os.cpu_count() or 1) - round(os.getloadavg()[0])))
+    torch.set_num_threads(wanted or min(before, free))
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+def require_compiler(device: torch.device) -> None:
+    """Raise unless torch can compile: it calls a compiler of the system.
+
+    Raises:
+        StackError: PB711, there is no compiler.
+    """
+    known = ("CXX", ("g++", "clang++", "c++")) if device.type == "cpu" else ("CC", ("gcc", "clang", "cc"))
+    names = (os.environ.get(known[0], ""), *known[1])
+    if not any(shutil.which(name) for name in names if name):
+        fix = "install a compiler, or set compile = false: only the speed differs"
+        expected = f"one of {', '.join(known[1])}"
+        raise StackError.of("PB711", "[speed] compile = true", expected=expected, found="none", fix=fix)
+
+
+# --- forecast of a run ---
 
 _FLOP_PER_THREAD = 5e10  # per second and CPU thread: a guess; the log has the actual speed
 _LONG = 7 * 86400  # seconds; for longer runs a recipe for CPUs is named
@@ -126,8 +207,8 @@ def report_and_check(
         f"activations of {micro:,} images {in_bytes(micro * found.activations)}; "
         f"writing a checkpoint {in_bytes(found.checkpoint)}"
     )
-    there = "unknown" if available is None else in_bytes(available)
-    logger.info("memory: about %s (%s), available %s", in_bytes(needed), parts, there)
+    free = "unknown" if available is None else in_bytes(available)
+    logger.info("memory: about %s (%s), available %s", in_bytes(needed), parts, free)
     mini, text = "", recipes.get(_FOR_CPU, "")
     if device.type == "cpu" and text:
         task = tomllib.loads(text).get("task", recipe.task)
@@ -142,14 +223,12 @@ def report_and_check(
         )
     if available is not None and needed > _CLEARLY * available and not force:
         less = "a smaller [training] micro_batch or [network] preset, checkpointing, or another --device"
-        raise DeviceError(
-            problem(
-                "PB707",
-                f"memory of --device {device}",
-                expected=f"about {in_bytes(needed)}: {parts}",
-                found=f"{there} available",
-                fix=f"take {mini}{', ' if mini else ''}{less}; --force goes on all the same",
-            )
+        raise DeviceError.of(
+            "PB707",
+            f"memory of --device {device}",
+            expected=f"about {in_bytes(needed)}: {parts}",
+            found=f"{free} available",
+            fix=f"take {mini}{', ' if mini else ''}{less}; --force goes on all the same",
         )
 
 
@@ -164,8 +243,7 @@ def check_space(run: Path, found: ResourceForecast, recipe: Recipe, done: int) -
     kept = steps // keep - done // keep if keep else 0
     count = min(to_come, kept + checkpoint.KEPT + 1)
     fix = "free space, give another folder with -o, or a larger [checkpoints] keep_every; --force goes on"
-    needed = count * found.checkpoint
-    free = require_space(run, needed, fix)
+    free = require_space(run, count * found.checkpoint, fix)
     if count:
-        size = in_bytes(found.checkpoint)
-        logger.info("space: %d x %s of checkpoints, %s free", count, size, in_bytes(free))
+        sizes = in_bytes(found.checkpoint), in_bytes(free)
+        logger.info("space: %d x %s of checkpoints, %s free", count, *sizes)
