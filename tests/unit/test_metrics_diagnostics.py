@@ -88,6 +88,23 @@ def test_every_diagnostic_is_json(name: str, n: int) -> None:
     assert len(found.columns[name]) == n
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_level_differences_are_exact_to_the_last_bit(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    raw, reference, condition = rng.integers(0, 256, (3, 48, 48, 3)).astype(np.uint8)
+    condition, mask = condition[:, :, :1].repeat(3, axis=2), rng.random((48, 48)) < 0.3
+    read = {
+        name: row.read(DiagnosticInput(raw, raw, reference, condition, mask))
+        for name, row in DIAGNOSTICS.items()
+    }
+    error, known = raw.astype(np.int64) - reference, np.abs(raw.astype(np.int64) - condition)[~mask]
+    assert read["psnr"].value == 10 * np.log10(255**2 * error.size / (error**2).sum())
+    assert read["psnr"].largest == read["ssim"].largest == np.abs(error).max()
+    shift = error[mask].mean(axis=0)
+    assert read["colour_shift"] == (np.abs(shift).mean(), np.abs(error[mask]).max(), tuple(shift))
+    assert read["known_region_error"] == (known.mean(), known.max(), ())
+
+
 # error by the size of the hole
 
 
