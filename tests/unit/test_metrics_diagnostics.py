@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -181,6 +185,36 @@ def test_ssim_of_equal_images_is_one_and_of_flat_ones_the_luminance_term() -> No
     flat, brighter = (np.full((16, 16, 3), v, np.uint8) for v in (100, 150))
     expected = (2 * 100 * 150 + c) / (100**2 + 150**2 + c)
     assert structural_similarity(flat, brighter) == pytest.approx(expected, rel=1e-9)
+
+
+_READ_SSIM = """
+import numpy as np
+from palette_bench.scoring.metrics.diagnostics import structural_similarity
+images = np.random.default_rng(5).integers(0, 256, (6, 256, 256, 3)).astype(np.uint8)
+print([structural_similarity(one, other) for one, other in zip(images, images[1:])])
+"""
+
+
+def test_ssim_does_not_depend_on_the_threads_of_blas() -> None:
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", _READ_SSIM],
+            env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        for threads in ("1", "2", "5")
+    }
+    assert len(found) == 1
+
+
+def test_ssim_in_several_threads_is_that_in_one() -> None:
+    pairs = [(textured(seed, side), textured(seed + 9, side)) for seed in range(9) for side in (64, 256)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda pair: structural_similarity(*pair), pairs))
+    assert found == [structural_similarity(*pair) for pair in pairs]
 
 
 # diversity

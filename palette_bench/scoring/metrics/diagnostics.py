@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -19,38 +20,82 @@ from palette_bench.tasks.degradations.gray import luma
 
 WINDOW, SIGMA = 11, 1.5  # pixels
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_STEP = 41  # rows per block; short, so that most of the band matrix is not zero
+_ROWS, _COLUMNS = 41, 64  # of a block: few rows, so that most of the band matrix is not zero
+_Plane = NDArray[np.float64]
+
+
+class _Scratch(threading.local):
+    """Arrays of a thread that every image fills again; the system would clear new memory for each image."""
+
+    side = 0
+
+    def resize(self, side: int) -> None:
+        """Make the arrays for images of another side."""
+        if side == self.side:
+            return
+        size = side - WINDOW + 1
+        self.side = side
+        self.planes = np.empty((4, side, side))  # x, y, x^2 + y^2, xy of one channel
+        self.row_means = np.empty((4, size, side))
+        self.means = np.empty((4, size, size))
+        self.similarity = np.empty((3, size, size))
+
+
+_SCRATCH = _Scratch()
 
 
 def structural_similarity(one: Image, other: Image) -> float:
     """Return the mean SSIM of two (S, S, 3) uint8 images, S >= 11; 1 for equal images, below 1 for others."""
-    size = one.shape[0] - WINDOW + 1
-    similarity = np.empty((one.shape[2], size, size))
-    # Channel by channel: larger arrays would be new memory from the system, cleared first, for every image.
-    for channel, found in enumerate(similarity):
-        found[:] = _similarity_map(*(image[:, :, channel].astype(np.float64) for image in (one, other)))
-    return float(similarity.mean())
+    scratch = _SCRATCH
+    scratch.resize(one.shape[0])
+    x, y, squares, products = scratch.planes
+    for channel, similarity in enumerate(scratch.similarity):
+        x[:], y[:] = one[:, :, channel], other[:, :, channel]
+        np.multiply(x, y, out=products)
+        np.multiply(x, x, out=squares)
+        squares += y * y
+        _along_rows(scratch.planes, scratch.row_means)
+        _along_rows(scratch.row_means.transpose(0, 2, 1), scratch.means)  # rows and columns exchanged
+        _compare(*scratch.means, similarity)
+    return float(scratch.similarity.mean())
 
 
-def _similarity_map(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the SSIM of every window of one channel, with rows and columns exchanged."""
-    planes = np.stack([x, y, x * x + y * y, x * y])
-    mean_x, mean_y, squares, products = _along_rows(_along_rows(planes).transpose(0, 2, 1))
-    mean_product, mean_squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    luminance = (2 * mean_product + _C1) / (mean_squares + _C1)
-    structure = (2 * (products - mean_product) + _C2) / (squares - mean_squares + _C2)
-    return np.asarray(luminance * structure)
+def _compare(x: _Plane, y: _Plane, squares: _Plane, products: _Plane, similarity: _Plane) -> None:
+    """Fill `similarity` with SSIM from window means of x, y, x^2 + y^2 and xy, which are overwritten.
+
+    SSIM = (2 x y + C1) / (x^2 + y^2 + C1) * (2 (xy - x y) + C2) / (variances of x and y + C2).
+    """
+    np.multiply(x, y, out=similarity)
+    products -= similarity
+    products *= 2
+    products += _C2
+    similarity *= 2
+    similarity += _C1
+    x *= x
+    y *= y
+    x += y
+    squares -= x
+    squares += _C2
+    x += _C1
+    similarity /= x
+    products /= squares
+    similarity *= products
 
 
-def _along_rows(planes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the window means along the second axis, by products with blocks of the band matrix."""
-    length = planes.shape[1] - WINDOW + 1
-    means = np.empty((len(planes), length, planes.shape[2]))
-    for start in range(0, length, _STEP):
-        block = means[:, start : start + _STEP]
-        height = block.shape[1]
-        np.matmul(_band(height), planes[:, start : start + height + WINDOW - 1], out=block)
-    return means
+def _along_rows(planes: _Plane, means: _Plane) -> None:
+    """Fill `means` with the window means along the second axis, by products with blocks of the band matrix.
+
+    The blocks are so small that BLAS computes each in one thread: several threads cost ten times as much for
+    such products, and change the last bit.
+    """
+    _, length, width = means.shape
+    for top in range(0, length, _ROWS):
+        height = min(_ROWS, length - top)
+        above = slice(top, top + height + WINDOW - 1)
+        for left in range(0, width, _COLUMNS):
+            columns = slice(left, left + _COLUMNS)
+            out = means[:, top : top + height, columns]
+            np.matmul(_band(height), planes[:, above, columns], out=out)
 
 
 @cache
