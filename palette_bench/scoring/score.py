@@ -17,7 +17,7 @@ from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError, Problem, SubmissionError, UsageError, errors_of, problem
 from palette_bench.core.fingerprint import fingerprint
-from palette_bench.core.processes import in_threads, stoppable
+from palette_bench.core.processes import stoppable
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, ImageId, Progress
 from palette_bench.runtime import distributed
 from palette_bench.scoring.card import environment, make_card, make_table
@@ -66,6 +66,7 @@ def score(
     partial: bool = False,
     fresh: bool = False,
     export_statistics: AnyPath | None = None,
+    workers: int = 1,
     progress: Progress = SILENT,
 ) -> Scorecard:
     """Score a submission; write its scorecard, with the per-image table beside it.
@@ -91,6 +92,7 @@ def score(
             marked and never ranks.
         fresh: whether to compute features anew even if they are cached.
         export_statistics: .npz to write, with mean and covariance of the outputs' FID features.
+        workers: number of processes of rank 0 that check and measure pixels.
         progress: progress display.
 
     Returns:
@@ -130,7 +132,7 @@ def score(
         if idle := [e.id for e in opened if e not in used]:
             log.warning("no metric uses %s: ignored", ", ".join(idle))
         checked = world.run_on_main(
-            lambda: _check(submission, target, selection.diagnostics, partial, progress)
+            lambda: _check(submission, target, selection.diagnostics, partial, workers, progress)
         )
         world.run_on_main(lambda: atomic.make_folder(out.parent))
         if export and not any(step.metric.referenced for step in steps):
@@ -201,7 +203,12 @@ class _CheckedSubmission:
 
 
 def _check(
-    submission: Path, target: BenchSet, rows: Sequence[Diagnostic], partial: bool, progress: Progress
+    submission: Path,
+    target: BenchSet,
+    rows: Sequence[Diagnostic],
+    partial: bool,
+    workers: int,
+    progress: Progress,
 ) -> _CheckedSubmission:
     """Check a submission and compute its pixel diagnostics from the same decoded images.
 
@@ -212,9 +219,9 @@ def _check(
     canary.prove()
     with open_submission(submission, len(target.ids)) as files:
         checking = SubmissionCheck(files, target)
-        with closing(checking.read_outputs(progress)) as outputs:
-            function = functools.partial(measure, target=target, diagnostics=rows)
-            measured = {one.image_id: one for one in in_threads(function, outputs)}
+        function = functools.partial(measure, diagnostics=[row.id for row in rows])
+        with closing(checking.read_outputs(function, workers=workers, progress=progress)) as outputs:
+            measured = {one.image_id: one for one in outputs}
         report = checking.report()
     problems = report.problems
     if partial and measured and report.card and {p.code for p in errors_of(problems)} <= _BY_ID:

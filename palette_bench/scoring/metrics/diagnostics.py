@@ -56,15 +56,16 @@ def structural_similarity(one: Image, other: Image) -> float:
         squares += y * y
         _along_rows(scratch.planes, scratch.row_means)
         _along_rows(scratch.row_means.transpose(0, 2, 1), scratch.means)  # rows and columns exchanged
-        _compare(*scratch.means, similarity)
+        _compare(scratch.means, similarity)
     return float(scratch.similarity.mean())
 
 
-def _compare(x: _Plane, y: _Plane, squares: _Plane, products: _Plane, similarity: _Plane) -> None:
+def _compare(means: _Plane, similarity: _Plane) -> None:
     """Fill `similarity` with SSIM from window means of x, y, x^2 + y^2 and xy, which are overwritten.
 
     SSIM = (2 x y + C1) / (x^2 + y^2 + C1) * (2 (xy - x y) + C2) / (variances of x and y + C2).
     """
+    x, y, squares, products = means
     np.multiply(x, y, out=similarity)
     products -= similarity
     products *= 2
