@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palette_bench.cli import terminal
-from palette_bench.cli.options import DEVICE, EXISTING, NEW_FILE, PATH, SET, WEIGHTS
+from palette_bench.cli.options import DEVICE, EXISTING, NEW_FILE, PATH, SET, WEIGHTS, WORKERS
 
 if TYPE_CHECKING:
     from palette_bench.scoring.scorecard import Scorecard
@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     help="Also write mean and covariance of the outputs' features, as pytorch-fid reads them.",
 )
 @click.option("--fresh", is_flag=True, help="Compute features anew even if they are cached.")
+@WORKERS
 def command(
     submission: Path,
     out: Path,
