@@ -7,7 +7,7 @@ The set has images of 256 pixels: those of a folder, or crops of the bundled pho
 copy-input and scored with smoke-random. Parts run alone in this process, the older checkout's code between
 ours, and their results must be equal. Whole scores run in child processes, features computed anew, after a
 first score that imports and warms up; scores and tables must be equal, too. CPU time is that of all threads
-and worker processes, with the workers' start; few images (under 256) are read without workers. Wall time
+and worker processes, with the workers' start; few images (under 1,000) are read without workers. Wall time
 means something on an idle machine alone. OMP_NUM_THREADS=1 leaves out what several threads of BLAS cost.
 """
 

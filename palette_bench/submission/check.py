@@ -32,7 +32,7 @@ from palette_bench.submission.output_reader import CheckedOutput, Inspected, Out
 from palette_bench.tasks import canary
 
 CARD_BYTES = 1 << 16
-_FOR_PROCESSES = 256  # files from which on processes save more time than it takes to start them
+_FOR_PROCESSES = 1000  # files from which on processes save more time than it takes to start them
 
 # rule that a passed check establishes -> error codes that contradict the rule
 _RULES = {
