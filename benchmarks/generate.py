@@ -205,7 +205,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        images = arguments.images or make_images(root / "pictures", arguments.images)
+        images = arguments.images or make_images(root / "pictures", arguments.pictures)
         if arguments.images and not os.access(images, os.W_OK):
             images = Path(
                 shutil.copytree(images, root / "pictures")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from palette_bench.cli import terminal
-from palette_bench.cli.options import NEW_FILE, PATH
+from palette_bench.cli.options import NEW_FILE, PATH, WORKERS
 
 
 @click.command("check", short_help="Check a submission against its set; list every problem at once.")
@@ -23,9 +23,16 @@ from palette_bench.cli.options import NEW_FILE, PATH
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--html", "page", type=NEW_FILE, help="Write the findings as a page, too.")
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
+@WORKERS
 @click.pass_context
 def command(
-    ctx: click.Context, submission: Path, benchset: Path, as_json: bool, page: Path | None, strict: bool
+    ctx: click.Context,
+    submission: Path,
+    benchset: Path,
+    as_json: bool,
+    page: Path | None,
+    strict: bool,
+    workers: int,
 ) -> None:
     """Check a submission against its set; list every problem at once.
 
@@ -40,7 +47,7 @@ def command(
 
     from palette_bench.submission.check import check
 
-    report = check(submission, benchset, strict=strict, progress=terminal.progress)
+    report = check(submission, benchset, strict=strict, workers=workers, progress=terminal.progress)
     if page is not None:
         from palette_bench.board.check_page import write_check
 

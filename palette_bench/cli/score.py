@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palette_bench.cli import terminal
-from palette_bench.cli.options import DEVICE, EXISTING, NEW_FILE, PATH, SET, SHARD, WEIGHTS
+from palette_bench.cli.options import DEVICE, EXISTING, NEW_FILE, PATH, SET, SHARD, WEIGHTS, WORKERS
 
 if TYPE_CHECKING:
     from palette_bench.core.journal import Shard
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     "--merge", is_flag=True, help="Write the card from the parts of shards; measure what they lack."
 )
 @click.option("--fresh", is_flag=True, help="Compute features anew even if they are cached.")
+@WORKERS
 def command(
     submission: Path,
     out: Path,

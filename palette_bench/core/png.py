@@ -1,7 +1,7 @@
 """Plain PNG writer and strict PNG reader.
 
-The reader verifies the whole file before Pillow decodes it. Pillow alone accepts an image that ends after 100
-of 256 rows, clips 16-bit gray, and reads a JPEG named .png. Source: trust, section 4.1.
+The reader verifies the whole file and inflates it once. Pillow alone accepts an image that ends after 100 of
+256 rows, clips 16-bit gray, and reads a JPEG named .png. Source: trust, section 4.1.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from palette_bench.core.types import Image
@@ -24,7 +25,8 @@ MAX_BYTES = 1 << 20
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 3: 2}  # channels -> IHDR colour type
 _COLOUR_NAMES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
-_UP = 2  # filter type of all rows: photographs compress as well as with a search for the best type per row
+# Row filters; the writer uses Up alone: photographs compress as well as with a search for the best per row.
+_NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
 
 
 @dataclass
@@ -123,18 +125,22 @@ def decode_strict(
         raise PngError("PB301", "a PNG signature", f"{data[:8]!r}" if data else "an empty file")
     header, body, metadata = _walk(data)
     _check_header(header, height, width, channels)
-    _check_stream(body, height, 1 + width * channels)
-    with PillowImage.open(io.BytesIO(_assemble(header, body)), formats=["PNG"]) as image:
+    rows = _inflated(body, height, 1 + width * channels)
+    if rows[:, 0].max(initial=_NONE) <= _UP:
+        return _unfiltered(rows, channels), metadata
+    # Average and Paeth go from sample to sample. Stored rows spare Pillow from inflating them again.
+    stored = zlib.compress(rows.tobytes(), 0)
+    with PillowImage.open(io.BytesIO(_assemble(header, stored)), formats=["PNG"]) as image:
         return np.asarray(image).reshape(height, width, channels), metadata
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Yield (kind, body) of each chunk up to IEND, which must end the file.
 
     Raises:
         PngError: PB305, a chunk is damaged or cut, or bytes follow IEND.
     """
-    at = len(_SIGNATURE)
+    at, view = len(_SIGNATURE), memoryview(data)
     kind, length = b"", 0
     while kind != b"IEND":
         if at + 12 > len(data):
@@ -144,8 +150,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise PngError("PB305", f"{length:,} bytes of {kind!r}", "end of file")
         if not kind.isalpha():
             raise PngError("PB305", "four letters as the name of a chunk", f"{kind!r}")
-        body = data[at + 8 : at + 8 + length]
-        if struct.unpack_from(">I", data, at + 8 + length)[0] != zlib.crc32(kind + body):
+        body = view[at + 8 : at + 8 + length]
+        if struct.unpack_from(">I", data, at + 8 + length)[0] != zlib.crc32(body, zlib.crc32(kind)):
             raise PngError("PB305", f"the checksum of {kind!r}", "another checksum")
         yield kind, body
         at += 12 + length
@@ -158,14 +164,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _walk(data: bytes) -> tuple[bytes, bytes, bool]:
     """Return the body of IHDR, the joined bodies of IDAT, and whether other chunks were skipped."""
     header = b""
-    parts: list[bytes] = []
+    parts: list[memoryview] = []
     before = b""
     metadata = False
     for kind, body in _chunks(data):
         if (kind == b"IHDR") != (before == b""):
             raise PngError("PB305", "IHDR first and once", f"{kind!r} after {before!r}")
         if kind == b"IHDR":
-            header = body
+            header = bytes(body)
         elif kind == b"IDAT":
             if parts and before != b"IDAT":
                 raise PngError("PB305", "consecutive IDAT chunks", "a gap between them")
@@ -198,20 +204,43 @@ def _check_header(header: bytes, height: int, width: int, channels: int) -> None
         raise PngError("PB304", "no interlacing", "Adam7 interlacing")
 
 
-def _check_stream(body: bytes, height: int, stride: int) -> None:
-    """Raise PB306 unless the data inflate to exactly the rows of the image, with valid row filters."""
+def _inflated(body: bytes, height: int, stride: int) -> NDArray[np.uint8]:
+    """Return the filtered rows, (height, stride) uint8; the first byte of each is its filter.
+
+    Raises:
+        PngError: PB306, the data do not inflate to exactly the rows of the image, or filters are unknown.
+    """
     inflate = zlib.decompressobj()
     try:
-        rows = inflate.decompress(body, height * stride + 1)
+        data = inflate.decompress(body, height * stride + 1)
     except zlib.error as error:
         raise PngError("PB306", "a deflate stream", str(error)) from None
     expected = f"exactly {height * stride:,} bytes of pixel data"
-    if len(rows) > height * stride or inflate.unused_data:
+    if len(data) > height * stride or inflate.unused_data:
         raise PngError("PB306", expected, "more")
-    if len(rows) < height * stride:
-        raise PngError("PB306", expected, f"{len(rows):,} bytes")
+    if len(data) < height * stride:
+        raise PngError("PB306", expected, f"{len(data):,} bytes")
     if not inflate.eof:
         raise PngError("PB306", "a deflate stream with its ending", "a cut stream")
-    filters = np.frombuffer(rows, np.uint8)[::stride]
-    if filters.max(initial=0) > 4:
-        raise PngError("PB306", "row filters 0 to 4", f"filter {filters.max()}")
+    rows = np.frombuffer(data, np.uint8).reshape(height, stride)
+    if (largest := rows[:, 0].max(initial=_NONE)) > _PAETH:
+        raise PngError("PB306", "row filters 0 to 4", f"filter {largest}")
+    return rows
+
+
+def _unfiltered(rows: NDArray[np.uint8], channels: int) -> Image:
+    """Return the pixels, (H, W, C) uint8, of rows with the filters None, Sub and Up.
+
+    Source: PNG specification, section 9.2; sums are modulo 256.
+    """
+    pixels = np.empty((len(rows), (rows.shape[1] - 1) // channels, channels), np.uint8)
+    above = np.zeros(pixels.shape[1:], np.uint8)
+    for kind, row, line in zip(rows[:, 0].tolist(), rows[:, 1:].reshape(pixels.shape), pixels, strict=True):
+        if kind == _UP:
+            np.add(row, above, out=line)
+        elif kind == _SUB:
+            np.add.accumulate(row, axis=0, dtype=np.uint8, out=line)
+        else:
+            line[:] = row
+        above = line
+    return pixels

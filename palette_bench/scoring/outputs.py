@@ -13,9 +13,10 @@ from palette_bench.core.errors import SubmissionError
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.png import PngError
 from palette_bench.core.types import Fingerprint, Image, ImageId
-from palette_bench.scoring.metrics.diagnostics import Diagnostic, DiagnosticInput, DiagnosticReading
-from palette_bench.submission.check import CheckedOutput, read_output
+from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, DiagnosticInput, DiagnosticReading
+from palette_bench.submission.check import read_output
 from palette_bench.submission.files import Submission, output_name
+from palette_bench.submission.output_reader import CheckedOutput
 from palette_bench.tasks.degradations.hole import recomposite
 
 
@@ -59,20 +60,24 @@ class MeasuredOutput(NamedTuple):
     intact: bool
 
 
-def measure(output: CheckedOutput, target: BenchSet, diagnostics: Sequence[Diagnostic]) -> MeasuredOutput:
-    """Return the pixel diagnostics of one output, and whether the set's own images are intact.
+def measure(output: CheckedOutput, diagnostics: Sequence[str]) -> MeasuredOutput:
+    """Return pixel diagnostics of one output, by their ids, and whether the set's own images are intact.
 
     Raises:
         BenchSetError: the set's reference image cannot be read.
     """
+    target, reference = output.target, output.reference
+    assert isinstance(target, BenchSet), "scores need the whole set"
+    assert reference is not None, "a whole set has references"
     raw, condition, mask = output.output, output.condition, output.mask
     scored = raw if mask is None else recomposite(raw, condition, mask)
-    image = DiagnosticInput(raw, scored, target.reference(output.image_id), condition, mask)
     item = target.manifest.by_id[output.image_id]
-    channels = input_channels(target.task.degradation)
-    found = [pixel_digest(image.reference), pixel_digest(condition[:, :, :channels])]
+    gray = input_channels(target.task.degradation) == 1
+    found = [pixel_digest(reference), pixel_digest(condition[:, :, :1]) if gray else output.condition_digest]
     if mask is not None:
         found.append(pixel_digest(mask.astype(np.uint8) * 255))
     intact = found == [digest for digest in (item.reference_px, item.input_px, item.mask_px) if digest]
-    readings = {diagnostic.id: diagnostic.read(image) for diagnostic in diagnostics}
-    return MeasuredOutput(output.image_id, pixel_digest(scored), readings, intact)
+    image = DiagnosticInput(raw, scored, reference, condition, mask)
+    readings = {name: DIAGNOSTICS[name].read(image) for name in diagnostics}
+    digest = output.digest if mask is None else pixel_digest(scored)
+    return MeasuredOutput(output.image_id, digest, readings, intact)

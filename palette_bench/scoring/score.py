@@ -5,6 +5,7 @@ Every rank of a distributed run goes through the same steps. Rank 0 checks, comp
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -15,7 +16,7 @@ from types import MappingProxyType
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError, Problem, SubmissionError, UsageError, errors_of, problem
-from palette_bench.core.processes import in_threads, stoppable
+from palette_bench.core.processes import stoppable
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, ImageId, Progress
 from palette_bench.runtime import distributed
 from palette_bench.scoring.card import environment, make_card, make_table
@@ -35,8 +36,9 @@ from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import ReferenceRequest
 from palette_bench.scoring.scorecard import Score, Scorecard, write_scorecard
 from palette_bench.scoring.scoring_plan import ScoringChoice, ScoringPlan
-from palette_bench.submission.check import CheckedOutput, CheckReport, SubmissionCheck
+from palette_bench.submission.check import CheckReport, SubmissionCheck
 from palette_bench.submission.files import open_submission
+from palette_bench.submission.output_reader import CheckedOutput
 from palette_bench.tasks import canary
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ def score(
     fresh: bool = False,
     export_statistics: AnyPath | None = None,
     parts: AnyPath | None = None,
+    workers: int = 1,
     progress: Progress = SILENT,
 ) -> Scorecard:
     """Score a submission; write its scorecard, with the per-image table beside it.
@@ -89,6 +92,7 @@ def score(
         export_statistics: .npz to write, with mean and covariance of the outputs' FID features.
         parts: folder in which shards have left what they measured; what it lacks is measured here. An equal
             card that is there already is kept.
+        workers: number of processes of rank 0 that check and measure pixels.
         progress: progress display.
 
     Returns:
@@ -119,7 +123,9 @@ def score(
         plan = ScoringPlan.open(choice, device, precision, mode, world)
         done = ScoreParts.of(plan, Path(parts)).finished() if parts else NO_PARTS
         checked = world.run_on_main(
-            lambda: _check(submission, target, selection.diagnostics, partial, progress, done.outputs)
+            lambda: _check(
+                submission, target, selection.diagnostics, partial, workers, progress, done.outputs
+            )
         )
         world.run_on_main(lambda: atomic.make_folder(out.parent))
         steps, used = plan.steps, plan.used
@@ -181,11 +187,20 @@ class _CheckedSubmission:
     problems: tuple[Problem, ...]
 
 
+def _measured(
+    diagnostics: Sequence[str],
+    known: Mapping[tuple[ImageId, Fingerprint], MeasuredOutput],
+    output: CheckedOutput,
+) -> MeasuredOutput:
+    return known.get((output.image_id, output.digest)) or measure(output, diagnostics)
+
+
 def _check(
     submission: Path,
     target: BenchSet,
     rows: Sequence[Diagnostic],
     partial: bool,
+    workers: int,
     progress: Progress,
     known: Mapping[tuple[ImageId, Fingerprint], MeasuredOutput],
 ) -> _CheckedSubmission:
@@ -200,12 +215,10 @@ def _check(
     canary.prove()
     with open_submission(submission, len(target.ids)) as files:
         checking = SubmissionCheck(files, target)
-        with closing(checking.read_outputs(progress)) as outputs:
-
-            def read(output: CheckedOutput) -> MeasuredOutput:
-                return known.get((output.image_id, output.digest)) or measure(output, target, rows)
-
-            measured = {one.image_id: one for one in in_threads(read, outputs)}
+        inspect = functools.partial(_measured, [row.id for row in rows], known)
+        workers = 1 if known else workers  # the known outputs would travel to every process
+        with closing(checking.read_outputs(inspect, workers=workers, progress=progress)) as outputs:
+            measured = {one.image_id: one for one in outputs}
         report = checking.report()
     problems = report.problems
     if partial and measured and report.card and {p.code for p in errors_of(problems)} <= FORGIVEN:

@@ -42,8 +42,9 @@ from palette_bench.scoring.parts import ScoreParts, entry_of, parts_folder
 from palette_bench.scoring.score import FORGIVEN, require_intact, score
 from palette_bench.scoring.scorecard import Scorecard
 from palette_bench.scoring.scoring_plan import ScoringChoice, ScoringPlan
-from palette_bench.submission.check import CheckedOutput, SubmissionCheck, read_output
+from palette_bench.submission.check import SubmissionCheck, read_output
 from palette_bench.submission.files import Submission, open_submission, output_name
+from palette_bench.submission.output_reader import CheckedOutput
 from palette_bench.tasks import canary
 
 
@@ -216,7 +217,8 @@ class _ShardRun:
             except PngError as error:
                 return error
             condition, mask = target.condition(image_id), target.mask(image_id)
-            return CheckedOutput(image_id, image, condition, mask, pixel_digest(image))
+            digests = pixel_digest(image), pixel_digest(condition)
+            return CheckedOutput(image_id, image, condition, mask, *digests, target)
 
         for image_id, output in zip(chunk, in_threads(read, chunk), strict=True):
             if isinstance(output, CheckedOutput):
@@ -244,8 +246,8 @@ class _ShardRun:
         if whole:
             digests = {entry["id"]: entry["scored"] for entry in known}
         else:
-            rows = self.plan.selection.diagnostics
-            found = in_threads(lambda output: measure(output, target, rows), outputs.values())
+            names = [row.id for row in self.plan.selection.diagnostics]
+            found = in_threads(lambda output: measure(output, names), outputs.values())
             measured = {one.image_id: one for one in found}
             if damaged := [i for i in ids if not measured[i].intact]:
                 self.damaged += damaged

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.core.errors import Problem
-from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Fingerprint, Image, ImageId, Mask
 from palette_bench.submission import thumbnails
 from palette_bench.submission.files import of_files, output_name
@@ -45,17 +44,84 @@ _FIXES = {
 }
 
 
+class OutputAppearance(NamedTuple):
+    """What the tests for anomalies know of one output.
+
+    Attributes:
+        constant: whether it has one colour.
+        lossy: whether its known pixels changed in many places, but only slightly.
+        luma: thumbnail of the output.
+        given: thumbnail of the input.
+        known: (thumbnails.CELLS * thumbnails.CELLS,) bool, cells without a hole.
+        channels: names of its channels if they are not R, G, B, "" if they are, None without a verdict.
+        tones: contrast and brightness relative to the input, if they can be compared.
+        turned: how it is turned or mirrored, in words.
+        shift: by how many pixels it is moved down and to the right; None if that was not looked for.
+    """
+
+    constant: bool
+    lossy: bool
+    luma: _Grid
+    given: _Grid
+    known: NDArray[np.bool_]
+    channels: str | None = None
+    tones: tuple[float, float] | None = None
+    turned: str = ""
+    shift: tuple[int, int] | None = None
+
+
+def appearance(
+    output: Image, condition: Image, mask: Mask | None, coloured: Image | None, *, seek_shift: bool
+) -> OutputAppearance:
+    """Return what the tests for anomalies need to know of one output.
+
+    Args:
+        output: (S, S, 3) uint8.
+        condition: (S, S, 3) uint8, the input; gray is repeated in each channel.
+        mask: (S, S) bool, True = hole, or None.
+        coloured: an image with the colours to expect: the input, or the original if the input is gray; None
+            if there is no such image.
+        seek_shift: whether to look for a shift, which takes long.
+    """
+    # Tones, channels and orientation are compared on thumbnails, over cells without a hole.
+    colours, given = thumbnails.thumbnail(output), thumbnails.thumbnail(condition)
+    known = thumbnails.known_cells(mask)
+    luma, given_luma = colours @ thumbnails.LUMA, given @ thumbnails.LUMA
+    constant = bool((output == output[0, 0]).all())
+    grids = luma.astype(np.float32), given_luma.astype(np.float32)
+    found = OutputAppearance(constant, _is_lossy(output, condition, mask), *grids, known)
+    if constant or known.sum() < thumbnails.MIN_CELLS:
+        return found
+    held = None
+    if coloured is not None:
+        model = given if coloured is condition else thumbnails.thumbnail(coloured)
+        held = thumbnails.colour_fault(colours[known], model[known])
+    of_0_to_1 = bool(output.max() <= 1)
+    changed = None if held else thumbnails.tones(luma[known], given_luma[known], of_0_to_1=of_0_to_1)
+    turned = "" if changed is not None else thumbnails.turn(luma, given_luma, known)
+    shift = thumbnails.shift(output, condition, mask) if seek_shift else None
+    return found._replace(channels=held, tones=changed, turned=turned, shift=shift)
+
+
+def _is_lossy(output: Image, condition: Image, mask: Mask | None) -> bool:
+    """Return whether many known pixels changed, but only slightly, as after JPEG or a resize."""
+    if mask is None or mask.all():
+        return False
+    samples = np.maximum(output, condition) - np.minimum(output, condition)
+    gaps = np.maximum(np.maximum(samples[..., 0], samples[..., 1]), samples[..., 2])[~mask]
+    return bool((gaps > 0).mean() >= ALTERED_SHARE and (gaps <= SMALL_ERROR).mean() >= SMALL_SHARE)
+
+
 class AnomalyCheck:
     """Detector of suspicious outputs: `add` collects the outputs of a set, `problems` tests them together."""
 
-    def __init__(self, target: ContestantSet) -> None:
+    def __init__(self, references: Mapping[ImageId, Fingerprint]) -> None:
         """Start without outputs.
 
         Args:
-            target: the set that the outputs belong to.
+            references: id -> pixel digest of the original; empty if the originals are not available.
         """
-        self._target = target
-        self._references = target.reference_digests
+        self._references = references
         self._digests: dict[ImageId, Fingerprint] = {}
         self._conditions: dict[ImageId, Fingerprint] = {}
         self._constant: set[ImageId] = set()
@@ -68,53 +134,38 @@ class AnomalyCheck:
         self._inputs: list[_Grid] = []
         self._known: list[NDArray[np.bool_]] = []
 
+    @property
+    def seeks_shifts(self) -> bool:
+        """Return whether further outputs need to be looked at for a shift."""
+        return len(self._shifts) < _LOOKED_AT
+
     def add(
-        self, image_id: ImageId, output: Image, condition: Image, mask: Mask | None, digest: Fingerprint
+        self, image_id: ImageId, digest: Fingerprint, condition: Fingerprint, found: OutputAppearance
     ) -> None:
         """Add one output.
 
         Args:
             image_id: id of the image.
-            output: (S, S, 3) uint8.
-            condition: (S, S, 3) uint8, the input; gray is repeated in each channel.
-            mask: (S, S) bool, True = hole, or None.
             digest: pixel digest of the output.
+            condition: pixel digest of the input, with gray repeated in each channel.
+            found: what the output looks like.
         """
-        self._digests[image_id] = digest
-        self._conditions[image_id] = pixel_digest(condition)
-        if (output == output[0, 0]).all():
+        self._digests[image_id], self._conditions[image_id] = digest, condition
+        self._outputs.append(found.luma)
+        self._inputs.append(found.given)
+        self._known.append(found.known)
+        if found.constant:
             self._constant.add(image_id)
-        if mask is not None and not mask.all():
-            # Known pixels that changed in many places, but only slightly, show JPEG or a resize.
-            samples = np.maximum(output, condition) - np.minimum(output, condition)
-            gaps = np.maximum(np.maximum(samples[..., 0], samples[..., 1]), samples[..., 2])[~mask]
-            if (gaps > 0).mean() >= ALTERED_SHARE and (gaps <= SMALL_ERROR).mean() >= SMALL_SHARE:
-                self._lossy.add(image_id)
-        # Tones, channels and orientation are compared on thumbnails, over cells without a hole.
-        colours, given = thumbnails.thumbnail(output), thumbnails.thumbnail(condition)
-        known = thumbnails.known_cells(mask)
-        luma, given_luma = colours @ thumbnails.LUMA, given @ thumbnails.LUMA
-        self._outputs.append(luma.astype(np.float32))
-        self._inputs.append(given_luma.astype(np.float32))
-        self._known.append(known)
-        if image_id in self._constant or known.sum() < thumbnails.MIN_CELLS:
-            return
-        # The colours to expect are those of the input, or of the original if the input is gray.
-        model: thumbnails.Colours | None = given
-        if self._target.task.degradation == "gray-v1":
-            whole = self._target if isinstance(self._target, BenchSet) else None
-            model = thumbnails.thumbnail(whole.reference(image_id)) if whole else None
-        held = None if model is None else thumbnails.colour_fault(colours[known], model[known])
-        if held is not None:
-            self._channels[image_id] = held
-        of_0_to_1 = bool(output.max() <= 1)
-        changed = None if held else thumbnails.tones(luma[known], given_luma[known], of_0_to_1=of_0_to_1)
-        if changed is not None:
-            self._tones[image_id] = changed
-        elif turned := thumbnails.turn(luma, given_luma, known):
-            self._turned[image_id] = turned
-        if len(self._shifts) < _LOOKED_AT:
-            self._shifts[image_id] = thumbnails.shift(output, condition, mask)
+        if found.lossy:
+            self._lossy.add(image_id)
+        if found.channels is not None:
+            self._channels[image_id] = found.channels
+        if found.tones is not None:
+            self._tones[image_id] = found.tones
+        if found.turned:
+            self._turned[image_id] = found.turned
+        if found.shift is not None and self.seeks_shifts:
+            self._shifts[image_id] = found.shift
 
     def problems(self) -> list[Problem]:
         """Return PB321-PB329 for the outputs added so far."""

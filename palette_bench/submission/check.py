@@ -1,24 +1,23 @@
 """Check of a submission against its benchmark set: all problems are reported, and nothing is written.
 
 `score` runs the same check and measures each decoded output on the way. To extract features, it reads the
-files a second time with `read_output`.
+files a second time with `read_output`: which features are cached is known only after the check.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from palette_bench.benchset.manifest import ContestantSet, open_set
 from palette_bench.core.errors import Problem, RecordError, SubmissionError, errors_of, problem
-from palette_bench.core.fingerprint import pixel_digest, table_digest
+from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.png import PngError, decode_strict
-from palette_bench.core.processes import in_threads
 from palette_bench.core.text import html_table
-from palette_bench.core.types import SILENT, AnyPath, Fingerprint, Image, ImageId, Mask, Progress
+from palette_bench.core.types import SILENT, AnyPath, Fingerprint, Image, ImageId, Progress
 from palette_bench.submission.anomalies import AnomalyCheck
 from palette_bench.submission.card import CARD, PLACEHOLDER, PLACEHOLDER_SLUG, SubmissionCard
 from palette_bench.submission.files import (
@@ -29,9 +28,11 @@ from palette_bench.submission.files import (
     open_submission,
     output_name,
 )
+from palette_bench.submission.output_reader import CheckedOutput, Inspected, OutputFile, read_files
 from palette_bench.tasks import canary
 
 CARD_BYTES = 1 << 16
+_FOR_PROCESSES = 1000  # files from which on processes save more time than it takes to start them
 
 # rule that a passed check establishes -> error codes that contradict the rule
 _RULES = {
@@ -66,25 +67,6 @@ _FIXES = {
 # only a notice
 _ANCHORS = {"original": "PB321", "copy-input": "PB322"}
 _RANK = {"error": 0, "warning": 1, "info": 2}
-
-
-@dataclass(frozen=True)
-class CheckedOutput:
-    """A valid, decoded output of sample 1, with the input and mask it belongs to.
-
-    Attributes:
-        image_id: id of the image.
-        output: (S, S, 3) uint8, as submitted.
-        condition: (S, S, 3) uint8, the input; gray is repeated in each channel.
-        mask: (S, S) bool, True = hole, or None.
-        digest: pixel digest of the output.
-    """
-
-    image_id: ImageId
-    output: Image
-    condition: Image
-    mask: Mask | None
-    digest: Fingerprint
 
 
 @dataclass(frozen=True)
@@ -139,7 +121,12 @@ class CheckReport:
 
 
 def check(
-    submission: AnyPath, benchset: AnyPath, *, strict: bool = False, progress: Progress = SILENT
+    submission: AnyPath,
+    benchset: AnyPath,
+    *,
+    strict: bool = False,
+    workers: int = 1,
+    progress: Progress = SILENT,
 ) -> CheckReport:
     """Read every file of a submission and return a report of all errors and anomalies.
 
@@ -148,6 +135,7 @@ def check(
         benchset: the set that the submission belongs to, or only its public part. The public part has no
             originals, so copies of them (PB321) are not detected.
         strict: count warnings as errors.
+        workers: number of processes.
         progress: callback that reports each image.
 
     Raises:
@@ -159,11 +147,15 @@ def check(
     try:
         with open_submission(Path(submission), len(target.ids)) as files:
             checking = SubmissionCheck(files, target)
-            for _ in checking.read_outputs(progress):
+            for _ in checking.read_outputs(_no_more, workers=workers, progress=progress):
                 pass
             return checking.report(strict=strict)
     except SubmissionError as error:  # no file of the submission can be read
         return CheckReport(error.problems)
+
+
+def _no_more(output: CheckedOutput) -> None:
+    """Inspect an output no further than every check does."""
 
 
 class SubmissionCheck:
@@ -185,46 +177,39 @@ class SubmissionCheck:
         self._problems += layout.problems
         self._places = [(sample, i) for sample, ids in sorted(layout.answers.items()) for i in ids]
         self._pixels: dict[ImageId, Fingerprint] = {}
-        self._anomalies = AnomalyCheck(target)
+        self._anomalies = AnomalyCheck(target.reference_digests)
         # (code, expected, found) -> files with this fault, which become one problem
         self._faults: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         for name, refused in files.refused.items():
             self._add_fault(refused, name)
 
-    def read_outputs(self, progress: Progress = SILENT) -> Generator[CheckedOutput, None, None]:
-        """Decode every output in a few threads; yield the valid ones of sample 1 in the order of their ids.
+    def read_outputs(
+        self, inspect: Callable[[CheckedOutput], Inspected], *, workers: int = 1, progress: Progress = SILENT
+    ) -> Generator[Inspected, None, None]:
+        """Decode and check every output; yield what `inspect` returns for the valid ones of sample 1, by id.
 
         Args:
+            inspect: called with every valid output of sample 1, perhaps in another thread or process.
+            workers: number of processes; few files are read in threads of this process.
             progress: callback that reports each file.
 
         Raises:
-            BenchSetError: an input or mask of the set cannot be read.
+            BenchSetError: an image of the set cannot be read.
+            StorageError: PB807, a worker was killed.
         """
+        files = (OutputFile(i, sample, self._anomalies.seeks_shifts) for sample, i in self._places)
+        workers = workers if len(self._places) >= _FOR_PROCESSES else 1
         with progress("checking", len(self._places)) as advance:
-            for name, fault, output in in_threads(self._decoded, self._places):
+            for name, fault, facts in read_files(self._files, self._target, files, inspect, workers):
                 advance(1)
                 if fault and name not in self._files.refused:  # refused files are counted already
                     self._add_fault(fault, name)
-                if output:
-                    self._pixels[output.image_id] = output.digest
+                if facts:
+                    self._pixels[facts.image_id] = facts.digest
                     self._anomalies.add(
-                        output.image_id, output.output, output.condition, output.mask, output.digest
+                        facts.image_id, facts.digest, facts.condition_digest, facts.appearance
                     )
-                    yield output
-
-    def _decoded(self, place: tuple[int, ImageId]) -> tuple[str, PngError | None, CheckedOutput | None]:
-        """Return the name of a file, its fault, if any, and its output if it is valid and of sample 1."""
-        sample, image_id = place
-        name, side = output_name(image_id, sample), self._target.protocol.side
-        try:
-            image, has_metadata = decode_strict(self._files.read(name), side, side, 3)
-        except PngError as error:
-            return name, error, None
-        notice = PngError("PB320", "pixels only", "other chunks, skipped") if has_metadata else None
-        if sample > 1:
-            return name, notice, None
-        condition, mask = self._target.condition(image_id), self._target.mask(image_id)
-        return name, notice, CheckedOutput(image_id, image, condition, mask, pixel_digest(image))
+                    yield facts.inspected
 
     def _add_fault(self, fault: PngError, name: str) -> None:
         self._faults[fault.code, fault.expected, fault.found].append(name)

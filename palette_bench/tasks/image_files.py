@@ -62,7 +62,7 @@ def kind_of(data: bytes) -> str:
     return f"{found}: convert it to PNG" if found.endswith("image") else found or "not a JPEG or PNG inside"
 
 
-def fault_of(data: bytes, *, decoding: bool = True) -> str:
+def fault_of(data: bytes, *, decoding: bool = True, pixels: _Pixels | None = None) -> str:
     """Return why an encoded JPEG or PNG is incomplete or damaged, or an empty string if it is whole.
 
     Data after the end of the image is ignored. Data of another format yields its description.
@@ -71,10 +71,11 @@ def fault_of(data: bytes, *, decoding: bool = True) -> str:
         data: content of the file.
         decoding: whether to also decode a JPEG three times, the only way to tell whether its last scan was
             cut.
+        pixels: the pixels of a JPEG in its own mode, if it was decoded before; spares one of the three.
     """
     if data.startswith(_PNG):
         return _png_fault(data)
-    return _jpeg_fault(data, decoding=decoding) if data.startswith(_JPEG) else kind_of(data)
+    return _jpeg_fault(data, pixels, decoding=decoding) if data.startswith(_JPEG) else kind_of(data)
 
 
 def has_end(data: bytes) -> bool:
@@ -188,7 +189,7 @@ def _note_scan(layout: _JpegLayout, content: bytes) -> None:
             layout.precise.setdefault(content[1 + 2 * i], set()).update(range(first, last + 1))
 
 
-def _jpeg_fault(data: bytes, *, decoding: bool) -> str:
+def _jpeg_fault(data: bytes, pixels: _Pixels | None, *, decoding: bool) -> str:
     layout = _jpeg_layout(data)
     if layout is None:
         return "truncated: the end marker is missing"
@@ -199,7 +200,7 @@ def _jpeg_fault(data: bytes, *, decoding: bool) -> str:
     # Insert extra bytes before the end marker and decode again. A complete scan has ended by then, and the
     # decoder skips the bytes; a cut scan reads them as its own data, and pixels change. Both patterns begin
     # with a bit that libjpeg would not pad with, and no code of the usual tables reads the same in both.
-    pixels = _decoded(data)
+    pixels = _decoded(data) if pixels is None else pixels
     for more in (b"\xaa", b"\xe3"):
         if not np.array_equal(pixels, _decoded(data[: layout.end] + 64 * more + data[layout.end :])):
             return "truncated: its pixels end before the image does"

@@ -27,6 +27,7 @@ UNREADABLE = (
 )
 
 _ORIENTATION = 0x0112  # EXIF tag
+_ROWS = 64  # rows of an averaged image that are computed at a time
 _PNG_DEPTH = 24  # offset of the bit depth in a PNG file
 _MODES = frozenset({"1", "L", "P", "RGB", "CMYK"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA"})
@@ -97,7 +98,8 @@ def decode(data: bytes, *, proven: bool = False) -> Image:
         with _opened(data) as image:
             pixels = _in_rgb(image)
             last = image.getpixel((image.width - 1, image.height - 1))
-        if fault := fault_of(data, decoding=not proven or ends_filled(np.array(last))):
+            own = pixels if image.mode == "RGB" else np.asarray(image)
+        if fault := fault_of(data, decoding=not proven or ends_filled(np.array(last)), pixels=own):
             raise DecodeError(fault)
     except UNREADABLE as error:
         raise error if isinstance(error, DecodeError) else DecodeError(_why(data, error)) from error
@@ -155,9 +157,10 @@ def _weighted_rows(
     pixels: NDArray[np.integer], taps: tuple[NDArray[np.intp], NDArray[np.int64]], dtype: type
 ) -> NDArray[np.integer]:
     total = np.zeros((taps[0].shape[1], *pixels.shape[1:]), dtype)
+    weighted = np.empty_like(total)
     for indices, weights in zip(*taps, strict=True):
         if weights.any():
-            total += pixels[indices] * weights.astype(dtype)[:, None, None]
+            total += np.multiply(pixels[indices], weights.astype(dtype)[:, None, None], out=weighted)
     return total
 
 
@@ -182,10 +185,15 @@ def crop_area(pixels: Image, side: int) -> Image:
     # 2S + s^2 <= 511 s^2 must not overflow; int32 moves half the bytes and suffices up to 2,049 pixels
     dtype = np.int32 if 511 * short * short < 2**31 else np.int64
     taps = _taps(short, side)
-    by_rows = _weighted_rows(square, taps, dtype)
-    total = _weighted_rows(by_rows.transpose(1, 0, 2), taps, dtype).transpose(1, 0, 2)
+    indices, weights = taps
     area = short * short
-    averaged: Image = ((2 * total + area) // (2 * area)).astype(np.uint8)
+    averaged = np.empty((side, side, 3), np.uint8)
+    # Some rows at a time: arrays of all rows would be new memory from the system, cleared for every image.
+    for top in range(0, side, _ROWS):
+        rows = slice(top, top + _ROWS)
+        by_rows = _weighted_rows(square, (indices[:, rows], weights[:, rows]), dtype)
+        total = _weighted_rows(np.ascontiguousarray(by_rows.transpose(1, 0, 2)), taps, dtype)
+        averaged[rows] = ((2 * total + area) // (2 * area)).transpose(1, 0, 2)
     return averaged
 
 

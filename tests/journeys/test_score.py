@@ -219,6 +219,25 @@ def test_absent_weights_of_all_networks_are_named_before_anything_runs(
     assert not (tmp_path / "c.json").exists()
 
 
+@pytest.mark.parametrize("task", ["jpeg.qf5", "inpainting.freeform-20-30", "colorization"])
+def test_any_number_of_workers_writes_the_same_scores_and_table(
+    smoke_sets: Path,
+    answer: Callable[[str, str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+) -> None:
+    monkeypatch.setattr("palette_bench.submission.check._FOR_PROCESSES", 1)
+    submission = answer("copy-input", task)
+    found = []
+    for workers in (1, 2):
+        out = tmp_path / f"{workers}.json"
+        card = score(submission, smoke_sets / task, out, metrics=["psnr", "ssim"], workers=workers)
+        table = (tmp_path / f"{workers}.images.csv.gz").read_bytes()
+        found.append((card.scores, card.problems, card.fingerprints, table))
+    assert found[0] == found[1]
+
+
 @pytest.mark.trust("people: networks first")
 def test_networks_are_opened_before_the_long_check(
     smoke_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

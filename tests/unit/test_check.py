@@ -84,6 +84,32 @@ def test_a_zip_and_its_folder_are_one_submission(sound: Path, benchset: Path, tm
     assert report.problems == ()
 
 
+def test_worker_processes_find_what_threads_find(
+    sub: Path, benchset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palette_bench.submission.check._FOR_PROCESSES", 1)
+    files = sorted((sub / "outputs").iterdir())
+    files[0].write_bytes(b"no image")
+    files[1].write_bytes(files[1].read_bytes()[:-20])
+    files[2].write_bytes(files[3].read_bytes())
+    for submission in (sub, zipped(sub, tmp_path / "sub.zip")):
+        threads, processes = (check(submission, benchset, workers=n) for n in (1, 2))
+        assert threads.to_json() == processes.to_json()
+        assert {"PB301", "PB305", "PB323"} <= set(codes(threads))
+
+
+def test_a_damaged_set_is_said_by_worker_processes_too(
+    sub: Path, benchset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palette_bench.submission.check._FOR_PROCESSES", 1)
+    damaged = tmp_path / "set"
+    shutil.copytree(benchset, damaged)
+    victim = sorted((damaged / "input").iterdir())[0]
+    victim.write_bytes(b"no image")
+    with pytest.raises(BenchSetError, match=f"PB301(.|\n)*{victim.name}"):
+        check(sub, damaged, workers=2)
+
+
 @pytest.mark.trust("people: public part")
 def test_a_contestant_checks_against_the_public_part_and_finds_the_same(
     sub: Path, benchset: Path, tmp_path: Path

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -88,6 +92,23 @@ def test_every_diagnostic_is_json(name: str, n: int) -> None:
     assert len(found.columns[name]) == n
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_level_differences_are_exact_to_the_last_bit(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    raw, reference, condition = rng.integers(0, 256, (3, 48, 48, 3)).astype(np.uint8)
+    condition, mask = condition[:, :, :1].repeat(3, axis=2), rng.random((48, 48)) < 0.3
+    read = {
+        name: row.read(DiagnosticInput(raw, raw, reference, condition, mask))
+        for name, row in DIAGNOSTICS.items()
+    }
+    error, known = raw.astype(np.int64) - reference, np.abs(raw.astype(np.int64) - condition)[~mask]
+    assert read["psnr"].value == 10 * np.log10(255**2 * error.size / (error**2).sum())
+    assert read["psnr"].largest == read["ssim"].largest == np.abs(error).max()
+    shift = error[mask].mean(axis=0)
+    assert read["colour_shift"] == (np.abs(shift).mean(), np.abs(error[mask]).max(), tuple(shift))
+    assert read["known_region_error"] == (known.mean(), known.max(), ())
+
+
 # error by the size of the hole
 
 
@@ -164,6 +185,36 @@ def test_ssim_of_equal_images_is_one_and_of_flat_ones_the_luminance_term() -> No
     flat, brighter = (np.full((16, 16, 3), v, np.uint8) for v in (100, 150))
     expected = (2 * 100 * 150 + c) / (100**2 + 150**2 + c)
     assert structural_similarity(flat, brighter) == pytest.approx(expected, rel=1e-9)
+
+
+_READ_SSIM = """
+import numpy as np
+from palette_bench.scoring.metrics.diagnostics import structural_similarity
+images = np.random.default_rng(5).integers(0, 256, (6, 256, 256, 3)).astype(np.uint8)
+print([structural_similarity(one, other) for one, other in zip(images, images[1:])])
+"""
+
+
+def test_ssim_does_not_depend_on_the_threads_of_blas() -> None:
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", _READ_SSIM],
+            env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        for threads in ("1", "2", "5")
+    }
+    assert len(found) == 1
+
+
+def test_ssim_in_several_threads_is_that_in_one() -> None:
+    pairs = [(textured(seed, side), textured(seed + 9, side)) for seed in range(9) for side in (64, 256)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda pair: structural_similarity(*pair), pairs))
+    assert found == [structural_similarity(*pair) for pair in pairs]
 
 
 # diversity

@@ -215,6 +215,26 @@ def test_a_mask_is_not_read_as_an_image_nor_the_other_way_round() -> None:
     assert refusal(SOUND, channels=1).found == "8-bit RGB"
 
 
+@given(
+    height=st.integers(1, 12),
+    width=st.integers(1, 12),
+    channels=st.sampled_from([1, 3]),
+    filters=st.sampled_from(["0", "1", "2", "02", "012", "3", "4", "01234"]),
+    seed=st.integers(0, 2**32),
+)
+def test_every_mix_of_row_filters_gives_pillows_pixels(
+    height: int, width: int, channels: int, filters: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    filtered = rng.integers(0, 256, (height, 1 + width * channels), np.uint8)
+    filtered[:, 0] = rng.choice([int(kind) for kind in filters], height)
+    head = header(width, height, colour=2 if channels == 3 else 0)
+    data = file_of(head, data_of(filtered.tobytes()), IEND)
+    with PillowImage.open(io.BytesIO(data)) as opened:
+        expected = np.asarray(opened).reshape(height, width, channels)
+    assert np.array_equal(decode_strict(data, height, width, channels)[0], expected)
+
+
 @given(st.integers(0, len(SOUND) - 1), st.integers(1, 255))
 @settings(max_examples=400)
 def test_a_changed_byte_is_refused_or_changes_no_pixel(at: int, change: int) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.types import Image, Mask
-from palette_bench.submission.anomalies import AnomalyCheck
+from palette_bench.submission.anomalies import AnomalyCheck, appearance
 from palette_bench.submission.thumbnails import FAR, MIN_CELLS, NEARER, shift
 
 SIDE = 64
@@ -46,11 +43,11 @@ def findings(
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Return code and ids of what is suspected of some outputs."""
     digests = {i: pixel_digest((references or {}).get(i, texture(seed_of(i)))) for i in inputs}
-    task = SimpleNamespace(degradation="hole-v1" if mask is not None else "jpeg-v1")
-    target: Any = SimpleNamespace(reference_digests=digests, task=task)
-    suspicion = AnomalyCheck(cast(BenchSet, target))
+    suspicion = AnomalyCheck(digests)
     for image_id, output in outputs.items():
-        suspicion.add(image_id, output, inputs[image_id], mask, pixel_digest(output))
+        given = inputs[image_id]
+        found = appearance(output, given, mask, given, seek_shift=suspicion.seeks_shifts)
+        suspicion.add(image_id, pixel_digest(output), pixel_digest(given), found)
     return [(p.code, p.ids) for p in suspicion.problems()]
 
 

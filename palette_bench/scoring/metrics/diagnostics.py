@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,31 +20,83 @@ from palette_bench.tasks.degradations.gray import luma
 
 WINDOW, SIGMA = 11, 1.5  # pixels
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_STEP = 41  # rows per block; short, so that most of the band matrix is not zero
+_ROWS, _COLUMNS = 41, 64  # of a block: few rows, so that most of the band matrix is not zero
+_Plane = NDArray[np.float64]
+
+
+class _Scratch(threading.local):
+    """Arrays of a thread that every image fills again; the system would clear new memory for each image."""
+
+    side = 0
+
+    def resize(self, side: int) -> None:
+        """Make the arrays for images of another side."""
+        if side == self.side:
+            return
+        size = side - WINDOW + 1
+        self.side = side
+        self.planes = np.empty((4, side, side))  # x, y, x^2 + y^2, xy of one channel
+        self.row_means = np.empty((4, size, side))
+        self.means = np.empty((4, size, size))
+        self.similarity = np.empty((3, size, size))
+
+
+_SCRATCH = _Scratch()
 
 
 def structural_similarity(one: Image, other: Image) -> float:
     """Return the mean SSIM of two (S, S, 3) uint8 images, S >= 11; 1 for equal images, below 1 for others."""
-    x, y = (image.transpose(2, 0, 1).astype(np.float64) for image in (one, other))
-    planes = np.concatenate([x, y, x * x + y * y, x * y])
-    moments = _along_rows(_along_rows(planes).transpose(0, 2, 1))  # rows and columns exchanged
-    mean_x, mean_y, squares, products = np.split(moments, 4)
-    mean_product, mean_squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    luminance = (2 * mean_product + _C1) / (mean_squares + _C1)
-    structure = (2 * (products - mean_product) + _C2) / (squares - mean_squares + _C2)
-    return float((luminance * structure).mean())
+    scratch = _SCRATCH
+    scratch.resize(one.shape[0])
+    x, y, squares, products = scratch.planes
+    for channel, similarity in enumerate(scratch.similarity):
+        x[:], y[:] = one[:, :, channel], other[:, :, channel]
+        np.multiply(x, y, out=products)
+        np.multiply(x, x, out=squares)
+        squares += y * y
+        _along_rows(scratch.planes, scratch.row_means)
+        _along_rows(scratch.row_means.transpose(0, 2, 1), scratch.means)  # rows and columns exchanged
+        _compare(scratch.means, similarity)
+    return float(scratch.similarity.mean())
 
 
-def _along_rows(planes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the window means along the second axis, by products with blocks of the band matrix."""
-    length = planes.shape[1] - WINDOW + 1
-    starts = range(0, length, _STEP)
-    heights = [min(_STEP, length - start) for start in starts]
-    parts = [
-        _band(height) @ planes[:, start : start + height + WINDOW - 1]
-        for start, height in zip(starts, heights, strict=True)
-    ]
-    return np.concatenate(parts, axis=1)
+def _compare(means: _Plane, similarity: _Plane) -> None:
+    """Fill `similarity` with SSIM from window means of x, y, x^2 + y^2 and xy, which are overwritten.
+
+    SSIM = (2 x y + C1) / (x^2 + y^2 + C1) * (2 (xy - x y) + C2) / (variances of x and y + C2).
+    """
+    x, y, squares, products = means
+    np.multiply(x, y, out=similarity)
+    products -= similarity
+    products *= 2
+    products += _C2
+    similarity *= 2
+    similarity += _C1
+    x *= x
+    y *= y
+    x += y
+    squares -= x
+    squares += _C2
+    x += _C1
+    similarity /= x
+    products /= squares
+    similarity *= products
+
+
+def _along_rows(planes: _Plane, means: _Plane) -> None:
+    """Fill `means` with the window means along the second axis, by products with blocks of the band matrix.
+
+    The blocks are so small that BLAS computes each in one thread: several threads cost ten times as much for
+    such products, and change the last bit.
+    """
+    _, length, width = means.shape
+    for top in range(0, length, _ROWS):
+        height = min(_ROWS, length - top)
+        above = slice(top, top + height + WINDOW - 1)
+        for left in range(0, width, _COLUMNS):
+            columns = slice(left, left + _COLUMNS)
+            out = means[:, top : top + height, columns]
+            np.matmul(_band(height), planes[:, above, columns], out=out)
 
 
 @cache
@@ -60,6 +113,7 @@ def _band(height: int) -> NDArray[np.float64]:
 # --- diagnostics of one image ---
 
 DECILES = 10
+_Differences = NDArray[np.int16]  # level differences, -255..255
 
 
 @dataclass(frozen=True)
@@ -79,6 +133,11 @@ class DiagnosticInput:
     reference: Image
     condition: Image
     mask: Mask | None
+
+    @cached_property
+    def error(self) -> _Differences:
+        """Return scored image minus reference, in levels; the diagnostics share it."""
+        return _difference(self.scored, self.reference)
 
 
 class DiagnosticReading(NamedTuple):
@@ -104,8 +163,13 @@ class Diagnostic(MetricRow):
     explain: Callable[[Sequence[DiagnosticReading]], dict[str, Any]] = lambda readings: {}
 
 
-def _levels(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return np.abs(np.subtract(one, other, dtype=np.int64))
+def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> _Differences:
+    return np.subtract(one, other, dtype=np.int16)
+
+
+def _largest(gap: _Differences) -> int:
+    """Return the largest absolute difference; 0 if there is none."""
+    return max(int(gap.max(initial=0)), -int(gap.min(initial=0)))
 
 
 def psnr(image: DiagnosticInput) -> DiagnosticReading:
@@ -116,10 +180,10 @@ def psnr(image: DiagnosticInput) -> DiagnosticReading:
     `capped` records it, next to the count of equal images. The detail is the share of the image that is hole,
     if the task has one.
     """
-    gap = _levels(image.scored, image.reference)
-    squares = max(int((gap * gap).sum()), 1)
+    gap = image.error.ravel().astype(np.float64)
+    squares = max(int(gap @ gap), 1)  # exact, because integers below 2^53 are
     hole = () if image.mask is None else (float(image.mask.mean()),)
-    return DiagnosticReading(float(10 * np.log10(255**2 * gap.size / squares)), int(gap.max()), hole)
+    return DiagnosticReading(float(10 * np.log10(255**2 * gap.size / squares)), _largest(image.error), hole)
 
 
 def _by_hole(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
@@ -137,8 +201,7 @@ def _by_hole(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
 
 def ssim(image: DiagnosticInput) -> DiagnosticReading:
     """Return the structural similarity of the scored image and the original, 1 if equal."""
-    largest = int(_levels(image.scored, image.reference).max())
-    return DiagnosticReading(structural_similarity(image.scored, image.reference), largest)
+    return DiagnosticReading(structural_similarity(image.scored, image.reference), _largest(image.error))
 
 
 def colour_shift(image: DiagnosticInput) -> DiagnosticReading:
@@ -148,12 +211,15 @@ def colour_shift(image: DiagnosticInput) -> DiagnosticReading:
     a channel, so it measures a tint and not noise. The detail is the signed shift of red, green and blue.
     This definition is our choice.
     """
-    gap = np.subtract(image.scored, image.reference, dtype=np.int64)
-    rows = gap.reshape(-1, 3) if image.mask is None else gap[image.mask]
-    if not rows.size:
+    gap, count = image.error, image.error[:, :, 0].size
+    if image.mask is not None:
+        gap, count = gap * image.mask[:, :, None], int(image.mask.sum())
+    if not count:
         return DiagnosticReading(0.0, 0, (0.0, 0.0, 0.0))
-    shift = rows.mean(axis=0)
-    return DiagnosticReading(float(np.abs(shift).mean()), int(np.abs(rows).max()), tuple(map(float, shift)))
+    # rows of pixels are summed first, which is much faster than summing over pixels of three samples
+    columns = gap.reshape(len(gap), -1).sum(axis=0, dtype=np.int64)
+    shift = columns.reshape(-1, 3).sum(axis=0) / count
+    return DiagnosticReading(float(np.abs(shift).mean()), _largest(gap), tuple(map(float, shift)))
 
 
 def known_region_error(image: DiagnosticInput) -> DiagnosticReading:
@@ -162,16 +228,21 @@ def known_region_error(image: DiagnosticInput) -> DiagnosticReading:
     A mask without known pixels gives 0.
     """
     assert image.mask is not None, "a hole task has masks"
-    return _mean_level(_levels(image.raw, image.condition)[~image.mask])
+    gap = _difference(image.raw, image.condition) * ~image.mask[:, :, None]
+    return _mean_level(gap, 3 * int((~image.mask).sum()))
 
 
 def gray_consistency(image: DiagnosticInput) -> DiagnosticReading:
     """Return the mean absolute difference between gray-v1(output) and the gray input, in levels."""
-    return _mean_level(_levels(luma(image.scored), image.condition[:, :, 0]))
+    gap = _difference(luma(image.scored), image.condition[:, :, 0])
+    return _mean_level(gap, gap.size)
 
 
-def _mean_level(gap: NDArray[np.int64]) -> DiagnosticReading:
-    return DiagnosticReading(float(gap.mean()), int(gap.max())) if gap.size else DiagnosticReading(0.0, 0)
+def _mean_level(gap: _Differences, count: int) -> DiagnosticReading:
+    """Return the mean absolute difference of `count` samples; all others are 0 in `gap`."""
+    if not count:
+        return DiagnosticReading(0.0, 0)
+    return DiagnosticReading(int(np.abs(gap).sum(dtype=np.int64)) / count, _largest(gap))
 
 
 # --- table and summary ---
