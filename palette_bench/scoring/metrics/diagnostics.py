@@ -180,10 +180,10 @@ def psnr(image: DiagnosticInput) -> DiagnosticReading:
     `capped` records it, next to the count of equal images. The detail is the share of the image that is hole,
     if the task has one.
     """
-    gap = image.error.ravel().astype(np.float64)
-    squares = max(int(gap @ gap), 1)  # exact, because integers below 2^53 are
+    gap = image.error
+    squares = max(int(np.square(gap, dtype=np.int32).sum(dtype=np.int64)), 1)
     hole = () if image.mask is None else (float(image.mask.mean()),)
-    return DiagnosticReading(float(10 * np.log10(255**2 * gap.size / squares)), _largest(image.error), hole)
+    return DiagnosticReading(float(10 * np.log10(255**2 * gap.size / squares)), _largest(gap), hole)
 
 
 def _by_hole(readings: Sequence[DiagnosticReading]) -> dict[str, Any]:
