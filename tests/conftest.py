@@ -88,7 +88,8 @@ def run_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCli:
 
     def run(*args: object, cwd: Path = tmp_path, **extra_env: str) -> subprocess.CompletedProcess[str]:
         words = ["palette-bench", *map(str, args)]
-        root = logging.getLogger()
+        root, ours = logging.getLogger(), logging.getLogger("palette_bench")
+        level = ours.level
         with monkeypatch.context() as patch:
             patch.chdir(cwd)
             patch.setenv("PALETTE_BENCH_CACHE", str(tmp_path / "cache"))
@@ -99,7 +100,10 @@ def run_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCli:
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
             patch.setattr(root, "handlers", [])  # so that the command's own handler is the only one
-            code = exit_code()
+            try:
+                code = exit_code()
+            finally:
+                ours.setLevel(level)
         said = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
         return subprocess.CompletedProcess(words, code, *said)
 
