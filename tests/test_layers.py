@@ -140,5 +140,6 @@ def test_the_map_of_the_code_is_current() -> None:
     named = re.findall(r"`((?:palette_bench|baselines)/[\w/.]*)`", page)
     assert len(named) > 30
     assert [name for name in named if not (ROOT / name).exists()] == []
+    assert max(map(int, re.findall(r"^(\d+)\.", page, re.MULTILINE))) <= 8, "a journey is read in eight files"
     drawn = subprocess.run([sys.executable, ROOT / "docs" / "draw_rooms.py", "--check"], check=False)
     assert drawn.returncode == 0, "run python docs/draw_rooms.py"
