@@ -8,11 +8,11 @@ mirrored, compressed anew; equal seeds give equal files. On N/10 of them, then o
 in child processes: all 13 sets of palette-2022, and on --sets copy-input, check, scores (the FID network with
 random weights), reports, boards, and the export for outside tools.
 
-Peak memory is that of all processes of a stage together, bytes are those of the files it leaves. Both sizes
-must grow at most linearly: a stage that takes more than 5 s fails where its time grew by more than 1.25 times
-the images, and any stage where its memory grew by more than 1.5 times and 64 MB. The run stops there with
-exit code 1; a command that fails ends it with exit code 2. Finished stages are kept in WORK: run again to go
-on. A stage that was stopped begins anew, and other settings begin everything anew.
+Peak memory is that of all processes of a stage together, bytes are those of the files it leaves. The run
+stops with exit code 1 at a stage that takes more than 5 s and whose time grew by more than 1.25 times
+the images, or whose memory grew by more than half as many times as the images and by 64 MB: something
+then holds them all. A command that fails ends it with exit code 2. Finished stages are kept in WORK: run
+again to go on. A stage that was stopped begins anew, and other settings begin everything anew.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SIZES = (
 )
 
 TIME_RATIO, SECONDS = 1.25, 5.0  # a time below is mostly start-up
-MEMORY_RATIO, MEGABYTES = 1.5, 64.0  # allocators and file caches of small processes move by less
+MEMORY_SHARE, MEGABYTES = 0.5, 64.0  # allocators and file caches of small processes move by less
 POLL = 0.2  # seconds between two looks at memory
 
 
@@ -340,7 +340,7 @@ def fault(few: Figures, many: Figures) -> str | None:
     images = many.items / few.items
     if many.seconds > SECONDS and times > TIME_RATIO * images:
         return f"{images:.3g} times the images took {times:.1f} times the time"
-    if memory > MEMORY_RATIO and many.megabytes - few.megabytes > MEGABYTES:
+    if memory > MEMORY_SHARE * images and many.megabytes - few.megabytes > MEGABYTES:
         return f"memory grew from {few.megabytes:,.0f} to {many.megabytes:,.0f} MB"
     return None
 

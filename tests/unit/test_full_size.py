@@ -34,9 +34,9 @@ def full_size() -> Iterator[ModuleType]:
         ((1.0, 12.4), (90, 90), None),  # a quarter above linear is granted
         ((1.0, 12.6), (90, 90), "12.6 times the time"),
         ((0.2, 4.0), (90, 90), None),  # too short to tell
-        ((1.0, 10.0), (90, 150), None),  # 64 MB are granted
-        ((1.0, 10.0), (300, 440), None),  # half as much again, too
-        ((1.0, 10.0), (300, 460), "300 to 460 MB"),
+        ((1.0, 10.0), (10, 70), None),  # 64 MB are granted
+        ((1.0, 10.0), (300, 1490), None),  # half as fast as the images, too
+        ((1.0, 10.0), (300, 1510), "300 to 1,510 MB"),
     ],
 )
 def test_what_grows_faster_than_the_images_is_told(
