@@ -17,18 +17,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "torchvision", "timm", "torch_fidelity")
-PLAN = """\
-schema = "palette-bench/study-plan/1.0"
-title = "Can you tell?"
-consent = "consent.txt"
-instructions = "instructions.txt"
-images = 40
-raters = 12
-trials_per_method = 10
-practice = 2
-[ethics]
-purpose = "a test"
-"""
 
 
 def constraints() -> str:
@@ -39,9 +27,9 @@ def constraints() -> str:
 
 def steps(work: Path) -> list[tuple[str, ...]]:
     """Write what the verbs read beside the package, and return the verbs with their arguments."""
-    (work / "study.toml").write_text(PLAN)
-    (work / "consent.txt").write_text("You may stop at any time.\n")
-    (work / "instructions.txt").write_text("Choose the photograph.\n")
+    from plans import write_plan  # needs the package; --oldest is asked before it is installed
+
+    write_plan(work)
     shutil.copytree(ROOT / "reports", work / "record", ignore=shutil.ignore_patterns("templates", "assets"))
     first, second, *_ = sorted(str(path) for path in work.glob("record/palette-mini/jpeg*/**/*.json"))
     design = ("study.toml", "--set", "set", "--submission", "sub", "-o", "study")

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 LOCK = ".pb-lock"
 _CHECK = "crc"  # key of the checksum in each line
 _AT = "at"  # key of the time at which a run added an entry; entries that a run has kept have none
-_JOURNAL = re.compile(r"journal\.\d+-of-\d+\.jsonl")
+JOURNAL = re.compile(r"journal\.(\d+)-of-(\d+)\.jsonl")  # shard index and number of shards
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ WHOLE = Shard()
 
 def is_ours(name: str) -> bool:
     """Return whether a file name is that of a journal, lock or temporary file."""
-    return name.startswith(LOCK) or bool(_JOURNAL.fullmatch(name)) or atomic.is_temporary(name)
+    return name.startswith(LOCK) or bool(JOURNAL.fullmatch(name)) or atomic.is_temporary(name)
 
 
 def _dump(value: dict[str, Any]) -> str:

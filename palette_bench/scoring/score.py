@@ -20,10 +20,7 @@ from palette_bench.core.processes import stoppable
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, ImageId, Progress
 from palette_bench.runtime import distributed
 from palette_bench.scoring.card import environment, make_card, make_table
-from palette_bench.scoring.evaluate import (
-    PARTIAL_NOTE,
-    score_all,
-)
+from palette_bench.scoring.evaluate import PARTIAL_NOTE, score_all
 from palette_bench.scoring.extraction import Extraction, ImageSet, obeying
 from palette_bench.scoring.features import DEFAULT_MODE, PAIR_WEIGHTS, Weights
 from palette_bench.scoring.features.cache import ArrayCache

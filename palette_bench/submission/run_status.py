@@ -6,7 +6,6 @@ A journal is a few bytes an item, so that looking is cheap while thousands of pr
 from __future__ import annotations
 
 import json
-import re
 import time
 import tomllib
 from collections.abc import Mapping
@@ -15,14 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from palette_bench.core.errors import InputError, StorageError
-from palette_bench.core.journal import JournalFile, Shard, read_journal
+from palette_bench.core.journal import JOURNAL, JournalFile, Shard, read_journal
 from palette_bench.core.records import read_file
 from palette_bench.core.text import decode_text
 from palette_bench.submission.card import CARD
 from palette_bench.submission.files import output_name
 from palette_bench.submission.training_runs import RECIPE
 
-_JOURNAL = re.compile(r"journal\.(\d+)-of-(\d+)\.jsonl")
 _TRAINING_LOG = "log.jsonl"
 _SILENT = 900.0  # seconds without a finished item after which a shard no longer counts as running
 
@@ -93,7 +91,7 @@ def run_status(path: Path) -> list[RunStatus]:
         return [_training(folder)]
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     found = [
-        f for f in (folder, *inside) if f.is_dir() and any(_JOURNAL.fullmatch(p.name) for p in f.iterdir())
+        f for f in (folder, *inside) if f.is_dir() and any(JOURNAL.fullmatch(p.name) for p in f.iterdir())
     ]
     if not found:
         fix = "give the folder of -o of generate, restore, score --shard or train"
@@ -106,7 +104,7 @@ def _journalled(folder: Path) -> RunStatus:
     journals: dict[Shard, JournalFile] = {}
     changed: dict[Shard, float] = {}
     for path in sorted(folder.iterdir()):
-        if match := _JOURNAL.fullmatch(path.name):
+        if match := JOURNAL.fullmatch(path.name):
             shard = Shard(int(match[1]), int(match[2]))
             journals[shard], changed[shard] = read_journal(path), path.stat().st_mtime
     header = next((one.header for one in journals.values() if one.header), None)
