@@ -44,6 +44,15 @@ def _said_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atomic, "_flush_warned", False)
 
 
+@pytest.fixture(autouse=True)
+def _log_levels_end_with_the_test() -> Iterator[None]:
+    """A verb sets levels for its process, and the next test may read the log."""
+    yield
+    for name, log in logging.Logger.manager.loggerDict.items():
+        if name.startswith("palette_bench") and isinstance(log, logging.Logger):
+            log.setLevel(logging.NOTSET)
+
+
 @pytest.fixture(scope="session")
 def smoke_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All 13 sets of `smoke` (12 images, 256x256); read-only: copy a set before changing it."""
@@ -88,8 +97,6 @@ def run_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCli:
 
     def run(*args: object, cwd: Path = tmp_path, **extra_env: str) -> subprocess.CompletedProcess[str]:
         words = ["palette-bench", *map(str, args)]
-        root, ours = logging.getLogger(), logging.getLogger("palette_bench")
-        level = ours.level
         with monkeypatch.context() as patch:
             patch.chdir(cwd)
             patch.setenv("PALETTE_BENCH_CACHE", str(tmp_path / "cache"))
@@ -99,11 +106,8 @@ def run_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCli:
             patch.setattr(sys, "argv", words)
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
-            patch.setattr(root, "handlers", [])  # so that the command's own handler is the only one
-            try:
-                code = exit_code()
-            finally:
-                ours.setLevel(level)
+            patch.setattr(logging.getLogger(), "handlers", [])  # only the command's own
+            code = exit_code()
         said = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
         return subprocess.CompletedProcess(words, code, *said)
 

@@ -23,7 +23,8 @@ ORDERED_BY = "perceptual_distance"
 
 @click.command("demo", short_help="Run the whole chain on bundled photographs, offline.")
 @click.option("-o", "--out", default="demo", show_default=True, type=PATH, help="Folder to fill.")
-def command(out: Path) -> None:
+@click.pass_context
+def command(ctx: click.Context, out: Path) -> None:
     """Generate four sets of palette-mini, restore, check, score, report and build a board, in minutes.
 
     Run again, it takes up what is there.
@@ -36,6 +37,7 @@ def command(out: Path) -> None:
         "(copy-input) and three trained models, scored by EfficientNet-Lite0."
     )
     import logging
+    from functools import partial
 
     from palette_bench.benchset.generate import generate
     from palette_bench.benchset.making import GenerateOptions
@@ -50,7 +52,9 @@ def command(out: Path) -> None:
     from palette_bench.submission.restore import restore
     from palette_bench.submission.training_runs import method_of, trained_models
 
-    logging.getLogger("palette_bench.benchset").setLevel(logging.WARNING)  # `overall` shows the progress
+    log = logging.getLogger("palette_bench.benchset")
+    ctx.call_on_close(partial(log.setLevel, log.level))
+    log.setLevel(logging.WARNING)  # `overall` shows the progress
     request, options = Request("photos-64", limit=IMAGES), GenerateOptions(workers=1)
     methods = (*ANCHORS, *trained_models())
     overall = Overall(len(SETS) * (1 + len(methods)) + 1)

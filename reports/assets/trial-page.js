@@ -45,17 +45,15 @@ const trouble = (text) => {
   $("trouble").hidden = !text;
 };
 
-// Browsers may refuse storage to files and in private windows; then a reload begins anew. One task of a
-// platform keeps its answers apart from the next one done in the same browser.
+// Browsers may refuse storage to files and in private windows; then a reload begins anew. Two stores, because
+// one may be refused or emptied alone. One task of a platform keeps its answers apart from the next one done in
+// the same browser.
 const place = (key) => `${study.id} ${study.page} ${asked.get("assignmentId") ?? ""} ${key}`;
+const inStores = (use) => ["localStorage", "sessionStorage"].map((store) => {
+  try { return use(window[store]); } catch { return null; }
+});
 const memory = {
-  get(key) {
-    try { return localStorage.getItem(place(key)); } catch { return null; }
-  },
-  set(key, value) {
-    try { localStorage.setItem(place(key), value); } catch { /* see above */ }
-  },
-  clear() {
-    try { localStorage.removeItem(place("state")); } catch { /* see above */ }
-  },
+  get: (key) => { const [lasting, ofTab] = inStores((store) => store.getItem(place(key))); return lasting ?? ofTab; },
+  set: (key, value) => inStores((store) => store.setItem(place(key), value)),
+  clear: () => inStores((store) => store.removeItem(place("state"))),
 };

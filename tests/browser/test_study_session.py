@@ -155,7 +155,14 @@ def test_static_pages_give_back_what_the_import_reads(
     while len(person.chosen) < 3:
         person.step()
     person.page.wait_for_function(READY)
-    person.page.reload()  # the answers so far are kept in the browser
+    lasting, of_tab = person.page.evaluate(
+        "[localStorage, sessionStorage].map((s) => s[Object.keys(s).find((key) => key.endsWith('state'))])"
+    )
+    assert len(json.loads(lasting)["answers"]) == 3
+    assert lasting == of_tab
+    person.page.evaluate("localStorage.clear()")  # one store is enough
+    person.page.reload()
+    assert person.page.wait_for_function(READY).json_value() == "pause"  # "Welcome back"
     while person.step() != "done":
         pass
     with person.page.expect_download() as download:
@@ -323,6 +330,7 @@ def test_a_second_tab_is_a_second_look_and_the_server_marks_it(
         other.step()
     other.page.close()
     person.step()
+    person.page.wait_for_function(READY)  # the vote has arrived
     (votes,) = votes_of(study).values()
     assert [vote.focus_lost for vote in votes][:5] == [0, 0, 0, 0, 1]
 
