@@ -23,7 +23,7 @@ from palette_bench.core.journal import WHOLE, Journal, Shard, is_ours, locked
 from palette_bench.core.processes import in_processes, stoppable
 from palette_bench.core.records import raise_errors
 from palette_bench.core.text import is_litter
-from palette_bench.core.types import SILENT, Progress
+from palette_bench.core.types import SILENT, Fingerprint, Progress
 from palette_bench.tasks import canary
 from palette_bench.tasks.protocol import ProtocolSpec, published_fingerprint, set_folder
 
@@ -70,10 +70,14 @@ class GenerateOptions:
 
 @dataclass(frozen=True)
 class FinishedSet:
-    """A set after a run; `manifest` is None while other shards are missing."""
+    """A set after a run; `set_fingerprint` is None while other shards are missing.
+
+    It holds no manifest: those of all sets of a run would fill the memory.
+    """
 
     folder: Path
-    manifest: Manifest | None
+    n: int
+    set_fingerprint: Fingerprint | None
     published: str | None  # registered fingerprint, if any
     redone: int  # number of stored items that were damaged and made again
 
@@ -215,6 +219,8 @@ class _GenerateRun:
         for image in self.images:
             if todo := [t for t in self.targets if image.id not in self.journals[t].entries]:
                 work.append((image, todo))
+        for journal in self.journals.values():
+            journal.entries.clear()  # `close` reads them again, one set at a time
         count = sum(len(todo) for _, todo in work)
         # Two photographs at deflate level 1 and the mask take five bytes a pixel.
         needed = count * self.recipe.protocol.side**2 * 5
@@ -247,10 +253,10 @@ class _GenerateRun:
         if not (self.recipe.rekey or self.recipe.masks or self.source.limit):
             folder = set_folder(target.task, target.variant)
             published = published_fingerprint(self.recipe.protocol.id, self.source.id, folder)
-        if len(entries) < len(self.source.images):
-            return FinishedSet(target.folder, None, published, self.redone[target])
+        header, redone = self._header(target), self.redone[target]
+        if len(entries) < header.n:
+            return FinishedSet(target.folder, header.n, None, published, redone)
         items = tuple(_item(entries[p.id]) for p in self.source.images)
-        header = self._header(target)
         manifest = Manifest(
             schema=Manifest.schema_name(),
             protocol_fingerprint=self.recipe.protocol.fingerprint,
@@ -270,7 +276,7 @@ class _GenerateRun:
                 raise BenchSetError.of("PB606", str(target.folder), expected=expected, found=shown, fix=fix)
         manifest.public().write(target.folder / PUBLIC)
         manifest.write(target.folder / MANIFEST)
-        return FinishedSet(target.folder, manifest, published, self.redone[target])
+        return FinishedSet(target.folder, header.n, found, published, redone)
 
 
 def _sound_items(folder: Path, side: int, degradation: str, items: list[Item]) -> list[Item]:

@@ -87,7 +87,7 @@ def command(
         own = f"--source folder:NAME takes {images} as images of your own, with any names and labels"
         raise SourceError(*(error.problems or (str(error),)), f"or: {own}") from error
     for made in finished:
-        if made.manifest is None:
+        if made.set_fingerprint is None:
             say(f"{made.folder.name}: waiting for other shards")
             continue
         if public:
@@ -96,6 +96,6 @@ def command(
         if made.published or expect:
             verdict = f"matches the {'published' if made.published else 'expected'} set"
         redone = f", {made.redone} items redone" if made.redone else ""
-        name, digest = made.folder.name, made.manifest.set_fingerprint[:12]
-        say(f"{name:<28} {digest}  {made.manifest.n:,} items, {verdict}{redone}")
+        name, digest = made.folder.name, made.set_fingerprint[:12]
+        say(f"{name:<28} {digest}  {made.n:,} items, {verdict}{redone}")
     finish(out, next_command=f"restore METHOD --set {finished[0].folder} -o SUB")

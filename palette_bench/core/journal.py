@@ -107,7 +107,10 @@ def read_journal(path: Path) -> JournalFile:
 
 
 class Journal:
-    """The journal of one shard; `entries` are the finished items of all shards, by id."""
+    """The journal of one shard.
+
+    `entries` are the items of all shards, by id, that were finished when it was read.
+    """
 
     def __init__(self, folder: Path, header: dict[str, Any], shard: Shard = WHOLE) -> None:
         """Read every journal in `folder`.
@@ -137,7 +140,6 @@ class Journal:
         """Append finished items; they are synced to the disk when the call returns."""
         now = round(time.time(), 2)
         atomic.append_lines(self.path, (_dump({**entry, _AT: now}) for entry in entries))
-        self.entries.update((entry["id"], entry) for entry in entries)
 
 
 def _lock(path: Path, mode: int) -> int:

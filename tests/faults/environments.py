@@ -165,8 +165,8 @@ def probe(folder: str, out: str, workers: str, scores: str) -> Probe:
     request = Request("folder:mine", Path(folder))
     for name, asked in (("smoke", Request()), ("palette-mini", request)):
         for target in generate(name, "all", Path(out, name), request=asked, options=options):
-            assert target.manifest is not None
-            made[f"set {name} {target.folder.name}"] = target.manifest.set_fingerprint
+            assert target.set_fingerprint is not None
+            made[f"set {name} {target.folder.name}"] = target.set_fingerprint
     return {**made, **(_scores(Path(out)) if scores == "1" else {})}
 
 

@@ -56,7 +56,7 @@ def make(images: Path, out: Path, wanted: str = "all", **options: Any) -> dict[s
     """Generate palette-mini sets of a folder; return folder name -> set fingerprint of what is finished."""
     request = Request("folder:mine", images)
     finished = generate("palette-mini", wanted, out, request=request, options=GenerateOptions(**options))
-    return {d.folder.name: d.manifest.set_fingerprint for d in finished if d.manifest}
+    return {d.folder.name: d.set_fingerprint for d in finished if d.set_fingerprint}
 
 
 @pytest.fixture(scope="session")
@@ -133,8 +133,8 @@ def test_damaged_items_are_named_by_verify_and_exactly_they_are_redone(
     request = Request("folder:mine", images)
     [done] = generate("palette-mini", "jpeg/qf5", tmp_path / "set", request=request)
     assert done.redone == 4
-    assert done.manifest is not None
-    assert done.manifest.set_fingerprint == straight["jpeg.qf5"]
+    assert done.set_fingerprint is not None
+    assert done.set_fingerprint == straight["jpeg.qf5"]
     assert verify(tmp_path / "set") == []
 
 
@@ -338,17 +338,17 @@ def test_an_unfinished_set_cannot_be_opened(tmp_path: Path) -> None:
 
 def test_a_set_says_how_it_was_chosen_and_its_ids_make_it_again(images: Path, tmp_path: Path) -> None:
     limited = Request("folder:mine", images, limit=5)
-    (first,) = generate("palette-mini", ONE, tmp_path / "a", request=limited)
-    assert first.manifest
-    assert first.manifest.selection == Selection(rule="subset-v1", candidates=12, limit=5)
-    (tmp_path / "ids.txt").write_text("".join(f"{item.id}\n" for item in reversed(first.manifest.items)))
+    generate("palette-mini", ONE, tmp_path / "a", request=limited)
+    first = BenchSet.open(tmp_path / "a").manifest
+    assert first.selection == Selection(rule="subset-v1", candidates=12, limit=5)
+    (tmp_path / "ids.txt").write_text("".join(f"{item.id}\n" for item in reversed(first.items)))
     request = Request("folder:mine", images, ids=tmp_path / "ids.txt")
-    options = GenerateOptions(expect=first.manifest.set_fingerprint)
-    (again,) = generate("palette-mini", ONE, tmp_path / "b", request=request, options=options)
-    assert again.manifest
-    assert again.manifest.set_fingerprint == first.manifest.set_fingerprint
-    assert again.manifest.split_sha256 == first.manifest.split_sha256
-    assert again.manifest.selection == Selection(rule="ids", candidates=12)
+    options = GenerateOptions(expect=first.set_fingerprint)
+    generate("palette-mini", ONE, tmp_path / "b", request=request, options=options)
+    again = BenchSet.open(tmp_path / "b").manifest
+    assert again.set_fingerprint == first.set_fingerprint
+    assert again.split_sha256 == first.split_sha256
+    assert again.selection == Selection(rule="ids", candidates=12)
 
 
 def test_a_set_that_comes_out_otherwise_than_expected_is_not_finished(images: Path, tmp_path: Path) -> None:
