@@ -97,7 +97,7 @@ def test_center224_is_a_cut_and_whole256_is_nothing() -> None:
 def test_whole224_leaves_a_constant_alone_and_sees_every_corner() -> None:
     pixels = torch.full((1, 3, 256, 256), 77.0)
     cut = CROPS["whole224-bicubic"].cut
-    assert cut(pixels).sub(77).abs().max() < 1e-4
+    assert cut(pixels).sub(77).abs().max() < 2e-4
     pixels[:, :, 0, 0] = 255
     assert cut(pixels)[0, 0, 0, 0] > 90
 

@@ -43,7 +43,7 @@ def test_the_fill_is_the_published_one_and_exact_in_float32() -> None:
     key = KEY.replace("|mask|", "|fill|")
     content = hole_noise(key, 256)
     assert content.dtype == np.float32
-    assert content[0, 0] == pytest.approx([-0.32788086, 0.13598633, -1.5795898], abs=1e-8)
+    assert content[0, 0] == pytest.approx([-0.32788086, 0.13598633, -1.5795898], abs=1e-7)
     assert sha256((content * 4096).astype("<i2").tobytes())[:16] == "a3f176712be6b724"
     np.testing.assert_array_equal(content * 4096, normals(key, (256, 256, 3)))
 
