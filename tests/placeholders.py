@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+from common import REPOSITORY
 from PIL import Image as PillowImage
 from plans import write_plan
 from raters import SCREEN
@@ -52,6 +53,12 @@ PLAN = {"images": 2, "raters": 2, "trials_per_method": 2, "practice": 1, "catch"
 PLAN |= {"exclude.catch_min_correct": 1}
 
 
+def own_protocol() -> str:
+    """Return the protocol file that docs/protocols.md shows."""
+    page = (REPOSITORY / "docs" / "protocols.md").read_text(encoding="utf-8")
+    return page.partition("```toml\n")[2].partition("```")[0]
+
+
 class Placeholders:
     """Makes each thing once, when it is first asked for, and puts copies where commands expect them.
 
@@ -84,6 +91,7 @@ class Placeholders:
             "RUN@regression": lambda at: self._run(at, "regression"),
             "GAN": lambda at: self._run(at, "gan"),
             "REGRESSION": lambda at: self._run(at, "regression"),
+            "my-protocol.toml": lambda at: at.write_text(own_protocol()),
             "study.toml": lambda at: write_plan(at.parent, **PLAN),
             "STUDY": self._study,
             "answers-1.csv": lambda at: self._answers(at, slot=0),

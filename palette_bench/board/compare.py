@@ -21,6 +21,7 @@ from palette_bench.core.significance import Difference, holm
 from palette_bench.pages.text import decimals, number, value_text
 from palette_bench.scoring.metrics import forms_of
 from palette_bench.scoring.scorecard import Score, Scorecard
+from palette_bench.tasks.protocol import UnderProtocol
 
 SHOWN = 24  # images for each direction of change
 BY = "perceptual_distance"  # it has a value per image, and every card has it
@@ -76,7 +77,7 @@ class Change(Part):
     change: float
 
 
-class CardPair(Record):
+class CardPair(UnderProtocol, Record):
     """Two cards compared.
 
     `first_better` and `second_better` contain the images with the largest changes of the metric `by` in each
@@ -84,7 +85,6 @@ class CardPair(Record):
     """
 
     kind: ClassVar[str] = "comparison"
-    protocol: str
     task: str
     variant: str | None
     source: str
@@ -130,6 +130,7 @@ def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
     return CardPair(
         schema=CardPair.schema_name(),
         protocol=one.protocol,
+        declaration=one.declaration,
         task=one.task,
         variant=one.variant,
         source=one.source,

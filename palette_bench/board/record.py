@@ -20,7 +20,6 @@ from palette_bench.core.errors import Problem, RecordError, SpecError, StorageEr
 from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.records import Part, Record, Sha, Text, read_file
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
-from palette_bench.tasks.protocol import load
 
 Tier: TypeAlias = Literal["self-reported", "verified", "reproduced"]
 TIERS: tuple[Tier, ...] = get_args(Tier)  # from the weakest to the strongest evidence
@@ -134,7 +133,7 @@ def board_key(card: Scorecard) -> str:
     Raises:
         SpecError: PB609, the card names a protocol, task, variant or source that does not exist.
     """
-    spec = load(card.protocol)
+    spec = card.rules
     variant = card.variant or "default"
     spec.variant(card.task, variant)
     if card.source not in spec.sources and not _FOLDER.fullmatch(card.source):

@@ -10,7 +10,7 @@ from palette_bench.core.errors import SpecError
 from palette_bench.core.types import Direction
 from palette_bench.scoring import metrics
 from palette_bench.scoring.scorecard import Score, Scorecard, against_originals
-from palette_bench.tasks.protocol import PhotoSource, load
+from palette_bench.tasks.protocol import PhotoSource, ProtocolSpec
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,15 @@ def note_words(note: str) -> str:
     return NOTES.get(note, note)
 
 
-def protocol_caution(protocol: str) -> str:
-    """Return the caution for boards of a protocol; "" for the paper's protocol."""
-    return _CAUTIONS.get(protocol, "")
+def protocol_caution(rules: ProtocolSpec) -> str:
+    """Return the caution for boards of a protocol; "" for the paper's protocol, and those of users."""
+    return "" if rules.declaration else _CAUTIONS.get(rules.id, "")
+
+
+def protocol_words(rules: ProtocolSpec) -> str:
+    """Return a protocol's id; with title and fingerprint if it is not shipped, as others may use the id."""
+    own = f", declared by its user as {rules.title!r}, {rules.fingerprint[:12]}" if rules.declaration else ""
+    return rules.id + own
 
 
 def network_words(extractor: str | None) -> str:
@@ -218,17 +224,16 @@ def compact(count: float) -> str:
 # --- tasks, sources and whole cards ---
 
 
-def task_words(protocol: str, task: str, variant: str | None) -> str:
+def task_words(rules: ProtocolSpec, task: str, variant: str | None) -> str:
     """Return the titles of task and variant, e.g. 'Inpainting, central 32x32 hole'.
 
     Raises:
         SpecError: PB609, the protocol has no such task or variant.
     """
-    spec = load(protocol)
-    return f"{spec.task(task).title}, {spec.variant(task, variant or 'default').title}"
+    return f"{rules.task(task).title}, {rules.variant(task, variant or 'default').title}"
 
 
-def source_words(protocol: str, source: str, n: int | None = None) -> str:
+def source_words(rules: ProtocolSpec, source: str, n: int | None = None) -> str:
     """Return the title of a source, with the number of images if the set contains only `n` of them.
 
     A user's folder is described as a folder.
@@ -236,12 +241,12 @@ def source_words(protocol: str, source: str, n: int | None = None) -> str:
     Raises:
         SpecError: the protocol has no such source.
     """
-    known = load(protocol).sources.get(source)
+    known = rules.sources.get(source)
     if known:
         part = isinstance(known, PhotoSource) and n is not None and n < known.count
         return f"{n} of the {known.title}" if part else known.title
     if not source.startswith("folder:"):
-        raise SpecError(f"{source!r} is no source of {protocol}")
+        raise SpecError(f"{source!r} is no source of {rules.id}")
     return f"the folder {source.removeprefix('folder:')!r}"
 
 

@@ -21,6 +21,7 @@ from palette_bench.core.records import Part, Record, Sha, Text, read_file
 from palette_bench.core.text import html_table
 from palette_bench.core.types import AnyPath, Direction
 from palette_bench.submission.card import Declared, Method, Sampling, Training
+from palette_bench.tasks.protocol import UnderProtocol
 
 FOOL_RATE = "fool_rate@"  # prefix of the keys of human studies; the display time follows
 
@@ -71,7 +72,7 @@ class TableLink(Part):
     rows: int
 
 
-class Scorecard(Record):
+class Scorecard(UnderProtocol, Record):
     """The scores of one method on one set."""
 
     kind: ClassVar[str] = "scorecard"
@@ -82,7 +83,6 @@ class Scorecard(Record):
     training: Training
     sampling: Sampling
     declared: Declared
-    protocol: str
     source: str
     task: str
     variant: str | None
@@ -102,7 +102,7 @@ class Scorecard(Record):
 
         Raises:
             RecordError: PB401-PB403, PB411, the file is not a valid scorecard; PB407, its content was
-                changed.
+                changed; PB601, it carries the declaration of another protocol than it was scored under.
             StorageError: PB801, the file cannot be read.
         """
         path = Path(path)
@@ -111,6 +111,10 @@ class Scorecard(Record):
             expected, found = card.content_sha256[:12], card.digest()[:12]
             fix = "score the submission again; a card is never edited"
             raise RecordError.of("PB407", path.name, expected=expected, found=found, fix=fix)
+        if card.declaration and card.declaration.fingerprint != card.fingerprints.protocol:
+            expected, found = card.fingerprints.protocol[:12], card.declaration.fingerprint[:12]
+            fix = "score the submission again; a card carries the declaration of its own set"
+            raise RecordError.of("PB601", path.name, expected=expected, found=found, fix=fix)
         return card
 
     def __repr__(self) -> str:
