@@ -25,6 +25,7 @@ from palette_bench.board.site import build_site
 from palette_bench.core.png import encode
 from palette_bench.core.types import SILENT
 from palette_bench.scoring.score import score
+from palette_bench.scoring.scorecard import read_scorecard, read_table
 from palette_bench.study.design import design
 from palette_bench.study.folder import StudyFolder
 from palette_bench.study.store import STORE, VoteStore
@@ -79,6 +80,7 @@ class Placeholders:
             "SUB_A": lambda at: submit(self.path("SET"), at, slug="method-a"),
             "SUB_B": lambda at: submit(self.path("SET"), at, copied, slug="method-b"),
             "CARD.json": lambda at: self._card(at, "SUB"),
+            "VALUES.csv": lambda at: self._values(at, "CARD.json"),
             "A.json": lambda at: self._card(at, "SUB_A"),
             "B.json": lambda at: self._card(at, "SUB_B"),
             "FLOOR.json": lambda at: self._card(at, "SUB_B"),
@@ -131,6 +133,11 @@ class Placeholders:
         """Score a submission as pages do: a card names its command, and by another it is another card."""
         with patch.object(sys, "argv", f"palette-bench score {submission} --set SET -o {at.name}".split()):
             score(self.path(submission), self.path("SET"), at)
+
+    def _values(self, at: Path, card: str) -> None:
+        """Write a number per image, as another program's CSV."""
+        table = read_table(read_scorecard(self.path(card)), self.path(card))
+        table.assign(value=range(len(table)))[["image_id", "value"]].to_csv(at, index=False)
 
     def _site(self, at: Path, *cards: str) -> None:
         for card in cards:

@@ -220,7 +220,7 @@ def _stand_in_one_place(card: Scorecard, other: Scorecard) -> bool:
         and (card.method.slug, card.method.version) == (other.method.slug, other.method.version)
         and not differences(identity(card), identity(other))
         and card.content_sha256 != other.content_sha256
-        # a card with a human study added may stand beside the card that it extends
+        # a card with a human study or external columns added may stand beside the card that it extends
         and not card.supersedes(other)
     )
 
@@ -228,7 +228,7 @@ def _stand_in_one_place(card: Scorecard, other: Scorecard) -> bool:
 def read_record(record: Path) -> PublishedRecord:
     """Return every verified card of a record with its table. A table may be missing.
 
-    If a card also exists with a human study added, only the extended card is returned.
+    If a card also exists with a human study or external columns added, only the extended card is returned.
 
     Raises:
         RecordError: a card was edited, has a damaged table, or is in the wrong folder. The error lists all

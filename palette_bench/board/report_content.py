@@ -221,7 +221,9 @@ class ReportContent:
         board_key(card)  # raises for a card of an unknown task, before the page is built
         ranked = tuple(key for key in ranked_keys(card) if key not in card.fool_rates)
         picks = ranked_picks(table)
-        diagnostics = [key for key in sorted(card.scores) if key not in (*ranked, *card.fool_rates)]
+        diagnostics = [
+            key for key in sorted(card.scores) if key not in (*ranked, *card.fool_rates, *card.external)
+        ]
         # the histogram of the per-image distances, as a plot and in words
         plot, spread = None, ""
         if picks:
@@ -259,7 +261,9 @@ class ReportContent:
             "protocol": protocol_words(card.rules),
             "source": source_words(card.rules, card.source, card.n_expected),
             "ranked": [score_cell(key, card.scores[key]) for key in ranked],
-            "rivals": rivals(VerifiedCard(card, table), others, ranked),
+            "compared": [score_cell(key, card.scores[key]) for key in (*ranked, *card.external)],
+            "rivals": rivals(VerifiedCard(card, table), others, (*ranked, *card.external)),
+            "external": [score_cell(key, card.scores[key]) for key in card.external],
             "diagnostics": [score_cell(key, card.scores[key]) for key in diagnostics],
             "plot": plot,
             "spread": spread,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from palette_bench.core.errors import SpecError
 from palette_bench.core.types import Direction
 from palette_bench.scoring import metrics
-from palette_bench.scoring.scorecard import Score, Scorecard, against_originals
+from palette_bench.scoring.scorecard import EXTERNAL, Score, Scorecard, against_originals
 from palette_bench.tasks.protocol import PhotoSource, ProtocolSpec
 
 
@@ -61,6 +61,7 @@ NOTES: dict[str, str] = {
     "near-zero": "So near zero that chance similarity of images dominates: the interval is rough.",
     "wide-interval": "Too few images to correct the interval for its noise: it is up to 1.4 times too wide.",
     "few-images": "Fewer than 100 images: the interval is rough and may cover less often than stated.",
+    "external": "Computed by another program on the images of this card: its maker vouches for it.",
     "needs-features": "This number cannot be computed from statistics without features.",
     "no-weights": "The network's weights are not on this machine.",
     "pictures-too-small": "The images are too small for this number.",
@@ -106,6 +107,9 @@ _SHOWN_UNITS = frozenset({"%", "dB"})
 
 def metric_words(key: str) -> MetricWords:
     """Return the words for a metric id; an unknown id is used as the name."""
+    if key.startswith(EXTERNAL):
+        name, _, source = key.removeprefix(EXTERNAL).partition("@")
+        return MetricWords(f"{name} by {source}", "one number per image, from another program")
     base, _, suffix = key.partition("@")
     known = METRICS.get(base) or MetricWords(base.replace("_", " "), "")
     return MetricWords(f"{known.name}, {suffix}", known.meaning) if suffix else known

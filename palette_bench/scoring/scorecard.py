@@ -24,6 +24,7 @@ from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.tasks.protocol import UnderProtocol
 
 FOOL_RATE = "fool_rate@"  # prefix of the keys of human studies; the display time follows
+EXTERNAL = "external:"  # prefix of the keys of other programs' numbers; NAME@PROGRAM follows
 
 
 class Score(Part):
@@ -143,13 +144,18 @@ class Scorecard(UnderProtocol, Record):
         """Return the keys of the fool rates, one per display time."""
         return tuple(sorted(key for key in self.scores if key.startswith(FOOL_RATE)))
 
+    @property
+    def external(self) -> tuple[str, ...]:
+        """Return the keys of the numbers that other programs computed; they never rank."""
+        return tuple(sorted(key for key in self.scores if key.startswith(EXTERNAL)))
+
     def supersedes(self, other: Scorecard) -> bool:
-        """Return whether this scorecard is `other` with a human study added and nothing else changed."""
+        """Return whether this scorecard is `other` with human studies or external columns added alone."""
         return (
             other.content_sha256 in self.parents
             and (self.method, self.fingerprints) == (other.method, other.fingerprints)
             and all(self.scores.get(key) == score for key, score in other.scores.items())
-            and all(key in other.scores or key.startswith(FOOL_RATE) for key in self.scores)
+            and all(key in other.scores or key.startswith((FOOL_RATE, EXTERNAL)) for key in self.scores)
         )
 
     @property
