@@ -22,7 +22,8 @@ def block_means(pixels: Image, factor: int) -> Image:
     """
     side, area = pixels.shape[0] // factor, factor * factor
     sums = pixels.reshape(side, factor, side, factor, 3).sum(axis=(1, 3), dtype=np.int64)
-    return ((sums + area // 2) // area).astype(np.uint8)
+    means: Image = ((sums + area // 2) // area).astype(np.uint8)
+    return means
 
 
 def area_v1(reference: Image, variant: VariantSpec, stream: Stream) -> Degraded:

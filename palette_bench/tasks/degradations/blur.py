@@ -38,7 +38,8 @@ def blur(pixels: Image, sigma: int) -> Image:
     columns = _filtered(pixels.astype(np.int64), weights, 0)
     columns = ((columns << _GUARD) + (1 << (bits - 1))) >> bits
     rows = _filtered(columns, weights, 1)
-    return ((rows + (1 << (bits + _GUARD - 1))) >> (bits + _GUARD)).astype(np.uint8)
+    blurred: Image = ((rows + (1 << (bits + _GUARD - 1))) >> (bits + _GUARD)).astype(np.uint8)
+    return blurred
 
 
 def _filtered(values: NDArray[np.int64], weights: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
