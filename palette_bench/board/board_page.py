@@ -301,6 +301,7 @@ def _entry(board: Board) -> dict[str, Any]:
     anchors = [(ANCHORS[row.slug], row.scores.get(board.sort or "")) for row in board.anchors]
     return {
         "board": board,
+        "protocol": protocol_words(board.rules),
         "title": board.rules.variant(board.task, board.variant or "default").title,
         "source": source_words(board.rules, board.source, max(row.n for row in all_rows(board))),
         "metric": column.name if column else "",

@@ -24,6 +24,7 @@ from palette_bench.pages.text import (
     ORIGINALS_FIXED,
     MetricWords,
     metric_words,
+    protocol_words,
     source_words,
     task_words,
 )
@@ -161,6 +162,7 @@ def _entry(a: Appearance) -> dict[str, Any]:
     others = [(metric_words(m).name, rank_text(rank)) for m, rank in a.row.rank.items() if m != sort]
     return {
         "of": a,
+        "protocol": protocol_words(a.rules),
         "title": task_words(a.rules, a.task, a.variant),
         "source": source_words(a.rules, a.source, a.row.n),
         "metric": metric_words(sort) if sort else MetricWords("no metric", ""),

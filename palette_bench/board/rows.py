@@ -14,7 +14,7 @@ from palette_bench.board.ranking import rank_text
 from palette_bench.core.records import Sha
 from palette_bench.core.types import Direction
 from palette_bench.pages.score_cell import ScoreCell, score_cell
-from palette_bench.pages.text import DIRECTIONS, NOTHING, basis_words, metric_words, shown_key
+from palette_bench.pages.text import NOTHING, basis_words, direction_words, metric_words, shown_key
 from palette_bench.scoring.scorecard import EXTERNAL, FOOL_RATE
 
 _ARROWS: dict[Direction, str] = {"lower": "↓", "higher": "↑", "none": ""}
@@ -168,8 +168,8 @@ def columns_of(board: Board) -> tuple[MetricColumn, ...]:
     for key in (*board.metrics, *fooled, *external):
         score = found[key]
         name, direction = metric_words(shown_key(key, score)).name, score.direction
-        words = DIRECTIONS[direction] + (", never ranked" if key in external else "")
-        columns.append(MetricColumn(key, name, words, _ARROWS[direction], basis_words(score)))
+        words, basis = direction_words(key, score), basis_words(score)
+        columns.append(MetricColumn(key, name, words, _ARROWS[direction], basis))
     return tuple(columns)
 
 

@@ -126,9 +126,8 @@ def protocol_caution(rules: ProtocolSpec) -> str:
 
 
 def protocol_words(rules: ProtocolSpec) -> str:
-    """Return a protocol's id; with title and fingerprint if it is not shipped, as others may use the id."""
-    own = f", declared by its user as {rules.title!r}, {rules.fingerprint[:12]}" if rules.declaration else ""
-    return rules.id + own
+    """Return a protocol's id; with its fingerprint if it is not shipped, as others may use the id."""
+    return f"{rules.id}, a user's own ({rules.fingerprint[:12]})" if rules.declaration else rules.id
 
 
 def network_words(extractor: str | None) -> str:
@@ -165,6 +164,11 @@ def shown_key(key: str, score: Score) -> str:
     Earlier cards use the id `fid` also for FID against a set's own originals.
     """
     return metrics.ORIGINALS_FORM.get(key, key) if against_originals(score) else key
+
+
+def direction_words(key: str, score: Score) -> str:
+    """Return which side is better, and for the numbers of other programs that they never rank."""
+    return DIRECTIONS[score.direction] + (", never ranked" if key.startswith(EXTERNAL) else "")
 
 
 def is_frechet(key: str) -> bool:

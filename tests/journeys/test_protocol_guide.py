@@ -39,7 +39,8 @@ def test_the_guide_leads_to_a_board_that_makes_its_set_again(followed: Path, run
     page = followed / "own-site" / board.page
     text = page.read_text()
     assert "Deblurring, Gaussian blur, sigma 1 px" in text
-    assert f"{spec.title}&#39;, {spec.fingerprint[:12]}" in text
+    for shown in (text, (followed / "own-site" / "index.html").read_text()):
+        assert f"my-protocol, a user&#39;s own ({spec.fingerprint[:12]})" in shown
     command = text.partition("palette-bench generate ")[2].partition("</pre>")[0].replace("\\\n", " ")
     words = command.replace("DIR", str(followed / "DIR")).split()
     assert run_cli("generate", *words, cwd=page.parent).returncode == 0
