@@ -178,7 +178,13 @@ def deconvolve(image: Image, sigma: int) -> Image:
     reach = len(weights) - 1  # the filter treats images as periodic: continue them beyond its influence
     padded = np.pad(image / 255, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
     kernel = np.outer(weights, weights)
-    sharp = np.stack([wiener(padded[..., c], kernel, _BALANCE, clip=False) for c in range(3)], axis=-1)
+    sharp = np.stack(
+        [
+            wiener(padded[..., c], kernel, _BALANCE, clip=False)  # type: ignore[no-untyped-call]  # no types
+            for c in range(3)
+        ],
+        axis=-1,
+    )
     inner = sharp[reach:-reach, reach:-reach]
     return np.asarray(np.clip(np.rint(255 * inner), 0, 255), np.uint8)
 
