@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from common import REPOSITORY, RunCli
 from documented import blocks
-from placeholders import own_protocol
+from placeholders import PLAN, own_protocol
+from plans import write_plan
 from toy_method import write_images
 
 from palette_bench.board.leaderboard import Leaderboard
@@ -57,6 +58,21 @@ def test_later_verbs_need_no_file(followed: Path, run_cli: RunCli) -> None:
         done = run_cli(*line.split())
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert json.loads((followed / "pair.json").read_text())["declaration"]["id"] == "my-protocol"
+
+
+def test_a_human_study_of_the_set_needs_no_file(followed: Path, run_cli: RunCli) -> None:
+    write_plan(followed, **PLAN)
+    for line in (
+        "study design study.toml --set own --submission classical -o STUDY",
+        "study simulate STUDY -o votes.csv",
+        "study analyse STUDY votes.csv --scorecard classical.json -o RESULTS",
+        "board add RESULTS/classical.json --record studied",
+        "board build studied -o studied-site",
+    ):
+        done = run_cli(*line.split())
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    (board,) = Leaderboard.read(followed / "studied-site" / "leaderboard.json").boards
+    assert board.declaration == open_protocol(str(followed / "elsewhere.toml"))
 
 
 def test_cards_of_another_version_of_the_file_get_a_board_of_their_own(
