@@ -162,7 +162,7 @@ def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
         stem=stem,
         board=board,
         place=place(board.task, board.variant),
-        protocol=protocol_words(board.rules),
+        protocol=protocol_words(board),
         source=source,
         images=images,
         sort=metric_words(board.sort).name if board.sort else "no metric",
@@ -206,7 +206,7 @@ def _marks(board: Board, rows: Sequence[Row]) -> list[str]:
     scores = [[row.scores[key] for key in board.metrics if key in row.scores] for row in rows]
     barring = set.intersection(*map(bars_all, scores))
     unpinned = all(any(UNPINNED in score.notes for score in of) for of in scores)
-    caution = "" if barring else protocol_caution(board.rules)
+    caution = "" if barring else protocol_caution(board)
     marks = [*sorted(barring), *([UNPINNED] if unpinned else [])]
     return [*filter(None, [caution]), *map(note_words, marks)]
 
@@ -301,7 +301,7 @@ def _entry(board: Board) -> dict[str, Any]:
     anchors = [(ANCHORS[row.slug], row.scores.get(board.sort or "")) for row in board.anchors]
     return {
         "board": board,
-        "protocol": protocol_words(board.rules),
+        "protocol": protocol_words(board),
         "title": board.rules.variant(board.task, board.variant or "default").title,
         "source": source_words(board.rules, board.source, max(row.n for row in all_rows(board))),
         "metric": column.name if column else "",

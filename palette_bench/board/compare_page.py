@@ -106,7 +106,7 @@ def write_comparison(
         names=names,
         place=place(pair.task, pair.variant),
         task=task_words(pair.rules, pair.task, pair.variant),
-        protocol=protocol_words(pair.rules),
+        protocol=protocol_words(pair),
         source=source_words(pair.rules, pair.source),
         lead=_lead(pair.metrics, names),
         watermarks=[note_words(mark) for mark in sorted({*pair.first.watermarks, *pair.second.watermarks})],

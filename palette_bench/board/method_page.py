@@ -162,7 +162,7 @@ def _entry(a: Appearance) -> dict[str, Any]:
     others = [(metric_words(m).name, rank_text(rank)) for m, rank in a.row.rank.items() if m != sort]
     return {
         "of": a,
-        "protocol": protocol_words(a.rules),
+        "protocol": protocol_words(a),
         "title": task_words(a.rules, a.task, a.variant),
         "source": source_words(a.rules, a.source, a.row.n),
         "metric": metric_words(sort) if sort else MetricWords("no metric", ""),

@@ -258,7 +258,7 @@ class ReportContent:
             "card": card,
             "headline": headline(card, ranked),
             "task": task_words(card.rules, card.task, card.variant),
-            "protocol": protocol_words(card.rules),
+            "protocol": protocol_words(card),
             "source": source_words(card.rules, card.source, card.n_expected),
             "ranked": [score_cell(key, card.scores[key]) for key in ranked],
             "compared": [score_cell(key, card.scores[key]) for key in (*ranked, *card.external)],

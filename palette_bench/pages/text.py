@@ -10,7 +10,7 @@ from palette_bench.core.errors import SpecError
 from palette_bench.core.types import Direction
 from palette_bench.scoring import metrics
 from palette_bench.scoring.scorecard import EXTERNAL, Score, Scorecard, against_originals
-from palette_bench.tasks.protocol import PhotoSource, ProtocolSpec
+from palette_bench.tasks.protocol import PhotoSource, ProtocolSpec, UnderProtocol
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,15 @@ def note_words(note: str) -> str:
     return NOTES.get(note, note)
 
 
-def protocol_caution(rules: ProtocolSpec) -> str:
+def protocol_caution(record: UnderProtocol) -> str:
     """Return the caution for boards of a protocol; "" for the paper's protocol, and those of users."""
-    return "" if rules.declaration else _CAUTIONS.get(rules.id, "")
+    return "" if record.declaration else _CAUTIONS.get(record.protocol, "")
 
 
-def protocol_words(rules: ProtocolSpec) -> str:
-    """Return a protocol's id; with its fingerprint if it is not shipped, as others may use the id."""
-    return f"{rules.id}, a user's own ({rules.fingerprint[:12]})" if rules.declaration else rules.id
+def protocol_words(record: UnderProtocol) -> str:
+    """Return the id of a record's protocol; with the fingerprint if it is not shipped, as others may use the id."""
+    own = record.declaration
+    return f"{own.id}, a user's own ({own.fingerprint[:12]})" if own else record.protocol
 
 
 def network_words(extractor: str | None) -> str:

@@ -16,11 +16,12 @@ from palette_bench.benchset.manifest import BenchSet, ContestantSet, export_publ
 from palette_bench.benchset.sources import Request
 from palette_bench.core.errors import BenchSetError, InputError, SpecError, StorageError
 from palette_bench.core.resources import protocol_ids
+from palette_bench.pages.text import protocol_words
 from palette_bench.scoring.features import EXTRACTORS
 from palette_bench.scoring.metrics import FEATURE_METRICS
 from palette_bench.tasks.degradations import DEGRADATIONS
 from palette_bench.tasks.own_protocol import open_protocol
-from palette_bench.tasks.protocol import ProtocolSpec, load
+from palette_bench.tasks.protocol import ProtocolSpec, UnderProtocol, load
 
 Write = Callable[..., Path]
 
@@ -204,6 +205,15 @@ def test_an_edited_declaration_is_found(write: Write, tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"sigma": 1', '"sigma": 2'))
     with pytest.raises(BenchSetError, match="PB601"):
         BenchSet.open(tmp_path / "set")
+
+
+def test_a_declaration_under_a_shipped_id_is_told_apart_on_pages(write: Write) -> None:
+    posing = opened(write()).model_copy(update={"id": "palette-2022"})
+    record = UnderProtocol(protocol="palette-2022", declaration=posing)
+    assert protocol_words(record) == f"palette-2022, a user's own ({posing.fingerprint[:12]})"
+    assert protocol_words(UnderProtocol(protocol="palette-2022")) == "palette-2022"
+    with pytest.raises(SpecError, match="PB609"):
+        UnderProtocol(protocol="smoke", declaration=posing).rules  # noqa: B018  # a property that raises
 
 
 def test_degradations_are_one_row_each_and_their_parameters_are_read(write: Write) -> None:
