@@ -126,7 +126,7 @@ def protocol_caution(record: UnderProtocol) -> str:
 
 
 def protocol_words(record: UnderProtocol) -> str:
-    """Return the id of a record's protocol; with the fingerprint if it is not shipped, as others may use the id."""
+    """Return the id of a record's protocol, with the fingerprint if it is not shipped."""
     own = record.declaration
     return f"{own.id}, a user's own ({own.fingerprint[:12]})" if own else record.protocol
 
