@@ -26,8 +26,7 @@ def tables() -> str:
     boards = assemble(read_record(RECORD), "self-reported").boards
     texts = [markdown_table(lines_of(board)).strip().partition("\n\n") for board in boards]
     headings = (
-        f"\n**{task_words(b.protocol, b.task, b.variant)}**, {source_words(b.protocol, b.source)}\n"
-        for b in boards
+        f"\n**{task_words(b.rules, b.task, b.variant)}**, {source_words(b.rules, b.source)}\n" for b in boards
     )
     shown = [f"{heading}\n{table}\n" for heading, (table, _, _) in zip(headings, texts, strict=True)]
     return "".join([*shown, *(f"\n{notes}\n" for notes in dict.fromkeys(notes for _, _, notes in texts))])

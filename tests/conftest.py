@@ -55,7 +55,7 @@ def _log_levels_end_with_the_test() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def smoke_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All 13 sets of `smoke` (12 images, 256x256); read-only: copy a set before changing it."""
+    """All 15 sets of `smoke` (12 images, 256x256); read-only: copy a set before changing it."""
     out = tmp_path_factory.mktemp("smoke")
     generate("smoke", "all", out)
     return out

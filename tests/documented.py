@@ -97,7 +97,7 @@ class Block:
 
     def mentions(self, name: str) -> bool:
         """Return whether a command reads or writes a file or folder of this name, or one inside it."""
-        words = [word for command in self.commands for word in command.words]
+        words = [word.removeprefix("./") for command in self.commands for word in command.words]
         return any(word == name or word.startswith(f"{name}/") for word in words)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+from common import REPOSITORY
 from PIL import Image as PillowImage
 from plans import write_plan
 from raters import SCREEN
@@ -24,6 +25,7 @@ from palette_bench.board.site import build_site
 from palette_bench.core.png import encode
 from palette_bench.core.types import SILENT
 from palette_bench.scoring.score import score
+from palette_bench.scoring.scorecard import read_scorecard, read_table
 from palette_bench.study.design import design
 from palette_bench.study.folder import StudyFolder
 from palette_bench.study.store import STORE, VoteStore
@@ -52,6 +54,12 @@ PLAN = {"images": 2, "raters": 2, "trials_per_method": 2, "practice": 1, "catch"
 PLAN |= {"exclude.catch_min_correct": 1}
 
 
+def own_protocol() -> str:
+    """Return the protocol file that docs/protocols.md shows."""
+    page = (REPOSITORY / "docs" / "protocols.md").read_text(encoding="utf-8")
+    return page.partition("```toml\n")[2].partition("```")[0]
+
+
 class Placeholders:
     """Makes each thing once, when it is first asked for, and puts copies where commands expect them.
 
@@ -72,6 +80,7 @@ class Placeholders:
             "SUB_A": lambda at: submit(self.path("SET"), at, slug="method-a"),
             "SUB_B": lambda at: submit(self.path("SET"), at, copied, slug="method-b"),
             "CARD.json": lambda at: self._card(at, "SUB"),
+            "VALUES.csv": lambda at: self._values(at, "CARD.json"),
             "A.json": lambda at: self._card(at, "SUB_A"),
             "B.json": lambda at: self._card(at, "SUB_B"),
             "FLOOR.json": lambda at: self._card(at, "SUB_B"),
@@ -84,6 +93,7 @@ class Placeholders:
             "RUN@regression": lambda at: self._run(at, "regression"),
             "GAN": lambda at: self._run(at, "gan"),
             "REGRESSION": lambda at: self._run(at, "regression"),
+            "my-protocol.toml": lambda at: at.write_text(own_protocol()),
             "study.toml": lambda at: write_plan(at.parent, **PLAN),
             "STUDY": self._study,
             "answers-1.csv": lambda at: self._answers(at, slot=0),
@@ -123,6 +133,11 @@ class Placeholders:
         """Score a submission as pages do: a card names its command, and by another it is another card."""
         with patch.object(sys, "argv", f"palette-bench score {submission} --set SET -o {at.name}".split()):
             score(self.path(submission), self.path("SET"), at)
+
+    def _values(self, at: Path, card: str) -> None:
+        """Write a number per image, as another program's CSV."""
+        table = read_table(read_scorecard(self.path(card)), self.path(card))
+        table.assign(value=range(len(table)))[["image_id", "value"]].to_csv(at, index=False)
 
     def _site(self, at: Path, *cards: str) -> None:
         for card in cards:

@@ -23,7 +23,6 @@ from palette_bench.core.rng import Stream
 from palette_bench.core.types import SILENT, Progress
 from palette_bench.submission.methods import Batch
 from palette_bench.tasks.degradations.gray import luma
-from palette_bench.tasks.protocol import load
 
 from ..training.recipe import Count
 from .evaluation import Readings, SystemReading, of_values
@@ -239,4 +238,4 @@ def batch_of(inputs: NDArray[np.uint8], first: int) -> Batch:
         items=(),
     )
     ids = tuple(f"square-{first + number:05d}" for number in range(len(inputs)))
-    return Batch(ids, inputs, None, ContestantSet(Path(), public, load(public.protocol)))
+    return Batch(ids, inputs, None, ContestantSet(Path(), public, public.rules))

@@ -17,7 +17,6 @@ from palette_bench.benchset.images import LABELS, SUFFIXES, ImageLocation, Sourc
 from palette_bench.core.errors import SourceError, problem
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import read_file
-from palette_bench.core.resources import protocol_file
 from palette_bench.core.text import composed, decode_text, table_rows
 from palette_bench.tasks.protocol import ProtocolSpec
 
@@ -152,8 +151,7 @@ def _labels(
         return _csv_labels(file, places)
     tops = {place.name: PurePosixPath(place.name).parts[0] for place in places}
     if protocol.wnids and "wnid-folders" in protocol.folder_labels:
-        wnids = protocol_file(protocol.id, protocol.wnids).decode().split()
-        index = {wnid: label for label, wnid in enumerate(wnids)}
+        index = {wnid: label for label, wnid in enumerate(protocol.class_names)}
         if all(top in index for top in tops.values()):
             return {name: index[top] for name, top in tops.items()}
     return {}

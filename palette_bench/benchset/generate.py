@@ -18,13 +18,14 @@ from palette_bench.benchset.sources import FOLDER, Request, open_source
 from palette_bench.core import atomic
 from palette_bench.core.errors import SourceError, SpecError
 from palette_bench.core.types import SILENT, AnyPath, Progress
-from palette_bench.tasks.protocol import ProtocolSpec, load, set_folder
+from palette_bench.tasks.own_protocol import open_protocol
+from palette_bench.tasks.protocol import ProtocolSpec, set_folder
 
 log = logging.getLogger(__name__)
 
 
 def generate(
-    protocol: str,
+    protocol: str | ProtocolSpec,
     wanted: str,
     out: AnyPath,
     *,
@@ -36,7 +37,7 @@ def generate(
     """Make the sets of `TASK/VARIANT`, `TASK` or `all` under a protocol, and return them.
 
     Args:
-        protocol: id of a shipped protocol.
+        protocol: id of a shipped protocol, path of a protocol file, or an opened protocol.
         wanted: tasks and variants to make: `TASK/VARIANT`, `TASK` or `all`.
         out: folder of the set, or the parent of one folder per set.
         request: the source, and where its images are.
@@ -50,7 +51,7 @@ def generate(
             `source-report.json` in `out`.
         CodecError, BenchSetError, StorageError: see `make_sets`.
     """
-    rules = load(protocol)
+    rules = open_protocol(protocol) if isinstance(protocol, str) else protocol
     out = Path(out)
     request = replace(request, id=request.id or rules.task(rules.pairs(wanted)[0][0]).sources[0])
     targets = targets_of(rules, wanted, request.id, out)

@@ -10,7 +10,7 @@ import numpy as np
 
 from palette_bench.benchset.foreign_masks import ForeignMasks
 from palette_bench.benchset.images import SourceImage
-from palette_bench.benchset.manifest import Item, input_channels
+from palette_bench.benchset.manifest import Item
 from palette_bench.core import png
 from palette_bench.core.atomic import FileBatch
 from palette_bench.core.errors import CodecError
@@ -61,6 +61,10 @@ class ItemRecipe:
         """Return the variant of a target."""
         return self.protocol.variant(target.task, target.variant)
 
+    def has_mask(self, target: SetTarget) -> bool:
+        """Return whether the task of a target has holes."""
+        return DEGRADATIONS[self.task(target).degradation].has_mask
+
 
 @dataclass
 class ChunkResult:
@@ -73,12 +77,13 @@ class ChunkResult:
 def degrade(recipe: ItemRecipe, target: SetTarget, image_id: str, reference: Image) -> Degraded:
     """Return the input, mask and random draws of one image; the mask is drawn, or a foreign one."""
     spec = recipe.variant(target)
-    if recipe.masks and recipe.task(target).degradation == "hole-v1":
+    degradation = DEGRADATIONS[recipe.task(target).degradation]
+    if recipe.masks and degradation.has_mask:
         mask = recipe.masks.mask(image_id, target.variant, recipe.protocol.side)
         return Degraded(punch(reference, mask), mask)
     place = target.task, target.variant, recipe.source, image_id
     stream = Stream(stream_key(recipe.protocol.stream, *place, "mask", recipe.rekey))
-    return DEGRADATIONS[recipe.task(target).degradation](reference, spec, stream)
+    return degradation.apply(reference, spec, stream)
 
 
 def make_chunk(recipe: ItemRecipe, work: list[tuple[SourceImage, list[SetTarget]]]) -> ChunkResult:
@@ -153,7 +158,10 @@ class _Encoded:
 
 def damage(folder: Path, item: Item, side: int, degradation: str) -> dict[Path, str]:
     """Return path -> fault for the files of a stored item; empty if all pixels match the digests."""
-    wanted = {"reference": (item.reference_px, 3), "input": (item.input_px, input_channels(degradation))}
+    wanted = {
+        "reference": (item.reference_px, 3),
+        "input": (item.input_px, DEGRADATIONS[degradation].channels),
+    }
     if item.mask_px:
         wanted["mask"] = (item.mask_px, 1)
     found = {}

@@ -115,7 +115,7 @@ def make_sets(
     canary.prove()
     recipe = ItemRecipe(protocol, source.id, options.rekey, options.verify_all, masks)
     for target in targets:
-        if masks and recipe.task(target).degradation == "hole-v1":
+        if masks and recipe.has_mask(target):
             raise_errors(
                 area_problems(masks, target.variant, recipe.variant(target), protocol.side), SourceError
             )
@@ -153,7 +153,7 @@ class _GenerateRun:
 
     def _header(self, target: SetTarget) -> Header:
         task = self.recipe.task(target)
-        masks = "none" if task.degradation != "hole-v1" else "generated"
+        masks = "generated" if self.recipe.has_mask(target) else "none"
         if self.recipe.masks and masks == "generated":
             masks = self.recipe.masks.label
         return Header(
@@ -171,7 +171,7 @@ class _GenerateRun:
     def resume(self) -> None:
         """Open the journals, and keep the items whose stored pixels still match their digests."""
         for target in self.targets:
-            for kind in KINDS if self.recipe.task(target).degradation == "hole-v1" else KINDS[:2]:
+            for kind in KINDS if self.recipe.has_mask(target) else KINDS[:2]:
                 atomic.make_folder(target.folder / kind)
                 atomic.sweep(target.folder / kind)
             atomic.sweep(target.folder)
@@ -260,6 +260,7 @@ class _GenerateRun:
         manifest = Manifest(
             schema=Manifest.schema_name(),
             protocol_fingerprint=self.recipe.protocol.fingerprint,
+            declaration=self.recipe.protocol.declaration,
             source_state=self.source.state,
             split_sha256=self.source.split_sha256,
             selection=self.source.selection,

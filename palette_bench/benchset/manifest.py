@@ -17,7 +17,8 @@ from palette_bench.core.png import PngError, decode_strict, read_regular
 from palette_bench.core.records import Part, Record, Sha, read_file
 from palette_bench.core.text import html_table
 from palette_bench.core.types import AnyPath, Fingerprint, Image, ImageId, Mask
-from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, load
+from palette_bench.tasks.degradations import DEGRADATIONS, Degradation
+from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, UnderProtocol
 
 MANIFEST = "manifest.json"
 PUBLIC = "public.json"
@@ -74,11 +75,10 @@ class PublicItem(Part):
     mask_px: Sha | None
 
 
-class PublicSet(Record):
+class PublicSet(UnderProtocol, Record):
     """`public.json`: the public part of a set, which methods may read."""
 
     kind: ClassVar[str] = "public"
-    protocol: str
     task: str
     variant: str
     source: str
@@ -89,12 +89,11 @@ class PublicSet(Record):
 _OWN = ("schema_id", "items")  # fields of PublicSet that are not copied from the manifest
 
 
-class Manifest(Record):
+class Manifest(UnderProtocol, Record):
     """`manifest.json`: the complete record of a set, used for scoring and not given to methods."""
 
     kind: ClassVar[str] = "manifest"
     added: ClassVar[Mapping[str, int]] = {"selection": 1}
-    protocol: str
     protocol_fingerprint: Sha
     task: str
     variant: str
@@ -178,7 +177,7 @@ class ContestantSet:
         """
         folder = Path(folder)
         public = PublicSet.read(_present(folder, PUBLIC))
-        return ContestantSet(folder, public, load(public.protocol))
+        return ContestantSet(folder, public, public.rules)
 
     def __len__(self) -> int:
         return len(self.public.items)
@@ -227,9 +226,14 @@ class ContestantSet:
         return self.protocol.task(self.public.task)
 
     @property
+    def degradation(self) -> Degradation:
+        """Return the row of the task's degradation."""
+        return DEGRADATIONS[self.task.degradation]
+
+    @property
     def has_masks(self) -> bool:
         """Return whether the task has holes."""
-        return self.task.degradation == "hole-v1"
+        return self.degradation.has_mask
 
     def path(self, kind: str, image_id: ImageId) -> Path:
         """Return the path of an image file; `kind` is reference, input or mask."""
@@ -237,7 +241,7 @@ class ContestantSet:
 
     def input(self, image_id: ImageId) -> Image:
         """Return the input, (S, S, 3) uint8, or (S, S, 1) for colorization."""
-        return self._read("input", image_id, input_channels(self.task.degradation))
+        return self._read("input", image_id, self.degradation.channels)
 
     def mask(self, image_id: ImageId) -> Mask | None:
         """Return the mask, (S, S) bool, True = hole, or None for tasks without holes."""
@@ -275,7 +279,7 @@ class BenchSet(ContestantSet):
         """
         folder = Path(folder)
         manifest = Manifest.read(_present(folder, MANIFEST))
-        protocol = load(manifest.protocol)
+        protocol = manifest.rules
         if manifest.protocol_fingerprint != protocol.fingerprint:
             expected, found = protocol.fingerprint[:12], manifest.protocol_fingerprint[:12]
             fix = "generate the set again with this version of palette-bench"
@@ -305,11 +309,6 @@ def open_set(folder: Path) -> ContestantSet:
     # Without either file, BenchSet.open raises the more helpful error.
     whole = (folder / MANIFEST).is_file() or not (folder / PUBLIC).is_file()
     return BenchSet.open(folder) if whole else ContestantSet.open(folder)
-
-
-def input_channels(degradation: str) -> int:
-    """Return the number of channels of a task's inputs: 1 for gray-v1, else 3."""
-    return 1 if degradation == "gray-v1" else 3
 
 
 def _present(folder: Path, name: str) -> Path:

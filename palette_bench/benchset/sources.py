@@ -19,7 +19,6 @@ from palette_bench.core.errors import Problem, SourceError, UsageError, problem,
 from palette_bench.core.fingerprint import lines_digest, sha256
 from palette_bench.core.processes import in_threads
 from palette_bench.core.records import read_file
-from palette_bench.core.resources import protocol_file
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.core.types import SILENT, Fingerprint, Progress
 from palette_bench.tasks.preprocess import DecodeError, decode, image_size
@@ -158,7 +157,7 @@ def _imagenet(protocol: ProtocolSpec, request: Request, spec: ImageNetSource) ->
     places = find_images(
         _needed(request), "ILSVRC2012_img_val.tar", lambda name: splits.imagenet_number(name) is not None
     )
-    dropped = [int(text) for text in protocol_file(protocol.id, spec.dropped).split()]
+    dropped = [int(text) for text in protocol.list_file(spec.dropped).split()]
     chosen = splits.ctest10k(_imagenet_labels(request, places), spec, dropped)
     wanted: dict[str, int | None] = {splits.imagenet_id(number): label for number, label in chosen.items()}
     return _select(request.id, places, wanted)

@@ -27,7 +27,7 @@ from palette_bench.board.rows import (
     lines_of,
     tied,
 )
-from palette_bench.board.set_again import IDS, is_of_a_folder, set_command
+from palette_bench.board.set_again import DECLARATION, IDS, is_of_a_folder, set_command
 from palette_bench.core.records import canonical_json
 from palette_bench.core.types import ImageId
 from palette_bench.pages.plots import Kind, PlotRow, dot_whisker
@@ -42,13 +42,13 @@ from palette_bench.pages.text import (
     note_words,
     place,
     protocol_caution,
+    protocol_words,
     source_words,
     task_words,
     value_text,
 )
 from palette_bench.scoring.metrics import forms_of
 from palette_bench.scoring.scorecard import UNPINNED, took_originals_as_fixed
-from palette_bench.tasks.protocol import load
 
 # --- sentences below the table ---
 
@@ -130,7 +130,7 @@ def leaders_words(board: Board) -> str:
 
 # --- the board's page ---
 
-TWINS = ("html", "csv", "json", "md", "tex", IDS)
+TWINS = ("html", "csv", "json", "md", "tex", IDS, DECLARATION)
 PLOTTED = 40  # most rows in a plot; the table below the plot has all rows
 _MOST_PLOTS = 6  # each plot is drawn for both themes
 
@@ -143,16 +143,16 @@ def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
         ids: ids of a set made from a user's folder; they become a file for `generate --ids`.
     """
     lines, rows = lines_of(board), all_rows(board)
-    title = task_words(board.protocol, board.task, board.variant)
+    title = task_words(board.rules, board.task, board.variant)
     images = max(row.n for row in rows)
-    source = source_words(board.protocol, board.source, images)
+    source = source_words(board.rules, board.source, images)
     caption = f"{board.protocol}: {title}, {source}"
     tables = {"md": markdown_table(lines), "tex": latex_table(lines, caption)}
     stem = PurePosixPath(board.page).stem
     ids_file = f"{stem}.{IDS}" if ids else ""
     costs = ("steps", "seconds_per_image", "flop_per_image")
     # the protocol's first metric that cards here state; the page says so if another metric sorts the board
-    roles = load(board.protocol).ranked_metrics(board.source)
+    roles = board.rules.ranked_metrics(board.source)
     first = next((m for role in roles for m in board.metrics if m in forms_of(role)), board.sort)
     page = render(
         "board.html.jinja",
@@ -162,6 +162,7 @@ def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
         stem=stem,
         board=board,
         place=place(board.task, board.variant),
+        protocol=protocol_words(board),
         source=source,
         images=images,
         sort=metric_words(board.sort).name if board.sort else "no metric",
@@ -186,6 +187,7 @@ def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
         set_command=set_command(board, ids_file),
         of_a_folder=is_of_a_folder(board),
         ids_file=ids_file,
+        protocol_file=f"{stem}.{DECLARATION}" if board.declaration else "",
         n_ids=len(ids),
     )
     base = board.page.removesuffix("html")
@@ -194,6 +196,7 @@ def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
         f"{base}csv": csv_text([board]),
         f"{base}json": canonical_json(board.model_dump(mode="json")),
         **{f"{base}{kind}": text for kind, text in tables.items()},
+        **({f"{base}{DECLARATION}": board.declaration.to_json()} if board.declaration else {}),
         **({f"{base}{IDS}": "".join(f"{image_id}\n" for image_id in ids)} if ids else {}),
     }
 
@@ -203,7 +206,7 @@ def _marks(board: Board, rows: Sequence[Row]) -> list[str]:
     scores = [[row.scores[key] for key in board.metrics if key in row.scores] for row in rows]
     barring = set.intersection(*map(bars_all, scores))
     unpinned = all(any(UNPINNED in score.notes for score in of) for of in scores)
-    caution = "" if barring else protocol_caution(board.protocol)
+    caution = "" if barring else protocol_caution(board)
     marks = [*sorted(barring), *([UNPINNED] if unpinned else [])]
     return [*filter(None, [caution]), *map(note_words, marks)]
 
@@ -260,7 +263,7 @@ def index_page(leaderboard: Leaderboard) -> str:
     """Return the front page's HTML."""
     sections: dict[str, list[dict[str, Any]]] = defaultdict(list)  # one per task title, across protocols
     for board in leaderboard.boards:
-        sections[load(board.protocol).task(board.task).title].append(_entry(board))
+        sections[board.rules.task(board.task).title].append(_entry(board))
     # every system, sorted by slug: its page, and how many boards list it and how many it leads
     rows: dict[str, list[Row]] = defaultdict(list)
     boards: dict[str, set[str]] = defaultdict(set)
@@ -298,8 +301,9 @@ def _entry(board: Board) -> dict[str, Any]:
     anchors = [(ANCHORS[row.slug], row.scores.get(board.sort or "")) for row in board.anchors]
     return {
         "board": board,
-        "title": load(board.protocol).variant(board.task, board.variant or "default").title,
-        "source": source_words(board.protocol, board.source, max(row.n for row in all_rows(board))),
+        "protocol": protocol_words(board),
+        "title": board.rules.variant(board.task, board.variant or "default").title,
+        "source": source_words(board.rules, board.source, max(row.n for row in all_rows(board))),
         "metric": column.name if column else "",
         "basis": column.basis if column else "",
         "leaders": leaders_words(board),

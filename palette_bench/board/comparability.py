@@ -15,7 +15,6 @@ from palette_bench.core.types import Fingerprint
 from palette_bench.pages.text import network_words, reference_words
 from palette_bench.scoring.metrics import FEATURE_METRICS, forms_of
 from palette_bench.scoring.scorecard import BARRING, Score, Scorecard, against_originals
-from palette_bench.tasks.protocol import load
 
 ANCHORS = {"original": "ceiling", "copy-input": "floor"}
 
@@ -89,7 +88,7 @@ def identity(card: Scorecard) -> Identity:
 
 def _roles(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Yield the role name of each ranked metric, and the card's metric in that role."""
-    for role in load(card.protocol).ranked_metrics(card.source):
+    for role in card.rules.ranked_metrics(card.source):
         key = metric_for(role, card)
         if key is not None:
             yield FEATURE_METRICS[role].role or role, key
@@ -153,7 +152,7 @@ def unfit(card: Scorecard, metric: str | None) -> list[Ineligible]:
     score = card.scores.get(metric or "")
     if score is None or score.value is None:
         reasons.append(Ineligible("PB207", "the metric is missing"))
-    if score and against_originals(score) and load(card.protocol).has_validation_set(card.source):
+    if score and against_originals(score) and card.rules.has_validation_set(card.source):
         reasons.append(
             Ineligible("PB608", "measured against the set's own originals, not the validation set")
         )

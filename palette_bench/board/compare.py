@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import special
 
 from palette_bench.board.comparability import ANCHORS, Ineligible, differences, identity, ranked_keys
-from palette_bench.board.paired_tests import ALPHA, RULES, Contender, contender, evidence
+from palette_bench.board.paired_tests import ALPHA, Contender, contender, evidence, rule_of
 from palette_bench.board.record import VerifiedCard
 from palette_bench.core.errors import IncomparableError, UsageError
 from palette_bench.core.records import Part, Record, Sha
@@ -21,6 +21,7 @@ from palette_bench.core.significance import Difference, holm
 from palette_bench.pages.text import decimals, number, value_text
 from palette_bench.scoring.metrics import forms_of
 from palette_bench.scoring.scorecard import Score, Scorecard
+from palette_bench.tasks.protocol import UnderProtocol
 
 SHOWN = 24  # images for each direction of change
 BY = "perceptual_distance"  # it has a value per image, and every card has it
@@ -76,7 +77,7 @@ class Change(Part):
     change: float
 
 
-class CardPair(Record):
+class CardPair(UnderProtocol, Record):
     """Two cards compared.
 
     `first_better` and `second_better` contain the images with the largest changes of the metric `by` in each
@@ -84,7 +85,6 @@ class CardPair(Record):
     """
 
     kind: ClassVar[str] = "comparison"
-    protocol: str
     task: str
     variant: str | None
     source: str
@@ -111,8 +111,9 @@ def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
     parted = differences(identity(one), identity(other))
     if parted:
         raise IncomparableError(*parted)
-    # the ranked metrics and the KID forms that both cards state, tested where the tables allow it
-    keys = dict.fromkeys((*ranked_keys(one), *(k for k in forms_of("kid") if k in one.scores)))
+    # the ranked metrics, the KID forms and the external columns of both cards, tested where tables allow it
+    kid = (key for key in forms_of("kid") if key in one.scores)
+    keys = dict.fromkeys((*ranked_keys(one), *kid, *one.external))
     shared = [m for m in keys if m in other.scores]
     found = {m: _test(first, second, m) for m in shared}
     tests = {m: test for m, test in found.items() if isinstance(test, Difference)}
@@ -130,6 +131,7 @@ def compare(first: VerifiedCard, second: VerifiedCard) -> CardPair:
     return CardPair(
         schema=CardPair.schema_name(),
         protocol=one.protocol,
+        declaration=one.declaration,
         task=one.task,
         variant=one.variant,
         source=one.source,
@@ -169,6 +171,8 @@ def changes_of(first: VerifiedCard, second: VerifiedCard) -> list[Change]:
 
 def _test(first: VerifiedCard, second: VerifiedCard, metric: str) -> Difference | str:
     """Return the paired test of a metric, first minus second, or the reason why there is none."""
+    if first.card.scores[metric].direction != second.card.scores[metric].direction:
+        return "the cards state different better sides"
     images = tuple(evidence(first.table).index)
     entries: list[Contender | Ineligible] = []
     for side in (first, second):
@@ -177,8 +181,9 @@ def _test(first: VerifiedCard, second: VerifiedCard, metric: str) -> Difference 
         else:
             entries.append(contender(side.card, metric, evidence(side.table), images))
     one, other = entries
-    if isinstance(one, Contender) and isinstance(other, Contender):
-        return RULES[metric].compare(one, other) or "one image cannot be tested"
+    rule = rule_of(metric)
+    if rule and isinstance(one, Contender) and isinstance(other, Contender):
+        return rule.compare(one, other) or "one image cannot be tested"
     names = (first.card.method.name, second.card.method.name)
     barred = [(name, e) for name, e in zip(names, entries, strict=True) if isinstance(e, Ineligible)]
     return "; ".join(f"{name}: {reason}" for name, reason in barred)

@@ -35,6 +35,7 @@ from palette_bench.pages.text import (
     note_words,
     number,
     place,
+    protocol_words,
     source_words,
     task_words,
 )
@@ -104,8 +105,9 @@ def write_comparison(
         pair=pair,
         names=names,
         place=place(pair.task, pair.variant),
-        task=task_words(pair.protocol, pair.task, pair.variant),
-        source=source_words(pair.protocol, pair.source),
+        task=task_words(pair.rules, pair.task, pair.variant),
+        protocol=protocol_words(pair),
+        source=source_words(pair.rules, pair.source),
         lead=_lead(pair.metrics, names),
         watermarks=[note_words(mark) for mark in sorted({*pair.first.watermarks, *pair.second.watermarks})],
         lines=[_line(paired, names) for paired in pair.metrics],
@@ -150,12 +152,13 @@ def _strips(
 
 def _lead(metrics: Sequence[Paired], names: tuple[str, str]) -> str:
     """Return sentences that say which method is better by which metrics."""
+    own = [m for m in metrics if m.metric in FEATURE_METRICS]  # numbers of other programs stand in the table
     won = {
-        name: [metric_words(m.metric).name for m in metrics if m.differs and _better(m, names) == name]
+        name: [metric_words(m.metric).name for m in own if m.differs and _better(m, names) == name]
         for name in names
     }
     parts = [f"{name} is better by {_listed(found)}." for name, found in won.items() if found]
-    even = [metric_words(m.metric).name for m in metrics if m.delta is not None and not m.differs]
+    even = [metric_words(m.metric).name for m in own if m.delta is not None and not m.differs]
     parts += [f"{_listed(even)} cannot tell the two apart."] if even else []
     return " ".join(parts) or "No metric could be tested."
 
@@ -166,7 +169,13 @@ def _listed(names: Sequence[str]) -> str:
 
 def _better(paired: Paired, names: tuple[str, str]) -> str:
     first_is_lower = (paired.delta or 0.0) < 0
-    return names[0 if first_is_lower == (FEATURE_METRICS[paired.metric].direction == "lower") else 1]
+    return names[0 if first_is_lower == (paired.first.direction == "lower") else 1]
+
+
+def _verdict(paired: Paired, names: tuple[str, str]) -> str:
+    if not paired.differs:
+        return "not told apart"
+    return "told apart" if paired.first.direction == "none" else f"{_better(paired, names)} is better"
 
 
 def _line(paired: Paired, names: tuple[str, str]) -> dict[str, Any]:
@@ -175,7 +184,7 @@ def _line(paired: Paired, names: tuple[str, str]) -> dict[str, Any]:
     if paired.delta is not None and paired.low is not None and paired.high is not None:
         ends = [paired.delta, paired.low, paired.high]
         unit = " points" if is_percent(paired.first) else ""
-        if FEATURE_METRICS[paired.metric].test == "z-log-mean":
+        if paired.test == "z-log-influence":
             # on a log scale, the difference and its interval are ratios, printed in per cent
             ends, unit = [100 * math.expm1(min(end, 700.0)) for end in ends], " %"
         digits = decimals_for((ends[2] - ends[1]) / 2, 2, otherwise=2)
@@ -189,7 +198,7 @@ def _line(paired: Paired, names: tuple[str, str]) -> dict[str, Any]:
         "delta": delta,
         "interval": interval,
         "p": "" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}",
-        "verdict": f"{_better(paired, names)} is better" if paired.differs else "not told apart",
+        "verdict": _verdict(paired, names),
     }
 
 

@@ -14,12 +14,10 @@ import pandas as pd
 
 from palette_bench.board.comparability import metric_for
 from palette_bench.core.fingerprint import sha256
-from palette_bench.core.resources import protocol_file
 from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.pages.images import Panels, Previews
 from palette_bench.pages.text import NOTHING, decimals_for, metric_words, number
 from palette_bench.scoring.scorecard import Scorecard
-from palette_bench.tasks.protocol import load
 
 # --- selection rules ---
 
@@ -284,8 +282,7 @@ class ImageSelection:
 def labels(card: Scorecard, table: pd.DataFrame) -> dict[ImageId, str]:
     """Return the class of each labelled image as printed: a wnid if the protocol has them, else a number."""
     numbers = pd.to_numeric(table["label"], errors="coerce") if "label" in table else pd.Series(dtype=float)
-    wnids = load(card.protocol).wnids
-    names = protocol_file(card.protocol, wnids).decode().split() if wnids else []
+    names = card.rules.class_names
     known = {str(i): int(n) for i, n in zip(table["image_id"], numbers, strict=False) if np.isfinite(n)}
     return {i: names[n] if 0 <= n < len(names) else str(n) for i, n in known.items()}
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, groupby
 from typing import Any, ClassVar
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
-
 from palette_bench import __version__
 from palette_bench.board.comparability import (
     ANCHORS,
@@ -28,10 +26,10 @@ from palette_bench.board.quoted import QuotedRow, quoted_rows
 from palette_bench.board.ranking import CORRECTION, Comparison, MetricRanking, place
 from palette_bench.board.record import TIERS, PublishedRecord, Tier, board_key
 from palette_bench.core.errors import CODES
-from palette_bench.core.records import Link, Part, Record, Sha
+from palette_bench.core.records import Link, Part, Record, Sha, SparsePart
 from palette_bench.scoring.scorecard import Score, Scorecard
 from palette_bench.submission.card import SawTestImages
-from palette_bench.tasks.protocol import load
+from palette_bench.tasks.protocol import UnderProtocol
 
 # --- the record ---
 
@@ -57,7 +55,7 @@ class SameOutputs(Part):
     card: Sha
 
 
-class Row(Part):
+class Row(SparsePart):
     """One card on a board.
 
     Attributes:
@@ -69,6 +67,7 @@ class Row(Part):
         same_outputs: further cards with exactly the same output images.
     """
 
+    sparse: ClassVar[frozenset[str]] = frozenset({"same_outputs"})
     slug: str
     version: str
     name: str
@@ -88,14 +87,6 @@ class Row(Part):
     watermarks: tuple[str, ...]
     card: Sha
     same_outputs: tuple[SameOutputs, ...] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_empty_copies(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit an empty `same_outputs`, so that rows written before the key existed keep their bytes."""
-        value: dict[str, Any] = write(self)
-        if not self.same_outputs:
-            value.pop("same_outputs", None)
-        return value
 
     @property
     def copies(self) -> list[Row]:
@@ -120,7 +111,7 @@ class Sibling(Part):
     differs: tuple[str, ...]
 
 
-class Board(Part):
+class Board(UnderProtocol):
     """Cards that can be compared with each other.
 
     The first of `metrics` sorts the board. `resolution` is, per metric, the difference that the tests detect
@@ -128,7 +119,6 @@ class Board(Part):
     """
 
     page: str
-    protocol: str
     task: str
     variant: str | None
     source: str
@@ -181,7 +171,7 @@ def assemble(published: PublishedRecord, min_tier: Tier = "self-reported") -> Le
         boards += [_board(group, page, family, published, min_tier) for page, group in family]
 
     def protocol_place(board: Board) -> tuple[str, int, str]:
-        pairs = load(board.protocol).pairs("all")  # tasks and variants in the order of their protocol
+        pairs = board.rules.pairs("all")  # tasks and variants in the order of their protocol
         return board.protocol, pairs.index((board.task, board.variant or "default")), board.source
 
     boards.sort(key=protocol_place)
@@ -228,6 +218,7 @@ def _board(
     return Board(
         page=page,
         protocol=sample.protocol,
+        declaration=sample.declaration,
         task=sample.task,
         variant=sample.variant,
         source=sample.source,

@@ -15,7 +15,7 @@ from palette_bench.board.ranking import rank_text
 from palette_bench.board.record import PublishedRecord
 from palette_bench.board.rows import all_rows, rows_of_cards
 from palette_bench.core.errors import Problem
-from palette_bench.core.records import Part, Record, Slug
+from palette_bench.core.records import Record, Slug
 from palette_bench.core.types import ImageId
 from palette_bench.pages.render import data_uri, render
 from palette_bench.pages.score_cell import score_cell
@@ -24,15 +24,17 @@ from palette_bench.pages.text import (
     ORIGINALS_FIXED,
     MetricWords,
     metric_words,
+    protocol_words,
     source_words,
     task_words,
 )
 from palette_bench.scoring.scorecard import Scorecard
+from palette_bench.tasks.protocol import UnderProtocol
 
 _CAVEATS = (EXPECTED_VALUE, ORIGINALS_FIXED)
 
 
-class Appearance(Part):
+class Appearance(UnderProtocol):
     """One card of a method on one board.
 
     Attributes:
@@ -43,7 +45,6 @@ class Appearance(Part):
     """
 
     page: str
-    protocol: str
     task: str
     variant: str | None
     source: str
@@ -141,6 +142,7 @@ def _appearance(board: Board, row: Row, card: Scorecard, published: PublishedRec
     return Appearance(
         page=board.page,
         protocol=board.protocol,
+        declaration=board.declaration,
         task=board.task,
         variant=board.variant,
         source=board.source,
@@ -160,8 +162,9 @@ def _entry(a: Appearance) -> dict[str, Any]:
     others = [(metric_words(m).name, rank_text(rank)) for m, rank in a.row.rank.items() if m != sort]
     return {
         "of": a,
-        "title": task_words(a.protocol, a.task, a.variant),
-        "source": source_words(a.protocol, a.source, a.row.n),
+        "protocol": protocol_words(a),
+        "title": task_words(a.rules, a.task, a.variant),
+        "source": source_words(a.rules, a.source, a.row.n),
         "metric": metric_words(sort) if sort else MetricWords("no metric", ""),
         "cell": score_cell(sort, score) if score else None,
         "rank": rank_text(a.row.rank[sort]) if sort in a.row.rank else "",

@@ -29,7 +29,7 @@ from palette_bench.core.significance import (
 )
 from palette_bench.core.types import ImageId
 from palette_bench.scoring.metrics import FEATURE_METRICS
-from palette_bench.scoring.scorecard import FOOL_RATE, Score, Scorecard, took_originals_as_fixed
+from palette_bench.scoring.scorecard import EXTERNAL, FOOL_RATE, Score, Scorecard, took_originals_as_fixed
 
 # --- tests stated on cards by human studies ---
 
@@ -154,6 +154,8 @@ RULES = {
 
 def rule_of(metric: str) -> TestRule | None:
     """Return the test rule of a metric; None if no test is defined for the metric."""
+    if metric.startswith(EXTERNAL):
+        return replace(_TESTS["paired-t"], column=metric)
     return _VOTED if metric.startswith(FOOL_RATE) else RULES.get(metric)
 
 
@@ -164,7 +166,7 @@ def evidence(table: pd.DataFrame) -> pd.DataFrame:
     """
     known = table.set_index("image_id").sort_index()
     read = {name for rule in RULES.values() for name in (rule.column, _halves(rule))}
-    columns = sorted(read & set(known.columns))
+    columns = sorted(name for name in known.columns if name in read or name.startswith(EXTERNAL))
     numbers = {name: pd.to_numeric(known[name], errors="coerce") for name in columns}
     return pd.DataFrame(numbers, index=known.index, dtype=np.float64)
 
@@ -197,7 +199,7 @@ def contender(
         if tests is None or score.value is None:
             return Ineligible("PB408", "its fool rate states differences that are no tests")
         return Contender(key, name, score.value, np.zeros(0), None, card.fingerprints.outputs, tests)
-    rule = RULES.get(metric)
+    rule = rule_of(metric)
     if rule is None:
         return Ineligible("PB207", "no paired test is defined for this metric")
     if table is None:

@@ -9,7 +9,7 @@ import csv
 from functools import cache
 
 from palette_bench.core.records import Part
-from palette_bench.core.resources import protocol_file
+from palette_bench.core.resources import protocol_file, protocol_ids
 
 FILE = "paper_scores.csv"
 _DATASETS = {"imagenet-ctest10k": "imagenet", "places10k-r1": "places2", "places10k-release": "places2"}
@@ -91,7 +91,9 @@ def _repeats(row: QuotedRow, other: QuotedRow) -> bool:
 
 @cache
 def _paper(protocol: str) -> tuple[dict[str, str], ...]:
-    """Return the rows of the protocol's paper; none if the protocol quotes no paper."""
+    """Return the rows of the protocol's paper; none if the protocol quotes no paper, or is not shipped."""
+    if protocol not in protocol_ids():
+        return ()
     try:
         data = protocol_file(protocol, FILE)
     except FileNotFoundError:

@@ -20,7 +20,6 @@ from palette_bench.core.errors import Problem, RecordError, SpecError, StorageEr
 from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.records import Part, Record, Sha, Text, read_file
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, read_table, table_path
-from palette_bench.tasks.protocol import load
 
 Tier: TypeAlias = Literal["self-reported", "verified", "reproduced"]
 TIERS: tuple[Tier, ...] = get_args(Tier)  # from the weakest to the strongest evidence
@@ -134,7 +133,7 @@ def board_key(card: Scorecard) -> str:
     Raises:
         SpecError: PB609, the card names a protocol, task, variant or source that does not exist.
     """
-    spec = load(card.protocol)
+    spec = card.rules
     variant = card.variant or "default"
     spec.variant(card.task, variant)
     if card.source not in spec.sources and not _FOLDER.fullmatch(card.source):
@@ -221,7 +220,7 @@ def _stand_in_one_place(card: Scorecard, other: Scorecard) -> bool:
         and (card.method.slug, card.method.version) == (other.method.slug, other.method.version)
         and not differences(identity(card), identity(other))
         and card.content_sha256 != other.content_sha256
-        # a card with a human study added may stand beside the card that it extends
+        # a card with a human study or external columns added may stand beside the card that it extends
         and not card.supersedes(other)
     )
 
@@ -229,7 +228,7 @@ def _stand_in_one_place(card: Scorecard, other: Scorecard) -> bool:
 def read_record(record: Path) -> PublishedRecord:
     """Return every verified card of a record with its table. A table may be missing.
 
-    If a card also exists with a human study added, only the extended card is returned.
+    If a card also exists with a human study or external columns added, only the extended card is returned.
 
     Raises:
         RecordError: a card was edited, has a damaged table, or is in the wrong folder. The error lists all

@@ -30,7 +30,6 @@ from palette_bench.pages.images import (
 )
 from palette_bench.pages.render import render
 from palette_bench.scoring.scorecard import Scorecard, read_scorecard, table_path
-from palette_bench.tasks.protocol import load
 
 # --- the report as a folder ---
 
@@ -239,7 +238,7 @@ def page(sheet: ReportContent, gallery: Gallery | None, size: Size = "full") -> 
     card, public = sheet.card, redistributable(sheet.card)
     full = Previews(gallery, embedded_preview, size) if gallery else None
     album = ImageSelection(card, sheet.table, full, sheet.seed)
-    jpeg_task = load(card.protocol).task(card.task).degradation == "jpeg-v1"
+    jpeg_task = card.rules.task(card.task).degradation == "jpeg-v1"
     most = MAX_CARDS_JPEG if jpeg_task else MAX_CARDS
     for amount, smaller, fewer in _ATTEMPTS:
         previews = replace(full, size=smaller) if full and smaller else full

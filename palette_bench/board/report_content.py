@@ -36,6 +36,7 @@ from palette_bench.pages.text import (
     note_words,
     number,
     place,
+    protocol_words,
     source_words,
     task_words,
 )
@@ -220,7 +221,9 @@ class ReportContent:
         board_key(card)  # raises for a card of an unknown task, before the page is built
         ranked = tuple(key for key in ranked_keys(card) if key not in card.fool_rates)
         picks = ranked_picks(table)
-        diagnostics = [key for key in sorted(card.scores) if key not in (*ranked, *card.fool_rates)]
+        diagnostics = [
+            key for key in sorted(card.scores) if key not in (*ranked, *card.fool_rates, *card.external)
+        ]
         # the histogram of the per-image distances, as a plot and in words
         plot, spread = None, ""
         if picks:
@@ -254,10 +257,13 @@ class ReportContent:
             "root": "",
             "card": card,
             "headline": headline(card, ranked),
-            "task": task_words(card.protocol, card.task, card.variant),
-            "source": source_words(card.protocol, card.source, card.n_expected),
+            "task": task_words(card.rules, card.task, card.variant),
+            "protocol": protocol_words(card),
+            "source": source_words(card.rules, card.source, card.n_expected),
             "ranked": [score_cell(key, card.scores[key]) for key in ranked],
-            "rivals": rivals(VerifiedCard(card, table), others, ranked),
+            "compared": [score_cell(key, card.scores[key]) for key in (*ranked, *card.external)],
+            "rivals": rivals(VerifiedCard(card, table), others, (*ranked, *card.external)),
+            "external": [score_cell(key, card.scores[key]) for key in card.external],
             "diagnostics": [score_cell(key, card.scores[key]) for key in diagnostics],
             "plot": plot,
             "spread": spread,

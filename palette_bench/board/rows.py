@@ -14,8 +14,8 @@ from palette_bench.board.ranking import rank_text
 from palette_bench.core.records import Sha
 from palette_bench.core.types import Direction
 from palette_bench.pages.score_cell import ScoreCell, score_cell
-from palette_bench.pages.text import DIRECTIONS, NOTHING, basis_words, metric_words, shown_key
-from palette_bench.scoring.scorecard import FOOL_RATE
+from palette_bench.pages.text import NOTHING, basis_words, direction_words, metric_words, shown_key
+from palette_bench.scoring.scorecard import EXTERNAL, FOOL_RATE
 
 _ARROWS: dict[Direction, str] = {"lower": "↓", "higher": "↑", "none": ""}
 
@@ -157,17 +157,19 @@ def labels_of(board: Board) -> dict[Sha, str]:
 
 
 def columns_of(board: Board) -> tuple[MetricColumn, ...]:
-    """Return the columns of the board's metrics and of its fool rates.
+    """Return the columns of the board's metrics, of its fool rates and of other programs' numbers.
 
     Direction and basis of a column come from the first row with that metric.
     """
     found = {key: score for row in reversed(all_rows(board)) for key, score in row.scores.items()}
     fooled = sorted(key for key in found if key.startswith(FOOL_RATE))
     columns = []
-    for key in (*board.metrics, *fooled):
+    external = sorted(key for key in found if key.startswith(EXTERNAL))
+    for key in (*board.metrics, *fooled, *external):
         score = found[key]
         name, direction = metric_words(shown_key(key, score)).name, score.direction
-        columns.append(MetricColumn(key, name, DIRECTIONS[direction], _ARROWS[direction], basis_words(score)))
+        words, basis = direction_words(key, score), basis_words(score)
+        columns.append(MetricColumn(key, name, words, _ARROWS[direction], basis))
     return tuple(columns)
 
 

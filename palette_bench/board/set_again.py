@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from palette_bench.board.leaderboard import Board
 from palette_bench.board.paired_tests import images_of
 from palette_bench.board.record import PublishedRecord
 from palette_bench.board.rows import all_rows
 from palette_bench.core.types import ImageId
-from palette_bench.tasks.protocol import PhotoSource, load
+from palette_bench.tasks.protocol import PhotoSource
 
-IDS = "ids.txt"  # suffix of the file beside a board's page
+# suffixes of files beside a board's page
+IDS = "ids.txt"
+DECLARATION = "protocol.json"
 
 
 def is_of_a_folder(board: Board) -> bool:
     """Return whether the set was made from a user's own image folder, which no protocol lists."""
-    return board.source not in load(board.protocol).sources
+    return board.source not in board.rules.sources
 
 
 def set_ids(board: Board, published: PublishedRecord) -> tuple[ImageId, ...]:
@@ -32,8 +36,9 @@ def set_command(board: Board, ids_file: str) -> str:
         ids_file: name of the file of ids; "" if the source determines the ids, or the ids are unknown.
     """
     pair = board.task if board.variant in (None, "default") else f"{board.task}/{board.variant}"
-    words = ["palette-bench generate", board.protocol, pair, f"--source {board.source}"]
-    photos = load(board.protocol).sources.get(board.source)
+    protocol = f"./{PurePosixPath(board.page).stem}.{DECLARATION}" if board.declaration else board.protocol
+    words = ["palette-bench generate", protocol, pair, f"--source {board.source}"]
+    photos = board.rules.sources.get(board.source)
     if not isinstance(photos, PhotoSource):
         words.append("--images DIR")
     elif (count := max(row.n for row in all_rows(board))) < photos.count:

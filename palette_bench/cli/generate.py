@@ -52,10 +52,13 @@ def command(
 ) -> None:
     """Make the benchmark set of TASK/VARIANT, or of every one with `all`, under PROTOCOL.
 
+    PROTOCOL is an id of `palette-bench ls`, or the file of a protocol of your own.
+
     \b
     palette-bench generate smoke all -o sets
     palette-bench generate palette-2022 jpeg/qf5 --images ILSVRC2012/val -o set    # needs ILSVRC2012
     palette-bench generate palette-2022 all --source folder:mine --images DIR -o mine
+    palette-bench generate ./my-protocol.toml all --source folder:mine --images DIR -o own
     """  # noqa: D301  # click looks for the backspace character itself
     from palette_bench.benchset.foreign_masks import MaskRequest
     from palette_bench.benchset.generate import generate
@@ -63,6 +66,9 @@ def command(
     from palette_bench.benchset.manifest import export_public
     from palette_bench.benchset.sources import Request
     from palette_bench.core.errors import SourceError
+    from palette_bench.scoring.features import EXTRACTORS
+    from palette_bench.scoring.metrics import FEATURE_METRICS
+    from palette_bench.tasks.own_protocol import open_protocol
 
     source, expect = given["source"], given["expect"]
     value = int(given["hole_value"]) if given["hole_value"] else None
@@ -71,7 +77,7 @@ def command(
     full = given["verify"] == "full"
     try:
         finished = generate(
-            protocol,
+            open_protocol(protocol, FEATURE_METRICS, EXTRACTORS),
             task,
             out,
             request=Request(source or "", images, given["labels"], given["limit"], unknown, given["ids"]),

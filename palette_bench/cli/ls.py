@@ -11,27 +11,33 @@ KINDS = ("protocols", "tasks", "metrics", "baselines", "recipes", "extractors")
 
 @click.command("ls", short_help="List protocols, tasks, metrics, extractors, baselines or recipes.")
 @click.argument("what", type=click.Choice(KINDS), default="protocols")
-def command(what: str) -> None:
+@click.argument("protocol", required=False)
+def command(what: str, protocol: str | None) -> None:
     """List what is installed, a name and a short text per line.
+
+    `ls tasks PROTOCOL` lists one protocol, or the file of a protocol of your own.
 
     \b
     palette-bench ls tasks
     palette-bench ls extractors
     """  # noqa: D301  # click looks for the backspace character itself
-    for name, text in _rows(what):
+    if protocol and what != "tasks":
+        raise click.UsageError("only tasks belong to a protocol: palette-bench ls tasks PROTOCOL")
+    for name, text in _rows(what, protocol):
         click.echo(f"{name:<38} {text}")
 
 
-def _rows(what: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, text) of everything of one of the KINDS."""
+def _rows(what: str, protocol: str | None) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of everything of one of the KINDS; tasks of one protocol, if it is named."""
     from palette_bench.core.resources import protocol_ids
     from palette_bench.submission.methods import baselines
+    from palette_bench.tasks.own_protocol import open_protocol
     from palette_bench.tasks.protocol import load
 
     if what == "protocols":
         yield from ((name, load(name).title) for name in protocol_ids())
     elif what == "tasks":
-        for rules in map(load, protocol_ids()):
+        for rules in map(open_protocol, [protocol] if protocol else protocol_ids()):
             for task, variant in rules.pairs("all"):
                 spec = rules.variant(task, variant)
                 yield (

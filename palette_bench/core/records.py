@@ -65,7 +65,24 @@ class Part(BaseModel):
 P = TypeVar("P", bound=Part)
 
 
-class Record(Part):
+class SparsePart(Part):
+    """A part that leaves out the keys in `sparse` while they have their default.
+
+    So parts written before such a key existed keep their bytes and digests.
+    """
+
+    sparse: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        value: dict[str, Any] = write(self)
+        for key in type(self).sparse:
+            if getattr(self, key) == type(self).model_fields[key].get_default(call_default_factory=True):
+                value.pop(key, None)
+        return value
+
+
+class Record(SparsePart):
     """A record file. `kind` names its schema, which the key `schema` of the file states.
 
     `added` maps each key that a minor version of the schema added to that version. The value of such a key is
@@ -90,8 +107,8 @@ class Record(Part):
         return None if minor is None else {key for key, since in cls.added.items() if since > minor}
 
     @model_serializer(mode="wrap")
-    def _as_its_version(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        value: dict[str, Any] = write(self)
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        value = super()._without_defaults(write)
         for key in self._younger(self.schema_id) or ():
             value.pop(key, None)
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,10 +21,11 @@ def _package(name: str) -> Traversable:
         ) from error
 
 
-def protocol_ids() -> list[str]:
+@cache
+def protocol_ids() -> tuple[str, ...]:
     """Return the sorted ids of the shipped protocols."""
     folders = _package("protocols").iterdir()
-    return sorted(f.name for f in folders if f.is_dir() and (f / "protocol.toml").is_file())
+    return tuple(sorted(f.name for f in folders if f.is_dir() and (f / "protocol.toml").is_file()))
 
 
 def protocol_file(protocol: str, name: str) -> bytes:

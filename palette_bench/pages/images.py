@@ -26,7 +26,6 @@ from palette_bench.scoring.scorecard import Scorecard
 from palette_bench.submission.check import read_output
 from palette_bench.submission.files import Submission, open_submission
 from palette_bench.tasks.degradations.hole import recomposite
-from palette_bench.tasks.protocol import load
 
 # --- the verified images of a card ---
 
@@ -37,7 +36,7 @@ def redistributable(card: Scorecard) -> bool:
     They never do for a user's folder. Outputs fall under the same terms, because they contain known pixels of
     the originals.
     """
-    source = load(card.protocol).sources.get(card.source)
+    source = card.rules.sources.get(card.source)
     return source is not None and source.redistributable
 
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 from palette_bench.pages.text import (
-    DIRECTIONS,
     EXPECTED_VALUE,
     ORIGINALS_FIXED,
     basis_words,
+    direction_words,
     interval_text,
     is_frechet,
     is_percent,
@@ -105,7 +105,7 @@ def score_cell(key: str, score: Score) -> ScoreCell:
         interval=interval_text(score),
         method=score.interval or "",
         n=score.n,
-        direction=DIRECTIONS[score.direction],
+        direction=direction_words(key, score),
         extractor=score.extractor or "",
         network=network_words(score.extractor),
         reference=(score.reference or "")[:12],

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from palette_bench.core.errors import SpecError
 from palette_bench.core.types import Direction
 from palette_bench.scoring import metrics
-from palette_bench.scoring.scorecard import Score, Scorecard, against_originals
-from palette_bench.tasks.protocol import PhotoSource, load
+from palette_bench.scoring.scorecard import EXTERNAL, Score, Scorecard, against_originals
+from palette_bench.tasks.protocol import PhotoSource, ProtocolSpec, UnderProtocol
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ NOTES: dict[str, str] = {
     "near-zero": "So near zero that chance similarity of images dominates: the interval is rough.",
     "wide-interval": "Too few images to correct the interval for its noise: it is up to 1.4 times too wide.",
     "few-images": "Fewer than 100 images: the interval is rough and may cover less often than stated.",
+    "external": "Computed by another program on the images of this card: its maker vouches for it.",
     "needs-features": "This number cannot be computed from statistics without features.",
     "no-weights": "The network's weights are not on this machine.",
     "pictures-too-small": "The images are too small for this number.",
@@ -106,6 +107,9 @@ _SHOWN_UNITS = frozenset({"%", "dB"})
 
 def metric_words(key: str) -> MetricWords:
     """Return the words for a metric id; an unknown id is used as the name."""
+    if key.startswith(EXTERNAL):
+        name, _, source = key.removeprefix(EXTERNAL).partition("@")
+        return MetricWords(f"{name} by {source}", "one number per image, from another program")
     base, _, suffix = key.partition("@")
     known = METRICS.get(base) or MetricWords(base.replace("_", " "), "")
     return MetricWords(f"{known.name}, {suffix}", known.meaning) if suffix else known
@@ -116,9 +120,15 @@ def note_words(note: str) -> str:
     return NOTES.get(note, note)
 
 
-def protocol_caution(protocol: str) -> str:
-    """Return the caution for boards of a protocol; "" for the paper's protocol."""
-    return _CAUTIONS.get(protocol, "")
+def protocol_caution(record: UnderProtocol) -> str:
+    """Return the caution for boards of a protocol; "" for the paper's protocol, and those of users."""
+    return "" if record.declaration else _CAUTIONS.get(record.protocol, "")
+
+
+def protocol_words(record: UnderProtocol) -> str:
+    """Return the id of a record's protocol, with the fingerprint if it is not shipped."""
+    own = record.declaration
+    return f"{own.id}, a user's own ({own.fingerprint[:12]})" if own else record.protocol
 
 
 def network_words(extractor: str | None) -> str:
@@ -155,6 +165,11 @@ def shown_key(key: str, score: Score) -> str:
     Earlier cards use the id `fid` also for FID against a set's own originals.
     """
     return metrics.ORIGINALS_FORM.get(key, key) if against_originals(score) else key
+
+
+def direction_words(key: str, score: Score) -> str:
+    """Return which side is better, and for the numbers of other programs that they never rank."""
+    return DIRECTIONS[score.direction] + (", never ranked" if key.startswith(EXTERNAL) else "")
 
 
 def is_frechet(key: str) -> bool:
@@ -218,17 +233,16 @@ def compact(count: float) -> str:
 # --- tasks, sources and whole cards ---
 
 
-def task_words(protocol: str, task: str, variant: str | None) -> str:
+def task_words(rules: ProtocolSpec, task: str, variant: str | None) -> str:
     """Return the titles of task and variant, e.g. 'Inpainting, central 32x32 hole'.
 
     Raises:
         SpecError: PB609, the protocol has no such task or variant.
     """
-    spec = load(protocol)
-    return f"{spec.task(task).title}, {spec.variant(task, variant or 'default').title}"
+    return f"{rules.task(task).title}, {rules.variant(task, variant or 'default').title}"
 
 
-def source_words(protocol: str, source: str, n: int | None = None) -> str:
+def source_words(rules: ProtocolSpec, source: str, n: int | None = None) -> str:
     """Return the title of a source, with the number of images if the set contains only `n` of them.
 
     A user's folder is described as a folder.
@@ -236,12 +250,12 @@ def source_words(protocol: str, source: str, n: int | None = None) -> str:
     Raises:
         SpecError: the protocol has no such source.
     """
-    known = load(protocol).sources.get(source)
+    known = rules.sources.get(source)
     if known:
         part = isinstance(known, PhotoSource) and n is not None and n < known.count
         return f"{n} of the {known.title}" if part else known.title
     if not source.startswith("folder:"):
-        raise SpecError(f"{source!r} is no source of {protocol}")
+        raise SpecError(f"{source!r} is no source of {rules.id}")
     return f"the folder {source.removeprefix('folder:')!r}"
 
 

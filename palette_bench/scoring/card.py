@@ -20,7 +20,7 @@ from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import Problem
 from palette_bench.core.fingerprint import table_digest
 from palette_bench.core.records import today
-from palette_bench.core.resources import protocol_file
+from palette_bench.core.resources import protocol_file, protocol_ids
 from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.scoring.features.weights import provenance
 from palette_bench.scoring.metrics import FEATURE_METRICS
@@ -133,6 +133,7 @@ def make_card(
         sampling=declared.sampling,
         declared=declared.declared,
         protocol=manifest.protocol,
+        declaration=manifest.declaration,
         source=manifest.source,
         task=manifest.task,
         variant=None if manifest.variant == "default" else manifest.variant,
@@ -207,7 +208,7 @@ def paper_row(protocol: str, task: str, source: str) -> dict[str, float]:
     All variants of a task have the same originals, so the variant does not matter.
     """
     split = _SPLITS.get(source)
-    if split is None:
+    if split is None or protocol not in protocol_ids():
         return {}
     try:
         text = protocol_file(protocol, _FILE).decode("utf-8")

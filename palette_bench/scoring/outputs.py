@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from palette_bench.benchset.manifest import BenchSet, input_channels
+from palette_bench.benchset.manifest import BenchSet
 from palette_bench.core.errors import SubmissionError
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.png import PngError
@@ -72,7 +72,7 @@ def measure(output: CheckedOutput, diagnostics: Sequence[str]) -> MeasuredOutput
     raw, condition, mask = output.output, output.condition, output.mask
     scored = raw if mask is None else recomposite(raw, condition, mask)
     item = target.manifest.by_id[output.image_id]
-    gray = input_channels(target.task.degradation) == 1
+    gray = target.degradation.channels == 1
     found = [pixel_digest(reference), pixel_digest(condition[:, :, :1]) if gray else output.condition_digest]
     if mask is not None:
         found.append(pixel_digest(mask.astype(np.uint8) * 255))

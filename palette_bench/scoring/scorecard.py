@@ -21,8 +21,10 @@ from palette_bench.core.records import Part, Record, Sha, Text, read_file
 from palette_bench.core.text import html_table
 from palette_bench.core.types import AnyPath, Direction
 from palette_bench.submission.card import Declared, Method, Sampling, Training
+from palette_bench.tasks.protocol import UnderProtocol
 
 FOOL_RATE = "fool_rate@"  # prefix of the keys of human studies; the display time follows
+EXTERNAL = "external:"  # prefix of the keys of other programs' numbers; NAME@PROGRAM follows
 
 
 class Score(Part):
@@ -71,7 +73,7 @@ class TableLink(Part):
     rows: int
 
 
-class Scorecard(Record):
+class Scorecard(UnderProtocol, Record):
     """The scores of one method on one set."""
 
     kind: ClassVar[str] = "scorecard"
@@ -82,7 +84,6 @@ class Scorecard(Record):
     training: Training
     sampling: Sampling
     declared: Declared
-    protocol: str
     source: str
     task: str
     variant: str | None
@@ -102,7 +103,7 @@ class Scorecard(Record):
 
         Raises:
             RecordError: PB401-PB403, PB411, the file is not a valid scorecard; PB407, its content was
-                changed.
+                changed; PB601, it carries the declaration of another protocol than it was scored under.
             StorageError: PB801, the file cannot be read.
         """
         path = Path(path)
@@ -111,6 +112,10 @@ class Scorecard(Record):
             expected, found = card.content_sha256[:12], card.digest()[:12]
             fix = "score the submission again; a card is never edited"
             raise RecordError.of("PB407", path.name, expected=expected, found=found, fix=fix)
+        if card.declaration and card.declaration.fingerprint != card.fingerprints.protocol:
+            expected, found = card.fingerprints.protocol[:12], card.declaration.fingerprint[:12]
+            fix = "score the submission again; a card carries the declaration of its own set"
+            raise RecordError.of("PB601", path.name, expected=expected, found=found, fix=fix)
         return card
 
     def __repr__(self) -> str:
@@ -139,13 +144,18 @@ class Scorecard(Record):
         """Return the keys of the fool rates, one per display time."""
         return tuple(sorted(key for key in self.scores if key.startswith(FOOL_RATE)))
 
+    @property
+    def external(self) -> tuple[str, ...]:
+        """Return the keys of the numbers that other programs computed; they never rank."""
+        return tuple(sorted(key for key in self.scores if key.startswith(EXTERNAL)))
+
     def supersedes(self, other: Scorecard) -> bool:
-        """Return whether this scorecard is `other` with a human study added and nothing else changed."""
+        """Return whether this scorecard is `other` with human studies or external columns added alone."""
         return (
             other.content_sha256 in self.parents
             and (self.method, self.fingerprints) == (other.method, other.fingerprints)
             and all(self.scores.get(key) == score for key, score in other.scores.items())
-            and all(key in other.scores or key.startswith(FOOL_RATE) for key in self.scores)
+            and all(key in other.scores or key.startswith((FOOL_RATE, EXTERNAL)) for key in self.scores)
         )
 
     @property

@@ -28,7 +28,7 @@ OPEN = "_to be filled in by hand_"
 def data_sheet(study: Study, analysis: Analysis) -> str:
     """Return the human evaluation data sheet as Markdown."""
     target, flow, rules, ethics = study.target, analysis.flow, study.exclude, study.ethics
-    place = task_words(target.protocol, target.task, target.variant)
+    place = task_words(target.rules, target.task, target.variant)
     pay = " ".join(filter(None, (ethics.pay_per_hour, ethics.currency)))
     sections = {
         "1. Main reference and supplementary resources": {
@@ -45,7 +45,7 @@ def data_sheet(study: Study, analysis: Analysis) -> str:
             "Systems": "; ".join(f"{m.slug} {_plain(m.version)} ({m.outputs[:12]})" for m in study.methods),
         },
         "3. Sample of system outputs, evaluators and experimental design": {
-            "Sample": f"{study.images:,} images of {source_words(target.protocol, target.source)}",
+            "Sample": f"{study.images:,} images of {source_words(target.rules, target.source)}",
             "Selection": f"automatic, by the rule study-v1, seed {study.image_seed}; nothing was picked "
             "by hand",
             "Evaluators": f"{flow.started:,} started, {flow.finished:,} finished, {flow.analysed:,} analysed",
@@ -166,8 +166,8 @@ def analysis_page(analysis: Analysis) -> str:
         root="",
         analysis=analysis,
         headline=headline(analysis),
-        task=task_words(target.protocol, target.task, target.variant),
-        source=source_words(target.protocol, target.source),
+        task=task_words(target.rules, target.task, target.variant),
+        source=source_words(target.rules, target.source),
         seconds=f"{analysis.display_ms / 1000:g}",
         rows=rows,
         details=details,

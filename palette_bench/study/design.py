@@ -142,6 +142,7 @@ class _Freezing:
             schema=Study.schema_name(),
             target=StudyTarget(
                 protocol=manifest.protocol,
+                declaration=manifest.declaration,
                 source=manifest.source,
                 task=manifest.task,
                 variant=manifest.variant,

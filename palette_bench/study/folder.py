@@ -17,7 +17,6 @@ from palette_bench.core.png import PngError, decode_strict, read_regular
 from palette_bench.core.records import read_file
 from palette_bench.study.csv_tables import parse_table
 from palette_bench.study.plan import SlotList, Study, StudySecret, Truth
-from palette_bench.tasks.protocol import load
 
 STUDY = "study.json"
 CONSENT = "consent.txt"
@@ -118,7 +117,7 @@ class StudyFolder:
         """
         digests: dict[str, str] = {}
         broken: list[str] = []
-        side = load(self.study.target.protocol).side
+        side = self.study.target.rules.side
         for path in sorted((self.path / STIMULI).glob("*.png")):
             try:
                 pixels, _ = decode_strict(read_regular(path), side, side, 3)

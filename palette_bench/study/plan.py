@@ -27,6 +27,7 @@ from pydantic import AfterValidator, Field
 
 from palette_bench.core.fingerprint import sha256
 from palette_bench.core.records import Part, Record, Sha, Slug, Text
+from palette_bench.tasks.protocol import UnderProtocol
 
 CATCH_METHOD = "copy-input"  # catch and practice trials compare the original with the degraded input
 MOST_TEST_TRIALS = 120  # most test trials that one rater is asked to do
@@ -112,10 +113,9 @@ class StudyToml(StudyPlan, Record):
     instructions: FileName
 
 
-class StudyTarget(Part):
+class StudyTarget(UnderProtocol):
     """The set from which the study takes its images."""
 
-    protocol: str
     source: str
     task: str
     variant: str

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-from palette_bench.core.records import Link, Part, Record, Slug, Text
+from palette_bench.core.records import Link, Part, Record, Slug, SparsePart, Text
 
 CARD = "submission.toml"
 # Values that an import of a tool's outputs writes about the method until the user completes the card
@@ -51,23 +51,16 @@ class Training(Part):
     task_specific: bool
 
 
-class Sampling(Part):
+class Sampling(SparsePart):
     """How the outputs were sampled, and the cost of one output; `steps` are network evaluations."""
 
+    sparse: ClassVar[frozenset[str]] = frozenset({"flop_per_image"})
     sampler: Text
     steps: int | None = Field(default=None, ge=0)
     seed: int | None = None
     seconds_per_image: float | None = Field(default=None, ge=0)
     hardware: Text | None = None
     flop_per_image: float | None = Field(default=None, ge=0)
-
-    @model_serializer(mode="wrap")
-    def _without_unstated_flop(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit `flop_per_image` if it is None, so that cards older than this key keep their digest."""
-        value: dict[str, Any] = write(self)
-        if self.flop_per_image is None:
-            value.pop("flop_per_image", None)
-        return value
 
 
 class Declared(Part):

@@ -151,6 +151,6 @@ def _read(
     digests = pixel_digest(image), pixel_digest(condition)
     output = CheckedOutput(image_id, image, condition, target.mask(image_id), *digests, target)
     # the colours to expect are those of the input, or of the original if the input is gray
-    coloured = output.reference if target.task.degradation == "gray-v1" else condition
+    coloured = output.reference if target.degradation.channels == 1 else condition
     seen = appearance(image, condition, output.mask, coloured, seek_shift=file.seek_shift)
     return FileReading(name, notice, OutputFacts(image_id, *digests, seen, inspect(output)))

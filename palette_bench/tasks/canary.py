@@ -21,6 +21,8 @@ from palette_bench.core import png, rng
 from palette_bench.core.errors import CodecError, Problem, errors_of, problem
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.types import Image
+from palette_bench.tasks.degradations.area import block_means
+from palette_bench.tasks.degradations.blur import blur
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.degradations.hole import freeform_in
 from palette_bench.tasks.degradations.jpeg import fast_jpeg, reference_jpeg
@@ -81,6 +83,8 @@ def _canaries() -> Iterator[tuple[str, str, str, str]]:
     mask, _ = freeform_in((13108, 19660), 256, rng.Stream(_KEY.format("mask")))
     integers = {
         "gray-v1": ("78873bed474c4614", _short(luma(pattern_k()))),
+        "area-v1": ("cce5f3f52a297b9b", _short(block_means(pattern_k(), 4).repeat(4, 0).repeat(4, 1))),
+        "blur-v1": ("4a6debd4fabb2889", _short(blur(pattern_k(), 3))),
         "crop-area-v1": ("6e60bd7c6a9f0f4d", _short(crop_area(pattern_p(100, 70), 256))),
         "crop-area-v1, smaller": ("be6ac8f66a5433ed", _short(crop_area(pattern_p(300, 451), 256))),
         "crop256-v1": ("b77d05090bf237f6", _short(crop_window(pattern_p(333, 300), 256))),

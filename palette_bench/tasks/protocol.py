@@ -1,6 +1,7 @@
 """Protocols, read from validated TOML: tasks, variants, sources, and the metrics that rank.
 
-A published protocol never changes; a correction gets a new id.
+A published protocol never changes; a correction gets a new id. Records name a shipped protocol by its id, and
+carry the declaration of any other.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from pydantic import Field
 
 from palette_bench.core.errors import SpecError, suggest
 from palette_bench.core.fingerprint import fingerprint, sha256
-from palette_bench.core.records import Part, Record, Sha, Slug, Text
-from palette_bench.core.resources import protocol_file
+from palette_bench.core.records import Part, Record, Sha, Slug, SparsePart, Text
+from palette_bench.core.resources import protocol_file, protocol_ids
 from palette_bench.core.types import Fingerprint, Image, Mask
 
 Preprocess = Literal["crop-area-v1", "crop256-v1"]
-DegradationId = Literal["gray-v1", "jpeg-v1", "hole-v1"]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]  # without folders
 Span = tuple[int, int]  # first and last index, 0-based, both included
 
 
@@ -30,20 +31,22 @@ class Box(Part):
     columns: Span
 
 
-class VariantSpec(Part):
-    """One variant of a task; exactly the field that its degradation needs is set.
+class VariantSpec(SparsePart):
+    """One variant of a task; exactly the fields that its degradation needs are set.
 
     `hole` is the rectangle that is cut out, `kept` the rectangle that is kept, `freeform_pixels` the smallest
-    and largest number of hole pixels in a drawn mask, `quality` the JPEG quality factor. `paper` marks the
-    variants of the paper.
+    and largest number of hole pixels in a drawn mask, `quality` the JPEG quality factor. Other degradations
+    read `parameters`. `paper` marks the variants of the paper.
     """
 
+    sparse: ClassVar[frozenset[str]] = frozenset({"parameters"})
     title: Text
     paper: bool = False
     hole: Box | None = None
     kept: Box | None = None
     freeform_pixels: Span | None = None  # both included
     quality: int | None = Field(default=None, ge=1, le=100)
+    parameters: dict[str, int] = Field(default_factory=dict)  # the table of degradations lists them
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,9 @@ class TaskSpec(Part):
 
     title: Text
     preprocess: Preprocess
-    degradation: DegradationId
+    degradation: str  # an id of the table of degradations
     sources: tuple[str, ...]
-    variants: dict[str, VariantSpec]
+    variants: dict[Slug, VariantSpec] = Field(min_length=1)
 
 
 class ImageNetSource(Part):
@@ -78,7 +81,7 @@ class ImageNetSource(Part):
     title: Text
     redistributable: bool
     skip: int  # number of leading entries of the class-by-class order to leave out
-    dropped: str  # file that lists the validation numbers to leave out
+    dropped: FileName  # file that lists the validation numbers to leave out
     names_sha256: Sha  # sorted file names, a line feed after each
     labels_sha256: Sha  # the 50,000 labels in file order, decimal, a line feed after each
     subset_labels_sha256: Sha  # sorted lines `ID LABEL` of the chosen images
@@ -107,7 +110,7 @@ class Window(Part):
 class Photo(Part):
     """A bundled photograph; `sha256` is the leading 16 hexadecimal digits of the file's digest."""
 
-    file: str
+    file: FileName
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
@@ -135,29 +138,54 @@ SourceSpec = Annotated[ImageNetSource | PlacesSource | PhotoSource, Field(discri
 
 
 class ProtocolSpec(Record):
-    """One protocol, as declared in `protocol.toml`."""
+    """One protocol, as declared in `protocol.toml`.
+
+    `lists` holds the texts of the list files that an own protocol names, by file name; a shipped protocol has
+    them beside its declaration.
+    """
 
     kind: ClassVar[str] = "protocol"
+    sparse: ClassVar[frozenset[str]] = frozenset({"lists"})
     id: Slug
     title: Text
     stream: Slug
-    side: int = Field(multiple_of=16)
+    side: int = Field(multiple_of=16, ge=16, le=4096)  # pixels
     known_pixels: Literal["recomposite"]
     folder_labels: tuple[Literal["labels.csv", "wnid-folders"], ...]
-    wnids: str | None = None  # file whose line i is the wnid of label i
+    wnids: FileName | None = None  # file whose line i is the wnid of label i
     classifier_crop: str
     extractors: tuple[str, ...]
     ranked: dict[str, tuple[str, ...]]  # source id, or "folder" -> metric ids; boards sort by the first
-    tasks: dict[str, TaskSpec]
-    sources: dict[str, SourceSpec]
+    tasks: dict[Slug, TaskSpec] = Field(min_length=1)
+    sources: dict[Slug, SourceSpec]
+    lists: dict[FileName, str] = Field(default_factory=dict)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Return the digest of the declaration and of the list files that it names."""
+        lists = {name: sha256(self.list_file(name)) for name in self.list_names}
+        declared = self.model_dump(mode="json", by_alias=True, exclude={"lists"})
+        return fingerprint({"protocol": declared, "lists": lists})
+
+    @property
+    def declaration(self) -> ProtocolSpec | None:
+        """Return what records carry of the protocol: itself, or None if it is shipped."""
+        return None if self.id in protocol_ids() else self
+
+    @property
+    def list_names(self) -> list[str]:
+        """Return the names of the list files that the declaration names."""
         names = [s.dropped for s in self.sources.values() if isinstance(s, ImageNetSource)]
-        names += [self.wnids] if self.wnids else []
-        lists = {name: sha256(protocol_file(self.id, name)) for name in names}
-        return fingerprint({"protocol": self.model_dump(mode="json", by_alias=True), "lists": lists})
+        return [*names, *([self.wnids] if self.wnids else [])]
+
+    def list_file(self, name: str) -> bytes:
+        """Return the bytes of a list file."""
+        return self.lists[name].encode() if name in self.lists else protocol_file(self.id, name)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Return the wnid of each label in order; none if the protocol names no classes."""
+        return self.list_file(self.wnids).decode().split() if self.wnids else []
 
     def task(self, name: str) -> TaskSpec:
         """Return a task by name.
@@ -213,14 +241,39 @@ def load(protocol: str) -> ProtocolSpec:
     return ProtocolSpec.parse(protocol_file(protocol, "protocol.toml"), f"{protocol}/protocol.toml")
 
 
+class UnderProtocol(SparsePart):
+    """What every record under a protocol says of it: the id, and the declaration unless it is shipped."""
+
+    sparse: ClassVar[frozenset[str]] = frozenset({"declaration"})
+    protocol: str
+    declaration: ProtocolSpec | None = None
+
+    @property
+    def rules(self) -> ProtocolSpec:
+        """Return the protocol.
+
+        Raises:
+            SpecError: PB609, the record carries the declaration of another protocol, or none where no shipped
+                protocol has the id.
+        """
+        if self.declaration is None:
+            return load(self.protocol)
+        if self.declaration.id != self.protocol:
+            found = f"the declaration of {self.declaration.id}"
+            raise SpecError.of("PB609", "declaration", expected=self.protocol[:80], found=found)
+        return self.declaration
+
+
 def published_fingerprint(protocol: str, source: str, folder: str) -> str | None:
     """Return the leading hex digits of a set's registered fingerprint, or None if none is registered.
 
     Args:
-        protocol: protocol id.
+        protocol: protocol id; none is registered for a protocol that is not shipped.
         source: source id.
         folder: folder name of the set, TASK.VARIANT or TASK.
     """
+    if protocol not in protocol_ids():
+        return None
     table = tomllib.loads(protocol_file(protocol, "fingerprints.toml").decode())
     value = table.get("sets", {}).get(source, {}).get(folder)
     return None if value is None else str(value)

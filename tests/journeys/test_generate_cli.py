@@ -26,7 +26,7 @@ def test_generate_verify_and_the_words_of_success(run_cli: RunCli, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["palette-2023", "all"], 3, "did you mean palette-2022"),
+        (["palette-2022x", "all"], 3, "did you mean palette-2022"),
         (["smoke", "jpg"], 3, "did you mean jpeg"),
         (["smoke", "jpeg/qf7"], 3, "did you mean qf5"),
         (["palette-2022", "all"], 2, "needs --images"),

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from palette_bench.baselines.classical import average, baseline, fill, harmonic, mirrored
+from palette_bench.baselines.classical import average, baseline, deconvolve, fill, harmonic, mirrored
 from palette_bench.benchset.manifest import BenchSet, ContestantSet
 from palette_bench.core.errors import UsageError
 from palette_bench.submission.methods import RestoreOptions
 from palette_bench.submission.restore import restore
+from palette_bench.tasks.degradations.blur import blur
 
 SIDE = 24
 
@@ -94,6 +95,33 @@ def test_averaging_brings_jpeg_nearer_to_the_original(quality: int, gain: float,
         before, after = (((image - original) ** 2).mean() for image in images)
         gains.append(10 * np.log10(before / after))
     assert np.mean(gains) >= gain  # dB PSNR
+
+
+@pytest.mark.parametrize(("name", "gain"), [("super-resolution.x4", 1.8), ("deblurring.sigma3", 3.6)])
+def test_reduced_and_blurred_inputs_come_nearer_to_the_original(
+    name: str, gain: float, smoke_sets: Path, tmp_path: Path
+) -> None:
+    target = BenchSet.open(smoke_sets / name)
+    restore(baseline.restorer(RestoreOptions()), ContestantSet.open(smoke_sets / name), tmp_path / "sub")
+    gains = []
+    for image_id in target.ids:
+        original = target.reference(image_id).astype(float)
+        output = np.asarray(PillowImage.open(tmp_path / "sub" / "outputs" / f"{image_id}.png"))
+        before, after = (((image - original) ** 2).mean() for image in (target.condition(image_id), output))
+        gains.append(10 * np.log10(before / after))
+    assert np.mean(gains) >= gain  # dB PSNR
+
+
+@pytest.mark.parametrize("sigma", [1, 2, 3])
+def test_deconvolving_brings_back_what_was_blurred(sigma: int) -> None:
+    rows, columns = np.mgrid[:64, :64]
+    waves = 127 + 60 * np.sin(columns / (3 * sigma)) + 60 * np.cos(rows / (4 * sigma))
+    image = np.repeat(np.rint(waves).astype(np.uint8)[:, :, None], 3, axis=2)
+    blurred = blur(image, sigma)
+    before, after = (
+        np.abs(found.astype(int) - image).mean() for found in (blurred, deconvolve(blurred, sigma))
+    )
+    assert after < 0.7 * before
 
 
 def test_it_refuses_to_colour(smoke_sets: Path, tmp_path: Path) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import floor
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from palette_bench.core.fingerprint import pixel_digest, sha256
 from palette_bench.core.rng import Stream, stream_key
 from palette_bench.tasks.canary import pattern_k
+from palette_bench.tasks.degradations import DEGRADATIONS
+from palette_bench.tasks.degradations.blur import binomial
 from palette_bench.tasks.degradations.gray import luma
 from palette_bench.tasks.degradations.hole import (
     CANVAS,
@@ -20,7 +27,7 @@ from palette_bench.tasks.degradations.hole import (
     recomposite,
 )
 from palette_bench.tasks.degradations.jpeg import fast_jpeg, quantisation_tables, reference_jpeg
-from palette_bench.tasks.protocol import load
+from palette_bench.tasks.protocol import VariantSpec, load
 
 
 def short(mask: np.ndarray) -> str:
@@ -56,6 +63,79 @@ def test_quantisation_tables_scale_as_libjpeg_does() -> None:
     assert chrominance[7, 7] == 99
     assert (quantisation_tables(100)[0] == 1).all()
     assert quantisation_tables(5)[0][0, 0] == 160
+
+
+def degraded(degradation: str, pixels: np.ndarray, **parameters: int) -> np.ndarray:
+    variant = VariantSpec(title="any", parameters=parameters)
+    return DEGRADATIONS[degradation].apply(pixels, variant, Stream("unused")).input
+
+
+@pytest.mark.parametrize(
+    ("degradation", "parameters", "digest"),
+    [
+        ("area-v1", {"factor": 2}, "4c9f3c63f4ba6cb4"),
+        ("area-v1", {"factor": 4}, "cce5f3f52a297b9b"),
+        ("area-v1", {"factor": 8}, "b87dc045818f5144"),
+        ("blur-v1", {"sigma": 1}, "50ac354328582226"),
+        ("blur-v1", {"sigma": 2}, "a72854512588564c"),
+        ("blur-v1", {"sigma": 3}, "4a6debd4fabb2889"),
+    ],
+)
+def test_area_and_blur_golden(degradation: str, parameters: dict[str, int], digest: str) -> None:
+    assert pixel_digest(degraded(degradation, pattern_k(), **parameters))[:16] == digest
+
+
+PIXELS = arrays(np.uint8, (16, 16, 3))
+
+
+@given(PIXELS, st.sampled_from([2, 4, 8, 16]))
+def test_area_is_the_exact_mean_of_each_block_and_repeats_it(pixels: np.ndarray, factor: int) -> None:
+    found = degraded("area-v1", pixels, factor=factor)
+    for row, column, channel in np.ndindex(16 // factor, 16 // factor, 3):
+        block = (
+            slice(row * factor, (row + 1) * factor),
+            slice(column * factor, (column + 1) * factor),
+            channel,
+        )
+        mean = Fraction(int(pixels[block].sum()), factor**2)
+        assert (found[block] == floor(mean + Fraction(1, 2))).all()
+    np.testing.assert_array_equal(degraded("area-v1", found, factor=factor), found)
+
+
+@given(PIXELS, st.sampled_from([1, 2, 3]))
+def test_blur_is_scipys_correlation_with_the_same_kernel(pixels: np.ndarray, sigma: int) -> None:
+    kernel = binomial(sigma) / 2.0 ** (4 * sigma**2)
+    exact = pixels.astype(np.float64)
+    for axis in (0, 1):
+        exact = ndimage.correlate1d(exact, kernel, axis, mode="reflect")
+    # half a level of the last rounding, and half a 256th of the first, which the second pass averages
+    assert np.abs(degraded("blur-v1", pixels, sigma=sigma) - exact).max() <= 0.5 + 1 / 512 + 1e-9
+
+
+@pytest.mark.parametrize("sigma", [1, 2, 3])
+def test_the_blur_kernel_has_the_variance_of_its_gaussian(sigma: int) -> None:
+    weights = [int(weight) for weight in binomial(sigma)]
+    middle, total = len(weights) // 2, sum(weights)
+    assert total == 2 ** (4 * sigma**2)
+    assert weights == weights[::-1]
+    assert Fraction(sum(w * (k - middle) ** 2 for k, w in enumerate(weights)), total) == sigma**2
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 254, 255])
+@pytest.mark.parametrize(
+    ("degradation", "parameters"), [("area-v1", {"factor": 4}), ("blur-v1", {"sigma": 3})]
+)
+def test_flat_images_stay_as_they_are(degradation: str, parameters: dict[str, int], value: int) -> None:
+    flat = np.full((16, 16, 3), value, np.uint8)
+    np.testing.assert_array_equal(degraded(degradation, flat, **parameters), flat)
+
+
+@pytest.mark.parametrize("sigma", [1, 2, 3])
+def test_a_blurred_image_turns_and_mirrors_with_its_image(sigma: int) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    found = degraded("blur-v1", pixels, sigma=sigma)
+    np.testing.assert_array_equal(degraded("blur-v1", pixels[::-1], sigma=sigma), found[::-1])
+    np.testing.assert_array_equal(degraded("blur-v1", pixels[:, ::-1], sigma=sigma), found[:, ::-1])
 
 
 FIXED = {

@@ -83,6 +83,23 @@ def test_every_registered_fingerprint_comes_out(
         assert BenchSet.open(sets / folder).manifest.set_fingerprint.startswith(published)
 
 
+def test_the_sets_of_palette_2026_have_the_pixels_of_palette_2022(images: Path, tmp_path: Path) -> None:
+    old, new = load("palette-2022"), load("palette-2026")
+    assert {name: new.tasks[name] for name in old.tasks} == old.tasks
+    assert new.sources == old.sources
+    for rules in (old, new):
+        generate(rules, "all", tmp_path / rules.id, request=Request("folder:same", images, limit=3))
+    for task, variant in old.pairs("all"):
+        one, other = (BenchSet.open(tmp_path / r.id / set_folder(task, variant)) for r in (old, new))
+        assert one.public.items == other.public.items
+        assert one.reference_digests == other.reference_digests
+        assert one.manifest.set_fingerprint != other.manifest.set_fingerprint
+    assert set(new.pairs("all")) - set(old.pairs("all")) == {
+        ("super-resolution", "x4"),
+        ("deblurring", "sigma3"),
+    }
+
+
 def test_two_processes_and_any_file_order_make_the_same_sets(
     images: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:

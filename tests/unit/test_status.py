@@ -72,7 +72,7 @@ def test_each_kind_of_run_is_told_by_its_folder(run_cli: RunCli, smoke_sets: Pat
         12,
         0,
     )
-    assert len(told(run_cli, smoke_sets)) == 13
+    assert len(told(run_cli, smoke_sets)) == 15
 
     words = ("restore", "copy-input", "--set", smoke_sets / "jpeg.qf5", "-o", "sub", "--samples", 2)
     assert run_cli(*words, "--shard", "1/5").returncode == 0

@@ -141,3 +141,15 @@ def draw_mask(variant: VariantSpec, side: int, stream: Stream) -> tuple[Mask, di
     if variant.kept:
         return ~box_mask(variant.kept, side), {}
     raise UsageError("a hole-v1 variant needs one of hole, kept, freeform_pixels")
+
+
+def hole_misfit(variant: VariantSpec, side: int) -> str:
+    """Return why the hole of a variant does not fit images of a side, or ""."""
+    if span := variant.freeform_pixels:
+        if CANVAS % side:
+            return f"free-form masks have sides that divide {CANVAS}, not {side}"
+        return "" if 0 < span[0] <= span[1] < side * side else f"no mask has {span[0]} to {span[1]} pixels"
+    box = variant.hole or variant.kept
+    spans = (box.rows, box.columns) if box else ()
+    fits = all(0 <= first <= last < side for first, last in spans)
+    return "" if fits else f"the rectangle leaves the image, whose last row and column is {side - 1}"
