@@ -48,7 +48,7 @@ class Evaluator:
         weights: Mapping[str, str] | None = None,
         *,
         extractors: Sequence[str] = (),
-        mode: str = "tf1",
+        mode: str | None = None,
     ) -> None:
         """Open the networks; nothing is downloaded.
 
@@ -61,7 +61,8 @@ class Evaluator:
             precision: `fp32`; `tf32` and `bf16` for previews; `fp64` for audits.
             weights: extractor id -> path, or `random:SEED`.
             extractors: ids in order of preference; if empty, the protocol's extractors that the metrics need.
-            mode: resize mode of the FID network.
+            mode: resize mode of the FID network and of DINOv2: tf1, clean or pytorch; None is each network's
+                default.
 
         Raises:
             UsageError: unknown metric, extractor, reference or option.

@@ -78,7 +78,8 @@ def score(
         weights: extractor id -> path of its weights, or `random:SEED`.
         device: cpu or cuda.
         precision: `fp32`; `tf32` and `bf16` for previews; `fp64` for audits.
-        mode: resize mode of the FID network: tf1 (the default), clean or pytorch.
+        mode: resize mode of the FID network (default: tf1) and of DINOv2 (default: pytorch): tf1, clean or
+            pytorch.
         reference: `originals`, `val-full@crop-area-v1`, `val-full@crop256-v1`, or the path of an .npz of
             statistics, which needs mode and n. None uses the cached validation set, or else the originals.
         reference_images: images of the validation set; needed the first time it is requested.

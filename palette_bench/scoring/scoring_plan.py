@@ -20,7 +20,7 @@ from palette_bench.scoring.evaluate import (
     select_metrics,
     servable,
 )
-from palette_bench.scoring.features import DEFAULT_MODE, PAIR_WEIGHTS, Weights, check_name, open_extractors
+from palette_bench.scoring.features import PAIR_WEIGHTS, Weights, check_name, open_extractors
 from palette_bench.scoring.features.extractor import FeatureExtractor
 
 log = logging.getLogger(__name__)
@@ -105,8 +105,8 @@ class ScoringPlan:
             StackError: PB710, ranks have other networks.
         """
         target, selection, names, weights = choice.target, choice.selection, choice.extractors, choice.weights
-        crop, resize = target.protocol.classifier_crop, mode or DEFAULT_MODE
-        opened = world.run_on_all(lambda: open_extractors(names, weights, crop, device, precision, resize))
+        crop = target.protocol.classifier_crop
+        opened = world.run_on_all(lambda: open_extractors(names, weights, crop, device, precision, mode))
         world.require_equal("extractors", fingerprint([e.fingerprint for e in opened]))
         features, unserved = selection.features, list[Problem]()
         if not choice.named:

@@ -306,7 +306,7 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
             "colourfulness of the output", "none", "colourfulness", "gray-v1", colourfulness,
         ),
         Diagnostic(
-            "colourfulness_change", "Colourfulness change", "0 if as colourful as the original, below 0 duller",
+            "colourfulness_change", "Colourfulness change", "0 as colourful as the original, below duller",
             "colourfulness of the output minus the original's", "none", "colourfulness", "gray-v1",
             colourfulness_change,
         ),
