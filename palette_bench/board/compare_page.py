@@ -38,7 +38,7 @@ from palette_bench.pages.text import (
     source_words,
     task_words,
 )
-from palette_bench.scoring.metrics import FEATURE_METRICS
+from palette_bench.scoring.metrics import RANKING_METRICS
 
 Strip: TypeAlias = tuple[Preview, Preview, Preview, Preview]
 
@@ -166,7 +166,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _better(paired: Paired, names: tuple[str, str]) -> str:
     first_is_lower = (paired.delta or 0.0) < 0
-    return names[0 if first_is_lower == (FEATURE_METRICS[paired.metric].direction == "lower") else 1]
+    return names[0 if first_is_lower == (RANKING_METRICS[paired.metric].direction == "lower") else 1]
 
 
 def _line(paired: Paired, names: tuple[str, str]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _line(paired: Paired, names: tuple[str, str]) -> dict[str, Any]:
     if paired.delta is not None and paired.low is not None and paired.high is not None:
         ends = [paired.delta, paired.low, paired.high]
         unit = " points" if is_percent(paired.first) else ""
-        if FEATURE_METRICS[paired.metric].test == "z-log-mean":
+        if RANKING_METRICS[paired.metric].test == "z-log-mean":
             # on a log scale, the difference and its interval are ratios, printed in per cent
             ends, unit = [100 * math.expm1(min(end, 700.0)) for end in ends], " %"
         digits = decimals_for((ends[2] - ends[1]) / 2, 2, otherwise=2)

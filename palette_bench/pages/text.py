@@ -82,6 +82,7 @@ NETWORKS: dict[str, str] = {
     "clip-vitl14-336": "CLIP ViT-L/14 at 336 px by OpenAI",
     "smoke-random": "a small network of random weights",
     "lpips-alex": "LPIPS on AlexNet",
+    "dists-vgg16": "DISTS on VGG16",
     "ms-ssim": "MS-SSIM, five scales",
 }
 _CAUTIONS = {

@@ -114,7 +114,7 @@ def networks(images: torch.Tensor) -> dict[str, Callable[[], str]]:
         extractor = open_extractor(name, None if name == "smoke-random" else "random:0", "center224", "cpu")
         passes[name] = lambda extractor=extractor: digest(*extractor(images[:1]).values())
     for name in PAIRS:
-        distance = open_pair_distance(name, {"lpips-alex": "random:0"})
+        distance = open_pair_distance(name, dict.fromkeys(("lpips-alex", "dists-vgg16"), "random:0"))
         passes[name] = lambda distance=distance: digest(distance(images[:1], images[1:]))
     return passes
 
@@ -147,7 +147,7 @@ def opened(images: torch.Tensor) -> dict[str, str]:
         return network.fingerprint + digest(*network(images[:1]).values())
 
     def distance(name: str) -> str:
-        pair = open_pair_distance(name, {"lpips-alex": "random:0"})
+        pair = open_pair_distance(name, dict.fromkeys(("lpips-alex", "dists-vgg16"), "random:0"))
         return pair.fingerprint + digest(pair(images[:1], images[1:]))
 
     return {

@@ -19,7 +19,8 @@ Weights: TypeAlias = Mapping[str, str]  # extractor id -> path, or random:SEED
 TIMM_PREFIX = "timm:"
 FID_NETWORK = "inception-v3-fid"
 DEFAULT_MODE = "tf1"  # resize mode of the FID network unless the user names one
-PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads")  # files of the pair distances of diversity
+# files of the distances between two images
+PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads", "dists-vgg16", "dists-vgg16-heads")
 IMAGENET = "imagenet-1k"  # label space of classifiers whose classes are the labels of ImageNet sets
 
 _TORCHVISION = "palette_bench.scoring.features.torchvision_models"
@@ -131,12 +132,13 @@ def open_extractors(
 def open_pair_distance(
     name: str, weights: Weights = MappingProxyType({}), device: str = "cpu"
 ) -> PairDistance:
-    """Return a distance between two images, for diversity metrics.
+    """Return a distance between two images, of samples of one input or of an output and its original.
 
     Args:
-        name: `lpips-alex` or `ms-ssim`.
-        weights: `lpips-alex` -> path of AlexNet or `random:SEED`, `lpips-alex-heads` -> path of the heads;
-            files that are not given are searched in the weights store.
+        name: `lpips-alex`, `dists-vgg16` or `ms-ssim`.
+        weights: `lpips-alex` -> path of AlexNet or `random:SEED`, `lpips-alex-heads` -> path of its learned
+            weights, and likewise `dists-vgg16` and `dists-vgg16-heads`; files that are not given are searched
+            in the weights store.
         device: cpu or cuda.
 
     Raises:

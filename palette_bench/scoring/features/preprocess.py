@@ -218,7 +218,7 @@ def _pillow_weights(size: int, side: int) -> NDArray[np.float64]:
     near, far = (1.5 * x - 2.5) * x * x + 1, -0.5 * (((x - 5) * x + 8) * x - 4)
     kernel = np.where(x < 1, near, np.where(x < 2, far, 0.0))
     weights = kernel / kernel.sum(axis=1, keepdims=True) * _PILLOW_ONE
-    return np.trunc(weights + np.copysign(0.5, weights))
+    return np.asarray(np.trunc(weights + np.copysign(0.5, weights)))
 
 
 def pillow_square(side: int) -> Crop:

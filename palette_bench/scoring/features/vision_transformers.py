@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import timm
 import torch
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -73,7 +74,7 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     whose CLIP model normalises embeddings by default.
     """
     row = _ROWS[wanted.name]
-    config = timm.get_pretrained_cfg(row.model)
+    config = timm.get_pretrained_cfg(row.model) or PretrainedCfg()
     is_dino = row.head == "cls"
     side = DINO_SIDE if is_dino else config.input_size[-1]
     crop = whole_image(wanted.mode or DINO_MODE, side) if is_dino else pillow_square(side)
@@ -107,6 +108,6 @@ def resampled_positions(stored: Tensor, grid: int) -> Tensor:
     """
     of_class, of_patches = stored[:, :1], stored[:, 1:]
     side = round(of_patches.shape[1] ** 0.5)
-    maps = of_patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    maps = of_patches.transpose(1, 2).reshape(1, -1, side, side)
     resampled = functional.interpolate(maps, scale_factor=(grid + _OFFSET) / side, mode="bicubic")
     return torch.cat([of_class, resampled.flatten(2).transpose(1, 2)], dim=1)
