@@ -18,7 +18,7 @@ from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS, RANKING_METR
 from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic, DiagnosticReading, summarise
 from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
 from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome, MetricRow
-from palette_bench.scoring.metrics.paired import PAIRED_DISTANCES, PairedDistance
+from palette_bench.scoring.metrics.paired import PAIRED_METRICS, PairedMetric
 from palette_bench.scoring.references import ORIGINALS, ReferenceSource
 from palette_bench.scoring.scorecard import Score
 
@@ -47,7 +47,7 @@ class MetricSelection:
     """The metrics of a scorecard by what they read: features, pairs with originals, samples, or pixels."""
 
     features: tuple[str, ...]
-    distances: tuple[PairedDistance, ...]
+    distances: tuple[PairedMetric, ...]
     diversities: tuple[Diversity, ...]
     diagnostics: tuple[Diagnostic, ...]
 
@@ -65,7 +65,7 @@ def select_metrics(
     pixels = diagnostics(target.task.degradation)
     if not chosen:
         ranked = target.protocol.ranked_metrics(target.manifest.source)
-        paired = tuple(row for row in PAIRED_DISTANCES.values() if row.id in ranked)
+        paired = tuple(row for row in PAIRED_METRICS.values() if row.id in ranked)
         return MetricSelection(
             wanted_metrics(target, extractors), paired, tuple(DIVERSITIES.values()), pixels
         )
@@ -81,7 +81,7 @@ def select_metrics(
         raise UsageError("; ".join(faults))
     return MetricSelection(
         tuple(dict.fromkeys(name for name in chosen if name in FEATURE_METRICS)),
-        tuple(row for row in PAIRED_DISTANCES.values() if row.id in chosen),
+        tuple(row for row in PAIRED_METRICS.values() if row.id in chosen),
         tuple(row for row in DIVERSITIES.values() if row.id in chosen),
         tuple(row for row in pixels if row.id in chosen),
     )

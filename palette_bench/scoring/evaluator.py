@@ -27,7 +27,7 @@ from palette_bench.scoring.evaluate import (
 from palette_bench.scoring.extraction import Extraction, extract
 from palette_bench.scoring.features import open_extractor, open_pair_distance
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables
-from palette_bench.scoring.metrics.paired import PAIRED_DISTANCES
+from palette_bench.scoring.metrics.paired import PAIRED_METRICS
 from palette_bench.scoring.pair_scores import distances, paired_score
 from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import ReferenceRequest
@@ -75,7 +75,7 @@ class Evaluator:
         self.target = benchset if isinstance(benchset, BenchSet) else BenchSet.open(benchset)
         self._request = ReferenceRequest(reference, mode=mode)
         self._request.require_sense()
-        features = [name for name in metrics if name not in PAIRED_DISTANCES]
+        features = [name for name in metrics if name not in PAIRED_METRICS]
         check_metrics(features)
         needed = needed_extractors(features, self.target.protocol.extractors) if features else ()
         names = extractors or needed
@@ -84,7 +84,7 @@ class Evaluator:
         self._extraction = Extraction(opened, ArrayCache("features"), device)
         self._distances = [
             (row, open_pair_distance(row.distance, given, device))
-            for row in PAIRED_DISTANCES.values()
+            for row in PAIRED_METRICS.values()
             if row.id in metrics
         ]
         self._steps = plan(features, opened, ImageLabels.of(self.target, self.target.ids) is not None)

@@ -25,13 +25,13 @@ from palette_bench.scoring.features.cache import cache_key
 from palette_bench.scoring.features.extractor import as_images
 from palette_bench.scoring.metrics.diversity import Diversity
 from palette_bench.scoring.metrics.metric import MetricOutcome
-from palette_bench.scoring.metrics.paired import PairedDistance
+from palette_bench.scoring.metrics.paired import PairedMetric
 from palette_bench.scoring.scorecard import Score
 
 if TYPE_CHECKING:
     from palette_bench.scoring.features.pairs import PairDistance
 
-PairRow: TypeAlias = Diversity | PairedDistance
+PairRow: TypeAlias = Diversity | PairedMetric
 
 _UNIT = 16  # consecutive images per chunk that goes to one rank
 
@@ -120,9 +120,9 @@ def diversities(
     return found
 
 
-def paired_distances(
+def paired_scores(
     pairs: ComparedImages,
-    opened: Sequence[tuple[PairedDistance, PairDistance | None]],
+    opened: Sequence[tuple[PairedMetric, PairDistance | None]],
     originals: Mapping[ImageId, Fingerprint],
     notes: tuple[str, ...],
 ) -> dict[str, ScoredMetric]:
@@ -143,7 +143,7 @@ def paired_distances(
 
 
 def paired_score(
-    row: PairedDistance,
+    row: PairedMetric,
     distance: PairDistance | None,
     table: NDArray[np.float64] | None,
     originals: Mapping[ImageId, Fingerprint],

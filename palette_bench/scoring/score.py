@@ -28,7 +28,7 @@ from palette_bench.scoring.metrics.diagnostics import Diagnostic, DiagnosticRead
 from palette_bench.scoring.metrics.diversity import Diversity
 from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.outputs import MeasuredOutput, OutputImages, measure
-from palette_bench.scoring.pair_scores import ComparedImages, diversities, paired_distances
+from palette_bench.scoring.pair_scores import ComparedImages, diversities, paired_scores
 from palette_bench.scoring.parts import NO_PARTS, FinishedParts, ScoreParts
 from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import ReferenceRequest
@@ -265,7 +265,7 @@ def _distances(
     target, ids = plan.target, checked.ids
     pairs = ComparedImages(ids, images.with_original, extraction.world, extraction.progress, done.distances)
     originals = {i: target.manifest.by_id[i].reference_px for i in ids}
-    return paired_distances(pairs, plan.distances, originals, notes)
+    return paired_scores(pairs, plan.distances, originals, notes)
 
 
 def _diversities(

@@ -31,7 +31,7 @@ from palette_bench.scoring.features import (
     open_pair_distance,
 )
 from palette_bench.scoring.features.extractor import FeatureExtractor
-from palette_bench.scoring.metrics.paired import PairedDistance
+from palette_bench.scoring.metrics.paired import PairedMetric
 
 if TYPE_CHECKING:
     from palette_bench.scoring.features.pairs import PairDistance
@@ -105,7 +105,7 @@ class ScoringPlan:
     steps: Sequence[MetricStep]
     used: Sequence[FeatureExtractor]
     unserved: Sequence[Problem]
-    distances: Sequence[tuple[PairedDistance, PairDistance | None]]
+    distances: Sequence[tuple[PairedMetric, PairDistance | None]]
     device: str
 
     @property
@@ -142,7 +142,7 @@ class ScoringPlan:
 
 def _open_distances(
     choice: ScoringChoice, device: str, world: ProcessGroup
-) -> list[tuple[PairedDistance, PairDistance | None]]:
+) -> list[tuple[PairedMetric, PairDistance | None]]:
     """Return the paired distances with what computes them; None where weights are missing and not named.
 
     Raises:
@@ -150,7 +150,7 @@ def _open_distances(
         StackError: PB710, ranks have other networks.
     """
     own = {name: path for name, path in choice.weights.items() if name in PAIR_WEIGHTS}
-    opened: list[tuple[PairedDistance, PairDistance | None]] = []
+    opened: list[tuple[PairedMetric, PairDistance | None]] = []
     faults = []
     for row in choice.selection.distances:
         try:

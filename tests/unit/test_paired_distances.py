@@ -27,7 +27,7 @@ from palette_bench.scoring.evaluator import Evaluator
 from palette_bench.scoring.features import open_pair_distance
 from palette_bench.scoring.features.extractor import as_images
 from palette_bench.scoring.metrics import RANKING_METRICS
-from palette_bench.scoring.metrics.paired import PAIRED_DISTANCES
+from palette_bench.scoring.metrics.paired import PAIRED_METRICS
 from palette_bench.scoring.score import score
 from palette_bench.scoring.scorecard import Scorecard, read_table
 from palette_bench.scoring.shards import merge_shards, score_shard
@@ -35,7 +35,7 @@ from palette_bench.submission.restore import restore
 from palette_bench.tasks.protocol import ProtocolSpec
 
 RANDOM = {"lpips-alex": "random:0", "dists-vgg16": "random:0"}
-BOTH = tuple(PAIRED_DISTANCES)
+BOTH = tuple(PAIRED_METRICS)
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +63,10 @@ def scored(
 # the arithmetic
 
 
-@pytest.mark.parametrize("name", PAIRED_DISTANCES)
+@pytest.mark.parametrize("name", PAIRED_METRICS)
 def test_the_score_is_the_mean_with_a_t_interval_over_images(name: str) -> None:
     values = np.random.default_rng(1).gamma(2.0, 0.1, 40)
-    row = PAIRED_DISTANCES[name]
+    row = PAIRED_METRICS[name]
     found, interval = row.score(values[:, None]), mean_t(values)
     assert interval is not None
     assert (found.value, found.interval) == (pytest.approx(values.mean()), interval)
@@ -89,7 +89,7 @@ def test_a_card_holds_what_the_networks_say_of_each_pair(smoke_sets: Path, tmp_p
     assert tuple(card.scores) == BOTH
     target = BenchSet.open(benchset)
     table = read_table(card, tmp_path / "jpeg.qf5.copy-input.json")
-    for name, row in PAIRED_DISTANCES.items():
+    for name, row in PAIRED_METRICS.items():
         distance = open_pair_distance(row.distance, RANDOM)
         expected = [
             float(distance(as_images([target.condition(i)]), as_images([target.reference(i)]))[0])
@@ -124,12 +124,12 @@ def test_they_are_computed_if_named_or_ranked_and_not_otherwise(
 ) -> None:
     target = BenchSet.open(smoke_sets / "jpeg.qf5")
     chosen = select_metrics(target, ["smoke-random"], ["dists", "psnr"])
-    assert (chosen.distances, chosen.features) == ((PAIRED_DISTANCES["dists"],), ())
+    assert (chosen.distances, chosen.features) == ((PAIRED_METRICS["dists"],), ())
     everything = select_metrics(target, ["smoke-random"])
     assert everything.distances == ()
     monkeypatch.setattr(ProtocolSpec, "ranked_metrics", lambda self, source: ("lpips", "perceptual_distance"))
     ranked = select_metrics(target, ["smoke-random"])
-    assert ranked.distances == (PAIRED_DISTANCES["lpips"],)
+    assert ranked.distances == (PAIRED_METRICS["lpips"],)
     assert "lpips" not in ranked.features
     card = scored(target.folder, tmp_path, weights={})
     assert (card.scores["lpips"].value, card.scores["lpips"].notes) == (None, ("no-weights",))
@@ -164,7 +164,7 @@ def test_boards_rank_by_them(smoke_sets: Path, tmp_path: Path, monkeypatch: pyte
     (lpips,) = [m for m in pair.metrics if m.metric == "lpips"]
     assert lpips.differs
     assert lpips.delta == pytest.approx(cards[0].scores["lpips"].value)
-    assert RANKING_METRICS.keys() >= RULES.keys() >= PAIRED_DISTANCES.keys()
+    assert RANKING_METRICS.keys() >= RULES.keys() >= PAIRED_METRICS.keys()
 
 
 # other ways to compute them

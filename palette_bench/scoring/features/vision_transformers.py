@@ -24,7 +24,7 @@ _OFFSET = 0.1  # patches
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Transformer:
     """A transformer: its name in timm, the head it gives, and whether features have unit length."""
 
     model: str
@@ -32,18 +32,20 @@ class _Row:
     unit_length: bool = False
 
 
-_ROWS: Mapping[str, _Row] = {
-    "dinov2-vitl14": _Row("vit_large_patch14_dinov2.lvd142m", "cls"),
-    "dinov2-vits14": _Row("vit_small_patch14_dinov2.lvd142m", "cls"),
+_ROWS: Mapping[str, _Transformer] = {
+    "dinov2-vitl14": _Transformer("vit_large_patch14_dinov2.lvd142m", "cls"),
+    "dinov2-vits14": _Transformer("vit_small_patch14_dinov2.lvd142m", "cls"),
     # OpenAI trained with QuickGELU, and timm's model of the plain name has another activation
-    "clip-vitl14-336": _Row("vit_large_patch14_clip_quickgelu_336.openai", "embedding", unit_length=True),
+    "clip-vitl14-336": _Transformer(
+        "vit_large_patch14_clip_quickgelu_336.openai", "embedding", unit_length=True
+    ),
 }
 
 
 class TransformerNetwork(FeatureNetwork):
     """A vision transformer: (N, 3, S, S) -> the class token after the last norm and projection, (N, D)."""
 
-    def __init__(self, row: _Row, preprocess: Preprocess) -> None:
+    def __init__(self, row: _Transformer, preprocess: Preprocess) -> None:
         """Build timm's model."""
         super().__init__()
         self.row, self.preprocess = row, preprocess

@@ -13,7 +13,7 @@ from palette_bench.scoring.metrics.metric import MetricOutcome, RankingRow
 
 
 @dataclass(frozen=True)
-class PairedDistance(RankingRow):
+class PairedMetric(RankingRow):
     """A row of the table of paired distances.
 
     Attributes:
@@ -51,15 +51,15 @@ class PairedDistance(RankingRow):
         )
 
 
-PAIRED_DISTANCES: dict[str, PairedDistance] = {
+PAIRED_METRICS: dict[str, PairedMetric] = {
     row.id: row
     for row in (
-        PairedDistance(
+        PairedMetric(
             "lpips", "LPIPS", "distance of learned features to the original",
             "learned perceptual distance to the original, AlexNet", "lower", "LPIPS", "lpips-alex",
             role="LPIPS", test="paired-t", column="lpips",
         ),
-        PairedDistance(
+        PairedMetric(
             "dists", "DISTS", "difference of structure and texture to the original",
             "structure and texture distance to the original, VGG16", "lower", "DISTS", "dists-vgg16",
             role="DISTS", test="paired-t", column="dists",
