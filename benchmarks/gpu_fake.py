@@ -462,6 +462,7 @@ def parts(folder: Path) -> dict[str, Callable[[], None]]:
         "extractor resnet50-v1": partial(use_extractor, "resnet50-v1", "random:0"),
         "scores under torch-fidelity's keys": use_fidelity_keys,
         "pairs lpips-alex": partial(use_pairs, "lpips-alex", {"lpips-alex": "random:0"}),
+        "pairs dists-vgg16": partial(use_pairs, "dists-vgg16", {"dists-vgg16": "random:0"}),
         "pairs ms-ssim": partial(use_pairs, "ms-ssim", {}),
         "U-Net": partial(use_network, "palette-toy"),
         "U-Net, checkpointing, bf16": partial(use_network, "palette-toy", True, True),

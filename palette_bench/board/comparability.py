@@ -13,7 +13,7 @@ from palette_bench.core.errors import Problem, problem
 from palette_bench.core.fingerprint import fingerprint
 from palette_bench.core.types import Fingerprint
 from palette_bench.pages.text import network_words, reference_words
-from palette_bench.scoring.metrics import FEATURE_METRICS, forms_of
+from palette_bench.scoring.metrics import RANKING_METRICS, forms_of
 from palette_bench.scoring.scorecard import BARRING, Score, Scorecard, against_originals
 
 ANCHORS = {"original": "ceiling", "copy-input": "floor"}
@@ -91,7 +91,7 @@ def _roles(card: Scorecard) -> Iterator[tuple[str, str]]:
     for role in card.rules.ranked_metrics(card.source):
         key = metric_for(role, card)
         if key is not None:
-            yield FEATURE_METRICS[role].role or role, key
+            yield RANKING_METRICS[role].role or role, key
 
 
 def in_words(card: Scorecard) -> dict[tuple[str, str], str]:

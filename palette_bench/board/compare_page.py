@@ -39,7 +39,7 @@ from palette_bench.pages.text import (
     source_words,
     task_words,
 )
-from palette_bench.scoring.metrics import FEATURE_METRICS
+from palette_bench.scoring.metrics import RANKING_METRICS
 
 Strip: TypeAlias = tuple[Preview, Preview, Preview, Preview]
 
@@ -152,7 +152,7 @@ def _strips(
 
 def _lead(metrics: Sequence[Paired], names: tuple[str, str]) -> str:
     """Return sentences that say which method is better by which metrics."""
-    own = [m for m in metrics if m.metric in FEATURE_METRICS]  # numbers of other programs stand in the table
+    own = [m for m in metrics if m.metric in RANKING_METRICS]  # numbers of other programs stand in the table
     won = {
         name: [metric_words(m.metric).name for m in own if m.differs and _better(m, names) == name]
         for name in names

@@ -28,7 +28,7 @@ from palette_bench.core.significance import (
     z_of_log_mean,
 )
 from palette_bench.core.types import ImageId
-from palette_bench.scoring.metrics import FEATURE_METRICS
+from palette_bench.scoring.metrics import RANKING_METRICS
 from palette_bench.scoring.scorecard import EXTERNAL, FOOL_RATE, Score, Scorecard, took_originals_as_fixed
 
 # --- tests stated on cards by human studies ---
@@ -144,7 +144,7 @@ _VOTED = TestRule(
 )
 RULES = {
     row.id: replace(_TESTS[row.test], column=row.column, lower=row.direction == "lower")
-    for row in FEATURE_METRICS.values()
+    for row in RANKING_METRICS.values()
     if row.test
 }
 

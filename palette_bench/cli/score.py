@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 @click.option(
     "--mode",
     type=click.Choice(["tf1", "clean", "pytorch"]),
-    help="How the FID network's images are resized; modes never share a column.  [default: tf1]",
+    help="How images of the FID network and of DINOv2 are resized; modes never share a column.  [default: "
+    "tf1; of DINOv2: pytorch]",
 )
 @click.option(
     "--reference",

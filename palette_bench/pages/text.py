@@ -78,8 +78,12 @@ NETWORKS: dict[str, str] = {
     "efficientnet-lite0": "EfficientNet-Lite0 by Google",
     "efficientnet-lite2": "EfficientNet-Lite2 by Google",
     "googlenet-v1": "GoogLeNet by torchvision",
+    "dinov2-vitl14": "DINOv2 ViT-L/14 by Meta",
+    "dinov2-vits14": "DINOv2 ViT-S/14 by Meta",
+    "clip-vitl14-336": "CLIP ViT-L/14 at 336 px by OpenAI",
     "smoke-random": "a small network of random weights",
     "lpips-alex": "LPIPS on AlexNet",
+    "dists-vgg16": "DISTS on VGG16",
     "ms-ssim": "MS-SSIM, five scales",
 }
 _CAUTIONS = {

@@ -14,10 +14,11 @@ from palette_bench.core.errors import Problem, UsageError, problem, suggest
 from palette_bench.core.types import Fingerprint, ImageId
 from palette_bench.scoring.features import FID_NETWORK, IMAGENET
 from palette_bench.scoring.features.cache import HeadTables
-from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS, RESERVED_FORM
+from palette_bench.scoring.metrics import FEATURE_METRICS, METRICS, RANKING_METRICS, RESERVED_FORM
 from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS, Diagnostic, DiagnosticReading, summarise
 from palette_bench.scoring.metrics.diversity import DIVERSITIES, Diversity
 from palette_bench.scoring.metrics.metric import FeatureTables, Metric, MetricOutcome, MetricRow
+from palette_bench.scoring.metrics.paired import PAIRED_METRICS, PairedMetric
 from palette_bench.scoring.references import ORIGINALS, ReferenceSource
 from palette_bench.scoring.scorecard import Score
 
@@ -43,9 +44,10 @@ class MetricStep:
 
 @dataclass(frozen=True)
 class MetricSelection:
-    """The metrics of a scorecard, grouped by what they read: features, several samples, or pixels."""
+    """The metrics of a scorecard by what they read: features, pairs with originals, samples, or pixels."""
 
     features: tuple[str, ...]
+    distances: tuple[PairedMetric, ...]
     diversities: tuple[Diversity, ...]
     diagnostics: tuple[Diagnostic, ...]
 
@@ -55,13 +57,19 @@ def select_metrics(
 ) -> MetricSelection:
     """Return the chosen metrics, or all metrics that this set and these extractors support.
 
+    Unless chosen, paired distances are included only if the protocol ranks by them.
+
     Raises:
         UsageError: metrics are unknown or belong to another task; the message lists all of them.
     """
     pixels = diagnostics(target.task.degradation)
     if not chosen:
-        return MetricSelection(wanted_metrics(target, extractors), tuple(DIVERSITIES.values()), pixels)
-    known = {*FEATURE_METRICS, *DIVERSITIES, *(row.id for row in pixels)}
+        ranked = target.protocol.ranked_metrics(target.manifest.source)
+        paired = tuple(row for row in PAIRED_METRICS.values() if row.id in ranked)
+        return MetricSelection(
+            wanted_metrics(target, extractors), paired, tuple(DIVERSITIES.values()), pixels
+        )
+    known = {*RANKING_METRICS, *DIVERSITIES, *(row.id for row in pixels)}
     faults = [
         f"{name} is not for {target.public.task}"
         if name in METRICS
@@ -73,6 +81,7 @@ def select_metrics(
         raise UsageError("; ".join(faults))
     return MetricSelection(
         tuple(dict.fromkeys(name for name in chosen if name in FEATURE_METRICS)),
+        tuple(row for row in PAIRED_METRICS.values() if row.id in chosen),
         tuple(row for row in DIVERSITIES.values() if row.id in chosen),
         tuple(row for row in pixels if row.id in chosen),
     )
@@ -101,7 +110,7 @@ def wanted_metrics(target: BenchSet, extractors: Sequence[str]) -> tuple[str, ..
     (protocol, section 8). A metric defined on one network alone is included if that network is used.
     """
     source = target.manifest.source
-    ranked = target.protocol.ranked_metrics(source)
+    ranked = [name for name in target.protocol.ranked_metrics(source) if name in FEATURE_METRICS]
     bound = [m.id for m in FEATURE_METRICS.values() if m.extractor in extractors]
     beside = () if target.protocol.has_validation_set(source) else ("kid",)
     return tuple(dict.fromkeys((*ranked, *beside, *bound)))

@@ -1,7 +1,7 @@
 """`Evaluator`: scores of a benchmark set from Python, fed with outputs batch by batch in any order.
 
-It serves training loops and notebooks. It computes the feature metrics of `score`, without files, a scorecard
-or pixel diagnostics.
+It serves training loops and notebooks. It computes the feature metrics and paired distances of `score`,
+without files, a scorecard or pixel diagnostics.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from palette_bench.scoring.evaluate import (
     plan,
 )
 from palette_bench.scoring.extraction import Extraction, extract
-from palette_bench.scoring.features import open_extractor
+from palette_bench.scoring.features import open_extractor, open_pair_distance
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables
+from palette_bench.scoring.metrics.paired import PAIRED_METRICS
+from palette_bench.scoring.pair_scores import distances, paired_score
 from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import ReferenceRequest
 from palette_bench.scoring.scorecard import Score
@@ -48,20 +50,22 @@ class Evaluator:
         weights: Mapping[str, str] | None = None,
         *,
         extractors: Sequence[str] = (),
-        mode: str = "tf1",
+        mode: str | None = None,
     ) -> None:
         """Open the networks; nothing is downloaded.
 
         Args:
             benchset: the benchmark set, or its folder.
-            metrics: ids of feature metrics. A reserved name becomes its general form on other networks, and
-                `fid_originals` or `kid_originals` if the reference is the set's originals.
+            metrics: ids of feature metrics and paired distances. A reserved name becomes its general form on
+                other networks, and `fid_originals` or `kid_originals` if the reference is the set's
+                originals.
             reference: `originals`, `val-full@...` if it is in the cache, or None for the default.
             device: cpu or cuda.
             precision: `fp32`; `tf32` and `bf16` for previews; `fp64` for audits.
             weights: extractor id -> path, or `random:SEED`.
             extractors: ids in order of preference; if empty, the protocol's extractors that the metrics need.
-            mode: resize mode of the FID network.
+            mode: resize mode of the FID network and of DINOv2: tf1, clean or pytorch; None is each network's
+                default.
 
         Raises:
             UsageError: unknown metric, extractor, reference or option.
@@ -71,18 +75,27 @@ class Evaluator:
         self.target = benchset if isinstance(benchset, BenchSet) else BenchSet.open(benchset)
         self._request = ReferenceRequest(reference, mode=mode)
         self._request.require_sense()
-        check_metrics(metrics)
-        names = extractors or needed_extractors(metrics, self.target.protocol.extractors)
+        features = [name for name in metrics if name not in PAIRED_METRICS]
+        check_metrics(features)
+        needed = needed_extractors(features, self.target.protocol.extractors) if features else ()
+        names = extractors or needed
         given, crop = weights or MappingProxyType({}), self.target.protocol.classifier_crop
         opened = [open_extractor(name, given.get(name), crop, device, precision, mode) for name in names]
         self._extraction = Extraction(opened, ArrayCache("features"), device)
-        self._steps = plan(metrics, opened, ImageLabels.of(self.target, self.target.ids) is not None)
+        self._distances = [
+            (row, open_pair_distance(row.distance, given, device))
+            for row in PAIRED_METRICS.values()
+            if row.id in metrics
+        ]
+        self._steps = plan(features, opened, ImageLabels.of(self.target, self.target.ids) is not None)
         self._rows: dict[ImageId, _Rows] = {}
+        self._compared: dict[ImageId, dict[str, NDArray[np.float64]]] = {}  # metric -> (1,)
 
     @property
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Return the fingerprints of set and networks; evaluators must share them to merge."""
         own = {e.id: e.fingerprint for e in self._extraction.extractors}
+        own |= {distance.id: distance.fingerprint for _, distance in self._distances}
         return {"set": self.target.manifest.set_fingerprint, **own}
 
     def update(self, images: NDArray[np.uint8], ids: Sequence[ImageId]) -> None:
@@ -103,8 +116,14 @@ class Evaluator:
             known = None if mask is None else self.target.condition(image_id)
             scored.append(image if mask is None or known is None else recomposite(image, known, mask))
         extractors = self._extraction.extractors
-        tables = extract(extractors, scored, len(ids), lambda count: None, name=lambda index: ids[index])
+        tables: list[HeadTables] = []
+        if extractors:
+            tables = extract(extractors, scored, len(ids), lambda count: None, name=lambda index: ids[index])
         for index, image_id in enumerate(ids):
+            both = [scored[index], self.target.reference(image_id)] if self._distances else []
+            self._compared[image_id] = {
+                row.id: distances(row, distance, both) for row, distance in self._distances
+            }
             self._rows[image_id] = {
                 extractor.id: {head: rows[index] for head, rows in table.items()}
                 for extractor, table in zip(extractors, tables, strict=True)
@@ -143,6 +162,7 @@ class Evaluator:
         if both:
             raise InputError(_about("PB203", both, "disjoint ids", "ids in both evaluators"))
         self._rows.update(other._rows)
+        self._compared.update(other._compared)
 
     def compute(self, partial: bool = False) -> dict[str, Score]:
         """Return the score of every metric, by id.
@@ -161,7 +181,12 @@ class Evaluator:
         resolver = ReferenceResolver(self.target, self._extraction, ArrayCache("statistics"), self._steps)
         notes = (PARTIAL_NOTE,) if missing else ()
         inputs = resolver.inputs(self._request, ids, lambda: self._tables(ids), notes)
-        return {name: scored.score for name, scored in close(self._steps, inputs).items()}
+        scores = {name: scored.score for name, scored in close(self._steps, inputs).items()}
+        originals = {i: self.target.manifest.by_id[i].reference_px for i in ids}
+        for row, distance in self._distances:
+            table = np.stack([self._compared[i][row.id] for i in ids])
+            scores[row.id] = paired_score(row, distance, table, originals, notes).score
+        return scores
 
     def _tables(self, ids: Sequence[ImageId]) -> dict[str, HeadTables]:
         """Return the collected features by extractor id, rows in id order."""

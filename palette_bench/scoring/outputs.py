@@ -43,6 +43,22 @@ class OutputImages:
             ) from error
         return raw if mask is None else recomposite(raw, self.target.condition(image_id), mask)
 
+    def samples(self, image_id: ImageId, count: int) -> list[Image]:
+        """Return samples 1 to `count` of an image, as they are scored.
+
+        Raises:
+            SubmissionError: as in `scored`.
+        """
+        return [self.scored(image_id, k) for k in range(1, count + 1)]
+
+    def with_original(self, image_id: ImageId) -> list[Image]:
+        """Return the output of an image, as it is scored, and its original.
+
+        Raises:
+            SubmissionError: as in `scored`.
+        """
+        return [self.scored(image_id), self.target.reference(image_id)]
+
 
 class MeasuredOutput(NamedTuple):
     """What is measured on the pixels of one output.

@@ -33,7 +33,7 @@ class FinishedParts:
 
     Attributes:
         outputs: id and pixel digest of an output -> its readings.
-        distances: key of `distances_key` -> distances between the samples of an image.
+        distances: key of `distances_key` -> distances between the samples of an image, or to its original.
         features: features of single micro-batches by `cache_key`; None without shards.
     """
 
@@ -70,6 +70,7 @@ class ScoreParts:
             "n": plan.target.manifest.n,
             "extractors": fingerprint(sorted(e.fingerprint for e in plan.used)),
             "diagnostics": fingerprint(sorted(row.id for row in plan.selection.diagnostics)),
+            "distances": fingerprint(sorted(row.id for row in plan.selection.distances)),
             "diversities": fingerprint(sorted(row.id for row in plan.selection.diversities)),
             "device": kind,
             "batch": batch,

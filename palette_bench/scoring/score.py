@@ -20,7 +20,7 @@ from palette_bench.core.processes import stoppable
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, ImageId, Progress
 from palette_bench.runtime import distributed
 from palette_bench.scoring.card import environment, make_card, make_table
-from palette_bench.scoring.evaluate import PARTIAL_NOTE, score_all
+from palette_bench.scoring.evaluate import PARTIAL_NOTE, ScoredMetric, score_all
 from palette_bench.scoring.extraction import Extraction, ImageSet, obeying
 from palette_bench.scoring.features import DEFAULT_MODE, PAIR_WEIGHTS, Weights
 from palette_bench.scoring.features.cache import ArrayCache
@@ -28,6 +28,7 @@ from palette_bench.scoring.metrics.diagnostics import Diagnostic, DiagnosticRead
 from palette_bench.scoring.metrics.diversity import Diversity
 from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.scoring.outputs import MeasuredOutput, OutputImages, measure
+from palette_bench.scoring.pair_scores import ComparedImages, diversities, paired_scores
 from palette_bench.scoring.parts import NO_PARTS, FinishedParts, ScoreParts
 from palette_bench.scoring.reference_resolver import ReferenceResolver
 from palette_bench.scoring.references import ReferenceRequest
@@ -78,7 +79,8 @@ def score(
         weights: extractor id -> path of its weights, or `random:SEED`.
         device: cpu or cuda.
         precision: `fp32`; `tf32` and `bf16` for previews; `fp64` for audits.
-        mode: resize mode of the FID network: tf1 (the default), clean or pytorch.
+        mode: resize mode of the FID network (default: tf1) and of DINOv2 (default: pytorch): tf1, clean or
+            pytorch.
         reference: `originals`, `val-full@crop-area-v1`, `val-full@crop256-v1`, or the path of an .npz of
             statistics, which needs mode and n. None uses the cached validation set, or else the originals.
         reference_images: images of the validation set; needed the first time it is requested.
@@ -137,12 +139,12 @@ def score(
             images = OutputImages(files, target)
             outputs = ImageSet("outputs", checked.digests, images.scored)
             inputs = resolver.inputs(request, checked.ids, lambda: extraction.tables(outputs), notes)
-            diversities = _diversities(
-                images, checked, selection.diversities, weights, extraction, notes, done
-            )
+            distances = _distances(images, checked, plan, extraction, notes, done)
+            several = _diversities(images, checked, selection.diversities, weights, extraction, notes, done)
 
         def finish() -> Scorecard:
-            scored = score_all(steps, inputs, resolver.matched(inputs.reference), checked.readings)
+            matched = resolver.matched(inputs.reference)
+            scored = {**score_all(steps, inputs, matched, checked.readings), **distances}
             if export:
                 from palette_bench.scoring.statistics_files import write_statistics  # noqa: PLC0415
 
@@ -153,8 +155,8 @@ def score(
             card = make_card(
                 target,
                 checked.report,
-                {**{name: one.score for name, one in scored.items()}, **diversities},
-                {e.id: e.fingerprint for e in used},
+                {**{name: one.score for name, one in scored.items()}, **several},
+                plan.fingerprints,
                 (*checked.problems, *plan.unserved),
                 environment(device, precision),
             )
@@ -251,6 +253,21 @@ def require_intact(target: BenchSet, damaged: Sequence[ImageId]) -> None:
         )
 
 
+def _distances(
+    images: OutputImages,
+    checked: _CheckedSubmission,
+    plan: ScoringPlan,
+    extraction: Extraction,
+    notes: tuple[str, ...],
+    done: FinishedParts,
+) -> dict[str, ScoredMetric]:
+    """Return the paired distances of sample 1 of each image to its original."""
+    target, ids = plan.target, checked.ids
+    pairs = ComparedImages(ids, images.with_original, extraction.world, extraction.progress, done.distances)
+    originals = {i: target.manifest.by_id[i].reference_px for i in ids}
+    return paired_scores(pairs, plan.distances, originals, notes)
+
+
 def _diversities(
     images: OutputImages,
     checked: _CheckedSubmission,
@@ -265,10 +282,12 @@ def _diversities(
     count = checked.report.card.target.samples_per_image
     if count < 2 or any(p.code == "PB206" for p in checked.problems):
         return {}
-    from palette_bench.scoring.diversity import SampledOutputs  # noqa: PLC0415  # few submissions need it
-
-    samples = SampledOutputs(
-        images, checked.ids, count, extraction.world, extraction.progress, done.distances
+    samples = ComparedImages(
+        checked.ids,
+        lambda image_id: images.samples(image_id, count),
+        extraction.world,
+        extraction.progress,
+        done.distances,
     )
     own = {name: path for name, path in weights.items() if name in PAIR_WEIGHTS}
-    return samples.scores(rows, own, extraction.device, notes)
+    return diversities(samples, rows, own, extraction.device, notes)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from palette_bench.benchset.manifest import BenchSet
-from palette_bench.core.errors import Problem, UsageError
+from palette_bench.core.errors import Problem, UsageError, WeightsError
 from palette_bench.core.fingerprint import fingerprint
+from palette_bench.core.types import Fingerprint
 from palette_bench.runtime.distributed import ProcessGroup
 from palette_bench.scoring.evaluate import (
     ImageLabels,
@@ -20,8 +23,18 @@ from palette_bench.scoring.evaluate import (
     select_metrics,
     servable,
 )
-from palette_bench.scoring.features import DEFAULT_MODE, PAIR_WEIGHTS, Weights, check_name, open_extractors
+from palette_bench.scoring.features import (
+    PAIR_WEIGHTS,
+    Weights,
+    check_name,
+    open_extractors,
+    open_pair_distance,
+)
 from palette_bench.scoring.features.extractor import FeatureExtractor
+from palette_bench.scoring.metrics.paired import PairedMetric
+
+if TYPE_CHECKING:
+    from palette_bench.scoring.features.pairs import PairDistance
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +96,7 @@ class ScoringPlan:
         steps: the metrics that read features, each with its network.
         used: the networks that some metric uses.
         unserved: a finding for each metric that no network serves.
+        distances: the paired distances, each with what computes it; None without weights.
         device: device of the networks.
     """
 
@@ -91,7 +105,14 @@ class ScoringPlan:
     steps: Sequence[MetricStep]
     used: Sequence[FeatureExtractor]
     unserved: Sequence[Problem]
+    distances: Sequence[tuple[PairedMetric, PairDistance | None]]
     device: str
+
+    @property
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Return network -> fingerprint, of the networks of features and of paired distances."""
+        paired = {distance.id: distance.fingerprint for _, distance in self.distances if distance}
+        return {**{e.id: e.fingerprint for e in self.used}, **paired}
 
     @classmethod
     def open(
@@ -105,8 +126,8 @@ class ScoringPlan:
             StackError: PB710, ranks have other networks.
         """
         target, selection, names, weights = choice.target, choice.selection, choice.extractors, choice.weights
-        crop, resize = target.protocol.classifier_crop, mode or DEFAULT_MODE
-        opened = world.run_on_all(lambda: open_extractors(names, weights, crop, device, precision, resize))
+        crop = target.protocol.classifier_crop
+        opened = world.run_on_all(lambda: open_extractors(names, weights, crop, device, precision, mode))
         world.require_equal("extractors", fingerprint([e.fingerprint for e in opened]))
         features, unserved = selection.features, list[Problem]()
         if not choice.named:
@@ -115,4 +136,29 @@ class ScoringPlan:
         used = [e for e in opened if any(step.extractor is e for step in steps)]
         if idle := [e.id for e in opened if e not in used]:
             log.warning("no metric uses %s: ignored", ", ".join(idle))
-        return cls(target, selection, steps, used, unserved, device)
+        distances = _open_distances(choice, device, world)
+        return cls(target, selection, steps, used, unserved, distances, device)
+
+
+def _open_distances(
+    choice: ScoringChoice, device: str, world: ProcessGroup
+) -> list[tuple[PairedMetric, PairDistance | None]]:
+    """Return the paired distances with what computes them; None where weights are missing and not named.
+
+    Raises:
+        WeightsError: PB705, metrics that the user named lack their weights; all are named.
+        StackError: PB710, ranks have other networks.
+    """
+    own = {name: path for name, path in choice.weights.items() if name in PAIR_WEIGHTS}
+    opened: list[tuple[PairedMetric, PairDistance | None]] = []
+    faults = []
+    for row in choice.selection.distances:
+        try:
+            opened.append((row, world.run_on_all(partial(open_pair_distance, row.distance, own, device))))
+        except WeightsError as error:
+            faults.append(str(error))
+            opened.append((row, None))
+    if faults and choice.named:
+        raise WeightsError(*faults)
+    world.require_equal("pair distances", fingerprint([d.fingerprint for _, d in opened if d]))
+    return opened

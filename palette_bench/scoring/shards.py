@@ -29,15 +29,15 @@ from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.journal import Shard, locked
 from palette_bench.core.png import PngError
 from palette_bench.core.processes import in_threads, is_main_process, launched, stoppable
-from palette_bench.core.types import SILENT, AnyPath, ImageId, Progress
+from palette_bench.core.types import SILENT, AnyPath, Image, ImageId, Progress
 from palette_bench.runtime.distributed import ProcessGroup
-from palette_bench.scoring.diversity import distances, distances_key
 from palette_bench.scoring.extraction import Extraction, ImageSet
 from palette_bench.scoring.features import PAIR_WEIGHTS, Weights, open_pair_distance
 from palette_bench.scoring.features.cache import ArrayCache
 from palette_bench.scoring.features.pairs import PairDistance
 from palette_bench.scoring.metrics.diversity import Diversity
 from palette_bench.scoring.outputs import OutputImages, measure
+from palette_bench.scoring.pair_scores import PairRow, distances, distances_key
 from palette_bench.scoring.parts import ScoreParts, entry_of, parts_folder
 from palette_bench.scoring.score import FORGIVEN, require_intact, score
 from palette_bench.scoring.scorecard import Scorecard
@@ -261,13 +261,17 @@ class _ShardRun:
         return [entry_of(outputs[i].digest, measured[i], dict(self._compared(i))) for i in ids]
 
     def _compared(self, image_id: ImageId) -> Iterator[tuple[str, list[float]]]:
-        """Yield (key, distances) of the samples of an image, for each diversity that knows this size."""
-        if not self._diversities:
-            return
-        samples = [self._images.scored(image_id, k) for k in range(1, self.samples + 1)]
-        for row, distance in self._diversities:
+        """Yield (key, distances) of the images of an id, for each pair distance that knows this size."""
+        compared: list[tuple[PairRow, PairDistance, list[Image]]] = []
+        if self._diversities:
+            samples = self._images.samples(image_id, self.samples)
+            compared += [(row, distance, samples) for row, distance in self._diversities]
+        if self.plan.distances:
+            both = self._images.with_original(image_id)
+            compared += [(row, distance, both) for row, distance in self.plan.distances if distance]
+        for row, distance, images in compared:
             with suppress(InputError):  # the images are too small; the card says so
-                yield distances_key(row, distance, samples), distances(row, distance, samples).tolist()
+                yield distances_key(row, distance, images), distances(row, distance, images).tolist()
 
     @cached_property
     def _images(self) -> OutputImages:

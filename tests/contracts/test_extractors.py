@@ -35,9 +35,14 @@ EXTRACTORS = {
     "efficientnet-lite0": (None, 1280, 1000, "imagenet-1k"),
     "efficientnet-lite2": (None, 1280, 1000, "imagenet-1k"),
     "googlenet-v1": ("random:0", 1024, None, None),
+    "dinov2-vitl14": ("random:0", 1024, None, None),
+    "dinov2-vits14": ("random:0", 384, None, None),
+    "clip-vitl14-336": ("random:0", 768, None, None),
     "timm:resnet18.tv_in1k": ("random:0", 512, 1000, "imagenet-1k"),
     "timm:vit_tiny_patch16_224": ("random:0", 192, 1000, "imagenet-1k"),
 }
+
+LARGE = ("dinov2-vitl14", "clip-vitl14-336")  # 300 million random weights each
 
 NOTES: dict[str, tuple[str, ...]] = {"efficientnet-lite0": (), "efficientnet-lite2": ()}  # else random
 
@@ -51,12 +56,18 @@ GOLDEN: dict[str, dict[str, tuple[float, float]]] = {
     "efficientnet-b0-v1": {"avgpool": (0.168547, 0.112246), "logits": (-0.00820767, 0.29161)},
     "efficientnet-b0-tf": {"avgpool": (0.180334, 0.0944984), "logits": (0.00683865, 0.290057)},
     "googlenet-v1": {"avgpool": (0.389275, 0.122905)},
+    "dinov2-vitl14": {"cls": (3.20044e-09, 1.0)},
+    "dinov2-vits14": {"cls": (4.01188e-09, 1.0)},
+    "clip-vitl14-336": {"embedding": (0.00106538, 0.0360687)},
     "timm:resnet18.tv_in1k": {"avgpool": (0.820875, 0.134667), "logits": (-0.0421778, 1.18387)},
     "timm:vit_tiny_patch16_224": {"avgpool": (1.27127e-08, 1.0), "logits": (0.00626238, 1.42299)},
 }
 
 
-@pytest.fixture(scope="module", params=EXTRACTORS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.long] if name in LARGE else []) for name in EXTRACTORS],
+)
 def extractor(request: pytest.FixtureRequest) -> FeatureExtractor:
     return open_extractor(request.param, EXTRACTORS[request.param][0], "center224", "cpu")
 

@@ -95,6 +95,21 @@ def test_one_two_and_three_ranks_write_the_same_card(launch: Launch, answered: t
     assert cards[1][0]["n_scored"] == N
 
 
+def test_ranks_share_the_pairs_of_outputs_and_originals(launch: Launch, answered: tuple[Path, Path]) -> None:
+    benchset, submission = answered
+    cards = {}
+    for ranks in (1, 2):
+        out = submission.parent / f"ranks-{ranks}" / "card.json"
+        options = ("--metrics", "lpips", "--weights", "lpips-alex=random:0")
+        done = launch(
+            ranks, "-m", "palette_bench", "--", "score", submission, "--set", benchset, "-o", out, *options
+        )
+        assert done.returncode == 0, done.stderr
+        cards[ranks] = card_of(out), gzip.decompress(out.with_name("card.images.csv.gz").read_bytes())
+    assert cards[1] == cards[2]
+    assert cards[1][0]["scores"]["lpips"]["value"] > 0
+
+
 def test_a_refused_submission_ends_all_ranks_with_exit_3_and_no_card(
     launch: Launch, answered: tuple[Path, Path]
 ) -> None:

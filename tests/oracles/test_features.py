@@ -1,7 +1,9 @@
-"""Our features against the programs whose networks they are: torch-fidelity, torchvision, timm, lpips."""
+"""Our features against the programs whose networks they are: torch-fidelity, torchvision, timm, lpips,
+dists-pytorch."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import warnings
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import torch
 from scipy.signal import convolve2d
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-from torchvision.models import efficientnet_b0, googlenet, resnet50
+from torchvision.models import efficientnet_b0, googlenet, resnet50, vgg16
 
 from palette_bench.core.errors import InputError, UsageError, WeightsError
 from palette_bench.core.fingerprint import sha256
@@ -22,7 +24,7 @@ from palette_bench.scoring.features import open_extractor, open_pair_distance, w
 from palette_bench.scoring.features.extractor import FeatureExtractor, as_images
 from palette_bench.scoring.features.inception import random_tensors
 from palette_bench.scoring.features.network import drawn_images
-from palette_bench.scoring.features.pairs import _Lpips
+from palette_bench.scoring.features.pairs import _Dists, _Lpips
 
 MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
 
@@ -272,6 +274,67 @@ def test_the_heads_are_read_as_they_were_pinned(lpips_package: tuple[type[nn.Mod
         verify_tensors(data, "0" * 64, "heads")
 
 
+@pytest.fixture
+def dists_package(monkeypatch: pytest.MonkeyPatch) -> tuple[type[nn.Module], Path]:
+    package = pytest.importorskip("DISTS_pytorch", reason="the dists-pytorch package is not installed")
+    module = importlib.import_module("DISTS_pytorch.DISTS_pt")
+    # it asks torchvision for trained weights, which would be downloaded
+    monkeypatch.setattr(module.models, "vgg16", lambda pretrained: vgg16(weights=None, init_weights=False))
+    return package.DISTS, Path(package.__file__).parent / "weights.pt"
+
+
+@pytest.mark.parametrize("side", [64, 256])
+def test_dists_equals_the_dists_package(side: int, dists_package: tuple[type[nn.Module], Path]) -> None:
+    build, heads = dists_package
+    ours = open_pair_distance("dists-vgg16", {"dists-vgg16": "random:5", "dists-vgg16-heads": str(heads)})
+    assert isinstance(ours.module, _Dists)
+    theirs = build(load_weights=False)
+    for name, value in torch.load(heads, map_location="cpu", weights_only=True).items():
+        theirs.get_parameter(name).data.copy_(value)
+    for name, parameter in ours.module.trunk.named_parameters():
+        (stage,) = [f"stage{at}" for at in range(1, 6) if f"stage{at}.{name}" in theirs.state_dict()]
+        theirs.get_parameter(f"{stage}.{name}").data.copy_(parameter)
+    one, other = (side_of[:, :, :side, :side] for side_of in (drawn_images(4), images(4)))
+    mixed = ((one.int() + other.int()) // 2).byte()
+    for changed in (other, mixed):
+        with torch.inference_mode():
+            expected = theirs(one.float() / 255, changed.float() / 255)
+        assert_close(ours(one, changed), expected.double(), 2e-5)
+    assert np.array_equal(ours(one, one), np.zeros(4))
+
+
+def test_the_learned_weights_of_dists_are_the_pinned_ones(
+    dists_package: tuple[type[nn.Module], Path],
+) -> None:
+    from palette_bench.runtime.tensors import verify_tensors
+
+    row = weights.pinned()["dists-vgg16-heads"]
+    assert weights.find("dists-vgg16-heads", row)[0].name == "weights.pt"
+    data = weights.read_pinned("dists-vgg16-heads", str(dists_package[1]))
+    assert verify_tensors(data, row.tensors, "heads") == row.tensors
+
+
+def _dists(x: np.ndarray, y: np.ndarray) -> float:
+    """Return texture and structure terms of one (C, H, W) stage with equal weights, from the paper."""
+    terms = []
+    for a, b in zip(x.reshape(len(x), -1), y.reshape(len(y), -1), strict=True):
+        texture = (2 * a.mean() * b.mean() + 1e-6) / (a.mean() ** 2 + b.mean() ** 2 + 1e-6)
+        structure = (2 * np.cov(a, b, bias=True)[0, 1] + 1e-6) / (a.var() + b.var() + 1e-6)
+        terms += [texture, structure]
+    return 1 - float(np.mean(terms))
+
+
+def test_dists_on_pixels_alone_is_the_paper_written_out() -> None:
+    distance = open_pair_distance("dists-vgg16", {"dists-vgg16": "random:0"})
+    assert isinstance(distance.module, _Dists)
+    for parameter in distance.module.heads.parameters():  # weights on the first stage, which is the image
+        parameter.data.zero_()[:, :3] = 1.0
+    one, other = drawn_images(2), images(2)
+    expected = [_dists(*(p[i].double().numpy() / 255 for p in (one, other))) for i in (0, 1)]
+    assert distance(one, other) == pytest.approx(expected, rel=1e-6)
+    assert distance(one, other) == pytest.approx(distance(other, one), rel=1e-12)
+
+
 def _ms_ssim(one: np.ndarray, other: np.ndarray) -> float:
     """Return MS-SSIM of two planes, written out from the paper."""
     offsets = np.arange(11) - 5
@@ -325,12 +388,14 @@ def test_pairs_are_refused_with_a_way_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert "fetch lpips-alex-heads" in str(caught.value)
 
 
-def test_random_lpips_is_a_distance_from_its_seed_alone() -> None:
-    found = [open_pair_distance("lpips-alex", {"lpips-alex": f"random:{seed}"}) for seed in (1, 1, 2)]
+@pytest.mark.parametrize("name", ["lpips-alex", "dists-vgg16"])
+def test_random_networks_are_distances_from_their_seed_alone(name: str) -> None:
+    found = [open_pair_distance(name, {name: f"random:{seed}"}) for seed in (1, 1, 2)]
     assert found[0].fingerprint == found[1].fingerprint != found[2].fingerprint
     one, other = drawn_images(2), images(2)
     assert (found[0](one, other) > 0).all()
     assert np.array_equal(found[0](one, other), found[1](one, other))
+    assert np.array_equal(found[0](one, one), np.zeros(2))
 
 
 def test_a_file_is_parsed_once_proven_only(tmp_path: Path) -> None:

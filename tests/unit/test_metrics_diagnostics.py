@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from palette_bench.scoring.metrics.diagnostics import (
     DIAGNOSTICS,
     DiagnosticInput,
     DiagnosticReading,
+    colourfulness_of,
     structural_similarity,
     summarise,
 )
@@ -79,7 +81,10 @@ def test_diagnostics_follow_the_task() -> None:
     assert ids == {
         "jpeg-v1": ["psnr", "ssim", "colour_shift"],
         "hole-v1": ["psnr", "ssim", "known_region_error", "colour_shift"],
-        "gray-v1": ["psnr", "ssim", "gray_consistency", "colour_shift"],
+        "gray-v1": [
+            *("psnr", "ssim", "gray_consistency", "colour_shift"),
+            *("colourfulness", "colourfulness_change"),
+        ],
     }
 
 
@@ -107,6 +112,38 @@ def test_level_differences_are_exact_to_the_last_bit(seed: int) -> None:
     shift = error[mask].mean(axis=0)
     assert read["colour_shift"] == (np.abs(shift).mean(), np.abs(error[mask]).max(), tuple(shift))
     assert read["known_region_error"] == (known.mean(), known.max(), ())
+
+
+# colourfulness
+
+
+def test_colourfulness_of_images_known_by_hand() -> None:
+    gray = np.full((8, 8, 3), 90, np.uint8)
+    gray[:4] = 200
+    assert colourfulness_of(gray) == 0.0
+    # half red, half blue: rg is 255 or 0, yb is 127.5 or -255
+    two = np.zeros((8, 8, 3), np.uint8)
+    two[:4, :, 0] = two[4:, :, 2] = 255
+    spread, offset = np.hypot(127.5, 191.25), np.hypot(127.5, 63.75)
+    assert colourfulness_of(two) == pytest.approx(spread + 0.3 * offset, rel=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_colourfulness_equals_its_formula_in_plain_numpy(seed: int) -> None:
+    drawn = np.random.default_rng(seed).integers(0, 256, (2, 31, 31, 3)).astype(np.uint8)
+
+    def plain(pixels: np.ndarray) -> float:
+        r, g, b = pixels.astype(float).reshape(-1, 3).T
+        rg, yb = r - g, 0.5 * (r + g) - b
+        return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
+
+    assert colourfulness_of(drawn[0]) == pytest.approx(plain(drawn[0]), rel=1e-12)
+    pair = DiagnosticInput(drawn[0], drawn[0], drawn[1], drawn[0], None)
+    assert DIAGNOSTICS["colourfulness"].read(pair).value == colourfulness_of(drawn[0])
+    change = DIAGNOSTICS["colourfulness_change"].read(pair)
+    assert change.value == pytest.approx(plain(drawn[0]) - plain(drawn[1]), abs=1e-10)
+    assert DIAGNOSTICS["colourfulness_change"].read(replace(pair, scored=drawn[1])).value == 0.0
+    assert summarise(DIAGNOSTICS["colourfulness_change"], [change] * 2).interval is not None
 
 
 # error by the size of the hole

@@ -67,6 +67,8 @@ def test_the_pinned_digests_are_those_of_the_specification() -> None:
         "googlenet-v1": (None, "1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef"),
         "lpips-alex": (244_408_911, "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
         "lpips-alex-heads": (6_009, "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
+        "dists-vgg16": (None, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
+        "dists-vgg16-heads": (12_288, "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"),
     }
 
 

@@ -18,12 +18,14 @@ Weights: TypeAlias = Mapping[str, str]  # extractor id -> path, or random:SEED
 
 TIMM_PREFIX = "timm:"
 FID_NETWORK = "inception-v3-fid"
-DEFAULT_MODE = "tf1"  # resize mode of the FID network
-PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads")  # files of the pair distances of diversity
+DEFAULT_MODE = "tf1"  # resize mode of the FID network unless the user names one
+# files of the distances between two images
+PAIR_WEIGHTS = ("lpips-alex", "lpips-alex-heads", "dists-vgg16", "dists-vgg16-heads")
 IMAGENET = "imagenet-1k"  # label space of classifiers whose classes are the labels of ImageNet sets
 
 _TORCHVISION = "palette_bench.scoring.features.torchvision_models"
 _TIMM = "palette_bench.scoring.features.timm_models"
+_TRANSFORMERS = "palette_bench.scoring.features.vision_transformers"
 
 # id -> module whose `open_network(wanted)` builds the extractor
 EXTRACTORS: Mapping[str, str] = MappingProxyType(
@@ -35,6 +37,9 @@ EXTRACTORS: Mapping[str, str] = MappingProxyType(
         "efficientnet-lite0": _TIMM,
         "efficientnet-lite2": _TIMM,
         "googlenet-v1": _TORCHVISION,
+        "dinov2-vitl14": _TRANSFORMERS,
+        "dinov2-vits14": _TRANSFORMERS,
+        "clip-vitl14-336": _TRANSFORMERS,
         "smoke-random": "palette_bench.scoring.features.smoke_random",
     }
 )
@@ -50,7 +55,7 @@ class ExtractorConfig:
         crop: preprocessing of classifiers.
         device: cpu or cuda.
         precision: fp32, tf32, bf16 or fp64.
-        mode: resize mode of the FID network.
+        mode: resize mode of the FID network and of DINOv2, or None for each network's default.
     """
 
     name: str
@@ -58,7 +63,7 @@ class ExtractorConfig:
     crop: str = "center224"
     device: str = "cpu"
     precision: str = "fp32"
-    mode: str = "tf1"
+    mode: str | None = None
 
 
 def check_name(name: str) -> None:
@@ -72,7 +77,7 @@ def check_name(name: str) -> None:
 
 
 def open_extractor(
-    name: str, weights: str | None, crop: str, device: str, precision: str = "fp32", mode: str = "tf1"
+    name: str, weights: str | None, crop: str, device: str, precision: str = "fp32", mode: str | None = None
 ) -> FeatureExtractor:
     """Return an extractor, ready to run, with its weights loaded and verified.
 
@@ -80,12 +85,12 @@ def open_extractor(
         name: an id of EXTRACTORS, or timm:MODEL.
         weights: path of the weights, `random:SEED`, or None to search the weights store.
         crop: preprocessing of classifiers: `center224`, `whole224-bicubic`, `whole256`, or for timm:MODEL
-            `own`, the model's own preprocessing. The FID network, googlenet-v1 and smoke-random have a fixed
-            one and ignore this argument.
+            `own`, the model's own preprocessing. The FID network, googlenet-v1, DINOv2, CLIP and smoke-random
+            have a fixed one and ignore this argument.
         device: cpu or cuda.
         precision: `fp32`; `tf32` and `bf16` for previews; `fp64` for audits.
-        mode: resize mode of the FID network: `tf1`, `clean` or `pytorch`; other networks ignore this
-            argument.
+        mode: resize mode of the FID network and of DINOv2: `tf1`, `clean` or `pytorch`. None is `tf1` for the
+            former and `pytorch` for the latter; other networks ignore this argument.
 
     Raises:
         UsageError: unknown name, crop, precision or mode, or weights given to a network that takes none.
@@ -105,7 +110,7 @@ def open_extractor(
 
 
 def open_extractors(
-    names: Sequence[str], weights: Weights, crop: str, device: str, precision: str, mode: str
+    names: Sequence[str], weights: Weights, crop: str, device: str, precision: str, mode: str | None
 ) -> list[FeatureExtractor]:
     """Return several extractors, opened; the options are those of `open_extractor`.
 
@@ -127,12 +132,13 @@ def open_extractors(
 def open_pair_distance(
     name: str, weights: Weights = MappingProxyType({}), device: str = "cpu"
 ) -> PairDistance:
-    """Return a distance between two images, for diversity metrics.
+    """Return a distance between two images, of samples of one input or of an output and its original.
 
     Args:
-        name: `lpips-alex` or `ms-ssim`.
-        weights: `lpips-alex` -> path of AlexNet or `random:SEED`, `lpips-alex-heads` -> path of the heads;
-            files that are not given are searched in the weights store.
+        name: `lpips-alex`, `dists-vgg16` or `ms-ssim`.
+        weights: `lpips-alex` -> path of AlexNet or `random:SEED`, `lpips-alex-heads` -> path of its learned
+            weights, and likewise `dists-vgg16` and `dists-vgg16-heads`; files that are not given are searched
+            in the weights store.
         device: cpu or cuda.
 
     Raises:

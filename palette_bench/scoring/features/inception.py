@@ -16,7 +16,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from palette_bench.runtime.device import reproducible_arithmetic
 from palette_bench.runtime.tensors import Tensors, tensor_digest
-from palette_bench.scoring.features import FID_NETWORK, ExtractorConfig
+from palette_bench.scoring.features import DEFAULT_MODE, FID_NETWORK, ExtractorConfig
 from palette_bench.scoring.features.extractor import FeatureExtractor, NetworkInfo, assemble
 from palette_bench.scoring.features.network import FeatureNetwork, load_weights
 from palette_bench.scoring.features.preprocess import MODES, Mode, find_mode
@@ -92,7 +92,7 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
         WeightsError: PB705, weights are missing, have another digest, or are not this network's.
         DeviceError: PB707, this machine lacks the device, or the device lacks the precision.
     """
-    mode = find_mode(wanted.mode)
+    mode = find_mode(wanted.mode or DEFAULT_MODE)
     network = InceptionNetwork(mode)
     notes = load_weights(network, network.model, wanted)
     about = NetworkInfo(heads={"features": "pool_3", "logits": "logits"}, preprocess=mode.words, notes=notes)

@@ -116,7 +116,12 @@ class FeatureNetwork(nn.Module):
 
 
 def load_weights(
-    network: FeatureNetwork, model: nn.Module, wanted: ExtractorConfig, *, in_order: bool = False
+    network: FeatureNetwork,
+    model: nn.Module,
+    wanted: ExtractorConfig,
+    *,
+    in_order: bool = False,
+    file: str = "a safetensors or torch state dictionary",
 ) -> tuple[str, ...]:
     """Fill a network with weights; return the notes that its scores carry.
 
@@ -125,6 +130,7 @@ def load_weights(
         model: module that holds the tensors, under the names of the weights file.
         wanted: name and weights of the extractor.
         in_order: whether the pinned file holds the tensors in the network's order but under other names.
+        file: which file the user is told to give if the weights are not pinned.
 
     Raises:
         UsageError: the seed is not a number.
@@ -141,7 +147,7 @@ def load_weights(
         data = store.read_given(wanted.name, wanted.weights)
     else:
         expected = "its weights: nothing is downloaded while scoring"
-        fix = f"--weights {wanted.name}=FILE, a safetensors or torch state dictionary"
+        fix = f"--weights {wanted.name}=FILE, {file}"
         raise WeightsError.of("PB705", wanted.name, expected=expected, found="--weights: not given", fix=fix)
     tensors = parse_tensors(data, wanted.name)
     if in_order and is_pinned:

@@ -1,17 +1,22 @@
-"""Distances between two images, for the diversity among samples: LPIPS and MS-SSIM."""
+"""Distances between two images, of samples of one input or of an output and its original.
+
+LPIPS and DISTS compare features of networks, MS-SSIM compares pixels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import alexnet
+from torchvision.models import alexnet, vgg16
 
 from palette_bench.core.errors import InputError, WeightsError
 from palette_bench.core.fingerprint import fingerprint
@@ -20,10 +25,11 @@ from palette_bench.runtime.device import open_device, reproducible_arithmetic
 from palette_bench.runtime.tensors import Tensors, load_strictly, parse_tensors, tensor_digest
 from palette_bench.scoring.features.extractor import MICRO_BATCH
 from palette_bench.scoring.features.network import RANDOM_NOTE, he_normal, normals, seed_of
+from palette_bench.scoring.features.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from palette_bench.scoring.features.weights import read_pinned
 
 LPIPS = "lpips-alex"
-LPIPS_HEADS = "lpips-alex-heads"
+DISTS = "dists-vgg16"
 MS_SSIM = "ms-ssim"
 
 # Increased when the same weights and pixels give other distances. Revision 2 ignores the caller's settings.
@@ -115,33 +121,132 @@ class _Lpips(nn.Module):
         return torch.stack([gap.double().mean(dim=(1, 2)) for gap in gaps]).sum(dim=0)
 
 
-def _open_lpips(weights: Mapping[str, str], device: str) -> PairDistance:
+# --- DISTS ---
+
+_STAGES = ((0, 4), (5, 9), (10, 16), (17, 23), (24, 30))  # slices of VGG16's features between its poolings
+_STAGE_CHANNELS = (3, 64, 128, 256, 512, 512)  # the first stage is the image itself
+_STABILISER = 1e-6
+
+
+class _DistsHeads(nn.Module):
+    """The learned weights of each channel's texture and structure, under the tensor names of the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shape = (1, sum(_STAGE_CHANNELS), 1, 1)
+        self.alpha, self.beta = nn.Parameter(torch.empty(shape)), nn.Parameter(torch.empty(shape))
+
+    def weights(self) -> list[tuple[Tensor, Tensor]]:
+        """Return alpha and beta of each stage, (C,) float64 each; all of them add up to 1."""
+        alpha, beta = self.alpha.double().flatten(), self.beta.double().flatten()
+        total = alpha.sum() + beta.sum()
+        stages = [torch.split(part / total, list(_STAGE_CHANNELS)) for part in (alpha, beta)]
+        return list(zip(*stages, strict=True))
+
+
+class _Dists(nn.Module):
+    """DISTS with VGG16, whose maximum poolings are L2 poolings by a 3 x 3 Hann window.
+
+    Per channel, with means m, variances v and the covariance c of two feature maps x and y, the texture
+    similarity is (2 m_x m_y + c1) / (m_x^2 + m_y^2 + c1), and the structure similarity is
+    (2 c + c2) / (v_x + v_y + c2), c1 = c2 = 1e-6. The distance is 1 minus the sum of alpha times texture and
+    beta times structure over all channels, alpha and beta adding up to 1.
+
+    Source: Ding, Ma, Wang and Simoncelli 2020, section 3; dists-pytorch 0.1.
+    """
+
+    window: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: nn.Sequential, heads: _DistsHeads) -> None:
+        super().__init__()
+        self.trunk, self.heads = trunk, heads
+        line = torch.tensor([0.25, 0.5, 0.25])
+        self.register_buffer("window", line[:, None] * line)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    def _stages(self, images: Tensor) -> list[Tensor]:
+        """Return the images in [0, 1] and the activations of five stages."""
+        pixels = images.float() / 255
+        found, maps = [pixels], (pixels - self.mean) / self.std
+        for start, end in _STAGES:
+            if start:
+                kernel = self.window.expand(maps.shape[1], 1, 3, 3)
+                squares = functional.conv2d(maps.square(), kernel, stride=2, padding=1, groups=maps.shape[1])
+                maps = (squares + 1e-12).sqrt()
+            maps = self.trunk[start:end](maps)
+            found.append(maps)
+        return found
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return distances, (N,) float64, and 0 for equal images."""
+        stages = zip(self._stages(one), self._stages(other), self.heads.weights(), strict=True)
+        parts = []
+        for x, y, (alpha, beta) in stages:
+            texture, structure = _similarities(x.double().flatten(2), y.double().flatten(2))
+            # the weights add up to 1, so this is 1 minus the weighted sum, and exactly 0 for equal images
+            parts.append((1 - texture) @ alpha + (1 - structure) @ beta)
+        return torch.stack(parts).sum(dim=0)
+
+
+def _similarities(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return texture and structure similarity of each channel, (N, C) each, of two (N, C, H * W) maps."""
+    mean_x, mean_y = x.mean(dim=2), y.mean(dim=2)
+    texture = (2 * mean_x * mean_y + _STABILISER) / (mean_x**2 + mean_y**2 + _STABILISER)
+    x, y = x - mean_x[:, :, None], y - mean_y[:, :, None]
+    spread = x.square().mean(dim=2) + y.square().mean(dim=2)
+    return texture, (2 * (x * y).mean(dim=2) + _STABILISER) / (spread + _STABILISER)
+
+
+# --- networks and their weights ---
+
+
+@dataclass(frozen=True)
+class _PairNetwork:
+    """A trained distance: its trunk, which is torchvision's, the learned weights, and what they become."""
+
+    trunk: Callable[[], nn.Module]
+    heads: Callable[[], nn.Module]
+    build: Callable[..., nn.Module]
+
+
+_NETWORKS = {
+    LPIPS: _PairNetwork(partial(alexnet, weights=None), _Heads, _Lpips),
+    DISTS: _PairNetwork(partial(vgg16, weights=None, init_weights=False), _DistsHeads, _Dists),
+}
+
+
+def _open_network(name: str, weights: Mapping[str, str], device: str) -> PairDistance:
     where = open_device(device)
-    model, heads = alexnet(weights=None), _Heads()
-    seed = seed_of(LPIPS, weights.get(LPIPS))
+    row, heads_name = _NETWORKS[name], f"{name}-heads"
+    model: Any = row.trunk()  # AlexNet and VGG have features, which nn.Module does not declare
+    heads = row.heads()
+    seed = seed_of(name, weights.get(name))
     if seed is None:
-        files = _read_both(weights)
-        load_strictly(model, files[LPIPS], LPIPS)
-        load_strictly(heads, files[LPIPS_HEADS], LPIPS_HEADS)
+        files = _read_all((name, heads_name), weights)
+        load_strictly(model, files[name], name)
+        load_strictly(heads, files[heads_name], heads_name)
     else:
         he_normal(model.features, seed)
-        given = weights.get(LPIPS_HEADS)
+        given = weights.get(heads_name)
         if given is not None:
-            load_strictly(heads, parse_tensors(read_pinned(LPIPS_HEADS, given), LPIPS_HEADS), LPIPS_HEADS)
+            load_strictly(heads, parse_tensors(read_pinned(heads_name, given), heads_name), heads_name)
         else:  # random heads are non-negative, as the learned ones are
-            for name, parameter in heads.named_parameters():
-                drawn = np.abs(normals(seed, name, tuple(parameter.shape)))
+            for part, parameter in heads.named_parameters():
+                drawn = np.abs(normals(seed, part, tuple(parameter.shape)))
                 parameter.data.copy_(torch.from_numpy(drawn))
-    module = _Lpips(model.features, heads).eval().requires_grad_(False).to(where)
-    identity = {"id": LPIPS, "weights": tensor_digest(module.state_dict()), "forward": _REVISION}
+    module = row.build(model.features, heads).eval().requires_grad_(False).to(where)
+    identity = {"id": name, "weights": tensor_digest(module.state_dict()), "forward": _REVISION}
     notes = () if seed is None else (RANDOM_NOTE,)
-    return PairDistance(LPIPS, notes, fingerprint(identity), module, where)
+    return PairDistance(name, notes, fingerprint(identity), module, where)
 
 
-def _read_both(weights: Mapping[str, str]) -> dict[str, Tensors]:
-    """Return the tensors of both files; one error names every file that is missing or wrong."""
+def _read_all(names: Sequence[str], weights: Mapping[str, str]) -> dict[str, Tensors]:
+    """Return the tensors of several files; one error names every file that is missing or wrong."""
     tensors, faults = {}, []
-    for name in (LPIPS, LPIPS_HEADS):
+    for name in names:
         try:
             tensors[name] = parse_tensors(read_pinned(name, weights.get(name)), name)
         except WeightsError as error:
@@ -223,6 +328,6 @@ def _open_ms_ssim(weights: Mapping[str, str], device: str) -> PairDistance:
 
 
 PAIRS: Mapping[str, Callable[[Mapping[str, str], str], PairDistance]] = {
-    LPIPS: _open_lpips,
+    **{name: partial(_open_network, name) for name in _NETWORKS},
     MS_SSIM: _open_ms_ssim,
 }

@@ -1,4 +1,4 @@
-"""Preprocessing of images for networks: crops of classifiers, and resize modes of the FID network.
+"""Preprocessing of images for networks: crops of classifiers, and resizes of whole images.
 
 Source: metrics, section 2.2.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -139,36 +142,38 @@ class Preprocess:
         return (self.crop.cut(pixels) / 255 - mean) / std
 
 
-# --- resize modes of the FID network ---
+# --- resizes of whole images ---
 
-SIDE = 299
+SIDE = 299  # of the FID network's inputs
+_PILLOW_ONE = 1 << 22
 
 
-def tf1(pixels: Tensor) -> Tensor:
-    """Return (N, 3, 299, 299) by TensorFlow 1's bilinear resize: src = dst * in / out, no antialias.
+def tf1(pixels: Tensor, side: int = SIDE) -> Tensor:
+    """Return (N, 3, side, side) by TensorFlow 1's bilinear resize: src = dst * in / out, no antialias.
 
-    The last row and column are repeated and the images resized to 300 with aligned corners, which gives the
-    scale (in + 1 - 1) / (300 - 1) = in / 299. The last row and column of the result are dropped.
+    The last row and column are repeated and the images resized to side + 1 with aligned corners, which gives
+    the scale (in + 1 - 1) / (side + 1 - 1) = in / side. The last row and column of the result are dropped.
 
     Args:
         pixels: (N, 3, H, W) floating point.
+        side: side of the result, pixels.
 
     Source: the scale is that of TensorFlow 1 and torch-fidelity; this way of computing it is ours.
     """
     padded = functional.pad(pixels, (0, 1, 0, 1), mode="replicate")
-    larger = functional.interpolate(padded, size=(SIDE + 1, SIDE + 1), mode="bilinear", align_corners=True)
-    return larger[:, :, :SIDE, :SIDE]
+    larger = functional.interpolate(padded, size=(side + 1, side + 1), mode="bilinear", align_corners=True)
+    return larger[:, :, :side, :side]
 
 
-def clean(pixels: Tensor) -> Tensor:
-    """Return (N, 3, 299, 299) by a bicubic resize with antialias in floating point, clipped to [0, 255].
+def clean(pixels: Tensor, side: int = SIDE) -> Tensor:
+    """Return (N, 3, side, side) by a bicubic resize with antialias in floating point, clipped to [0, 255].
 
     The resize runs in float64, because torch's kernel weights in float32 are off by up to 3e-3 of 255.
 
     Source: clean-fid's resizer (Pillow's bicubic on each channel as float).
     """
     resized = functional.interpolate(
-        pixels.double(), size=(SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True
+        pixels.double(), size=(side, side), mode="bicubic", align_corners=False, antialias=True
     )
     return resized.clamp_(0, 255).to(pixels.dtype)
 
@@ -179,6 +184,53 @@ def pytorch(pixels: Tensor) -> Tensor:
     Source: pytorch-fid.
     """
     return functional.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+
+
+def pillow_bicubic(pixels: Tensor, side: int) -> Tensor:
+    """Return (N, 3, side, side) as Pillow's bicubic resize of 8-bit images, to the bit.
+
+    Pillow resizes rows, then columns, with antialias and weights of 22 bits, and rounds to whole levels after
+    each. All products and sums here are whole numbers below 2^53, so every device gives the same levels.
+
+    Args:
+        pixels: (N, 3, H, W) floating point, whole levels in [0, 255].
+        side: side of the result, pixels.
+
+    Source: Pillow, `Resample.c`, which torchvision's `Resize` calls for images of Pillow.
+    """
+    rows, columns = (
+        torch.from_numpy(_pillow_weights(size, side)).to(pixels.device) for size in pixels.shape[2:]
+    )
+    levels = _whole_levels(pixels.double() @ columns.T)
+    return _whole_levels(rows @ levels).to(pixels.dtype)
+
+
+def _whole_levels(sums: Tensor) -> Tensor:
+    return (sums / _PILLOW_ONE + 0.5).floor_().clamp_(0, 255)
+
+
+@cache
+def _pillow_weights(size: int, side: int) -> NDArray[np.float64]:
+    """Return the (side, size) weights of Pillow's bicubic kernel, a = -0.5, as whole multiples of 2^-22."""
+    scale = size / side
+    centres = (np.arange(side) + 0.5) * scale
+    x = np.abs(np.arange(size) + 0.5 - centres[:, None]) / max(scale, 1.0)
+    near, far = (1.5 * x - 2.5) * x * x + 1, -0.5 * (((x - 5) * x + 8) * x - 4)
+    kernel = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    weights = kernel / kernel.sum(axis=1, keepdims=True) * _PILLOW_ONE
+    return np.asarray(np.trunc(weights + np.copysign(0.5, weights)))
+
+
+def pillow_square(side: int) -> Crop:
+    """Return the crop of CMMD: the largest central square, resized to `side` by `pillow_bicubic`.
+
+    Source: google-research/cmmd, `io_util._center_crop_and_resize`.
+    """
+
+    def cut(pixels: Tensor) -> Tensor:
+        return pillow_bicubic(_central(pixels, min(pixels.shape[2:]), "pillow_square"), side)
+
+    return Crop(f"central square; Pillow's bicubic to {side}, 8 bit", side, cut)
 
 
 @dataclass(frozen=True)
@@ -195,6 +247,7 @@ class Mode:
         return (self.resize(pixels) - self.centre) / self.scale
 
 
+# resize modes of the FID network
 MODES = {
     "tf1": Mode("tf1: bilinear to 299, src = dst * in/out, no antialias; (x - 128) / 128", tf1, 128.0, 128.0),
     "clean": Mode("clean: bicubic to 299, antialias, float, clipped; (x - 128) / 128", clean, 128.0, 128.0),
@@ -213,3 +266,27 @@ def find_mode(name: str) -> Mode:
     if name not in MODES:
         raise UsageError(f"unknown preprocess mode {name!r}: {suggest(name, MODES)}")
     return MODES[name]
+
+
+# The same names, for networks with normalised inputs. Source: torch-fidelity (tf1), and dgm-eval without
+# (pytorch) and with --clean_resize (clean).
+_WHOLE: dict[str, tuple[str, Callable[[Tensor, int], Tensor]]] = {
+    "tf1": ("tf1: bilinear to {}, src = dst * in/out, no antialias", tf1),
+    "clean": ("clean: bicubic to {}, antialias, float, clipped", clean),
+    "pytorch": ("pytorch: Pillow's bicubic to {}, 8 bit", pillow_bicubic),
+}
+
+
+def whole_image(mode: str, side: int) -> Crop:
+    """Return the resize of a whole image to a square, as the crop of a network with normalised inputs.
+
+    Args:
+        mode: `tf1`, `clean` or `pytorch`.
+        side: side of the square, pixels.
+
+    Raises:
+        UsageError: unknown mode.
+    """
+    find_mode(mode)
+    words, resize = _WHOLE[mode]
+    return Crop(words.format(side), side, lambda pixels: resize(pixels, side))

@@ -67,13 +67,7 @@ def open_network(wanted: ExtractorConfig) -> FeatureExtractor:
     config = timm.get_pretrained_cfg(name) or PretrainedCfg()
     crop = _own(config) if wanted.crop == OWN_CROP else find_crop(wanted.crop, (OWN_CROP,))
     preprocess = Preprocess(crop, tuple(config.mean), tuple(config.std))
-    # Models have timm's default, fused attention, whatever the process or TIMM_FUSED_ATTN has set.
-    chosen = use_fused_attn(), use_fused_attn(experimental=True)
-    set_fused_attn()
-    try:
-        network = TimmNetwork(_create(name, config, crop.side), preprocess)
-    finally:
-        set_fused_attn(chosen[0], experimental=chosen[1])
+    network = TimmNetwork(_for_side(name, config, crop.side), preprocess)
     notes = load_weights(network, network.model, wanted, in_order=wanted.name in _IN_ORDER)
     classes = network.model.num_classes
     heads: dict[Role, str] = {"features": "avgpool"}
@@ -94,16 +88,29 @@ def _own(config: PretrainedCfg) -> Crop:
     return resized_crop(math.floor(side / config.crop_pct), side, config.interpolation)
 
 
-def _create(name: str, config: PretrainedCfg, side: int) -> Any:
+def create(name: str, **options: Any) -> Any:
+    """Return a timm model without weights, with the options of `timm.create_model`.
+
+    It has timm's default, fused attention, whatever the process or TIMM_FUSED_ATTN has set.
+    """
+    chosen = use_fused_attn(), use_fused_attn(experimental=True)
+    set_fused_attn()
+    try:
+        return timm.create_model(name, pretrained=False, **options)
+    finally:
+        set_fused_attn(chosen[0], experimental=chosen[1])
+
+
+def _for_side(name: str, config: PretrainedCfg, side: int) -> Any:
     """Return a model for images of `side`; transformers resample their position embedding for it.
 
     Raises:
         UsageError: the model accepts only images of its own size.
     """
     if not config.fixed_input_size or config.input_size[-1] == side:
-        return timm.create_model(name, pretrained=False)
+        return create(name)
     try:
-        return timm.create_model(name, pretrained=False, dynamic_img_size=True)
+        return create(name, dynamic_img_size=True)
     except TypeError as error:
         raise UsageError(
             f"timm:{name} takes images of {config.input_size[-1]} pixels only: use crop {OWN_CROP!r}"

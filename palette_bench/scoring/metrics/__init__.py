@@ -15,7 +15,8 @@ from palette_bench.scoring.metrics.diagnostics import DIAGNOSTICS
 from palette_bench.scoring.metrics.diversity import DIVERSITIES
 from palette_bench.scoring.metrics.frechet import frechet
 from palette_bench.scoring.metrics.kid import kernel
-from palette_bench.scoring.metrics.metric import Metric, MetricRow
+from palette_bench.scoring.metrics.metric import Metric, MetricRow, RankingRow
+from palette_bench.scoring.metrics.paired import PAIRED_METRICS
 from palette_bench.scoring.metrics.perceptual import perceptual_distance
 
 _frechet = partial(
@@ -101,8 +102,9 @@ FEATURE_METRICS: dict[str, Metric] = {
     )
 }  # fmt: skip
 
-# all metrics that scoring computes, by id
-METRICS: dict[str, MetricRow] = {**FEATURE_METRICS, **DIVERSITIES, **DIAGNOSTICS}
+# all metrics that a protocol may rank by, and all that scoring computes, by id
+RANKING_METRICS: dict[str, RankingRow] = {**FEATURE_METRICS, **PAIRED_METRICS}
+METRICS: dict[str, MetricRow] = {**RANKING_METRICS, **DIVERSITIES, **DIAGNOSTICS}
 
 # reserved name -> name against the set's own originals, and general or originals name -> reserved name
 ORIGINALS_FORM = {row.id: row.originals for row in FEATURE_METRICS.values() if row.originals}

@@ -238,6 +238,35 @@ def gray_consistency(image: DiagnosticInput) -> DiagnosticReading:
     return _mean_level(gap, gap.size)
 
 
+def colourfulness_of(image: Image) -> float:
+    """Return the colourfulness of an (H, W, 3) uint8 image, >= 0, and 0 for gray images.
+
+    With rg = R - G and yb = (R + G) / 2 - B, it is sqrt(var rg + var yb) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2)
+    over all pixels, on sRGB levels. 33 is moderately, 109 extremely colourful. Sums of integers are exact.
+
+    Source: Hasler and Suesstrunk 2003, the metric M(3) and its table of categories.
+    """
+    red, green, blue = np.moveaxis(image.astype(np.int16), 2, 0)
+    count = red.size
+    spread = offset = 0.0
+    for opponent, factor in ((red - green, 1), (red + green - 2 * blue, 2)):  # rg, and twice yb
+        mean = int(opponent.sum(dtype=np.int64)) / count / factor
+        squares = int(np.square(opponent, dtype=np.int32).sum(dtype=np.int64)) / count / factor**2
+        spread, offset = spread + squares - mean**2, offset + mean**2
+    return float(np.sqrt(max(spread, 0.0)) + 0.3 * np.sqrt(offset))
+
+
+def colourfulness(image: DiagnosticInput) -> DiagnosticReading:
+    """Return the colourfulness of the scored image; it says nothing of the original."""
+    return DiagnosticReading(colourfulness_of(image.scored), _largest(image.error))
+
+
+def colourfulness_change(image: DiagnosticInput) -> DiagnosticReading:
+    """Return the colourfulness of the scored image minus that of its original; below 0 it is duller."""
+    change = colourfulness_of(image.scored) - colourfulness_of(image.reference)
+    return DiagnosticReading(change, _largest(image.error))
+
+
 def _mean_level(gap: _Differences, count: int) -> DiagnosticReading:
     """Return the mean absolute difference of `count` samples; all others are 0 in `gap`."""
     if not count:
@@ -271,6 +300,15 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
             "tint against the original", "lower", "levels", None, colour_shift,
             # the signed shift of red, green and blue, averaged over images, in levels
             lambda found: {"signed": [float(mean) for mean in np.mean([r.detail for r in found], axis=0)]},
+        ),
+        Diagnostic(
+            "colourfulness", "Colourfulness", "spread and strength of the output's colours",
+            "colourfulness of the output", "none", "colourfulness", "gray-v1", colourfulness,
+        ),
+        Diagnostic(
+            "colourfulness_change", "Colourfulness change", "0 as colourful as the original, below duller",
+            "colourfulness of the output minus the original's", "none", "colourfulness", "gray-v1",
+            colourfulness_change,
         ),
     )
 }  # fmt: skip

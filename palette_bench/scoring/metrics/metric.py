@@ -103,7 +103,22 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
-class Metric(MetricRow):
+class RankingRow(MetricRow):
+    """A row of a table whose metrics may rank.
+
+    Attributes:
+        role: its name on boards if it ranks, which covers its other forms.
+        test: the paired test that tells two systems apart; None for metrics that never rank.
+        column: the column of the per-image table that the test reads.
+    """
+
+    role: str = field(default="", kw_only=True)
+    test: TestId | None = field(default=None, kw_only=True)
+    column: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Metric(RankingRow):
     """A row of the table of metrics of features.
 
     Attributes:
@@ -116,9 +131,6 @@ class Metric(MetricRow):
         extractor: the only extractor that it is defined on, or None for any.
         general: the name of the same arithmetic on another network; set for reserved names only.
         originals: the name of the same arithmetic against the set's own originals, if that has its own.
-        role: its name on boards if it ranks, which covers its other forms.
-        test: the paired test that tells two systems apart; None for metrics that never rank.
-        column: the column of the per-image table that the test reads.
         tolerance: how far the originals may be from the paper's value: absolute, and as a fraction of that
             value. None if the paper has no such number.
     """
@@ -132,9 +144,6 @@ class Metric(MetricRow):
     extractor: str | None = None
     general: str = ""
     originals: str = ""
-    role: str = ""
-    test: TestId | None = None
-    column: str = ""
     tolerance: tuple[float, float] | None = None
 
 
