@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.core.intervals import Estimate, Interval
+from palette_bench.core.intervals import Estimate, Interval, log_linear
 from palette_bench.scoring.metrics import mmd
 from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome
 from palette_bench.scoring.metrics.mmd import Rows
@@ -74,7 +74,8 @@ def gaussian_distance(
         unpaired  MMD^2 = sum_ij k(x_i,x_j) / N^2 + sum_ij k(y_i,y_j) / M^2 - 2 sum_ij k(x_i,y_j) / NM
                   h_i = 2 [sum over j != i of k(x_i,x_j) / N - sum_j k(x_i,y_j) / M]
 
-    If unpaired, the reference counts as fixed. Pairs of a row with itself add about 1/N + 1/M of 1 - k.
+    If unpaired, the reference counts as fixed. Pairs of a row with itself add about 1/N + 1/M of 1 - k. The
+    value is positive and skewed near zero, so its interval is normal on the log scale.
 
     Args:
         outputs: (N, D) features; every row is divided by its length.
@@ -97,23 +98,22 @@ def gaussian_distance(
         own = 2 - 2 * np.exp(np.einsum("nd,nd->n", gap, gap) / (-2 * SIGMA**2))  # g_ii
         among, among_half = mmd.means(mmd.paired_sums(one, two, gaussian))
         value = (float(among.mean()) * (n - 1) + float(own.mean())) / n
-        cross, method = np.zeros(n), "paired-vstat-v1"
+        cross, method = np.zeros(n), "paired-vstat-log-v1"
     else:
         own = 0.0  # k(x, x) = 1 for every x
         cross = mmd.cross_means(one, two, gaussian)
         among, among_half = mmd.means(mmd.self_sums(one, gaussian))
         mean = self_mean(reference) if reference_mean is None else reference_mean
         within = (float(among.mean()) * (n - 1) + 1) / n + (mean * (m - 1) + 1) / m
-        value, method = within - 2 * float(cross.mean()), "vstat-v1"
+        value, method = within - 2 * float(cross.mean()), "vstat-log-v1"
     whole, halves = (
         None if found is None else SCALE * (2 * (found * (n - 1) / n - cross) + own / n)
         for found in (among, among_half)
     )
     assert whole is not None, "only halves may be too small"
     influence = Influence(whole, halves)
-    return GaussianResult(
-        SCALE * value, influence.interval(SCALE * value, method), influence, influence.notes
-    )
+    interval = log_linear(SCALE * value, whole, method, halves)
+    return GaussianResult(SCALE * value, interval, influence, influence.notes)
 
 
 def gaussian_mmd(tables: FeatureTables, column: str = "cmmd_influence") -> MetricOutcome:

@@ -14,13 +14,13 @@ without their edge. The values of k are theirs.
 A reference of other images counts as fixed. Precision and density are then means of independent values, one
 an output. All else depends on shared neighbours: the standard error is the jackknife's, which leaves out one
 image at a time (against own originals, one output with its original), with the balls that grow when their
-neighbour is left out. It is 1.0 to 3 times the true one (benchmarks/cloud_coverage.py), and collapses where
+neighbour is left out. It is 1 to 3.4 times the true one (benchmarks/cloud_coverage.py), and collapses where
 nearly all or none of the points are covered, so such shares have no interval.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -305,5 +305,6 @@ def _jackknifed(
     """Return a share of points with its jackknife interval, or without one if it is nearly 0 or 1."""
     if min(value, 1 - value) * points < LEAST:
         return MetricOutcome(value, params=params, notes=(*notes, "saturated"))
-    interval = _interval(value, without)
+    found = _interval(value, without)
+    interval = found and replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
     return MetricOutcome(value, interval, params=params, notes=(*notes, "conservative-interval"))
