@@ -87,7 +87,8 @@ def text(outcomes: list[MetricOutcome], truth: float | None) -> str:
         return f"{line} {'':6} {'':7}"
     spread = values.std(ddof=1)
     ratio = np.mean([interval.se for interval in given]) / spread if spread else np.inf
-    held = np.mean([interval.low <= target <= interval.high for interval in given])
+    rounding = 1e-12  # Wilson ends at 1 less the last bit
+    held = np.mean([interval.low <= target <= interval.high + rounding for interval in given])
     return f"{line} {ratio:6.2f} {held:7.1%}"
 
 

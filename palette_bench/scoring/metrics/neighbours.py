@@ -25,6 +25,7 @@ _TINY = 1e-30  # of the largest squared length: what may underflow
 
 Indices: TypeAlias = NDArray[np.int64]
 Values: TypeAlias = NDArray[np.float64]
+_Candidates: TypeAlias = tuple[Indices, Indices, NDArray[np.float32]]  # row, other row, lower bound
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def nearest(cloud: Cloud, k: int) -> Nearest:
         bounds += cloud.slack[block, None].astype(np.float32) + cloud.slack[block].astype(np.float32)
         np.fill_diagonal(bounds, np.inf)
         reach[block] = np.partition(bounds, k - 1, axis=1)[:, k - 1] * np.float32(1 + 8 * _UNIT)
-    kept: list[list[tuple[Indices, Indices, NDArray[np.float32]]]] = [[] for _ in blocks]
+    kept: list[list[_Candidates]] = [[] for _ in blocks]
     squared, rows = np.empty((len(reach), k)), np.empty((len(reach), k), np.int64)
     for i, one in enumerate(blocks):
         for j, two in enumerate(blocks[i:], start=i):
@@ -112,18 +113,18 @@ def nearest(cloud: Cloud, k: int) -> Nearest:
             low = bounds.ravel()[at]
             first, second = np.divmod(at, bounds.shape[1])
             first, second = first + one.start, second + two.start
-            for block, near, far in ((i, first, second), (j, second, first))[: 1 + (i != j)]:
+            for at_block, near, far in ((i, first, second), (j, second, first))[: 1 + (i != j)]:
                 own = low <= reach[near]
-                kept[block].append((near[own], far[own], low[own]))
-        squared[one], rows[one] = _closest(cloud, *map(np.concatenate, zip(*kept[i], strict=True)), k)
+                kept[at_block].append((near[own], far[own], low[own]))
+        squared[one], rows[one] = _closest(cloud, kept[i], k)
         kept[i].clear()
     return Nearest(squared, rows)
 
 
-def _closest(
-    cloud: Cloud, near: Indices, far: Indices, low: NDArray[np.float32], k: int
-) -> tuple[Values, Indices]:
+def _closest(cloud: Cloud, kept: list[_Candidates], k: int) -> tuple[Values, Indices]:
     """Return squared distances and rows of the k closest of some candidates of each row, all of one block."""
+    near, far = np.concatenate([part[0] for part in kept]), np.concatenate([part[1] for part in kept])
+    low = np.concatenate([part[2] for part in kept])
     upper = low + cloud.slack[near] + cloud.slack[far]
     order = np.lexsort((upper, near))
     near, far, low, upper = near[order], far[order], low[order], upper[order]
@@ -170,7 +171,7 @@ def close_pairs(
             at = np.flatnonzero(within)
             i, j = np.divmod(at, bounds.shape[1])
             i, j = i + one.start, j + two.start
-            low = bounds.ravel()[at] * scale
+            low = bounds.ravel()[at].astype(np.float64) * scale
             high = low + (outputs.slack[i] + reference.slack[j]) * scale
             radii = (*of_outputs[i].T, *of_reference[j].T)
             open_ = np.logical_or.reduce([(low <= radius) & (radius <= high) for radius in radii])
