@@ -92,7 +92,6 @@ def gaussian_distance(
     n, m = len(one), len(two)
     if min(n, m) < 2:
         return GaussianResult(None, None, None, ("n<2",))
-    own: Rows | float
     if paired:
         gap = one - two
         own = 2 - 2 * np.exp(np.einsum("nd,nd->n", gap, gap) / (-2 * SIGMA**2))  # g_ii
@@ -100,7 +99,7 @@ def gaussian_distance(
         value = (float(among.mean()) * (n - 1) + float(own.mean())) / n
         cross, method = np.zeros(n), "paired-vstat-log-v1"
     else:
-        own = 0.0  # k(x, x) = 1 for every x
+        own = np.zeros(n)  # k(x, x) = 1 for every x
         cross = mmd.cross_means(one, two, gaussian)
         among, among_half = mmd.means(mmd.self_sums(one, gaussian))
         mean = self_mean(reference) if reference_mean is None else reference_mean
