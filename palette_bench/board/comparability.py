@@ -59,7 +59,7 @@ def metric_for(role: str, card: Scorecard) -> str | None:
 
 def ranked_keys(card: Scorecard) -> tuple[str, ...]:
     """Return the card's ranked metrics in the protocol's order; the first one sorts boards."""
-    return tuple(key for _, key in _roles(card))
+    return tuple(dict.fromkeys(key for _, key in _roles(card)))  # two roles may share a general form
 
 
 def board_metrics(cards: Iterable[Scorecard]) -> tuple[str, ...]:

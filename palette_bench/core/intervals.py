@@ -122,6 +122,27 @@ def linear(
     return Interval(value - reach, value + reach, se, method)
 
 
+def log_linear(
+    value: float, influence: NDArray[np.float64], method: str, halves: NDArray[np.float64] | None = None
+) -> Interval | None:
+    """Return the interval exp(log value +- 1.96 se / value) of a positive statistic; None for N < 2.
+
+    Near zero such a statistic is skewed, and its logarithm is nearer to normal. The standard error is that of
+    the value itself. A value of 0 or less, which only rounding leaves, has the interval of `linear`.
+
+    Args:
+        value: value of the statistic.
+        influence: (N,), as in `influence_se`.
+        method: id of the interval.
+        halves: (N,) or None, as in `influence_se`.
+    """
+    plain = linear(value, influence, method, halves)
+    if plain is None or value <= 0 or plain.se > 100 * value:
+        return plain
+    reach = NORMAL_QUANTILE * plain.se / value
+    return Interval(value * math.exp(-reach), value * math.exp(reach), plain.se, method)
+
+
 def log_mean(values: NDArray[np.float64]) -> Interval | None:
     """Return the interval of exp(mean of (N,) values), normal on the log scale; None for N < 2.
 

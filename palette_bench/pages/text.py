@@ -58,6 +58,10 @@ NOTES: dict[str, str] = {
     "too-few-votes": "Too few raters or images for an interval: only counts are known.",
     "small-study": "Fewer than 20 raters: read the interval with care.",
     "small-n": "Fewer than 2,048 images: this distance is larger on small sets.",
+    "few-images-per-feature": "Too few images per feature: the limit has no interval.",
+    "conservative-interval": "Images share neighbours: the interval is up to three times too wide.",
+    "saturated": "So near 0 or 1 that images left out one by one show no spread: there is no interval.",
+    "too-few-images": "Too few images for this number.",
     "near-zero": "So near zero that chance similarity of images dominates: the interval is rough.",
     "wide-interval": "Too few images to correct the interval for its noise: it is up to 1.4 times too wide.",
     "few-images": "Fewer than 100 images: the interval is rough and may cover less often than stated.",
@@ -178,7 +182,7 @@ def direction_words(key: str, score: Score) -> str:
 
 def is_frechet(key: str) -> bool:
     """Return whether a metric is a Fréchet distance, on any network and against any reference."""
-    return key in ("fid_matched", *metrics.forms_of("fid"))
+    return key in ("fid_matched", *metrics.forms_of("fid"), *metrics.forms_of("fd_dinov2"))
 
 
 def is_percent(score: Score) -> bool:

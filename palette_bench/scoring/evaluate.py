@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,11 +107,11 @@ def wanted_metrics(target: BenchSet, extractors: Sequence[str]) -> tuple[str, ..
     """Return the feature metrics of a scorecard: first those that rank, then those that are only shown.
 
     KID is shown beside FID on all sources except the paper's own, because other sets are too small for FID
-    (protocol, section 8). A metric defined on one network alone is included if that network is used.
+    (protocol, section 8). A distance to originals defined on one network is included if that network is used.
     """
     source = target.manifest.source
     ranked = [name for name in target.protocol.ranked_metrics(source) if name in FEATURE_METRICS]
-    bound = [m.id for m in FEATURE_METRICS.values() if m.extractor in extractors]
+    bound = [m.id for m in FEATURE_METRICS.values() if m.extractor in extractors and not m.referenced]
     beside = () if target.protocol.has_validation_set(source) else ("kid",)
     return tuple(dict.fromkeys((*ranked, *beside, *bound)))
 
@@ -130,8 +130,8 @@ def check_metrics(names: Sequence[str]) -> None:
 def needed_extractors(metrics: Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
     """Return the extractors of a protocol that the given metrics need.
 
-    The first is always included, the others only for classification metrics. A metric that is defined on one
-    network adds that network.
+    The first is included for metrics of any network, the others only for classification metrics. A metric
+    that is defined on one network, or has its reserved name there, adds that network.
 
     Args:
         metrics: metric ids.
@@ -139,6 +139,8 @@ def needed_extractors(metrics: Sequence[str], available: Sequence[str]) -> tuple
     """
     rows = [FEATURE_METRICS[name] for name in metrics]
     shared = available if any(row.classifies for row in rows) else available[:1]
+    if rows and all(row.extractor for row in rows):
+        shared = ()
     return (*shared, *dict.fromkeys(row.extractor for row in rows if row.extractor))
 
 
@@ -150,8 +152,11 @@ def plan(
     Args:
         wanted: metric ids; a reserved name and its general form mean the same arithmetic.
         extractors: extractors in order of preference. A metric uses the first one with the head it needs;
-            one that classifies prefers a classifier of ImageNet labels.
+            one that classifies prefers a classifier of ImageNet labels, and one whose name is reserved for a
+            network of its own prefers that.
         labelled: whether every image has a class.
+
+    Two reserved names with one general form make one step, if neither has its network.
 
     Raises:
         UsageError: an unknown metric, or no extractor has the head that a metric needs.
@@ -166,23 +171,25 @@ def plan(
         if not offering:
             chosen = ", ".join(e.id for e in extractors) or "none"
             raise UsageError(f"{name} needs {_needs(metric)}; chosen: {chosen}")
-        extractor = offering[0]
-        # a reserved name holds on the FID network only; on others the metric takes its general name
-        keeps_name = not metric.general or extractor.id == FID_NETWORK
+        extractor = next((e for e in offering if e.id == metric.extractor), offering[0])
+        # a reserved name holds on one network only; on others the metric takes its general name
+        keeps_name = not metric.general or extractor.id == (metric.extractor or FID_NETWORK)
         if metric.classifies:
             extractor = next((e for e in offering if e.label_space == IMAGENET), offering[0])
             keeps_name = labelled and extractor.label_space == IMAGENET
         steps.append(MetricStep(metric if keeps_name else FEATURE_METRICS[metric.general], extractor))
-    return tuple(steps)
+    return tuple({step.metric.id: step for step in steps}.values())
 
 
 def _offering(metric: Metric, extractors: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:
-    return [e for e in extractors if metric.head in e.heads and metric.extractor in (None, e.id)]
+    """Return the extractors that a metric can use, under its own name or its general one."""
+    anywhere = metric.extractor is None or metric.general
+    return [e for e in extractors if metric.head in e.heads and (anywhere or e.id == metric.extractor)]
 
 
 def _needs(metric: Metric) -> str:
     """Return a description of the network that a metric needs."""
-    if metric.extractor:
+    if metric.extractor and not metric.general:
         return metric.extractor
     return "a network that tells classes apart" if metric.head == "logits" else "a network with features"
 
@@ -236,7 +243,7 @@ class MetricInputs:
         outputs: extractor id -> tables of the outputs.
         originals: extractor id -> tables of the originals of the same ids.
         originals_keys: extractor id -> fingerprint of these originals and the extractor.
-        reference: reference of FID and KID.
+        reference: reference of distances between clouds.
         labels: class labels, or None.
         notes: notes that every score carries, e.g. `partial`.
     """
@@ -258,7 +265,8 @@ def close(steps: Sequence[MetricStep], inputs: MetricInputs) -> dict[str, Scored
     named = steps
     if inputs.reference.id == ORIGINALS:
         named = [replace(s, metric=FEATURE_METRICS[s.metric.originals or s.metric.id]) for s in steps]
-    return {step.metric.id: _close(step, inputs) for step in named}
+    tables: dict[_TablesKey, FeatureTables] = {}
+    return {step.metric.id: _close(step, inputs, tables) for step in named}
 
 
 def score_all(
@@ -280,7 +288,7 @@ def score_all(
     for step in steps:
         if step.metric.id == "fid" and matched is not None:
             renamed = replace(step, metric=replace(step.metric, id=MATCHED))
-            one = _close(renamed, replace(inputs, reference=matched))
+            one = _close(renamed, replace(inputs, reference=matched), {})
             # only the default FID has a column in the per-image table
             scored[MATCHED] = replace(one, outcome=replace(one.outcome, columns={}))
     for name, values in readings.items():
@@ -290,19 +298,32 @@ def score_all(
     return scored
 
 
-def _close(step: MetricStep, inputs: MetricInputs) -> ScoredMetric:
-    name, head, reference = step.extractor.id, step.head, None
-    if step.metric.referenced:
-        reference = inputs.reference.reference(step.extractor, head, step.metric.all_pairs)
+# extractor, head, and what is read of the reference: metrics that agree in these share their tables
+_TablesKey: TypeAlias = tuple[str, str, bool, bool, str | None]
+
+
+def _tables_of(step: MetricStep, inputs: MetricInputs) -> FeatureTables:
+    name, head, metric, reference = step.extractor.id, step.head, step.metric, None
+    if metric.referenced:
+        reference = inputs.reference.reference(step.extractor, head, metric.all_pairs, metric.kernel)
     labels = (inputs.labels.classes, inputs.labels.count) if inputs.labels else (None, None)
-    tables = FeatureTables(inputs.outputs[name][head], inputs.originals[name][head], reference, *labels)
+    return FeatureTables(inputs.outputs[name][head], inputs.originals[name][head], reference, *labels)
+
+
+def _close(step: MetricStep, inputs: MetricInputs, known: dict[_TablesKey, FeatureTables]) -> ScoredMetric:
+    """Return the score of one step; `known` holds the tables of steps before, and takes those of this."""
+    key = (step.extractor.id, step.head, step.metric.referenced, step.metric.all_pairs, step.metric.kernel)
+    if key not in known:
+        known[key] = _tables_of(step, inputs)
+    tables = known[key]
     outcome = step.metric.score(tables)
     # The originals taken as outputs give the paper's row "Original images".
     original: float | None = None
     if tables.reference is not None and tables.reference.paired:  # the originals against themselves
-        original = 0.0 if tables.reference.n > 1 else None
+        is_distance = step.metric.direction == "lower"
+        original = 0.0 if is_distance and tables.reference.n > 1 else None
     elif tables.reference is not None and step.metric.all_pairs:
-        original = None  # KID's pairs in a whole validation set would cost more than everything else
+        original = None  # all pairs in a whole validation set would cost more than everything else
     elif not step.metric.paired:
         original = step.metric.score(replace(tables, outputs=tables.originals)).value
     notes = (*step.extractor.notes, *inputs.notes)

@@ -24,8 +24,8 @@ from palette_bench.core.records import Part, Sha
 from palette_bench.core.types import Features, Fingerprint, ImageId
 from palette_bench.scoring.features.cache import ArrayCache, HeadTables, cache_folder, statistics_key
 from palette_bench.scoring.features.extractor import FeatureExtractor
-from palette_bench.scoring.metrics import kid
-from palette_bench.scoring.metrics.metric import ReferenceSet
+from palette_bench.scoring.metrics import cmmd, kid
+from palette_bench.scoring.metrics.metric import KernelId, ReferenceSet
 from palette_bench.scoring.metrics.moments import Moments
 from palette_bench.tasks.preprocess import PREPROCESS
 from palette_bench.tasks.protocol import ImageNetSource, PlacesSource
@@ -36,6 +36,11 @@ ORIGINALS = "originals"
 FULL = "val-full@"
 DEFAULT_FULL, MATCHED_FULL = f"{FULL}crop-area-v1", f"{FULL}crop256-v1"
 OWN_NOTE = "own-originals"
+# kernel -> kind of the cached entry, and the mean over a reference's own pairs
+_SELF_MEANS: Mapping[KernelId, tuple[str, Callable[[Features], float]]] = {
+    "cubic": ("kernel-mean", kid.self_mean),
+    "gaussian": ("gaussian-mean", cmmd.self_mean),
+}
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,17 @@ class ReferenceSource(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 
-    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
-        """Return the reference in one head; `kernel` requests what KID needs."""
+    def reference(
+        self, extractor: FeatureExtractor, head: str, all_pairs: bool, kernel: KernelId | None
+    ) -> ReferenceSet:
+        """Return the reference in one head.
+
+        Args:
+            extractor: the network.
+            head: name of its head.
+            all_pairs: whether the features are needed.
+            kernel: the kernel whose mean over the reference's own pairs is needed, if any.
+        """
 
     def fingerprint(self, extractor: FeatureExtractor) -> Fingerprint:
         """Return the fingerprint of the reference's images and one extractor."""
@@ -118,7 +132,7 @@ class ImageReference:
         n: number of images.
         keys: extractor id -> fingerprint of the images and the extractor.
         load: extractor id -> feature tables; called only if moments alone are not enough or not cached.
-        statistics: cache of moments, their factor, and KID's mean over the reference's own pairs.
+        statistics: cache of moments, their factor, and kernel means over the reference's own pairs.
         notes: notes that every score against it carries.
     """
 
@@ -134,7 +148,9 @@ class ImageReference:
         """Return the digest of ids, pixels and extractor."""
         return self.keys[extractor.id]
 
-    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
+    def reference(
+        self, extractor: FeatureExtractor, head: str, all_pairs: bool, kernel: KernelId | None
+    ) -> ReferenceSet:
         """Return the reference in one head, without features if moments are enough."""
 
         def features() -> Features:
@@ -152,15 +168,16 @@ class ImageReference:
         paired = self.id == ORIGINALS
         kernel_mean = None
         if kernel and not paired and is_large:
-            # KID's mean over the reference's own pairs: N^2 products, computed once
-            key = statistics_key(self.keys[extractor.id], head, "kernel-mean")
+            # the mean over the reference's own pairs: N^2 products, computed once
+            kind, self_mean = _SELF_MEANS[kernel]
+            key = statistics_key(self.keys[extractor.id], head, kind)
             mean = self.statistics.load(key)
             if mean is None:
-                mean = {"mean": np.array([kid.self_mean(features())])}
+                mean = {"mean": np.array([self_mean(features())])}
                 self.statistics.store(key, mean, {})
             kernel_mean = float(mean["mean"][0])
         # with N <= D rows, a Fréchet distance works on the rows themselves
-        rows = features() if kernel or paired or not is_large else None
+        rows = features() if all_pairs or paired or not is_large else None
         return ReferenceSet(self.id, self.n, rows, moments, kernel_mean, paired)
 
 

@@ -21,7 +21,7 @@ from palette_bench.core.npz import read_npz, read_scalar
 from palette_bench.core.records import read_file
 from palette_bench.core.types import Fingerprint
 from palette_bench.scoring.features.extractor import FeatureExtractor
-from palette_bench.scoring.metrics.metric import ReferenceSet
+from palette_bench.scoring.metrics.metric import KernelId, ReferenceSet
 from palette_bench.scoring.metrics.moments import Moments
 
 IMPORTED_NOTE = "imported-reference"
@@ -56,8 +56,10 @@ class ImportedReference:
         identity = {"file": self.digest, "n": self.moments.n, "mode": self.mode}
         return fingerprint({**identity, "extractor": extractor.fingerprint})
 
-    def reference(self, extractor: FeatureExtractor, head: str, kernel: bool) -> ReferenceSet:
-        """Return the statistics; KID needs features and is None against them."""
+    def reference(
+        self, extractor: FeatureExtractor, head: str, all_pairs: bool, kernel: KernelId | None
+    ) -> ReferenceSet:
+        """Return the statistics; a metric that needs features is None against them."""
         return ReferenceSet(self.id, self.moments.n, None, self.moments)
 
 

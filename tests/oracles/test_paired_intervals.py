@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from palette_bench import frechet_distance, kernel_distance
 from palette_bench.core.significance import z_of_influence
+from palette_bench.scoring.metrics.cmmd import gaussian_distance
 
 D, N, RUNS = 16, 256, 400
 Rows = NDArray[np.float64]
@@ -47,7 +48,7 @@ def test_the_standard_error_is_the_spread_of_the_value(
         assert wrong < before if before < 1 else wrong > before
 
 
-@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, gaussian_distance])
 def test_two_systems_of_equal_distance_are_told_apart_in_a_twentieth(distance: Callable[..., Any]) -> None:
     """Each shrinks another half of the features: equal by symmetry, of another law."""
     draw, rejected, runs = np.random.default_rng(11), 0, 800

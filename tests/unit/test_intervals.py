@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from palette_bench.core.intervals import influence_se, linear, log_mean, mean_t, wilson
+from palette_bench.core.intervals import influence_se, linear, log_linear, log_mean, mean_t, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 12), (9, 12), (7601, 10_000), (10, 10)])
@@ -56,6 +56,21 @@ def test_linear_reaches_two_standard_errors_about_a_value_that_is_no_mean() -> N
     shifted = linear(12.5, influence + 7.0, "influence-v1")
     assert shifted is not None
     assert shifted.se == pytest.approx(found.se, abs=1e-15)
+
+
+def test_a_log_interval_is_the_linear_one_of_the_logarithm() -> None:
+    influence = np.random.default_rng(1).normal(size=50)
+    found, plain = log_linear(0.2, influence, "x"), linear(0.2, influence, "x")
+    assert found is not None
+    assert plain is not None
+    assert found.se == plain.se
+    ends = (
+        math.log(0.2) - 1.959963984540054 * plain.se / 0.2,
+        math.log(0.2) + 1.959963984540054 * plain.se / 0.2,
+    )
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx(ends)
+    for value in (0.0, -1e-12, 1e-9):  # no logarithm, or one that says nothing
+        assert log_linear(value, influence, "x") == linear(value, influence, "x")
 
 
 def test_one_value_has_no_interval() -> None:

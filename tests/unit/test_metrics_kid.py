@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from palette_bench.core.errors import InputError, UsageError
 from palette_bench.core.intervals import Interval, influence_se
-from palette_bench.scoring.metrics import kid
+from palette_bench.scoring.metrics import mmd
 from palette_bench.scoring.metrics.kid import kernel, kernel_distance, kid_subsets, self_mean
 from palette_bench.scoring.metrics.metric import FeatureTables, ReferenceSet
 from palette_bench.scoring.metrics.moments import Moments
@@ -46,7 +46,7 @@ def by_pairs(outputs: Table, originals: Table) -> tuple[float, Table]:
 
 @pytest.mark.parametrize("block", [2, 4, 18, 1000])
 def test_distance_and_influence_equal_the_double_loop(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kid, "BLOCK", block)
+    monkeypatch.setattr(mmd, "BLOCK", block)
     outputs, originals = drawn(1, 17, 5), drawn(2, 23, 5) + 0.25
     value, influence = by_double_loop(outputs, originals)
     found = kernel_distance(outputs, originals)
@@ -70,7 +70,7 @@ def test_two_and_three_images_have_a_distance_too(n: int) -> None:
 def test_paired_distance_and_influence_equal_the_double_loop(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kid, "BLOCK", block)
+    monkeypatch.setattr(mmd, "BLOCK", block)
     originals = drawn(1, 17, 5)
     outputs = 0.8 * originals + 0.2 * drawn(2, 17, 5)
     value, influence = by_pairs(outputs, originals)

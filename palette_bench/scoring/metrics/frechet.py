@@ -263,8 +263,8 @@ def _value(one: _Side, two: _Side, root: _Root) -> tuple[float | None, tuple[str
     return max(value, 0.0), ()
 
 
-def frechet(tables: FeatureTables) -> MetricOutcome:
-    """Return the distance of the outputs' features from the reference, with the influence of each image."""
+def frechet(tables: FeatureTables, column: str = "fid_influence") -> MetricOutcome:
+    """Return the distance of the outputs' features from the reference; `column` names the influence."""
     reference = tables.reference
     assert reference is not None, "a referenced metric is given its reference"
     check_finite(tables.outputs, "outputs")
@@ -284,5 +284,5 @@ def frechet(tables: FeatureTables) -> MetricOutcome:
         result.interval,
         params=params,
         notes=tuple(dict.fromkeys((*result.notes, *(influence.notes if influence else ("rank-deficient",))))),
-        columns=influence.columns("fid_influence") if influence else {},
+        columns=influence.columns(column) if influence else {},
     )

@@ -5,23 +5,18 @@ Source: Binkowski et al. 2018, section 4; metrics, sections 4.2 and 5.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palette_bench.core.errors import InputError, UsageError
+from palette_bench.core.errors import UsageError
 from palette_bench.core.intervals import Estimate, Interval
-from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, require_finite, require_pairs
+from palette_bench.scoring.metrics import mmd
+from palette_bench.scoring.metrics.metric import FeatureTables, MetricOutcome, require_finite
+from palette_bench.scoring.metrics.mmd import Rows
 from palette_bench.scoring.metrics.moments import Influence
-
-# Rows per block: 2 MB of kernel stay in the processor's cache. Even, so that a row has the same parity in its
-# block as in the whole table.
-BLOCK = 500
-
-_Rows = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,70 +38,16 @@ class KernelResult(Estimate):
     notes: tuple[str, ...] = ()
 
 
-def _kernel(one: _Rows, two: _Rows) -> _Rows:
+def cubic(one: Rows, two: Rows) -> Rows:
+    """Return k(x, y) = (x.y / D + 1)^3 of (N, D) and (M, D) rows, (N, M)."""
     base = one @ two.T / one.shape[1] + 1.0
     return np.asarray(base * base * base)
-
-
-def _blocks(n: int) -> list[slice]:
-    return [slice(start, start + BLOCK) for start in range(0, n, BLOCK)]
-
-
-def _by_parity(block: _Rows) -> _Rows:
-    """Return (2, rows): the sums over even columns and over odd columns."""
-    return np.stack([block[:, 0::2].sum(axis=1), block[:, 1::2].sum(axis=1)])
-
-
-def _symmetric_sums(n: int, block: Callable[[slice, slice], _Rows]) -> _Rows:
-    """Return (2, N): for each i the sums of g(i, j) over even and over odd j != i.
-
-    `block` returns g on two slices of rows; g is symmetric.
-    """
-    sums = np.zeros((2, n))
-    blocks = _blocks(n)
-    for i, one in enumerate(blocks):
-        own = block(one, one)
-        np.fill_diagonal(own, 0.0)
-        sums[:, one] += _by_parity(own)
-        for two in blocks[i + 1 :]:
-            other = block(one, two)
-            sums[:, one] += _by_parity(other)
-            sums[:, two] += _by_parity(other.T)
-    return sums
-
-
-def _self_sums(rows: _Rows) -> _Rows:
-    """Return the sums of k(x_i, x_j), in the form of `_symmetric_sums`."""
-    return _symmetric_sums(len(rows), lambda one, two: _kernel(rows[one], rows[two]))
-
-
-def _cross_means(rows: _Rows, others: _Rows) -> _Rows:
-    """Return (N,): the mean over j of k(x_i, y_j), for each of (N, D) rows against (M, D) others."""
-    sums = np.zeros(len(rows))
-    for one in _blocks(len(rows)):
-        for two in _blocks(len(others)):
-            sums[one] += _kernel(rows[one], others[two]).sum(axis=1)
-    return sums / len(others)
-
-
-def _means(sums: _Rows) -> tuple[_Rows, _Rows | None]:
-    """Return two means over j != i from (2, N) sums by parity: over all j, and over j of i's own parity.
-
-    The second is None for N < 4.
-    """
-    n = sums.shape[1]
-    own = np.empty(n)
-    if n < 4:
-        return sums.sum(axis=0) / (n - 1), None
-    for parity in (0, 1):
-        own[parity::2] = sums[parity, parity::2] / (len(own[parity::2]) - 1)
-    return sums.sum(axis=0) / (n - 1), own
 
 
 def self_mean(features: NDArray[np.floating[Any]]) -> float:
     """Return the mean over i != j of k(x_i, x_j) of (N, D) features, N >= 2; a term of KID."""
     n = len(features)
-    return float(_self_sums(features.astype(np.float64)).sum() / (n * (n - 1)))
+    return float(mmd.self_sums(features.astype(np.float64), cubic).sum() / (n * (n - 1)))
 
 
 def kernel_distance(
@@ -139,28 +80,16 @@ def kernel_distance(
 
     Source: metrics, sections 4.2 and 5.
     """
-    one, two = require_finite(outputs, "outputs"), require_finite(reference, "reference")
-    if paired:
-        require_pairs(one, two)
-    if one.shape[1] != two.shape[1]:
-        raise InputError(f"features must be (N, D) and (M, D): {one.shape} and {two.shape}")
+    one, two = mmd.clouds(outputs, reference, paired)
     sizes = len(one), len(two)
     if min(sizes) < 2:
         return KernelResult(None, None, None, sizes, ("n<2",))
     if paired:
-
-        def block(i: slice, j: slice) -> _Rows:
-            within = _kernel(one[i], one[j]) + _kernel(two[i], two[j])
-            return within - _kernel(one[i], two[j]) - _kernel(two[i], one[j])
-
-        # equal sides give exactly 0 instead of a rounding error
-        equal = np.array_equal(one, two)
-        sums = np.zeros((2, len(one))) if equal else _symmetric_sums(len(one), block)
-        whole, halves = _means(sums)
+        whole, halves = mmd.means(mmd.paired_sums(one, two, cubic))
         value, method = float(whole.mean()), "paired-ustat-v1"
     else:
-        cross = _cross_means(one, two)
-        own, own_half = _means(_self_sums(one))
+        cross = mmd.cross_means(one, two, cubic)
+        own, own_half = mmd.means(mmd.self_sums(one, cubic))
         mean = self_mean(two) if reference_mean is None else reference_mean
         value, method = float(own.mean()) + mean - 2 * float(cross.mean()), "ustat-v2"
         whole, halves = own - cross, None if own_half is None else own_half - cross
@@ -222,5 +151,5 @@ def kid_subsets(
     for i in range(subsets):
         part = one[draw.choice(len(one), size, replace=False)]
         other = two[draw.choice(len(two), size, replace=False)]
-        found[i] = self_mean(part) + self_mean(other) - 2 * float(_cross_means(part, other).mean())
+        found[i] = self_mean(part) + self_mean(other) - 2 * float(mmd.cross_means(part, other, cubic).mean())
     return float(found.mean()), float(found.std())

@@ -15,20 +15,21 @@ from palette_bench.core.types import Direction, Features
 from palette_bench.scoring.metrics.moments import Moments
 
 Role: TypeAlias = Literal["features", "logits"]  # which of an extractor's heads a metric reads
+KernelId: TypeAlias = Literal["cubic", "gaussian"]
 TestId: TypeAlias = Literal["mcnemar", "paired-t", "z-influence", "z-log-mean"]
 
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """The reference that FID and KID compare with.
+    """The reference that distances of clouds compare with.
 
     Attributes:
         id: `originals`, `val-full@<preprocessing>` or `imported:<12 hex>`.
         n: number of images.
         features: (M, D) float32 in id order, or None if only moments are available.
         moments: moments of the features.
-        kernel_mean: KID's mean over the reference's own pairs (`kid.self_mean`), or None to compute it when
-            needed.
+        kernel_mean: mean of the metric's kernel over the reference's own pairs (`kid.self_mean`,
+            `cmmd.self_mean`), or None to compute it when needed.
         paired: whether the reference holds the originals of the same outputs, in the same order.
     """
 
@@ -60,6 +61,7 @@ class FeatureTables:
         reference: what a `referenced` metric compares with; None for other metrics.
         labels: (N,) int64 class indices, or None if an image has no label.
         classes: number of classes in the whole set, or None to count those of `labels`.
+        shared: what several metrics of these tables compute once; `replace` empties it.
     """
 
     outputs: Features
@@ -67,6 +69,7 @@ class FeatureTables:
     reference: ReferenceSet | None = None
     labels: NDArray[np.int64] | None = None
     classes: int | None = None
+    shared: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,10 @@ class Metric(RankingRow):
         paired: whether each output is compared with its own original.
         referenced: whether it compares with `FeatureTables.reference`.
         all_pairs: whether it reads the features of the reference, because moments are not enough.
+        kernel: the kernel whose mean over the reference's own pairs it reads, which is kept; None for others.
         classifies: whether it needs a classifier of ImageNet's classes to have its reserved name.
-        extractor: the only extractor that it is defined on, or None for any.
+        extractor: the only extractor that it is defined on, or None for any. A reserved name without one is
+            that of the FID network.
         general: the name of the same arithmetic on another network; set for reserved names only.
         originals: the name of the same arithmetic against the set's own originals, if that has its own.
         tolerance: how far the originals may be from the paper's value: absolute, and as a fraction of that
@@ -140,6 +145,7 @@ class Metric(RankingRow):
     paired: bool = False
     referenced: bool = False
     all_pairs: bool = False
+    kernel: KernelId | None = None
     classifies: bool = False
     extractor: str | None = None
     general: str = ""

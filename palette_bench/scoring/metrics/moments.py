@@ -198,23 +198,24 @@ def distance_influence(
         originals: (N, D), row i the original of output i; None for a reference of other images.
         reference: moments of the originals, or of the other images.
     """
-    whole = _influence(outputs, moments, originals, reference)
+    whole = whole_influence(outputs, moments, originals, reference)
     if whole is None:
         return None
     halves = np.empty(len(outputs))
     for half in (slice(0, None, 2), slice(1, None, 2)):
         own = None if originals is None else originals[half]
         parts = Moments.of(outputs[half]), reference if own is None else Moments.of(own)
-        found = _influence(outputs[half], parts[0], own, parts[1])
+        found = whole_influence(outputs[half], parts[0], own, parts[1])
         if found is None:
             return Influence(whole, None)
         halves[half] = found
     return Influence(whole, halves)
 
 
-def _influence(
+def whole_influence(
     outputs: _Rows, moments: Moments, originals: _Rows | None, reference: Moments
 ) -> NDArray[np.float64] | None:
+    """Return the influence of each image among all, as in `distance_influence`, which takes the same."""
     if originals is None:
         return frechet_influence(outputs, moments, reference, second_order=True)
     found = frechet_influence(outputs, moments, reference)
