@@ -39,6 +39,7 @@ from palette_bench.pages.text import (
     ORIGINALS_FIXED,
     is_frechet,
     metric_words,
+    network_words,
     note_words,
     place,
     protocol_caution,
@@ -47,7 +48,7 @@ from palette_bench.pages.text import (
     task_words,
     value_text,
 )
-from palette_bench.scoring.metrics import forms_of
+from palette_bench.scoring.metrics import FEATURE_METRICS, forms_of
 from palette_bench.scoring.scorecard import UNPINNED, took_originals_as_fixed
 
 # --- sentences below the table ---
@@ -152,7 +153,7 @@ def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
     ids_file = f"{stem}.{IDS}" if ids else ""
     costs = ("steps", "seconds_per_image", "flop_per_image")
     # the protocol's first metric that cards here state; the page says so if another metric sorts the board
-    roles = board.rules.ranked_metrics(board.source)
+    roles = board.rules.ranked_metrics(board.source, board.task)
     first = next((m for role in roles for m in board.metrics if m in forms_of(role)), board.sort)
     page = render(
         "board.html.jinja",
@@ -208,7 +209,25 @@ def _marks(board: Board, rows: Sequence[Row]) -> list[str]:
     unpinned = all(any(UNPINNED in score.notes for score in of) for of in scores)
     caution = "" if barring else protocol_caution(board)
     marks = [*sorted(barring), *([UNPINNED] if unpinned else [])]
-    return [*filter(None, [caution]), *map(note_words, marks)]
+    return [*filter(None, [caution, _stand_in(board, rows)]), *map(note_words, marks)]
+
+
+def _stand_in(board: Board, rows: Sequence[Row]) -> str:
+    """Return that ranked metrics come from other networks than the protocol's, or ""."""
+    found = {(key, row.scores[key].extractor) for row in rows for key in board.metrics if key in row.scores}
+    named = board.rules.extractors
+    others = sorted(
+        {name for key, name in found if key in FEATURE_METRICS and name and name not in named}
+        - {row.extractor for row in FEATURE_METRICS.values()}
+    )
+    if not others:
+        return ""
+    words = " and ".join(map(network_words, others))
+    wanted = ", ".join(map(network_words, named))
+    return (
+        f"{words} stands in for the networks of {board.protocol} ({wanted}): these numbers and ranks compare "
+        "methods on this board, and with no other numbers of this protocol."
+    )
 
 
 def _gaps(board: Board) -> list[str]:

@@ -88,7 +88,7 @@ def identity(card: Scorecard) -> Identity:
 
 def _roles(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Yield the role name of each ranked metric, and the card's metric in that role."""
-    for role in card.rules.ranked_metrics(card.source):
+    for role in card.rules.ranked_metrics(card.source, card.task):
         key = metric_for(role, card)
         if key is not None:
             yield RANKING_METRICS[role].role or role, key

@@ -15,6 +15,7 @@ from palette_bench.core.records import Sha
 from palette_bench.core.types import Direction
 from palette_bench.pages.score_cell import ScoreCell, score_cell
 from palette_bench.pages.text import NOTHING, basis_words, direction_words, metric_words, shown_key
+from palette_bench.scoring.metrics import forms_of
 from palette_bench.scoring.scorecard import EXTERNAL, FOOL_RATE
 
 _ARROWS: dict[Direction, str] = {"lower": "↓", "higher": "↑", "none": ""}
@@ -157,18 +158,26 @@ def labels_of(board: Board) -> dict[Sha, str]:
 
 
 def columns_of(board: Board) -> tuple[MetricColumn, ...]:
-    """Return the columns of the board's metrics, of its fool rates and of other programs' numbers.
+    """Return the columns of the board's metrics, of those its protocol shows, of fool rates and of externals.
 
-    Direction and basis of a column come from the first row with that metric.
+    Direction and basis of a column come from the first row with that metric. A metric that is only shown has
+    a column if all rows took it from the same network and reference; ranked metrics always do.
     """
     found = {key: score for row in reversed(all_rows(board)) for key, score in row.scores.items()}
+    bases: dict[str, set[tuple[str | None, str | None]]] = {}
+    for row in all_rows(board):
+        for key, score in row.scores.items():
+            bases.setdefault(key, set()).add((score.extractor, score.reference))
+    forms = [key for metric in board.rules.shown for key in forms_of(metric) if key in found]
+    shown = [key for key in forms if key not in board.metrics and len(bases[key]) == 1]
     fooled = sorted(key for key in found if key.startswith(FOOL_RATE))
     columns = []
     external = sorted(key for key in found if key.startswith(EXTERNAL))
-    for key in (*board.metrics, *fooled, *external):
+    for key in (*board.metrics, *shown, *fooled, *external):
         score = found[key]
         name, direction = metric_words(shown_key(key, score)).name, score.direction
         words, basis = direction_words(key, score), basis_words(score)
+        words += ", not ranked" if key in shown else ""
         columns.append(MetricColumn(key, name, words, _ARROWS[direction], basis))
     return tuple(columns)
 

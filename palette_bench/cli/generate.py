@@ -67,7 +67,7 @@ def command(
     from palette_bench.benchset.sources import Request
     from palette_bench.core.errors import SourceError
     from palette_bench.scoring.features import EXTRACTORS
-    from palette_bench.scoring.metrics import FEATURE_METRICS
+    from palette_bench.scoring.metrics import RANKING_METRICS
     from palette_bench.tasks.own_protocol import open_protocol
 
     source, expect = given["source"], given["expect"]
@@ -77,7 +77,7 @@ def command(
     full = given["verify"] == "full"
     try:
         finished = generate(
-            open_protocol(protocol, FEATURE_METRICS, EXTRACTORS),
+            open_protocol(protocol, RANKING_METRICS, EXTRACTORS),
             task,
             out,
             request=Request(source or "", images, given["labels"], given["limit"], unknown, given["ids"]),

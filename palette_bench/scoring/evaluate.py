@@ -57,15 +57,16 @@ def select_metrics(
 ) -> MetricSelection:
     """Return the chosen metrics, or all metrics that this set and these extractors support.
 
-    Unless chosen, paired distances are included only if the protocol ranks by them.
+    Unless chosen, paired distances are included only if the protocol names them.
 
     Raises:
         UsageError: metrics are unknown or belong to another task; the message lists all of them.
     """
     pixels = diagnostics(target.task.degradation)
     if not chosen:
-        ranked = target.protocol.ranked_metrics(target.manifest.source)
-        paired = tuple(row for row in PAIRED_METRICS.values() if row.id in ranked)
+        ranked = target.protocol.ranked_metrics(target.manifest.source, target.public.task)
+        wanted = (*ranked, *target.protocol.shown)
+        paired = tuple(row for row in PAIRED_METRICS.values() if row.id in wanted)
         return MetricSelection(
             wanted_metrics(target, extractors), paired, tuple(DIVERSITIES.values()), pixels
         )
@@ -110,10 +111,11 @@ def wanted_metrics(target: BenchSet, extractors: Sequence[str]) -> tuple[str, ..
     (protocol, section 8). A distance to originals defined on one network is included if that network is used.
     """
     source = target.manifest.source
-    ranked = [name for name in target.protocol.ranked_metrics(source) if name in FEATURE_METRICS]
+    ranked = target.protocol.ranked_metrics(source, target.public.task)
+    named = [name for name in (*ranked, *target.protocol.shown) if name in FEATURE_METRICS]
     bound = [m.id for m in FEATURE_METRICS.values() if m.extractor in extractors and not m.referenced]
     beside = () if target.protocol.has_validation_set(source) else ("kid",)
-    return tuple(dict.fromkeys((*ranked, *beside, *bound)))
+    return tuple(dict.fromkeys((*named, *beside, *bound)))
 
 
 def check_metrics(names: Sequence[str]) -> None:

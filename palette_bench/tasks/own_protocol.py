@@ -75,15 +75,7 @@ def _problems(
                     "declare it, or leave it out: folders fit every task",
                 )
                 yield problem("PB609", where, expected="a declared source", found=source, fix=fix)
-    if not spec.ranked.get("folder"):
-        fix = 'write folder = ["METRIC", ...]: the metrics that rank sets of image folders'
-        yield problem("PB403", f"{file}: ranked.folder", expected="a list of metrics", found="none", fix=fix)
-    for source, ranked in spec.ranked.items():
-        if source not in (*spec.sources, "folder"):
-            yield _unknown(f"{file}: ranked", source, (*spec.sources, "folder"))
-        for metric in ranked:
-            if metrics and metric not in metrics:
-                yield _unknown(f"{file}: ranked.{source}", metric, metrics)
+    yield from _metric_problems(spec, metrics, file)
     if not spec.extractors:
         yield problem(
             "PB403", f"{file}: extractors", expected="a network", found="none", fix='write ["NETWORK"]'
@@ -91,6 +83,22 @@ def _problems(
     for name in spec.extractors:
         if extractors and name not in extractors and not name.startswith("timm:"):
             yield _unknown(f"{file}: extractors", name, extractors)
+
+
+def _metric_problems(spec: ProtocolSpec, metrics: Collection[str], file: str) -> Iterator[Problem]:
+    """Yield what is wrong with the lists of metrics; without `metrics`, their names are not checked."""
+    if not spec.ranked.get("folder"):
+        fix = 'write folder = ["METRIC", ...]: the metrics that rank sets of image folders'
+        yield problem("PB403", f"{file}: ranked.folder", expected="a list of metrics", found="none", fix=fix)
+    for source in spec.ranked:
+        if source not in (*spec.sources, "folder"):
+            yield _unknown(f"{file}: ranked", source, (*spec.sources, "folder"))
+    lists = {f"ranked.{source}": named for source, named in spec.ranked.items()}
+    lists |= {f"tasks.{name}.ranked": task.ranked for name, task in spec.tasks.items()}
+    for key, named in (lists | {"shown": spec.shown}).items():
+        for metric in named:
+            if metrics and metric not in metrics:
+                yield _unknown(f"{file}: {key}", metric, metrics)
 
 
 def _task_problems(task: TaskSpec, side: int, where: str) -> Iterator[Problem]:

@@ -64,13 +64,18 @@ class Degraded:
     drawn: dict[str, int | str] = field(default_factory=dict)
 
 
-class TaskSpec(Part):
-    """A task: preprocessing, degradation, variants, and the sources that its images may come from."""
+class TaskSpec(SparsePart):
+    """A task: preprocessing, degradation, variants, and the sources that its images may come from.
 
+    `ranked` holds the metrics that rank its boards after those of the source.
+    """
+
+    sparse: ClassVar[frozenset[str]] = frozenset({"ranked"})
     title: Text
     preprocess: Preprocess
     degradation: str  # an id of the table of degradations
     sources: tuple[str, ...]
+    ranked: tuple[str, ...] = ()
     variants: dict[Slug, VariantSpec] = Field(min_length=1)
 
 
@@ -140,12 +145,12 @@ SourceSpec = Annotated[ImageNetSource | PlacesSource | PhotoSource, Field(discri
 class ProtocolSpec(Record):
     """One protocol, as declared in `protocol.toml`.
 
-    `lists` holds the texts of the list files that an own protocol names, by file name; a shipped protocol has
-    them beside its declaration.
+    `shown` holds the metrics that cards and boards show beside the ranked ones. `lists` holds the texts of
+    the list files that an own protocol names, by file name; those of a shipped one lie beside it.
     """
 
     kind: ClassVar[str] = "protocol"
-    sparse: ClassVar[frozenset[str]] = frozenset({"lists"})
+    sparse: ClassVar[frozenset[str]] = frozenset({"shown", "lists"})
     id: Slug
     title: Text
     stream: Slug
@@ -156,6 +161,7 @@ class ProtocolSpec(Record):
     classifier_crop: str
     extractors: tuple[str, ...]
     ranked: dict[str, tuple[str, ...]]  # source id, or "folder" -> metric ids; boards sort by the first
+    shown: tuple[str, ...] = ()
     tasks: dict[Slug, TaskSpec] = Field(min_length=1)
     sources: dict[Slug, SourceSpec]
     lists: dict[FileName, str] = Field(default_factory=dict)
@@ -221,9 +227,12 @@ class ProtocolSpec(Record):
         """Return whether FID for a source compares with a whole validation set, as in the paper."""
         return isinstance(self.sources.get(source), ImageNetSource | PlacesSource)
 
-    def ranked_metrics(self, source: str) -> tuple[str, ...]:
-        """Return the ids of the metrics that rank boards of a source; all folder sources share one entry."""
-        return self.ranked.get(source, self.ranked["folder"])
+    def ranked_metrics(self, source: str, task: str) -> tuple[str, ...]:
+        """Return the ids of the metrics that rank boards of a source and task.
+
+        All folder sources share one entry.
+        """
+        return (*self.ranked.get(source, self.ranked["folder"]), *self.task(task).ranked)
 
 
 def _unknown(what: str, name: str, expected: str, known: object) -> SpecError:

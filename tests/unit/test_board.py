@@ -32,6 +32,7 @@ from palette_bench.scoring.scorecard import (
     write_scorecard,
 )
 from palette_bench.submission.card import Method
+from palette_bench.tasks.protocol import load
 
 NO_VALUE = Score(value=None, n=30, direction="lower", unit="")
 Spoil = Callable[[pd.DataFrame], pd.DataFrame]
@@ -312,6 +313,25 @@ def test_json_and_csv_hold_the_same_numbers(tmp_path: Path) -> None:
     assert "NaN" not in (site / "leaderboard.json").read_text()
 
 
+def test_metrics_that_a_protocol_shows_stand_beside_those_that_rank(tmp_path: Path) -> None:
+    fingerprints = {"protocol": load("palette-2026").fingerprint}
+    changes = {"protocol": "palette-2026", "source": "folder:photos", "fingerprints": fingerprints}
+    places = {"task": "super-resolution", "variant": "x4"}
+    cards = [scored(name, value, **changes, **places) for name, value in (("one", 2.0), ("two", 9.0))]
+    board = only_board(*cards)
+    lines = lines_of(board)
+    assert board.metrics == ("frechet_distance", "classification_agreement")  # no card has LPIPS
+    assert [column.key for column in lines.columns] == [
+        *board.metrics, "classifier_score", "perceptual_distance",
+    ]  # fmt: skip
+    assert [column.direction.endswith("not ranked") for column in lines.columns] == [False, False, True, True]
+    assert "stands in for the networks of palette-2026 (Inception v3" in board_files(board)[board.page]
+    other = cards[1].scores["classifier_score"].model_copy(update={"extractor": "another"})
+    parted = scored("two", 9.0, **changes, **places)
+    parted = parted.model_copy(update={"scores": parted.scores | {"classifier_score": other}}).signed()
+    assert "classifier_score" not in [c.key for c in lines_of(only_board(cards[0], parted)).columns]
+
+
 def test_an_empty_record_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "record").mkdir()
     files = site_files(tmp_path / "record")
@@ -493,7 +513,7 @@ def test_a_small_board_that_ranks_says_how_far_its_ranks_reach(tmp_path: Path) -
             tmp_path / "record",
         )
     page = site_files(tmp_path / "record")["boards/inpainting.photos-64.center32.html"].decode()
-    assert page.count("Every row of this board") == 1
+    assert page.count("Every row of this board") == 2  # the other: the network is not the protocol's
     assert "A small protocol: its ranks hold on this board, not for the paper&#39;s protocol." in page
 
 

@@ -162,7 +162,7 @@ def test_statistics_of_a_large_reference_need_no_features_the_second_time() -> N
 
     def reference(kernel: bool) -> object:
         made = ImageReference("val-full@x", 50, {"means": KEY}, load, ArrayCache("statistics"))
-        return made.reference(network, "pool", kernel)  # type: ignore[arg-type]
+        return made.reference(network, "pool", kernel, "cubic" if kernel else None)  # type: ignore[arg-type]
 
     first, again, kernel, kernel_again = (reference(k) for k in (False, False, True, True))
     assert loads == ["means"] * 3  # moments, then features for KID's pairs, twice

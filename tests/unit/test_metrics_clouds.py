@@ -189,8 +189,11 @@ def test_named_metrics_bring_their_network_and_no_other() -> None:
 
 
 def test_a_network_alone_does_not_bring_its_metrics() -> None:
-    protocol = SimpleNamespace(ranked_metrics=lambda source: ("fid",), has_validation_set=lambda source: True)
-    target: Any = SimpleNamespace(manifest=SimpleNamespace(source="own"), protocol=protocol)
+    protocol = SimpleNamespace(
+        shown=(), ranked_metrics=lambda source, task: ("fid",), has_validation_set=lambda source: True
+    )
+    public, manifest = SimpleNamespace(task="jpeg"), SimpleNamespace(source="own")
+    target: Any = SimpleNamespace(manifest=manifest, public=public, protocol=protocol)
     assert wanted_metrics(target, ["dinov2-vitl14", "clip-vitl14-336"]) == ("fid",)
 
 

@@ -18,7 +18,7 @@ from palette_bench.core.errors import BenchSetError, InputError, SpecError, Stor
 from palette_bench.core.resources import protocol_ids
 from palette_bench.pages.text import protocol_words
 from palette_bench.scoring.features import EXTRACTORS
-from palette_bench.scoring.metrics import FEATURE_METRICS
+from palette_bench.scoring.metrics import RANKING_METRICS
 from palette_bench.tasks.degradations import DEGRADATIONS
 from palette_bench.tasks.own_protocol import open_protocol
 from palette_bench.tasks.protocol import ProtocolSpec, UnderProtocol, load
@@ -42,7 +42,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def opened(path: Path) -> ProtocolSpec:
-    return open_protocol(str(path), FEATURE_METRICS, EXTRACTORS)
+    return open_protocol(str(path), RANKING_METRICS, EXTRACTORS)
 
 
 def problems(path: Path) -> set[tuple[str, str]]:

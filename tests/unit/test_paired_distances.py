@@ -127,7 +127,7 @@ def test_they_are_computed_if_named_or_ranked_and_not_otherwise(
     assert (chosen.distances, chosen.features) == ((PAIRED_METRICS["dists"],), ())
     everything = select_metrics(target, ["smoke-random"])
     assert everything.distances == ()
-    monkeypatch.setattr(ProtocolSpec, "ranked_metrics", lambda self, source: ("lpips", "perceptual_distance"))
+    monkeypatch.setattr(ProtocolSpec, "ranked_metrics", lambda *_: ("lpips", "perceptual_distance"))
     ranked = select_metrics(target, ["smoke-random"])
     assert ranked.distances == (PAIRED_METRICS["lpips"],)
     assert "lpips" not in ranked.features
@@ -150,7 +150,7 @@ def test_a_named_distance_without_weights_names_every_file(smoke_sets: Path, tmp
 
 
 def test_boards_rank_by_them(smoke_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ProtocolSpec, "ranked_metrics", lambda self, source: ("lpips", "perceptual_distance"))
+    monkeypatch.setattr(ProtocolSpec, "ranked_metrics", lambda *_: ("lpips", "perceptual_distance"))
     benchset = smoke_sets / "jpeg.qf5"
     cards = [scored(benchset, tmp_path, method=method) for method in ("copy-input", "original")]
     paths = [tmp_path / f"jpeg.qf5.{method}.json" for method in ("copy-input", "original")]

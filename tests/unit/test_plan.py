@@ -84,7 +84,7 @@ def test_a_missing_head_and_an_unknown_metric_are_refused() -> None:
 
 def test_kid_stands_beside_fid_where_sets_are_small(smoke_sets: Path) -> None:
     target = BenchSet.open(smoke_sets / "jpeg.qf5")
-    ranked = target.protocol.ranked_metrics("smoke-photos")
+    ranked = target.protocol.ranked_metrics("smoke-photos", "jpeg")
     assert wanted_metrics(target, ["smoke-random"]) == (*ranked, "kid")
     assert wanted_metrics(target, ["googlenet-v1"]) == (*ranked, "kid", "perceptual_distance_googlenet")
 
