@@ -1,4 +1,4 @@
-"""The README's tables of published scores, written from the scorecards under reports/.
+"""The tables of docs/published-scores.md, written from the scorecards under reports/.
 
 python benchmarks/published.py            write them
 python benchmarks/published.py --check    write nothing; exit 1 if they are not up to date
@@ -17,7 +17,7 @@ from palette_bench.board.rows import lines_of
 from palette_bench.pages.text import source_words, task_words
 
 ROOT = Path(__file__).resolve().parents[1]
-README, RECORD = ROOT / "README.md", ROOT / "reports"
+PAGE, RECORD = ROOT / "docs" / "published-scores.md", ROOT / "reports"
 BEGIN, END = "<!-- scores: written by benchmarks/published.py -->\n", "<!-- end of scores -->"
 
 
@@ -33,7 +33,7 @@ def tables() -> str:
 
 
 def written(page: str) -> str:
-    """Return the README with the tables in their place."""
+    """Return the page with the tables in their place."""
     before, rest = page.split(BEGIN)
     return f"{before}{BEGIN}{tables()}\n{END}{rest.split(END)[1]}"
 
@@ -44,11 +44,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true")
-    page = README.read_text()
+    page = PAGE.read_text()
     new = written(page)
     if parser.parse_args().check:
         sys.exit(int(new != page))
-    README.write_text(new)
+    PAGE.write_text(new)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The scores this repository publishes: whole cards, and a README that repeats them."""
+"""The scores this repository publishes: whole cards, and a page that repeats them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from common import REPOSITORY, SHARED, RunCli
 from palette_bench.board.site import build_site
 
 
-def test_the_readme_repeats_the_published_scorecards() -> None:
+def test_the_page_repeats_the_published_scorecards() -> None:
     script = REPOSITORY / "benchmarks" / "published.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr or "run `python benchmarks/published.py`"
