@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOWER = ["core", "runtime", "tasks", "benchset", "submission", "scoring", "pages", "board", "study", "cli"]
 CORE = [
     {"errors", "types", "text"},
-    {"resources", "fingerprint", "rng", "atomic", "processes", "npz"},
+    {"resources", "fingerprint", "notebook", "rng", "atomic", "processes", "npz"},
     {"records", "journal", "png", "intervals", "significance"},
 ]
 TORCH_IN = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +13,16 @@ import numpy as np
 from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError
 from palette_bench.core.fingerprint import lines_digest
+from palette_bench.core.notebook import html_images, html_table
 from palette_bench.core.png import PngError, decode_strict, read_regular
 from palette_bench.core.records import Part, Record, Sha, read_file
-from palette_bench.core.text import html_table
 from palette_bench.core.types import AnyPath, Fingerprint, Image, ImageId, Mask
 from palette_bench.tasks.degradations import DEGRADATIONS, Degradation
 from palette_bench.tasks.protocol import ProtocolSpec, TaskSpec, UnderProtocol
 
 MANIFEST = "manifest.json"
 PUBLIC = "public.json"
+_SHOWN = 6  # images in a notebook
 
 SelectionRule: TypeAlias = Literal["split", "all", "subset-v1", "ids"]
 
@@ -204,7 +205,15 @@ class ContestantSet:
     def _repr_html_(self) -> str:
         facts = {key: getattr(self.public, key) for key in ("protocol", "task", "variant", "source")}
         rows = [*facts.items(), ("images", f"{len(self):,}"), ("folder", self.folder)]
-        return html_table(f"{type(self).__name__} {self.public.set_fingerprint[:12]}", (), rows)
+        table = html_table(f"{type(self).__name__} {self.public.set_fingerprint[:12]}", (), rows)
+        try:
+            return table + self._strips(self.ids[:: max(1, len(self) // _SHOWN)][:_SHOWN])
+        except BenchSetError:  # its images were moved or damaged since it was opened
+            return table
+
+    def _strips(self, ids: Sequence[ImageId]) -> str:
+        """Return the images of some ids as HTML."""
+        return html_images(f"input of {len(ids)} images", ((i, self.input(i)) for i in ids))
 
     @cached_property
     def _known(self) -> frozenset[ImageId]:
@@ -294,6 +303,10 @@ class BenchSet(ContestantSet):
     def __getitem__(self, image_id: ImageId) -> Example:
         """Return one example with its original."""
         return super().__getitem__(image_id)._replace(reference=self.reference(image_id))
+
+    def _strips(self, ids: Sequence[ImageId]) -> str:
+        originals = html_images("their originals", ((i, self.reference(i)) for i in ids))
+        return super()._strips(ids) + originals
 
     def reference(self, image_id: ImageId) -> Image:
         """Return the original, (S, S, 3) uint8."""

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
+from palette_bench.board.citations import board_bibtex, board_dataset
 from palette_bench.board.comparability import ANCHORS, bars_all
 from palette_bench.board.exports import csv_text, latex_table, markdown_table
 from palette_bench.board.leaderboard import Board, Leaderboard, Row
@@ -136,12 +137,16 @@ PLOTTED = 40  # most rows in a plot; the table below the plot has all rows
 _MOST_PLOTS = 6  # each plot is drawn for both themes
 
 
-def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
+def board_files(
+    board: Board, ids: Sequence[ImageId] = (), authors: Sequence[str] = (), license_url: str = ""
+) -> dict[str, str]:
     """Return a board's page and its numbers as CSV, JSON, Markdown and LaTeX, by path inside the site.
 
     Args:
         board: the board.
         ids: ids of a set made from a user's folder; they become a file for `generate --ids`.
+        authors: authors of the scorecards, for search engines.
+        license_url: licence of the scores, for search engines.
     """
     lines, rows = lines_of(board), all_rows(board)
     title = task_words(board.rules, board.task, board.variant)
@@ -185,6 +190,8 @@ def board_files(board: Board, ids: Sequence[ImageId] = ()) -> dict[str, str]:
         plots=_plots(board, lines.columns),
         left_out=max(0, len(rows) - PLOTTED),
         tables=tables,
+        bibtex=board_bibtex(board),
+        dataset=board_dataset(board, authors, license_url),
         set_command=set_command(board, ids_file),
         of_a_folder=is_of_a_folder(board),
         ids_file=ids_file,

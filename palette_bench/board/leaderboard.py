@@ -23,10 +23,12 @@ from palette_bench.board.comparability import (
 )
 from palette_bench.board.paired_tests import ALPHA
 from palette_bench.board.quoted import QuotedRow, quoted_rows
-from palette_bench.board.ranking import CORRECTION, Comparison, MetricRanking, place
+from palette_bench.board.ranking import CORRECTION, Comparison, MetricRanking, place, rank_text
 from palette_bench.board.record import TIERS, PublishedRecord, Tier, board_key
 from palette_bench.core.errors import CODES
+from palette_bench.core.notebook import html_table
 from palette_bench.core.records import Link, Part, Record, Sha, SparsePart
+from palette_bench.pages.text import NOTHING, interval_text, metric_words, task_words, value_text
 from palette_bench.scoring.scorecard import Score, Scorecard
 from palette_bench.submission.card import SawTestImages
 from palette_bench.tasks.protocol import UnderProtocol
@@ -148,6 +150,34 @@ class Leaderboard(Record):
     alpha: float
     correction: str
     boards: tuple[Board, ...]
+
+    def __repr__(self) -> str:
+        systems = sum(board.systems for board in self.boards)
+        return f"<Leaderboard, boards: {len(self.boards)}, systems: {systems}>"
+
+    def _repr_html_(self) -> str:
+        return "".join(map(_board_html, self.boards))
+
+
+def _board_html(board: Board) -> str:
+    """Return a board as a table for notebooks: anchors, ranked and unranked systems, with intervals."""
+    sort = board.sort or ""
+    places = {row.card: ANCHORS[row.slug] for row in board.anchors}
+    places |= {row.card: rank_text(row.rank[sort]) for row in board.rows}
+    rows = [
+        (places.get(row.card, NOTHING), row.name, *(_cell_text(row.scores.get(m)) for m in board.metrics))
+        for row in (*board.anchors, *board.rows, *(unranked.row for unranked in board.unranked))
+    ]
+    title = f"{board.protocol}: {task_words(board.rules, board.task, board.variant)}, {board.source}"
+    return html_table(title, ("rank", "method", *(metric_words(m).name for m in board.metrics)), rows)
+
+
+def _cell_text(score: Score | None) -> str:
+    """Return a score's value, with its interval in brackets if it has one."""
+    if score is None:
+        return NOTHING
+    interval = interval_text(score)
+    return f"{value_text(score)} [{interval}]" if interval else value_text(score)
 
 
 # --- building it from a record ---

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from palette_bench.board.citations import method_bibtex
 from palette_bench.board.exports import badge, badge_name, badge_words
 from palette_bench.board.image_selection import GRID_SIZE, grid_ids, grid_rule
 from palette_bench.board.leaderboard import Board, Leaderboard, Row
@@ -85,6 +86,14 @@ def method_files(leaderboard: Leaderboard, published: PublishedRecord) -> dict[s
             title=record.name,
             root="../",
             record=record,
+            bibtex=method_bibtex(
+                record.slug,
+                record.name,
+                record.versions,
+                record.authors,
+                record.links,
+                max(appearance.row.date for appearance in record.appearances),
+            ),
             entries=entries,
             caveats=sorted(notes.intersection(_CAVEATS)),
             found=[entry for entry in entries if entry["of"].problems],

@@ -25,8 +25,8 @@ PARQUET = "leaderboard.parquet"
 _OUR_FILE = re.compile(r"(boards|methods|badges)/[A-Za-z0-9._-]+")
 
 
-def site_files(record: Path, min_tier: Tier = "self-reported") -> dict[str, bytes]:
-    """Return every file of a record's site, by path inside the site. See `assemble` for `min_tier`.
+def site_files(record: Path, min_tier: Tier = "self-reported", license_url: str = "") -> dict[str, bytes]:
+    """Return every file of a record's site, by path inside the site. See `build_site` for the arguments.
 
     Raises:
         RecordError: a card of the record was edited, has a damaged table, or is in the wrong folder. The
@@ -42,17 +42,27 @@ def site_files(record: Path, min_tier: Tier = "self-reported") -> dict[str, byte
     }
     for board in leaderboard.boards:
         ids = set_ids(board, published) if is_of_a_folder(board) else ()
-        files |= board_files(board, ids) | badge_files(board)
+        shown = {row.card for row in rows_of_cards(board)}
+        authors = {a for c in published.cards if c.content_sha256 in shown for a in c.method.authors}
+        files |= board_files(board, ids, sorted(authors), license_url) | badge_files(board)
     return {name: text.encode() for name, text in files.items()}
 
 
-def build_site(record: Path, site: Path, min_tier: Tier = "self-reported", *, parquet: bool = False) -> None:
+def build_site(
+    record: Path,
+    site: Path,
+    min_tier: Tier = "self-reported",
+    *,
+    license_url: str = "",
+    parquet: bool = False,
+) -> None:
     """Write a record's site, and remove files of an earlier build that the new site does not contain.
 
     Args:
         record: the folder of cards.
         site: the folder of the site. Files that no build wrote stay.
         min_tier: see `assemble`.
+        license_url: licence of the scores, which pages tell search engines; "" tells them none.
         parquet: whether to write the scores as Parquet, too. `check_site` ignores this file.
 
     Raises:
@@ -60,7 +70,7 @@ def build_site(record: Path, site: Path, min_tier: Tier = "self-reported", *, pa
             nothing is written.
         StackError: PB711, `parquet` is set and pyarrow is not installed; nothing is written.
     """
-    files = site_files(record, min_tier)
+    files = site_files(record, min_tier, license_url)
     if parquet:
         files[PARQUET] = parquet_bytes(files[CSV])
     for folder in {(site / name).parent for name in files}:
@@ -87,13 +97,13 @@ def _earlier(site: Path) -> set[str]:
     return {name for name in names if _OUR_FILE.fullmatch(name)}
 
 
-def check_site(record: Path, site: Path, min_tier: Tier = "self-reported") -> None:
+def check_site(record: Path, site: Path, min_tier: Tier = "self-reported", *, license_url: str = "") -> None:
     """Raise unless a site equals what its record builds to. Nothing is written.
 
     Raises:
         InputError: lists every file that is missing, differs, or is left over from an earlier build.
     """
-    files = site_files(record, min_tier)
+    files = site_files(record, min_tier, license_url)
     stale = [
         name
         for name, data in sorted(files.items())

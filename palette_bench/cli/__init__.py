@@ -36,7 +36,7 @@ VERBS: dict[str, str] = {
     "evaluate": "Check, score, report and rank a folder of outputs, in one command.",
     "check": "Check a submission against its set; list every problem at once.",
     "score": "Score a submission into a scorecard.",
-    "card": "Extend a scorecard by numbers of another program.",
+    "card": "Extend a scorecard, or export it for another program.",
     "status": "Say how far a run is, over all its shards.",
     "report": "Write a scorecard as an HTML page, or compare two.",
     "board": "Collect scorecards and build the leaderboard site.",

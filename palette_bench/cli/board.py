@@ -50,12 +50,19 @@ def add(cards: tuple[Path, ...], record: Path) -> None:
     help="Cards nobody vouched for that far are listed without rank.",
 )
 @click.option(
+    "--license",
+    "license_url",
+    metavar="URL",
+    default="",
+    help="Licence of the scores; board pages tell search engines.",
+)
+@click.option(
     "--check", is_flag=True, help="Write nothing; exit 3 if the site is not what the record builds to."
 )
 @click.option(
     "--parquet", is_flag=True, help="Also write leaderboard.parquet; needs pyarrow. --check passes it over."
 )
-def build(record: Path, site: Path, min_tier: Tier, check: bool, parquet: bool) -> None:
+def build(record: Path, site: Path, min_tier: Tier, license_url: str, check: bool, parquet: bool) -> None:
     """Build the leaderboard site of a record: HTML, JSON, CSV, Markdown, LaTeX and badges.
 
     \b
@@ -66,10 +73,12 @@ def build(record: Path, site: Path, min_tier: Tier, check: bool, parquet: bool) 
     from palette_bench.board.site import INDEX, build_site, check_site
     from palette_bench.cli.terminal import finish
 
+    if license_url and not license_url.startswith("https://"):
+        raise click.BadParameter(f"{license_url!r} is no https:// address", param_hint="--license")
     if check:
-        check_site(record, site, min_tier)
+        check_site(record, site, min_tier, license_url=license_url)
     else:
-        build_site(record, site, min_tier, parquet=parquet)
+        build_site(record, site, min_tier, license_url=license_url, parquet=parquet)
     finish(site / INDEX)
 
 

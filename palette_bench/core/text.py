@@ -1,4 +1,4 @@
-"""Text and names of other programs: encodings, CSV tables, leftover files; and HTML tables for notebooks."""
+"""Text and names of other programs: encodings, CSV tables, leftover files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterator
 
 _OTHERS = {
     b"PK\x03\x04": "a zip or an Excel workbook: save it as CSV UTF-8",
@@ -97,17 +96,6 @@ def is_litter(name: str) -> bool:
         or last.startswith("._")
         or not _LITTER_FOLDERS.isdisjoint(folders)
     )
-
-
-def html_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return an HTML table with a caption; None becomes an empty cell, and all text is escaped."""
-    body = ""
-    for row in rows:
-        cells = ("" if cell is None else escape(str(cell)) for cell in row)
-        body += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    top = f"<thead><tr>{head}</tr></thead>" if heads else ""
-    return f"<table><caption>{escape(title)}</caption>{top}<tbody>{body}</tbody></table>"
 
 
 def duration(seconds: float) -> str:

@@ -17,8 +17,8 @@ from pydantic import Field
 from palette_bench.core import atomic
 from palette_bench.core.errors import PaletteBenchError, Problem, RecordError, StorageError, problem
 from palette_bench.core.fingerprint import sha256
+from palette_bench.core.notebook import html_table
 from palette_bench.core.records import Part, Record, Sha, Text, read_file
-from palette_bench.core.text import html_table
 from palette_bench.core.types import AnyPath, Direction
 from palette_bench.submission.card import Declared, Method, Sampling, Training
 from palette_bench.tasks.protocol import UnderProtocol
@@ -43,6 +43,18 @@ class Score(Part):
     reference: Sha | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        return html_table(f"{self.n:,} images", _SCORE_HEADS, [_score_cells(self)])
+
+
+_SCORE_HEADS = ("value", "low", "high", "unit", "network", "notes")
+
+
+def _score_cells(score: Score) -> tuple[object, ...]:
+    """Return a score as the cells of a table in a notebook, below `_SCORE_HEADS`."""
+    shown = map(_short, (score.value, score.low, score.high))
+    return *shown, score.unit, score.extractor, ", ".join(score.notes)
 
 
 def against_originals(score: Score) -> bool:
@@ -122,13 +134,11 @@ class Scorecard(UnderProtocol, Record):
         values = ", ".join(f"{name} {_short(score.value)}" for name, score in self.scores.items())
         return f"<Scorecard {self._title}: {values}>"
 
+    __str__ = __repr__  # what `print` shows, too; pydantic's would show every key
+
     def _repr_html_(self) -> str:
-        heads = ("metric", "value", "low", "high", "unit", "network", "notes")
-        rows = [
-            (name, _short(s.value), _short(s.low), _short(s.high), s.unit, s.extractor, ", ".join(s.notes))
-            for name, s in self.scores.items()
-        ]
-        return html_table(self._title, heads, rows)
+        rows = [(name, *_score_cells(score)) for name, score in self.scores.items()]
+        return html_table(self._title, ("metric", *_SCORE_HEADS), rows)
 
     @property
     def _title(self) -> str:

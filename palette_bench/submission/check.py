@@ -15,8 +15,8 @@ from typing import Any
 from palette_bench.benchset.manifest import ContestantSet, open_set
 from palette_bench.core.errors import Problem, RecordError, SubmissionError, errors_of, problem
 from palette_bench.core.fingerprint import table_digest
+from palette_bench.core.notebook import html_table
 from palette_bench.core.png import PngError, decode_strict
-from palette_bench.core.text import html_table
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, Image, ImageId, Progress
 from palette_bench.submission.anomalies import AnomalyCheck
 from palette_bench.submission.card import CARD, PLACEHOLDER, PLACEHOLDER_SLUG, SubmissionCard

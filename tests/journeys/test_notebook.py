@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cards import write_card
+from PIL import Image
 from submissions import ready, submit
 
 import palette_bench
 from palette_bench.benchset.sources import Request
+from palette_bench.board.leaderboard import assemble
+from palette_bench.board.record import add_card, read_record
 
 
 @pytest.mark.trust("people: notebook")
@@ -63,10 +70,11 @@ def test_what_is_printed_is_short_and_tables_are_escaped(
     )
     assert repr(card).startswith("<Scorecard my-method 1 on smoke/jpeg/qf5, 12 images: psnr ")
     assert repr(report) == "<CheckReport refused: 11 good outputs, 2 error>"
-    for shown in (target, card, report):
+    for shown in (target, card, card.scores["psnr"], report):
         html = shown._repr_html_()
         assert html.startswith("<table>")
         assert "<b>" not in html
+    assert str(card) == repr(card)
     assert "&lt;b&gt;" in report._repr_html_()
 
 
@@ -80,3 +88,42 @@ def test_a_method_of_ones_own_needs_public_names_alone() -> None:
     )
     assert about.method.slug == "mine"
     assert set(palette_bench.__all__) >= {"About", "Method", "Scorecard", "BenchSet", "ContestantSet"}
+
+
+@pytest.mark.trust("people: notebook")
+@pytest.mark.parametrize("name", ["jpeg.qf5", "colorization", "inpainting.center128"])
+def test_a_set_shows_its_images_small(smoke_sets: Path, smoke_copy: Callable[[str], Path], name: str) -> None:
+    whole = palette_bench.BenchSet.open(smoke_sets / name)
+    public = palette_bench.ContestantSet.open(smoke_sets / name)
+    for opened, strips in ((whole, 2), (public, 1)):
+        html = opened._repr_html_()
+        addresses = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+        assert len(addresses) == 6 * strips
+        assert html.count("<figure>") == strips
+        sizes = {Image.open(io.BytesIO(base64.b64decode(address))).size for address in addresses}
+        assert sizes == {(96, 96)}
+    first = Image.open(io.BytesIO(base64.b64decode(addresses[0]))).convert("RGB")
+    expected = Image.fromarray(public.condition(public.ids[0])).resize((96, 96))
+    assert np.abs(np.asarray(first, float) - np.asarray(expected, float)).mean() < 8
+    moved = palette_bench.BenchSet.open(smoke_copy(name))
+    (moved.folder / "input" / f"{moved.ids[0]}.png").unlink()
+    assert "<img" not in moved._repr_html_()
+
+
+@pytest.mark.trust("people: notebook")
+def test_a_leaderboard_is_a_table_per_board_with_ranks_intervals_and_anchors(tmp_path: Path) -> None:
+    for at, slug in enumerate(("painter", "original", "half")):
+        changes = {"n_expected": 31} if slug == "half" else {}
+        name = {"method": {"name": "<b>ad</b>"}} if slug == "painter" else {}
+        add_card(write_card(tmp_path, slug, seed=at, **changes, **name), tmp_path / "record")
+    board = assemble(read_record(tmp_path / "record"))
+    html = board._repr_html_()
+    assert repr(board) == "<Leaderboard, boards: 1, systems: 2>"
+    assert html.startswith(
+        "<table><caption>palette-mini: Inpainting, central 32x32 hole, photos-64</caption>"
+    )
+    assert "<tr><td>ceiling</td><td>Original</td>" in html
+    assert "<tr><td>1</td><td>&lt;b&gt;ad&lt;/b&gt;</td>" in html
+    assert "<tr><td>\N{EN DASH}</td><td>Half</td>" in html
+    assert "3.10 [2.80 to 3.40]" in html
+    assert html.count("<table>") == 1
