@@ -158,7 +158,7 @@ def parse(words: list[str]) -> None:
         case ("make", target):
             if f"\n{target}:" not in (REPOSITORY / "Makefile").read_text():
                 raise ValueError(f"the Makefile has no target {target}")
-        case ("pip", "install", requirement):
+        case ("pip", "install", requirement) | ("uv", "pip", "install", requirement):
             extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
             names = extras["optional-dependencies"]
             known = {".", *(f"{place}[{extra}]" for extra in names for place in (".", "palette-bench"))}
