@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from palette_bench.core.errors import StorageError
 
@@ -208,6 +209,60 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
             _flush(handle, path)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+@contextmanager
+def stream(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write piece by piece; it gets its name when the block ends without error.
+
+    Raises:
+        StorageError: PB802.
+    """
+    make_folder(path.parent)
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            _flush(file.fileno(), temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_from(path: Path, offset: int, data: bytes) -> None:
+    """Write `data` at an offset of a file, cut the file after it, and sync; the file is created if absent.
+
+    For files that grow under a name of their own until `rename` gives them their final one. A crash leaves
+    the first `offset` bytes as they were.
+
+    Raises:
+        StorageError: PB802.
+    """
+    try:
+        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW) as handle:
+            os.ftruncate(handle, offset)
+            os.lseek(handle, offset, os.SEEK_SET)
+            _write_all(handle, data)
+            _flush(handle, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def rename(path: Path, final: Path) -> None:
+    """Give a file another name in the same folder, at once and lastingly; a file of that name is replaced.
+
+    Raises:
+        StorageError: PB802.
+    """
+    try:
+        os.replace(path, final)
+        _sync(final.parent)
+    except OSError as error:
+        raise cannot_write(final, error) from error
 
 
 def open_lock_file(path: Path) -> int:

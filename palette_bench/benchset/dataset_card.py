@@ -1,0 +1,411 @@
+"""Descriptions of an exported dataset: README.md, croissant.json, eval.yaml, CITATION.cff and LICENSE.md.
+
+YAML values are written as JSON, which YAML 1.2 contains. Source: Croissant 1.0 and Croissant RAI 1.0
+(docs.mlcommons.org/croissant), Citation File Format 1.2.0, and the Hugging Face hub on dataset cards and
+eval.yaml.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from palette_bench.benchset.manifest import Manifest, PublicSet
+from palette_bench.core.records import canonical_json
+from palette_bench.tasks.protocol import ImageNetSource, PhotoSource, PlacesSource, ProtocolSpec
+
+VERSION = "1.0.0"
+SPLIT = "test"
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_KINDS = {
+    "input": "the degraded image, which a method is given",
+    "mask": "the hole: 255 where pixels are to be produced, 0 elsewhere",
+    "reference": "the original",
+}
+
+# the context that Croissant 1.0 prescribes word for word, and the vocabulary PROV for provenance
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of the dataset: POSIX name relative to its folder, bytes, SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A set in a dataset.
+
+    Attributes:
+        name: of the set in the dataset, TASK.VARIANT or TASK.
+        record: its record, a manifest if the originals are in the dataset.
+        kinds: kinds of images, of input, mask, reference.
+        record_file: where the record lies.
+        files: files of its images, or for a folder of images, of their table.
+    """
+
+    name: str
+    record: Manifest | PublicSet
+    kinds: tuple[str, ...]
+    record_file: DataFile
+    files: tuple[DataFile, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the descriptions of a dataset say.
+
+    Attributes:
+        name: for people.
+        protocol: of all its sets.
+        source: id of the source of all its sets.
+        source_title: of the source, for people.
+        container: how the images are stored; None if there are none.
+        license: SPDX identifier.
+        authors: who publishes it.
+        by_people: whether the authors are people, not a program.
+        url: its address; may be empty.
+        date: of publication, YYYY-MM-DD.
+        synthetic: whether the source images are computer-made.
+        configurations: its sets.
+    """
+
+    name: str
+    protocol: ProtocolSpec
+    source: str
+    source_title: str
+    container: str | None
+    license: str
+    authors: tuple[str, ...]
+    by_people: bool
+    url: str
+    date: str
+    synthetic: bool
+    configurations: tuple[Configuration, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Return the number of images of all sets."""
+        return sum(len(one.record.items) for one in self.configurations)
+
+    @property
+    def summary(self) -> str:
+        """Return one sentence on what the dataset is."""
+        side, rules = self.protocol.side, self.protocol.id
+        parts = "and originals" if "reference" in self.configurations[0].kinds else "without originals"
+        what = f"Inputs and masks {parts}" if self.container else "Digests, no images,"
+        return (
+            f"{what} of {len(self.configurations)} benchmark sets for image-to-image models: "
+            f"{self.source_title}, {side} x {side} pixels, degraded by the protocol {rules} of palette-bench."
+        )
+
+    @property
+    def license_url(self) -> str:
+        """Return the address of the license's text."""
+        return f"https://spdx.org/licenses/{self.license}"
+
+
+def texts(dataset: Dataset) -> dict[str, str]:
+    """Return the descriptions of a dataset, by file name."""
+    return {
+        "README.md": _readme(dataset),
+        "croissant.json": canonical_json(croissant(dataset)),
+        "eval.yaml": _eval(dataset),
+        "CITATION.cff": _citation(dataset),
+        "LICENSE.md": _license(dataset),
+    }
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _readme(dataset: Dataset) -> str:
+    """Return the dataset card; its YAML tells `datasets` the files of each configuration."""
+    configs = ""
+    for one in dataset.configurations if dataset.container else ():
+        place = {
+            "parquet": f"data/{one.name}.parquet",
+            "folder": f"{one.name}/**",
+            "webdataset": f"data/{one.name}-*.tar",
+        }[dataset.container or ""]
+        files = f"  data_files:\n  - split: {SPLIT}\n    path: {_quoted(place)}\n"
+        configs += f"- config_name: {one.name}\n{files}"
+    rows = ""
+    for one in dataset.configurations:
+        images, kinds = f"{len(one.record.items):,}", ", ".join(one.kinds)
+        rows += f"| {one.name} | {images} | {kinds} | `{one.record.set_fingerprint}` |\n"
+    present = {kind for one in dataset.configurations for kind in one.kinds}
+    columns = "".join(f"- `{kind}`: {words}\n" for kind, words in _KINDS.items() if kind in present)
+    rai = "".join(f"- **{title}.** {text}\n" for title, text in _responsible(dataset).items())
+    size = next((words for limit, words in _SIZES if dataset.n < limit), "n>1M")
+    return f"""\
+---
+pretty_name: {_quoted(dataset.name)}
+license: {dataset.license.lower()}
+task_categories:
+- image-to-image
+size_categories:
+- {size}
+tags:
+- benchmark
+- palette-bench
+{"configs:" if configs else ""}
+{configs}---
+
+# {dataset.name}
+
+{dataset.summary}
+
+| configuration | images | kinds | set fingerprint |
+|---|---|---|---|
+{rows}
+{columns}
+`palette-bench import DIR -o SET` makes the sets again. It compares every image with the digest in `records/`,
+and the fingerprint says that they are the sets above.
+
+{rai}
+License: {dataset.license}, see LICENSE.md. Citation: CITATION.cff.
+"""
+
+
+def _responsible(dataset: Dataset) -> dict[str, str]:
+    """Return what a user must know before using the dataset, by title, as Croissant RAI asks for it."""
+    side, title = dataset.protocol.side, dataset.source_title
+    spec = dataset.protocol.sources.get(dataset.source)
+    biases = f"Those of the source images ({title}), which palette-bench did not examine."
+    personal = f"The images are those of the source ({title}); whether they show people was not examined."
+    if isinstance(spec, PhotoSource):
+        biases = f"All images are windows of {len(spec.photos)} photographs, chosen for their license."
+        personal = "None is known."
+        if "astronaut" in spec.photos:
+            personal = "One photograph is NASA's public portrait of an astronaut, and one shows a retina."
+    elif isinstance(spec, ImageNetSource | PlacesSource):
+        personal = "The source images were collected from the web and show people without their consent."
+    return {
+        "Limitations": f"For evaluation at {side} x {side} pixels only. Degradations are computed, not "
+        "photographed, and scores hold for these images and this protocol.",
+        "Biases": biases,
+        "Personal and sensitive information": personal,
+        "Uses": "Comparing image-to-image models by the protocol's metrics. Training on these images makes "
+        "scores on them worthless.",
+        "Social impact": "Models that complete or restore images can falsify what a photograph shows; a "
+        "benchmark helps to compare them and does not prevent misuse.",
+        "Synthetic data": "The source images are computer-made."
+        if dataset.synthetic
+        else "None: the source images are photographs as their source gives them.",
+    }
+
+
+def croissant(dataset: Dataset) -> dict[str, Any]:
+    """Return the Croissant description as a JSON value.
+
+    Its records are the rows of the parquet files. Other containers, and sets without images, are described
+    by the ids and digests of their records, because Croissant 1.0 cannot join several files of one image.
+    """
+    facts = _responsible(dataset)
+    people = "sc:Person" if dataset.by_people else "sc:Organization"
+    sets, origin = ", ".join(one.name for one in dataset.configurations), _origin(dataset)
+    value: dict[str, Any] = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        "name": dataset.name,
+        "description": dataset.summary,
+        "license": dataset.license_url,
+        "creator": [{"@type": people, "name": name} for name in dataset.authors],
+        "datePublished": dataset.date,
+        "version": VERSION,
+        "keywords": ["benchmark", "image-to-image", dataset.protocol.id],
+        "citeAs": _bibtex(dataset),
+        "rai:dataLimitations": facts["Limitations"],
+        "rai:dataBiases": facts["Biases"],
+        "rai:personalSensitiveInformation": facts["Personal and sensitive information"],
+        "rai:dataUseCases": facts["Uses"],
+        "rai:dataSocialImpact": facts["Social impact"],
+        "rai:hasSyntheticData": dataset.synthetic,
+        "prov:wasDerivedFrom": {"@id": origin, "prov:label": dataset.source_title},
+        "prov:wasGeneratedBy": {
+            "@type": "prov:Activity",
+            "prov:label": f"palette-bench generate {dataset.protocol.id}: {sets}",
+        },
+        "distribution": [_file_object(file) for one in dataset.configurations for file in _files(one)],
+        "recordSet": [_record_set(one, dataset.container) for one in dataset.configurations],
+    }
+    return {**value, "url": dataset.url} if dataset.url else value
+
+
+def _origin(dataset: Dataset) -> str:
+    """Return the address of the source images, or a name for a folder of one's own."""
+    spec = dataset.protocol.sources.get(dataset.source)
+    known = {
+        "photos": "https://github.com/scikit-image/scikit-image",
+        "imagenet-ctest10k": "https://www.image-net.org/",
+        "places": "http://places2.csail.mit.edu/",
+    }
+    return known[spec.kind] if spec else f"urn:palette-bench:{dataset.source}"
+
+
+def _files(one: Configuration) -> tuple[DataFile, ...]:
+    return (one.record_file, *one.files)
+
+
+def _file_object(file: DataFile) -> dict[str, Any]:
+    formats = {
+        "parquet": "application/x-parquet",
+        "tar": "application/x-tar",
+        "json": "application/json",
+        "jsonl": "application/jsonlines",
+    }
+    return {
+        "@type": "cr:FileObject",
+        "@id": file.name,
+        "name": file.name,
+        "contentUrl": file.name,
+        "contentSize": f"{file.size} B",
+        "sha256": file.sha256,
+        "encodingFormat": formats[file.name.rpartition(".")[2]],
+    }
+
+
+def _record_set(one: Configuration, container: str | None) -> dict[str, Any]:
+    """Return the records of a set: its images in parquet, else their ids and pixel digests."""
+    name = one.name
+    fields = []
+    if container == "parquet":
+        (file,) = one.files
+        source = {"fileObject": {"@id": file.name}}
+        fields.append(_field(name, "id", "of the image", "sc:Text", {**source, "extract": {"column": "id"}}))
+        for kind in one.kinds:
+            taken = {**source, "extract": {"column": kind}, "transform": {"jsonPath": "bytes"}}
+            fields.append(_field(name, kind, _KINDS[kind], "sc:ImageObject", taken))
+    else:
+        source = {"fileObject": {"@id": one.record_file.name}}
+        digests = {f"{kind}_px": f"SHA-256 of the pixels: {_KINDS[kind]}" for kind in one.kinds}
+        for column, words in {"id": "of the image", **digests}.items():
+            taken = {**source, "extract": {"jsonPath": f"$.items[*].{column}"}}
+            fields.append(_field(name, column, words, "sc:Text", taken))
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": f"{len(one.record.items):,} images of the set {one.record.set_fingerprint}.",
+        "key": {"@id": f"{name}/id"},
+        "field": fields,
+    }
+
+
+def _field(record_set: str, name: str, words: str, data_type: str, source: dict[str, Any]) -> dict[str, Any]:
+    place = f"{record_set}/{name}"
+    return {
+        "@type": "cr:Field",
+        "@id": place,
+        "name": place,
+        "description": words,
+        "dataType": data_type,
+        "source": source,
+    }
+
+
+def _bibtex(dataset: Dataset) -> str:
+    year = dataset.date[:4]
+    fields = {
+        "title": dataset.name,
+        "author": " and ".join(f"{{{name}}}" for name in dataset.authors),
+        "year": year,
+        **({"url": dataset.url} if dataset.url else {}),
+    }
+    said = ", ".join(f"{key}={{{value}}}" for key, value in fields.items())
+    return f"@misc{{{dataset.protocol.id}-{year}, {said}}}"
+
+
+def _eval(dataset: Dataset) -> str:
+    """Return the hub's declaration of a benchmark: one task per configuration."""
+    head = f"name: {_quoted(dataset.name)}\ndescription: {_quoted(dataset.summary)}\n"
+    tasks = "".join(
+        f"- id: {one.name.replace('.', '_')}\n  config: {one.name}\n  split: {SPLIT}\n"
+        for one in dataset.configurations
+    )
+    return f"{head}evaluation_framework: palette-bench\ntasks:\n{tasks}"
+
+
+def _citation(dataset: Dataset) -> str:
+    authors = "".join(f"- name: {_quoted(name)}\n" for name in dataset.authors)
+    url = f"url: {_quoted(dataset.url)}\n" if dataset.url else ""
+    return f"""\
+cff-version: 1.2.0
+message: If you use this dataset, please cite it, and the paper whose protocol it follows.
+type: dataset
+title: {_quoted(dataset.name)}
+authors:
+{authors}license: {dataset.license}
+version: {VERSION}
+date-released: {dataset.date}
+{url}references:
+- type: conference-paper
+  title: "Palette: Image-to-Image Diffusion Models"
+  authors:
+  - {{family-names: Saharia, given-names: Chitwan}}
+  - {{family-names: Chan, given-names: William}}
+  - {{family-names: Chang, given-names: Huiwen}}
+  - {{family-names: Lee, given-names: Chris A.}}
+  - {{family-names: Ho, given-names: Jonathan}}
+  - {{family-names: Salimans, given-names: Tim}}
+  - {{family-names: Fleet, given-names: David J.}}
+  - {{family-names: Norouzi, given-names: Mohammad}}
+  year: 2022
+  url: https://arxiv.org/abs/2111.05826
+"""
+
+
+def _license(dataset: Dataset) -> str:
+    return f"""\
+# License
+
+{dataset.name} is under {dataset.license}: {dataset.license_url}
+
+Its images derive from {dataset.source_title} ({_origin(dataset)}). Published by {", ".join(dataset.authors)}.
+"""
