@@ -126,11 +126,12 @@ def require_pixels(one: ContestantSet, kind: str, data: bytes, digest: Fingerpri
 
 
 def require_new(out: Path) -> None:
-    """Raise unless a folder can be made at `out`.
+    """Raise unless a folder can be made at `out`; remove what a killed run has left beside it.
 
     Raises:
         StorageError: PB809, there are files.
     """
+    atomic.sweep(out.parent)
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists():

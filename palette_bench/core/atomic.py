@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any
 
 from palette_bench.core.errors import StorageError
 
@@ -211,8 +212,22 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
         raise cannot_write(path, error) from error
 
 
+class _Sink(io.RawIOBase):
+    """A file object that writes to a file descriptor, for libraries that write piece by piece."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        _write_all(self._handle, data)
+        return memoryview(data).nbytes
+
+
 @contextmanager
-def stream(path: Path) -> Iterator[BinaryIO]:
+def stream(path: Path) -> Iterator[io.RawIOBase]:
     """Yield a file to write piece by piece; it gets its name when the block ends without error.
 
     Raises:
@@ -221,10 +236,9 @@ def stream(path: Path) -> Iterator[BinaryIO]:
     make_folder(path.parent)
     temporary = _temporary(path)
     try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            _flush(file.fileno(), temporary)
+        with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as handle:
+            yield _Sink(handle)
+            _flush(handle, temporary)
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
@@ -233,11 +247,16 @@ def stream(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def growing(path: Path) -> Path:
+    """Return where a file lies until it has all its content and its own name."""
+    return path.with_name(f".{path.name}.part")
+
+
 def write_from(path: Path, offset: int, data: bytes) -> None:
     """Write `data` at an offset of a file, cut the file after it, and sync; the file is created if absent.
 
-    For files that grow under a name of their own until `rename` gives them their final one. A crash leaves
-    the first `offset` bytes as they were.
+    For files that grow under the name `growing` until `rename` gives them their final one. A crash leaves the
+    first `offset` bytes as they were.
 
     Raises:
         StorageError: PB802.
@@ -364,3 +383,8 @@ def sweep(folder: Path) -> None:
 def is_temporary(name: str) -> bool:
     """Return whether `name` is that of a temporary file or folder of this module."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_growing(name: str) -> bool:
+    """Return whether `name` is one that `growing` gives."""
+    return name.startswith(".") and name.endswith(".part")
