@@ -1,68 +1,24 @@
-"""Descriptions of an exported dataset: README.md, croissant.json, eval.yaml, CITATION.cff and LICENSE.md.
+"""What an exported dataset says of itself: README.md, eval.yaml, CITATION.cff and LICENSE.md.
 
-YAML values are written as JSON, which YAML 1.2 contains. Source: Croissant 1.0 and Croissant RAI 1.0
-(docs.mlcommons.org/croissant), Citation File Format 1.2.0, and the Hugging Face hub on dataset cards and
-eval.yaml.
+YAML values are written as JSON, which YAML 1.2 contains. Source: Citation File Format 1.2.0, and the Hugging
+Face hub on dataset cards and eval.yaml.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from palette_bench.benchset.manifest import Manifest, PublicSet
-from palette_bench.core.records import canonical_json
 from palette_bench.tasks.protocol import ImageNetSource, PhotoSource, PlacesSource, ProtocolSpec
 
 VERSION = "1.0.0"
 SPLIT = "test"
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
-_KINDS = {
+KIND_WORDS = {
     "input": "the degraded image, which a method is given",
     "mask": "the hole: 255 where pixels are to be produced, 0 elsewhere",
     "reference": "the original",
-}
-
-# the context that Croissant 1.0 prescribes word for word, and the vocabulary PROV for provenance
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "prov": "http://www.w3.org/ns/prov#",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
 }
 
 
@@ -149,10 +105,9 @@ class Dataset:
 
 
 def texts(dataset: Dataset) -> dict[str, str]:
-    """Return the descriptions of a dataset, by file name."""
+    """Return the descriptions of a dataset but Croissant's, by file name."""
     return {
         "README.md": _readme(dataset),
-        "croissant.json": canonical_json(croissant(dataset)),
         "eval.yaml": _eval(dataset),
         "CITATION.cff": _citation(dataset),
         "LICENSE.md": _license(dataset),
@@ -165,7 +120,7 @@ def _quoted(text: str) -> str:
 
 def _readme(dataset: Dataset) -> str:
     """Return the dataset card; its YAML tells `datasets` the files of each configuration."""
-    configs = ""
+    configs = "configs:\n" if dataset.container else ""
     for one in dataset.configurations if dataset.container else ():
         place = {
             "parquet": f"data/{one.name}.parquet",
@@ -179,8 +134,8 @@ def _readme(dataset: Dataset) -> str:
         images, kinds = f"{len(one.record.items):,}", ", ".join(one.kinds)
         rows += f"| {one.name} | {images} | {kinds} | `{one.record.set_fingerprint}` |\n"
     present = {kind for one in dataset.configurations for kind in one.kinds}
-    columns = "".join(f"- `{kind}`: {words}\n" for kind, words in _KINDS.items() if kind in present)
-    rai = "".join(f"- **{title}.** {text}\n" for title, text in _responsible(dataset).items())
+    columns = "".join(f"- `{kind}`: {words}\n" for kind, words in KIND_WORDS.items() if kind in present)
+    rai = "".join(f"- **{title}.** {text}\n" for title, text in responsible(dataset).items())
     size = next((words for limit, words in _SIZES if dataset.n < limit), "n>1M")
     return f"""\
 ---
@@ -193,7 +148,6 @@ size_categories:
 tags:
 - benchmark
 - palette-bench
-{"configs:" if configs else ""}
 {configs}---
 
 # {dataset.name}
@@ -212,7 +166,7 @@ License: {dataset.license}, see LICENSE.md. Citation: CITATION.cff.
 """
 
 
-def _responsible(dataset: Dataset) -> dict[str, str]:
+def responsible(dataset: Dataset) -> dict[str, str]:
     """Return what a user must know before using the dataset, by title, as Croissant RAI asks for it."""
     side, title = dataset.protocol.side, dataset.source_title
     spec = dataset.protocol.sources.get(dataset.source)
@@ -240,45 +194,7 @@ def _responsible(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def croissant(dataset: Dataset) -> dict[str, Any]:
-    """Return the Croissant description as a JSON value.
-
-    Its records are the rows of the parquet files. Other containers, and sets without images, are described
-    by the ids and digests of their records, because Croissant 1.0 cannot join several files of one image.
-    """
-    facts = _responsible(dataset)
-    people = "sc:Person" if dataset.by_people else "sc:Organization"
-    sets, origin = ", ".join(one.name for one in dataset.configurations), _origin(dataset)
-    value: dict[str, Any] = {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": dataset.name,
-        "description": dataset.summary,
-        "license": dataset.license_url,
-        "creator": [{"@type": people, "name": name} for name in dataset.authors],
-        "datePublished": dataset.date,
-        "version": VERSION,
-        "keywords": ["benchmark", "image-to-image", dataset.protocol.id],
-        "citeAs": _bibtex(dataset),
-        "rai:dataLimitations": facts["Limitations"],
-        "rai:dataBiases": facts["Biases"],
-        "rai:personalSensitiveInformation": facts["Personal and sensitive information"],
-        "rai:dataUseCases": facts["Uses"],
-        "rai:dataSocialImpact": facts["Social impact"],
-        "rai:hasSyntheticData": dataset.synthetic,
-        "prov:wasDerivedFrom": {"@id": origin, "prov:label": dataset.source_title},
-        "prov:wasGeneratedBy": {
-            "@type": "prov:Activity",
-            "prov:label": f"palette-bench generate {dataset.protocol.id}: {sets}",
-        },
-        "distribution": [_file_object(file) for one in dataset.configurations for file in _files(one)],
-        "recordSet": [_record_set(one, dataset.container) for one in dataset.configurations],
-    }
-    return {**value, "url": dataset.url} if dataset.url else value
-
-
-def _origin(dataset: Dataset) -> str:
+def origin(dataset: Dataset) -> str:
     """Return the address of the source images, or a name for a folder of one's own."""
     spec = dataset.protocol.sources.get(dataset.source)
     known = {
@@ -287,79 +203,6 @@ def _origin(dataset: Dataset) -> str:
         "places": "http://places2.csail.mit.edu/",
     }
     return known[spec.kind] if spec else f"urn:palette-bench:{dataset.source}"
-
-
-def _files(one: Configuration) -> tuple[DataFile, ...]:
-    return (one.record_file, *one.files)
-
-
-def _file_object(file: DataFile) -> dict[str, Any]:
-    formats = {
-        "parquet": "application/x-parquet",
-        "tar": "application/x-tar",
-        "json": "application/json",
-        "jsonl": "application/jsonlines",
-    }
-    return {
-        "@type": "cr:FileObject",
-        "@id": file.name,
-        "name": file.name,
-        "contentUrl": file.name,
-        "contentSize": f"{file.size} B",
-        "sha256": file.sha256,
-        "encodingFormat": formats[file.name.rpartition(".")[2]],
-    }
-
-
-def _record_set(one: Configuration, container: str | None) -> dict[str, Any]:
-    """Return the records of a set: its images in parquet, else their ids and pixel digests."""
-    name = one.name
-    fields = []
-    if container == "parquet":
-        (file,) = one.files
-        source = {"fileObject": {"@id": file.name}}
-        fields.append(_field(name, "id", "of the image", "sc:Text", {**source, "extract": {"column": "id"}}))
-        for kind in one.kinds:
-            taken = {**source, "extract": {"column": kind}, "transform": {"jsonPath": "bytes"}}
-            fields.append(_field(name, kind, _KINDS[kind], "sc:ImageObject", taken))
-    else:
-        source = {"fileObject": {"@id": one.record_file.name}}
-        digests = {f"{kind}_px": f"SHA-256 of the pixels: {_KINDS[kind]}" for kind in one.kinds}
-        for column, words in {"id": "of the image", **digests}.items():
-            taken = {**source, "extract": {"jsonPath": f"$.items[*].{column}"}}
-            fields.append(_field(name, column, words, "sc:Text", taken))
-    return {
-        "@type": "cr:RecordSet",
-        "@id": name,
-        "name": name,
-        "description": f"{len(one.record.items):,} images of the set {one.record.set_fingerprint}.",
-        "key": {"@id": f"{name}/id"},
-        "field": fields,
-    }
-
-
-def _field(record_set: str, name: str, words: str, data_type: str, source: dict[str, Any]) -> dict[str, Any]:
-    place = f"{record_set}/{name}"
-    return {
-        "@type": "cr:Field",
-        "@id": place,
-        "name": place,
-        "description": words,
-        "dataType": data_type,
-        "source": source,
-    }
-
-
-def _bibtex(dataset: Dataset) -> str:
-    year = dataset.date[:4]
-    fields = {
-        "title": dataset.name,
-        "author": " and ".join(f"{{{name}}}" for name in dataset.authors),
-        "year": year,
-        **({"url": dataset.url} if dataset.url else {}),
-    }
-    said = ", ".join(f"{key}={{{value}}}" for key, value in fields.items())
-    return f"@misc{{{dataset.protocol.id}-{year}, {said}}}"
 
 
 def _eval(dataset: Dataset) -> str:
@@ -407,5 +250,5 @@ def _license(dataset: Dataset) -> str:
 
 {dataset.name} is under {dataset.license}: {dataset.license_url}
 
-Its images derive from {dataset.source_title} ({_origin(dataset)}). Published by {", ".join(dataset.authors)}.
+Its images derive from {dataset.source_title} ({origin(dataset)}). Published by {", ".join(dataset.authors)}.
 """

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from palette_bench.benchset import dataset_card
 from palette_bench.benchset.containers import Format, Row, write_images
-from palette_bench.benchset.dataset_card import Configuration, DataFile, Dataset
+from palette_bench.benchset.croissant import croissant
+from palette_bench.benchset.dataset_card import Configuration, DataFile, Dataset, texts
 from palette_bench.benchset.manifest import BenchSet, ContestantSet, Item, PublicItem
 from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError, SourceError, StorageError, UsageError, problem
 from palette_bench.core.fingerprint import pixel_digest
 from palette_bench.core.png import PngError, decode_strict, read_regular
-from palette_bench.core.records import today
+from palette_bench.core.records import canonical_json, today
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, Progress
 from palette_bench.tasks.protocol import PhotoSource, set_folder
 
@@ -95,7 +95,8 @@ def export_sets(
             data = tuple(_data_file(path, folder) for path in files)
             configurations.append(Configuration(name, record, kinds, _data_file(record_path, folder), data))
         dataset = replace(dataset, configurations=tuple(configurations))
-        for name, text in dataset_card.texts(dataset).items():
+        croissant_text = canonical_json(croissant(dataset))
+        for name, text in {**texts(dataset), "croissant.json": croissant_text}.items():
             atomic.write_text(folder / name, text)
     return dataset
 

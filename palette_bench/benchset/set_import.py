@@ -23,6 +23,7 @@ from palette_bench.core import atomic
 from palette_bench.core.errors import BenchSetError, Problem, StorageError, problem
 from palette_bench.core.png import PngError, read_regular
 from palette_bench.core.records import raise_errors
+from palette_bench.core.text import is_litter
 from palette_bench.core.types import SILENT, AnyPath, Fingerprint, Progress
 from palette_bench.tasks.protocol import set_folder
 
@@ -131,7 +132,8 @@ def _records(folder: Path) -> dict[str, Manifest | PublicSet]:
         RecordError, SpecError, BenchSetError, StorageError: see `import_sets`.
     """
     place = folder / RECORDS
-    names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    found = [path.name for path in place.iterdir()] if place.is_dir() else []
+    names = sorted(name for name in found if not is_litter(name))
     if not names:
         fix = "give a folder that `palette-bench export` wrote"
         raise StorageError.of("PB801", str(place), expected="records of sets", found="none", fix=fix)

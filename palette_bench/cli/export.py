@@ -27,7 +27,7 @@ from palette_bench.cli.terminal import finish, progress, say
 @click.option("--author", "authors", multiple=True, help="Who publishes it; repeat for more.")
 @click.option("--url", default="", help="Address of the dataset.")
 @click.option("--synthetic", is_flag=True, help="The source images are computer-made.")
-def command(sets: tuple[Path, ...], out: Path, container: str, **given: Any) -> None:
+def command(sets: tuple[Path, ...], out: Path, container: Any, **given: Any) -> None:
     """Write SETs of one protocol and source as a dataset: images, card, Croissant, citation, licence.
 
     Originals are left out unless --references asks for them. Sources whose terms forbid copies are refused

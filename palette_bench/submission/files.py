@@ -149,11 +149,9 @@ def _open_folder(path: Path, files: dict[str, PngError | None], n_ids: int) -> S
     loose = [name for name in names if files[name] or not is_packed(name)]
     faults = {name: fault for name in loose if (fault := files[name])} | packed.refused
     twice = {name: PngError("PB203", "one file per id", "several") for name in loose if name in packed}
-    unsafe_names = {
-        name: PngError("PB102", _PLAIN, found) for name in packed.names if (found := unsafe(name))
-    }
+    strange = {name: PngError("PB102", _PLAIN, why) for name in packed.names if (why := unsafe(name))}
     found = tuple(sorted({*loose, *packed.names}))
-    return _unwrapped(Submission(path, found, faults | twice | unsafe_names, read, lambda: None))
+    return _unwrapped(Submission(path, found, faults | twice | strange, read, lambda: None))
 
 
 def _unwrapped(found: Submission) -> Submission:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from submissions import submit
 
 from palette_bench.benchset.containers import Format
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.manifest import BenchSet
 from palette_bench.benchset.set_export import ExportOptions, export_sets
 from palette_bench.benchset.sources import Request
+from palette_bench.submission.check import check
 
 # The digest of (id, kind) is printed by a fresh process. JSON lines, so that libraries may print, too.
 HEAD = """
@@ -154,3 +157,40 @@ print(json.dumps(["bibtex", citation.as_bibtex()]))
 """
     ((_, bibtex),) = ran(code, tmp_path / "data" / "CITATION.cff", cache=tmp_path / "cache")
     assert "A. Person" in str(bibtex)
+
+
+WRITERS = {
+    "datasets": """
+import sys
+from pathlib import Path
+from datasets import Dataset, Image
+paths = sorted(Path(sys.argv[1]).glob("*.png"))
+table = {"id": [path.stem for path in paths], "image": [str(path) for path in paths]}
+rows = Dataset.from_dict(table).cast_column("image", Image())
+from datasets.table import embed_table_storage
+rows = rows.with_format("arrow").map(embed_table_storage, batched=True).with_format(None)
+rows.to_parquet(f"{sys.argv[2]}/all.parquet")
+""",
+    "webdataset": """
+import sys
+from pathlib import Path
+import webdataset
+with webdataset.TarWriter(f"{sys.argv[2]}/all.tar") as file:
+    for path in sorted(Path(sys.argv[1]).glob("*.png")):
+        file.write({"__key__": path.stem, "png": path.read_bytes()})
+""",
+}
+
+
+@pytest.mark.parametrize("library", WRITERS)
+def test_outputs_that_a_library_writes_are_checked(library: str, twelve: BenchSet, tmp_path: Path) -> None:
+    needs(library)
+    expected = check(submit(twelve.folder, tmp_path / "loose"), twelve.folder)
+    sub = tmp_path / "sub" / "outputs"
+    sub.mkdir(parents=True)
+    shutil.copy(tmp_path / "loose" / "submission.toml", sub.parent)
+    ran(WRITERS[library], tmp_path / "loose" / "outputs", sub, cache=tmp_path / "cache")
+    report = check(sub.parent, twelve.folder)
+    assert report.problems == expected.problems
+    assert report.pixels == expected.pixels
+    assert len(report.pixels) == 12

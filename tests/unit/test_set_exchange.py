@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from common import RunCli
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from palette_bench.benchset.sources import Request
 from palette_bench.benchset.verify import verify
 from palette_bench.core import tar
 from palette_bench.core.errors import PaletteBenchError, SourceError, StorageError, UsageError
+from palette_bench.core.fingerprint import sha256
 from palette_bench.core.png import encode
 from palette_bench.tasks.protocol import PhotoSource, load
 
@@ -109,6 +111,29 @@ def test_tars_hold_a_thousand_images_and_are_read_in_order(
     assert counts == [15, 15, 6]
     import_sets(tmp_path / "data", tmp_path / "back")
     assert set_contents(tmp_path / "back") == set_contents(sets / SET)
+
+
+@pytest.mark.parametrize("container", [*FORMATS, None])
+def test_the_descriptions_are_yaml_and_say_what_was_stated(
+    container: Format | None, sets: Path, tmp_path: Path
+) -> None:
+    authors, name = ('A. "Quote" Person', "Ünïcode: #1"), 'Holes: "small" ones \\ # 1'
+    options = ExportOptions(container, license="CC-BY-4.0", authors=authors, name=name, synthetic=True)
+    export_sets([sets / SET, sets / "colorization"], tmp_path / "data", options)
+    read = {path.name: path.read_text() for path in (tmp_path / "data").iterdir() if path.is_file()}
+    front = yaml.safe_load(read["README.md"].split("---\n")[1])
+    assert (front["pretty_name"], front["license"]) == (name, "cc-by-4.0")
+    configs = [SET, "colorization"]
+    assert [one["config_name"] for one in front.get("configs", ())] == (configs if container else [])
+    declared = yaml.safe_load(read["eval.yaml"])
+    assert (declared["name"], [task["config"] for task in declared["tasks"]]) == (name, configs)
+    cited = yaml.safe_load(read["CITATION.cff"])
+    assert (cited["title"], tuple(author["name"] for author in cited["authors"])) == (name, authors)
+    described = json.loads(read["croissant.json"])
+    assert described["rai:hasSyntheticData"] is True
+    for file in described["distribution"]:
+        data = (tmp_path / "data" / file["contentUrl"]).read_bytes()
+        assert (file["sha256"], file["contentSize"]) == (sha256(data), f"{len(data)} B")
 
 
 # --- what is refused before anything is written ---
