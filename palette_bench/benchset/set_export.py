@@ -71,7 +71,7 @@ def export_sets(
         SourceError: PB614, the terms of the source forbid copies of its images.
         BenchSetError: a set is unfinished or damaged, or has no originals and they are asked for.
         StackError: PB711, pyarrow is not installed.
-        StorageError: PB802, PB804; PB809, `out` holds files.
+        StorageError: PB802; PB809, `out` holds files.
     """
     opener = BenchSet if options.references else ContestantSet
     sets = [opener.open(folder) for folder in folders]
@@ -121,9 +121,8 @@ def require_pixels(one: ContestantSet, kind: str, data: bytes, digest: Fingerpri
         PngError: PB301-PB307; PB602, other pixels.
     """
     side, channels = one.protocol.side, {"input": one.degradation.channels, "mask": 1}.get(kind, 3)
-    found = pixel_digest(decode_strict(data, side, side, channels)[0])
-    if found != digest:
-        raise PngError("PB602", f"pixels {(digest or 'none')[:12]}", found[:12])
+    if pixel_digest(decode_strict(data, side, side, channels)[0]) != digest:
+        raise PngError("PB602", "the pixels of the record", "others")
 
 
 def require_new(out: Path) -> None:
