@@ -132,8 +132,8 @@ def _records(folder: Path) -> dict[str, Manifest | PublicSet]:
         RecordError, SpecError, BenchSetError, StorageError: see `import_sets`.
     """
     place = folder / RECORDS
-    found = [path.name for path in place.iterdir()] if place.is_dir() else []
-    names = sorted(name for name in found if not is_litter(name))
+    names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    names = [name for name in names if not is_litter(name)]
     if not names:
         fix = "give a folder that `palette-bench export` wrote"
         raise StorageError.of("PB801", str(place), expected="records of sets", found="none", fix=fix)
