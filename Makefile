@@ -6,7 +6,7 @@ PIP_ARGS ?=
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
 
-.PHONY: demo test test-all light lint types check wheel clean
+.PHONY: demo test test-all light lint types check wheel release clean
 
 demo: $(ready)        ## the main job on bundled photographs, offline: ends with the path of a report
 	$(bin)/palette-bench demo -o demo
@@ -35,8 +35,23 @@ check: lint types test-all
 wheel: $(ready)
 	$(bin)/pip wheel --no-deps -q -w dist .
 
+release: $(ready)     ## source archive and wheel in dist/, each proven in empty environments, light and full
+	rm -rf dist
+	$(bin)/python -m pip install -q build twine
+	$(bin)/python -m build -o dist . >build.log 2>&1 || { cat build.log; exit 1; }
+	rm build.log
+	$(bin)/python -m twine check --strict dist/*
+	for file in dist/*.tar.gz dist/*.whl; do \
+	  for extra in "" "[all]"; do \
+	    echo "$$file$$extra"; \
+	    $(PYTHON) -m venv --clear $(VENV)-release && \
+	    $(VENV)-release/bin/python -m pip install -q $(PIP_ARGS) "$$file$$extra" && \
+	    $(VENV)-release/bin/python tests/light_install.py $${extra:+--full} || exit 1; \
+	  done; \
+	done
+
 clean:
-	rm -rf $(VENV) $(VENV)-light build dist demo
+	rm -rf $(VENV) $(VENV)-light $(VENV)-release build dist demo
 
 $(ready): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

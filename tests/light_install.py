@@ -1,6 +1,7 @@
 """The base installation, in the environment of the Python that runs this: its size, and verbs without torch.
 
 python tests/light_install.py          # run the verbs in a temporary folder; exit 1 at the first that fails
+python tests/light_install.py --full   # with all extras: verbs with torch, too
 python tests/light_install.py --oldest # print the lower bounds of the base as pip constraints
 """
 
@@ -54,19 +55,29 @@ def steps(work: Path) -> list[tuple[str, ...]]:
     ]
 
 
+# verbs that need the extras; they go on with the folders of `steps`
+FULL = [
+    ("score", "sub", "--set", "set", "-o", "card.json"),
+    ("evaluate", "classical", "--set", "set", "-o", "out"),
+    ("restore", "palette", "--run", "palette-mini-v1", "--set", "set", "-o", "restored"),
+    ("train", "palette", "--task", "jpeg", "--data", "set/reference", "--steps", "2", "-o", "run"),
+]
+
+
 def main() -> int:
-    """Run the verbs and print a line for each; return 1 if one fails or torch is there."""
+    """Run the verbs and print a line for each; return 1 if one fails, or if torch is there and must not be."""
     if sys.argv[1:] == ["--oldest"]:
         print(constraints(), end="")
         return 0
-    if found := [name for name in HEAVY if find_spec(name)]:
+    full = sys.argv[1:] == ["--full"]
+    if not full and (found := [name for name in HEAVY if find_spec(name)]):
         print(f"this environment has {', '.join(found)}: not the base installation")
         return 1
     site = Path(str(find_spec("numpy").origin)).parents[1]  # type: ignore[union-attr]
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
     print(f"{size / 1e6:,.0f} MB installed")
     with tempfile.TemporaryDirectory() as folder:
-        for step in steps(Path(folder)):
+        for step in [*steps(Path(folder)), *(FULL if full else ())]:
             began = time.monotonic()
             command = [sys.executable, "-m", "palette_bench", *step]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

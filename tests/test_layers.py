@@ -15,7 +15,7 @@ TOWER = ["core", "runtime", "tasks", "benchset", "submission", "scoring", "pages
 CORE = [
     {"errors", "types", "text"},
     {"resources", "fingerprint", "notebook", "rng", "atomic", "processes", "npz"},
-    {"records", "journal", "png", "intervals", "significance"},
+    {"records", "journal", "png", "tar", "intervals", "significance"},
 ]
 TORCH_IN = (
     *("runtime/", "scoring/features/", "scoring/card.py", "scoring/compat.py"),

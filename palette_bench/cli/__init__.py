@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from palette_bench.core.errors import (
 )
 from palette_bench.core.processes import Interrupted, end_on_requeue
 
-# verb -> one-line help; the command is `command` in the module palette_bench.cli.VERB
+# verb -> one-line help; the command is `command` in the module palette_bench.cli.VERB, for `import` import_
 VERBS: dict[str, str] = {
     "generate": "Make benchmark sets from a folder of images.",
     "verify": "Recompute a set and name every changed, missing or foreign file.",
+    "export": "Write sets as a dataset that other libraries and hubs read.",
+    "import": "Make sets from a dataset that export wrote.",
     "train": "Train a method on images of yours; run again to resume.",
     "restore": "Run a method on a set: its outputs become a submission.",
     "evaluate": "Check, score, report and rank a folder of outputs, in one command.",
@@ -62,7 +65,8 @@ class LazyGroup(click.Group):
         """Import the module of a verb and return its command; None if there is no such verb."""
         if cmd_name not in VERBS:
             return None
-        command = import_module(f"palette_bench.cli.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command = import_module(f"palette_bench.cli.{module}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -26,7 +26,7 @@ _FORMS = {
     **dict.fromkeys(
         ("run", "seed", "sampler", "steps", "device", "fast", "noise", "size_policy"), "set images"
     ),
-    **dict.fromkeys(("samples", "shard", "batch", "audit", "pipeline"), "set"),
+    **dict.fromkeys(("samples", "shard", "shards", "batch", "audit", "pipeline"), "set"),
     **dict.fromkeys(("task", "mask", "invert_mask", "large_hole", "extend", "times", "quality"), "images"),
     **{"export": "export", "import_": "import", "hole_value": "export"},
     **dict.fromkeys(("name", "slug", "version", "author", "license"), "import"),
@@ -96,6 +96,9 @@ def _run(_context: click.Context, _option: click.Parameter, named: Path | None) 
 )
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Images per step.")
 @SHARD
+@click.option(
+    "--shards", type=click.Choice(["tar"]), help="Write one tar per part instead of a file per output."
+)
 @click.option(
     "--audit",
     metavar="[K]",
@@ -195,6 +198,7 @@ def _restore_set(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
         shard=shard,
         device=options.device,
         audit=given["audit"],
+        tars=given["shards"] == "tar",
         progress=progress if is_main_process() else SILENT,
     )
     if card is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from palette_bench.core.errors import StorageError
 
@@ -210,6 +212,78 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
         raise cannot_write(path, error) from error
 
 
+class _Sink(io.RawIOBase):
+    """A file object that writes to a file descriptor, for libraries that write piece by piece."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        _write_all(self._handle, data)
+        return memoryview(data).nbytes
+
+
+@contextmanager
+def stream(path: Path) -> Iterator[io.RawIOBase]:
+    """Yield a file to write piece by piece; it gets its name when the block ends without error.
+
+    Raises:
+        StorageError: PB802.
+    """
+    make_folder(path.parent)
+    temporary = _temporary(path)
+    try:
+        with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as handle:
+            yield _Sink(handle)
+            _flush(handle, temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def growing(path: Path) -> Path:
+    """Return where a file lies until it has all its content and its own name."""
+    return path.with_name(f".{path.name}.part")
+
+
+def write_from(path: Path, offset: int, data: bytes) -> None:
+    """Write `data` at an offset of a file, cut the file after it, and sync; the file is created if absent.
+
+    For files that grow under the name `growing` until `rename` gives them their final one. A crash leaves the
+    first `offset` bytes as they were.
+
+    Raises:
+        StorageError: PB802.
+    """
+    try:
+        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW) as handle:
+            os.ftruncate(handle, offset)
+            os.lseek(handle, offset, os.SEEK_SET)
+            _write_all(handle, data)
+            _flush(handle, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def rename(path: Path, final: Path) -> None:
+    """Give a file another name in the same folder, at once and lastingly; a file of that name is replaced.
+
+    Raises:
+        StorageError: PB802.
+    """
+    try:
+        os.replace(path, final)
+        _sync(final.parent)
+    except OSError as error:
+        raise cannot_write(final, error) from error
+
+
 def open_lock_file(path: Path) -> int:
     """Return a file descriptor to lock `path` with; the file is created if absent and keeps its content."""
     try:
@@ -309,3 +383,8 @@ def sweep(folder: Path) -> None:
 def is_temporary(name: str) -> bool:
     """Return whether `name` is that of a temporary file or folder of this module."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_growing(name: str) -> bool:
+    """Return whether `name` is one that `growing` gives."""
+    return name.startswith(".") and name.endswith(".part")

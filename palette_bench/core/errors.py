@@ -88,6 +88,7 @@ CODES: dict[str, str] = {
     "PB611": "model self-check failed",
     "PB612": "restored image not finite or far out of range",
     "PB613": "a method's own code failed",
+    "PB614": "images may not be passed on",
     "PB701": "JPEG decoder differs",
     "PB702": "JPEG encoder differs from reference",
     "PB703": "integer canary failed",

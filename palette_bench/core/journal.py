@@ -56,8 +56,9 @@ WHOLE = Shard()
 
 
 def is_ours(name: str) -> bool:
-    """Return whether a file name is that of a journal, lock or temporary file."""
-    return name.startswith(LOCK) or bool(JOURNAL.fullmatch(name)) or atomic.is_temporary(name)
+    """Return whether a file name is that of a journal, lock, temporary or growing file."""
+    unfinished = atomic.is_temporary(name) or atomic.is_growing(name)
+    return unfinished or name.startswith(LOCK) or bool(JOURNAL.fullmatch(name))
 
 
 def _dump(value: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """The files of a submission, which is a folder or a .zip archive, and their assignment to ids.
 
+A folder may hold its outputs in tar or parquet files (`packed_outputs`).
+
 Links are not followed, and archives are neither extracted nor repaired. Links, pipes and unsafe names are
 listed as refused with a reason; an attempt to read one raises that reason. Source: trust, sections 4.1 and
 4.2.
@@ -26,9 +28,11 @@ from palette_bench.core.png import MAX_BYTES, PngError, read_regular
 from palette_bench.core.text import is_litter
 from palette_bench.core.types import ImageId
 from palette_bench.submission.card import CARD
+from palette_bench.submission.packed_outputs import is_packed, open_packed
 
 log = logging.getLogger(__name__)
 
+_PLAIN = "a relative path of plain names with / between them"
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -107,13 +111,7 @@ def open_submission(path: Path, n_ids: int) -> Submission:
             files = dict(_walk(path))
         except OSError as error:
             raise _unreadable(path, error) from error
-        names = _counted(files)
-        faults = {name: fault for name in names if (fault := files[name])}
-        return _unwrapped(
-            Submission(
-                path, names, faults, lambda name, limit: read_regular(path / name, limit), lambda: None
-            )
-        )
+        return _open_folder(path, files, n_ids)
     from palette_bench.submission.archive import Archive  # noqa: PLC0415  # it builds on this file
 
     handle = _open_archive(path)
@@ -129,6 +127,31 @@ def open_submission(path: Path, n_ids: int) -> Submission:
     }
     found = Submission(path, _counted(archive.names), refused, archive.read, close=lambda: os.close(handle))
     return _unwrapped(found)
+
+
+def _open_folder(path: Path, files: dict[str, PngError | None], n_ids: int) -> Submission:
+    """Return a folder as a submission, in which a packed file stands for the outputs in it.
+
+    Args:
+        path: the folder.
+        files: relative name -> fault of every file below it.
+        n_ids: number of images in its set.
+
+    Raises:
+        SubmissionError: PB103, PB104, PB801, a packed file cannot be used.
+    """
+    names = _counted(files)
+    packed = open_packed(path, [name for name in names if is_packed(name) and not files[name]], n_ids)
+
+    def read(name: str, limit: int) -> bytes:
+        return packed.read(name, limit) if name in packed else read_regular(path / name, limit)
+
+    loose = [name for name in names if files[name] or not is_packed(name)]
+    faults = {name: fault for name in loose if (fault := files[name])} | packed.refused
+    twice = {name: PngError("PB203", "one file per id", "several") for name in loose if name in packed}
+    strange = {name: PngError("PB102", _PLAIN, why) for name in packed.names if (why := unsafe(name))}
+    found = tuple(sorted({*loose, *packed.names}))
+    return _unwrapped(Submission(path, found, faults | twice | strange, read, lambda: None))
 
 
 def _unwrapped(found: Submission) -> Submission:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from palette_bench.submission.card import CARD, SubmissionCard, Target, to_toml
 from palette_bench.submission.cost import measured, peak_memory, with_cost
 from palette_bench.submission.files import output_name
 from palette_bench.submission.methods import Batch, MethodInfo, Restorer, SelectiveRestorer
+from palette_bench.submission.output_store import LooseOutputs, OutputStore, TarOutputs
 from palette_bench.submission.plugins import require_images, require_restorer
 
 _WITNESSES = 3  # ids whose first noise block is digested in the journal header; trust, section 1.1
@@ -49,6 +51,11 @@ class OutputKey(NamedTuple):
         return output_name(self.image_id, self.sample + 1)
 
     @property
+    def folder(self) -> str:
+        """Return the relative path of the folder of the output."""
+        return self.file.rpartition("/")[0]
+
+    @property
     def key(self) -> str:
         """Return the key in journals: ID for sample 0, K/ID for sample K (ids contain no slash)."""
         return f"{self.sample}/{self.image_id}" if self.sample else self.image_id
@@ -64,6 +71,7 @@ def restore(
     shard: Shard | None = None,
     device: str | None = None,
     audit: int = 0,
+    tars: bool = False,
     progress: Progress = SILENT,
 ) -> SubmissionCard | None:
     """Write a submission: outputs/ID.png for every id, samples/K/ID.png, then `submission.toml`.
@@ -80,6 +88,7 @@ def restore(
         shard: part of the ids to restore; None for all ids, or for this rank's shard under torchrun.
         device: device of the restorer, to state the cost on the card; None states no cost.
         audit: number of outputs to restore again in batches of another size, for comparison.
+        tars: write outputs/I-of-N.tar, a tar per shard and sample, instead of a file per output.
         progress: callback that reports each image.
 
     Returns:
@@ -87,7 +96,8 @@ def restore(
 
     Raises:
         UsageError: the restorer does not support this set; nothing is written.
-        InputError: PB605, the folder holds outputs of another method, model, sample count or set.
+        InputError: PB605, the folder holds outputs of another method, model, sample count, set or
+            packing.
         MethodError: PB613, the restorer lacks a part of the interface, or returned a wrong shape or type.
         StorageError: PB802, PB803.
     """
@@ -95,7 +105,8 @@ def restore(
     out = Path(out)
     if isinstance(restorer, SelectiveRestorer):
         restorer.accept(benchset)
-    run = _RestoreRun(restorer, benchset, out, samples, batch_size, shard or Shard(*rank_of()), device)
+    shard = shard or Shard(*rank_of())
+    run = _RestoreRun(restorer, benchset, out, samples, batch_size, shard, device, tars)
     with locked(out, run.shard):
         run.work(progress)
         if audit:
@@ -134,6 +145,17 @@ class _RestoreRun:
     batch_size: int
     shard: Shard
     device: str | None
+    tars: bool
+
+    @cached_property
+    def store(self) -> OutputStore:
+        """Return where the outputs of this shard lie; read first when its folders exist."""
+        return TarOutputs(self.out, self.folders, self.shard) if self.tars else LooseOutputs(self.out)
+
+    @property
+    def folders(self) -> list[str]:
+        """Return the folders of the outputs, one per sample."""
+        return [OutputKey(sample, "").folder for sample in range(self.samples)]
 
     @property
     def header(self) -> dict[str, Any]:
@@ -157,6 +179,7 @@ class _RestoreRun:
             "samples": self.samples,
             "n": len(self.benchset.ids),
             "first_noise": first_noise,
+            **({"tars": self.shard.count} if self.tars else {}),
         }
 
     def _outputs(self, shard: Shard) -> list[OutputKey]:
@@ -175,6 +198,7 @@ class _RestoreRun:
                 journal.add(self._restored(group, batch))
                 advance(len(group))
                 check_stop()
+        self.store.finish()
         if todo and self.device:
             seconds = time.monotonic() - start
             speed, memory = len(todo) / seconds, peak_memory(self.device) / 1e9
@@ -184,25 +208,27 @@ class _RestoreRun:
     def _resumed(self, mine: list[OutputKey]) -> tuple[Journal, list[OutputKey]]:
         """Return the journal without entries of missing or changed outputs, and the outputs to restore."""
         atomic.sweep(self.out)
-        for folder in {self.out / "outputs", *((self.out / output.file).parent for output in mine)}:
-            atomic.make_folder(folder)
-            atomic.sweep(folder)
+        for folder in self.folders:
+            atomic.make_folder(self.out / folder)
+            atomic.sweep(self.out / folder)
         journal = Journal(self.out, self.header, self.shard)
         kept = {}
         for output in mine:
             entry = journal.entries.get(output.key)
             with suppress(OSError, png.PngError):  # a missing or damaged file is restored again
                 if entry and pixel_digest(self._stored(output)) == entry["px"]:
-                    kept[output.key] = entry
+                    kept[output] = entry
+        names = self.store.keep({output.file for output in kept})
+        kept = {output: entry for output, entry in kept.items() if output.file in names}
         journal.start(kept.values())
         # Read the journals again: if two shards start at the same time with different settings, one of them
         # now finds the other's header and raises PB605.
         journal = Journal(self.out, self.header, self.shard)
-        return journal, [output for output in mine if output.key not in kept]
+        return journal, [output for output in mine if output not in kept]
 
     def _stored(self, output: OutputKey) -> Image:
         side = self.benchset.protocol.side
-        return png.decode_strict(png.read_regular(self.out / output.file), side, side, 3)[0]
+        return png.decode_strict(self.store.read(output.file), side, side, 3)[0]
 
     def _batches(self, outputs: list[OutputKey], size: int) -> Iterator[tuple[list[OutputKey], Batch]]:
         """Yield groups of outputs of one sample, each with its batch of exactly `size` images.
@@ -226,9 +252,8 @@ class _RestoreRun:
         images = self._images(batch)
         seconds = time.perf_counter() - start
         cost = measured(seconds, len(batch.ids), self.restorer.about.sampling.steps)
-        with atomic.FileBatch() as files:
-            for output, image in zip(group, images, strict=False):
-                files.write(self.out / output.file, png.encode(image))
+        files = {output.file: png.encode(image) for output, image in zip(group, images, strict=False)}
+        self.store.add(group[0].folder, files)
         return [
             {"id": output.key, "px": pixel_digest(image), **cost}
             for output, image in zip(group, images, strict=False)
@@ -259,7 +284,7 @@ class _RestoreRun:
         """Write and return the card if the outputs of all shards are journalled, else return None."""
         entries = Journal(self.out, self.header, self.shard).entries
         wanted = [output.key for output in self._outputs(Shard())]
-        if not entries.keys() >= set(wanted):
+        if not entries.keys() >= set(wanted) or not self.store.is_whole():
             return None
         card = card_of(self.restorer.about, self.benchset, self.samples)
         if self.device:

@@ -111,7 +111,8 @@ def _journalled(folder: Path) -> RunStatus:
     kind = _kind_of(header or {}, folder)
     assert header is not None, "a journal without a header has no kind"
     done = {entry["id"] for one in journals.values() for entry in one.entries}
-    there = {key for key in done if _is_there(folder, kind, key)}
+    in_tars = "tars" in (header or {})  # a tar is read by the run alone
+    there = {key for key in done if in_tars or _is_there(folder, kind, key)}
     # of several divisions into shards, the youngest is at work
     count = max(journals, key=lambda shard: changed[shard]).count
     nothing = JournalFile(header, [], [])

@@ -111,6 +111,14 @@ VERBS = {
         lambda inputs, out: _cli("-q", "restore", "copy-input", "--set", inputs / "set", "-o", out),
         ("submission.toml",),  # names the seconds an image took
     ),
+    "restore-tars": Verb(
+        _set,
+        lambda inputs, out: _cli(
+            *("-q", "restore", "copy-input", "--set", inputs / "set", "-o", out, "--batch", 2),
+            *("--samples", 2, "--shards", "tar"),
+        ),
+        ("submission.toml",),
+    ),
     "score": Verb(_submission, _score, modules=("palette_bench.scoring.score", _NETWORK)),
     "board": Verb(_cards, _board, modules=("palette_bench.board.site", "palette_bench.board.record")),
     "train": Verb(_pack, _train, ("log.jsonl", "state.json", "samples"), ("toy_method",)),

@@ -9,16 +9,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kills import final_files, in_child
-from shims import FaultyOs, full_disk, standing_in
+from shims import FaultyOs, full_disk, kill, standing_in
 from submissions import ready
 
+from palette_bench.benchset.containers import FORMATS, Format
 from palette_bench.benchset.generate import generate
 from palette_bench.benchset.making import GenerateOptions
 from palette_bench.benchset.manifest import ContestantSet
+from palette_bench.benchset.set_export import ExportOptions, export_sets
+from palette_bench.benchset.set_import import import_sets
 from palette_bench.benchset.sources import Request
 from palette_bench.core import atomic
 from palette_bench.core.errors import StorageError
@@ -58,6 +63,11 @@ def everything(folder: Path) -> None:
         atomic.remove_folder(folder / "whole") if (folder / "whole").exists() else None
     with atomic.whole_folder(folder / "whole") as inside:
         atomic.write_bytes(inside / "part", b"part" * 20)
+    with atomic.stream(folder / "streamed") as file:
+        file.writelines([b"first" * 20, b"second" * 20])
+    atomic.write_from(atomic.growing(folder / "grown"), 0, b"first" * 20)
+    atomic.write_from(atomic.growing(folder / "grown"), 50, b"second" * 20)
+    atomic.rename(atomic.growing(folder / "grown"), folder / "grown")
     journal = Journal(folder, {"set": "s"})
     journal.start(journal.entries.values())
     journal.add([{"id": "a", "px": "1"}, {"id": "b", "px": "2"}])
@@ -195,11 +205,12 @@ def test_a_second_run_is_refused_and_a_killed_holder_lets_go(photos: Path, tmp_p
 
 
 @pytest.mark.trust("restore: killed", "all: ENOSPC")
-def test_restore_resumes_after_a_disk_full_at_any_write(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tars", [False, True])
+def test_restore_resumes_after_a_disk_full_at_any_write(tars: bool, photos: Path, tmp_path: Path) -> None:
     make(photos, tmp_path / "set")
 
     def answer(out: Path) -> None:
-        restore(ready("copy-input"), ContestantSet.open(tmp_path / "set"), out, batch_size=2)
+        restore(ready("copy-input"), ContestantSet.open(tmp_path / "set"), out, batch_size=2, tars=tars)
 
     with standing_in(FaultyOs()) as shim:
         answer(tmp_path / "straight")
@@ -213,6 +224,29 @@ def test_restore_resumes_after_a_disk_full_at_any_write(photos: Path, tmp_path: 
         found = final_files(out)
         assert found.pop("submission.toml", None)
         assert found == expected
+
+
+@pytest.mark.parametrize("container", FORMATS)
+def test_an_export_and_an_import_killed_at_any_write_leave_all_or_nothing(
+    container: Format, photos: Path, tmp_path: Path
+) -> None:
+    make(photos, tmp_path / "set")
+    options = ExportOptions(container, True, license="MIT", authors=("A",))
+    steps: dict[str, Callable[[Path], Any]] = {
+        "data": lambda out: export_sets([tmp_path / "set"], out, options),
+        "back": lambda out: import_sets(tmp_path / "data", out),
+    }
+    for name, step in steps.items():
+        with standing_in(FaultyOs()) as shim:
+            step(tmp_path / name)
+        expected = final_files(tmp_path / name)
+        for n in range(1, len(shim.calls) + 1, 4):
+            out = tmp_path / f"{name}-killed-{n}" / name
+            with standing_in(FaultyOs(kill, n)):
+                assert in_child(partial(step, out)) == -9
+            if not out.exists():
+                step(out)
+            assert final_files(out.parent) == {f"{name}/{file}": d for file, d in expected.items()}
 
 
 def kill_script(verb: str, kills: int, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -232,7 +266,7 @@ def kill_script(verb: str, kills: int, folder: Path) -> subprocess.CompletedProc
     "restore: kill -9 while saving",
     "report: kill -9",
 )
-@pytest.mark.parametrize("verb", ["generate", "restore", "score", "board", "train"])
+@pytest.mark.parametrize("verb", ["generate", "restore", "restore-tars", "score", "board", "train"])
 def test_verbs_killed_at_seeded_writes_end_as_undisturbed_ones(verb: str, tmp_path: Path) -> None:
     done = kill_script(verb, 2, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
