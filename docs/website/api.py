@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+
+from pydantic import BaseModel
 
 import palette_bench
 from palette_bench import compat
 from website.markdown import ROOT, Pages, code, fence, table, toctree
+from website.schemas import keys_table
 
-GUIDES = ("docs/python.md", "docs/scores.md", "docs/outside-tools.md")
+GUIDES = ("docs/python.md", "docs/start/*.md", "docs/*.md")  # in this order
 
 
 def pages() -> Pages:
@@ -37,12 +41,14 @@ def pages() -> Pages:
 def examples() -> dict[str, tuple[str, str]]:
     """Return (page, Python block) of each public name that a block of a guide imports; tests run them."""
     found: dict[str, tuple[str, str]] = {}
-    for page in GUIDES:
-        text = (ROOT / page).read_text(encoding="utf-8")
+    for page in [page for pattern in GUIDES for page in sorted(ROOT.glob(pattern))]:
+        text = page.read_text(encoding="utf-8")
         for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
-            for imported in re.findall(r"from palette_bench(?:\.compat)? import \(?([\w\s,]+)", block):
-                for name in re.findall(r"\w+", imported):
-                    found.setdefault(name, (page, block))
+            for node in ast.walk(ast.parse(block)):
+                match node:
+                    case ast.ImportFrom(module="palette_bench" | "palette_bench.compat", names=names):
+                        for alias in names:
+                            found.setdefault(alias.name, (page.relative_to(ROOT).as_posix(), block))
     return found
 
 
@@ -58,10 +64,15 @@ def _page(path: str, name: str) -> str:
     found = _object(name)
     if inspect.isclass(found):
         own = "__init__" in vars(found) and (found.__init__.__doc__ or "") in inspect.getsource(found)
-        directive = f".. autoclass:: {path}\n   :members:\n   :class-doc-from: {'both' if own else 'class'}\n"
+        directive = (
+            f".. autoclass:: {path}\n   :members:\n   :exclude-members: model_config\n"
+            f"   :class-doc-from: {'both' if own else 'class'}\n"
+        )
     else:
         directive = f".. autofunction:: {path}\n"
     lines = [f"# {name}\n", f"```{{eval-rst}}\n{directive}```\n"]
+    if inspect.isclass(found) and issubclass(found, BaseModel):
+        lines += ["## Fields\n", keys_table(found.model_json_schema())]
     if name in examples():
         page, block = examples()[name]
         lines += [

@@ -2,6 +2,7 @@
 
 import re
 
+from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 import palette_bench
@@ -22,6 +23,7 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4  # so that page.md#a-heading leads where it leads on a code host
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 autodoc_class_signature = "mixed"
 napoleon_numpy_docstring = False
@@ -33,6 +35,7 @@ html_theme = "furo"
 html_title = f"palette-bench {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
 html_show_sphinx = False
 html_copy_source = False
 html_show_search_summary = False  # it fetches pages, which a browser refuses for a site opened from files
@@ -47,6 +50,14 @@ def escape_plain_text(
     lines[:] = [marks.sub(lambda found: found[1] or "\\" + found[2], line) for line in lines]
 
 
+def leave_out_signature(
+    app: Sphinx, what: str, name: str, of: object, options: object, given: str, returned: str
+) -> tuple[str, str] | None:
+    """Show no signature of a pydantic model: its page has a table of the fields."""
+    return ("", "") if isinstance(of, type) and issubclass(of, BaseModel) else None
+
+
 def setup(app: Sphinx) -> None:
-    """Let docstrings be escaped before napoleon reads their sections."""
+    """Let docstrings be escaped before napoleon reads their sections, and models show no signature."""
     app.connect("autodoc-process-docstring", escape_plain_text, priority=400)
+    app.connect("autodoc-process-signature", leave_out_signature)

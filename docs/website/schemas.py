@@ -40,10 +40,15 @@ def copy(source: Path) -> None:
 
 
 def _page(name: str, schema: dict[str, Any]) -> str:
-    lines = [f"# {name}\n", f"{_words(schema)}\n", f"[Download {name}.json]({name}.json)\n", _keys(schema)]
+    lines = [
+        f"# {name}\n",
+        f"{_words(schema)}\n",
+        f"[Download {name}.json]({name}.json)\n",
+        keys_table(schema),
+    ]
     for part, its in sorted(schema.get("$defs", {}).items()):
         if "properties" in its:
-            lines += [f"## {part}\n", f"{_words(its)}\n", _keys(its)]
+            lines += [f"## {part}\n", f"{_words(its)}\n", keys_table(its)]
     return "\n".join(lines)
 
 
@@ -52,7 +57,8 @@ def _words(schema: dict[str, Any]) -> str:
     return " ".join(str(schema.get("description", "")).split())
 
 
-def _keys(schema: dict[str, Any]) -> str:
+def keys_table(schema: dict[str, Any]) -> str:
+    """Return the table of the keys of a schema."""
     needed = set(schema.get("required", ()))
     rows = [
         (code(key), _type(its), "yes" if key in needed else "no")

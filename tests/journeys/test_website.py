@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,6 +143,8 @@ def test_pages_open_offline_in_both_themes_and_at_phone_width(site: Path, scheme
                 "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
             )
             assert (sum(brightness) > 380) == (scheme == "light"), (name, brightness)
+            page.emulate_media(media="print")
+            assert not page.is_visible(".sidebar-drawer")
             assert faults == [], name
 
 
@@ -203,6 +207,22 @@ def test_commands_of_the_papers_tables_are_refused_by_no_parser(
                 parse(command.arguments)
                 parsed += 1
     assert parsed > 60
+
+
+def test_commands_of_the_gallery_are_refused_by_no_parser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for entry in gallery.ENTRIES:
+        for command in entry.commands:
+            words = shlex.split(command)
+            written = {after for word, after in pairwise(words) if word in ("-o", "--html")}
+            for name in {word for word in words if re.search("[./]", word)} - written:
+                path = tmp_path / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch() if path.suffix in (".json", ".toml", ".csv") else path.mkdir(exist_ok=True)
+            (tmp_path / "study").mkdir(exist_ok=True)
+            parse(words)
 
 
 def test_the_gallery_shows_pages_only_where_they_were_made(tmp_path: Path) -> None:
