@@ -71,6 +71,8 @@ def _page(rules: ProtocolSpec) -> str:
         ("networks", ", ".join(f"[{code(name)}](../networks/{name}.md)" for name in rules.extractors)),
         ("fingerprint", code(rules.fingerprint[:12])),
     ]
+    if rules.shown:
+        facts.append(("shown beside the ranked metrics", ", ".join(map(_metric, rules.shown))))
     lines = [
         f"# {rules.id}\n",
         f"{rules.title}.\n",
@@ -87,6 +89,8 @@ def _page(rules: ProtocolSpec) -> str:
             ("preprocessing", code(spec.preprocess)),
             ("input", code(spec.degradation)),
         ]
+        if spec.ranked:
+            facts.append(("ranks by these, too", ", ".join(map(_metric, spec.ranked))))
         lines.append(table(("", ""), facts))
         for variant in spec.variants:
             lines.append(_variant(rules, task, variant))

@@ -15,7 +15,7 @@ _FOLDERS = {"reports/schemas": "reference/schemas/index.md"}  # on a code host a
 
 
 def stage(source: Path) -> None:
-    """Copy all pages below `source`, and every file that they link to.
+    """Copy all pages below `source`, and every file that they link to; list all guides in the menu.
 
     Raises:
         FileNotFoundError: a page links to a file that is not there.
@@ -34,6 +34,11 @@ def stage(source: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text, encoding="utf-8")
     shutil.copytree(OWN, source, dirs_exist_ok=True)
+    index = (source / "index.md").read_text(encoding="utf-8")
+    guides = [path.relative_to(source).with_suffix("").as_posix() for path in (source / "docs").glob("*.md")]
+    others = sorted(guide for guide in guides if f"\n{guide}\n" not in index)
+    text = index.replace("<other guides>\n", "".join(f"{guide}\n" for guide in others))
+    (source / "index.md").write_text(text, encoding="utf-8")
 
 
 def _copy(file: Path, place: Path) -> None:
