@@ -128,11 +128,15 @@ def _commands(words: dict[str, Any], scores: pd.DataFrame, tasks: list[str]) -> 
             "    # needs a GPU\n"
             "palette-bench score SUB --set SET -o CARD.json --reference-images ILSVRC2012/val --device cuda"
             "    # needs a GPU\n"
-            "palette-bench board add CARD.json --record record    # needs a GPU; for the card\n"
-            "palette-bench board build record -o site    # needs a GPU; for the record",
+            "palette-bench board add CARD.json --record record\n"
+            "palette-bench board build record -o site",
             "",
         ),
     ]
+    if any(split == "places10k" for *_, split in sets):
+        lines.append("For a set of Places2, `--reference-images` is DIR.\n")
+    if any(" train regression " in command for command in words["train"]):
+        lines.append("A regression restores with `restore regression --run REGRESSION`.\n")
     if (scores["metric"] == "fool_rate").any():
         lines.append("A fool rate needs people: [I run a study](../../docs/start/study.md).\n")
     if "study" in words:

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from palette_bench.baselines.training.presets import PRESETS
-from palette_bench.baselines.training.recipe import read_recipe, spelled_out
+from palette_bench.baselines.training.recipe import Recipe, read_recipe, spelled_out
 from palette_bench.submission.methods import baselines
-from website.markdown import ROOT, Pages, code, table, toctree, toml
+from website.markdown import ROOT, Pages, code, fence, table, toctree, toml
 
 _PRESET = ("side", "width", "multipliers", "blocks", "attention", "head_width", "heads", "groups", "fold")
 
@@ -41,7 +41,7 @@ def pages() -> Pages:
     return made | {"reference/recipes/index.md": "\n".join(lines)}
 
 
-def trained_methods() -> list[tuple[str, type[BaseModel], dict[str, str]]]:
+def trained_methods() -> list[tuple[str, type[Recipe], dict[str, str]]]:
     """Return (name, model of its recipes, text by recipe name) of the methods of this package that train."""
     found = []
     for name, point in sorted(baselines().items()):
@@ -63,22 +63,14 @@ def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, str, st
             yield f"{above}{field.alias or name}", _type(part), shown
 
 
-def _method(name: str, model: type[BaseModel], texts: dict[str, str], meanings: dict[str, str]) -> str:
+def _method(name: str, model: type[Recipe], texts: dict[str, str], meanings: dict[str, str]) -> str:
     rows = [(f"{code(key)}", meanings[key], kind, default) for key, kind, default in keys(model)]
     lines = [f"# Recipes of {name}\n", "## Keys\n", table(("key", "what", "type", "default"), rows)]
     for recipe, text in texts.items():
         about = text.partition("\n")[0].removeprefix("# ")
         lines += [f"({name}-{recipe})=\n", f"## {name} {recipe}\n", f"{about}\n"]
-        lines += [
-            "```{eval-rst}\n.. code-block:: toml\n   :class: long\n\n"
-            + "".join(f"   {line}\n" if line else "\n" for line in _whole(model, text).splitlines())
-            + "```\n"
-        ]
+        lines.append(fence(spelled_out(read_recipe(model, text)), "toml"))
     return "\n".join(lines)
-
-
-def _whole(model: Any, text: str) -> str:
-    return spelled_out(read_recipe(model, text))
 
 
 def _presets() -> str:

@@ -204,7 +204,6 @@ def test_commands_of_the_papers_tables_are_refused_by_no_parser(
     for page in paper_tables.pages().values():
         for block in blocks(page):
             for command in block.commands:
-                assert command.reason, command.line
                 parse(command.arguments)
                 parsed += 1
     assert parsed > 60
