@@ -6,7 +6,7 @@ PIP_ARGS ?=
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
 
-.PHONY: demo test test-all light lint types check wheel release clean
+.PHONY: demo test test-all light lint types check docs gallery wheel release clean
 
 demo: $(ready)        ## the main job on bundled photographs, offline: ends with the path of a report
 	$(bin)/palette-bench demo -o demo
@@ -31,6 +31,12 @@ types: $(ready)
 	$(bin)/mypy
 
 check: lint types test-all
+
+docs: $(ready)        ## the site, offline: ends with its path; shows the gallery if that was made
+	PYTHONPATH=docs $(bin)/python -m website build/docs
+
+gallery: $(ready)     ## the pages that the gallery shows; minutes
+	PYTHONPATH=docs $(bin)/python -m website.gallery build/docs/gallery
 
 wheel: $(ready)
 	$(bin)/pip wheel --no-deps -q -w dist .
@@ -58,5 +64,5 @@ $(ready): pyproject.toml setup.py
 	  echo "palette-bench needs Python 3.11 or later; name one:  make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(bin)/python -m pip install -q --upgrade pip
-	$(bin)/python -m pip install -q $(PIP_ARGS) -e '.[all,test,lint]'
+	$(bin)/python -m pip install -q $(PIP_ARGS) -e '.[all,test,lint,docs]'
 	@touch $@

@@ -39,6 +39,7 @@ REASONS = (
     "hours of training",
     "needs a GPU",
     "needs ILSVRC2012",
+    "needs Places2",
     "needs the network",
     "takes minutes",
     "waits for raters",

@@ -23,7 +23,7 @@ from placeholders import Placeholders, remove
 
 from palette_bench.cli import exit_code, main
 
-FILES = ("*.md", "docs/*.md", "baselines/*/README.md")
+FILES = ("*.md", "docs/*.md", "docs/start/*.md", "baselines/*/README.md")
 PAGES = [
     path.relative_to(REPOSITORY).as_posix() for files in FILES for path in sorted(REPOSITORY.glob(files))
 ]
@@ -136,6 +136,13 @@ def test_what_a_page_prints_runs_as_printed(
                 assert code == 0, f"{command.line}\n{code}\n{capsys.readouterr().err}"
     if page in THEN:
         THEN[page](workspace, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/start/")])
+def test_a_first_hour_is_at_most_fifteen_commands_that_all_run(page: str) -> None:
+    commands = [command for block in blocks(text_of(page)) for command in block.commands]
+    assert 0 < len(commands) <= 15
+    assert not [command.line for command in commands if command.reason]
 
 
 @pytest.mark.trust("people: help")
