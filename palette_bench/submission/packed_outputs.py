@@ -9,7 +9,7 @@ that they declare are checked before anything is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -50,6 +50,10 @@ class PackedOutputs:
     names: list[str] = field(default_factory=list)
     refused: dict[str, PngError] = field(default_factory=dict)
     _places: dict[str, _Place] = field(default_factory=dict)
+    # kept for this submission only: later, another file may have the same path
+    _row_group: Callable[[Path, int], tuple[bytes, ...]] = field(
+        default_factory=lambda: lru_cache(_GROUPS_KEPT)(_row_group)
+    )
 
     def add(self, name: str, place: _Place, fault: PngError | None) -> None:
         """Add an output; the second one of a name is refused."""
@@ -74,7 +78,7 @@ class PackedOutputs:
         place = self._places[name]
         if place.path.suffix == ".parquet":
             group, row = place.at
-            data = _row_group(place.path, group)[row]
+            data = self._row_group(place.path, group)[row]
         else:
             data = _read_at(place.path, place.at[0], min(place.at[1], limit + 1))
         if len(data) > limit:
@@ -163,7 +167,6 @@ def _parquet_fault(file: Any, most: int, arrow: Any) -> tuple[str, str]:
     return (f"at most {cap:,} bytes of ids", f"{ids:,} bytes") if ids > cap else ("", "")
 
 
-@lru_cache(_GROUPS_KEPT)
 def _row_group(path: Path, group: int) -> tuple[bytes, ...]:
     """Return the images of a row group, unpacked one by one: a dictionary can hold one for many rows.
 

@@ -107,6 +107,18 @@ def test_processes_read_packed_outputs_too(
     assert check(sub, benchset, workers=2).pixels == check(sub, benchset).pixels
 
 
+def test_a_file_written_anew_is_read_anew(benchset: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, method in ((first, "copy-input"), (second, "original")):
+        restore(ready(method), ContestantSet.open(benchset), folder)
+        packed_as("parquet", folder)
+    after, before = (check(folder, benchset).pixels for folder in (second, first))
+    for source in (second / "outputs").iterdir():
+        shutil.copy(source, first / "outputs" / source.name)
+    assert before != after
+    assert check(first, benchset).pixels == after
+
+
 def test_restore_writes_a_tar_per_shard_and_sample_that_hold_what_files_hold(
     benchset: Path, tmp_path: Path, run_cli: RunCli
 ) -> None:
