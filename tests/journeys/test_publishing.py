@@ -31,7 +31,7 @@ def test_every_option_the_workflows_name_exists(path: Path) -> None:
     from palette_bench.cli import main
 
     found = commands(path.read_text())
-    assert found
+    assert found or path.name == "release.yml"  # which runs `make release` alone
     for line in found:
         words = line.split()[1:]
         command = main.get_command(None, words[0])  # type: ignore[arg-type]  # the context is not used

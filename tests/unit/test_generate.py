@@ -85,7 +85,7 @@ def test_every_registered_fingerprint_comes_out(
 
 def test_the_sets_of_palette_2026_have_the_pixels_of_palette_2022(images: Path, tmp_path: Path) -> None:
     old, new = load("palette-2022"), load("palette-2026")
-    assert {name: new.tasks[name] for name in old.tasks} == old.tasks
+    assert {name: new.tasks[name].model_copy(update={"ranked": ()}) for name in old.tasks} == old.tasks
     assert new.sources == old.sources
     for rules in (old, new):
         generate(rules, "all", tmp_path / rules.id, request=Request("folder:same", images, limit=3))
