@@ -30,6 +30,7 @@ DATA, METADATA = "data", "metadata.jsonl"
 ROW_GROUP = 64  # images per row group: what a writer or reader of parquet holds in memory
 TAR_IMAGES = 1000  # images per tar
 _BATCH = 16  # rows that are decoded together
+_OTHER_FORMATS = ", or take --format folder or webdataset"
 _MEMBER = re.compile(r"([A-Za-z0-9_-]{1,64})\.(input|mask|reference)\.png")
 
 Row: TypeAlias = tuple[ImageId, Mapping[str, bytes]]  # id, and kind -> bytes of the PNG
@@ -72,7 +73,7 @@ def _write_parquet(folder: Path, config: str, kinds: Sequence[str], rows: Iterab
 
     PNG does not compress, so pages are stored as they are; min and max of images would only take space.
     """
-    arrow, parquet = _pyarrow()
+    arrow, parquet = require_pyarrow(_OTHER_FORMATS)
     image = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
     features: dict[str, Any] = {kind: {"_type": "Image"} for kind in kinds}
     info = {"info": {"features": {"id": {"dtype": "string", "_type": "Value"}, **features}}}
@@ -158,7 +159,7 @@ _PLAIN = {"PLAIN", "RLE"}  # RLE are the levels, which say where a column is nul
 
 
 def _read_parquet(path: Path, kinds: Sequence[str], n: int) -> Iterator[StoredImage]:
-    arrow, parquet = _pyarrow()
+    arrow, parquet = require_pyarrow(_OTHER_FORMATS)
     fix = "write it with `palette-bench export`"
     limits = {"thrift_string_size_limit": 1 << 24, "thrift_container_size_limit": 1 << 20}
     try:
@@ -236,8 +237,8 @@ def _read_tar(path: Path, most: int) -> Iterator[StoredImage]:
         ) from error
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    """Return the modules pyarrow and pyarrow.parquet.
+def require_pyarrow(instead: str = "") -> tuple[Any, Any]:
+    """Return the modules pyarrow and pyarrow.parquet; `instead` ends the advice of the error.
 
     Raises:
         StackError: PB711, they are not installed.
@@ -245,5 +246,4 @@ def _pyarrow() -> tuple[Any, Any]:
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
-        fix = "pip install palette-bench[parquet], or take --format folder or webdataset"
-        raise StackError.of("PB711", "pyarrow", fix=fix) from error
+        raise StackError.of("PB711", "pyarrow", fix=f"pip install palette-bench[parquet]{instead}") from error

@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from palette_bench.benchset.containers import require_pyarrow
 from palette_bench.core import tar
-from palette_bench.core.errors import StackError, SubmissionError
+from palette_bench.core.errors import SubmissionError
 from palette_bench.core.png import PngError
 from palette_bench.core.text import is_litter
 
@@ -129,7 +129,7 @@ def _tar_index(path: Path, most: int) -> Iterator[tuple[str, tuple[int, int], Pn
 
 
 def _parquet_index(path: Path, most: int) -> Iterator[tuple[str, tuple[int, int], PngError | None]]:
-    arrow, parquet = _pyarrow()
+    arrow, parquet = require_pyarrow()
     try:
         with parquet.ParquetFile(path, pre_buffer=False) as file:
             expected, found = _parquet_fault(file, most, arrow)
@@ -173,7 +173,7 @@ def _row_group(path: Path, group: int) -> tuple[bytes, ...]:
     Raises:
         PngError: PB305, it is damaged, or unpacks to more than a reader may hold.
     """
-    arrow, parquet = _pyarrow()
+    arrow, parquet = require_pyarrow()
     images, total = [], 0
     try:
         with parquet.ParquetFile(path, pre_buffer=False) as file:
@@ -196,15 +196,3 @@ def _read_at(path: Path, offset: int, size: int) -> bytes:
 
 def _refused(code: str, name: str, expected: str, found: str) -> SubmissionError:
     return SubmissionError.of(code, name, expected=expected, found=found, fix=_FIX)
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    """Return the modules pyarrow and pyarrow.parquet.
-
-    Raises:
-        StackError: PB711, they are not installed.
-    """
-    try:
-        return import_module("pyarrow"), import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise StackError.of("PB711", "pyarrow", fix="pip install palette-bench[parquet]") from error
