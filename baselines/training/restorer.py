@@ -212,7 +212,6 @@ class TrainedModel:
             fix = "leave --size-policy out"
         raise UsageError.of("PB302", where, expected=expected, found=f"{side} x {side} px", fix=fix)
 
-    @torch.no_grad()
     def restore(self, batch: Batch) -> NDArray[np.uint8]:
         """Return restored images, (N, S, S, 3) uint8; known pixels equal the input bit for bit.
 
@@ -237,7 +236,6 @@ class TrainedModel:
             images = map(UserImage, batch.ids, repeat(task), inputs, masks)
             return np.stack([self._any_size(image, policy, batch.sample, warns=False) for image in images])
 
-    @torch.no_grad()
     def restore_image(self, image: UserImage, policy: str | None) -> Image:
         """Return an image restored at any size from 16 px, (H, W, 3) uint8; see `restore_any_size`."""
         self._accept(image.task, None, image.name)
@@ -262,6 +260,7 @@ class TrainedModel:
 
         return restore_any_size(image, policy, restore, self._side, self.network.spec.multiple, warns)
 
+    @torch.no_grad()
     def _restored(self, model_input: ModelInput, network: Predictor) -> NDArray[np.uint8]:
         """Return restored images, (N, H, W, 3) uint8; with --fast, repeat diverged images in float32."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._options.fast):

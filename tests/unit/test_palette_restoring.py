@@ -93,6 +93,16 @@ def test_images_do_not_depend_on_the_batch_by_more_than_a_level(
     assert len({image.tobytes() for image in expected}) == 8
 
 
+def test_restoring_keeps_no_activations_for_gradients(run: Path) -> None:
+    restorer: Any = model(run)
+    restorer.network.requires_grad_(True)
+    kept: list[bool] = []
+    restorer.network.register_forward_hook(lambda module, given, made: kept.append(made.requires_grad))
+    restorer.restore(batch("jpeg"))
+    restorer.restore_image(own_image("jpeg", 24, 20), "tile")
+    assert kept and not any(kept)
+
+
 def test_the_same_call_gives_the_same_bits_and_another_seed_or_sample_others(run: Path) -> None:
     some = batch("jpeg")
     first = model(run).restore(some)
