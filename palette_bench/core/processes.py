@@ -22,7 +22,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import TypeVar
 
-from palette_bench.core.errors import StorageError, UsageError
+from palette_bench.core.errors import PaletteBenchError, StorageError, UsageError
 
 # --- ranks --------------------------------------------------------------------------------------
 
@@ -242,8 +242,9 @@ class Interrupted(BaseException):
 def stoppable() -> Iterator[Callable[[], None]]:
     """Yield a function `check()` that raises `Interrupted` after SIGINT, SIGTERM or SIGUSR1 arrived.
 
-    A second Ctrl-C ends the process at once with exit code 130. Under torchrun it does not, because torchrun
-    forwards every Ctrl-C twice. Outside the main thread signals cannot be caught, so `check` never raises.
+    After a signal, an error that is not ours becomes `Interrupted`, too. A second Ctrl-C ends the process at
+    once with exit code 130. Under torchrun it does not, because torchrun forwards every Ctrl-C twice. Outside
+    the main thread signals cannot be caught, so `check` never raises.
     """
     received: list[int] = []
 
@@ -261,6 +262,13 @@ def stoppable() -> Iterator[Callable[[], None]]:
     with _second_ends():
         try:
             yield check
+        except PaletteBenchError:
+            raise
+        except Exception as error:
+            # Ctrl-C reaches child processes, too: a compiler that it ends looks like a failed compilation.
+            if received:
+                raise Interrupted(received[0]) from error
+            raise
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from palette_bench.core.errors import UsageError
 from palette_bench.core.processes import Interrupted, stoppable
 
 # within one long call of a C library Python handles no signal, as within a step of a large network
@@ -85,3 +86,21 @@ def test_a_stop_signal_is_told_at_the_next_check_and_handlers_come_back(signum: 
     assert caught.value.exit_code == code
     assert (signal.getsignal(signal.SIGINT), signal.set_wakeup_fd(-1)) == before
     signal.set_wakeup_fd(before[1])
+
+
+def fail_with(error: Exception, *signals: signal.Signals) -> None:
+    with stoppable():
+        for signum in signals:
+            signal.raise_signal(signum)
+        raise error
+
+
+def test_what_fails_after_a_stop_signal_is_the_stop_and_our_own_errors_stay() -> None:
+    compiler = RuntimeError("a compiler that the same signal ended")
+    with pytest.raises(Interrupted) as caught:
+        fail_with(compiler, signal.SIGTERM)
+    assert caught.value.__cause__ is compiler
+    with pytest.raises(UsageError):
+        fail_with(UsageError("not because of the signal"), signal.SIGTERM)
+    with pytest.raises(RuntimeError):
+        fail_with(RuntimeError("no signal came"))
