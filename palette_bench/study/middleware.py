@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from palette_bench.core.errors import InputError, problem
 
 REQUESTS_PER_SECOND = 10
+MANY_SESSIONS = 1000  # from here on, the limiter forgets those that are silent
 MAX_BODY = 4096  # bytes; a vote has about 250
 
 _HEADERS = {
@@ -73,6 +74,8 @@ class RateLimiter:
     def allows(self, key: str) -> bool:
         """Take one request from a session's bucket; return False if the bucket is empty."""
         now = self._clock()
+        if len(self._buckets) >= MANY_SESSIONS:  # a bucket of a second ago is as full as a new one
+            self._buckets = {k: bucket for k, bucket in self._buckets.items() if now - bucket[1] < 1}
         left, then = self._buckets.get(key, (float(REQUESTS_PER_SECOND), now))
         left = min(float(REQUESTS_PER_SECOND), left + (now - then) * REQUESTS_PER_SECOND)
         allowed = left >= 1

@@ -17,7 +17,7 @@ from raters import ORIGIN, Rater, answer_to
 
 from palette_bench.benchset.generate import generate
 from palette_bench.study.folder import StudyFolder
-from palette_bench.study.middleware import RateLimiter
+from palette_bench.study.middleware import MANY_SESSIONS, RateLimiter
 from palette_bench.study.plan import Truth
 from palette_bench.study.server import create_app
 from palette_bench.study.session import VotingSession, monitor_password
@@ -253,6 +253,16 @@ def test_ten_requests_a_second_and_ten_at_once() -> None:
     assert limiter.allows("b")
     now[0] = 0.35
     assert [limiter.allows("a") for _ in range(5)] == [True] * 3 + [False] * 2
+
+
+def test_silent_sessions_are_forgotten_and_busy_ones_are_not() -> None:
+    now = [0.0]
+    limiter = RateLimiter(lambda: now[0])
+    for session in range(5 * MANY_SESSIONS):
+        now[0] += 0.01
+        limiter.allows(str(session))
+    assert len(limiter._buckets) <= MANY_SESSIONS
+    assert [limiter.allows("a") for _ in range(11)] == [True] * 10 + [False]
 
 
 def test_haste_is_answered_with_patience(voting: VotingSession) -> None:
