@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from palette_bench.cli.options import CREDITS, DEVICE, EXISTING, PATH, SET, WEIGHTS, credits_of
+from palette_bench.cli.options import CREDITS, DEVICE, EXISTING, PATH, SET, WEIGHTS, WORKERS, credits_of
 from palette_bench.cli.terminal import aligned, finish, progress, say, show_problems
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 )
 @WEIGHTS
 @DEVICE
+@WORKERS
 def command(outputs: Path, benchset: Path, out: Path, **given: Any) -> None:
     """Check and score OUTPUTS beside the anchors of SET, and write a report and a board into DIR.
 
@@ -52,7 +53,7 @@ def command(outputs: Path, benchset: Path, out: Path, **given: Any) -> None:
     target = BenchSet.open(benchset)
     say("1/4  check")
     submission = _submission(outputs, target, out, given)
-    found = check(submission, benchset, progress=progress)
+    found = check(submission, benchset, workers=given["workers"], progress=progress)
     show_problems(found.problems)
     if not found.ok or found.card is None:
         say("refused: correct the outputs and run the same command again")
@@ -109,8 +110,10 @@ def _submission(outputs: Path, target: BenchSet, out: Path, given: Mapping[str, 
 def _score(submission: Path, target: BenchSet, card: Path, given: Mapping[str, Any]) -> Scorecard:
     from palette_bench.scoring.score import score
 
-    options = {"extractors": given["extractors"], "device": given["device"], "progress": progress}
-    return score(submission, target.folder, card, weights=dict(given["weights"]), **options)
+    options = {name: given[name] for name in ("extractors", "device", "workers")}
+    return score(
+        submission, target.folder, card, weights=dict(given["weights"]), progress=progress, **options
+    )
 
 
 def _anchor(name: str, target: BenchSet, out: Path, own: Scorecard, given: Mapping[str, Any]) -> Path:
