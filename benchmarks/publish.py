@@ -3,8 +3,8 @@
     python benchmarks/publish.py IMAGES -o WORK [--tasks inpainting jpeg]
 
 IMAGES is a folder of 64 px images, such as Tiny-ImageNet's validation images filed by class. Of its images in
-the order of `--limit`, the first 128 choose Palette's sampling for each task and are then put aside; the next
-2,500 are the sets. Run again to go on; several runs may share WORK if their tasks differ. Then
+the order of `--limit`, the first 128 and the 384 after the sets choose Palette's sampling for each task; the
+2,500 between them are the sets. Run again to go on; several runs may share WORK if their tasks differ. Then
 
     palette-bench board add WORK/cards/*.json --record reports
     python benchmarks/published.py
@@ -28,14 +28,18 @@ from palette_bench.tasks.protocol import load
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOL, SOURCE = "palette-mini", "folder:tiny-val"
-ASIDE, IMAGES = 128, 2500
+BEFORE, IMAGES, AFTER = 128, 2500, 384
 SETS = {
     "colorization": "colorization",
     "inpainting": "inpainting/center32",
     "uncropping": "uncropping/right",
     "jpeg": "jpeg/qf5",
 }
-SAMPLINGS = {"3": [], "10": ["--steps", "10", "--sampler", "ancestral-posterior"]}
+SAMPLINGS = {
+    "3": [],
+    "10": ["--steps", "10", "--sampler", "ancestral-posterior"],
+    "8, dpmpp-2m": ["--steps", "8", "--sampler", "dpmpp-2m"],
+}
 WAIFU2X = [
     *("--name", "waifu2x CU-Net, noise 3", "--slug", "waifu2x", "--version", "2.0.0"),
     *("--author", "nagadomi and contributors", "--license", "MIT"),
@@ -59,12 +63,15 @@ def scored(restore: list[object], benchset: Path, work: Path, name: str) -> Path
 
 
 def chosen_sampling(task: str, work: Path) -> list[str]:
-    """Return the options of the sampling that is nearer to the originals on the images put aside."""
+    """Return the options of the sampling with the least kernel distance on the images put aside.
+
+    The boards rank by the Fréchet distance, which few images overestimate; the kernel distance they do not.
+    """
     aside, found = work / "aside", {}
     for name, options in SAMPLINGS.items():
         words = ["palette", "--run", "palette-mini-v1", *options]
         card = Scorecard.read(scored(words, aside / task, aside, f"{task}.palette-{name}"))
-        found[name] = card.scores["perceptual_distance"].value
+        found[name] = card.scores["kernel_distance"].value
     best = min(found, key=lambda name: found[name] or 0.0)
     atomic.write_text(work / f"sampling-{task}.json", json.dumps({"chosen": best, "found": found}))
     return SAMPLINGS[best]
@@ -93,9 +100,11 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=SETS, default=list(SETS))
     options = parser.parse_args()
     work = options.out
-    order = [p.id for p in subset(folder_images(load(PROTOCOL), options.images, None), ASIDE + IMAGES)]
+    count = BEFORE + IMAGES + AFTER
+    order = [p.id for p in subset(folder_images(load(PROTOCOL), options.images, None), count)]
+    sets = order[BEFORE:-AFTER]
     for task in options.tasks:
-        for ids, home in ((order[:ASIDE], work / "aside"), (order[ASIDE:], work / "sets")):
+        for ids, home in ((sorted({*order} - {*sets}), work / "aside"), (sets, work / "sets")):
             listed = home / f"{task}.ids.txt"
             atomic.write_text(listed, "".join(f"{i}\n" for i in sorted(ids)))
             asked = ["--source", SOURCE, "--images", options.images, "--ids", listed, "--workers", "1"]
