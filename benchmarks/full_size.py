@@ -189,15 +189,17 @@ def last_lines(file: IO[str], count: int = 12) -> str:
 def peak_memory(process: subprocess.Popen[bytes]) -> float:
     """Wait until a process ends; return the most megabytes that it and its children held together.
 
-    Where /proc does not tell, it is the largest of its processes alone.
+    Where /proc does not tell, it is the largest of its processes alone, and at least what this process held
+    when it started the other: the kernel counts that in.
     """
     peak = 0
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-            return max(peak, usage.ru_maxrss) / 1024
-        peak = max(peak, sum(map(shared_fairly, session(process.pid))))
+            return (peak or usage.ru_maxrss) / 1024
+        together = sum(map(shared_fairly, session(process.pid)))
+        peak = max(peak, together, kilobytes(process.pid, "status", "VmHWM:"))
         time.sleep(POLL)
 
 
@@ -214,11 +216,16 @@ def session(leader: int) -> Iterator[int]:
 
 def shared_fairly(pid: int) -> int:
     """Return kilobytes of a process; pages of several processes are divided among them."""
+    return kilobytes(pid, "smaps_rollup", "Pss:")
+
+
+def kilobytes(pid: int, file: str, row: str) -> int:
+    """Return a row of a file under /proc, or 0 if it cannot be read."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith(row)), 0)
 
 
 def size_of(place: Path) -> int:

@@ -86,3 +86,11 @@ def test_the_chain_runs_and_a_second_run_keeps_it(tmp_path: Path) -> None:
     stages = json.loads((tmp_path / "found.json").read_text())["stages"]
     assert list(stages)[:4] == ["generate", "restore", "check", "score, smoke-random"]
     assert stages["generate"]["many"]["items"] == 13 * 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system has no /proc")
+def test_a_process_is_not_charged_with_the_memory_of_the_one_that_started_it(full_size: ModuleType) -> None:
+    held = b"\x01" * 300_000_000
+    process = subprocess.Popen([sys.executable, "-c", "import json"], start_new_session=True)
+    assert 0 < full_size.peak_memory(process) < len(held) / 2**20 / 2
+    assert process.returncode == 0
