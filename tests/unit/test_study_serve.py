@@ -263,6 +263,9 @@ def test_silent_sessions_are_forgotten_and_busy_ones_are_not() -> None:
         limiter.allows(str(session))
     assert len(limiter._buckets) <= MANY_SESSIONS
     assert [limiter.allows("a") for _ in range(11)] == [True] * 10 + [False]
+    for session in range(MANY_SESSIONS):
+        limiter.allows(f"as busy, {session}")
+    assert not limiter.allows("a")
 
 
 def test_haste_is_answered_with_patience(voting: VotingSession) -> None:
